@@ -1,0 +1,152 @@
+//! Deadlines of a pool: one thread, started by the first deadline, that sleeps until the next one.
+//!
+//! It needs nothing that a handler may hold (an interpreter lock, say) to mark a worker stuck and to settle a reply.
+
+use std::cmp::Ordering as Order;
+use std::collections::BinaryHeap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use crate::clock::{Clock, Timestamp};
+use crate::message::Ticket;
+use crate::sync::{Condvar, Mutex};
+use crate::worker::AnyCell;
+
+/// Entries below this number are not swept for tickets that were settled in time.
+const SWEEP_FROM: usize = 1024;
+
+/// The tickets of one worker whose deadline has passed.
+type Due = (Arc<dyn AnyCell>, Vec<Arc<dyn Ticket>>);
+
+struct Entry {
+    at: Timestamp,
+    ticket: Weak<dyn Ticket>,
+    cell: Weak<dyn AnyCell>,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Order> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    /// Earlier is greater: the heap's top is the next deadline.
+    fn cmp(&self, other: &Self) -> Order {
+        other.at.cmp(&self.at)
+    }
+}
+
+#[derive(Default)]
+struct State {
+    heap: BinaryHeap<Entry>,
+    sweep_at: usize,
+    thread: bool,
+    shutdown: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct Deadlines {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl fmt::Debug for Deadlines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deadlines").finish_non_exhaustive()
+    }
+}
+
+impl Deadlines {
+    /// Remembers a deadline. True: the caller must start the thread, which runs [`Deadlines::run`].
+    pub(crate) fn add(
+        &self,
+        at: Timestamp,
+        ticket: &Arc<dyn Ticket>,
+        cell: &Arc<dyn AnyCell>,
+    ) -> bool {
+        let mut state = self.state.lock();
+        if state.heap.len() >= state.sweep_at.max(SWEEP_FROM) {
+            // Most messages are settled long before their deadline; each sweep at least halves what is kept, or
+            // doubles the mark of the next one.
+            state.heap.retain(|entry| {
+                entry
+                    .ticket
+                    .upgrade()
+                    .is_some_and(|ticket| !ticket.state().is_done())
+            });
+            state.sweep_at = state.heap.len() * 2;
+        }
+        let first = state.heap.peek().is_none_or(|next| at < next.at);
+        state.heap.push(Entry {
+            at,
+            ticket: Arc::downgrade(ticket),
+            cell: Arc::downgrade(cell),
+        });
+        let start = !state.thread && !state.shutdown;
+        state.thread |= start;
+        drop(state);
+        if first && !start {
+            self.changed.notify_one();
+        }
+        start
+    }
+
+    /// The thread that was to be started could not be.
+    pub(crate) fn start_failed(&self) {
+        self.state.lock().thread = false;
+    }
+
+    pub(crate) fn shutdown(&self) {
+        self.state.lock().shutdown = true;
+        self.changed.notify_one();
+    }
+
+    /// Expires what is due at `now`.
+    pub(crate) fn expire_due(&self, now: Timestamp) {
+        let mut due: Vec<Due> = Vec::new();
+        {
+            let mut state = self.state.lock();
+            while state.heap.peek().is_some_and(|next| next.at <= now) {
+                let Some(entry) = state.heap.pop() else { break };
+                let (Some(ticket), Some(cell)) = (entry.ticket.upgrade(), entry.cell.upgrade())
+                else {
+                    continue;
+                };
+                if ticket.state().is_done() {
+                    continue;
+                }
+                match due.last_mut() {
+                    Some((last, tickets)) if last.id() == cell.id() => tickets.push(ticket),
+                    _ => due.push((cell, vec![ticket])),
+                }
+            }
+        }
+        for (cell, tickets) in due {
+            cell.expire(tickets);
+        }
+    }
+
+    /// The thread's body: returns after [`Deadlines::shutdown`].
+    pub(crate) fn run(&self, clock: &dyn Clock) {
+        loop {
+            self.expire_due(clock.now());
+            let state = self.state.lock();
+            if state.shutdown {
+                return;
+            }
+            let wait = state.heap.peek().map(|next| next.at.since(clock.now()));
+            if wait.is_none_or(|wait| !wait.is_zero()) {
+                drop(self.changed.wait(state, wait));
+            }
+        }
+    }
+}

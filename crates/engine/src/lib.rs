@@ -1,0 +1,38 @@
+//! Messages, bounded mailboxes, workers and pools: the engine under `pytoweb`.
+//!
+//! A [`Worker`] owns a bounded mailbox and runs its messages one at a time, in order, through a [`Handler`], on the
+//! threads of a [`Pool`]. A message that somebody waits for carries a reply [`Slot`], reached as a [`Ticket`].
+//!
+//! The engine knows no language runtime, no async runtime and no format: messages and replies are the handler's own
+//! types, time comes from a [`Clock`], and what surrounds the threads is a [`Host`]. Most Rust programs want the
+//! typed crate `pytoweb-workers` instead.
+//!
+//! Rules that hold everywhere in here:
+//! - no user code (handlers, callbacks, destructors of messages) runs under an engine lock;
+//! - whoever takes a message out of a mailbox claims it, under the mailbox's lock, so it has one fate;
+//! - a message is counted before its reply is published.
+
+mod clock;
+mod deadline;
+mod mailbox;
+mod message;
+mod policy;
+mod pool;
+mod reply;
+mod scheduler;
+mod stats;
+mod sync;
+mod wait;
+mod worker;
+
+pub use clock::{Clock, MonotonicClock, Timestamp};
+pub use message::{DropReason, Failure, Message, Outcome, Ticket};
+pub use policy::{DEFAULT_CAPACITY, Overflow, UnknownOverflow};
+pub use pool::{Host, PlainHost, Pool, PoolOptions};
+pub use reply::{ReplyState, Shared, Single, Slot, Wake};
+pub use stats::{Counters, TimingStats, WorkerState, WorkerStats};
+pub use wait::{EdgeGuard, WaitError, current, edge, wait};
+pub use worker::{
+    Address, Handled, Handler, PostError, StopMode, StopTimedOut, Suspension, Turning, Worker,
+    WorkerOptions,
+};

@@ -1,0 +1,92 @@
+//! What the engine asks of a message, and what can become of one.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::reply::ReplyState;
+
+/// Why a full mailbox dropped a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// `drop_oldest`: it was the oldest one when a newer one needed its place.
+    Oldest,
+    /// `drop_newest`: it came when the mailbox was full.
+    Newest,
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Oldest => "oldest",
+            Self::Newest => "newest",
+        })
+    }
+}
+
+/// Why a message was not handled, or why nobody waits for its handler any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The overflow policy dropped it.
+    Dropped(DropReason),
+    /// Its worker was stopped or terminated first.
+    Stopped,
+    /// Whoever asked cancelled it while it was queued.
+    Cancelled,
+    /// Its deadline passed.
+    Expired,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dropped(reason) => write!(f, "dropped from a full mailbox ({reason})"),
+            Self::Stopped => f.write_str("its worker stopped before it was handled"),
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::Expired => f.write_str("its deadline passed"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// How a message that was taken from the mailbox ended; each is a counter of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The handler returned a value.
+    Completed,
+    /// The handler raised, panicked or returned an error, or no handler is registered for the kind.
+    Failed,
+    /// The deadline passed while the handler ran.
+    Expired,
+}
+
+/// A message that somebody may wait for, cancel or give a deadline.
+///
+/// Implemented next to the typed reply slot; the engine reaches running and expiring messages through it.
+pub trait Ticket: Send + Sync + 'static {
+    /// Where the message is in its life.
+    fn state(&self) -> &ReplyState;
+
+    /// Settles the reply with `failure` and tells whoever waits, if nothing has settled it and it is in the phase
+    /// that `queued` names (still queued, or running). Says whether it did.
+    fn fail(&self, queued: bool, failure: Failure) -> bool;
+
+    /// Called after a running message was asked to stop, for handlers that can be interrupted.
+    fn interrupt(&self) {}
+}
+
+/// One message of a mailbox.
+pub trait Message: Send + 'static {
+    /// The ticket, where somebody may wait for the message; `None` for a plain post.
+    fn ticket(&self) -> Option<Arc<dyn Ticket>>;
+
+    /// The ticket's state, without the cost of a reference.
+    fn state(&self) -> Option<&ReplyState>;
+
+    /// Claims the message for whoever takes it out of the queue. False: it was cancelled or expired there.
+    fn claim(&self) -> bool {
+        self.state().is_none_or(ReplyState::claim)
+    }
+}

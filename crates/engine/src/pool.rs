@@ -1,0 +1,272 @@
+//! A pool: threads that take ready workers from one run queue.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::{self, JoinHandle};
+
+use crate::clock::{Clock, MonotonicClock};
+use crate::deadline::Deadlines;
+use crate::reply::Wake;
+use crate::scheduler::{Rouse, Scheduler, Work};
+use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::wait;
+use crate::worker::{AnyCell, Turn};
+
+/// What surrounds a pool's threads: a language runtime that wants to know when they start, wait and end.
+pub trait Host: Send + Sync + 'static {
+    /// Runs `body`, which is the life of one pool thread.
+    fn thread(&self, body: &mut dyn FnMut()) {
+        body();
+    }
+
+    /// Runs `wait`, which may block. Called on a pool thread, inside [`Host::thread`].
+    fn blocking(&self, wait: &mut dyn FnMut()) {
+        wait();
+    }
+}
+
+/// A host without wishes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PlainHost;
+
+impl Host for PlainHost {}
+
+/// How a pool is made.
+pub struct PoolOptions {
+    /// Threads that run handlers at the same time, at least 1.
+    pub size: usize,
+    /// Names the threads: `<name>-1`, `<name>-2`, ...
+    pub name: String,
+    /// What surrounds the threads.
+    pub host: Arc<dyn Host>,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for PoolOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolOptions")
+            .field("size", &self.size)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PoolOptions {
+    /// `size` plain threads and the monotonic clock.
+    #[must_use]
+    pub fn new(size: usize) -> Self {
+        Self {
+            size,
+            name: "pytoweb-worker".to_owned(),
+            host: Arc::new(PlainHost),
+            clock: Arc::new(MonotonicClock::new()),
+        }
+    }
+}
+
+pub(crate) struct PoolInner {
+    pub(crate) name: String,
+    pub(crate) size: usize,
+    pub(crate) scheduler: Scheduler<Arc<dyn AnyCell>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) deadlines: Deadlines,
+    host: Arc<dyn Host>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    numbering: AtomicUsize,
+    has_thread: AtomicBool,
+}
+
+impl fmt::Debug for PoolInner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolInner")
+            .field("name", &self.name)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PoolInner {
+    /// Makes sure that somebody will run what is posted.
+    pub(crate) fn ensure_thread(self: &Arc<Self>) -> io::Result<()> {
+        // ORDERING: Relaxed, a hint; the scheduler's lock decides.
+        if self.has_thread.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let rouse = self.scheduler.first_thread();
+        self.rouse(rouse)?;
+        self.has_thread.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Enters a worker into the run queue.
+    pub(crate) fn push(self: &Arc<Self>, cell: Arc<dyn AnyCell>) {
+        let rouse = self.scheduler.push(cell);
+        // A thread that cannot be started is not missed: there is at least one, see `ensure_thread`.
+        let _ = self.rouse(rouse);
+    }
+
+    pub(crate) fn rouse(self: &Arc<Self>, rouse: Rouse) -> io::Result<()> {
+        if !self.scheduler.notify(rouse) {
+            return Ok(());
+        }
+        let inner = self.clone();
+        let started = self.spawn(move || {
+            inner.scheduler.enter();
+            let host = inner.host.clone();
+            host.thread(&mut || inner.work());
+        });
+        if started.is_err() {
+            self.scheduler.start_failed();
+        }
+        started
+    }
+
+    /// Starts the thread that watches deadlines.
+    pub(crate) fn start_deadlines(self: &Arc<Self>) -> io::Result<()> {
+        let inner = self.clone();
+        let started = self.spawn(move || inner.deadlines.run(&*inner.clock));
+        if started.is_err() {
+            self.deadlines.start_failed();
+        }
+        started
+    }
+
+    fn spawn(&self, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        // ORDERING: Relaxed, only the number matters.
+        let number = self.numbering.fetch_add(1, Ordering::Relaxed) + 1;
+        let handle = thread::Builder::new()
+            .name(format!("{}-{number}", self.name))
+            .spawn(body)?;
+        let mut threads = self.threads.lock();
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(handle);
+        Ok(())
+    }
+
+    /// One thread's life between entering and leaving the scheduler.
+    fn work(self: &Arc<Self>) {
+        let mut wake = Wake::nobody();
+        loop {
+            // Without letting go of the runtime first, where there is work; else whoever waits for the last reply is
+            // woken after letting go, so that it does not run into what this thread still holds.
+            let (cell, rouse) = match self.scheduler.try_next() {
+                Some(next) => {
+                    drop(wake);
+                    next
+                }
+                None => {
+                    let mut next = None;
+                    self.host.blocking(&mut || {
+                        drop(std::mem::take(&mut wake));
+                        next = Some(self.scheduler.next());
+                    });
+                    match next {
+                        Some(Work::Run(cell, rouse)) => (cell, rouse),
+                        Some(Work::Exit) | None => return,
+                    }
+                }
+            };
+            let _ = self.rouse(rouse);
+            let turn = {
+                let _current = wait::enter_turn(cell.clone());
+                cell.clone().run_turn()
+            };
+            wake = match turn {
+                Turn::More => {
+                    self.push(cell);
+                    Wake::nobody()
+                }
+                Turn::Done(wake) => wake,
+            };
+        }
+    }
+
+    fn shutdown(&self) {
+        self.scheduler.shutdown();
+        self.deadlines.shutdown();
+    }
+}
+
+/// The handle of a pool. Clones share it; when the last one goes, the threads end after the work that is queued.
+#[derive(Clone, Debug)]
+pub struct Pool(Arc<PoolHandle>);
+
+#[derive(Debug)]
+struct PoolHandle(Arc<PoolInner>);
+
+impl Drop for PoolHandle {
+    fn drop(&mut self) {
+        self.0.shutdown();
+    }
+}
+
+impl Pool {
+    /// A pool without threads: they start when there is work for them.
+    ///
+    /// # Panics
+    /// When `options.size` is 0.
+    #[must_use]
+    pub fn new(options: PoolOptions) -> Self {
+        assert!(options.size > 0, "a pool needs at least one thread");
+        Self(Arc::new(PoolHandle(Arc::new(PoolInner {
+            name: options.name,
+            size: options.size,
+            scheduler: Scheduler::new(options.size),
+            clock: options.clock,
+            deadlines: Deadlines::default(),
+            host: options.host,
+            threads: Mutex::new(Vec::new()),
+            numbering: AtomicUsize::new(0),
+            has_thread: AtomicBool::new(false),
+        }))))
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<PoolInner> {
+        &self.0.0
+    }
+
+    /// Threads that run handlers at the same time.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.inner().size
+    }
+
+    /// The pool's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner().name
+    }
+
+    /// Threads that exist now: fewer than [`Pool::size`] while there was never more work, more while handlers wait.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.inner().scheduler.threads()
+    }
+
+    /// Lets every thread end once the queued work is done. Does not wait, and refuses nothing: workers do that.
+    pub fn shutdown(&self) {
+        self.inner().shutdown();
+    }
+
+    /// Blocks until the threads have ended, after [`Pool::shutdown`]. A thread of the pool does not wait for itself.
+    pub fn join(&self) {
+        loop {
+            let Some(thread) = self.inner().threads.lock().pop() else {
+                return;
+            };
+            if thread.thread().id() != thread::current().id() {
+                // A panic of the engine was reported by the hook already, and there is nobody left to tell.
+                let _ = thread.join();
+            }
+        }
+    }
+
+    /// Expires every deadline up to now, as the deadline thread would. For clocks that a test moves by hand.
+    pub fn expire_due(&self) {
+        let inner = self.inner();
+        inner.deadlines.expire_due(inner.clock.now());
+    }
+}

@@ -1,0 +1,405 @@
+//! The reply slot: one message's way from queued to settled, and everybody who waits for it.
+//!
+//! A slot goes through four phases, never back:
+//!
+//! | phase | meaning | left by |
+//! |---|---|---|
+//! | `QUEUED` | in a mailbox | the worker that claims it, or whoever cancels, drops or expires it |
+//! | `CLAIMED` | a worker has it | the handler's result, or a deadline or `terminate` that gave up waiting |
+//! | `SETTLING` | one thread owns the right to write the value | that thread |
+//! | `DONE` | the value stands and never changes | nobody |
+//!
+//! The step into `SETTLING` is a compare-and-swap, so exactly one of a result, a cancel, a deadline and a stop wins.
+//! Writing the value and publishing it are two calls, because a worker counts the message in between: whoever sees
+//! the reply also sees the counters.
+//!
+//! Two flags ride along: `CANCEL`, the cooperative signal to a running handler, and `WAITERS`, set by whoever
+//! registered to be told. A waiter sets its flag and then looks at the phase; the publisher sets the phase and then
+//! looks at the flag. Both are read-modify-writes of one atomic, so at least one of the two sees the other, and the
+//! list itself is only touched under its lock.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use crate::message::{Failure, Ticket};
+use crate::sync::{AtomicU8, Condvar, Mutex, Ordering, UnsafeCell};
+
+const QUEUED: u8 = 0;
+const CLAIMED: u8 = 1;
+const SETTLING: u8 = 2;
+const DONE: u8 = 3;
+const PHASE: u8 = 0b11;
+/// The handler was asked to stop.
+const CANCEL: u8 = 0b100;
+/// Somebody is, or was, registered to be told.
+const WAITERS: u8 = 0b1000;
+/// The reply was moved out.
+const TAKEN: u8 = 0b1_0000;
+/// It was taken out of the queue because its deadline passed.
+const EXPIRED: u8 = 0b10_0000;
+
+type Callback = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct Waiters {
+    /// Threads inside [`ReplyState::wait`].
+    blocked: usize,
+    wakers: Vec<Waker>,
+    callbacks: Vec<Callback>,
+}
+
+/// The part of a reply slot that does not depend on the type of the reply.
+pub struct ReplyState {
+    bits: AtomicU8,
+    waiters: Mutex<Option<Box<Waiters>>>,
+    settled: Condvar,
+}
+
+impl fmt::Debug for ReplyState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phase = match self.phase() {
+            QUEUED => "queued",
+            CLAIMED => "claimed",
+            SETTLING => "settling",
+            _ => "done",
+        };
+        f.debug_struct("ReplyState")
+            .field("phase", &phase)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for ReplyState {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ReplyState {
+    /// A slot of a message that is about to be queued.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            bits: AtomicU8::new(QUEUED),
+            waiters: Mutex::new(None),
+            settled: Condvar::new(),
+        }
+    }
+
+    fn phase(&self) -> u8 {
+        // ORDERING: Acquire, so that whoever sees DONE sees the value. SYNC: reply-publish
+        self.bits.load(Ordering::Acquire) & PHASE
+    }
+
+    /// Whether the message still waits in a mailbox.
+    #[must_use]
+    pub fn is_queued(&self) -> bool {
+        self.phase() == QUEUED
+    }
+
+    /// Whether the reply stands.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.phase() == DONE
+    }
+
+    /// Whether the handler was asked to stop.
+    #[must_use]
+    pub fn is_cancel_requested(&self) -> bool {
+        // ORDERING: Relaxed, the flag carries no data.
+        self.bits.load(Ordering::Relaxed) & CANCEL != 0
+    }
+
+    /// Asks a running handler to stop. It is up to the handler to look.
+    pub fn request_cancel(&self) {
+        // ORDERING: Relaxed, the flag carries no data.
+        self.bits.fetch_or(CANCEL, Ordering::Relaxed);
+    }
+
+    /// Takes the message out of the queue phase. False: somebody settled it first.
+    pub fn claim(&self) -> bool {
+        self.advance(QUEUED, CLAIMED)
+    }
+
+    /// Takes the message out of the queue phase to cancel it, or because it expired.
+    pub(crate) fn claim_removed(&self, expired: bool) -> bool {
+        self.advance(QUEUED, if expired { CLAIMED | EXPIRED } else { CLAIMED })
+    }
+
+    /// Whether it was taken out of the queue because its deadline passed.
+    pub(crate) fn is_expired(&self) -> bool {
+        // ORDERING: Relaxed, set and read under the mailbox's lock.
+        self.bits.load(Ordering::Relaxed) & EXPIRED != 0
+    }
+
+    /// Whether a worker has the message and nothing has settled it.
+    #[must_use]
+    pub fn is_claimed(&self) -> bool {
+        self.phase() == CLAIMED
+    }
+
+    fn advance(&self, from: u8, to: u8) -> bool {
+        // ORDERING: Relaxed load, the exchange below decides.
+        let mut bits = self.bits.load(Ordering::Relaxed);
+        while bits & PHASE == from {
+            // ORDERING: Acquire/Relaxed. Entering SETTLING orders the write of the value after every earlier phase;
+            // the value itself is released by `publish`.
+            match self.bits.compare_exchange_weak(
+                bits,
+                bits & !PHASE | to,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => bits = now,
+            }
+        }
+        false
+    }
+
+    /// Makes the value visible, runs the callbacks and wakes the wakers. True: threads are still to be woken, with
+    /// [`ReplyState::wake_threads`]; the caller picks the moment.
+    fn publish(&self) -> bool {
+        // ORDERING: AcqRel. Release hands over the value, and the read of WAITERS must not move before it.
+        // SETTLING | 1 is DONE. SYNC: reply-publish
+        let before = self.bits.fetch_or(DONE, Ordering::AcqRel);
+        assert_eq!(
+            before & PHASE,
+            SETTLING,
+            "only the thread that settled may publish"
+        );
+        if before & WAITERS == 0 {
+            return false;
+        }
+        let Some(waiters) = self.waiters.lock().take() else {
+            return false;
+        };
+        let waiters = *waiters;
+        for waker in waiters.wakers {
+            waker.wake();
+        }
+        for callback in waiters.callbacks {
+            callback();
+        }
+        waiters.blocked > 0
+    }
+
+    /// Wakes the threads that wait for the reply.
+    pub fn wake_threads(&self) {
+        self.settled.notify_all();
+    }
+
+    /// Registers under the lock. False: the reply stands already, and nothing was registered.
+    fn register(&self, add: impl FnOnce(&mut Waiters)) -> bool {
+        let mut waiters = self.waiters.lock();
+        // ORDERING: AcqRel. The phase read here must not be older than the flag: see the module documentation.
+        // SYNC: reply-publish
+        if self.bits.fetch_or(WAITERS, Ordering::AcqRel) & PHASE == DONE {
+            return false;
+        }
+        add(waiters.get_or_insert_default());
+        true
+    }
+
+    /// Blocks until the reply stands, at most for `limit`. Says whether it stands.
+    ///
+    /// Knows nothing of workers: inside a handler go through [`crate::wait::wait`], which finds cycles.
+    pub fn wait(&self, limit: Option<Duration>) -> bool {
+        if self.is_done() {
+            return true;
+        }
+        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+        if !self.register(|waiters| waiters.blocked += 1) {
+            return true;
+        }
+        let mut guard = self.waiters.lock();
+        loop {
+            if self.is_done() {
+                return true;
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                // The publisher takes the whole list; it is only there to be left while nobody has published.
+                if let Some(waiters) = guard.as_mut() {
+                    waiters.blocked -= 1;
+                }
+                return false;
+            }
+            (guard, _) = self.settled.wait(guard, left);
+        }
+    }
+
+    /// Wakes `waker` once the reply stands. True: it stands already.
+    pub fn poll_done(&self, waker: &Waker) -> bool {
+        if self.is_done() {
+            return true;
+        }
+        !self.register(|waiters| {
+            if !waiters.wakers.iter().any(|known| known.will_wake(waker)) {
+                waiters.wakers.push(waker.clone());
+            }
+        })
+    }
+
+    /// Calls `callback` on the thread that settles the reply, right after it stands; or here and now if it does.
+    pub fn on_done(&self, callback: impl FnOnce() + Send + 'static) {
+        let mut callback = Some(callback);
+        let registered = self.register(|waiters| {
+            if let Some(callback) = callback.take() {
+                waiters.callbacks.push(Box::new(callback));
+            }
+        });
+        if !registered && let Some(callback) = callback {
+            callback();
+        }
+    }
+}
+
+/// Marks a [`Slot`] whose reply is read in place, any number of times.
+#[derive(Debug)]
+pub struct Shared(());
+
+/// Marks a [`Slot`] whose reply is moved out, once.
+#[derive(Debug)]
+pub struct Single(());
+
+/// A reply slot: [`ReplyState`] and the reply, or the reason why there is none.
+///
+/// `Mode` decides how the reply is read, so that reading in place and moving out never meet: [`Shared`] has
+/// [`Slot::get`], [`Single`] has [`Slot::take`].
+#[derive(Debug)]
+pub struct Slot<R, Mode = Single> {
+    state: ReplyState,
+    value: UnsafeCell<Option<Result<R, Failure>>>,
+    mode: PhantomData<fn() -> Mode>,
+}
+
+// SAFETY: the value is written by the one thread that won the step into SETTLING, before it publishes DONE, and only
+// read afterwards; `get` hands out `&R` to several threads, which needs `R: Sync`.
+#[expect(unsafe_code, reason = "the cell is guarded by the phases")]
+unsafe impl<R: Send + Sync> Sync for Slot<R, Shared> {}
+
+// SAFETY: as above; `take` moves the value to the one thread that set TAKEN, which needs `R: Send`.
+#[expect(unsafe_code, reason = "the cell is guarded by the phases")]
+unsafe impl<R: Send> Sync for Slot<R, Single> {}
+
+impl<R, Mode> Default for Slot<R, Mode> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<R, Mode> Slot<R, Mode> {
+    /// An empty slot of a message that is about to be queued.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            state: ReplyState::new(),
+            value: UnsafeCell::new(None),
+            mode: PhantomData,
+        }
+    }
+
+    /// Where the message is in its life.
+    pub fn state(&self) -> &ReplyState {
+        &self.state
+    }
+
+    /// Writes the reply of a claimed message, still unseen. False, and `value` is dropped: a deadline, a stop or a
+    /// cancel was first. After true, [`Slot::publish`] must follow.
+    pub fn settle(&self, value: Result<R, Failure>) -> bool {
+        self.write(CLAIMED, value)
+    }
+
+    #[expect(unsafe_code, reason = "the write into the cell")]
+    fn write(&self, from: u8, value: Result<R, Failure>) -> bool {
+        if !self.state.advance(from, SETTLING) {
+            return false;
+        }
+        // SAFETY: the step into SETTLING succeeds for one thread only, and nobody reads before DONE.
+        self.value.with_mut(|cell| unsafe { *cell = Some(value) });
+        true
+    }
+
+    /// Publishes what [`Slot::settle`] wrote: runs the callbacks, wakes the wakers. True: threads are still to be
+    /// woken, with [`ReplyState::wake_threads`].
+    ///
+    /// # Panics
+    /// When nothing was settled.
+    pub fn publish(&self) -> bool {
+        self.state.publish()
+    }
+
+    /// Settles with `failure` from the queued or the claimed phase, and tells everybody. Says whether it did.
+    pub fn fail(&self, queued: bool, failure: Failure) -> bool {
+        let settled = self.write(if queued { QUEUED } else { CLAIMED }, Err(failure));
+        if settled && self.publish() {
+            self.state.wake_threads();
+        }
+        settled
+    }
+}
+
+impl<R> Slot<R, Shared> {
+    /// The reply, once it stands.
+    #[expect(unsafe_code, reason = "the read of the cell")]
+    pub fn get(&self) -> Option<&Result<R, Failure>> {
+        if !self.state.is_done() {
+            return None;
+        }
+        // SAFETY: DONE was seen with Acquire, so the write is visible, and nobody writes after it: a shared slot
+        // has no `take`.
+        self.value.with(|cell| unsafe { (*cell).as_ref() })
+    }
+}
+
+impl<R> Slot<R, Single> {
+    /// Moves the reply out, once it stands. `None` before that, and for every call but the first.
+    #[expect(unsafe_code, reason = "the read of the cell")]
+    pub fn take(&self) -> Option<Result<R, Failure>> {
+        // ORDERING: Relaxed, `is_done` has acquired the value; the exchange of TAKEN only picks one thread.
+        if !self.state.is_done() || self.state.bits.fetch_or(TAKEN, Ordering::Relaxed) & TAKEN != 0
+        {
+            return None;
+        }
+        // SAFETY: DONE was seen with Acquire, and TAKEN was set by this thread alone.
+        self.value.with_mut(|cell| unsafe { (*cell).take() })
+    }
+}
+
+/// Threads that wait for a reply which stands, and have yet to be woken.
+///
+/// Firing is put off until the waking thread has let go of what the woken one needs (an interpreter lock, say).
+/// Dropping fires.
+#[derive(Default)]
+#[must_use = "dropping it wakes the threads now"]
+pub struct Wake(Option<Arc<dyn Ticket>>);
+
+impl fmt::Debug for Wake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Wake").field(&self.0.is_some()).finish()
+    }
+}
+
+impl Wake {
+    /// Nobody to wake.
+    pub const fn nobody() -> Self {
+        Self(None)
+    }
+
+    /// The threads that wait for `ticket`.
+    pub fn threads_of(ticket: Arc<dyn Ticket>) -> Self {
+        Self(Some(ticket))
+    }
+}
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.0.take() {
+            ticket.state().wake_threads();
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Waiting inside a handler: cycles are found, and the pool goes on with another thread.
+//!
+//! A worker that waits for a reply has an *edge* to the worker that owes it. An edge counts as long as its reply is
+//! open. Whoever is about to wait first puts up its own edge and then follows the edges from its target; if they
+//! lead back, nobody on the way can ever answer. Of the waits that close a circle the last to put up its edge sees
+//! all the others, so a cycle is always found; a reply that stands already is no edge, so none is invented.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::message::Ticket;
+use crate::worker::{Address, AnyCell};
+
+thread_local! {
+    /// The worker whose turn this thread runs.
+    static CURRENT: RefCell<Option<Arc<dyn AnyCell>>> = const { RefCell::new(None) };
+}
+
+/// The worker whose handler runs on this thread.
+#[must_use]
+pub fn current() -> Option<Address> {
+    CURRENT
+        .with(|current| current.borrow().clone())
+        .map(Address)
+}
+
+/// Marks `cell` as the one whose turn this thread runs, until the guard is dropped.
+pub(crate) fn enter_turn(cell: Arc<dyn AnyCell>) -> TurnGuard {
+    CURRENT.with(|current| *current.borrow_mut() = Some(cell));
+    TurnGuard(())
+}
+
+pub(crate) struct TurnGuard(());
+
+impl Drop for TurnGuard {
+    fn drop(&mut self) {
+        // Taken out first: dropping the last reference to a worker runs destructors, which may look at `CURRENT`.
+        let cell = CURRENT.with(|current| current.borrow_mut().take());
+        drop(cell);
+    }
+}
+
+/// Waiting would never end, or cannot be made safe.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The workers named wait for each other, the first for the second and the last for the first.
+    Cycle(Vec<String>),
+    /// All threads of the pool wait, and another one could not be started.
+    NoThread(io::Error),
+}
+
+impl fmt::Display for WaitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cycle(names) => {
+                write!(f, "workers wait for each other: {}", names.join(" -> "))?;
+                if let Some(first) = names.first() {
+                    write!(f, " -> {first}")?;
+                }
+                f.write_str("; post without waiting, or answer from a worker that is not part of the circle")
+            }
+            Self::NoThread(error) => {
+                write!(
+                    f,
+                    "all threads of the pool wait for replies, and another could not be started: {error}"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for WaitError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Cycle(_) => None,
+            Self::NoThread(error) => Some(error),
+        }
+    }
+}
+
+/// What a worker waits for.
+pub(crate) struct Edge {
+    target: Arc<dyn AnyCell>,
+    /// `None`: the target's end, which only comes once its handler returns.
+    ticket: Option<Arc<dyn Ticket>>,
+}
+
+/// Keeps an edge up; dropping takes it down.
+#[derive(Debug)]
+pub struct EdgeGuard(Option<Address>);
+
+impl Drop for EdgeGuard {
+    fn drop(&mut self) {
+        if let Some(waiter) = self.0.take() {
+            let edge = waiter.0.edge().lock().take();
+            drop(edge);
+        }
+    }
+}
+
+/// Puts up an edge from `waiter` to `target`, for a wait that does not block a thread (an `await`, say).
+///
+/// # Errors
+/// [`WaitError::Cycle`] when the wait could never end.
+pub fn edge(
+    waiter: &Address,
+    target: &Address,
+    ticket: Option<&Arc<dyn Ticket>>,
+) -> Result<EdgeGuard, WaitError> {
+    if !waiter.0.is_exclusive() || !target.0.is_exclusive() {
+        // The pool's own mailbox runs another message meanwhile.
+        return Ok(EdgeGuard(None));
+    }
+    *waiter.0.edge().lock() = Some(Edge {
+        target: target.0.clone(),
+        ticket: ticket.cloned(),
+    });
+    let guard = EdgeGuard(Some(waiter.clone()));
+    let mut names = vec![waiter.name().to_owned()];
+    let mut next = target.0.clone();
+    while next.id() != waiter.0.id() {
+        names.push(next.name().to_owned());
+        let follow = match &*next.edge().lock() {
+            Some(edge)
+                if edge
+                    .ticket
+                    .as_ref()
+                    .is_none_or(|ticket| !ticket.state().is_done()) =>
+            {
+                edge.target.clone()
+            }
+            _ => return Ok(guard),
+        };
+        if names.iter().skip(1).any(|name| name == follow.name()) && follow.id() != waiter.0.id() {
+            // A circle that this worker only leads into: its own members find it.
+            return Ok(guard);
+        }
+        next = follow;
+    }
+    Err(WaitError::Cycle(names))
+}
+
+/// Another thread may run in the place of this one, which is about to wait inside a handler.
+pub(crate) struct Blocking(Option<Arc<dyn AnyCell>>);
+
+impl Blocking {
+    pub(crate) fn enter() -> Result<Self, WaitError> {
+        let cell = CURRENT.with(|current| current.borrow().clone());
+        if let Some(cell) = &cell {
+            let pool = cell.pool();
+            let rouse = pool.scheduler.block();
+            if let Err(error) = pool.rouse(rouse)
+                && pool.scheduler.is_stalled()
+            {
+                pool.scheduler.unblock();
+                return Err(WaitError::NoThread(error));
+            }
+            cell.lend(true);
+        }
+        Ok(Self(cell))
+    }
+}
+
+impl Drop for Blocking {
+    fn drop(&mut self) {
+        if let Some(cell) = self.0.take() {
+            cell.lend(false);
+            cell.pool().scheduler.unblock();
+        }
+    }
+}
+
+/// Blocks until the reply of `ticket`, which `target` owes, stands; at most for `limit`. Says whether it stands.
+///
+/// Inside a handler another thread of the pool runs meanwhile, so a pool whose threads all wait goes on.
+///
+/// # Errors
+/// [`WaitError::Cycle`] when the wait could never end, [`WaitError::NoThread`] when the pool would stand still.
+pub fn wait(
+    target: &Address,
+    ticket: &Arc<dyn Ticket>,
+    limit: Option<Duration>,
+) -> Result<bool, WaitError> {
+    if ticket.state().is_done() {
+        return Ok(true);
+    }
+    let Some(waiter) = current() else {
+        return Ok(ticket.state().wait(limit));
+    };
+    let _edge = edge(&waiter, target, Some(ticket))?;
+    let _blocking = Blocking::enter()?;
+    Ok(ticket.state().wait(limit))
+}
