@@ -73,15 +73,18 @@ impl Deadlines {
         ticket: &Arc<dyn Ticket>,
         cell: &Arc<dyn AnyCell>,
     ) -> bool {
+        // What was looked at may be the last reference to a reply or to a pool, whose end locks this very state.
+        let mut looked_at: Vec<Arc<dyn Ticket>> = Vec::new();
         let mut state = self.state.lock();
         if state.heap.len() >= state.sweep_at.max(SWEEP_FROM) {
             // Most messages are settled long before their deadline; each sweep at least halves what is kept, or
             // doubles the mark of the next one.
             state.heap.retain(|entry| {
-                entry
-                    .ticket
-                    .upgrade()
-                    .is_some_and(|ticket| !ticket.state().is_done())
+                entry.ticket.upgrade().is_some_and(|ticket| {
+                    let open = !ticket.state().is_done();
+                    looked_at.push(ticket);
+                    open
+                })
             });
             state.sweep_at = state.heap.len() * 2;
         }
@@ -113,23 +116,29 @@ impl Deadlines {
     /// Expires what is due at `now`.
     pub(crate) fn expire_due(&self, now: Timestamp) {
         let mut due: Vec<Due> = Vec::new();
+        // See `add`.
+        let mut looked_at = Vec::new();
         {
             let mut state = self.state.lock();
             while state.heap.peek().is_some_and(|next| next.at <= now) {
                 let Some(entry) = state.heap.pop() else { break };
-                let (Some(ticket), Some(cell)) = (entry.ticket.upgrade(), entry.cell.upgrade())
-                else {
-                    continue;
+                let (ticket, cell) = match (entry.ticket.upgrade(), entry.cell.upgrade()) {
+                    (Some(ticket), Some(cell)) if !ticket.state().is_done() => (ticket, cell),
+                    settled => {
+                        looked_at.push(settled);
+                        continue;
+                    }
                 };
-                if ticket.state().is_done() {
-                    continue;
-                }
                 match due.last_mut() {
-                    Some((last, tickets)) if last.id() == cell.id() => tickets.push(ticket),
+                    Some((last, tickets)) if last.id() == cell.id() => {
+                        tickets.push(ticket);
+                        looked_at.push((None, Some(cell)));
+                    }
                     _ => due.push((cell, vec![ticket])),
                 }
             }
         }
+        drop(looked_at);
         for (cell, tickets) in due {
             cell.expire(tickets);
         }

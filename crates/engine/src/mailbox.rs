@@ -80,6 +80,8 @@ struct Inbox<M> {
     rejected: u64,
     active: usize,
     limit: usize,
+    /// Turns that gave their token back and have yet to publish what they ended.
+    publishing: usize,
     /// One message in this many is timed; how many are still to pass.
     sample_every: u32,
     until_sample: u32,
@@ -164,6 +166,8 @@ pub(crate) enum Next<M> {
 pub(crate) struct Take<M> {
     pub(crate) next: Next<M>,
     pub(crate) leftovers: Vec<Leftover<M>>,
+    /// `Idle`, and the mailbox has not settled before [`Mailbox::published`] is called.
+    pub(crate) publishing: bool,
     /// Held until the locks are released: it may be the last reference to the message.
     _ended: Option<Arc<dyn Ticket>>,
 }
@@ -215,6 +219,7 @@ impl<M: Message> Inbox<M> {
         // With no token out the outbox is empty too: a token is only given back when both buffers are, or while
         // others are still out.
         self.active == 0
+            && self.publishing == 0
             && self.queue.is_empty()
             && (until == Settled::Idle || self.gate == Gate::Closed)
     }
@@ -334,6 +339,7 @@ impl<M: Message> Mailbox<M> {
                 rejected: 0,
                 active: 0,
                 limit,
+                publishing: 0,
                 sample_every: 1,
                 until_sample: 1,
                 watchers: 0,
@@ -512,6 +518,7 @@ impl<M: Message> Mailbox<M> {
                     return Take {
                         next: Next::Run(entry),
                         leftovers,
+                        publishing: false,
                         _ended,
                     };
                 }
@@ -519,16 +526,20 @@ impl<M: Message> Mailbox<M> {
                 return Take {
                     next: Next::More,
                     leftovers,
+                    publishing: false,
                     _ended,
                 };
             }
             let mut inbox = self.inbox.0.lock();
             inbox.gone_seen = outbox.gone;
             if inbox.queue.is_empty() || inbox.active > inbox.limit {
+                let publishing = finished.is_some() || !leftovers.is_empty();
+                inbox.publishing += usize::from(publishing);
                 self.give_back(&mut outbox, &mut inbox);
                 return Take {
                     next: Next::Idle,
                     leftovers,
+                    publishing,
                     _ended,
                 };
             }
@@ -536,6 +547,7 @@ impl<M: Message> Mailbox<M> {
                 return Take {
                     next: Next::More,
                     leftovers,
+                    publishing: false,
                     _ended,
                 };
             }
@@ -546,6 +558,16 @@ impl<M: Message> Mailbox<M> {
                 SAMPLE_UNDER_LOAD
             };
             inbox.until_sample = inbox.until_sample.min(inbox.sample_every);
+        }
+    }
+
+    /// What a turn ended before it gave its token back is published: whoever waits for the mailbox to settle finds
+    /// the replies standing.
+    pub(crate) fn published(&self) {
+        let mut inbox = self.inbox.0.lock();
+        inbox.publishing -= 1;
+        if inbox.watchers > 0 && inbox.publishing == 0 {
+            self.settled.notify_all();
         }
     }
 
@@ -722,6 +744,10 @@ impl<M: Message> Mailbox<M> {
         };
         inbox.watchers -= 1;
         reached
+    }
+
+    pub(crate) fn is_settled(&self, settled: Settled) -> bool {
+        self.inbox.0.lock().is_settled(settled)
     }
 
     pub(crate) fn gate(&self) -> (Gate, bool) {

@@ -22,7 +22,7 @@ pub trait Host: Send + Sync + 'static {
     }
 
     /// Runs `wait`, which may block. Called on a pool thread, inside [`Host::thread`].
-    fn blocking(&self, wait: &mut dyn FnMut()) {
+    fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {
         wait();
     }
 }
@@ -117,6 +117,7 @@ impl PoolInner {
             inner.scheduler.enter();
             let host = inner.host.clone();
             host.thread(&mut || inner.work());
+            inner.end_deadlines();
         });
         if started.is_err() {
             self.scheduler.start_failed();
@@ -186,7 +187,14 @@ impl PoolInner {
 
     fn shutdown(&self) {
         self.scheduler.shutdown();
-        self.deadlines.shutdown();
+        self.end_deadlines();
+    }
+
+    /// Deadlines hold as long as a handler may run.
+    fn end_deadlines(&self) {
+        if self.scheduler.is_over() {
+            self.deadlines.shutdown();
+        }
     }
 }
 

@@ -214,8 +214,14 @@ impl<J> Scheduler<J> {
         let mut state = self.state.lock();
         if more {
             state.suspended += 1;
-        } else {
-            state.suspended -= 1;
+            return;
+        }
+        state.suspended -= 1;
+        let last = state.suspended == 0 && state.shutdown;
+        drop(state);
+        if last {
+            // A thread may have run the turn that came back, and parked because of this very count.
+            self.parked.notify_all();
         }
     }
 
@@ -223,6 +229,12 @@ impl<J> Scheduler<J> {
     pub(crate) fn shutdown(&self) {
         self.state.lock().shutdown = true;
         self.parked.notify_all();
+    }
+
+    /// Whether every thread has ended after [`Scheduler::shutdown`].
+    pub(crate) fn is_over(&self) -> bool {
+        let state = self.state.lock();
+        state.shutdown && state.threads == 0
     }
 
     /// Threads that exist or are being started.

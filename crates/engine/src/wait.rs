@@ -120,10 +120,10 @@ pub fn edge(
         ticket: ticket.cloned(),
     });
     let guard = EdgeGuard(Some(waiter.clone()));
-    let mut names = vec![waiter.name().to_owned()];
+    let mut path: Vec<Arc<dyn AnyCell>> = vec![waiter.0.clone()];
     let mut next = target.0.clone();
     while next.id() != waiter.0.id() {
-        names.push(next.name().to_owned());
+        path.push(next.clone());
         let follow = match &*next.edge().lock() {
             Some(edge)
                 if edge
@@ -135,13 +135,15 @@ pub fn edge(
             }
             _ => return Ok(guard),
         };
-        if names.iter().skip(1).any(|name| name == follow.name()) && follow.id() != waiter.0.id() {
+        if path.iter().skip(1).any(|cell| cell.id() == follow.id()) {
             // A circle that this worker only leads into: its own members find it.
             return Ok(guard);
         }
         next = follow;
     }
-    Err(WaitError::Cycle(names))
+    Err(WaitError::Cycle(
+        path.iter().map(|cell| cell.name().to_owned()).collect(),
+    ))
 }
 
 /// Another thread may run in the place of this one, which is about to wait inside a handler.

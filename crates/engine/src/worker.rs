@@ -1,5 +1,6 @@
 //! A worker: a mailbox, a handler, and the turns in which a pool thread runs the one over the other.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::mailbox::{
     Entry, Finished, Gate, Leftover, Mailbox, Next, Posted, Refused, Rest, Room, Settled,
 };
-use crate::message::{Failure, Message, Outcome, Ticket};
+use crate::message::{DropReason, Failure, Message, Outcome, Ticket};
 use crate::policy::{DEFAULT_CAPACITY, Overflow};
 use crate::pool::{Pool, PoolInner};
 use crate::reply::Wake;
@@ -114,6 +115,12 @@ impl<H: Handler> Suspension<H> {
         &self.cell.handler
     }
 
+    /// The worker.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        Address(self.cell.clone())
+    }
+
     /// Counts the message, publishes its reply, and lets the worker go on.
     pub fn finish(mut self, outcome: Outcome) {
         if let Some(message) = self.message.take() {
@@ -133,6 +140,7 @@ impl<H: Handler> Suspension<H> {
             outcome,
             timed,
         });
+        self.cell.clear_stuck();
     }
 
     fn resume(&self) {
@@ -308,6 +316,9 @@ impl<H: Handler> Cell<H> {
                     return Turn::More;
                 }
                 Next::Idle => {
+                    if take.publishing {
+                        self.mailbox.published();
+                    }
                     self.mailbox.add_busy(clock.now().since(started));
                     return Turn::Done(wake);
                 }
@@ -373,9 +384,11 @@ impl<H: Handler> AnyCell for Cell<H> {
     fn expire(&self, mut tickets: Vec<Arc<dyn Ticket>>) {
         let all = tickets.clone();
         let leftovers = self.mailbox.remove(&mut tickets, true);
+        let running = self.mailbox.running();
         for ticket in all {
-            let was_queued = tickets.iter().any(|removed| Arc::ptr_eq(removed, &ticket));
-            if !was_queued && ticket.state().is_claimed() {
+            if tickets.iter().any(|removed| Arc::ptr_eq(removed, &ticket)) {
+                ticket.fail(false, Failure::Expired);
+            } else if running.iter().any(|runs| Arc::ptr_eq(runs, &ticket)) {
                 // ORDERING: Relaxed, see `clear_stuck`. Before the reply stands, so that whoever got the error
                 // finds the worker stuck.
                 self.stuck.store(true, Ordering::Relaxed);
@@ -386,9 +399,8 @@ impl<H: Handler> AnyCell for Cell<H> {
                     // The handler returned in between.
                     self.clear_stuck();
                 }
-            } else {
-                ticket.fail(false, Failure::Expired);
             }
+            // Else whoever cancelled or dropped it meanwhile settles it.
         }
         self.abandon_all(leftovers);
     }
@@ -452,7 +464,7 @@ impl Default for WorkerOptions {
 pub enum PostError<M> {
     /// There was no room, or none in time.
     Full(M),
-    /// Waiting for room would never end: the caller is the worker itself.
+    /// Waiting for room would never end: the caller is the worker itself, or one that it waits for.
     WouldDeadlock(M),
     /// The worker was stopped.
     Stopped(M),
@@ -591,6 +603,18 @@ impl<H: Handler> Worker<H> {
         self.cell.mailbox.overflow()
     }
 
+    /// Messages that its mailbox holds at most.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.cell.mailbox.capacity()
+    }
+
+    /// Whether it handles one message at a time: every worker but a pool's own mailbox.
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        self.cell.exclusive
+    }
+
     /// What it is doing.
     #[must_use]
     pub fn state(&self) -> WorkerState {
@@ -615,15 +639,9 @@ impl<H: Handler> Worker<H> {
         Ok(true)
     }
 
-    fn ready(&self, message: H::Message) -> Result<H::Message, PostError<H::Message>> {
-        if self.cell.exclusive {
-            // `start` has made sure of a thread.
-            return Ok(message);
-        }
-        match self.cell.pool.inner().ensure_thread() {
-            Ok(()) => Ok(message),
-            Err(error) => Err(PostError::NoThread(message, error)),
-        }
+    fn ensure_thread(&self) -> io::Result<()> {
+        // A worker of its own has made sure in `start`.
+        if self.cell.exclusive { Ok(()) } else { self.cell.pool.inner().ensure_thread() }
     }
 
     fn accept(&self, posted: Posted<H::Message>) {
@@ -640,7 +658,9 @@ impl<H: Handler> Worker<H> {
     /// # Errors
     /// [`PostError`] gives the message back.
     pub fn try_post(&self, message: H::Message) -> Result<(), PostError<H::Message>> {
-        let message = self.ready(message)?;
+        if let Err(error) = self.ensure_thread() {
+            return Err(PostError::NoThread(message, error));
+        }
         match self
             .cell
             .mailbox
@@ -695,12 +715,17 @@ impl<H: Handler> Worker<H> {
     /// at once: it may have been woken in the place of another sender.
     ///
     /// # Errors
-    /// [`WaitError`] when the caller is this worker itself, or its pool would stand still.
+    /// [`WaitError`] when the caller is this worker itself or one that it waits for, or its pool would stand still.
     pub fn wait_for_room(&self, limit: Option<Duration>) -> Result<bool, WaitError> {
         let until = limit.and_then(|limit| Instant::now().checked_add(limit));
         if self.is_current() && self.cell.exclusive {
             return Err(WaitError::Cycle(vec![self.cell.name.clone()]));
         }
+        // Room comes when that worker's handler returns, which it does not while it waits for this one.
+        let waiter = wait::current();
+        let _edge = waiter
+            .map(|waiter| wait::edge(&waiter, &self.address(), None))
+            .transpose()?;
         let _blocking = Blocking::enter()?;
         Ok(self.cell.mailbox.wait_for_room(until) != Room::TimedOut)
     }
@@ -711,28 +736,27 @@ impl<H: Handler> Worker<H> {
     }
 
     /// Posts `messages` front first, with one lock and one wake-up for all that fit, without waiting. Leaves in
-    /// `messages` what was refused.
+    /// `messages` what was refused, and returns how many were accepted: not refused, and not dropped as the newest.
     ///
     /// # Errors
-    /// [`PostError`] without a message when some were refused.
+    /// [`PostError`] without a message, and how many were accepted before, when some were refused.
     pub fn try_post_many(
         &self,
-        messages: &mut std::collections::VecDeque<H::Message>,
-    ) -> Result<(), PostError<()>> {
-        if !self.cell.exclusive
-            && let Err(error) = self.cell.pool.inner().ensure_thread()
-        {
-            return Err(PostError::NoThread((), error));
+        messages: &mut VecDeque<H::Message>,
+    ) -> Result<usize, (usize, PostError<()>)> {
+        if let Err(error) = self.ensure_thread() {
+            return Err((0, PostError::NoThread((), error)));
         }
-        let (posted, refused) = self
-            .cell
-            .mailbox
-            .try_post_many(messages, &*self.cell.pool.inner().clock);
+        let offered = messages.len();
+        let (posted, refused) = self.cell.mailbox.try_post_many(messages, &*self.cell.pool.inner().clock);
+        let newest = Failure::Dropped(DropReason::Newest);
+        let dropped = posted.leftovers.iter().filter(|(_, failure)| *failure == newest).count();
+        let accepted = offered - messages.len() - dropped;
         self.accept(posted);
         match refused {
-            None => Ok(()),
-            Some(Gate::Closed) => Err(PostError::Stopped(())),
-            Some(_) => Err(PostError::Full(())),
+            None => Ok(accepted),
+            Some(Gate::Closed) => Err((accepted, PostError::Stopped(()))),
+            Some(_) => Err((accepted, PostError::Full(()))),
         }
     }
 
@@ -790,6 +814,12 @@ impl<H: Handler> Worker<H> {
                 .get_or_insert(self.cell.pool.inner().clock.now());
         }
         Ok(ended)
+    }
+
+    /// Whether nothing is queued and nothing runs.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.cell.mailbox.is_settled(Settled::Idle)
     }
 
     /// Blocks until nothing is queued and nothing runs, at most for `limit`; false when that has passed.

@@ -1,9 +1,37 @@
-//! The native module `pytoweb._core`.
+//! The native module `pytoweb._core`: the engine's workers for Python callables.
+//!
+//! Thin on purpose. What can be Python is Python (`python/pytoweb`): decorators, asyncio, reply handlers, statistics
+//! classes. What is here is on the path of every message, or talks to the engine.
+
+mod arguments;
+mod context;
+mod endpoint;
+mod error;
+mod fork;
+mod future;
+mod handler;
+mod host;
+mod message;
+mod task;
+
 use pyo3::prelude::*;
 
 /// The engine of `pytoweb.workers`.
-#[pymodule]
+#[pymodule(gil_used = true)]
 mod _core {
     #[pymodule_export]
+    use crate::endpoint::{Endpoint, Threads, merged_timings};
+    #[pymodule_export]
+    use crate::fork::after_fork_in_child;
+    #[pymodule_export]
+    use crate::future::FutureBase;
+    #[pymodule_export]
+    use crate::handler::Pending;
+    #[pymodule_export]
+    use crate::message::{WorkerMessage, running_message, running_owner};
+
+    #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
+    #[pymodule_export]
+    const DEFAULT_CAPACITY: usize = pytoweb_engine::DEFAULT_CAPACITY;
 }

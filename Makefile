@@ -1,0 +1,123 @@
+# The front door: `make help` lists the targets, CONTRIBUTING.md says when to use which.
+#
+# Every target does its own set-up. One release build of the extension serves run, bench and the
+# Python tests: it is compiled once, and what is tested is what users get. Python sources are
+# installed in place, so that only a change of Rust code makes a rebuild.
+
+.DEFAULT_GOAL := help
+# Cargo and pip use every core and lock their directories: targets side by side would only wait.
+.NOTPARALLEL:
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# The interpreter .venv is made with; empty: keep .venv as it is, or make it with python3.
+PYTHON ?=
+# The tree that `make run` analyses; empty: the interpreter's standard library.
+DIR =
+# More arguments for the program that run, bench or test-python starts.
+ARGS =
+# How often `make stress` repeats the tests, on all cores and again on one.
+REPEAT = 20
+# Which Python tests it leaves out: those about output and documents, where threads only do the work.
+STRESS = $(foreach name,analyze cli docs examples guide typing,--ignore-glob='tests/test_$(name)*')
+# How many times a thread may be interrupted in an interleaving that loom explores.
+LOOM_MAX_PREEMPTIONS ?= 3
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+# In CI a Cargo.lock that does not fit is an error, not something to mend.
+LOCKED := $(if $(CI),--locked)
+
+# One value for every cargo command, whoever calls it: PyO3 is rebuilt when either differs. The second
+# keeps cargo from linking to a libpython that not every machine has.
+export PYO3_PYTHON := $(CURDIR)/$(PY)
+export PYO3_BUILD_EXTENSION_MODULE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+export LOOM_MAX_PREEMPTIONS
+# maturin refuses to choose between two active environments.
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+unexport CONDA_PREFIX
+
+# What the extension is built from. Directories are in the list because their age tells of a file removed.
+NOT_BUILT := -name tests -o -name benches -o -name examples
+SOURCES := Cargo.toml Cargo.lock pyproject.toml \
+	$(shell find crates \( $(NOT_BUILT) \) -prune -o \( -type d -o -name '*.rs' -o -name Cargo.toml \) -print)
+
+.PHONY: help run test test-rust test-python test-all loom miri stress bench lint fmt doc clean FORCE
+
+help: ## list the targets
+	@echo "make TARGET [VARIABLE=value ...]"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+	@echo "PYTHON=... names the interpreter for $(VENV); ARGS=... goes to the program of run, bench, test-python"
+
+# The recipe runs every time and leaves the file alone when the environment still fits.
+$(VENV)/.python: FORCE
+	@tools/setup.sh $(VENV) "$(PYTHON)"
+
+$(VENV)/.installed: $(VENV)/.python $(SOURCES)
+	$(VENV)/bin/maturin develop --release $(LOCKED) --extras demo,test
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.python pyproject.toml | $(VENV)/.installed
+	$(VENV)/bin/maturin develop --release $(LOCKED) --extras lint
+	@touch $@
+
+run: $(VENV)/.installed ## analyse a source tree in background workers (DIR=..., default: the standard library)
+	@$(PY) -m pytoweb analyze $(if $(DIR),"$(DIR)") $(ARGS)
+
+test: test-rust loom test-python ## everything that must pass, Rust and Python
+
+test-rust: $(VENV)/.python ## the tests and the documentation examples of all crates
+	cargo test --workspace $(LOCKED)
+
+test-python: $(VENV)/.installed ## the Python tests (ARGS=... goes to pytest)
+	$(PY) -m pytest $(ARGS)
+
+test-all: $(VENV)/.installed ## the Python tests on every CPython from 3.9 to 3.13 at hand, each with its own wheel
+	$(PY) tools/test_all.py $(ARGS)
+
+# Another cfg and another profile: a target directory of its own keeps both builds warm. Optimised,
+# because loom runs each test thousands of times; without the link-time optimisation that only costs here.
+loom: $(VENV)/.python ## the concurrent protocols, every interleaving up to LOOM_MAX_PREEMPTIONS (3)
+	RUSTFLAGS="$(RUSTFLAGS) --cfg pytoweb_loom" CARGO_TARGET_DIR="$(TARGET_DIR)/loom" \
+	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true \
+	cargo test -p pytoweb-engine --test loom --release $(LOCKED)
+
+miri: $(VENV)/.python ## the unsafe code of the engine under miri (needs a nightly toolchain)
+	@cargo +nightly miri --version >/dev/null 2>&1 || { \
+		echo "miri is missing: rustup toolchain install nightly --component miri --component rust-src" >&2; exit 1; }
+	CARGO_TARGET_DIR="$(TARGET_DIR)/miri" cargo +nightly miri test -p pytoweb-engine --test miri
+
+stress: $(VENV)/.installed ## the concurrency tests REPEAT (20) times on all cores and again on one
+	tools/stress.sh $(PY) "$(REPEAT)" $(STRESS)
+
+bench: $(VENV)/.installed ## side by side with the peers, on all cores and again on one
+	$(PY) benches/run.py $(ARGS)
+	$(PY) benches/run.py --pin 0 $(ARGS)
+
+lint: $(VENV)/.lint ## formatting, lints, types, stubs, documentation and layering, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets $(LOCKED) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps $(LOCKED)
+	tools/layers.sh
+	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
+		else echo "cargo-deny is not installed: licences and sources are not checked"; fi
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy python/pytoweb $(wildcard examples)
+	$(PY) -m mypy.stubtest pytoweb --mypy-config-file pyproject.toml
+
+fmt: $(VENV)/.lint ## format Rust and Python, apply the safe fixes
+	cargo fmt --all
+	$(VENV)/bin/ruff check --fix --exit-zero
+	$(VENV)/bin/ruff format
+
+doc: $(VENV)/.python ## the documentation of the crates, in HTML
+	cargo doc --workspace --no-deps
+	@echo "see $(TARGET_DIR)/doc/pytoweb_workers/index.html"
+
+clean: ## remove everything that was built or installed here
+	-cargo clean
+	rm -rf $(VENV) .venvs dist python/pytoweb/_core.*.so python/pytoweb/_core.*.pyd \
+		.pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find python tests benches examples tools -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,42 @@
+//! What callers may pass, checked at the call that passes it.
+
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyString};
+
+use crate::error;
+
+/// A message type: any `str` but the two of the owner's side.
+pub(crate) fn message_type(object: &Bound<'_, PyAny>) -> PyResult<Py<PyString>> {
+    let kind = object.cast::<PyString>().map_err(|_| error::not_a_type(object))?;
+    match kind.to_str() {
+        Ok(name @ ("response" | "error")) => Err(error::reserved(name)),
+        _ => Ok(kind.clone().unbind()),
+    }
+}
+
+/// A message id: a `str`, or none.
+pub(crate) fn message_id(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Py<PyString>>> {
+    match object {
+        None => Ok(None),
+        Some(object) if object.is_none() => Ok(None),
+        Some(object) => {
+            let id = object.cast::<PyString>().map_err(|_| error::not_an_id(object))?;
+            Ok(Some(id.clone().unbind()))
+        }
+    }
+}
+
+/// Seconds: a number from 0 on. Infinity, and more than a clock can tell, are no limit.
+pub(crate) fn timeout(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
+    let Some(object) = object.filter(|object| !object.is_none()) else { return Ok(None) };
+    if object.is_instance_of::<PyBool>() {
+        return Err(error::not_a_timeout(object));
+    }
+    let seconds: f64 = object.extract().map_err(|_| error::not_a_timeout(object))?;
+    if seconds.is_nan() || seconds < 0.0 {
+        return Err(error::bad_timeout(seconds));
+    }
+    Ok(Duration::try_from_secs_f64(seconds).ok())
+}

@@ -1,0 +1,548 @@
+//! The native half of `PythonWorker` and `WorkerPool`: something that messages are posted to.
+//!
+//! Both Python classes inherit [`Endpoint`]. `__new__` takes anything and makes it empty, so that subclasses may have
+//! an `__init__` of any signature; `_set_up` fills it in.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use pytoweb_engine::{
+    Overflow, Pool, PoolOptions, PostError, StopMode, Ticket, WaitError, Worker, WorkerOptions, WorkerStats,
+};
+
+use crate::future::{SIGNAL_SLICE, new_future};
+use crate::handler::{PyHandler, Shared};
+use crate::host::PyHost;
+use crate::message::{PyMessage, Work};
+use crate::task::Task;
+use crate::{arguments, context, error, fork::Generation};
+
+/// Messages that `post_messages` takes from its iterable before it posts them: enough for one wake-up to be lost in
+/// the noise, few enough that an endless iterable meets a full mailbox.
+const POST_CHUNK: usize = 1024;
+
+/// A pool's threads, as Python holds them.
+#[pyclass(module = "pytoweb._core", frozen)]
+#[derive(Debug)]
+pub(crate) struct Threads {
+    pool: Option<Pool>,
+    runtime: Py<PyAny>,
+    broken: Arc<AtomicBool>,
+    generation: Generation,
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if !self.generation.is_here() {
+            std::mem::forget(self.pool.take());
+        }
+    }
+}
+
+impl Threads {
+    fn pool(&self) -> PyResult<&Pool> {
+        self.generation.check()?;
+        self.pool.as_ref().ok_or_else(error::forked)
+    }
+}
+
+#[pymethods]
+impl Threads {
+    #[new]
+    fn new(size: usize, name: String, runtime: Py<PyAny>) -> Self {
+        let broken = Arc::new(AtomicBool::new(false));
+        Python::attach(|py| {
+            let host = PyHost { runtime: runtime.clone_ref(py), broken: broken.clone() };
+            let pool = Pool::new(PoolOptions { name, host: Arc::new(host), ..PoolOptions::new(size) });
+            Self { pool: Some(pool), runtime, broken, generation: Generation::now() }
+        })
+    }
+
+    /// Threads that exist now.
+    fn count(&self) -> PyResult<usize> {
+        Ok(self.pool()?.threads())
+    }
+
+    /// Lets the threads end once the queued work is done.
+    fn shutdown(&self) -> PyResult<()> {
+        self.pool()?.shutdown();
+        Ok(())
+    }
+
+    /// Blocks until they have ended.
+    fn join(&self, py: Python<'_>) -> PyResult<()> {
+        let pool = self.pool()?;
+        py.detach(|| pool.join());
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    worker: Option<Worker<PyHandler>>,
+    shared: Arc<Shared>,
+    generation: Generation,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if !self.generation.is_here() {
+            // Stopping it would take locks that nobody in this process can release.
+            std::mem::forget(self.worker.take());
+        }
+    }
+}
+
+#[pyclass(module = "pytoweb._core", subclass, frozen)]
+#[derive(Debug, Default)]
+pub(crate) struct Endpoint {
+    inner: OnceLock<Inner>,
+}
+
+impl Endpoint {
+    pub(crate) fn address(&self) -> PyResult<pytoweb_engine::Address> {
+        Ok(self.inner()?.1.address())
+    }
+
+    fn inner(&self) -> PyResult<(&Inner, &Worker<PyHandler>)> {
+        let inner = self.inner.get().ok_or_else(error::not_set_up)?;
+        inner.generation.check()?;
+        Ok((inner, inner.worker.as_ref().ok_or_else(error::forked)?))
+    }
+
+    /// Posts `message`, waiting for room as the policy says.
+    fn post(&self, py: Python<'_>, message: PyMessage, limit: Option<Duration>) -> PyResult<()> {
+        let (_, worker) = self.inner()?;
+        let task = limit.and(message.task.clone());
+        match worker.try_post(message) {
+            Ok(()) => {}
+            Err(PostError::Full(message)) if worker.overflow() == Overflow::Block => {
+                Inner::post_when_room(py, worker, message, limit)?;
+            }
+            Err(error) => return Err(Inner::refused(worker, error)),
+        }
+        if let (Some(limit), Some(task)) = (limit, task) {
+            let ticket: Arc<dyn Ticket> = task;
+            worker.set_deadline(&ticket, limit).map_err(|error| {
+                let _ = worker.address().cancel(&ticket);
+                PyRuntimeError::new_err(format!("the thread that watches deadlines could not be started: {error}"))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn refused<M>(worker: &Worker<PyHandler>, error: PostError<M>) -> PyErr {
+        match error {
+            PostError::Full(_) => error::full(
+                worker.name(),
+                worker.capacity(),
+                "post fewer, wait for replies, or choose another overflow policy",
+            ),
+            PostError::WouldDeadlock(_) => error::full(
+                worker.name(),
+                worker.capacity(),
+                "and its own handler, which makes the room, is what would wait",
+            ),
+            PostError::NoThread(_, error) => PyRuntimeError::new_err(format!("can't start new thread: {error}")),
+            _ if !worker.is_exclusive() => error::pool_stopped(),
+            _ => error::stopped(worker.name()),
+        }
+    }
+
+    /// Waits for room outside the interpreter lock, and posts.
+    fn post_when_room(
+        py: Python<'_>,
+        worker: &Worker<PyHandler>,
+        message: PyMessage,
+        limit: Option<Duration>,
+    ) -> PyResult<()> {
+        let mut message = message;
+        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+        Self::may_wait(py, worker, 1)?;
+        loop {
+            if let Err(error) = Self::wait_for_room(py, worker, until) {
+                worker.give_up(1);
+                return Err(error);
+            }
+            message = match worker.try_post(message) {
+                Ok(()) => return Ok(()),
+                Err(PostError::Full(message)) => message,
+                Err(error) => return Err(Self::refused(worker, error)),
+            };
+        }
+    }
+
+    /// Refuses to block an event loop.
+    fn may_wait(py: Python<'_>, worker: &Worker<PyHandler>, posts: usize) -> PyResult<()> {
+        let in_loop = py.import(intern!(py, "pytoweb._aio"))?.call_method0(intern!(py, "in_event_loop"))?;
+        if in_loop.is_truthy()? {
+            worker.give_up(posts);
+            let hint = "waiting would block the event loop: use `await worker.apost_message(...)`";
+            return Err(error::full(worker.name(), worker.capacity(), hint));
+        }
+        Ok(())
+    }
+
+    fn wait_for_room(py: Python<'_>, worker: &Worker<PyHandler>, until: Option<Instant>) -> PyResult<()> {
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let step = left.map_or(SIGNAL_SLICE, |left| left.min(SIGNAL_SLICE));
+            match py.detach(|| worker.wait_for_room(Some(step))) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(WaitError::Cycle(_)) => return Err(Self::refused(worker, PostError::WouldDeadlock(()))),
+                Err(error) => return Err(error::wait(py, error)),
+            }
+            py.check_signals()?;
+            if left.is_some_and(|left| left.is_zero()) {
+                let hint = "no room came within the timeout";
+                return Err(error::full(worker.name(), worker.capacity(), hint));
+            }
+        }
+    }
+
+    /// Waits in slices, between which signals are looked for. False: `limit` has passed.
+    fn wait_in_slices(
+        py: Python<'_>,
+        limit: Option<Duration>,
+        wait: impl Fn(Duration) -> Result<bool, WaitError> + Send + Sync,
+    ) -> PyResult<Result<bool, WaitError>> {
+        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let step = left.map_or(SIGNAL_SLICE, |left| left.min(SIGNAL_SLICE));
+            match py.detach(|| wait(step)) {
+                Ok(false) => {}
+                other => return Ok(other),
+            }
+            py.check_signals()?;
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(Ok(false));
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl Endpoint {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self::default()
+    }
+
+    /// Fills in what `__new__` left empty. `shared`: the pool's own mailbox.
+    #[expect(clippy::too_many_arguments, reason = "called from one place, by keyword")]
+    #[pyo3(signature = (*, name, capacity, overflow, threads, handlers, replies, owner, shared))]
+    fn _set_up(
+        &self,
+        py: Python<'_>,
+        name: String,
+        capacity: usize,
+        overflow: &str,
+        threads: &Bound<'_, Threads>,
+        handlers: Py<PyDict>,
+        replies: Py<PyAny>,
+        owner: Py<PyAny>,
+        shared: bool,
+    ) -> PyResult<()> {
+        let threads = threads.get();
+        let overflow: Overflow = overflow
+            .parse()
+            .map_err(|error: pytoweb_engine::UnknownOverflow| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
+        let options = WorkerOptions { capacity, overflow };
+        let own = Arc::new(Shared {
+            name: name.clone(),
+            handlers,
+            replies,
+            runtime: threads.runtime.clone_ref(py),
+            owner,
+            broken: threads.broken.clone(),
+        });
+        let handler = PyHandler { shared: own.clone() };
+        let pool = threads.pool()?;
+        let worker = if shared {
+            Worker::shared(&name, handler, options, pool)
+        } else {
+            Worker::new(&name, handler, options, pool)
+        };
+        let inner = Inner { worker: Some(worker), shared: own, generation: Generation::now() };
+        self.inner.set(inner).map_err(|_| PyRuntimeError::new_err("the worker is set up already"))
+    }
+
+    #[pyo3(signature = (message_type, data=None, message_id=None, *, timeout=None))]
+    fn post_message(
+        &self,
+        py: Python<'_>,
+        message_type: &Bound<'_, PyAny>,
+        data: Option<Py<PyAny>>,
+        message_id: Option<&Bound<'_, PyAny>>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let kind = arguments::message_type(message_type)?;
+        let id = arguments::message_id(message_id)?;
+        let limit = arguments::timeout(timeout)?;
+        let work = Work::Typed { kind, data: data.unwrap_or_else(|| py.None()), id };
+        // Only a message with a deadline has somebody to reach it later: the deadline.
+        let task = limit.map(|_| Arc::default());
+        self.post(py, PyMessage::new(work, context::capture(py)?, task), limit)
+    }
+
+    #[pyo3(signature = (message_type, data=None, *, timeout=None))]
+    fn ask<'py>(
+        &self,
+        py: Python<'py>,
+        message_type: &Bound<'py, PyAny>,
+        data: Option<Py<PyAny>>,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let kind = arguments::message_type(message_type)?;
+        let limit = arguments::timeout(timeout)?;
+        let work = Work::Typed { kind, data: data.unwrap_or_else(|| py.None()), id: None };
+        self.ask_for(py, work, limit)
+    }
+
+    /// Has `function(*args, **kwargs)` called; `awaits`: a coroutine that it returns is run too.
+    #[pyo3(signature = (function, args, kwargs, awaits, timeout=None))]
+    fn _call<'py>(
+        &self,
+        py: Python<'py>,
+        function: Py<PyAny>,
+        args: Py<PyTuple>,
+        kwargs: Option<Py<PyDict>>,
+        awaits: bool,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let limit = arguments::timeout(timeout)?;
+        self.ask_for(py, Work::Call { function, args, kwargs, awaits }, limit)
+    }
+
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn _submit<'py>(
+        &self,
+        py: Python<'py>,
+        r#fn: Py<PyAny>,
+        args: Py<PyTuple>,
+        kwargs: Option<Py<PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (inner, _) = self.inner()?;
+        if inner.shared.broken.load(Ordering::Acquire) {
+            return Err(inner.shared.broken_error(py));
+        }
+        self.ask_for(py, Work::Call { function: r#fn, args, kwargs, awaits: false }, None)
+    }
+
+    /// Posts one message per item. Returns how many were accepted.
+    fn post_messages(
+        &self,
+        py: Python<'_>,
+        message_type: &Bound<'_, PyAny>,
+        items: &Bound<'_, PyAny>,
+    ) -> PyResult<usize> {
+        let (_, worker) = self.inner()?;
+        let kind = arguments::message_type(message_type)?;
+        let mut items = items.try_iter()?;
+        let mut accepted = 0;
+        let mut chunk = VecDeque::new();
+        loop {
+            for item in items.by_ref().take(POST_CHUNK) {
+                let work = Work::Typed { kind: kind.clone_ref(py), data: item?.unbind(), id: None };
+                chunk.push_back(PyMessage::new(work, context::capture(py)?, None));
+            }
+            if chunk.is_empty() {
+                return Ok(accepted);
+            }
+            while !chunk.is_empty() {
+                match worker.try_post_many(&mut chunk) {
+                    Ok(more) => accepted += more,
+                    Err((more, PostError::Full(()))) if worker.overflow() == Overflow::Block => {
+                        accepted += more;
+                        Inner::may_wait(py, worker, chunk.len())?;
+                        if let Err(error) = Inner::wait_for_room(py, worker, None) {
+                            worker.give_up(chunk.len());
+                            return Err(error);
+                        }
+                    }
+                    Err((more, PostError::Full(()))) => {
+                        // The first one was refused by the mailbox and counted there; the others have no room either.
+                        accepted += more;
+                        worker.give_up(chunk.len() - 1 + items.count());
+                        return Ok(accepted);
+                    }
+                    Err((_, error)) => return Err(Inner::refused(worker, error)),
+                }
+            }
+        }
+    }
+
+    /// Posts without waiting; false where a "block" mailbox has no room, which is not counted.
+    fn _try_post(
+        &self,
+        py: Python<'_>,
+        message_type: &Bound<'_, PyAny>,
+        data: Py<PyAny>,
+        message_id: Option<&Bound<'_, PyAny>>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let (_, worker) = self.inner()?;
+        let kind = arguments::message_type(message_type)?;
+        let id = arguments::message_id(message_id)?;
+        let limit = arguments::timeout(timeout)?;
+        let task: Option<Arc<Task>> = limit.map(|_| Arc::default());
+        let message = PyMessage::new(Work::Typed { kind, data, id }, context::capture(py)?, task.clone());
+        match worker.try_post(message) {
+            Ok(()) => {}
+            Err(PostError::Full(_)) if worker.overflow() == Overflow::Block => return Ok(false),
+            Err(error) => return Err(Inner::refused(worker, error)),
+        }
+        if let (Some(limit), Some(task)) = (limit, task) {
+            let ticket: Arc<dyn Ticket> = task;
+            worker.set_deadline(&ticket, limit)?;
+        }
+        Ok(true)
+    }
+
+    /// Calls `callback()` once a post may succeed; here and now if one may already.
+    fn _on_room(&self, callback: Py<PyAny>) -> PyResult<()> {
+        let (_, worker) = self.inner()?;
+        worker.on_room(move || {
+            Python::attach(|py| {
+                if let Err(error) = callback.call0(py) {
+                    error.write_unraisable(py, None);
+                }
+            });
+        });
+        Ok(())
+    }
+
+    /// The error of a post that gave up waiting for room; counts it as rejected.
+    fn _gave_up(&self) -> PyResult<()> {
+        let (_, worker) = self.inner()?;
+        worker.give_up(1);
+        Err(error::full(worker.name(), worker.capacity(), "no room came within the timeout"))
+    }
+
+    /// Lets the pool run it; false if it was stopped.
+    fn _start(&self) -> PyResult<bool> {
+        let (_, worker) = self.inner()?;
+        worker.start().map_err(|error| PyRuntimeError::new_err(format!("can't start new thread: {error}")))
+    }
+
+    /// Refuses posts from now on. `mode`: "drain", "finish" (fail the queued) or "cancel" (cancel them). Returns how
+    /// many messages failed.
+    fn _close(&self, mode: &str) -> PyResult<usize> {
+        let (_, worker) = self.inner()?;
+        Ok(worker.close(match mode {
+            "drain" => StopMode::Drain,
+            "cancel" => StopMode::CancelQueued,
+            _ => StopMode::FinishRunning,
+        }))
+    }
+
+    /// Blocks until it has ended: true; false when `timeout` has passed; `None` where waiting could never end.
+    #[pyo3(signature = (timeout=None))]
+    fn _wait_ended(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<bool>> {
+        let (_, worker) = self.inner()?;
+        let limit = arguments::timeout(timeout)?;
+        Ok(Inner::wait_in_slices(py, limit, |step| worker.wait_ended(Some(step)))?.ok())
+    }
+
+    /// Blocks until nothing is queued and nothing runs; false when `timeout` has passed.
+    #[pyo3(signature = (timeout=None))]
+    fn _wait_idle(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        let (_, worker) = self.inner()?;
+        let limit = arguments::timeout(timeout)?;
+        Inner::wait_in_slices(py, limit, |step| worker.wait_idle(Some(step)))?.map_err(|error| error::wait(py, error))
+    }
+
+    fn _is_idle(&self) -> PyResult<bool> {
+        Ok(self.inner()?.1.is_idle())
+    }
+
+    /// Whether the calling thread runs this worker's handler.
+    fn _is_current(&self) -> PyResult<bool> {
+        Ok(self.inner()?.1.is_current())
+    }
+
+    fn _terminate(&self) -> PyResult<()> {
+        self.inner()?.1.terminate();
+        Ok(())
+    }
+
+    fn _state(&self) -> PyResult<&'static str> {
+        Ok(self.inner()?.1.state().name())
+    }
+
+    /// Its numbers, by name; times in seconds.
+    fn _stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = self.inner()?.1.stats();
+        let numbers = PyDict::new(py);
+        let counters = stats.counters;
+        numbers.set_item("name", &stats.name)?;
+        numbers.set_item("state", stats.state.name())?;
+        numbers.set_item("capacity", stats.capacity)?;
+        numbers.set_item("depth", counters.queued)?;
+        numbers.set_item("running", counters.running)?;
+        numbers.set_item("posted", counters.posted)?;
+        numbers.set_item("completed", counters.completed)?;
+        numbers.set_item("failed", counters.failed)?;
+        numbers.set_item("cancelled", counters.cancelled)?;
+        numbers.set_item("expired", counters.expired)?;
+        numbers.set_item("rejected", counters.rejected)?;
+        numbers.set_item("dropped_oldest", counters.dropped_oldest)?;
+        numbers.set_item("dropped_newest", counters.dropped_newest)?;
+        numbers.set_item("busy_seconds", stats.busy.as_secs_f64())?;
+        numbers.set_item("alive_seconds", stats.alive.as_secs_f64())?;
+        set_timings(&numbers, stats.timings)?;
+        Ok(numbers)
+    }
+
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        let Some(inner) = self.inner.get() else { return Ok(()) };
+        // While it has work, the engine refers to it too: leaving the references out keeps it alive for the
+        // collector. In a forked child its locks may not be touched.
+        let idle = inner.generation.is_here() && inner.worker.as_ref().is_some_and(Worker::is_idle);
+        if idle {
+            visit.call(&inner.shared.handlers)?;
+            visit.call(&inner.shared.replies)?;
+        }
+        Ok(())
+    }
+}
+
+impl Endpoint {
+    fn ask_for<'py>(&self, py: Python<'py>, work: Work, limit: Option<Duration>) -> PyResult<Bound<'py, PyAny>> {
+        let (inner, worker) = self.inner()?;
+        let task: Arc<Task> = Arc::default();
+        let message = PyMessage::new(work, context::capture(py)?, Some(task.clone()));
+        self.post(py, message, limit)?;
+        new_future(py, task, worker.address(), inner.generation)
+    }
+}
+
+fn set_timings(numbers: &Bound<'_, PyDict>, timings: pytoweb_engine::TimingStats) -> PyResult<()> {
+    numbers.set_item("wait_p50", timings.wait_p50.map(|time| time.as_secs_f64()))?;
+    numbers.set_item("wait_p99", timings.wait_p99.map(|time| time.as_secs_f64()))?;
+    numbers.set_item("run_p50", timings.run_p50.map(|time| time.as_secs_f64()))?;
+    numbers.set_item("run_p99", timings.run_p99.map(|time| time.as_secs_f64()))
+}
+
+/// The timings of several endpoints, as if they were one.
+#[pyfunction]
+pub(crate) fn merged_timings<'py>(py: Python<'py>, endpoints: Vec<Bound<'py, Endpoint>>) -> PyResult<Bound<'py, PyDict>> {
+    let stats = endpoints
+        .iter()
+        .map(|endpoint| Ok(endpoint.get().inner()?.1.stats()))
+        .collect::<PyResult<Vec<WorkerStats>>>()?;
+    let numbers = PyDict::new(py);
+    set_timings(&numbers, WorkerStats::merged_timings(&stats))?;
+    Ok(numbers)
+}

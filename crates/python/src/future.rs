@@ -1,0 +1,352 @@
+//! The native half of `WorkerFuture`.
+//!
+//! `WorkerFuture` inherits this class and `concurrent.futures.Future`, in that order: it is a real `Future`, but the
+//! parts of one that cost (a condition variable, lists of waiters) are only made when somebody asks for them. That
+//! is what `concurrent.futures.wait` and `as_completed` do, through the private attributes `_condition`, `_state`
+//! and `_waiters`, which are properties here.
+//!
+//! Once the condition exists, `_state` says *finished* only after the waiters were told under that condition; else
+//! `wait` could see a finished future and be told of it a second time.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyList, PyTuple, PyType};
+use pytoweb_engine::{Address, Failure, Ticket};
+
+use crate::context::bare_instance;
+use crate::endpoint::Endpoint;
+use crate::error;
+use crate::fork::Generation;
+use crate::task::{Task, Value};
+
+/// A thread that waits looks for signals (Ctrl-C) this often; only the main thread finds any.
+pub(crate) const SIGNAL_SLICE: Duration = Duration::from_millis(50);
+
+/// The class `pytoweb.workers.WorkerFuture`.
+static FUTURE_CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static NO_ARGUMENTS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+
+#[derive(Debug)]
+struct Inner {
+    task: Arc<Task>,
+    address: Option<Address>,
+    generation: Generation,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if !self.generation.is_here() {
+            // The last reference to a worker would take locks that nobody in this process can release.
+            std::mem::forget(self.address.take());
+        }
+    }
+}
+
+/// What `concurrent.futures` expects to find, once it has looked.
+#[derive(Debug)]
+struct Compat {
+    condition: Py<PyAny>,
+    waiters: Py<PyList>,
+    told: Arc<AtomicBool>,
+}
+
+#[pyclass(module = "pytoweb._core", subclass, frozen)]
+#[derive(Debug, Default)]
+pub(crate) struct FutureBase {
+    inner: OnceLock<Inner>,
+    compat: OnceLock<Compat>,
+    /// The exception made of an engine failure, so that every call raises the same one.
+    failure: OnceLock<Py<PyAny>>,
+}
+
+/// A new future for `task`.
+pub(crate) fn new_future<'py>(
+    py: Python<'py>,
+    task: Arc<Task>,
+    address: Address,
+    generation: Generation,
+) -> PyResult<Bound<'py, PyAny>> {
+    let class = FUTURE_CLASS.import(py, "pytoweb.futures", "WorkerFuture")?;
+    let none = NO_ARGUMENTS.get_or_init(py, || PyTuple::empty(py).unbind()).bind(py);
+    let future = bare_instance(class, none)?;
+    let base = future.cast::<FutureBase>()?;
+    // Just made, so it is not set.
+    let _ = base.get().inner.set(Inner { task, address: Some(address), generation });
+    Ok(future)
+}
+
+impl FutureBase {
+    fn inner(&self) -> PyResult<&Inner> {
+        self.inner.get().ok_or_else(|| PyRuntimeError::new_err("futures are made by ask() and submit()"))
+    }
+
+    fn value<'a>(&'a self, py: Python<'_>, inner: &'a Inner) -> Option<Result<&'a Py<PyAny>, &'a Py<PyAny>>> {
+        Some(match inner.task.slot.get()? {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(error),
+            Err(failure) => Err(self.failure.get_or_init(|| {
+                let worker = inner.address.as_ref().map_or("", Address::name);
+                error::failure(*failure, worker).into_value(py).into_any()
+            })),
+        })
+    }
+
+    /// Waits until the reply stands; false when `limit` has passed.
+    fn wait(&self, py: Python<'_>, inner: &Inner, limit: Option<Duration>) -> PyResult<bool> {
+        inner.generation.check()?;
+        let Some(address) = &inner.address else { return Ok(false) };
+        let ticket: Arc<dyn Ticket> = inner.task.clone();
+        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+        // A pool thread gets no signals, and each slice there would put up its edge anew.
+        let slice = pytoweb_engine::current().is_none().then_some(SIGNAL_SLICE);
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let step = [slice, left].into_iter().flatten().min();
+            if py.detach(|| pytoweb_engine::wait(address, &ticket, step)).map_err(|error| error::wait(py, error))? {
+                return Ok(true);
+            }
+            py.check_signals()?;
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn settled<'a>(
+        &'a self,
+        py: Python<'_>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Result<&'a Py<PyAny>, &'a Py<PyAny>>> {
+        let inner = self.inner()?;
+        if let Some(value) = self.value(py, inner) {
+            return Ok(value);
+        }
+        // As `Future` does: a negative time is none left.
+        let limit = timeout.filter(|timeout| !timeout.is_none()).map(|timeout| timeout.extract::<f64>()).transpose()?;
+        let limit = limit.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
+        if self.wait(py, inner, limit)? && let Some(value) = self.value(py, inner) {
+            return Ok(value);
+        }
+        Err(error::wait_timeout(py))
+    }
+
+    fn is_cancelled(&self) -> PyResult<bool> {
+        Ok(matches!(self.inner()?.task.slot.get(), Some(Err(Failure::Cancelled))))
+    }
+
+    fn compat<'a>(slf: &'a Bound<'_, Self>) -> PyResult<&'a Compat> {
+        let py = slf.py();
+        let this = slf.get();
+        if let Some(compat) = this.compat.get() {
+            return Ok(compat);
+        }
+        let inner = this.inner()?;
+        let condition = py.import("threading")?.call_method0("Condition")?.unbind();
+        let told = Arc::new(AtomicBool::new(false));
+        let compat = Compat { condition, waiters: PyList::empty(py).unbind(), told: told.clone() };
+        if this.compat.set(compat).is_ok() {
+            let future = slf.clone().unbind();
+            inner.task.slot.state().on_done(move || {
+                Python::attach(|py| {
+                    // `tell` is in Python: it is what `Future.set_result` does after the result is in.
+                    let future = future.bind(py);
+                    let told_them = future.call_method1(intern!(py, "_tell_waiters"), (Told(told),));
+                    if let Err(error) = told_them {
+                        error.write_unraisable(py, Some(future.as_any()));
+                    }
+                });
+            });
+        }
+        this.compat.get().ok_or_else(|| PyRuntimeError::new_err("the future has no condition"))
+    }
+}
+
+/// Marks one worker as waiting for another, as long as it lives.
+#[pyclass(module = "pytoweb._core", frozen)]
+#[derive(Debug)]
+struct WaitEdge {
+    _edge: pytoweb_engine::EdgeGuard,
+}
+
+/// Passed to `_tell_waiters`, which calls it while it holds the condition.
+#[pyclass(module = "pytoweb._core", frozen)]
+#[derive(Debug)]
+struct Told(Arc<AtomicBool>);
+
+#[pymethods]
+impl Told {
+    fn __call__(&self) {
+        // ORDERING: Release/Acquire with `_state`; the interpreter lock orders them as well.
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+#[pymethods]
+impl FutureBase {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    #[pyo3(signature = (timeout=None))]
+    fn result(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        match self.settled(py, timeout)? {
+            Ok(value) => Ok(value.clone_ref(py)),
+            Err(error) => Err(PyErr::from_value(error.bind(py).clone())),
+        }
+    }
+
+    #[pyo3(signature = (timeout=None))]
+    fn exception(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Py<PyAny>>> {
+        match self.settled(py, timeout)? {
+            Ok(_) => Ok(None),
+            Err(error) if self.is_cancelled()? => Err(PyErr::from_value(error.bind(py).clone())),
+            Err(error) => Ok(Some(error.clone_ref(py))),
+        }
+    }
+
+    fn done(&self) -> PyResult<bool> {
+        Ok(self.inner()?.task.slot.state().is_done())
+    }
+
+    fn cancelled(&self) -> PyResult<bool> {
+        self.is_cancelled()
+    }
+
+    fn running(&self) -> PyResult<bool> {
+        let state = self.inner()?.task.slot.state();
+        Ok(!state.is_queued() && !state.is_done())
+    }
+
+    fn cancel(&self) -> PyResult<bool> {
+        let inner = self.inner()?;
+        if inner.task.slot.state().is_done() {
+            return self.is_cancelled();
+        }
+        inner.generation.check()?;
+        let ticket: Arc<dyn Ticket> = inner.task.clone();
+        Ok(inner.address.as_ref().is_some_and(|address| address.cancel(&ticket)))
+    }
+
+    fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Py<PyAny>) -> PyResult<()> {
+        let inner = slf.get().inner()?;
+        let future = slf.clone().unbind();
+        inner.task.slot.state().on_done(move || {
+            Python::attach(|py| {
+                let future = future.bind(py);
+                let called = future.call_method1(intern!(py, "_call_back"), (r#fn,));
+                if let Err(error) = called {
+                    error.write_unraisable(py, Some(future.as_any()));
+                }
+            });
+        });
+        Ok(())
+    }
+
+    /// Calls `push(self)` on the thread that settles the future, or here and now if it is.
+    fn _on_done(slf: &Bound<'_, Self>, push: Py<PyAny>) -> PyResult<()> {
+        let inner = slf.get().inner()?;
+        let future = slf.clone().unbind();
+        inner.task.slot.state().on_done(move || {
+            Python::attach(|py| {
+                if let Err(error) = push.call1(py, (future,)) {
+                    error.write_unraisable(py, None);
+                }
+            });
+        });
+        Ok(())
+    }
+
+    fn set_running_or_notify_cancel(&self) -> PyResult<bool> {
+        Ok(!self.is_cancelled()?)
+    }
+
+    fn set_result(&self, result: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _ = result;
+        Err(error::InvalidStateError::new_err("a WorkerFuture is settled by its worker"))
+    }
+
+    fn set_exception(&self, exception: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _ = exception;
+        Err(error::InvalidStateError::new_err("a WorkerFuture is settled by its worker"))
+    }
+
+    #[getter]
+    fn _condition(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Ok(Self::compat(slf)?.condition.clone_ref(slf.py()))
+    }
+
+    #[getter]
+    fn _waiters(slf: &Bound<'_, Self>) -> PyResult<Py<PyList>> {
+        Ok(Self::compat(slf)?.waiters.clone_ref(slf.py()))
+    }
+
+    #[getter]
+    fn _state(&self) -> PyResult<&'static str> {
+        let state = self.inner()?.task.slot.state();
+        let told = self.compat.get().is_none_or(|compat| compat.told.load(Ordering::Acquire));
+        Ok(if state.is_done() && told {
+            if self.is_cancelled()? { "CANCELLED_AND_NOTIFIED" } else { "FINISHED" }
+        } else if state.is_queued() {
+            "PENDING"
+        } else {
+            "RUNNING"
+        })
+    }
+
+    #[getter]
+    fn _result(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        Ok(match self.value(py, self.inner()?) {
+            Some(Ok(value)) => Some(value.clone_ref(py)),
+            _ => None,
+        })
+    }
+
+    #[getter]
+    fn _exception(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        Ok(match self.value(py, self.inner()?) {
+            Some(Err(error)) if !self.is_cancelled()? => Some(error.clone_ref(py)),
+            _ => None,
+        })
+    }
+
+    /// Notes that `waiter`, an endpoint whose coroutine is about to await this future, waits for it.
+    ///
+    /// Raises `AskCycleError` where that could never end. The wait is over when what is returned is dropped.
+    fn _wait_edge(&self, py: Python<'_>, waiter: &Bound<'_, Endpoint>) -> PyResult<Option<WaitEdge>> {
+        let inner = self.inner()?;
+        let Some(target) = &inner.address else { return Ok(None) };
+        let ticket: Arc<dyn Ticket> = inner.task.clone();
+        let waiter = waiter.get().address()?;
+        let edge = pytoweb_engine::edge(&waiter, target, Some(&ticket)).map_err(|error| error::wait(py, error))?;
+        Ok(Some(WaitEdge { _edge: edge }))
+    }
+
+    /// The name of the worker that owes the reply.
+    fn _worker_name(&self) -> PyResult<String> {
+        Ok(self.inner()?.address.as_ref().map_or_else(String::new, |address| address.name().to_owned()))
+    }
+
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        if let Some(inner) = self.inner.get() {
+            let value: Option<&Result<Value, Failure>> = inner.task.slot.get();
+            if let Some(Ok(Ok(value) | Err(value))) = value {
+                visit.call(value)?;
+            }
+        }
+        if let Some(compat) = self.compat.get() {
+            visit.call(&compat.condition)?;
+            visit.call(&compat.waiters)?;
+        }
+        if let Some(failure) = self.failure.get() {
+            visit.call(failure)?;
+        }
+        Ok(())
+    }
+}

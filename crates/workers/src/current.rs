@@ -1,0 +1,140 @@
+//! What a handler can ask about itself: the message it runs for, and its worker.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use pytoweb_engine::{self as engine, Address};
+
+use crate::dispatch::Table;
+use crate::message::Parcel;
+use crate::worker::Worker;
+
+thread_local! {
+    /// The message that is handled on this thread.
+    static MESSAGE: Cell<Option<Arc<dyn Parcel>>> = const { Cell::new(None) };
+    /// What belongs to the worker that ran last on this thread. Weak, so that a worker that ended is let go.
+    static TABLE: RefCell<Weak<Table>> = const { RefCell::new(Weak::new()) };
+}
+
+/// Notes whose messages this thread handles now.
+pub(crate) fn enter(table: &Arc<Table>) {
+    TABLE.with_borrow_mut(|last| {
+        if last.as_ptr() != Arc::as_ptr(table) {
+            *last = Arc::downgrade(table);
+        }
+    });
+}
+
+/// Runs `body`, which does not panic, while `parcel` is the current message.
+pub(crate) fn during<R>(parcel: Arc<dyn Parcel>, body: impl FnOnce() -> R) -> (Arc<dyn Parcel>, R) {
+    let outer = MESSAGE.with(|message| message.replace(Some(parcel)));
+    let result = body();
+    let parcel = MESSAGE.with(|message| message.replace(outer));
+    match parcel {
+        Some(parcel) => (parcel, result),
+        None => unreachable!("the message of a handler stays until it returns"),
+    }
+}
+
+fn message() -> Option<Arc<dyn Parcel>> {
+    MESSAGE.with(|message| {
+        let parcel = message.take();
+        message.set(parcel.clone());
+        parcel
+    })
+}
+
+/// The message that a handler runs for.
+///
+/// Can be cloned and sent to threads that help the handler, so that they see the request to stop as well.
+#[derive(Clone)]
+pub struct CurrentMessage {
+    kind: String,
+    parcel: Arc<dyn Parcel>,
+    address: Option<Address>,
+}
+
+impl fmt::Debug for CurrentMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CurrentMessage")
+            .field("kind", &self.kind)
+            .field("cancelled", &self.is_cancelled())
+            .finish_non_exhaustive()
+    }
+}
+
+impl CurrentMessage {
+    /// The kind it was sent with; of a closure, the name of the function or `submit`.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// Whether the handler should give up: whoever asked cancelled, the deadline passed, or the worker was terminated.
+    ///
+    /// A long handler looks now and then, and returns early. Nothing else can stop a running thread.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.parcel
+            .state()
+            .is_some_and(engine::ReplyState::is_cancel_requested)
+            || self.address.as_ref().is_some_and(Address::is_terminated)
+    }
+}
+
+/// The message that the calling handler runs for; `None` outside of a handler.
+///
+/// ```
+/// use std::convert::Infallible;
+/// use pytoweb_workers::{Worker, current_message};
+///
+/// let worker = Worker::new("echo");
+/// worker.on_message("name", |(): ()| {
+///     let message = current_message().expect("inside a handler");
+///     assert!(!message.is_cancelled());
+///     Ok::<_, Infallible>(message.kind().to_owned())
+/// });
+/// worker.start()?;
+/// assert_eq!(worker.ask::<(), String>("name", ())?.wait()?, "name");
+/// assert!(current_message().is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub fn current_message() -> Option<CurrentMessage> {
+    let parcel = message()?;
+    let table = TABLE.with_borrow(Weak::upgrade)?;
+    Some(CurrentMessage {
+        kind: table.kind_of(&*parcel),
+        parcel,
+        address: engine::current(),
+    })
+}
+
+/// The worker whose handler is calling.
+///
+/// `None` outside of a handler, in a handler of the pool itself, and when every handle of the worker was dropped: it
+/// only finishes what is queued then, and cannot be held any more.
+///
+/// ```
+/// use std::convert::Infallible;
+/// use pytoweb_workers::{Worker, current_worker};
+///
+/// let worker = Worker::new("countdown");
+/// worker.on_message("from", |n: u64| {
+///     if n > 0 && let Some(me) = current_worker() {
+///         me.post_message("from", n - 1).expect("there is room");
+///     }
+///     Ok::<_, Infallible>(())
+/// });
+/// worker.start()?;
+/// worker.post_message("from", 9_u64)?;
+/// worker.run_until_idle(std::time::Duration::from_secs(10))?;
+/// assert_eq!(worker.stats().counters.completed, 10);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub fn current_worker() -> Option<Worker> {
+    message()?;
+    TABLE.with_borrow(|table| Worker::from_owner(&table.upgrade()?.owner))
+}

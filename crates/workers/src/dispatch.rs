@@ -1,0 +1,207 @@
+//! From a message to its handler, and from what the handler did to the reply.
+
+use std::any::type_name;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+
+use pytoweb_engine::{self as engine, Failure, Handled, Handler, Outcome, Turning, Wake};
+
+use crate::current;
+use crate::error::{AskError, BoxError, TypeMismatch, WorkerError, panic_text};
+use crate::kinds::{Kind, Kinds};
+use crate::message::{Ask, Envelope, Parcel, Post, Target};
+use crate::worker::WorkerInner;
+
+type ErrorHandler = Arc<dyn Fn(&WorkerError) + Send + Sync>;
+
+/// What belongs to a worker besides its mailbox: its handlers.
+pub(crate) struct Table {
+    pub(crate) name: Box<str>,
+    pub(crate) kinds: Kinds,
+    on_error: RwLock<Option<ErrorHandler>>,
+    /// The worker's handle; dangling for a pool.
+    pub(crate) owner: Weak<WorkerInner>,
+}
+
+impl Table {
+    pub(crate) fn new(name: &str, owner: Weak<WorkerInner>) -> Self {
+        Self {
+            name: name.into(),
+            kinds: Kinds::default(),
+            on_error: RwLock::new(None),
+            owner,
+        }
+    }
+
+    pub(crate) fn set_on_error(&self, handler: ErrorHandler) {
+        let old = self
+            .on_error
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(handler);
+        drop(old);
+    }
+
+    /// What a message is called.
+    pub(crate) fn kind_of(&self, parcel: &dyn Parcel) -> String {
+        match parcel.target() {
+            Target::Known(id) => self.kinds.get(*id).map_or("", Kind::name),
+            Target::Named(name) => name,
+            Target::Itself(name) => name,
+        }
+        .to_owned()
+    }
+
+    /// Tells `on_error`, or standard error where a failure would go unseen.
+    #[cold]
+    fn report(&self, parcel: &Arc<dyn Parcel>, error: AskError) -> AskError {
+        let error = WorkerError::new(&self.name, self.kind_of(&**parcel), error);
+        let handler = self
+            .on_error
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        match handler {
+            Some(handler) => {
+                // The panic hook has reported a handler that panics here; the worker goes on.
+                current::during(parcel.clone(), || {
+                    let _ = catch_unwind(AssertUnwindSafe(|| handler(&error)));
+                });
+            }
+            None if parcel.state().is_none() => {
+                eprintln!("pytoweb: {error}");
+            }
+            None => {}
+        }
+        error.into_cause()
+    }
+
+    /// Ends a message that failed.
+    #[cold]
+    pub(crate) fn fail(&self, parcel: Arc<dyn Parcel>, error: AskError) -> Ended {
+        let error = self.report(&parcel, error);
+        let settled = parcel.settle_error(error);
+        Ended::new(parcel, Outcome::Failed, settled)
+    }
+
+    /// Ends a message that nobody handles.
+    #[cold]
+    pub(crate) fn unknown(&self, parcel: Arc<dyn Parcel>) -> Ended {
+        let kind = self.kind_of(&*parcel);
+        self.fail(parcel, AskError::Unknown { kind })
+    }
+}
+
+/// A message that was handled, and how that ended.
+pub(crate) struct Ended {
+    parcel: Arc<dyn Parcel>,
+    outcome: Outcome,
+}
+
+impl Ended {
+    /// `settled`: the reply is the handler's, not that of a deadline or a stop that was first.
+    pub(crate) fn new(parcel: Arc<dyn Parcel>, outcome: Outcome, settled: bool) -> Self {
+        let outcome = if settled {
+            outcome
+        } else if engine::current().is_some_and(|address| address.is_terminated()) {
+            Outcome::Failed
+        } else {
+            Outcome::Expired
+        };
+        Self { parcel, outcome }
+    }
+}
+
+/// Calls a handler.
+fn call<T, R, E: Into<BoxError>>(
+    handler: impl FnOnce(T) -> Result<R, E>,
+    data: T,
+) -> Result<R, AskError> {
+    match catch_unwind(AssertUnwindSafe(|| handler(data))) {
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(error)) => Err(AskError::Failed(error.into())),
+        Err(panic) => Err(AskError::Panicked(panic_text(&*panic))),
+    }
+}
+
+/// Gives a message to the handler of its kind, if the types agree.
+pub(crate) fn run_typed<T, R, E>(
+    table: &Table,
+    parcel: Arc<dyn Parcel>,
+    handler: impl FnOnce(T) -> Result<R, E>,
+) -> Ended
+where
+    T: Send + 'static,
+    R: Send + 'static,
+    E: Into<BoxError>,
+{
+    if let Some(ask) = parcel.as_any().downcast_ref::<Ask<T, R>>() {
+        let Some(data) = ask.payload.take() else {
+            return table.unknown(parcel);
+        };
+        let (parcel, result) = current::during(parcel, || call(handler, data));
+        match result {
+            Ok(reply) => {
+                let settled = parcel
+                    .as_any()
+                    .downcast_ref::<Ask<T, R>>()
+                    .is_some_and(|ask| ask.reply.settle(Ok(reply)));
+                Ended::new(parcel, Outcome::Completed, settled)
+            }
+            Err(error) => table.fail(parcel, error),
+        }
+    } else if let Some(post) = parcel.as_any().downcast_ref::<Post<T>>() {
+        let Some(data) = post.payload.take() else {
+            return table.unknown(parcel);
+        };
+        // The reply, which nobody asked for, is dropped where a panic of its destructor is caught.
+        let handler = |data| handler(data).map(drop);
+        let (parcel, result) = current::during(parcel, || call(handler, data));
+        match result {
+            Ok(()) => Ended::new(parcel, Outcome::Completed, true),
+            Err(error) => table.fail(parcel, error),
+        }
+    } else {
+        let kind = table.kind_of(&*parcel);
+        let mismatch = parcel.mismatch(&kind, type_name::<T>(), type_name::<R>());
+        table.fail(parcel, AskError::WrongType(mismatch))
+    }
+}
+
+/// The engine's handler of a worker or a pool.
+pub(crate) struct Dispatch {
+    pub(crate) table: Arc<Table>,
+}
+
+impl Handler for Dispatch {
+    type Message = Envelope;
+
+    fn handle(&self, envelope: Envelope, _: &Turning<'_, Self>) -> Handled<Envelope> {
+        let table = &self.table;
+        current::enter(table);
+        let parcel = envelope.0;
+        let kind = match parcel.target() {
+            Target::Known(id) => table.kinds.get(*id),
+            Target::Named(name) => table.kinds.find(name).map(|(_, kind)| kind),
+            Target::Itself(_) => None,
+        };
+        let Ended { parcel, outcome } = match kind {
+            Some(kind) => kind.run(table, parcel),
+            None => parcel.run(table),
+        };
+        Handled::Done(Envelope(parcel), outcome)
+    }
+
+    fn finish(&self, envelope: Envelope) -> Wake {
+        if envelope.0.publish()
+            && let Some(ticket) = envelope.0.into_ticket()
+        {
+            return Wake::threads_of(ticket);
+        }
+        Wake::nobody()
+    }
+
+    fn abandon(&self, envelope: Envelope, failure: Failure) {
+        envelope.0.abandon(failure);
+    }
+}

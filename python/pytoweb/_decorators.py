@@ -1,0 +1,104 @@
+"""``WorkerDecorators``: functions that run in workers, and methods that handle messages."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from typing import TYPE_CHECKING
+
+from pytoweb._pool import default_pool
+from pytoweb._worker import MESSAGE_TYPES, checked_callable, checked_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    from pytoweb._pool import WorkerPool
+    from pytoweb._worker import PythonWorker
+    from pytoweb.futures import WorkerFuture
+
+    F = TypeVar("F", bound=Callable[..., object])
+
+__all__ = ["WorkerDecorators"]
+
+_lock = threading.RLock()
+
+
+def _started_worker(name: str, pool: WorkerPool) -> PythonWorker:
+    worker = pool.get_worker(name)
+    if worker is None or not worker.is_alive():
+        with _lock:
+            worker = pool.get_worker(name)
+            if worker is None or worker.state == "stopped":
+                worker = pool.create_worker(name)
+            worker.start()
+    return worker
+
+
+class WorkerDecorators:
+    """Decorators that bring functions and workers together."""
+
+    @staticmethod
+    def run_in_worker(
+        worker_name: str, *, pool: WorkerPool | None = None, timeout: float | None = None
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Has a function run in a named worker.
+
+        Calling the decorated function waits for the result and returns it, or raises what the function raised. Its
+        ``submit(...)`` returns a ``WorkerFuture`` instead, which can be awaited. Calls take their turn in the worker:
+        one at a time, in order. Called from inside that same worker it runs inline. An ``async def`` function runs on
+        the pool's event loop.
+
+        Args:
+            worker_name: the worker, made and started on the first call. Functions may share one.
+            pool: where the worker lives; None is ``default_pool()``.
+            timeout: seconds that each call may take, queued and running, before it raises ``DeadlineError``.
+        """
+        checked_name(worker_name)
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            checked_callable(function, "what run_in_worker decorates")
+            awaits = inspect.iscoroutinefunction(function)
+
+            def submit(*args: Any, **kwargs: Any) -> WorkerFuture:
+                worker = _started_worker(worker_name, default_pool() if pool is None else pool)
+                return worker._call(function, args, kwargs or None, awaits, timeout)
+
+            @functools.wraps(function)
+            def call(*args: Any, **kwargs: Any) -> Any:
+                worker = _started_worker(worker_name, default_pool() if pool is None else pool)
+                if not awaits and worker._is_current():
+                    return function(*args, **kwargs)
+                return worker._call(function, args, kwargs or None, awaits, timeout).result()
+
+            call.submit = submit  # type: ignore[attr-defined]
+            return call
+
+        return decorate
+
+    @staticmethod
+    def worker_method(message_type: str) -> Callable[[F], F]:
+        """Marks a function of ``self`` and data as the handler of a message type.
+
+        On a method of a ``PythonWorker`` subclass: every instance handles the type with it. A plain function that is
+        marked and given to ``worker.on_message(message_type, function)`` gets that worker as ``self``.
+
+        Args:
+            message_type: the type to handle; the decorator may be stacked for several.
+
+        Raises:
+            TypeError: ``message_type`` is not a str, or what is decorated is not callable.
+        """
+        if not isinstance(message_type, str):
+            raise TypeError(f"a message type must be a str, not {type(message_type).__name__}")
+
+        def mark(function: F) -> F:
+            checked_callable(function, "what worker_method decorates")
+            setattr(function, MESSAGE_TYPES, (*getattr(function, MESSAGE_TYPES, ()), message_type))
+            return function
+
+        return mark
+
+
+WorkerDecorators.__module__ = "pytoweb.workers"

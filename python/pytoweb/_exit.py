@@ -1,0 +1,68 @@
+"""The end of the interpreter, and ``os.fork()``.
+
+What is queued when the program ends is finished first, as ``ThreadPoolExecutor`` does it; Ctrl-C breaks that off.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import warnings
+import weakref
+from typing import TYPE_CHECKING
+
+from pytoweb._core import after_fork_in_child
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Root(Protocol):
+        """A worker of its own, or a pool."""
+
+        def _begin_exit(self) -> None: ...
+        def _finish_exit(self) -> None: ...
+        def _break_exit(self) -> None: ...
+        def _has_threads(self) -> bool: ...
+
+
+_roots: weakref.WeakSet[Root] = weakref.WeakSet()
+
+
+def register(root: Root) -> None:
+    """Has ``root`` finished at the end of the interpreter."""
+    _roots.add(root)
+
+
+def _at_exit() -> None:
+    roots = list(_roots)
+    try:
+        for root in roots:
+            root._begin_exit()
+        for root in roots:
+            root._finish_exit()
+    except KeyboardInterrupt:
+        for root in roots:
+            root._break_exit()
+
+
+def _before_fork() -> None:
+    if any(root._has_threads() for root in list(_roots)):
+        warnings.warn(
+            "os.fork() while workers run: the child has none of their threads, and each of their handles raises "
+            "ForkedProcessError there",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _after_fork_in_child() -> None:
+    after_fork_in_child()
+    _roots.clear()
+
+
+# The threading module's own hook runs before it waits for its threads, so handlers may still use them, and in the
+# reverse order of registration, so before that of concurrent.futures.
+getattr(threading, "_register_atexit", atexit.register)(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

@@ -1,0 +1,274 @@
+"""``WorkerPool``: threads that run many named workers, and an ``Executor``."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from concurrent.futures import Executor
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from pytoweb import _exit
+from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads
+from pytoweb._runtime import PoolRuntime
+from pytoweb._worker import (
+    Addressable,
+    PythonWorker,
+    checked_backend,
+    checked_callable,
+    checked_count,
+    checked_name,
+)
+from pytoweb.errors import DeadlineError, WorkerStoppedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from pytoweb._stats import PoolStats
+
+__all__ = ["WorkerPool", "default_pool"]
+
+_numbers = itertools.count(1)
+
+
+class WorkerPool(Addressable, Executor):
+    """Named workers that share ``size`` threads, and a drop-in ``concurrent.futures.Executor``.
+
+    Each worker handles one message at a time, in the order of posting, whatever the size; no ready worker waits
+    behind more than 64 messages, or about a millisecond of quick ones, of every other.
+
+    The pool is an address too: what is posted to the pool itself (``on_message``, ``post_message``,
+    ``post_messages``, ``ask``, ``submit``, ``map``) goes to whichever thread is free, up to ``size`` at a time. That
+    mailbox is open from the start, holds ``DEFAULT_CAPACITY`` messages, and makes senders wait when it is full.
+
+    Threads start when there is work. A handler that waits for a reply lends its place to another thread, so a pool
+    whose handlers all wait for each other goes on.
+
+    Args:
+        size: threads that run handlers at the same time; None is the CPU count.
+        backend: where handlers run; ``"thread"``.
+        name: names the pool and its threads.
+        initializer: called at the start of each thread. If it raises, the pool is broken: what is queued and what
+            comes fails with ``WorkerCrashedError``.
+        initargs: its arguments.
+
+    Raises:
+        TypeError: ``size`` is not an int, ``name`` not a str, or ``initializer`` not callable.
+        ValueError: ``size`` below 1, ``name`` empty, or ``backend`` unknown.
+    """
+
+    # Without a Python frame in between: this is the hot path of an Executor.
+    submit = Endpoint._submit
+
+    def __init__(
+        self,
+        size: int | None = None,
+        *,
+        backend: str = "thread",
+        name: str | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+    ) -> None:
+        self._size = checked_count((os.cpu_count() or 1) if size is None else size, "size")
+        checked_backend(backend)
+        name = checked_name(f"pool-{next(_numbers)}" if name is None else name)
+        if initializer is not None:
+            checked_callable(initializer, "initializer")
+        self._lock = threading.RLock()
+        self._workers: dict[str, PythonWorker] = {}
+        self._shut_down = False
+        self._runtime = PoolRuntime(f"pytoweb-{name}", initializer, initargs)
+        self._threads = Threads(self._size, f"pytoweb-{name}", self._runtime)
+        self._prepare(
+            name, self._threads, self._runtime, capacity=DEFAULT_CAPACITY, overflow="block", shared=True
+        )
+        _exit.register(self)
+
+    @property
+    def name(self) -> str:
+        """The pool's name."""
+        return self._name
+
+    @property
+    def size(self) -> int:
+        """Threads that run handlers at the same time."""
+        return self._size
+
+    @property
+    def backend(self) -> str:
+        """Where handlers run: ``"thread"``."""
+        return "thread"
+
+    @property
+    def workers(self) -> Mapping[str, PythonWorker]:
+        """The pool's workers by name: a read-only copy."""
+        with self._lock:
+            return MappingProxyType(dict(self._workers))
+
+    def create_worker(self, name: str, **options: Any) -> PythonWorker:
+        """Makes a worker on this pool's threads, not started.
+
+        Args:
+            name: the worker's name, unique among the pool's workers that are not stopped.
+            **options: ``capacity`` and ``overflow``, as for ``PythonWorker``.
+
+        Raises:
+            ValueError: the name is taken.
+            WorkerStoppedError: the pool is shut down.
+        """
+        name = checked_name(name)
+        with self._lock:
+            if self._shut_down:
+                raise WorkerStoppedError(f"pool {self._name!r} is shut down; make a new one to go on")
+            known = self._workers.get(name)
+            if known is not None and known.state != "stopped":
+                raise ValueError(f"pool {self._name!r} has a worker {name!r} already; use get_worker({name!r})")
+            worker = self._workers[name] = PythonWorker(name, _pool=self, **options)
+            return worker
+
+    def get_worker(self, name: str) -> PythonWorker | None:
+        """The worker of that name, or None."""
+        return self._workers.get(name)
+
+    def remove_worker(self, name: str) -> None:
+        """Stops a worker after its queue, and forgets it.
+
+        Raises:
+            KeyError: there is no worker of that name.
+        """
+        with self._lock:
+            worker = self._workers.get(name)
+        if worker is None:
+            raise KeyError(f"pool {self._name!r} has no worker {name!r}")
+        worker.stop()
+        with self._lock:
+            if self._workers.get(name) is worker:
+                del self._workers[name]
+
+    def stop_all(self, *, drain: bool = True, timeout: float | None = None) -> None:
+        """Stops all workers of the pool; the pool itself stays open.
+
+        Args:
+            drain: as for ``PythonWorker.stop``.
+            timeout: seconds for all of them together.
+
+        Raises:
+            DeadlineError: ``timeout`` passed first; names the workers that still run.
+        """
+        mode = "drain" if drain else "finish"
+        workers = list(self.workers.values())
+        for worker in workers:
+            worker._close(mode)
+        self._wait_for(workers, mode, timeout)
+
+    def _wait_for(self, endpoints: list[Any], mode: str, timeout: float | None) -> bool:
+        """Waits for closed endpoints; False where one could never end (the caller is its handler)."""
+        end = None if timeout is None else time.monotonic() + timeout
+        late, ended = [], True
+        for endpoint in endpoints:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            try:
+                ended = endpoint._close_and_wait(mode, left) and ended
+            except DeadlineError:
+                late.append(endpoint._name)
+        if late:
+            raise DeadlineError(f"still running after {timeout} s: {', '.join(map(repr, late))}; what they had queued failed")
+        return ended
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Refuses further work and ends the threads once everything queued is done; the ``Executor`` contract.
+
+        Args:
+            wait: whether to wait for the end.
+            cancel_futures: cancels what is queued instead of running it.
+        """
+        mode = "cancel" if cancel_futures else "drain"
+        self._begin_shutdown(mode)
+        if wait and self._wait_for([self, *self.workers.values()], mode, None):
+            self._threads.join()
+            self._runtime.join()
+
+    def _begin_shutdown(self, mode: str) -> None:
+        with self._lock:
+            self._shut_down = True
+            workers = list(self._workers.values())
+        self._close(mode)
+        for worker in workers:
+            worker._close(mode)
+        self._threads.shutdown()
+        self._runtime.close()
+
+    def run_until_idle(self, timeout: float | None = None) -> None:
+        """Blocks until nothing is queued and nothing runs, in the pool's mailbox and in all of its started workers.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Raises:
+            DeadlineError: ``timeout`` passed first.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            busy = [self, *(worker for worker in self.workers.values() if worker.state != "new")]
+            for endpoint in busy:
+                left = None if end is None else max(0.0, end - time.monotonic())
+                Addressable.run_until_idle(endpoint, left)
+            # One that was idle may have been given work by another one since.
+            if all(endpoint._is_idle() for endpoint in busy):
+                return
+
+    def stats(self) -> PoolStats:
+        """The pool's numbers, and those of each worker."""
+        from pytoweb._stats import pool_stats
+
+        return pool_stats(self)
+
+    def __repr__(self) -> str:
+        state = "shut down" if self._shut_down else "open"
+        return f"<WorkerPool {self._name!r} of {self._size}, {len(self._workers)} workers, {state}>"
+
+    def __del__(self) -> None:
+        try:
+            self._close("drain")
+        except Exception:
+            # Never set up, or the parent's: nothing to stop.
+            return
+        for worker in self._workers.values():
+            worker.__del__()
+        self._threads.shutdown()
+        self._runtime.close()
+
+    def _has_threads(self) -> bool:
+        return self._threads.count() > 0
+
+    def _begin_exit(self) -> None:
+        self._begin_shutdown("drain")
+
+    def _finish_exit(self) -> None:
+        self.shutdown()
+
+    def _break_exit(self) -> None:
+        self._terminate()
+        for worker in self.workers.values():
+            worker.terminate()
+
+
+_default: WorkerPool | None = None
+_default_lock = threading.RLock()
+_default_pid = os.getpid()
+
+
+def default_pool() -> WorkerPool:
+    """The process-wide pool, of the CPU count's size; made on first use, anew after its shutdown and after a fork."""
+    global _default, _default_pid
+    with _default_lock:
+        if _default is None or _default._shut_down or _default_pid != os.getpid():
+            _default = WorkerPool(name="default")
+            _default_pid = os.getpid()
+        return _default
+
+
+WorkerPool.__module__ = "pytoweb.workers"

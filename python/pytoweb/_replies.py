@@ -1,0 +1,142 @@
+"""The owner's side of a worker: ``response`` and ``error`` handlers, and where failures are reported."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from pytoweb import _aio
+from pytoweb._core import WorkerMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pytoweb._runtime import PoolRuntime
+
+RESPONSE = "response"
+ERROR = "error"
+
+#: One lock for all workers: it is held for a few operations on a deque, and a lock each would cost every idle worker.
+#: Reentrant, because the collector may run a worker's `__del__` anywhere.
+_lock = threading.RLock()
+
+
+class Replies:
+    """Replies on their way to one owner, in order, never on the worker's thread.
+
+    A reply goes to the event loop that ran where its handler was registered, else to the pool's reply thread. One
+    that comes before there is a handler is kept, up to the mailbox's capacity.
+    """
+
+    __slots__ = ("_capacity", "_kept", "_name", "_routes", "_runtime")
+
+    def __init__(self, name: str, capacity: int, runtime: PoolRuntime) -> None:
+        self._name = name
+        self._capacity = capacity
+        self._runtime = runtime
+        #: By "response" and "error": the handler and the way to call it.
+        self._routes: dict[str, tuple[Callable[..., object], Any]] = {}
+        self._kept: dict[str, deque[WorkerMessage]] | None = None
+
+    def set_handler(self, kind: str, handler: Callable[[WorkerMessage], object]) -> None:
+        """Sends replies of ``kind`` to ``handler`` from now on, those kept so far first."""
+        loop = _aio.running_loop()
+        way = self._runtime.reply_thread() if loop is None else _aio.bridge_to(loop)
+        with _lock:
+            self._routes[kind] = (handler, way)
+            kept = None if self._kept is None else self._kept.pop(kind, None)
+            for message in kept or ():
+                way.call(self._handle, handler, message)
+
+    def deliver(self, message_id: str, value: object, failed: bool) -> None:
+        """Brings one reply to the owner; called on the worker's thread."""
+        if failed:
+            kind, data = ERROR, {"id": message_id, "error": value}
+        else:
+            kind, data = RESPONSE, {"id": message_id, "result": value}
+        message = WorkerMessage(kind, data, message_id, self._name)
+        with _lock:
+            route = self._routes.get(kind)
+            if route is not None:
+                handler, way = route
+                sent = way.call(self._handle, handler, message)
+            else:
+                sent = self._keep(kind, message)
+        if not sent:
+            self._log().warning(
+                "a reply to message %r of worker %r is lost: its event loop is closed, or %d others wait for a handler",
+                message_id,
+                self._name,
+                self._capacity,
+            )
+
+    def _keep(self, kind: str, message: WorkerMessage) -> bool:
+        if self._kept is None:
+            self._kept = {}
+        kept = self._kept.setdefault(kind, deque(maxlen=self._capacity))
+        room = len(kept) < self._capacity
+        kept.append(message)
+        return room
+
+    def _log(self) -> logging.Logger:
+        return logging.getLogger(f"pytoweb.worker.{self._name}")
+
+    def _handle(self, handler: Callable[[WorkerMessage], object], message: WorkerMessage) -> None:
+        try:
+            result = handler(message)
+            if hasattr(result, "__await__"):
+                import asyncio
+
+                if _aio.running_loop() is None:
+                    asyncio.run(_awaited(result))
+                else:
+                    task = asyncio.ensure_future(result)
+                    _tasks.add(task)
+                    task.add_done_callback(self._task_done)
+        except BaseException:
+            self._log().exception("the %r handler of worker %r raised", message.type, self._name)
+
+    def _task_done(self, task: Any) -> None:
+        _tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._log().error("a reply handler of worker %r raised", self._name, exc_info=task.exception())
+
+    def report(
+        self, error: BaseException, kind: str, message_id: str | None, handlers: dict[str | None, Callable[..., object]]
+    ) -> None:
+        """Tells the error handler of a failed message, or the log; called on the worker's thread."""
+        on_error = handlers.get(None)
+        extra = {"worker_name": self._name, "message_id": message_id, "message_type": kind, "attempt": 1}
+        if on_error is None:
+            self._log().error(
+                "worker %r failed to handle a message of type %r: %s",
+                self._name,
+                kind,
+                describe(error),
+                exc_info=error,
+                extra=extra,
+            )
+            return
+        try:
+            on_error(error)
+        except BaseException:
+            self._log().exception("the error handler of worker %r raised", self._name, extra=extra)
+
+
+#: Reply handlers that are coroutines: asyncio itself keeps only weak references.
+_tasks: set[Any] = set()
+
+
+async def _awaited(awaitable: Any) -> object:
+    return await awaitable
+
+
+def describe(error: BaseException) -> str:
+    """The type and the text of an exception, whatever its ``__str__`` does."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException:
+        return type(error).__name__

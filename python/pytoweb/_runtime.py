@@ -1,0 +1,205 @@
+"""What a pool needs besides its engine threads: the initializer, an event loop for handlers, a thread for replies.
+
+Each of the two threads starts when it is first needed and ends with the pool.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from pytoweb import _aio
+from pytoweb.errors import WorkerCrashedError
+
+if TYPE_CHECKING:
+    import asyncio
+    import weakref
+    from collections.abc import Callable, Coroutine
+    from contextvars import Context
+    from typing import Any
+
+    from pytoweb._core import Endpoint, Pending
+
+_pool_log = logging.getLogger("pytoweb.pool")
+
+
+class ReplyThread:
+    """Calls reply handlers, in the order of the replies."""
+
+    def __init__(self, name: str) -> None:
+        self._queue: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, args=(self._queue,), name=name, daemon=True)
+        self._thread.start()
+
+    def call(self, function: Callable[..., object], *args: Any) -> bool:
+        self._queue.put((function, args))
+        return True
+
+    @staticmethod
+    def _run(queue: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]] | None]) -> None:
+        while (item := queue.get()) is not None:
+            function, args = item
+            function(*args)
+            # Nothing of the last reply is kept while waiting for the next.
+            del item, function, args
+
+    def close(self) -> None:
+        self._queue.put(None)
+
+    def join(self) -> None:
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+
+class LoopThread:
+    """Runs the coroutines of ``async def`` handlers on one event loop."""
+
+    def __init__(self, name: str) -> None:
+        import asyncio
+
+        self._loop = asyncio.new_event_loop()
+        self._bridge = _aio.Bridge(self._loop)
+        self._thread = threading.Thread(target=self._run, args=(self._loop,), name=name, daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def _run(loop: asyncio.AbstractEventLoop) -> None:
+        import asyncio
+
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            tasks = asyncio.all_tasks(loop)
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            asyncio.set_event_loop(None)
+            loop.close()
+
+    def run(
+        self, coroutine: Coroutine[Any, Any, object], context: Context, pending: Pending, owner: weakref.ref[Endpoint]
+    ) -> None:
+        if not self._bridge.call(self._begin, coroutine, context, pending, owner):
+            coroutine.close()
+            raise RuntimeError("the event loop of the pool is closed")
+
+    def _begin(
+        self, coroutine: Coroutine[Any, Any, object], context: Context, pending: Pending, owner: weakref.ref[Endpoint]
+    ) -> None:
+        # The task takes a copy of the context that is current when it is made.
+        task = context.copy().run(self._loop.create_task, self._drive(coroutine, pending, owner))
+        pending.on_interrupt(lambda: self._bridge.call(task.cancel))
+
+    @staticmethod
+    async def _drive(
+        coroutine: Coroutine[Any, Any, object], pending: Pending, owner: weakref.ref[Endpoint]
+    ) -> None:
+        _aio.running.set((pending.message(), owner))
+        try:
+            result = await coroutine
+        except BaseException as error:
+            # SystemExit and KeyboardInterrupt fail the message, and go no further.
+            pending.failed(error)
+        else:
+            pending.completed(result)
+
+    def close(self) -> None:
+        self._bridge.call(self._loop.stop)
+
+    def join(self) -> None:
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+
+class PoolRuntime:
+    """The Python side of one pool's engine threads, which call it."""
+
+    def __init__(
+        self, name: str, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()
+    ) -> None:
+        self.name = name
+        self._initializer = initializer
+        self._initargs = initargs
+        self._broken: BaseException | None = None
+        self._lock = threading.RLock()
+        self._threads = 0
+        self._closing = False
+        self._loop: LoopThread | None = None
+        self._replies: ReplyThread | None = None
+
+    def thread_started(self) -> bool:
+        """Called on each new engine thread, before its first message; False breaks the pool."""
+        with self._lock:
+            self._threads += 1
+        if self._initializer is None:
+            return True
+        try:
+            self._initializer(*self._initargs)
+        except BaseException as error:
+            _pool_log.critical("the initializer of pool %r raised: no more work is run", self.name, exc_info=error)
+            self._broken = error
+            return False
+        return True
+
+    def thread_ended(self) -> None:
+        """Called on an engine thread that ends; the last one ends the threads here too."""
+        with self._lock:
+            self._threads -= 1
+        self._forget_dummy()
+        self._close_if_last()
+
+    @staticmethod
+    def _forget_dummy() -> None:
+        # A handler that asked for `threading.current_thread()` (as logging does) left an entry that the standard
+        # library removes for its own threads only.
+        ident = threading.get_ident()
+        entry = threading._active.get(ident)  # type: ignore[attr-defined]
+        if isinstance(entry, threading._DummyThread):
+            with threading._active_limbo_lock:  # type: ignore[attr-defined]
+                threading._active.pop(ident, None)  # type: ignore[attr-defined]
+
+    def broken_error(self) -> WorkerCrashedError:
+        """What work of a pool whose initializer failed fails with."""
+        error = WorkerCrashedError(f"the initializer of pool {self.name!r} failed: {self._broken!r}")
+        error.__cause__ = self._broken
+        return error
+
+    def run_coroutine(
+        self, coroutine: Coroutine[Any, Any, object], context: Context, pending: Pending, owner: weakref.ref[Endpoint]
+    ) -> None:
+        """Runs an ``async def`` handler on the pool's event loop."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = LoopThread(f"{self.name}-loop")
+        self._loop.run(coroutine, context, pending, owner)
+
+    def reply_thread(self) -> ReplyThread:
+        """The thread that calls reply handlers."""
+        with self._lock:
+            if self._replies is None:
+                self._replies = ReplyThread(f"{self.name}-replies")
+            return self._replies
+
+    def close(self) -> None:
+        """Ends the threads here once the engine's have ended."""
+        with self._lock:
+            self._closing = True
+        self._close_if_last()
+
+    def _close_if_last(self) -> None:
+        with self._lock:
+            if not self._closing or self._threads:
+                return
+            ending = [thread for thread in (self._loop, self._replies) if thread is not None]
+        for thread in ending:
+            thread.close()
+
+    def join(self) -> None:
+        """Waits for the threads here, after ``close`` and the end of the engine's."""
+        for thread in (self._loop, self._replies):
+            if thread is not None:
+                thread.join()

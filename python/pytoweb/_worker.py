@@ -1,0 +1,420 @@
+"""``PythonWorker``: one named worker."""
+
+from __future__ import annotations
+
+import types
+import warnings
+import weakref
+from typing import TYPE_CHECKING
+
+from pytoweb import _exit
+from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads
+from pytoweb._replies import ERROR, RESPONSE, Replies
+from pytoweb._runtime import PoolRuntime
+from pytoweb.errors import DeadlineError, WorkerStoppedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    from pytoweb._pool import WorkerPool
+    from pytoweb._stats import WorkerStats
+
+    F = TypeVar("F", bound=Callable[..., object])
+    Self = TypeVar("Self", bound="PythonWorker")
+
+__all__ = ["Addressable", "PythonWorker"]
+
+#: Set on functions by ``WorkerDecorators.worker_method``: the message types that the function handles.
+MESSAGE_TYPES = "__pytoweb_message_types__"
+
+OVERFLOWS = ("block", "reject", "drop_newest", "drop_oldest")
+
+
+def checked_name(name: object) -> str:
+    """``name``, if it can name a worker or a pool."""
+    if not isinstance(name, str):
+        raise TypeError(f"a name must be a str, not {type(name).__name__}")
+    if not name:
+        raise ValueError("a name must not be empty")
+    return name
+
+
+def checked_backend(backend: object) -> None:
+    """Refuses backends that this version does not have."""
+    if backend != "thread":
+        raise ValueError(f"unknown backend {backend!r}: this version has 'thread'")
+
+
+def checked_count(value: object, what: str) -> int:
+    """``value``, if it is a whole number from 1 on."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{what} must be an int, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{what} must be at least 1, not {value}")
+    return value
+
+
+def checked_overflow(overflow: object) -> str:
+    """``overflow``, if it names a policy."""
+    if overflow not in OVERFLOWS:
+        raise ValueError(f"unknown overflow {overflow!r}: use one of {', '.join(map(repr, OVERFLOWS))}")
+    return str(overflow)
+
+
+def checked_callable(handler: object, what: str) -> None:
+    """Refuses what cannot be called."""
+    if not callable(handler):
+        raise TypeError(f"{what} must be callable, not {type(handler).__name__}")
+
+
+class Addressable(Endpoint):
+    """What a worker and a pool have in common: handlers, posts and replies.
+
+    Not made by hand; ``PythonWorker`` and ``WorkerPool`` are its kinds.
+    """
+
+    _handlers: dict[str | None, Callable[..., object]]
+    _replies: Replies
+    _name: str
+
+    def _prepare(
+        self, name: str, threads: Threads, runtime: PoolRuntime, *, capacity: int, overflow: str, shared: bool
+    ) -> None:
+        self._name = name
+        self._handlers = {}
+        self._replies = Replies(name, capacity, runtime)
+        self._set_up(
+            name=name,
+            capacity=capacity,
+            overflow=overflow,
+            threads=threads,
+            handlers=self._handlers,
+            replies=self._replies,
+            owner=weakref.ref(self),
+            shared=shared,
+        )
+
+    def on_message(self, message_type: str, handler: Any = None) -> Any:
+        """Registers ``handler`` for messages of one type; at any time, replacing an earlier one.
+
+        Two types are the owner's side of a reply: handlers for ``"response"`` and ``"error"`` get a
+        ``WorkerMessage`` for every message that was posted with a ``message_id``. Its ``data`` is
+        ``{"id": ..., "result": ...}`` or ``{"id": ..., "error": exception}``. They are called in the order of the
+        replies, on the event loop that runs where they are registered, else on one reply thread of the pool; never on
+        the worker's thread. Replies that came earlier are kept, up to the capacity, and delivered first.
+
+        Args:
+            message_type: the type to handle.
+            handler: called with the message's ``data``; what it returns is the reply. An ``async def`` handler runs
+                on the pool's event loop thread. A function marked by ``WorkerDecorators.worker_method`` is called
+                with the worker and the data. Without it, this is a decorator.
+
+        Returns:
+            The handler, or a decorator.
+
+        Raises:
+            TypeError: ``message_type`` is not a str, or the handler is not callable.
+        """
+        if not isinstance(message_type, str):
+            raise TypeError(f"a message type must be a str, not {type(message_type).__name__}")
+        if handler is None:
+            return lambda function: self.on_message(message_type, function)
+        checked_callable(handler, "a message handler")
+        if message_type in (RESPONSE, ERROR):
+            self._replies.set_handler(message_type, handler)
+        elif isinstance(handler, types.FunctionType) and hasattr(handler, MESSAGE_TYPES):
+            self._handlers[message_type] = types.MethodType(handler, self)
+        else:
+            self._handlers[message_type] = handler
+        return handler
+
+    def on_error(self, handler: Any = None) -> Any:
+        """Registers ``handler`` for the exceptions of failed messages; at any time, replacing an earlier one.
+
+        It is called on the worker's thread, before the reply stands, with the exception that the message's handler
+        raised; ``current_message()`` in there is the message. What it raises is logged. Without one, failures are
+        logged at ERROR by ``pytoweb.worker.<name>``.
+
+        Args:
+            handler: called with the exception. Without it, this is a decorator.
+
+        Returns:
+            The handler, or a decorator.
+
+        Raises:
+            TypeError: the handler is not callable.
+        """
+        if handler is None:
+            return self.on_error
+        checked_callable(handler, "an error handler")
+        self._handlers[None] = handler
+        return handler
+
+    async def apost_message(
+        self,
+        message_type: str,
+        data: object = None,
+        message_id: str | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """``post_message`` for coroutines: waits for room without blocking the event loop.
+
+        Args:
+            message_type: the type of the message.
+            data: what the handler gets.
+            message_id: asks for a reply to the ``response`` or ``error`` handler.
+            timeout: seconds until the message expires, the wait for room included.
+
+        Raises:
+            MailboxFullError: no room came within ``timeout``, or the policy refuses instead of waiting.
+            WorkerStoppedError: the worker is stopped.
+        """
+        if self._try_post(message_type, data, message_id, timeout):
+            return
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        end = None if timeout is None else loop.time() + timeout
+        while True:
+            room = asyncio.Event()
+            self._on_room(lambda room=room: _wake(loop, room))  # type: ignore[misc]
+            left = None if end is None else end - loop.time()
+            try:
+                await asyncio.wait_for(room.wait(), left)
+            except asyncio.TimeoutError:
+                self._gave_up()
+            left = None if end is None else max(0.0, end - loop.time())
+            if self._try_post(message_type, data, message_id, left):
+                return
+
+    def run_until_idle(self, timeout: float | None = None) -> None:
+        """Blocks until nothing is queued and nothing runs; for tests and orderly ends.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Raises:
+            DeadlineError: ``timeout`` passed first.
+            AskCycleError: called by the handler that it would wait for.
+        """
+        if not self._wait_idle(timeout):
+            raise DeadlineError(f"{self._name!r} is not idle after {timeout} s: {self._busy_text()}")
+
+    def _busy_text(self) -> str:
+        stats = self._stats()
+        return f"{stats['depth']} messages are queued and {stats['running']} are running"
+
+    def _close_and_wait(self, mode: str, timeout: float | None) -> bool:
+        """Closes the mailbox and waits for the end; False where waiting could never end.
+
+        Raises:
+            DeadlineError: ``timeout`` passed first; the rest has failed.
+        """
+        self._close(mode)
+        ended = self._wait_ended(timeout)
+        if ended is False:
+            running = self._stats()["running"]
+            failed = self._close("finish")
+            raise DeadlineError(
+                f"{self._name!r} did not stop within {timeout} s: {failed} queued messages failed, {running} still running"
+            )
+        return ended is True
+
+
+def _wake(loop: Any, event: Any) -> None:
+    try:
+        loop.call_soon_threadsafe(event.set)
+    except RuntimeError:
+        # The loop is closed: nobody waits there any more.
+        return
+
+
+class PythonWorker(Addressable):
+    """A named background worker: handles typed messages one at a time, in the order of posting.
+
+    A worker made by itself has a thread of its own; ``WorkerPool.create_worker`` makes workers that share a pool's.
+    Messages may be posted before ``start()``; they wait. ``with worker:`` starts it, and stops it after its queue.
+
+    ``post_message(message_type, data=None, message_id=None, *, timeout=None)`` queues a message and returns at once,
+    while there is room. ``ask(message_type, data=None, *, timeout=None)`` does the same and returns a
+    ``WorkerFuture`` of the reply. ``post_messages(message_type, items)`` queues many at the price of few.
+
+    Args:
+        name: names the worker in logs, errors and statistics.
+        backend: where handlers run; ``"thread"``.
+        capacity: messages that the mailbox holds at most, at least 1.
+        overflow: what a post to a full mailbox does: ``"block"`` (wait for room), ``"reject"`` (raise
+            ``MailboxFullError``), ``"drop_newest"`` or ``"drop_oldest"`` (drop and count).
+
+    Raises:
+        TypeError: ``name`` is not a str, or ``capacity`` not an int.
+        ValueError: ``name`` is empty, ``capacity`` below 1, ``overflow`` or ``backend`` unknown.
+    """
+
+    _pool: WorkerPool | None = None
+    _threads: Threads
+    _runtime: PoolRuntime
+    _marked: tuple[tuple[str, str], ...] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Base classes first, so that a subclass replaces the handler of a type.
+        marked: dict[str, str] = {}
+        for base in reversed(cls.__mro__):
+            for attribute, function in vars(base).items():
+                marked.update((kind, attribute) for kind in getattr(function, MESSAGE_TYPES, ()))
+        cls._marked = tuple(marked.items())
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        backend: str = "thread",
+        capacity: int = DEFAULT_CAPACITY,
+        overflow: str = "block",
+        _pool: WorkerPool | None = None,
+    ) -> None:
+        name = checked_name(name)
+        checked_backend(backend)
+        checked_count(capacity, "capacity")
+        checked_overflow(overflow)
+        if _pool is None:
+            self._runtime = PoolRuntime(f"pytoweb-{name}")
+            self._threads = Threads(1, f"pytoweb-{name}", self._runtime)
+        else:
+            self._pool = _pool
+            self._runtime = _pool._runtime
+            self._threads = _pool._threads
+        self._prepare(
+            name, self._threads, self._runtime, capacity=capacity, overflow=overflow, shared=False
+        )
+        for message_type, attribute in self._marked:
+            self.on_message(message_type, getattr(self, attribute))
+        if _pool is None:
+            _exit.register(self)
+
+    @property
+    def name(self) -> str:
+        """The worker's name."""
+        return self._name
+
+    @property
+    def backend(self) -> str:
+        """Where handlers run: ``"thread"``."""
+        return "thread"
+
+    @property
+    def pool(self) -> WorkerPool | None:
+        """The pool that made it, or None for a worker with a thread of its own."""
+        return self._pool
+
+    @property
+    def state(self) -> str:
+        """``"new"``, ``"running"``, ``"stuck"`` (past a message's deadline), ``"stopping"`` or ``"stopped"``."""
+        return self._state()
+
+    def is_alive(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._state() in ("running", "stuck", "stopping")
+
+    def start(self: Self) -> Self:
+        """Lets it handle messages. Does nothing if it runs already.
+
+        Returns:
+            The worker.
+
+        Raises:
+            WorkerStoppedError: it was stopped.
+            RuntimeError: the system refuses a new thread; the worker is as before.
+        """
+        if not self._start():
+            raise WorkerStoppedError(f"worker {self._name!r} is stopped; make a new one to go on")
+        return self
+
+    def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:
+        """Refuses further posts, finishes, and waits for the end. Does nothing if it is stopped.
+
+        Called from its own handler, or from one that it waits for, it does not wait.
+
+        Args:
+            drain: True handles what is queued first; False fails it with ``WorkerStoppedError``. The running handler
+                is finished either way. What is queued in a worker that was never started fails.
+            timeout: seconds to wait at most.
+
+        Raises:
+            DeadlineError: ``timeout`` passed first: the rest of the queue has failed, and a handler still runs.
+        """
+        try:
+            ended = self._close_and_wait("drain" if drain else "finish", timeout)
+        finally:
+            self._release()
+        if ended and self._pool is None:
+            self._threads.join()
+            self._runtime.join()
+
+    def terminate(self) -> None:
+        """Abandons everything at once, and does not wait.
+
+        Queued messages fail with ``WorkerStoppedError``, and so does the future of the running one, whose handler is
+        asked to stop through ``current_message().cancelled``; a thread cannot be killed.
+        """
+        self._terminate()
+        self._release()
+
+    def stats(self) -> WorkerStats:
+        """Its numbers at one instant: counters that add up, times in seconds."""
+        from pytoweb._stats import worker_stats
+
+        return worker_stats(self._stats())
+
+    def __enter__(self: Self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    async def __aenter__(self: Self) -> Self:
+        return self.start()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        import asyncio
+
+        # In a thread, because replies and handlers may need this event loop before the worker can end.
+        await asyncio.get_running_loop().run_in_executor(None, self.stop)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name!r} {self._state()}>"
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        try:
+            forgotten = self._state() in ("running", "stuck")
+        except Exception:
+            # Never set up, or the parent's: nothing to stop.
+            return
+        if forgotten:
+            _warn(f"unstopped worker {self!r}: stop() it, or use it in a with block", ResourceWarning, source=self)
+        self._close("drain")
+        self._release()
+
+    def _release(self) -> None:
+        """Lets threads of its own end once they are done."""
+        if self._pool is None:
+            self._threads.shutdown()
+            self._runtime.close()
+
+    def _has_threads(self) -> bool:
+        return self._threads.count() > 0
+
+    def _begin_exit(self) -> None:
+        self._close("drain")
+
+    def _finish_exit(self) -> None:
+        self.stop()
+
+    def _break_exit(self) -> None:
+        self.terminate()
+
+
+PythonWorker.__module__ = "pytoweb.workers"

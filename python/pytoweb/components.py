@@ -1,0 +1,278 @@
+"""Components: state that any thread may update, rendered to HTML, with workers that end when it does.
+
+A component needs no server and no browser: `render()` gives text.
+
+Example:
+    >>> from pytoweb.components import Component, html
+    >>> class Greeting(Component):
+    ...     def render(self):
+    ...         return html("<p>Hello {name}</p>", name=self.state["name"])
+    >>> greeting = Greeting()
+    >>> greeting.update_state(name="<you>")
+    >>> greeting.render()
+    '<p>Hello &lt;you&gt;</p>'
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, TypeVar
+
+from pytoweb._component_html import Markup, escape, html
+from pytoweb._component_state import Changes, Listener, StateCell, StateFunction
+from pytoweb._component_workers import OwnedWorkers, make_worker
+
+if TYPE_CHECKING:
+    from pytoweb.workers import PythonWorker
+
+__all__ = ["Component", "Markup", "escape", "html"]
+
+_C = TypeVar("_C", bound="Component")
+
+_logger = logging.getLogger("pytoweb.component")
+
+
+class Component:
+    """State, a way to render it, and the workers that feed it.
+
+    Subclass it, give it workers in `__init__` or `on_mount`, let their handlers call `update_state`,
+    and override `render`. Every method may be called from any thread.
+
+    A component owns a worker, which means that `unmount` stops it, if
+    - `create_worker` made it, or
+    - it was assigned to an attribute of the component (`self.worker = PythonWorker(...)`), no pool
+      made it, and no other component owned it already.
+    It stays owned until then, also if the attribute is overwritten. So a worker that several
+    components share is made by a `WorkerPool`, or kept in an attribute of the class.
+    """
+
+    # Name-mangled, so that a subclass may use any name of its own.
+    __state: StateCell
+    __workers: OwnedWorkers
+    __mounting: threading.Lock
+    __mounted: bool
+
+    def __new__(cls: type[_C], *args: object, **kwargs: object) -> _C:
+        """Makes the component's inside; here, so that it is there before any line of an `__init__`."""
+        self = super().__new__(cls)
+        self.__workers = OwnedWorkers()  # first, because __setattr__ asks it
+        self.__state = StateCell(cls.__name__)
+        self.__mounting = threading.Lock()
+        self.__mounted = False
+        return self
+
+    def __init__(self) -> None:
+        """Makes a component with an empty state; `update_state` gives it a first one."""
+        super().__init__()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Sets the attribute; a worker set so is owned from now on (see the class)."""
+        super().__setattr__(name, value)
+        self.__workers.claim(value)
+
+    # -- state
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """The state now: an immutable snapshot, which later updates leave as it is.
+
+        Writing to it, or assigning `state`, is a `TypeError`; `dict(component.state)` is a copy of
+        your own. The values in it are not frozen: give `update_state` a new list or dict instead of
+        changing one in place, which no listener hears of.
+        """
+        return self.__state.snapshot
+
+    @state.setter
+    def state(self, value: NoReturn) -> NoReturn:
+        raise TypeError(
+            "state cannot be assigned: call update_state({'key': value}), which also tells the listeners"
+        )
+
+    def update_state(
+        self, mapping_or_function: Changes | StateFunction | None = None, /, **changes: Any
+    ) -> None:
+        """Merges changes into the state and tells the listeners; from any thread, no update is lost.
+
+        The call is one patch. Patches are applied one after the other in the order of the calls, by
+        one thread at a time: the first that finds nobody applying. It applies what waits as one
+        batch, then calls each listener once with the result, and goes on while more has arrived.
+
+        When the call returns, then
+        - with nobody else applying: the patch is applied, `state` shows it, the listeners were told;
+        - with another thread applying: that thread, or one that takes over from it, has applied the
+          patch or will;
+        - inside a listener or a function patch: this thread will, after the current batch.
+
+        So `state` read after the call may be older than the patch. A value that depends on the state
+        needs a function patch, which gets the state with every earlier patch in it.
+
+        It does not wait for other threads, except up to 0.1 s to take over from one that is kept busy
+        by the patches of others. It never deadlocks, whatever a listener or function does. A listener
+        that updates the state every time it is called never ends: update only on a difference.
+
+        It works on an unmounted component too: a worker that finishes its queue may still report.
+
+        Args:
+            mapping_or_function: New values by key, or a function that gets the current snapshot and
+                returns such a mapping. The function may run on another thread, holding no lock, and
+                runs once; it should be quick. An empty mapping changes nothing and tells nobody.
+            **changes: More new values; they win over the first argument.
+
+        Raises:
+            TypeError: What was given, or what the function returned, is no mapping with str keys.
+            BaseException: What the function raised, if this call applied it. Its patch changes
+                nothing, later ones still apply. If another call applied it, the error is logged by
+                the logger `pytoweb.component` instead.
+        """
+        self.__state.update(mapping_or_function, changes)
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Calls the listener with the new snapshot after every batch of updates.
+
+        Listeners are called in the order of subscription, by the thread that applied the batch,
+        holding no lock; none sees an older snapshot after a newer one. One that raises is logged by
+        the logger `pytoweb.component`, and the others are still called. One that is subscribed
+        twice is called twice.
+
+        Args:
+            listener: Called with the snapshot and nothing else.
+
+        Returns:
+            A function that ends the subscription. Calling it again does no harm. A call of the
+            listener that another thread has begun may still be running when it returns.
+
+        Raises:
+            TypeError: The listener is not callable.
+        """
+        return self.__state.subscribe(listener)
+
+    # -- HTML
+
+    def render(self) -> str:
+        """Returns the component as HTML; override it.
+
+        This one is a definition list of the state, every value escaped, a list or tuple as one `dd`
+        per item. An override uses `html`, which escapes what it puts into a template; an f-string
+        does not.
+        """
+        rows = []
+        for name, value in self.state.items():
+            items = value if isinstance(value, (list, tuple)) and value else [value]
+            rows.append(html("<dt>{name}</dt>{items}", name=name, items=[_dd(item) for item in items]))
+        return html("<dl>{rows}</dl>", rows=rows)
+
+    def __html__(self) -> str:
+        """Returns `render()`: so a component put into `html`, or another template library, nests."""
+        rendered = self.render()
+        if not isinstance(rendered, str):
+            raise TypeError(
+                f"{type(self).__name__}.render() must return a str, not {type(rendered).__name__}"
+            )
+        return rendered
+
+    # -- life
+
+    @property
+    def mounted(self) -> bool:
+        """True from `mount` to `unmount`."""
+        return self.__mounted
+
+    def create_worker(self, name: str, **options: Any) -> PythonWorker:
+        """Returns a new worker that this component owns, not started.
+
+        Args:
+            name: The worker's name.
+            **options: What else `PythonWorker` takes.
+
+        Raises:
+            TypeError, ValueError: As `PythonWorker` does.
+        """
+        worker = make_worker(name, options)
+        self.__workers.claim(worker)
+        return worker
+
+    def mount(self) -> None:
+        """Puts the component into use: calls `on_mount`, once until `unmount`.
+
+        Mounting again after `unmount` is allowed. A stopped worker cannot be started again, so a
+        component that is mounted more than once makes its workers in `on_mount`.
+
+        Raises:
+            BaseException: What `on_mount` raised; the component is then not mounted.
+        """
+        if not self.__switch(True):
+            return
+        try:
+            self.on_mount()
+        except BaseException:
+            self.__switch(False)
+            raise
+
+    def unmount(self, *, timeout: float | None = None) -> None:
+        """Takes the component out of use: calls `on_unmount` if mounted, then stops its workers.
+
+        The workers finish what is queued, the last one made first, each before the next is stopped;
+        this call waits for that. Called from a handler of one of them, it does not wait for that one.
+        A call while another thread is unmounting returns at once. Owned workers are stopped also if
+        the component was never mounted. In a coroutine, run it with `asyncio.to_thread`.
+
+        State, listeners and attributes stay. Stopped workers are no longer owned.
+
+        Args:
+            timeout: Seconds for all workers together, None for as long as it takes. Past it, what is
+                still queued fails, as `PythonWorker.stop` says.
+
+        Raises:
+            DeadlineError: The timeout passed.
+            ValueError: The timeout is negative or NaN; nothing was done.
+            BaseException: The first error of `on_unmount` and of the stops. Every worker is stopped
+                nevertheless; further errors are logged by the logger `pytoweb.component`.
+        """
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"timeout is seconds from 0 up, or None, not {timeout!r}")
+        errors: list[BaseException] = []
+        if self.__switch(False):
+            try:
+                self.on_unmount()
+            except BaseException as exc:
+                errors.append(exc)
+        errors += self.__workers.stop(timeout)
+        for error in errors[1:]:
+            name = type(self).__name__
+            _logger.error("%s: unmount failed further", name, exc_info=error, extra={"component": name})
+        try:
+            for error in errors:
+                raise error
+        finally:
+            errors.clear()  # else this frame and the traceback keep each other alive
+
+    def on_mount(self) -> None:
+        """Called by `mount`; does nothing. The place to make and start workers."""
+
+    def on_unmount(self) -> None:
+        """Called by `unmount` before the workers are stopped; does nothing. They may still be posted to."""
+
+    def __enter__(self: _C) -> _C:
+        """Mounts the component."""
+        self.mount()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Unmounts the component, with no timeout."""
+        self.unmount()
+
+    def __switch(self, mounted: bool) -> bool:
+        """Returns whether this call changed it, so that of several threads one runs the hook."""
+        with self.__mounting:
+            changed = self.__mounted is not mounted
+            self.__mounted = mounted
+            return changed
+
+
+def _dd(value: object) -> Markup:
+    return html("<dd>{value}</dd>", value=value)

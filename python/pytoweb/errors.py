@@ -1,0 +1,89 @@
+"""Everything that can go wrong with a worker, in one tree.
+
+``WorkerError`` is the root. Where the standard library has a class for the same thing, ours is one of those too, so
+code written for ``concurrent.futures`` keeps working.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import BrokenExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+
+__all__ = [
+    "AskCycleError",
+    "DeadlineError",
+    "ForkedProcessError",
+    "HandlerError",
+    "MailboxFullError",
+    "SerializationError",
+    "UnknownMessageError",
+    "WorkerCrashedError",
+    "WorkerError",
+    "WorkerStoppedError",
+]
+
+
+class WorkerError(Exception):
+    """The root of every error that workers raise themselves; a handler's own exceptions stay what they are."""
+
+
+class MailboxFullError(WorkerError):
+    """There was no room in a mailbox: the post was refused, or the message was dropped by the overflow policy.
+
+    Post fewer messages, wait for replies, or choose another ``capacity`` or ``overflow``.
+    """
+
+
+class WorkerStoppedError(WorkerError, RuntimeError):
+    """The worker or pool is stopped, or stopped before it handled the message. Make a new one to go on."""
+
+
+class UnknownMessageError(WorkerError):
+    """No handler is registered for the message's type."""
+
+
+if FutureTimeoutError is TimeoutError:
+
+    class DeadlineError(WorkerError, TimeoutError):
+        """A deadline passed: a message's own, queued or running, or that of ``stop(timeout=...)``."""
+
+else:  # Python before 3.11 has two classes of that name.
+
+    class DeadlineError(WorkerError, TimeoutError, FutureTimeoutError):  # type: ignore[no-redef, misc]
+        """A deadline passed: a message's own, queued or running, or that of ``stop(timeout=...)``."""
+
+
+class WorkerCrashedError(WorkerError, BrokenExecutor):
+    """What should have run the message is gone, or never came up (a pool whose ``initializer`` failed).
+
+    Attributes:
+        exitcode: the process's exit code, or None.
+        signal: the number of the signal that ended it, or None.
+    """
+
+    def __init__(self, message: str = "", *, exitcode: int | None = None, signal: int | None = None) -> None:
+        super().__init__(message)
+        self.exitcode = exitcode
+        self.signal = signal
+
+
+class HandlerError(WorkerError):
+    """A handler failed with an exception that cannot be brought over as it is; carries its name and text."""
+
+
+class SerializationError(WorkerError):
+    """A payload cannot be sent to where the worker runs."""
+
+
+class AskCycleError(WorkerError):
+    """Workers wait for each other's replies in a circle, so none would ever come.
+
+    Attributes:
+        cycle: the names, each waiting for the next and the last for the first.
+    """
+
+    cycle: tuple[str, ...] = ()
+
+
+class ForkedProcessError(WorkerError):
+    """The handle belongs to the parent process; after ``os.fork()`` make a new worker or pool in the child."""

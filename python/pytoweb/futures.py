@@ -1,0 +1,79 @@
+"""``WorkerFuture``: the reply to an ``ask`` or a ``submit``."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from pytoweb import _aio
+from pytoweb._core import FutureBase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
+__all__ = ["WorkerFuture"]
+
+_log = logging.getLogger("pytoweb.worker")
+
+
+class WorkerFuture(FutureBase, Future):  # type: ignore[misc, type-arg]
+    """The reply to one message: a real ``concurrent.futures.Future`` that can also be awaited.
+
+    Everything that takes a ``Future`` takes it (``wait``, ``as_completed``, ``asyncio.wrap_future``). Made by
+    ``ask``, ``submit`` and the ``submit`` of decorated functions, never by hand.
+
+    ``result(timeout)`` blocks without holding the interpreter lock, and on the main thread lets Ctrl-C through within
+    50 ms. A plain ``result(timeout)`` that runs out raises ``concurrent.futures.TimeoutError`` and leaves the message
+    alone; the deadline of ``ask(timeout=...)`` raises ``DeadlineError`` and gives the message up.
+    Waiting in a handler for a reply that could never come raises ``AskCycleError``.
+
+    ``cancel()`` of a queued message removes it and returns True. Of a running one it returns False and sets
+    ``current_message().cancelled``, for the handler to look at; an ``async def`` handler is cancelled.
+
+    ``await future`` waits without blocking the event loop; an awaiting task that is cancelled cancels the message.
+
+    Callbacks of ``add_done_callback`` run on the thread that settles the reply, as with any ``Future``; what they
+    raise is logged by ``pytoweb.worker``.
+    """
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if not self.done():
+            yield from _aio.wait_for(self)
+        return self.result()
+
+    def __repr__(self) -> str:
+        state = "cancelled" if self.cancelled() else "pending"
+        if self.done() and not self.cancelled():
+            error = self.exception()
+            state = (
+                f"raised {type(error).__name__}" if error is not None else f"returned {type(self.result()).__name__}"
+            )
+        elif self.running():
+            state = "running"
+        return f"<WorkerFuture at {id(self):#x} of worker {self._worker_name()!r} {state}>"
+
+    def _call_back(self, fn: Callable[[WorkerFuture], object]) -> None:
+        try:
+            fn(self)
+        except Exception:
+            _log.exception("the callback %r of %r raised", fn, self)
+
+    def _tell_waiters(self, told: Callable[[], None]) -> None:
+        # What Future.set_result does once the result is in; `_state` says so only from here on.
+        with self._condition:
+            told()
+            for waiter in self._waiters:
+                if self.cancelled():
+                    waiter.add_cancelled(self)
+                elif self.exception() is not None:
+                    waiter.add_exception(self)
+                else:
+                    waiter.add_result(self)
+            self._condition.notify_all()
+
+
+WorkerFuture.__module__ = "pytoweb.workers"

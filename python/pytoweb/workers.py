@@ -1,0 +1,92 @@
+"""Browser-style workers: named background workers that get typed messages, reply, fail visibly and can be stopped.
+
+    from pytoweb.workers import PythonWorker
+
+    with PythonWorker("greeter") as worker:
+        worker.on_message("greet", lambda name: f"Hello, {name}")
+        print(worker.ask("greet", "world").result())
+
+Importing this module starts no thread and installs no signal handler.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytoweb import _aio
+from pytoweb._core import DEFAULT_CAPACITY, WorkerMessage, running_message, running_owner
+from pytoweb._decorators import WorkerDecorators
+from pytoweb._pool import WorkerPool, default_pool
+from pytoweb._worker import PythonWorker
+from pytoweb.errors import (
+    AskCycleError,
+    DeadlineError,
+    ForkedProcessError,
+    HandlerError,
+    MailboxFullError,
+    SerializationError,
+    UnknownMessageError,
+    WorkerCrashedError,
+    WorkerError,
+    WorkerStoppedError,
+)
+from pytoweb.futures import WorkerFuture
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pytoweb._stats import PoolStats, WorkerStats
+
+__all__ = [
+    "DEFAULT_CAPACITY",
+    "AskCycleError",
+    "DeadlineError",
+    "ForkedProcessError",
+    "HandlerError",
+    "MailboxFullError",
+    "PoolStats",
+    "PythonWorker",
+    "SerializationError",
+    "UnknownMessageError",
+    "WorkerCrashedError",
+    "WorkerDecorators",
+    "WorkerError",
+    "WorkerFuture",
+    "WorkerMessage",
+    "WorkerPool",
+    "WorkerStats",
+    "WorkerStoppedError",
+    "current_message",
+    "current_worker",
+    "default_pool",
+]
+
+
+def current_message() -> WorkerMessage | None:
+    """The message whose handler runs here, on this thread or in this coroutine; None outside of handlers.
+
+    Its ``cancelled`` tells a long-running handler that nobody waits for it any more.
+    """
+    message = running_message()
+    if message is None:
+        running = _aio.running.get()
+        message = None if running is None else running[0]
+    return message
+
+
+def current_worker() -> PythonWorker | WorkerPool | None:
+    """The worker whose handler runs here, or the pool whose own mailbox it is; None outside of handlers."""
+    worker = running_owner()
+    if worker is None:
+        running = _aio.running.get()
+        worker = None if running is None else running[1]()
+    return worker  # type: ignore[return-value]
+
+
+def __getattr__(name: str) -> Any:
+    # Their module costs more to import than it is worth before the first `stats()`.
+    if name in ("PoolStats", "WorkerStats"):
+        from pytoweb import _stats
+
+        return getattr(_stats, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

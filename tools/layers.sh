@@ -1,0 +1,22 @@
+#!/bin/sh
+# Checks the arrows between the crates: what a library crate must not reach, however deep.
+# deny.toml says the same to cargo-deny; this needs nothing but cargo.
+set -eu
+
+status=0
+
+# forbid CRATE PATTERN: nothing that CRATE is built from has a name that matches all of PATTERN.
+forbid() {
+    tree=$(cargo tree --quiet -p "$1" -e normal,build --target all --all-features --prefix none --format '{p}')
+    reached=$(printf '%s\n' "$tree" | cut -d' ' -f1 | grep -vx "$1" | grep -Ex "$2" | sort -u | tr '\n' ' ' || true)
+    [ -n "$reached" ] || return 0
+    echo "layers: $1 must not depend on $reached" >&2
+    status=1
+}
+
+heavy='pyo3.*|tokio|axum|async-nats|rusqlite|libsqlite3-sys'
+forbid pytoweb-engine "$heavy|serde.*|pytoweb-.*"
+forbid pytoweb-macros "$heavy|pytoweb-.*"
+forbid pytoweb-workers "$heavy|pytoweb-python"
+forbid pytoweb-python 'pytoweb-macros|pytoweb-workers'
+exit $status
