@@ -12,10 +12,13 @@ import warnings
 import weakref
 from typing import TYPE_CHECKING
 
-from pytoweb._core import after_fork_in_child
+from pytoweb._core import after_fork_in_child, load_errors
 
 if TYPE_CHECKING:
     from typing import Protocol
+
+    from pytoweb._core import Threads
+    from pytoweb._runtime import PoolRuntime
 
     class Root(Protocol):
         """A worker of its own, or a pool."""
@@ -34,6 +37,24 @@ def register(root: Root) -> None:
     _roots.add(root)
 
 
+#: Threads whose worker or pool was collected while they had work, until they end.
+_orphans: dict[PoolRuntime, Threads] = {}
+
+
+def adopt(runtime: PoolRuntime, threads: Threads) -> None:
+    """Has threads waited for at the end of the interpreter, although their worker or pool is gone."""
+    if not runtime.ended.is_set():
+        _orphans[runtime] = threads
+        # They may have ended in between, and then nobody else takes them out.
+        if runtime.ended.is_set():
+            forget(runtime)
+
+
+def forget(runtime: PoolRuntime) -> None:
+    """The threads of ``runtime`` have ended."""
+    _orphans.pop(runtime, None)
+
+
 def _at_exit() -> None:
     roots = list(_roots)
     try:
@@ -41,6 +62,9 @@ def _at_exit() -> None:
             root._begin_exit()
         for root in roots:
             root._finish_exit()
+        for runtime, threads in list(_orphans.items()):
+            runtime.ended.wait()
+            threads.join()
     except KeyboardInterrupt:
         for root in roots:
             root._break_exit()
@@ -59,7 +83,11 @@ def _before_fork() -> None:
 def _after_fork_in_child() -> None:
     after_fork_in_child()
     _roots.clear()
+    _orphans.clear()
 
+
+# At the very end of the interpreter nothing can be imported any more, and a handle may still be asked for something.
+load_errors()
 
 # The threading module's own hook runs before it waits for its threads, so handlers may still use them, and in the
 # reverse order of registration, so before that of concurrent.futures.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import threading
 import time
 from concurrent.futures import Executor
@@ -20,6 +21,7 @@ from pytoweb._worker import (
     checked_callable,
     checked_count,
     checked_name,
+    checked_timeout,
 )
 from pytoweb.errors import DeadlineError, WorkerStoppedError
 
@@ -158,6 +160,7 @@ class WorkerPool(Addressable, Executor):
         Raises:
             DeadlineError: ``timeout`` passed first; names the workers that still run.
         """
+        checked_timeout(timeout)
         mode = "drain" if drain else "finish"
         workers = list(self.workers.values())
         for worker in workers:
@@ -199,7 +202,7 @@ class WorkerPool(Addressable, Executor):
         for worker in workers:
             worker._close(mode)
         self._threads.shutdown()
-        self._runtime.close()
+        self._runtime.close(self._threads)
 
     def run_until_idle(self, timeout: float | None = None) -> None:
         """Blocks until nothing is queued and nothing runs, in the pool's mailbox and in all of its started workers.
@@ -230,7 +233,10 @@ class WorkerPool(Addressable, Executor):
         state = "shut down" if self._shut_down else "open"
         return f"<WorkerPool {self._name!r} of {self._size}, {len(self._workers)} workers, {state}>"
 
-    def __del__(self) -> None:
+    def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if _finalizing():
+            # Everything was finished before; what the modules held is gone.
+            return
         try:
             self._close("drain")
         except Exception:
@@ -239,7 +245,8 @@ class WorkerPool(Addressable, Executor):
         for worker in self._workers.values():
             worker.__del__()
         self._threads.shutdown()
-        self._runtime.close()
+        self._runtime.close(self._threads)
+        _exit.adopt(self._runtime, self._threads)
 
     def _has_threads(self) -> bool:
         return self._threads.count() > 0

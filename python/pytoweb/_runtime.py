@@ -10,7 +10,7 @@ import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from pytoweb import _aio
+from pytoweb import _aio, _exit
 from pytoweb.errors import WorkerCrashedError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from typing import Any
 
-    from pytoweb._core import Endpoint, Pending
+    from pytoweb._core import Endpoint, Pending, Threads
 
 _pool_log = logging.getLogger("pytoweb.pool")
 
@@ -126,15 +126,15 @@ class PoolRuntime:
         self._initargs = initargs
         self._broken: BaseException | None = None
         self._lock = threading.RLock()
-        self._threads = 0
-        self._closing = False
+        #: The engine threads, from `close` until they have ended.
+        self._closing: Threads | None = None
         self._loop: LoopThread | None = None
         self._replies: ReplyThread | None = None
+        #: Set once the pool is closed and its engine threads are past their last message.
+        self.ended = threading.Event()
 
     def thread_started(self) -> bool:
         """Called on each new engine thread, before its first message; False breaks the pool."""
-        with self._lock:
-            self._threads += 1
         if self._initializer is None:
             return True
         try:
@@ -147,8 +147,6 @@ class PoolRuntime:
 
     def thread_ended(self) -> None:
         """Called on an engine thread that ends; the last one ends the threads here too."""
-        with self._lock:
-            self._threads -= 1
         self._forget_dummy()
         self._close_if_last()
 
@@ -184,19 +182,22 @@ class PoolRuntime:
                 self._replies = ReplyThread(f"{self.name}-replies")
             return self._replies
 
-    def close(self) -> None:
+    def close(self, threads: Threads) -> None:
         """Ends the threads here once the engine's have ended."""
         with self._lock:
-            self._closing = True
+            self._closing = threads
         self._close_if_last()
 
     def _close_if_last(self) -> None:
         with self._lock:
-            if not self._closing or self._threads:
+            if self._closing is None or self._closing.count() > 0:
                 return
+            self._closing = None
             ending = [thread for thread in (self._loop, self._replies) if thread is not None]
         for thread in ending:
             thread.close()
+        self.ended.set()
+        _exit.forget(self)
 
     def join(self) -> None:
         """Waits for the threads here, after ``close`` and the end of the engine's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 import warnings
 import weakref
@@ -60,6 +61,16 @@ def checked_overflow(overflow: object) -> str:
     if overflow not in OVERFLOWS:
         raise ValueError(f"unknown overflow {overflow!r}: use one of {', '.join(map(repr, OVERFLOWS))}")
     return str(overflow)
+
+
+def checked_timeout(timeout: object) -> None:
+    """Refuses what is not a number of seconds from 0 on, or None."""
+    if timeout is None:
+        return
+    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
+        raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
+    if not timeout >= 0:
+        raise ValueError(f"timeout must be 0 or more seconds, not {timeout}")
 
 
 def checked_callable(handler: object, what: str) -> None:
@@ -346,6 +357,7 @@ class PythonWorker(Addressable):
         Raises:
             DeadlineError: ``timeout`` passed first: the rest of the queue has failed, and a handler still runs.
         """
+        checked_timeout(timeout)
         try:
             ended = self._close_and_wait("drain" if drain else "finish", timeout)
         finally:
@@ -387,22 +399,27 @@ class PythonWorker(Addressable):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name!r} {self._state()}>"
 
-    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+    def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if _finalizing():
+            # Everything was finished before; what the modules held is gone.
+            return
         try:
             forgotten = self._state() in ("running", "stuck")
         except Exception:
             # Never set up, or the parent's: nothing to stop.
             return
         if forgotten:
-            _warn(f"unstopped worker {self!r}: stop() it, or use it in a with block", ResourceWarning, source=self)
+            warnings.warn(f"unstopped worker {self!r}: stop() it, or use it in a with block", ResourceWarning, stacklevel=2, source=self)
         self._close("drain")
         self._release()
+        if self._pool is None:
+            _exit.adopt(self._runtime, self._threads)
 
     def _release(self) -> None:
         """Lets threads of its own end once they are done."""
         if self._pool is None:
             self._threads.shutdown()
-            self._runtime.close()
+            self._runtime.close(self._threads)
 
     def _has_threads(self) -> bool:
         return self._threads.count() > 0

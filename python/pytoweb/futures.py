@@ -43,6 +43,11 @@ class WorkerFuture(FutureBase, Future):  # type: ignore[misc, type-arg]
     def __await__(self) -> Generator[Any, None, Any]:
         if not self.done():
             yield from _aio.wait_for(self)
+        if self.cancelled():
+            # What a coroutine expects of a cancelled future; `concurrent.futures` has a class of its own.
+            from asyncio import CancelledError
+
+            raise CancelledError
         return self.result()
 
     def __repr__(self) -> str:

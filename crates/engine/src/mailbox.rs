@@ -432,6 +432,8 @@ impl<M: Message> Mailbox<M> {
                     return Err(Refused::Full(message));
                 }
                 Overflow::DropNewest => {
+                    // Nobody else has seen it; claimed like all that leave, so that its reply settles alike.
+                    message.claim();
                     inbox.dropped_newest += 1;
                     leftovers.push((message, Failure::Dropped(DropReason::Newest)));
                     return Ok(Posted {

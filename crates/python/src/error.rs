@@ -3,7 +3,7 @@
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
 use pytoweb_engine::{Failure, WaitError};
 
 pyo3::import_exception!(pytoweb.errors, MailboxFullError);
@@ -15,6 +15,25 @@ pyo3::import_exception!(pytoweb.errors, AskCycleError);
 pyo3::import_exception!(pytoweb.errors, ForkedProcessError);
 pyo3::import_exception!(concurrent.futures, CancelledError);
 pyo3::import_exception!(concurrent.futures, InvalidStateError);
+
+/// Imports every class above, so that none has to be imported when it is needed.
+#[pyfunction]
+pub(crate) fn load_errors(py: Python<'_>) {
+    use pyo3::PyTypeInfo;
+    for class in [
+        MailboxFullError::type_object,
+        WorkerStoppedError::type_object,
+        UnknownMessageError::type_object,
+        DeadlineError::type_object,
+        WorkerCrashedError::type_object,
+        AskCycleError::type_object,
+        ForkedProcessError::type_object,
+        CancelledError::type_object,
+        InvalidStateError::type_object,
+    ] {
+        class(py);
+    }
+}
 
 /// `concurrent.futures.TimeoutError`, which is the built-in one from Python 3.11 on.
 pub(crate) fn wait_timeout(py: Python<'_>) -> PyErr {
@@ -47,8 +66,8 @@ pub(crate) fn wait(py: Python<'_>, error: WaitError) -> PyErr {
     match error {
         WaitError::Cycle(names) => {
             let raised = AskCycleError::new_err(WaitError::Cycle(names.clone()).to_string());
-            match raised.value(py).setattr("cycle", names).map(|()| raised) {
-                Ok(raised) => raised,
+            match PyTuple::new(py, names).and_then(|names| raised.value(py).setattr("cycle", names)) {
+                Ok(()) => raised,
                 Err(error) => error,
             }
         }

@@ -42,7 +42,8 @@ impl Shared {
     fn report_as(&self, py: Python<'_>, kind: &Py<PyString>, id: Option<&Py<PyString>>, error: &PyErr) {
         let told = self.replies.bind(py).call_method1(
             intern!(py, "report"),
-            (error.value(py), kind, id, self.handlers.bind(py)),
+            // `into_value` attaches the traceback, which `value` leaves apart before Python 3.12.
+            (error.clone_ref(py).into_value(py), kind, id, self.handlers.bind(py)),
         );
         if let Err(error) = told {
             error.write_unraisable(py, None);

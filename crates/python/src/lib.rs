@@ -22,6 +22,8 @@ mod _core {
     #[pymodule_export]
     use crate::endpoint::{Endpoint, Threads, merged_timings};
     #[pymodule_export]
+    use crate::error::load_errors;
+    #[pymodule_export]
     use crate::fork::after_fork_in_child;
     #[pymodule_export]
     use crate::future::FutureBase;

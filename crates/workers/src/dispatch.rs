@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use pytoweb_engine::{self as engine, Failure, Handled, Handler, Outcome, Turning, Wake};
 
 use crate::current;
-use crate::error::{AskError, BoxError, TypeMismatch, WorkerError, panic_text};
+use crate::error::{AskError, BoxError, WorkerError, panic_text};
 use crate::kinds::{Kind, Kinds};
 use crate::message::{Ask, Envelope, Parcel, Post, Target};
 use crate::worker::WorkerInner;

@@ -133,8 +133,9 @@ pub enum SendError<T> {
     /// The worker was stopped. It stays so: make a new one.
     #[error("the worker is stopped")]
     Stopped(T),
-    /// The mailbox is full, and waiting for room would never end: the sender is the worker's own handler.
-    #[error("the mailbox is full, and its own worker cannot wait for room")]
+    /// The mailbox is full, and waiting for room would never end: the sender is the worker's own handler, or one that
+    /// the worker waits for.
+    #[error("the mailbox is full, and its worker cannot make room while it waits for the sender")]
     WouldDeadlock(T),
     /// The handler of this kind takes or returns another type.
     #[error("{1}")]

@@ -150,9 +150,9 @@ impl Kind {
         self.payload.store(signature.payload, Ordering::Relaxed);
         self.reply.store(signature.reply, Ordering::Relaxed);
         match (&self.stored, registration) {
-            (Stored::Exclusive(stored), Registration::Exclusive(handler)) => lock(stored)
-                .replace(handler)
-                .map(Registration::Exclusive),
+            (Stored::Exclusive(stored), Registration::Exclusive(handler)) => {
+                lock(stored).replace(handler).map(Registration::Exclusive)
+            }
             (Stored::Concurrent(stored), Registration::Concurrent(handler)) => {
                 let mut stored = stored.write().unwrap_or_else(PoisonError::into_inner);
                 Some(Registration::Concurrent(std::mem::replace(

@@ -1,34 +1,190 @@
-//! The worker's handle.
+//! The handle of a worker.
+
+use std::fmt;
 use std::sync::{Arc, Weak};
-use pytoweb_engine::{Pool as EnginePool, PoolOptions, WorkerOptions};
+use std::time::Duration;
+
+use pytoweb_engine::{
+    Overflow, Pool as EnginePool, PoolOptions, StopMode, StopTimedOut, WorkerOptions, WorkerState,
+    WorkerStats,
+};
+
 use crate::dispatch::{Dispatch, Table, run_typed};
-use crate::error::*;
+use crate::error::{BoxError, IdleError, SendError, StartError, WorkerError};
 use crate::kinds::{Registration, Signature};
 use crate::reply::Reply;
 use crate::send::{self, Engine, Room};
 
 pub(crate) struct WorkerInner {
-    engine: Engine,
+    pub(crate) engine: Engine,
+    /// The pool is this worker's alone, and ends with it.
+    owns_pool: bool,
 }
 
-/// W
+/// How a worker stops.
+///
+/// ```
+/// use std::time::Duration;
+/// use pytoweb_workers::StopOptions;
+///
+/// let in_five_seconds = StopOptions { timeout: Some(Duration::from_secs(5)), ..StopOptions::default() };
+/// assert!(in_five_seconds.drain);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopOptions {
+    /// Whether what is queued is handled first, or fails with [`AskError::Stopped`](crate::AskError::Stopped). The
+    /// message that runs is finished in any case.
+    pub drain: bool,
+    /// How long to wait for the end. `None`: as long as it takes.
+    pub timeout: Option<Duration>,
+}
+
+impl Default for StopOptions {
+    /// Drains, and waits as long as it takes.
+    fn default() -> Self {
+        Self {
+            drain: true,
+            timeout: None,
+        }
+    }
+}
+
+impl StopOptions {
+    pub(crate) const fn mode(self) -> StopMode {
+        if self.drain {
+            StopMode::Drain
+        } else {
+            StopMode::FinishRunning
+        }
+    }
+}
+
+/// A named background worker: a bounded mailbox, and handlers that take its messages one at a time, in the order of
+/// posting.
+///
+/// The handle is cheap to clone. When the last clone goes, the worker finishes what is queued and ends; that does not
+/// wait, so a program that must see the end calls [`Worker::stop`]. A worker of a [`WorkerPool`](crate::WorkerPool)
+/// is held by its pool too.
+///
+/// ```
+/// use pytoweb_workers::Worker;
+///
+/// let worker = Worker::new("background-tasks");
+/// worker.on_message("process", |text: String| {
+///     if text.is_empty() { Err("there is nothing to process") } else { Ok(text.len()) }
+/// });
+/// worker.start()?;
+///
+/// worker.post_message("process", "fire and forget".to_owned())?;
+/// let length: usize = worker.ask("process", "some data".to_owned())?.wait()?;
+/// assert_eq!(length, 9);
+/// worker.stop();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Worker(Arc<WorkerInner>);
 
-impl Worker {
-    /// n
-    pub fn new(name: &str) -> Self {
-        Self::make(name, WorkerOptions::default(), &EnginePool::new(PoolOptions::new(1)))
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("name", &self.name())
+            .field("state", &self.state())
+            .finish_non_exhaustive()
     }
-    pub(crate) fn make(name: &str, options: WorkerOptions, pool: &EnginePool) -> Self {
-        Self(Arc::new_cyclic(|owner| WorkerInner {
-            engine: Engine::new(name, Dispatch { table: Arc::new(Table::new(name, owner.clone())) }, options, pool),
+}
+
+impl PartialEq for Worker {
+    /// Whether both are handles of one worker.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Worker {}
+
+impl Worker {
+    /// Makes a worker with a thread of its own, the default capacity, and senders that wait when it is full. Starts
+    /// nothing.
+    ///
+    /// # Panics
+    /// When `name` is empty.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self::builder(name).build()
+    }
+
+    /// Makes a worker with other options.
+    ///
+    /// ```
+    /// use pytoweb_workers::{Overflow, SendError, Worker};
+    ///
+    /// let worker = Worker::builder("small").capacity(1).overflow(Overflow::Reject).build();
+    /// worker.post_message("job", 1)?;
+    /// assert!(matches!(worker.post_message("job", 2), Err(SendError::Full(2))));
+    /// # Ok::<(), SendError<i32>>(())
+    /// ```
+    #[must_use]
+    pub fn builder(name: &str) -> WorkerBuilder<'_> {
+        WorkerBuilder {
+            name,
+            options: WorkerOptions::default(),
+        }
+    }
+
+    pub(crate) fn make(
+        name: &str,
+        options: WorkerOptions,
+        pool: &EnginePool,
+        owns_pool: bool,
+    ) -> Self {
+        Self(Arc::new_cyclic(|owner| {
+            let dispatch = Dispatch {
+                table: Arc::new(Table::new(name, owner.clone())),
+            };
+            WorkerInner {
+                engine: Engine::new(name, dispatch, options, pool),
+                owns_pool,
+            }
         }))
     }
+
     pub(crate) fn from_owner(owner: &Weak<WorkerInner>) -> Option<Self> {
         owner.upgrade().map(Self)
     }
-    /// on
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    fn table(&self) -> &Table {
+        &self.engine().handler().table
+    }
+
+    /// Registers the handler of a kind of message, in the place of the one before. At any time, also while the worker
+    /// runs and from inside a handler; messages that are handled after the call find the new one.
+    ///
+    /// `T` is the type of the payload and `R` that of the reply: later posts and asks of other types are refused at
+    /// the call, and queued ones fail when their turn comes. The error is any [`std::error::Error`], or what turns
+    /// into a boxed one. A panic fails the message and leaves the worker, and the handler, in use.
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use pytoweb_workers::Worker;
+    ///
+    /// let worker = Worker::new("counter");
+    /// let mut total = 0;
+    /// worker
+    ///     .on_message("add", move |n: u64| {
+    ///         total += n; // a handler owns its state: messages come one at a time
+    ///         Ok::<_, Infallible>(total)
+    ///     })
+    ///     .on_message("parse", |text: &str| text.parse::<u64>());
+    /// worker.start()?;
+    /// worker.post_message("add", 40_u64)?;
+    /// assert_eq!(worker.ask::<u64, u64>("add", 2)?.wait()?, 42);
+    /// assert_eq!(worker.ask::<&str, u64>("parse", "7")?.wait()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on_message<T, R, E, F>(&self, kind: &str, mut handler: F) -> &Self
     where
         T: Send + 'static,
@@ -36,33 +192,289 @@ impl Worker {
         E: Into<BoxError>,
         F: FnMut(T) -> Result<R, E> + Send + 'static,
     {
-        let registration = Registration::Exclusive(Box::new(move |table, parcel| run_typed(table, parcel, &mut handler)));
-        self.0.engine.handler().table.kinds.register(kind, Signature::of::<T, R>(), registration);
+        let registration = Registration::Exclusive(Box::new(move |table, parcel| {
+            run_typed(table, parcel, &mut handler)
+        }));
+        self.table()
+            .kinds
+            .register(kind, Signature::of::<T, R>(), registration);
         self
     }
-    /// s
+
+    /// Registers who is told of messages that could not be handled: the handler failed or panicked, the kind is
+    /// unknown, or the types do not agree. Called on the worker's thread, before the reply stands. One that panics
+    /// changes nothing.
+    ///
+    /// Without it such a failure goes to the reply; that of a plain post, which has none, to standard error.
+    pub fn on_error<F>(&self, handler: F) -> &Self
+    where
+        F: Fn(&WorkerError) + Send + Sync + 'static,
+    {
+        self.table().set_on_error(Arc::new(handler));
+        self
+    }
+
+    /// Lets the worker run. What was posted before is handled first. Does nothing if it runs.
+    ///
+    /// # Errors
+    /// [`StartError`]; a worker that could not get a thread may be started again.
     pub fn start(&self) -> Result<(), StartError> {
-        if self.0.engine.start()? { Ok(()) } else { Err(StartError::Stopped) }
+        if self.engine().start()? {
+            Ok(())
+        } else {
+            Err(StartError::Stopped)
+        }
     }
-    /// s
+
+    /// Refuses posts from now on, finishes what is queued, and waits for that; for good, and any number of times.
+    ///
+    /// From inside its own handler, or where the wait could never end, it only refuses posts, and the worker ends
+    /// once the rest is done. A worker that was never started has nobody to finish what is queued: that fails with
+    /// [`AskError::Stopped`](crate::AskError::Stopped).
     pub fn stop(&self) {
-        let _ = self.0.engine.stop(pytoweb_engine::StopMode::Drain, None);
+        // Without a timeout there is nothing to run out of.
+        let _ = self.stop_with(StopOptions::default());
     }
-    /// s
-    pub fn ask<T: Send + 'static, R: Send + 'static>(&self, kind: &str, data: T) -> Result<Reply<R>, SendError<T>> {
-        send::ask(&self.0.engine, kind, data, Room::Wait)
+
+    /// Stops as the options say. When the time is up, the rest of the queue fails with
+    /// [`AskError::Stopped`](crate::AskError::Stopped), and a handler that still runs goes on to its end.
+    ///
+    /// # Errors
+    /// [`StopTimedOut`] when the time was up first.
+    ///
+    /// ```
+    /// use pytoweb_workers::{StopOptions, Worker};
+    ///
+    /// let worker = Worker::new("impatient");
+    /// worker.stop_with(StopOptions { drain: false, timeout: None })?;
+    /// assert!(!worker.is_alive());
+    /// # Ok::<(), pytoweb_workers::StopTimedOut>(())
+    /// ```
+    pub fn stop_with(&self, options: StopOptions) -> Result<(), StopTimedOut> {
+        let inside = pytoweb_engine::current().is_some();
+        let stopped = self.engine().stop(options.mode(), options.timeout);
+        if self.0.owns_pool {
+            let pool = self.engine().pool();
+            pool.shutdown();
+            // A handler that still runs may take its time, and a handler that waits here may be what it waits for.
+            if stopped.is_ok() && !inside {
+                pool.join();
+            }
+        }
+        stopped
     }
-    /// s
+
+    /// Abandons: what is queued fails with [`AskError::Stopped`](crate::AskError::Stopped), the reply of the message
+    /// that runs does too, and its handler sees [`CurrentMessage::is_cancelled`](crate::CurrentMessage::is_cancelled).
+    /// Does not wait.
+    pub fn terminate(&self) {
+        self.engine().terminate();
+        if self.0.owns_pool {
+            self.engine().pool().shutdown();
+        }
+    }
+
+    /// The worker's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.engine().name()
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn state(&self) -> WorkerState {
+        self.engine().state()
+    }
+
+    /// Whether it was started and has not ended.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !matches!(self.state(), WorkerState::New | WorkerState::Stopped)
+    }
+
+    /// Its numbers at one instant. Every message is in exactly one counter:
+    /// `posted == completed + failed + dropped() + cancelled + expired + queued + running`.
+    ///
+    /// ```
+    /// # use pytoweb_workers::Worker;
+    /// let worker = Worker::new("not started yet");
+    /// worker.post_message("job", ())?;
+    /// let counters = worker.stats().counters;
+    /// assert_eq!((counters.posted, counters.queued), (1, 1));
+    /// # Ok::<(), pytoweb_workers::SendError<()>>(())
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> WorkerStats {
+        self.engine().stats()
+    }
+
+    /// Blocks until nothing is queued and nothing runs, at most for `limit`.
+    ///
+    /// # Errors
+    /// [`IdleError`]: the time was up, or the caller is the worker's own handler.
+    pub fn run_until_idle(&self, limit: Duration) -> Result<(), IdleError> {
+        if self.engine().wait_idle(Some(limit))? {
+            Ok(())
+        } else {
+            Err(IdleError::TimedOut)
+        }
+    }
+
+    /// Posts a message that nobody waits for. Blocks while the mailbox is full and its policy is
+    /// [`Overflow::Block`]; messages of one thread are handled in the order of its posts.
+    ///
+    /// Before [`Worker::start`] messages queue. A kind that has no handler is no error here: one may be registered
+    /// before the message's turn comes, and if none is, `on_error` is told.
+    ///
+    /// # Errors
+    /// [`SendError`] gives the message back.
     pub fn post_message<T: Send + 'static>(&self, kind: &str, data: T) -> Result<(), SendError<T>> {
-        send::post(&self.0.engine, kind, data, Room::Wait)
+        send::post(self.engine(), kind, data, Room::Wait)
+    }
+
+    /// Posts like [`Worker::post_message`], and waits for room at most for `limit`.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] when there was no room in time; else as [`Worker::post_message`].
+    pub fn post_message_timeout<T: Send + 'static>(
+        &self,
+        kind: &str,
+        data: T,
+        limit: Duration,
+    ) -> Result<(), SendError<T>> {
+        send::post(self.engine(), kind, data, Room::WaitFor(limit))
+    }
+
+    /// Posts without waiting.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] when there is no room now; else as [`Worker::post_message`].
+    pub fn try_post_message<T: Send + 'static>(
+        &self,
+        kind: &str,
+        data: T,
+    ) -> Result<(), SendError<T>> {
+        send::post(self.engine(), kind, data, Room::Now)
+    }
+
+    /// Posts many messages of a kind, in order, with one lock and one wake-up for as many as fit. Returns how many
+    /// were accepted: all, but for those that [`Overflow::DropNewest`] dropped.
+    ///
+    /// # Errors
+    /// [`SendError`] gives back the messages that were not accepted, which are the last ones.
+    ///
+    /// ```
+    /// use pytoweb_workers::{Overflow, SendError, Worker};
+    ///
+    /// let worker = Worker::builder("small").capacity(2).overflow(Overflow::Reject).build();
+    /// let Err(SendError::Full(rest)) = worker.post_messages("job", [1, 2, 3, 4]) else {
+    ///     panic!("only two fit");
+    /// };
+    /// assert_eq!(rest, [3, 4]);
+    /// assert_eq!(worker.stats().counters.rejected, 2);
+    /// ```
+    pub fn post_messages<T: Send + 'static>(
+        &self,
+        kind: &str,
+        items: impl IntoIterator<Item = T>,
+    ) -> Result<usize, SendError<Vec<T>>> {
+        send::post_many(self.engine(), kind, items)
+    }
+
+    /// Posts a message and returns its [`Reply`]. Blocks as [`Worker::post_message`] does.
+    ///
+    /// # Errors
+    /// [`SendError`] gives the message back; what happens later is the reply's [`AskError`](crate::AskError).
+    pub fn ask<T, R>(&self, kind: &str, data: T) -> Result<Reply<R>, SendError<T>>
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+    {
+        send::ask(self.engine(), kind, data, Room::Wait)
+    }
+
+    /// Asks with a deadline `limit` from now. When it passes while the message is queued, the message is never
+    /// handled; when it passes while the handler runs, the handler sees
+    /// [`CurrentMessage::is_cancelled`](crate::CurrentMessage::is_cancelled) and the worker is
+    /// [`WorkerState::Stuck`] until it returns. The reply is [`AskError::Expired`](crate::AskError::Expired) in both
+    /// cases, at the deadline.
+    ///
+    /// # Errors
+    /// As [`Worker::ask`]; [`SendError::Full`] when there was no room before the deadline.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Worker};
+    /// let worker = Worker::new("not started yet");
+    /// let reply = worker.ask_timeout::<u64, u64>("square", 12, Duration::from_millis(1))?;
+    /// assert!(matches!(reply.wait(), Err(AskError::Expired)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn ask_timeout<T, R>(
+        &self,
+        kind: &str,
+        data: T,
+        limit: Duration,
+    ) -> Result<Reply<R>, SendError<T>>
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+    {
+        send::ask_timeout(self.engine(), kind, data, limit)
+    }
+
+    /// Runs a closure as one message of the worker, in order with the others.
+    ///
+    /// # Errors
+    /// [`SendError`] gives the closure back.
+    ///
+    /// ```
+    /// # use pytoweb_workers::Worker;
+    /// let worker = Worker::new("sums");
+    /// worker.start()?;
+    /// let numbers = vec![1, 2, 3];
+    /// let sum = worker.submit(move || numbers.iter().sum::<i32>()).map_err(|_| "stopped")?;
+    /// assert_eq!(sum.wait()?, 6);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn submit<F, R>(&self, closure: F) -> Result<Reply<R>, SendError<F>>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        send::submit(self.engine(), "submit", closure)
     }
 }
-/// p
-#[derive(Clone)]
-pub struct WorkerPool(EnginePool);
-impl WorkerPool {
-    /// n
-    pub fn new(size: usize) -> Self { Self(EnginePool::new(PoolOptions::new(size))) }
-    /// c
-    pub fn create_worker(&self, name: &str) -> Result<Worker, CreateError> { Ok(Worker::make(name, WorkerOptions::default(), &self.0)) }
+
+/// The options of a new [`Worker`].
+#[derive(Clone, Copy, Debug)]
+#[must_use = "call build"]
+pub struct WorkerBuilder<'a> {
+    name: &'a str,
+    options: WorkerOptions,
+}
+
+impl WorkerBuilder<'_> {
+    /// Messages that the mailbox holds at most; [`DEFAULT_CAPACITY`](crate::DEFAULT_CAPACITY) unless told otherwise.
+    pub const fn capacity(mut self, capacity: usize) -> Self {
+        self.options.capacity = capacity;
+        self
+    }
+
+    /// What happens to one more; [`Overflow::Block`] unless told otherwise.
+    pub const fn overflow(mut self, overflow: Overflow) -> Self {
+        self.options.overflow = overflow;
+        self
+    }
+
+    /// Makes the worker. Starts nothing.
+    ///
+    /// # Panics
+    /// When the name is empty, or the capacity 0.
+    #[must_use]
+    pub fn build(self) -> Worker {
+        assert!(!self.name.is_empty(), "a worker needs a name");
+        let pool = EnginePool::new(PoolOptions::new(1));
+        Worker::make(self.name, self.options, &pool, true)
+    }
 }

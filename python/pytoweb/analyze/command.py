@@ -29,6 +29,9 @@ A second signal ends the program at once."""
 WORKERS_VARIABLE = "PYTOWEB_WORKERS"
 """Environment variable with the default of `--workers`."""
 
+MAX_WORKERS = 1024
+"""More threads than any storage answers at the same time; above it is a slip of the keyboard."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of the command."""
@@ -100,8 +103,8 @@ def _worker_count(text: str) -> int:
         count = int(text)
     except ValueError:
         count = 0
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, not {text!r}")
+    if not 1 <= count <= MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MAX_WORKERS}, not {text!r}")
     return count
 
 

@@ -345,9 +345,3 @@ pub(crate) fn pool_with_clock(size: usize) -> (Pool, Arc<HandClock>) {
     (pool, clock)
 }
 
-/// Threads of this process, where the system tells.
-pub(crate) fn process_threads() -> Option<usize> {
-    std::fs::read_dir("/proc/self/task")
-        .ok()
-        .map(Iterator::count)
-}

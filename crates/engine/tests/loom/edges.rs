@@ -1,0 +1,134 @@
+//! Who waits for whom: of the waits that close a circle at least one is told, and no other wait is.
+
+use std::sync::Arc;
+
+use loom::thread;
+
+use crate::message::{Failure, Outcome, Ticket};
+use crate::pool::{Pool, PoolOptions};
+use crate::reply::Wake;
+use crate::wait::{EdgeGuard, WaitError, edge};
+use crate::worker::{Address, Handled, Handler, Turning, Worker, WorkerOptions};
+use crate::{Call, Note, model};
+
+/// Nothing is handled: the workers are only waited for.
+struct Nothing;
+
+impl Handler for Nothing {
+    type Message = Note;
+
+    fn handle(&self, message: Note, _turn: &Turning<'_, Self>) -> Handled<Note> {
+        Handled::Done(message, Outcome::Completed)
+    }
+
+    fn finish(&self, _message: Note) -> Wake {
+        Wake::nobody()
+    }
+
+    fn abandon(&self, _message: Note, _failure: Failure) {}
+}
+
+fn workers<const N: usize>(names: [&str; N]) -> [Worker<Nothing>; N] {
+    let pool = Pool::new(PoolOptions::new(1));
+    names.map(|name| Worker::new(name, Nothing, WorkerOptions::default(), &pool))
+}
+
+fn ticket() -> (Arc<Call>, Arc<dyn Ticket>) {
+    let call = Call::asked();
+    let ticket: Arc<dyn Ticket> = call.clone();
+    (call, ticket)
+}
+
+/// A worker's wait, on a thread of its own. It stays up until it is joined.
+fn wait_on_thread(
+    waiter: Address,
+    target: Address,
+    ticket: Option<Arc<dyn Ticket>>,
+) -> thread::JoinHandle<Result<EdgeGuard, WaitError>> {
+    thread::spawn(move || edge(&waiter, &target, ticket.as_ref()))
+}
+
+fn reply(call: &Call) {
+    let _ = call.slot.state().claim();
+    assert!(call.settle_and_publish(1));
+}
+
+#[test]
+fn of_two_that_wait_for_each_other_one_is_told() {
+    model(|| {
+        let [a, b] = workers(["a", "b"]);
+        let (_first, of_b) = ticket();
+        let other = wait_on_thread(a.address(), b.address(), Some(of_b));
+        // The end of a worker, or room in its mailbox, is waited for without a ticket.
+        let own = edge(&b.address(), &a.address(), None);
+        let other = other.join().expect("no panic");
+        assert!(own.is_err() || other.is_err());
+    });
+}
+
+#[test]
+fn of_three_in_a_circle_one_is_told() {
+    model(|| {
+        let [a, b, c] = workers(["a", "b", "c"]);
+        let tickets: Vec<_> = (0..3).map(|_| ticket().1).collect();
+        let first = wait_on_thread(a.address(), b.address(), Some(tickets[0].clone()));
+        let second = wait_on_thread(b.address(), c.address(), Some(tickets[1].clone()));
+        let third = edge(&c.address(), &a.address(), Some(&tickets[2]));
+        let results = [
+            first.join().expect("no panic"),
+            second.join().expect("no panic"),
+            third,
+        ];
+        assert!(results.iter().any(Result::is_err));
+    });
+}
+
+#[test]
+fn a_worker_that_has_replied_may_wait_for_whoever_asked() {
+    model(|| {
+        let [a, b] = workers(["a", "b"]);
+        let (call, of_b) = ticket();
+        let other = wait_on_thread(a.address(), b.address(), Some(of_b));
+        // `b` replies to `a`, and handles its next message, which asks `a` in turn.
+        reply(&call);
+        let (_call, of_a) = ticket();
+        let own = edge(&b.address(), &a.address(), Some(&of_a));
+        let other = other.join().expect("no panic");
+        assert!(own.is_ok() && other.is_ok());
+    });
+}
+
+#[test]
+fn waits_that_never_were_at_the_same_time_are_no_circle() {
+    model(|| {
+        let [a, b, c] = workers(["a", "b", "c"]);
+        let (call, of_c) = ticket();
+        let (_open, of_b) = ticket();
+        // `b` waits for `c`; `a` is about to wait for `b`.
+        let up = edge(&b.address(), &c.address(), Some(&of_c)).expect("no circle yet");
+        let waits = wait_on_thread(a.address(), b.address(), Some(of_b));
+        // `c` replies, and only then waits for `a`: `b` goes on, and `a` will get its reply.
+        reply(&call);
+        let (_call, of_a) = ticket();
+        let own = edge(&c.address(), &a.address(), Some(&of_a));
+        let waits = waits.join().expect("no panic");
+        assert!(own.is_ok() && waits.is_ok());
+        drop(up);
+    });
+}
+
+#[test]
+fn a_wait_that_was_over_is_no_part_of_a_circle() {
+    model(|| {
+        let [a, b, c] = workers(["a", "b", "c"]);
+        let (_open, of_b) = ticket();
+        // The same with a wait for room, which has no ticket to look at.
+        let up = edge(&b.address(), &c.address(), None).expect("no circle yet");
+        let waits = wait_on_thread(a.address(), b.address(), Some(of_b));
+        drop(up);
+        let (_call, of_a) = ticket();
+        let own = edge(&c.address(), &a.address(), Some(&of_a));
+        let waits = waits.join().expect("no panic");
+        assert!(own.is_ok() && waits.is_ok());
+    });
+}

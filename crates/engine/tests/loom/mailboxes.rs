@@ -1,0 +1,529 @@
+//! The mailbox. A thread that is handed a token runs the turn itself, as some thread of a pool would.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use loom::thread;
+
+use crate::clock::{Clock, Timestamp};
+use crate::mailbox::{
+    Finished, Gate, Leftover, Mailbox, Next, Posted, Refused, Rest, Room, Settled,
+};
+use crate::message::{Failure, Outcome, Ticket};
+use crate::policy::Overflow;
+use crate::stats::Counters;
+use crate::{Call, Count, Exclusive, Note, model};
+
+/// Time is not what is modelled.
+#[derive(Debug)]
+struct NoClock;
+
+impl Clock for NoClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(0)
+    }
+}
+
+/// A mailbox, and what became of its messages.
+struct Box {
+    mailbox: Mailbox<Note>,
+    /// The numbers of the messages that were run. Only one turn at a time may touch it.
+    handled: Exclusive<Vec<usize>>,
+    abandoned: Count,
+    published: Count,
+}
+
+impl Box {
+    fn new(capacity: usize, overflow: Overflow) -> Arc<Self> {
+        Arc::new(Self {
+            mailbox: Mailbox::new(capacity, overflow, 1, Gate::Open),
+            handled: Exclusive::new(Vec::new()),
+            abandoned: Count::default(),
+            published: Count::default(),
+        })
+    }
+
+    fn abandon(&self, leftovers: Vec<Leftover<Note>>) {
+        for (message, failure) in leftovers {
+            self.abandoned.add();
+            if let Some(call) = message.call {
+                let _ = call.slot.fail(true, failure) || call.slot.fail(false, failure);
+            }
+        }
+    }
+
+    /// A turn as `worker.rs` has it.
+    fn turn(&self) {
+        let mut ended: Option<Note> = None;
+        loop {
+            let finished = ended.as_ref().map(|message| Finished {
+                message,
+                outcome: Outcome::Completed,
+                timed: None,
+            });
+            let take = self.mailbox.take(finished.as_ref(), true);
+            if let Some(message) = ended.take() {
+                if let Some(call) = &message.call {
+                    call.settle_and_publish(1);
+                }
+                self.published.add();
+            }
+            self.abandon(take.leftovers);
+            match take.next {
+                Next::Run(entry) => {
+                    self.handled.with(|handled| handled.push(entry.message.number));
+                    if let Some(call) = &entry.message.call {
+                        call.runs.add();
+                    }
+                    ended = Some(entry.message);
+                }
+                Next::More => unreachable!("the budget is not modelled here"),
+                Next::Idle => {
+                    if take.publishing {
+                        self.mailbox.published();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn accept(&self, posted: Posted<Note>) {
+        self.abandon(posted.leftovers);
+        for _ in 0..posted.activate {
+            self.turn();
+        }
+    }
+
+    /// Posts, with a wait for room where the policy says so. False: it was refused.
+    fn post(&self, number: usize, call: Option<Arc<Call>>) -> bool {
+        let mut message = Note { number, call };
+        loop {
+            message = match self.mailbox.try_post(message, &NoClock) {
+                Ok(posted) => {
+                    self.accept(posted);
+                    return true;
+                }
+                Err(Refused::Full(message)) if self.mailbox.overflow() == Overflow::Block => message,
+                Err(_) => return false,
+            };
+            if self.mailbox.wait_for_room(None) == Room::Closed {
+                return false;
+            }
+        }
+    }
+
+    fn cancel(&self, call: &Arc<Call>) -> bool {
+        let mut tickets: Vec<Arc<dyn Ticket>> = vec![call.clone()];
+        let leftovers = self.mailbox.remove(&mut tickets, false);
+        let cancelled = !tickets.is_empty();
+        if cancelled {
+            assert!(call.slot.fail(false, Failure::Cancelled));
+        }
+        self.abandon(leftovers);
+        cancelled
+    }
+
+    fn handled(&self) -> Vec<usize> {
+        self.handled.with(|handled| handled.clone())
+    }
+
+    /// The counters, once nothing is queued and nothing runs any more.
+    fn counters_at_the_end(&self) -> Counters {
+        let counters = self.mailbox.snapshot().0;
+        assert_eq!((counters.queued, counters.running), (0, 0));
+        assert_eq!(
+            counters.posted,
+            counters.completed
+                + counters.failed
+                + counters.dropped()
+                + counters.cancelled
+                + counters.expired
+        );
+        assert!(self.mailbox.is_settled(Settled::Idle));
+        counters
+    }
+}
+
+fn count(of: usize) -> u64 {
+    of.try_into().expect("small")
+}
+
+/// Runs `first` and `second` on threads of their own and `third` here; returns when all have ended.
+fn race(
+    state: &Arc<Box>,
+    first: impl FnOnce(&Box) + Send + 'static,
+    second: impl FnOnce(&Box) + Send + 'static,
+    third: impl FnOnce(&Box),
+) {
+    let threads = [
+        {
+            let state = state.clone();
+            thread::spawn(move || first(&state))
+        },
+        {
+            let state = state.clone();
+            thread::spawn(move || second(&state))
+        },
+    ];
+    third(state);
+    for thread in threads {
+        thread.join().expect("no panic");
+    }
+}
+
+#[test]
+fn no_message_and_no_token_is_lost_between_two_producers() {
+    model(|| {
+        let state = Box::new(4, Overflow::Block);
+        let other = {
+            let state = state.clone();
+            thread::spawn(move || {
+                assert!(state.post(10, None));
+                assert!(state.post(11, None));
+            })
+        };
+        assert!(state.post(20, None));
+        assert!(state.post(21, None));
+        other.join().expect("no panic");
+        let handled = state.handled();
+        assert_eq!(handled.len(), 4, "{handled:?}");
+        for pair in [[10, 11], [20, 21]] {
+            let in_order: Vec<_> = handled.iter().filter(|n| pair.contains(n)).collect();
+            assert_eq!(in_order, [&pair[0], &pair[1]]);
+        }
+        assert_eq!(state.counters_at_the_end().completed, 4);
+    });
+}
+
+#[test]
+fn three_producers_share_one_turn() {
+    model(|| {
+        let state = Box::new(4, Overflow::Block);
+        race(
+            &state,
+            |state| assert!(state.post(1, None)),
+            |state| assert!(state.post(2, None)),
+            |state| assert!(state.post(3, None)),
+        );
+        assert_eq!(state.handled().len(), 3);
+        assert_eq!(state.counters_at_the_end().completed, 3);
+    });
+}
+
+#[test]
+fn a_batch_is_run_whole() {
+    model(|| {
+        let state = Box::new(2, Overflow::DropOldest);
+        let other = {
+            let state = state.clone();
+            thread::spawn(move || {
+                let mut batch: VecDeque<Note> =
+                    (0..2).map(|number| Note { number, call: None }).collect();
+                let (posted, refused) = state.mailbox.try_post_many(&mut batch, &NoClock);
+                assert!(refused.is_none());
+                state.accept(posted);
+            })
+        };
+        assert!(state.post(5, None));
+        other.join().expect("no panic");
+        let counters = state.counters_at_the_end();
+        assert_eq!(counters.completed + counters.dropped_oldest, 3);
+        assert_eq!(count(state.handled().len()), counters.completed);
+    });
+}
+
+#[test]
+fn blocked_senders_are_woken() {
+    model(|| {
+        let state = Box::new(1, Overflow::Block);
+        race(
+            &state,
+            |state| assert!(state.post(1, None)),
+            |state| assert!(state.post(2, None)),
+            |state| assert!(state.post(3, None)),
+        );
+        assert_eq!(state.counters_at_the_end().completed, 3);
+    });
+}
+
+/// Posts while somebody else holds the token, so that only that one makes room.
+fn held(capacity: usize, overflow: Overflow) -> (Arc<Box>, Posted<Note>) {
+    let state = Box::new(capacity, overflow);
+    let note = Note {
+        number: 0,
+        call: None,
+    };
+    let Ok(posted) = state.mailbox.try_post(note, &NoClock) else {
+        unreachable!("it is empty")
+    };
+    assert_eq!(posted.activate, 1);
+    (state, posted)
+}
+
+#[test]
+fn two_blocked_senders_and_the_worker() {
+    model(|| {
+        let (state, posted) = held(1, Overflow::Block);
+        race(
+            &state,
+            |state| assert!(state.post(1, None)),
+            |state| assert!(state.post(2, None)),
+            |state| state.accept(posted),
+        );
+        assert_eq!(state.counters_at_the_end().completed, 3);
+    });
+}
+
+#[test]
+fn a_sender_that_wants_to_know_of_room_is_told() {
+    model(|| {
+        let (state, posted) = held(1, Overflow::Block);
+        let told = Arc::new(Count::default());
+        let other = {
+            let (state, told) = (state.clone(), told.clone());
+            thread::spawn(move || state.mailbox.on_room(std::boxed::Box::new(move || told.add())))
+        };
+        state.accept(posted);
+        other.join().expect("no panic");
+        assert_eq!(told.get(), 1);
+    });
+}
+
+#[test]
+fn closing_wakes_a_blocked_sender() {
+    model(|| {
+        let (state, posted) = held(1, Overflow::Block);
+        let accepted = Arc::new(Count::default());
+        let count_accepted = accepted.clone();
+        race(
+            &state,
+            move |state| {
+                if state.post(1, None) {
+                    count_accepted.add();
+                }
+            },
+            |state| {
+                let leftovers = state.mailbox.close(Rest::Run);
+                assert!(leftovers.is_empty());
+            },
+            // The token is only used once both are over: nobody but `close` can wake the sender.
+            |_| {},
+        );
+        state.accept(posted);
+        assert_eq!(
+            state.counters_at_the_end().completed,
+            1 + count(accepted.get())
+        );
+        assert!(state.mailbox.is_settled(Settled::Ended));
+    });
+}
+
+#[test]
+fn closing_fails_or_leaves_each_message_once() {
+    model(|| {
+        let (state, posted) = held(2, Overflow::Block);
+        let call = Call::asked();
+        assert!(state.mailbox.try_post(
+            Note { number: 1, call: Some(call.clone()) },
+            &NoClock,
+        ).is_ok());
+        race(
+            &state,
+            |state| state.abandon(state.mailbox.close(Rest::Fail(Failure::Stopped))),
+            |state| {
+                let _ = state.post(2, None);
+            },
+            |state| state.accept(posted),
+        );
+        let counters = state.counters_at_the_end();
+        assert_eq!(counters.completed, count(state.handled().len()));
+        assert_eq!(counters.failed, count(state.abandoned.get()));
+        let reply = call.slot.get().expect("it has a fate");
+        assert_eq!(reply.is_ok(), call.runs.get() == 1);
+    });
+}
+
+#[test]
+fn dropping_the_oldest_and_taking_it_agree() {
+    model(|| {
+        let (state, posted) = held(1, Overflow::DropOldest);
+        let call = Call::asked();
+        let asked = call.clone();
+        race(
+            &state,
+            move |state| assert!(state.post(1, Some(asked))),
+            |state| assert!(state.post(2, None)),
+            |state| state.accept(posted),
+        );
+        let counters = state.counters_at_the_end();
+        assert_eq!(counters.posted, 3);
+        assert_eq!(counters.completed, count(state.handled().len()));
+        assert_eq!(counters.dropped_oldest, count(state.abandoned.get()));
+        let reply = call.slot.get().expect("it has a fate");
+        assert_eq!(reply.is_ok(), call.runs.get() == 1);
+    });
+}
+
+#[test]
+fn cancelling_and_taking_agree_and_make_room() {
+    model(|| {
+        let (state, posted) = held(2, Overflow::Block);
+        let call = Call::asked();
+        let note = Note {
+            number: 1,
+            call: Some(call.clone()),
+        };
+        assert!(state.mailbox.try_post(note, &NoClock).is_ok());
+        let cancelled = Arc::new(Count::default());
+        let (asked, count_cancelled) = (call.clone(), cancelled.clone());
+        race(
+            &state,
+            move |state| {
+                if state.cancel(&asked) {
+                    count_cancelled.add();
+                }
+            },
+            |state| assert!(state.post(2, None)),
+            |state| state.accept(posted),
+        );
+        let counters = state.counters_at_the_end();
+        assert_eq!(counters.cancelled, count(cancelled.get()));
+        assert_eq!(counters.completed + counters.cancelled, 3);
+        assert_eq!(call.runs.get() + cancelled.get(), 1);
+        let reply = call.slot.get().expect("it has a fate");
+        assert_eq!(reply.is_ok(), cancelled.get() == 0);
+    });
+}
+
+#[test]
+fn whoever_waits_for_the_end_finds_the_replies_published() {
+    model(|| {
+        let (state, posted) = held(2, Overflow::Block);
+        let call = Call::asked();
+        let note = Note {
+            number: 1,
+            call: Some(call.clone()),
+        };
+        assert!(state.mailbox.try_post(note, &NoClock).is_ok());
+        race(
+            &state,
+            move |state| {
+                assert!(state.mailbox.wait_settled(Settled::Ended, None));
+                assert_eq!(state.published.get(), 2);
+                assert!(call.slot.state().is_done());
+            },
+            |state| {
+                let leftovers = state.mailbox.close(Rest::Run);
+                assert!(leftovers.is_empty());
+            },
+            |state| state.accept(posted),
+        );
+    });
+}
+
+#[test]
+fn a_mailbox_that_settles_by_a_cancel_says_so() {
+    model(|| {
+        let state = Arc::new(Mailbox::<Note>::new(2, Overflow::Block, 1, Gate::Paused));
+        let call = Call::asked();
+        let note = Note {
+            number: 1,
+            call: Some(call.clone()),
+        };
+        assert!(state.try_post(note, &NoClock).is_ok());
+        let waiter = {
+            let state = state.clone();
+            thread::spawn(move || assert!(state.wait_settled(Settled::Idle, None)))
+        };
+        let mut tickets: Vec<Arc<dyn Ticket>> = vec![call];
+        drop(state.remove(&mut tickets, false));
+        assert_eq!(tickets.len(), 1);
+        waiter.join().expect("no panic");
+    });
+}
+
+#[test]
+fn opening_hands_out_one_token() {
+    model(|| {
+        let state = Arc::new(Box {
+            mailbox: Mailbox::new(4, Overflow::Block, 1, Gate::Paused),
+            handled: Exclusive::new(Vec::new()),
+            abandoned: Count::default(),
+            published: Count::default(),
+        });
+        race(
+            &state,
+            |state| assert!(state.post(1, None)),
+            |state| assert!(state.post(2, None)),
+            |state| {
+                for _ in 0..state.mailbox.open().expect("not closed") {
+                    state.turn();
+                }
+            },
+        );
+        assert_eq!(state.handled().len(), 2);
+        assert_eq!(state.counters_at_the_end().completed, 2);
+    });
+}
+
+/// The pool's own mailbox: two turns at a time, and more while a handler waits.
+#[test]
+fn two_consumers_share_a_mailbox_and_lend() {
+    model(|| {
+        let state = Arc::new(Mailbox::<Note>::new(4, Overflow::Block, 2, Gate::Open));
+        let done = Arc::new(Count::default());
+        fn turn(state: &Mailbox<Note>, done: &Count, lend: bool) {
+            let mut ended: Option<Note> = None;
+            loop {
+                let finished = ended.as_ref().map(|message| Finished {
+                    message,
+                    outcome: Outcome::Completed,
+                    timed: None,
+                });
+                let take = state.take(finished.as_ref(), true);
+                match take.next {
+                    Next::Run(entry) => {
+                        if lend {
+                            for _ in 0..state.lend(true) {
+                                turn(state, done, false);
+                            }
+                            assert_eq!(state.lend(false), 0);
+                        }
+                        done.add();
+                        ended = Some(entry.message);
+                    }
+                    _ => {
+                        if take.publishing {
+                            state.published();
+                        }
+                        return;
+                    }
+                }
+            }
+        }
+        fn post(state: &Mailbox<Note>, done: &Count, lend: bool) {
+            for number in 0..2 {
+                let Ok(posted) = state.try_post(Note { number, call: None }, &NoClock) else {
+                    unreachable!("there is room")
+                };
+                for _ in 0..posted.activate {
+                    turn(state, done, lend);
+                }
+            }
+        }
+        let other = {
+            let (state, done) = (state.clone(), done.clone());
+            thread::spawn(move || post(&state, &done, false))
+        };
+        post(&state, &done, true);
+        other.join().expect("no panic");
+        assert_eq!(done.get(), 4);
+        let counters = state.snapshot().0;
+        assert_eq!(
+            (counters.completed, counters.queued, counters.running),
+            (4, 0, 0)
+        );
+        assert!(state.is_settled(Settled::Idle));
+    });
+}

@@ -1,0 +1,238 @@
+//! The run queue and the parking of threads. A job is a number; loom threads stand for the pool's.
+
+use std::sync::Arc;
+
+use loom::sync::{Condvar, Mutex};
+use loom::thread::{self, JoinHandle};
+
+use crate::scheduler::{Rouse, Scheduler, Work};
+use crate::{Count, model};
+
+/// What a job does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Job {
+    Plain,
+    /// Waits, as a handler does, until the other one has run.
+    WaitForOpen,
+    Open,
+}
+
+struct Pool {
+    scheduler: Scheduler<Job>,
+    done: Count,
+    /// Threads that were started; of the standard library, as it is never held across a step of the model.
+    threads: std::sync::Mutex<Vec<JoinHandle<()>>>,
+    started: Count,
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Pool {
+    fn new(size: usize) -> Arc<Self> {
+        Arc::new(Self {
+            scheduler: Scheduler::new(size),
+            done: Count::default(),
+            threads: std::sync::Mutex::default(),
+            started: Count::default(),
+            open: Mutex::new(false),
+            opened: Condvar::new(),
+        })
+    }
+
+    fn rouse(self: &Arc<Self>, rouse: Rouse) {
+        if self.scheduler.notify(rouse) {
+            self.started.add();
+            let pool = self.clone();
+            let thread = thread::spawn(move || {
+                pool.scheduler.enter();
+                pool.work();
+            });
+            self.threads.lock().expect("not poisoned").push(thread);
+        }
+    }
+
+    fn push(self: &Arc<Self>, job: Job) {
+        let rouse = self.scheduler.push(job);
+        self.rouse(rouse);
+    }
+
+    fn work(self: &Arc<Self>) {
+        while let Work::Run(job, rouse) = self.scheduler.next() {
+            self.rouse(rouse);
+            match job {
+                Job::Plain => {}
+                Job::Open => {
+                    *self.open.lock().expect("not poisoned") = true;
+                    self.opened.notify_all();
+                }
+                Job::WaitForOpen => {
+                    let rouse = self.scheduler.block();
+                    self.rouse(rouse);
+                    let mut open = self.open.lock().expect("not poisoned");
+                    while !*open {
+                        open = self.opened.wait(open).expect("not poisoned");
+                    }
+                    drop(open);
+                    self.scheduler.unblock();
+                }
+            }
+            self.done.add();
+        }
+    }
+
+    fn join(&self) {
+        loop {
+            let Some(thread) = self.threads.lock().expect("not poisoned").pop() else {
+                break;
+            };
+            thread.join().expect("no panic");
+        }
+        assert_eq!(self.scheduler.threads(), 0);
+    }
+}
+
+#[test]
+fn a_push_wakes_a_thread_that_parks() {
+    model(|| {
+        let pool = Pool::new(1);
+        pool.push(Job::Plain);
+        pool.push(Job::Plain);
+        pool.scheduler.shutdown();
+        pool.join();
+        assert_eq!(pool.done.get(), 2);
+    });
+}
+
+#[test]
+fn a_push_after_the_queue_ran_empty_wakes_a_thread() {
+    model(|| {
+        let pool = Pool::new(1);
+        pool.push(Job::Open);
+        let mut open = pool.open.lock().expect("not poisoned");
+        while !*open {
+            open = pool.opened.wait(open).expect("not poisoned");
+        }
+        drop(open);
+        // The one thread parks about now.
+        pool.push(Job::Plain);
+        pool.scheduler.shutdown();
+        pool.join();
+        assert_eq!(pool.done.get(), 2);
+        assert_eq!(pool.started.get(), 1);
+    });
+}
+
+#[test]
+fn two_threads_take_what_two_others_push() {
+    model(|| {
+        let pool = Pool::new(2);
+        let other = {
+            let pool = pool.clone();
+            thread::spawn(move || pool.push(Job::Plain))
+        };
+        pool.push(Job::Plain);
+        other.join().expect("no panic");
+        pool.scheduler.shutdown();
+        pool.join();
+        assert_eq!(pool.done.get(), 2);
+        assert!(pool.started.get() <= 2);
+    });
+}
+
+#[test]
+fn two_jobs_that_need_each_other_get_two_threads() {
+    model(|| {
+        let pool = Pool::new(2);
+        pool.push(Job::WaitForOpen);
+        pool.push(Job::Open);
+        pool.scheduler.shutdown();
+        pool.join();
+        assert_eq!(pool.done.get(), 2);
+    });
+}
+
+#[test]
+fn a_blocked_thread_is_made_up_for() {
+    model(|| {
+        let pool = Pool::new(1);
+        pool.push(Job::WaitForOpen);
+        pool.push(Job::Open);
+        pool.scheduler.shutdown();
+        pool.join();
+        assert_eq!(pool.done.get(), 2);
+        assert!(pool.started.get() <= 2);
+    });
+}
+
+#[test]
+fn a_thread_that_comes_back_and_its_spare_leave_no_job() {
+    model(|| {
+        let pool = Pool::new(1);
+        pool.push(Job::WaitForOpen);
+        pool.push(Job::Open);
+        pool.push(Job::Plain);
+        pool.scheduler.shutdown();
+        pool.join();
+        assert_eq!(pool.done.get(), 3);
+    });
+}
+
+#[test]
+fn shutting_down_wakes_every_parked_thread() {
+    model(|| {
+        let pool = Pool::new(2);
+        let other = {
+            let pool = pool.clone();
+            thread::spawn(move || pool.scheduler.shutdown())
+        };
+        pool.push(Job::Plain);
+        other.join().expect("no panic");
+        pool.join();
+        assert_eq!(pool.done.get(), 1);
+    });
+}
+
+#[test]
+fn a_suspended_turn_keeps_the_threads_until_it_is_back() {
+    model(|| {
+        let pool = Pool::new(1);
+        pool.scheduler.suspended(true);
+        pool.push(Job::Plain);
+        let outside = {
+            let pool = pool.clone();
+            thread::spawn(move || {
+                // As `Suspension::finish` does.
+                pool.push(Job::Plain);
+                pool.scheduler.suspended(false);
+            })
+        };
+        pool.scheduler.shutdown();
+        outside.join().expect("no panic");
+        pool.join();
+        assert_eq!(pool.done.get(), 2);
+    });
+}
+
+#[test]
+fn a_thread_that_cannot_be_started_is_asked_for_again() {
+    model(|| {
+        let pool = Pool::new(1);
+        let other = {
+            let pool = pool.clone();
+            thread::spawn(move || {
+                let rouse = pool.scheduler.first_thread();
+                if pool.scheduler.notify(rouse) {
+                    pool.scheduler.start_failed();
+                }
+            })
+        };
+        other.join().expect("no panic");
+        let rouse = pool.scheduler.first_thread();
+        assert_eq!(rouse, Rouse::NewThread);
+        pool.rouse(rouse);
+        pool.push(Job::Plain);
+        pool.scheduler.shutdown();
+        pool.join();
+        assert_eq!(pool.done.get(), 1);
+    });
+}

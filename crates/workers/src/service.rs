@@ -1,0 +1,57 @@
+//! A value whose methods handle messages.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{BoxError, StartError};
+use crate::worker::Worker;
+
+/// A value whose methods handle the messages of a worker; implemented by [`#[worker]`](macro@crate::worker).
+pub trait Service: Sized + Send + 'static {
+    /// Moves the value into `worker`: registers a handler for every method marked `#[worker_method]`, all over this
+    /// one value.
+    fn register(self, worker: &Worker);
+
+    /// Makes a worker with a thread of its own around the value, and starts it.
+    ///
+    /// # Errors
+    /// [`StartError::NoThread`] when the system refuses a thread.
+    ///
+    /// # Panics
+    /// When `name` is empty.
+    fn spawn(self, name: &str) -> Result<Worker, StartError> {
+        let worker = Worker::new(name);
+        self.register(&worker);
+        worker.start()?;
+        Ok(worker)
+    }
+}
+
+/// What the handlers of one [`Service`] share. The lock is never contended: a worker runs one message at a time.
+#[derive(Debug)]
+pub struct SharedService<S>(Arc<Mutex<S>>);
+
+impl<S: Send + 'static> SharedService<S> {
+    /// Takes the value in.
+    pub fn new(service: S) -> Self {
+        Self(Arc::new(Mutex::new(service)))
+    }
+
+    /// Registers one method as the handler of a kind.
+    pub fn method<T, R, E>(
+        &self,
+        worker: &Worker,
+        kind: &str,
+        mut method: impl FnMut(&mut S, T) -> Result<R, E> + Send + 'static,
+    ) where
+        T: Send + 'static,
+        R: Send + 'static,
+        E: Into<BoxError>,
+    {
+        let service = self.0.clone();
+        worker.on_message(kind, move |data| {
+            // A method that panicked fails its message; the value stays in use, as the worker does.
+            let mut service = service.lock().unwrap_or_else(PoisonError::into_inner);
+            method(&mut service, data)
+        });
+    }
+}

@@ -1,0 +1,391 @@
+"""Workers and asyncio: awaiting them from a loop, and handlers that are coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import queue
+import threading
+
+import pytest
+
+from pytoweb.workers import (
+    DeadlineError,
+    MailboxFullError,
+    PythonWorker,
+    WorkerDecorators,
+    WorkerStoppedError,
+    current_message,
+    current_worker,
+)
+
+WAIT = 10.0
+TURNS = 20
+"""Turns of the event loop that prove that it is not blocked."""
+
+
+def run(main):
+    """Runs a coroutine on a loop of its own, bounded."""
+
+    async def bounded():
+        return await asyncio.wait_for(main, WAIT)
+
+    return asyncio.run(bounded())
+
+
+@pytest.fixture
+def echoing(worker):
+    """Returns a started worker that returns its data, or raises it."""
+    one = worker("echoing")
+    one.on_message("echo", lambda data: data)
+    one.on_message("fail", fail)
+    one.on_error(lambda error: None)
+    return one.start()
+
+
+def fail(data):
+    """Raises what it gets."""
+    raise data
+
+
+def test_await_ask(echoing):
+    async def main():
+        future = echoing.ask("echo", 1)
+        assert await future == 1
+        assert await future == 1, "a second await gives the same"
+        return await asyncio.wait_for(echoing.ask("echo", 2), WAIT)
+
+    assert run(main()) == 2
+
+
+def test_gather(echoing):
+    async def main():
+        return await asyncio.gather(*(echoing.ask("echo", number) for number in range(64)))
+
+    assert run(main()) == list(range(64))
+
+
+def test_two_tasks_await_one_future(echoing, gate):
+    async def main():
+        echoing.on_message("gate", gate)
+        future = echoing.ask("gate", "shared")
+
+        async def one():
+            return await future
+
+        tasks = [asyncio.ensure_future(one()) for _ in range(3)]
+        await asyncio.sleep(0)
+        gate.open()
+        return await asyncio.gather(*tasks)
+
+    assert run(main()) == ["shared"] * 3
+
+
+def test_await_raises_the_original(echoing):
+    raised = KeyError("original")
+
+    async def main():
+        with pytest.raises(KeyError) as caught:
+            await echoing.ask("fail", raised)
+        assert caught.value is raised
+
+    run(main())
+
+
+def test_await_a_deadline(blocked):
+    one = blocked()
+
+    async def main():
+        with pytest.raises(DeadlineError):
+            await one.ask("gate", timeout=0.01)
+
+    run(main())
+
+
+def test_cancelling_the_task_cancels_the_queued_message(blocked, gate):
+    one = blocked()
+    handled = []
+    one.on_message("echo", handled.append)
+
+    async def main():
+        future = one.ask("echo")
+
+        async def waiting():
+            return await future
+
+        task = asyncio.ensure_future(waiting())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert future.cancelled()
+
+    run(main())
+    gate.open()
+    one.run_until_idle(WAIT)
+    assert handled == []
+    assert one.stats().cancelled == 1
+
+
+def test_wait_for_that_runs_out_cancels_the_running_message(worker, until):
+    noticed = threading.Event()
+    one = worker()
+
+    @one.on_message("listen")
+    def listen(data):
+        until(lambda: current_message().cancelled, "the signal")
+        noticed.set()
+
+    one.start()
+
+    async def main():
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(one.ask("listen"), 0.05)
+
+    run(main())
+    assert noticed.wait(WAIT)
+
+
+def test_awaiting_a_cancelled_future_raises(blocked):
+    one = blocked()
+
+    async def main():
+        future = one.ask("gate")
+        assert future.cancel()
+
+        async def waiting():
+            return await future
+
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.ensure_future(waiting())
+
+    run(main())
+
+
+def test_a_loop_that_is_closed_early_harms_nothing(echoing, gate):
+    echoing.on_message("gate", gate)
+    future = echoing.ask("gate", "late")
+
+    async def awaiting():
+        asyncio.wrap_future(future)
+        echoing.on_message("response", lambda message: None)
+        echoing.post_message("echo", 1, "reply to a closed loop")
+        return await future
+
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda loop, context: None)
+    task = loop.create_task(awaiting())
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    gate.open()
+
+    assert echoing.ask("echo", "alive").result(WAIT) == "alive"
+    assert future.result(WAIT) == "late"
+    assert not task.done()
+
+
+def test_async_with_starts_and_drains_without_blocking_the_loop(worker, gate):
+    one = worker()
+    one.on_message("gate", gate)
+
+    async def main():
+        async with one as entered:
+            assert entered is one
+            assert one.state == "running"
+            future = one.ask("gate", "drained")
+            asyncio.get_running_loop().call_later(0.01, gate.open)
+        assert one.state == "stopped"
+        assert future.result(0) == "drained"
+
+    run(main())
+
+
+def test_apost_message_waits_for_room_without_blocking_the_loop(blocked, gate):
+    one = blocked(capacity=1)
+    handled = []
+    one.on_message("echo", handled.append)
+
+    async def main():
+        await one.apost_message("echo", 0)
+        waiting = asyncio.ensure_future(one.apost_message("echo", 1))
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        gate.open()
+        assert await waiting is None
+        for number in range(2, 100):
+            await one.apost_message("echo", number)
+
+    run(main())
+    one.run_until_idle(WAIT)
+    assert handled == list(range(100))
+
+
+def test_apost_message_takes_an_id_and_gives_up_after_the_timeout(blocked, gate):
+    one = blocked(capacity=1)
+    one.on_message("echo", lambda data: data)
+    replies = queue.Queue()
+    one.on_message("response", replies.put)
+
+    async def main():
+        await one.apost_message("echo", 1, message_id="task-1")
+        with pytest.raises(MailboxFullError):
+            await one.apost_message("echo", 2, timeout=0.01)
+
+    run(main())
+    gate.open()
+    assert replies.get(timeout=WAIT).data == {"id": "task-1", "result": 1}
+    assert one.stats().rejected == 1
+
+
+def test_apost_message_ends_with_the_worker(blocked):
+    one = blocked(capacity=1)
+
+    async def main():
+        await one.apost_message("gate")
+        waiting = asyncio.ensure_future(one.apost_message("gate"))
+        await asyncio.sleep(0)
+        one.terminate()
+        with pytest.raises(WorkerStoppedError):
+            await waiting
+
+    run(main())
+
+
+def test_a_cancelled_apost_message_posts_nothing(blocked, gate):
+    one = blocked(capacity=1)
+    handled = []
+    one.on_message("echo", handled.append)
+
+    async def main():
+        await one.apost_message("echo", "fits")
+        waiting = asyncio.ensure_future(one.apost_message("echo", "cancelled"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    run(main())
+    gate.open()
+    one.run_until_idle(WAIT)
+    assert handled == ["fits"]
+
+
+def test_async_handlers_run_one_at_a_time_in_order(worker):
+    events = []
+    one = worker()
+
+    @one.on_message("work")
+    async def work(data):
+        events.append(("begin", data))
+        for _ in range(data % 3):
+            await asyncio.sleep(0)
+        events.append(("end", data))
+        return data
+
+    one.on_message("plain", lambda data: events.extend([("begin", data), ("end", data)]) or data)
+    futures = [one.ask("plain" if number % 5 == 0 else "work", number) for number in range(50)]
+    one.start()
+
+    assert [future.result(WAIT) for future in futures] == list(range(50))
+    assert events == [(event, number) for number in range(50) for event in ("begin", "end")]
+
+
+def test_async_handlers_of_two_workers_interleave_on_one_loop(pool):
+    arrived, loops = [], []
+    one_pool = pool(1)
+    both = None
+
+    async def meet(data):
+        nonlocal both
+        loops.append(asyncio.get_running_loop())
+        both = both or asyncio.Event()
+        arrived.append(data)
+        if len(arrived) == 2:
+            both.set()
+        await asyncio.wait_for(both.wait(), WAIT)
+        return threading.get_ident()
+
+    futures = []
+    for name in ("first", "second"):
+        one = one_pool.create_worker(name)
+        one.on_message("meet", meet)
+        futures.append(one.start().ask("meet", name))
+
+    first, second = (future.result(WAIT) for future in futures)
+    assert first == second != threading.get_ident()
+    assert loops[0] is loops[1]
+
+
+def test_an_async_handler_that_raises_fails_its_message_only(worker):
+    errors = queue.Queue()
+    one = worker()
+
+    @one.on_message("fail")
+    async def fail_later(data):
+        await asyncio.sleep(0)
+        raise data
+
+    one.on_error(lambda error: errors.put((error, current_message().type)))
+    one.start()
+    for raised in (KeyError("a"), SystemExit(3), asyncio.CancelledError()):
+        error = one.ask("fail", raised).exception(WAIT)
+        assert type(error) is type(raised)
+        assert errors.get(timeout=WAIT) == (error, "fail")
+    assert one.is_alive()
+
+
+def test_async_handlers_have_their_context(worker):
+    color = contextvars.ContextVar("color", default="none")
+    one = worker("async")
+
+    @one.on_message("look")
+    async def look(data):
+        before = (color.get(), current_message().id, current_message().data, current_worker() is one)
+        await asyncio.sleep(0)
+        assert before == (color.get(), current_message().id, current_message().data, current_worker() is one)
+        color.set("changed")
+        return before
+
+    one.start()
+    for value in ("red", "green"):
+        color.set(value)
+        assert one.ask("look", value).result(WAIT) == (value, None, value, True)
+    assert color.get() == "green"
+
+
+def test_stop_drains_async_handlers(worker):
+    handled = []
+    one = worker().start()
+
+    @one.on_message("work")
+    async def work(data):
+        await asyncio.sleep(0)
+        handled.append(data)
+
+    one.post_messages("work", range(50))
+    one.stop(timeout=WAIT)
+    assert handled == list(range(50))
+
+
+def test_an_async_handler_may_ask_another_worker(pool):
+    one_pool = pool(1)
+    front, back = one_pool.create_worker("front"), one_pool.create_worker("back")
+    back.on_message("double", lambda data: data * 2)
+
+    @front.on_message("double")
+    async def double(data):
+        return await back.ask("double", data)
+
+    back.start()
+    assert front.start().ask("double", 21).result(WAIT) == 42
+
+
+def test_worker_method_may_be_a_coroutine(worker):
+    class Processor(PythonWorker):
+        @WorkerDecorators.worker_method("work")
+        async def work(self, data):
+            await asyncio.sleep(0)
+            return (self.name, data)
+
+    assert worker("async", cls=Processor).start().ask("work", 1).result(WAIT) == ("async", 1)

@@ -1,0 +1,395 @@
+"""The command line, run as a user runs it: in a process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WAIT = 30.0
+"""Seconds for a process that analyses a handful of files."""
+
+STOP = 5.0
+"""Seconds from a signal to the end of the process; it takes about one tenth of a second."""
+
+OWN_VARIABLES = ("PYTOWEB_WORKERS", "NO_COLOR", "FORCE_COLOR", "PYTHONWARNINGS")
+
+EVERY_FILE_BLOCKS = """
+import signal, sys, threading
+from pytoweb.analyze import run, source
+from pytoweb.cli import main
+
+first = threading.Lock()
+
+def handler(path):
+    if not first.acquire(blocking=False):
+        threading.Event().wait()
+    return source.analyze_file(path)
+
+analyze_tree = run.analyze_tree
+run.analyze_tree = lambda *args, **kwargs: analyze_tree(*args, handler=handler, **kwargs)
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command with a handler that comes back from the first file only, as from a storage that hangs."""
+
+
+def environment(**variables: str) -> dict[str, str]:
+    env = {name: value for name, value in os.environ.items() if name not in OWN_VARIABLES}
+    env.update(variables)
+    return env
+
+
+def run_cli(
+    *arguments: object, flags: tuple[str, ...] = (), **variables: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *flags, "-m", "pytoweb", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=WAIT,
+        env=environment(PYTHONIOENCODING="utf-8", **variables),
+        check=False,
+    )
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Returns `start(*arguments, code=None)`: the command as a process that is ended after the test."""
+    made: list[subprocess.Popen[str]] = []
+
+    def begin(*arguments: object, code: str | None = None, **pipes: Any) -> subprocess.Popen[str]:
+        program = ["-m", "pytoweb"] if code is None else ["-c", code]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **pipes}
+        made.append(
+            subprocess.Popen(
+                [sys.executable, *program, *map(str, arguments)], env=environment(), text=True, **pipes
+            )
+        )
+        return made[-1]
+
+    yield begin
+    for process in made:
+        process.kill()
+        process.wait(WAIT)
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A small tree with everything in it."""
+    files = {
+        "a.py": b"import os.path\n\ndef f(a):\n    return a and 1 or 2\n",
+        "pkg/__init__.py": b"",
+        "pkg/b.py": b"import os, sys\nclass C:\n    def m(self):\n        x = '\\d'\n        return x\n",
+        "pkg/copy.py": b"",
+        "encoding.py": b"# coding: nonsense\n",
+        "syntax.py": b"x = 1\ny =\n",
+        "null.py": b"\x00",
+        "README.txt": b"not Python",
+        "__pycache__/c.py": b"",
+    }
+    for name, content in files.items():
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (tmp_path / "tree" / "dangling.py").symlink_to("nowhere")
+    (tmp_path / "tree" / "pkg" / "up").symlink_to("..", target_is_directory=True)
+    return tmp_path / "tree"
+
+
+def test_version_and_help():
+    from pytoweb import __version__
+
+    assert run_cli("--version").stdout == f"pytoweb {__version__}\n"
+    for arguments in (["--help"], ["analyze", "--help"]):
+        done = run_cli(*arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "analyze" in done.stdout
+
+
+def test_start_up_imports_nothing_heavy(run_python):
+    done = run_python(
+        "import sys\nfrom pytoweb.cli import make_parser\nmake_parser()\n"
+        "heavy = {'rich', 'pytoweb.analyze.run', 'pytoweb.analyze.source'}\n"
+        "print(heavy & set(sys.modules))"
+    )
+    assert done.stdout == "set()\n"
+
+
+def test_text_report(tree):
+    done = run_cli("analyze", tree, "--workers", 2)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert done.stdout.startswith(f"{tree}: 8 Python files\n")
+    for row in (
+        ["3", "2", "f", "a.py:3"],
+        ["1", "3", "C.m", f"pkg{os.sep}b.py:3"],
+        ["2", "os"],
+        ["1", "sys"],
+        ["files", "analysed", "4"],
+        ["same", "content", "as", "another", "1"],
+        ["files", "unreadable", "2"],
+        ["files", "unparsable", "2"],
+        ["lines", "9"],
+        ["workers", "2"],
+        ["messages", "8"],
+        ["failures", "0"],
+    ):
+        assert row in lines, row
+    for text in ("dangling.py  No such file", "encoding.py  ", "null.py", "syntax.py:2  invalid syntax"):
+        assert text in done.stdout
+    for label in (
+        "queue wait p50",
+        "queue wait p99",
+        "run time p50",
+        "run time p99",
+        "utilisation",
+        "wall time",
+    ):
+        assert label in done.stdout
+
+
+def test_json_report(tree):
+    done = run_cli("analyze", tree, "--json", "--workers", 3)
+    assert (done.returncode, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    assert set(document) == {
+        "version", "root", "complete", "totals", "most_complex", "imports", "problems",
+        "unreadable_directories", "workers", "files",
+    }  # fmt: skip
+    assert (document["version"], document["root"], document["complete"]) == (1, str(tree), True)
+    assert document["totals"] == {
+        "files": 8, "analysed": 4, "unreadable": 2, "unparsable": 2, "failed": 0, "not_analysed": 0,
+        "duplicates": 1, "lines": 9, "bytes": document["totals"]["bytes"], "functions": 2, "classes": 1,
+        "complexity": 4,
+        "longest_function": {"path": os.path.join("pkg", "b.py"), "name": "C.m", "line": 3, "lines": 3,
+                             "complexity": 1},
+    }  # fmt: skip
+    assert [found["name"] for found in document["most_complex"]] == ["f", "C.m"]
+    assert document["imports"] == [{"module": "os", "files": 2}, {"module": "sys", "files": 1}]
+    assert [(problem["path"], problem["kind"]) for problem in document["problems"]] == [
+        ("dangling.py", "unreadable"),
+        ("encoding.py", "unreadable"),
+        ("null.py", "unparsable"),
+        ("syntax.py", "unparsable"),
+    ]
+    workers = document["workers"]
+    assert [workers[name] for name in ("size", "messages", "completed", "failures", "cancelled")] == [
+        3,
+        8,
+        8,
+        0,
+        0,
+    ]
+    assert 0 <= workers["queue_wait_p50"] <= workers["queue_wait_p99"] < WAIT
+    assert 0 < workers["run_time_p50"] <= workers["run_time_p99"] < WAIT
+    assert 0 <= workers["utilisation"] <= 1
+    assert workers["wall_time"] > 0
+    assert workers["files_per_second"] == pytest.approx(8 / workers["wall_time"])
+    files = {facts["path"]: facts for facts in document["files"]}
+    assert sorted(files) == list(files)
+    assert len(files) == 8
+    content = (tree / "a.py").read_bytes()
+    assert files["a.py"] == {
+        "path": "a.py", "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "lines": 4,
+        "classes": 0, "functions": [{"name": "f", "line": 3, "lines": 2, "complexity": 3}],
+        "longest_function": {"name": "f", "line": 3, "lines": 2, "complexity": 3}, "imports": ["os"],
+        "problem": None,
+    }  # fmt: skip
+    assert (files["dangling.py"]["sha256"], files["dangling.py"]["problem"]) == (None, "unreadable")
+
+
+def test_warnings_about_the_source_are_not_shown(tree):
+    done = run_cli("analyze", tree, "--json", flags=("-W", "error"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["totals"]["unparsable"] == 2
+
+
+def test_names_that_a_terminal_would_obey_or_cannot_show(tmp_path):
+    (tmp_path / "red\x1b[31m\n.py").write_text("x =")
+    (tmp_path / "f.py").write_text("def \u20ac(): pass\ndef na\u00efve(): pass\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytoweb", "analyze", str(tmp_path)],
+        capture_output=True, timeout=WAIT, env=environment(PYTHONIOENCODING="ascii"), check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"red\\x1b[31m\\n.py:1" in done.stdout
+    assert b"invalid character '\\u20ac' (U+20AC)" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are Unicode")
+def test_a_name_that_is_no_text(tmp_path):
+    with open(os.fsencode(tmp_path) + b"/\xff.py", "w") as file:
+        file.write("x = 1\n")
+    done = run_cli("analyze", tmp_path, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["files"][0]["path"] == "\udcff.py"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{tree}/gone"], "pytoweb analyze: error: directory does not exist: '{tree}/gone'"),
+        (["{tree}/a.py"], "pytoweb analyze: error: not a directory: '{tree}/a.py'"),
+        (
+            ["{tree}/pkg/up/empty"],
+            "pytoweb analyze: error: no Python file in directory: '{tree}/pkg/up/empty'",
+        ),
+        ([""], "pytoweb analyze: error: directory does not exist: ''"),
+        (["{tree}", "--workers", "0"], "argument --workers: must be a whole number from 1 to 1024, not '0'"),
+        (["{tree}", "--workers", "-1"], "argument --workers: "),
+        (["{tree}", "--workers", "1025"], "argument --workers: "),
+        (
+            ["{tree}", "--workers", "two"],
+            "argument --workers: must be a whole number from 1 to 1024, not 'two'",
+        ),
+        (["{tree}", "--progress", "loud"], "argument --progress: "),
+        (["{tree}", "--unknown"], "unrecognized arguments: --unknown"),
+    ],
+)
+def test_wrong_use_is_explained(tree, arguments, message):
+    (tree / "empty").mkdir()
+    done = run_cli("analyze", *(argument.format(tree=tree) for argument in arguments))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert message.format(tree=tree) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_command_is_wrong_use():
+    done = run_cli()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "COMMAND" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "arguments", "size"),
+    [("3", [], 3), ("3", ["--workers", "1"], 1), ("nonsense", ["--workers", "1"], 1)],
+)
+def test_workers_argument_wins_over_environment(tree, variable, arguments, size):
+    done = run_cli("analyze", tree, "--json", *arguments, PYTOWEB_WORKERS=variable)
+    assert json.loads(done.stdout)["workers"]["size"] == size
+
+
+@pytest.mark.parametrize("variable", ["0", "nonsense", "1.5"])
+def test_a_wrong_environment_is_explained(tree, variable):
+    done = run_cli("analyze", tree, PYTOWEB_WORKERS=variable)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"PYTOWEB_WORKERS must be a whole number from 1 to 1024, not '{variable}'" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_a_signal_leaves_a_partial_report(start, number, exit_code, arguments):
+    # The standard library takes seconds; the line for its first file says that the workers work.
+    process = start("analyze", "--progress", "plain", *arguments)
+    first = process.stderr.readline()
+    assert first.startswith("analysed ")
+    sent = time.monotonic()
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=STOP)
+    assert time.monotonic() - sent < STOP
+    assert process.returncode == exit_code
+    assert "Traceback" not in stderr
+    total = int(first.split()[3])
+    if arguments:
+        document = json.loads(stdout)
+        assert document["complete"] is False
+        assert document["root"] == sysconfig.get_path("stdlib")
+        totals = document["totals"]
+        assert totals["files"] == total
+        done = totals["analysed"] + totals["unreadable"] + totals["unparsable"]
+        assert 1 <= done == total - totals["not_analysed"] < total
+        assert len(document["files"]) == done
+    else:
+        assert ": PARTIAL, stopped after " in stdout.splitlines()[0]
+        assert f" of {total:,} Python files" in stdout.splitlines()[0]
+
+
+def test_a_handler_that_never_returns_does_not_hold_up_the_end(start, tree):
+    process = start("analyze", "--progress", "plain", "--json", "--workers", 2, tree, code=EVERY_FILE_BLOCKS)
+    assert process.stderr.readline() == "analysed 1 of 8 files\n"
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=STOP)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    document = json.loads(stdout)
+    assert document["complete"] is False
+    assert document["totals"]["not_analysed"] == 7
+
+
+def test_a_second_signal_ends_the_process_at_once(start, tree):
+    # Without the end of the grace period only the second signal can end it.
+    code = EVERY_FILE_BLOCKS.replace(
+        "first = ",
+        "cancel = run._Courier.cancel\n"
+        "def announce(self, grace):\n"
+        "    print('stopping', file=sys.stderr, flush=True)\n"
+        "    cancel(self, 3600)\n"
+        "run._Courier.cancel = announce\n"
+        "first = ",
+    )
+    process = start("analyze", "--progress", "plain", "--workers", 2, tree, code=code)
+    assert process.stderr.readline() == "analysed 1 of 8 files\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline() == "stopping\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=STOP) == ("", "")
+    assert process.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_is_no_error(tmp_path, unbuffered):
+    (tmp_path / "a.py").write_text("def f(): pass\n" * 5000)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytoweb", "analyze", "--json", str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(PYTHONUNBUFFERED=unbuffered),
+    )  # fmt: skip
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert os.read(process.stdout.fileno(), 1) == b"{"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(WAIT) == 141
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_output_that_cannot_be_written_is_explained(start, tree):
+    with open("/dev/full", "w") as full:
+        process = start("analyze", tree, stdout=full)
+        _, stderr = process.communicate(timeout=WAIT)
+    assert process.returncode == 1
+    assert stderr == "pytoweb analyze: error: cannot write the output: No space left on device\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
+def test_progress_is_on_the_terminal_and_the_report_is_not(start, tree, require):
+    import importlib.util
+    import pty
+
+    require(importlib.util.find_spec("rich") is not None, "rich")
+    terminal, inner = pty.openpty()
+    try:
+        process = start("analyze", tree, stderr=inner)
+        os.close(inner)
+        stdout = process.stdout.read()
+        assert process.wait(WAIT) == 0
+        assert "analysing" in os.read(terminal, 65_536).decode()
+        assert stdout.startswith(f"{tree}: 8 Python files\n")
+        assert "\x1b" not in stdout
+    finally:
+        os.close(terminal)

@@ -1,0 +1,354 @@
+"""The end of the interpreter: everything queued is finished, quietly, with the right exit code."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+WAIT = 20.0
+"""Seconds within which an interpreter must start, work and end."""
+
+PRELUDE = """
+import os, signal, sys, threading
+from pytoweb.workers import *
+
+def say(*words):
+    # One write, so that threads do not mix their lines.
+    sys.stdout.write(" ".join(map(str, words)) + "\\n")
+    sys.stdout.flush()
+
+worker = PythonWorker("exiting")
+worker.on_message("say", say)
+"""
+
+
+@pytest.fixture
+def run(run_python):
+    """Returns `run(code)`: the exit code, the lines of stdout and stderr of a script with the prelude."""
+
+    def start(code, timeout=WAIT):
+        done = run_python(PRELUDE + code, timeout=timeout)
+        return done.rc, done.stdout.split(), done.stderr
+
+    return start
+
+
+def test_what_is_queued_is_finished(run):
+    rc, lines, stderr = run("worker.start().post_messages('say', range(1000))")
+    assert (rc, stderr) == (0, "")
+    assert lines == [str(number) for number in range(1000)]
+
+
+def test_what_runs_is_finished(run):
+    rc, lines, stderr = run("""
+import time
+entered = threading.Event()
+
+@worker.on_message("slow")
+def slow(data):
+    entered.set()
+    time.sleep(0.1)  # the work
+    say("worked")
+
+worker.start().post_message("slow")
+assert entered.wait(10)
+say("end")
+""")
+    assert (rc, lines, stderr) == (0, ["end", "worked"], "")
+
+
+def test_what_is_queued_in_many_workers_of_a_pool_is_finished(run):
+    rc, lines, stderr = run("""
+pool = WorkerPool(2)
+for number in range(1000):
+    one = pool.create_worker(f"worker-{number}")
+    one.on_message("say", say)
+    one.start().post_messages("say", [number, number])
+pool.on_message("say", say)
+pool.post_messages("say", ["own"] * 10)
+futures = [pool.submit(say, "submitted") for _ in range(10)]
+""")
+    assert (rc, stderr) == (0, "")
+    assert sorted(lines) == sorted(
+        [str(number) for number in range(1000) for _ in range(2)] + ["own", "submitted"] * 10
+    )
+
+
+def test_who_is_blocked_in_a_full_mailbox_gets_through_or_is_told(run):
+    rc, lines, stderr = run("""
+small = PythonWorker("small", capacity=1)
+gate = threading.Event()
+small.on_message("say", lambda data: (gate.wait(10), say(data)))
+
+def produce():
+    try:
+        for number in range(20):
+            small.post_message("say", number)
+    except WorkerStoppedError:
+        pass
+
+small.start().post_messages("say", ["first", "second"])
+producers = [threading.Thread(target=produce) for _ in range(4)]
+for producer in producers:
+    producer.start()
+threading.Timer(0.05, gate.set).start()
+""")
+    assert (rc, stderr) == (0, "")
+    assert lines[:2] == ["first", "second"], "what was queued is finished"
+    handled = [lines.count(str(number)) for number in range(20)]
+    assert handled == sorted(handled, reverse=True), "each producer is cut off once, not in the middle"
+
+
+def test_a_daemon_thread_that_is_blocked_does_not_hold_the_exit(run):
+    rc, lines, stderr = run("""
+small = PythonWorker("small", capacity=1)
+small.on_message("say", say)
+
+def produce():
+    try:
+        while True:
+            small.post_message("say", "x")
+    except WorkerStoppedError:
+        pass
+
+small.start()
+threading.Thread(target=produce, daemon=True).start()
+""")
+    assert (rc, stderr) == (0, "")
+    assert set(lines) <= {"x"}
+
+
+def test_async_handlers_are_finished(run):
+    rc, lines, stderr = run("""
+import asyncio
+
+@worker.on_message("later")
+async def later(data):
+    await asyncio.sleep(0)
+    say(data)
+
+worker.start().post_messages("later", range(50))
+""")
+    assert (rc, lines, stderr) == (0, [str(number) for number in range(50)], "")
+
+
+def test_callbacks_of_futures_still_run(run):
+    rc, lines, stderr = run("""
+worker.on_message("echo", lambda data: data)
+worker.start()
+for number in range(50):
+    worker.ask("echo", number).add_done_callback(lambda done: say(done.result()))
+""")
+    assert (rc, lines, stderr) == (0, [str(number) for number in range(50)], "")
+
+
+def test_decorated_functions_are_finished(run):
+    rc, lines, stderr = run("""
+@WorkerDecorators.run_in_worker("background")
+def work(number):
+    say(number)
+
+for number in range(50):
+    work.submit(number)
+""")
+    assert (rc, lines, stderr) == (0, [str(number) for number in range(50)], "")
+
+
+def test_a_worker_that_was_never_started_does_not_hold_the_exit(run):
+    rc, lines, stderr = run(
+        "worker.post_messages('say', range(10))\nfuture = worker.ask('say', 11)\nsay('end')"
+    )
+    assert (rc, lines, stderr) == (0, ["end"], "")
+
+
+def test_an_idle_worker_does_not_hold_the_exit(run):
+    rc, lines, stderr = run("""
+worker.start()
+pool = WorkerPool(4)
+pool.submit(say, "idle").result()
+default_pool().submit(say, "idle").result()
+""")
+    assert (rc, lines, stderr) == (0, ["idle", "idle"], "")
+
+
+def test_everything_at_once_in_a_with_block(run):
+    rc, lines, stderr = run("""
+with WorkerPool(2) as pool, worker:
+    pool.submit(say, "pool").result()
+    worker.ask("say", "worker").result()
+""")
+    assert (rc, lines, stderr) == (0, ["pool", "worker"], "")
+
+
+def test_sys_exit_keeps_its_code(run):
+    rc, lines, stderr = run("worker.start().post_messages('say', range(100))\nsys.exit(7)")
+    assert (rc, lines, stderr) == (7, [str(number) for number in range(100)], "")
+
+
+def test_sys_exit_in_a_handler_is_not_the_end_of_the_process(run):
+    rc, lines, stderr = run("""
+worker.on_message("exit", sys.exit)
+worker.on_error(lambda error: say(type(error).__name__))
+worker.start().post_message("exit", 7)
+worker.post_message("say", "alive")
+""")
+    assert (rc, lines, stderr) == (0, ["SystemExit", "alive"], "")
+
+
+def test_an_unhandled_exception_is_the_only_thing_shown(run):
+    rc, lines, stderr = run("worker.start().post_messages('say', range(100))\nraise ValueError('boom')")
+    assert (rc, lines) == (1, [str(number) for number in range(100)])
+    assert stderr.count("Traceback") == 1
+    assert stderr.rstrip().endswith("ValueError: boom")
+
+
+def test_a_failed_handler_is_visible_without_any_set_up(run):
+    rc, lines, stderr = run("""
+worker.on_message("fail", lambda data: 1 / 0)
+worker.start().post_message("fail")
+""")
+    assert (rc, lines) == (0, [])
+    assert "ZeroDivisionError" in stderr
+    assert stderr.count("Traceback") == 1
+
+
+def test_ctrl_c_in_result_is_raised_there(run):
+    rc, lines, stderr = run("""
+@worker.on_message("interrupt")
+def interrupt(data):
+    os.kill(os.getpid(), signal.SIGINT)
+    while not current_message().cancelled:
+        threading.Event().wait(0.001)
+
+future = worker.start().ask("interrupt")
+try:
+    future.result()
+except KeyboardInterrupt:
+    say("interrupted", future.cancel())
+worker.ask("say", "alive").result()
+""")
+    assert (rc, lines, stderr) == (0, ["interrupted", "False", "alive"], "")
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "small.post_message('say', 1)",
+        "small.stop()",
+        "small.run_until_idle()",
+        "pool.shutdown()",
+        "pool.run_until_idle()",
+        "small.ask('say', 1)",
+        "list(pool.map(gate, range(9)))",
+    ],
+)
+def test_ctrl_c_is_raised_in_every_wait(run, wait):
+    rc, lines, stderr = run(f"""
+opened, entered = threading.Event(), threading.Event()
+
+def gate(data=None):
+    entered.set()
+    opened.wait(10)
+
+pool = WorkerPool(1)
+small = pool.create_worker("small", capacity=1)
+small.on_message("gate", gate)
+small.on_message("say", lambda data: None)
+small.start().post_message("gate")
+entered.wait(10)
+small.post_message("say")
+interrupter = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+interrupter.start()
+try:
+    {wait}
+    say("returned")
+except KeyboardInterrupt:
+    say("interrupted")
+opened.set()
+""")
+    assert (rc, lines, stderr) == (0, ["interrupted"], "")
+
+
+def test_ctrl_c_that_nobody_handles_ends_with_the_signal(run):
+    rc, lines, stderr = run("""
+@worker.on_message("interrupt")
+def interrupt(data):
+    os.kill(os.getpid(), signal.SIGINT)
+
+worker.start().ask("interrupt")
+worker.post_messages("say", range(100))
+threading.Event().wait(10)
+""")
+    assert rc == -signal.SIGINT
+    assert lines == [str(number) for number in range(100)]
+    assert stderr.count("Traceback") == 1
+    assert stderr.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_ctrl_c_breaks_the_wait_at_the_exit(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        PRELUDE
+        + """
+worker.on_message("endless", lambda data: (say("running"), threading.Event().wait(300)))
+worker.start().post_message("endless")
+""",
+        encoding="utf-8",
+    )
+    child = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with child:
+        try:
+            assert child.stdout.readline() == "running\n"
+            deadline = time.monotonic() + WAIT
+            # Nothing tells that the script is over, so the signal is sent until it is heard at the exit.
+            while child.poll() is None:
+                assert time.monotonic() < deadline, "Ctrl-C does not break the wait at the exit"
+                child.send_signal(signal.SIGINT)
+                try:
+                    child.wait(0.2)
+                except subprocess.TimeoutExpired:
+                    continue
+        finally:
+            child.kill()
+
+
+def test_a_worker_made_in_an_atexit_function_harms_nothing(run):
+    rc, lines, stderr = run("""
+import atexit
+
+def late():
+    try:
+        late = PythonWorker("late")
+        late.on_message("say", say)
+        late.start().ask("say", "handled", timeout=5).exception()
+        late.stop()
+    except RuntimeError:
+        say("refused")
+    say("over")
+
+worker.start()
+atexit.register(late)
+""")
+    assert (rc, stderr) == (0, "")
+    assert lines in (["handled", "over"], ["refused", "over"])
+
+
+@pytest.mark.slow
+def test_the_exit_of_a_loaded_process_many_times(run):
+    for _ in range(20):
+        rc, lines, _ = run("""
+pool = WorkerPool(4)
+pool.on_message("say", lambda data: None)
+for number in range(50):
+    one = pool.create_worker(f"worker-{number}")
+    one.on_message("ask", lambda data: pool.ask("say", data))
+    one.start().post_messages("ask", range(20))
+say("end")
+""")
+        assert (rc, lines) == (0, ["end"])

@@ -1,0 +1,281 @@
+"""os.fork() with running workers: the child is told, a new pool works, the parent goes on."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+WAIT = 20.0
+"""Seconds within which an interpreter must start, fork, work and end."""
+
+PRELUDE = """
+import os, sys, threading, warnings
+from pytoweb.workers import *
+
+# From 3.12 on Python warns of every fork with threads; ours is told from it by its category.
+warnings.simplefilter("ignore", DeprecationWarning)
+warnings.simplefilter("ignore", RuntimeWarning)
+
+def say(*words):
+    sys.stdout.write(" ".join(map(str, words)) + "\\n")
+    sys.stdout.flush()
+
+def fork(child):
+    # The child leaves through the ordinary end of the interpreter; its failure is its exit code.
+    pid = os.fork()
+    if pid == 0:
+        child()
+        sys.exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def forked(function, *args, **kwargs):
+    try:
+        function(*args, **kwargs)
+    except ForkedProcessError:
+        return True
+    return False
+
+"""
+
+HANDLES = """
+entered, opened = threading.Event(), threading.Event()
+
+def gate(data=None):
+    entered.set()
+    opened.wait(10)
+    return data
+
+pool = WorkerPool(2)
+worker = pool.create_worker("named")
+worker.on_message("gate", gate)
+worker.on_message("echo", lambda data: data)
+alone = PythonWorker("alone")
+alone.on_message("echo", lambda data: data)
+"""
+
+START = """
+worker.start()
+alone.start()
+assert alone.ask("echo", 1).result(10) == 1
+running = worker.ask("gate", "running")
+assert entered.wait(10)
+queued = worker.ask("echo", "queued")
+"""
+
+FINISH = """
+opened.set()
+assert running.result(10) == "running"
+assert queued.result(10) == "queued"
+assert alone.ask("echo", "parent").result(10) == "parent"
+assert pool.submit(pow, 2, 2).result(10) == 4
+say("parent unaffected")
+"""
+
+
+@pytest.fixture
+def run(run_python, require):
+    """Returns `run(code)`: the lines of a script with the prelude, which must end well and quietly."""
+    require(hasattr(os, "fork"), "os.fork")
+
+    def start(code, prelude=PRELUDE + HANDLES):
+        done = run_python(prelude + code, timeout=WAIT)
+        assert (done.rc, done.stderr) == (0, "")
+        return done.stdout.splitlines()
+
+    return start
+
+
+def test_every_handle_says_so_in_the_child(run):
+    lines = run(
+        START
+        + """
+def child():
+    for handle in (worker, alone, pool):
+        say(type(handle).__name__, forked(handle.post_message, "echo", 1), forked(handle.ask, "echo", 1),
+            forked(handle.post_messages, "echo", [1]))
+    for handle in (worker, alone):
+        say("start", forked(handle.start), "stop", forked(handle.stop))
+    say("pool", forked(pool.submit, pow, 2, 2), forked(pool.create_worker, "late"))
+    say("future", forked(queued.result, 5), forked(running.exception, 5))
+
+say("exit code", fork(child))
+"""
+        + FINISH
+    )
+    assert lines == [
+        "PythonWorker True True True",
+        "PythonWorker True True True",
+        "WorkerPool True True True",
+        "start True stop True",
+        "start True stop True",
+        "pool True True",
+        "future True True",
+        "exit code 0",
+        "parent unaffected",
+    ]
+
+
+def test_a_handle_that_was_not_started_says_so_too(run):
+    assert run("""
+def child():
+    say(forked(worker.start), forked(alone.post_message, "echo"), forked(pool.submit, pow, 2, 2))
+
+say(fork(child))
+assert alone.start().ask("echo", 1).result(10) == 1
+""") == ["True True True", "0"]
+
+
+def test_the_child_may_make_new_workers(run):
+    lines = run(
+        START
+        + """
+def child():
+    with WorkerPool(2) as new:
+        named = new.create_worker("named")
+        named.on_message("echo", lambda data: data)
+        say("pool", new.submit(pow, 2, 3).result(10), named.start().ask("echo", "child").result(10))
+    with PythonWorker("alone") as one:
+        one.on_message("echo", lambda data: data)
+        say("worker", one.ask("echo", "child").result(10))
+
+say("exit code", fork(child))
+"""
+        + FINISH
+    )
+    assert lines == ["pool 8 child", "worker child", "exit code 0", "parent unaffected"]
+
+
+def test_the_default_pool_is_made_anew(run):
+    lines = run(
+        """
+@WorkerDecorators.run_in_worker("background")
+def work(data):
+    return (os.getpid(), data)
+
+before = default_pool()
+assert work(1) == (os.getpid(), 1)
+"""
+        + START
+        + """
+def child():
+    say(work(2) == (os.getpid(), 2), default_pool() is before, default_pool().submit(pow, 2, 2).result(10))
+
+say(fork(child))
+assert work(3) == (os.getpid(), 3)
+"""
+        + FINISH
+    )
+    assert lines == ["True False 4", "0", "parent unaffected"]
+
+
+def test_the_child_finishes_what_it_queued_at_its_exit(run):
+    lines = run(
+        START
+        + """
+def child():
+    one = PythonWorker("child")
+    one.on_message("say", say)
+    one.start().post_messages("say", range(5))
+
+say(fork(child))
+"""
+        + FINISH
+    )
+    assert lines == ["0", "1", "2", "3", "4", "0", "parent unaffected"]
+
+
+def test_a_fork_in_a_handler(run):
+    lines = run(
+        START
+        + """
+def child():
+    say(forked(worker.post_message, "echo"))
+
+def fork_inside(data):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            child()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+alone.on_message("fork", fork_inside)
+say(alone.ask("fork").result(10))
+"""
+        + FINISH
+    )
+    assert lines == ["True", "0", "parent unaffected"]
+
+
+def test_multiprocessing_with_fork(run):
+    lines = run(
+        START
+        + """
+import multiprocessing
+
+def child():
+    with PythonWorker("child") as one:
+        one.on_message("echo", lambda data: data)
+        assert one.ask("echo", 1).result(10) == 1
+    assert forked(worker.post_message, "echo")
+
+process = multiprocessing.get_context("fork").Process(target=child)
+process.start()
+process.join(10)
+say(process.exitcode)
+"""
+        + FINISH
+    )
+    assert lines == ["0", "parent unaffected"]
+
+
+FORK_AND_COUNT = """
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    fork(lambda: None)
+ours = [warning for warning in caught if warning.category is RuntimeWarning]
+say(len(ours), *["pytoweb" in str(warning.message) or "worker" in str(warning.message) for warning in ours])
+"""
+
+
+def test_a_fork_with_running_threads_warns(run):
+    assert run(START + FORK_AND_COUNT + FINISH) == ["1 True", "parent unaffected"]
+
+
+def test_a_fork_without_running_threads_does_not_warn(run):
+    assert run(FORK_AND_COUNT, prelude=PRELUDE) == ["0"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [50])
+def test_forks_under_load(run, times):
+    lines = run(
+        START
+        + f"""
+done = threading.Event()
+
+def load():
+    while not done.is_set():
+        alone.ask("echo", 1).result(10)
+        pool.submit(pow, 2, 2).result(10)
+
+loading = [threading.Thread(target=load) for _ in range(2)]
+for thread in loading:
+    thread.start()
+
+def child(number):
+    if number % 2:
+        assert forked(alone.post_message, "echo")
+    else:
+        assert default_pool().submit(pow, 2, 2).result(10) == 4
+
+say({{fork(lambda: child(number)) for number in range({times})}})
+done.set()
+for thread in loading:
+    thread.join(10)
+"""
+        + FINISH
+    )
+    assert lines == ["{0}", "parent unaffected"]
