@@ -10,8 +10,8 @@ import threading
 import weakref
 from collections import deque
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Generator
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from pytoweb.futures import WorkerFuture
 
 #: The message and the worker whose ``async def`` handler runs in this context.
-running: ContextVar[tuple[WorkerMessage, weakref.ref[Endpoint]] | None] = ContextVar("pytoweb_running", default=None)
+running: ContextVar[tuple[WorkerMessage | None, weakref.ref[Endpoint]] | None] = ContextVar(
+    "pytoweb_running", default=None
+)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -38,8 +40,8 @@ def in_event_loop() -> bool:
 class Bridge:
     """Calls functions on an event loop from any thread, in order, with one wake-up for all that are waiting.
 
-    A wake-up of an event loop costs several microseconds (it writes to a socket), a deque's append a few tens of
-    nanoseconds.
+    A wake-up of an event loop costs several microseconds (it writes to a socket), a deque's append a few tens
+    of nanoseconds.
     """
 
     __slots__ = ("__weakref__", "_call_soon_threadsafe", "_calls", "_lock", "_scheduled")
@@ -53,8 +55,8 @@ class Bridge:
     def call(self, function: Callable[..., object], *args: Any) -> bool:
         """Has ``function(*args)`` called on the loop; False when the loop is closed."""
         self._calls.append((function, args))
-        # Without the lock, a call added between the drain's last look and its flag would wait for the next one.
-        # Reentrant, because the collector may run a worker's `__del__` anywhere.
+        # Without the lock, a call added between the drain's last look and its flag would wait for the next
+        # one. Reentrant, because the collector may run a worker's `__del__` anywhere.
         with self._lock:
             if self._scheduled:
                 return True
@@ -93,11 +95,13 @@ def _settle(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
-def wait_for(future: WorkerFuture) -> Generator[Any, None, None]:
-    """Waits on the running event loop until ``future`` is done; cancels its message if the waiting is cancelled."""
+def wait_for(future: WorkerFuture[Any]) -> Generator[Any, None, None]:
+    """Waits on the running event loop until ``future`` is done; if it is cancelled, cancels the message."""
     loop = running_loop()
     if loop is None:
-        raise RuntimeError("await a WorkerFuture in a coroutine of a running event loop, or call its result()")
+        raise RuntimeError(
+            "await a WorkerFuture in a coroutine of a running event loop, or call its result()"
+        )
     current = running.get()
     owner = current[1]() if current is not None else None
     # Held while waiting: it tells other workers that this one cannot answer before the reply is here.

@@ -1,6 +1,7 @@
 """The end of the interpreter, and ``os.fork()``.
 
-What is queued when the program ends is finished first, as ``ThreadPoolExecutor`` does it; Ctrl-C breaks that off.
+What is queued when the program ends is finished first, as ``ThreadPoolExecutor`` does it; Ctrl-C breaks that
+off.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import os
 import threading
 import warnings
 import weakref
-from typing import TYPE_CHECKING
 
 from pytoweb._core import after_fork_in_child, load_errors
 
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
     from typing import Protocol
 
@@ -73,8 +74,8 @@ def _at_exit() -> None:
 def _before_fork() -> None:
     if any(root._has_threads() for root in list(_roots)):
         warnings.warn(
-            "os.fork() while workers run: the child has none of their threads, and each of their handles raises "
-            "ForkedProcessError there",
+            "os.fork() while workers run: the child has none of their threads, and each of their handles "
+            "raises ForkedProcessError there",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -86,11 +87,12 @@ def _after_fork_in_child() -> None:
     _orphans.clear()
 
 
-# At the very end of the interpreter nothing can be imported any more, and a handle may still be asked for something.
+# At the very end of the interpreter nothing can be imported any more, and a handle may still be asked for
+# something.
 load_errors()
 
-# The threading module's own hook runs before it waits for its threads, so handlers may still use them, and in the
-# reverse order of registration, so before that of concurrent.futures.
+# The threading module's own hook runs before it waits for its threads, so handlers may still use them, and in
+# the reverse order of registration, so before that of concurrent.futures.
 getattr(threading, "_register_atexit", atexit.register)(_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

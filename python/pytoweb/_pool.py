@@ -9,7 +9,6 @@ import threading
 import time
 from concurrent.futures import Executor
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from pytoweb import _exit
 from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads
@@ -25,6 +24,7 @@ from pytoweb._worker import (
 )
 from pytoweb.errors import DeadlineError, WorkerStoppedError
 
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
@@ -39,22 +39,23 @@ _numbers = itertools.count(1)
 class WorkerPool(Addressable, Executor):
     """Named workers that share ``size`` threads, and a drop-in ``concurrent.futures.Executor``.
 
-    Each worker handles one message at a time, in the order of posting, whatever the size; no ready worker waits
-    behind more than 64 messages, or about a millisecond of quick ones, of every other.
+    Each worker handles one message at a time, in the order of posting, whatever the size; no ready worker
+    waits behind more than 64 messages, or about a millisecond of quick ones, of every other.
 
     The pool is an address too: what is posted to the pool itself (``on_message``, ``post_message``,
-    ``post_messages``, ``ask``, ``submit``, ``map``) goes to whichever thread is free, up to ``size`` at a time. That
-    mailbox is open from the start, holds ``DEFAULT_CAPACITY`` messages, and makes senders wait when it is full.
+    ``post_messages``, ``ask``, ``submit``, ``map``) goes to whichever thread is free, up to ``size`` at a
+    time. That mailbox is open from the start, holds ``DEFAULT_CAPACITY`` messages, and makes senders wait
+    when it is full.
 
-    Threads start when there is work. A handler that waits for a reply lends its place to another thread, so a pool
-    whose handlers all wait for each other goes on.
+    Threads start when there is work. A handler that waits for a reply lends its place to another thread, so a
+    pool whose handlers all wait for each other goes on.
 
     Args:
         size: threads that run handlers at the same time; None is the CPU count.
         backend: where handlers run; ``"thread"``.
         name: names the pool and its threads.
-        initializer: called at the start of each thread. If it raises, the pool is broken: what is queued and what
-            comes fails with ``WorkerCrashedError``.
+        initializer: called at the start of each thread. If it raises, the pool is broken: what is queued and
+            what comes fails with ``WorkerCrashedError``.
         initargs: its arguments.
 
     Raises:
@@ -127,7 +128,9 @@ class WorkerPool(Addressable, Executor):
                 raise WorkerStoppedError(f"pool {self._name!r} is shut down; make a new one to go on")
             known = self._workers.get(name)
             if known is not None and known.state != "stopped":
-                raise ValueError(f"pool {self._name!r} has a worker {name!r} already; use get_worker({name!r})")
+                raise ValueError(
+                    f"pool {self._name!r} has a worker {name!r} already; use get_worker({name!r})"
+                )
             worker = self._workers[name] = PythonWorker(name, _pool=self, **options)
             return worker
 
@@ -178,11 +181,13 @@ class WorkerPool(Addressable, Executor):
             except DeadlineError:
                 late.append(endpoint._name)
         if late:
-            raise DeadlineError(f"still running after {timeout} s: {', '.join(map(repr, late))}; what they had queued failed")
+            raise DeadlineError(
+                f"still running after {timeout} s: {', '.join(map(repr, late))}; what they had queued failed"
+            )
         return ended
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Refuses further work and ends the threads once everything queued is done; the ``Executor`` contract.
+        """Refuses further work and ends the threads once everything is done; the ``Executor`` contract.
 
         Args:
             wait: whether to wait for the end.
@@ -205,7 +210,7 @@ class WorkerPool(Addressable, Executor):
         self._runtime.close(self._threads)
 
     def run_until_idle(self, timeout: float | None = None) -> None:
-        """Blocks until nothing is queued and nothing runs, in the pool's mailbox and in all of its started workers.
+        """Blocks until nothing is queued and nothing runs, in the pool's mailbox and in its started workers.
 
         Args:
             timeout: seconds to wait at most.
@@ -269,7 +274,7 @@ _default_pid = os.getpid()
 
 
 def default_pool() -> WorkerPool:
-    """The process-wide pool, of the CPU count's size; made on first use, anew after its shutdown and after a fork."""
+    """The process-wide pool, of the CPU count's size; made on first use, anew after a shutdown or a fork."""
     global _default, _default_pid
     with _default_lock:
         if _default is None or _default._shut_down or _default_pid != os.getpid():

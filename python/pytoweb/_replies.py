@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
 
 from pytoweb import _aio
 from pytoweb._core import WorkerMessage
 
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 RESPONSE = "response"
 ERROR = "error"
 
-#: One lock for all workers: it is held for a few operations on a deque, and a lock each would cost every idle worker.
-#: Reentrant, because the collector may run a worker's `__del__` anywhere.
+#: One lock for all workers: it is held for a few operations on a deque, and a lock each would cost every idle
+#: worker. Reentrant, because the collector may run a worker's `__del__` anywhere.
 _lock = threading.RLock()
 
 
 class Replies:
     """Replies on their way to one owner, in order, never on the worker's thread.
 
-    A reply goes to the event loop that ran where its handler was registered, else to the pool's reply thread. One
-    that comes before there is a handler is kept, up to the mailbox's capacity.
+    A reply goes to the event loop that ran where its handler was registered, else to the pool's reply thread.
+    One that comes before there is a handler is kept, up to the mailbox's capacity.
     """
 
     __slots__ = ("_capacity", "_kept", "_name", "_routes", "_runtime")
@@ -67,7 +67,8 @@ class Replies:
                 sent = self._keep(kind, message)
         if not sent:
             self._log().warning(
-                "a reply to message %r of worker %r is lost: its event loop is closed, or %d others wait for a handler",
+                "a reply to message %r of worker %r is lost: its event loop is closed, or %d others wait "
+                "for a handler",
                 message_id,
                 self._name,
                 self._capacity,
@@ -105,7 +106,11 @@ class Replies:
             self._log().error("a reply handler of worker %r raised", self._name, exc_info=task.exception())
 
     def report(
-        self, error: BaseException, kind: str, message_id: str | None, handlers: dict[str | None, Callable[..., object]]
+        self,
+        error: BaseException,
+        kind: str,
+        message_id: str | None,
+        handlers: dict[str | None, Callable[..., object]],
     ) -> None:
         """Tells the error handler of a failed message, or the log; called on the worker's thread."""
         on_error = handlers.get(None)

@@ -1,18 +1,19 @@
-"""What a pool needs besides its engine threads: the initializer, an event loop for handlers, a thread for replies.
+"""What a pool needs besides its engine threads: an initializer, an event loop, a thread for replies.
 
 Each of the two threads starts when it is first needed and ends with the pool.
 """
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
 
 from pytoweb import _aio, _exit
 from pytoweb.errors import WorkerCrashedError
 
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
     import asyncio
     import weakref
@@ -81,16 +82,26 @@ class LoopThread:
             loop.close()
 
     def run(
-        self, coroutine: Coroutine[Any, Any, object], context: Context, pending: Pending, owner: weakref.ref[Endpoint]
+        self,
+        coroutine: Coroutine[Any, Any, object],
+        context: Context | None,
+        pending: Pending,
+        owner: weakref.ref[Endpoint],
     ) -> None:
         if not self._bridge.call(self._begin, coroutine, context, pending, owner):
             coroutine.close()
             raise RuntimeError("the event loop of the pool is closed")
 
     def _begin(
-        self, coroutine: Coroutine[Any, Any, object], context: Context, pending: Pending, owner: weakref.ref[Endpoint]
+        self,
+        coroutine: Coroutine[Any, Any, object],
+        context: Context | None,
+        pending: Pending,
+        owner: weakref.ref[Endpoint],
     ) -> None:
         # The task takes a copy of the context that is current when it is made.
+        if context is None:
+            context = contextvars.Context()
         task = context.copy().run(self._loop.create_task, self._drive(coroutine, pending, owner))
         pending.on_interrupt(lambda: self._bridge.call(task.cancel))
 
@@ -140,7 +151,9 @@ class PoolRuntime:
         try:
             self._initializer(*self._initargs)
         except BaseException as error:
-            _pool_log.critical("the initializer of pool %r raised: no more work is run", self.name, exc_info=error)
+            _pool_log.critical(
+                "the initializer of pool %r raised: no more work is run", self.name, exc_info=error
+            )
             self._broken = error
             return False
         return True
@@ -152,8 +165,8 @@ class PoolRuntime:
 
     @staticmethod
     def _forget_dummy() -> None:
-        # A handler that asked for `threading.current_thread()` (as logging does) left an entry that the standard
-        # library removes for its own threads only.
+        # A handler that asked for `threading.current_thread()` (as logging does) left an entry that the
+        # standard library removes for its own threads only.
         ident = threading.get_ident()
         entry = threading._active.get(ident)  # type: ignore[attr-defined]
         if isinstance(entry, threading._DummyThread):
@@ -167,7 +180,11 @@ class PoolRuntime:
         return error
 
     def run_coroutine(
-        self, coroutine: Coroutine[Any, Any, object], context: Context, pending: Pending, owner: weakref.ref[Endpoint]
+        self,
+        coroutine: Coroutine[Any, Any, object],
+        context: Context | None,
+        pending: Pending,
+        owner: weakref.ref[Endpoint],
     ) -> None:
         """Runs an ``async def`` handler on the pool's event loop."""
         with self._lock:

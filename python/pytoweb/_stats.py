@@ -49,7 +49,7 @@ class WorkerStats(NamedTuple):
     utilisation: float
     """``busy_seconds`` as a share, 0 to 1, of the time since its start."""
     wait_p50: float | None
-    """Median time from the post to the handler. Of handlers below 10 us on average, one message in 16 is timed."""
+    """Median time from the post to the handler. Below 10 us per handler, one message in 16 is timed."""
     wait_p99: float | None
     """99th percentile of the same."""
     run_p50: float | None
@@ -64,7 +64,7 @@ class WorkerStats(NamedTuple):
 
 
 class PoolStats(NamedTuple):
-    """A pool's numbers; the counters are sums over its own mailbox and its workers, taken one after the other."""
+    """A pool's numbers; the counters are sums over its mailbox and its workers, taken one after the other."""
 
     name: str
     size: int

@@ -6,7 +6,6 @@ import sys
 import types
 import warnings
 import weakref
-from typing import TYPE_CHECKING
 
 from pytoweb import _exit
 from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads
@@ -14,15 +13,28 @@ from pytoweb._replies import ERROR, RESPONSE, Replies
 from pytoweb._runtime import PoolRuntime
 from pytoweb.errors import DeadlineError, WorkerStoppedError
 
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeVar
+    from typing import Any, Literal, TypedDict, TypeVar, Union, overload
 
     from pytoweb._pool import WorkerPool
     from pytoweb._stats import WorkerStats
 
-    F = TypeVar("F", bound=Callable[..., object])
+    #: A handler takes the data; a marked method that is not bound yet takes the worker before that.
+    H = TypeVar("H", bound=Union[Callable[[Any], object], Callable[[Any, Any], object]])
+    E = TypeVar("E", bound=Callable[[Any], object])
     Self = TypeVar("Self", bound="PythonWorker")
+
+    Backend = Literal["thread"]
+    Overflow = Literal["block", "reject", "drop_newest", "drop_oldest"]
+
+    class WorkerOptions(TypedDict, total=False):
+        """What `PythonWorker` takes besides its name."""
+
+        backend: Backend
+        capacity: int
+        overflow: Overflow
 
 __all__ = ["Addressable", "PythonWorker"]
 
@@ -106,20 +118,29 @@ class Addressable(Endpoint):
             shared=shared,
         )
 
+    if TYPE_CHECKING:
+
+        @overload
+        def on_message(self, message_type: str, handler: None = None) -> Callable[[H], H]: ...
+        @overload
+        def on_message(self, message_type: str, handler: H) -> H: ...
+
     def on_message(self, message_type: str, handler: Any = None) -> Any:
         """Registers ``handler`` for messages of one type; at any time, replacing an earlier one.
 
         Two types are the owner's side of a reply: handlers for ``"response"`` and ``"error"`` get a
         ``WorkerMessage`` for every message that was posted with a ``message_id``. Its ``data`` is
-        ``{"id": ..., "result": ...}`` or ``{"id": ..., "error": exception}``. They are called in the order of the
-        replies, on the event loop that runs where they are registered, else on one reply thread of the pool; never on
-        the worker's thread. Replies that came earlier are kept, up to the capacity, and delivered first.
+        ``{"id": ..., "result": ...}`` or ``{"id": ..., "error": exception}``. They are called in the order of
+        the replies, on the event loop that runs where they are registered, else on one reply thread of the
+        pool; never on the worker's thread. Replies that came earlier are kept, up to the capacity, and
+        delivered first.
 
         Args:
             message_type: the type to handle.
-            handler: called with the message's ``data``; what it returns is the reply. An ``async def`` handler runs
-                on the pool's event loop thread. A function marked by ``WorkerDecorators.worker_method`` is called
-                with the worker and the data. Without it, this is a decorator.
+            handler: called with the message's ``data``; what it returns is the reply. An ``async def``
+                handler runs on the pool's event loop thread. A function marked by
+                ``WorkerDecorators.worker_method`` is called with the worker and the data. Without it, this is
+                a decorator.
 
         Returns:
             The handler, or a decorator.
@@ -140,12 +161,19 @@ class Addressable(Endpoint):
             self._handlers[message_type] = handler
         return handler
 
+    if TYPE_CHECKING:
+
+        @overload
+        def on_error(self, handler: None = None) -> Callable[[E], E]: ...
+        @overload
+        def on_error(self, handler: E) -> E: ...
+
     def on_error(self, handler: Any = None) -> Any:
         """Registers ``handler`` for the exceptions of failed messages; at any time, replacing an earlier one.
 
-        It is called on the worker's thread, before the reply stands, with the exception that the message's handler
-        raised; ``current_message()`` in there is the message. What it raises is logged. Without one, failures are
-        logged at ERROR by ``pytoweb.worker.<name>``.
+        It is called on the worker's thread, before the reply stands, with the exception that the message's
+        handler raised; ``current_message()`` in there is the message. What it raises is logged. Without one,
+        failures are logged at ERROR by ``pytoweb.worker.<name>``.
 
         Args:
             handler: called with the exception. Without it, this is a decorator.
@@ -229,7 +257,8 @@ class Addressable(Endpoint):
             running = self._stats()["running"]
             failed = self._close("finish")
             raise DeadlineError(
-                f"{self._name!r} did not stop within {timeout} s: {failed} queued messages failed, {running} still running"
+                f"{self._name!r} did not stop within {timeout} s: {failed} queued messages failed, "
+                f"{running} still running"
             )
         return ended is True
 
@@ -245,12 +274,13 @@ def _wake(loop: Any, event: Any) -> None:
 class PythonWorker(Addressable):
     """A named background worker: handles typed messages one at a time, in the order of posting.
 
-    A worker made by itself has a thread of its own; ``WorkerPool.create_worker`` makes workers that share a pool's.
-    Messages may be posted before ``start()``; they wait. ``with worker:`` starts it, and stops it after its queue.
+    A worker made by itself has a thread of its own; ``WorkerPool.create_worker`` makes workers that share a
+    pool's. Messages may be posted before ``start()``; they wait. ``with worker:`` starts it, and stops it
+    after its queue.
 
-    ``post_message(message_type, data=None, message_id=None, *, timeout=None)`` queues a message and returns at once,
-    while there is room. ``ask(message_type, data=None, *, timeout=None)`` does the same and returns a
-    ``WorkerFuture`` of the reply. ``post_messages(message_type, items)`` queues many at the price of few.
+    ``post_message(message_type, data=None, message_id=None, *, timeout=None)`` queues a message and returns
+    at once, while there is room. ``ask(message_type, data=None, *, timeout=None)`` does the same and returns
+    a ``WorkerFuture`` of the reply. ``post_messages(message_type, items)`` queues many at the price of few.
 
     Args:
         name: names the worker in logs, errors and statistics.
@@ -282,9 +312,9 @@ class PythonWorker(Addressable):
         self,
         name: str,
         *,
-        backend: str = "thread",
+        backend: Backend = "thread",
         capacity: int = DEFAULT_CAPACITY,
-        overflow: str = "block",
+        overflow: Overflow = "block",
         _pool: WorkerPool | None = None,
     ) -> None:
         name = checked_name(name)
@@ -298,9 +328,7 @@ class PythonWorker(Addressable):
             self._pool = _pool
             self._runtime = _pool._runtime
             self._threads = _pool._threads
-        self._prepare(
-            name, self._threads, self._runtime, capacity=capacity, overflow=overflow, shared=False
-        )
+        self._prepare(name, self._threads, self._runtime, capacity=capacity, overflow=overflow, shared=False)
         for message_type, attribute in self._marked:
             self.on_message(message_type, getattr(self, attribute))
         if _pool is None:
@@ -323,7 +351,7 @@ class PythonWorker(Addressable):
 
     @property
     def state(self) -> str:
-        """``"new"``, ``"running"``, ``"stuck"`` (past a message's deadline), ``"stopping"`` or ``"stopped"``."""
+        """``"new"``, ``"running"``, ``"stuck"`` (past a deadline), ``"stopping"`` or ``"stopped"``."""
         return self._state()
 
     def is_alive(self) -> bool:
@@ -350,12 +378,13 @@ class PythonWorker(Addressable):
         Called from its own handler, or from one that it waits for, it does not wait.
 
         Args:
-            drain: True handles what is queued first; False fails it with ``WorkerStoppedError``. The running handler
-                is finished either way. What is queued in a worker that was never started fails.
+            drain: True handles what is queued first; False fails it with ``WorkerStoppedError``. The running
+                handler is finished either way. What is queued in a worker that was never started fails.
             timeout: seconds to wait at most.
 
         Raises:
-            DeadlineError: ``timeout`` passed first: the rest of the queue has failed, and a handler still runs.
+            DeadlineError: ``timeout`` passed first: the rest of the queue has failed, and a handler still
+                runs.
         """
         checked_timeout(timeout)
         try:
@@ -369,8 +398,8 @@ class PythonWorker(Addressable):
     def terminate(self) -> None:
         """Abandons everything at once, and does not wait.
 
-        Queued messages fail with ``WorkerStoppedError``, and so does the future of the running one, whose handler is
-        asked to stop through ``current_message().cancelled``; a thread cannot be killed.
+        Queued messages fail with ``WorkerStoppedError``, and so does the future of the running one, whose
+        handler is asked to stop through ``current_message().cancelled``; a thread cannot be killed.
         """
         self._terminate()
         self._release()
@@ -409,7 +438,12 @@ class PythonWorker(Addressable):
             # Never set up, or the parent's: nothing to stop.
             return
         if forgotten:
-            warnings.warn(f"unstopped worker {self!r}: stop() it, or use it in a with block", ResourceWarning, stacklevel=2, source=self)
+            warnings.warn(
+                f"unstopped worker {self!r}: stop() it, or use it in a with block",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
         self._close("drain")
         self._release()
         if self._pool is None:

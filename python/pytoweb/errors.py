@@ -1,11 +1,12 @@
 """Everything that can go wrong with a worker, in one tree.
 
-``WorkerError`` is the root. Where the standard library has a class for the same thing, ours is one of those too, so
-code written for ``concurrent.futures`` keeps working.
+``WorkerError`` is the root. Where the standard library has a class for the same thing, ours is one of those
+too, so code written for ``concurrent.futures`` keeps working.
 """
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import BrokenExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
@@ -24,11 +25,11 @@ __all__ = [
 
 
 class WorkerError(Exception):
-    """The root of every error that workers raise themselves; a handler's own exceptions stay what they are."""
+    """The root of the errors that workers raise themselves; a handler's own exceptions stay what they are."""
 
 
 class MailboxFullError(WorkerError):
-    """There was no room in a mailbox: the post was refused, or the message was dropped by the overflow policy.
+    """There was no room in a mailbox: the post was refused, or the overflow policy dropped the message.
 
     Post fewer messages, wait for replies, or choose another ``capacity`` or ``overflow``.
     """
@@ -42,14 +43,14 @@ class UnknownMessageError(WorkerError):
     """No handler is registered for the message's type."""
 
 
-if FutureTimeoutError is TimeoutError:
+if sys.version_info >= (3, 11):
 
     class DeadlineError(WorkerError, TimeoutError):
         """A deadline passed: a message's own, queued or running, or that of ``stop(timeout=...)``."""
 
-else:  # Python before 3.11 has two classes of that name.
+else:  # Older ones have two classes of that name.
 
-    class DeadlineError(WorkerError, TimeoutError, FutureTimeoutError):  # type: ignore[no-redef, misc]
+    class DeadlineError(WorkerError, TimeoutError, FutureTimeoutError):
         """A deadline passed: a message's own, queued or running, or that of ``stop(timeout=...)``."""
 
 
@@ -62,6 +63,7 @@ class WorkerCrashedError(WorkerError, BrokenExecutor):
     """
 
     def __init__(self, message: str = "", *, exitcode: int | None = None, signal: int | None = None) -> None:
+        """Takes the text, and what is known of the process that ended."""
         super().__init__(message)
         self.exitcode = exitcode
         self.signal = signal
@@ -86,4 +88,4 @@ class AskCycleError(WorkerError):
 
 
 class ForkedProcessError(WorkerError):
-    """The handle belongs to the parent process; after ``os.fork()`` make a new worker or pool in the child."""
+    """The handle is the parent process's; after ``os.fork()`` make a new worker or pool in the child."""

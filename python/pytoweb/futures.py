@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
 
 from pytoweb import _aio
 from pytoweb._core import FutureBase
 
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any, TypeVar
@@ -20,27 +20,34 @@ __all__ = ["WorkerFuture"]
 _log = logging.getLogger("pytoweb.worker")
 
 
-class WorkerFuture(FutureBase, Future):  # type: ignore[misc, type-arg]
+class WorkerFuture(FutureBase, Future["T"]):
     """The reply to one message: a real ``concurrent.futures.Future`` that can also be awaited.
 
     Everything that takes a ``Future`` takes it (``wait``, ``as_completed``, ``asyncio.wrap_future``). Made by
     ``ask``, ``submit`` and the ``submit`` of decorated functions, never by hand.
 
-    ``result(timeout)`` blocks without holding the interpreter lock, and on the main thread lets Ctrl-C through within
-    50 ms. A plain ``result(timeout)`` that runs out raises ``concurrent.futures.TimeoutError`` and leaves the message
-    alone; the deadline of ``ask(timeout=...)`` raises ``DeadlineError`` and gives the message up.
-    Waiting in a handler for a reply that could never come raises ``AskCycleError``.
+    ``result(timeout)`` blocks without holding the interpreter lock, and on the main thread lets Ctrl-C
+    through within 50 ms. A plain ``result(timeout)`` that runs out raises ``concurrent.futures.TimeoutError``
+    and leaves the message alone; the deadline of ``ask(timeout=...)`` raises ``DeadlineError`` and gives the
+    message up. Waiting in a handler for a reply that could never come raises ``AskCycleError``.
 
     ``cancel()`` of a queued message removes it and returns True. Of a running one it returns False and sets
     ``current_message().cancelled``, for the handler to look at; an ``async def`` handler is cancelled.
 
-    ``await future`` waits without blocking the event loop; an awaiting task that is cancelled cancels the message.
+    ``await future`` waits without blocking the event loop; an awaiting task that is cancelled cancels the
+    message.
 
-    Callbacks of ``add_done_callback`` run on the thread that settles the reply, as with any ``Future``; what they
-    raise is logged by ``pytoweb.worker``.
+    Callbacks of ``add_done_callback`` run on the thread that settles the reply, as with any ``Future``; what
+    they raise is logged by ``pytoweb.worker``.
     """
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    if TYPE_CHECKING:
+
+        def result(self, timeout: float | None = None) -> T:
+            """As `FutureBase.result`, with the type of the reply."""
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Waits without blocking the event loop, and returns or raises as `result` does."""
         if not self.done():
             yield from _aio.wait_for(self)
         if self.cancelled():
@@ -51,17 +58,20 @@ class WorkerFuture(FutureBase, Future):  # type: ignore[misc, type-arg]
         return self.result()
 
     def __repr__(self) -> str:
+        """Tells the state, and the kind of the result or the exception."""
         state = "cancelled" if self.cancelled() else "pending"
         if self.done() and not self.cancelled():
             error = self.exception()
             state = (
-                f"raised {type(error).__name__}" if error is not None else f"returned {type(self.result()).__name__}"
+                f"raised {type(error).__name__}"
+                if error is not None
+                else f"returned {type(self.result()).__name__}"
             )
         elif self.running():
             state = "running"
         return f"<WorkerFuture at {id(self):#x} of worker {self._worker_name()!r} {state}>"
 
-    def _call_back(self, fn: Callable[[WorkerFuture], object]) -> None:
+    def _call_back(self, fn: Callable[[WorkerFuture[T]], object]) -> None:
         try:
             fn(self)
         except Exception:

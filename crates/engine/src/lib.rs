@@ -29,7 +29,7 @@ pub use clock::{Clock, MonotonicClock, Timestamp};
 pub use message::{DropReason, Failure, Message, Outcome, Ticket};
 pub use policy::{DEFAULT_CAPACITY, Overflow, UnknownOverflow};
 pub use pool::{Host, PlainHost, Pool, PoolOptions};
-pub use reply::{ReplyState, Shared, Single, Slot, Wake};
+pub use reply::{ReplyState, Shared, Single, Slot, Unpark, Wake};
 pub use stats::{Counters, TimingStats, WorkerState, WorkerStats};
 pub use wait::{EdgeGuard, WaitError, current, edge, wait};
 pub use worker::{

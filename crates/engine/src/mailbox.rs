@@ -771,3 +771,6 @@ impl<M: Message> Mailbox<M> {
         (counters, outbox.busy, outbox.timings.clone())
     }
 }
+
+#[cfg(all(test, not(pytoweb_loom)))]
+mod tests;

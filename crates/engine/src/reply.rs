@@ -47,8 +47,16 @@ type Callback = Box<dyn FnOnce() + Send>;
 struct Waiters {
     /// Threads inside [`ReplyState::wait`].
     blocked: usize,
+    /// Threads that wait in a way of their own, after [`ReplyState::park_with`].
+    parkers: Vec<Arc<dyn Unpark>>,
     wakers: Vec<Waker>,
     callbacks: Vec<Callback>,
+}
+
+/// Wakes one thread that waits in a way of its own: one that a signal can interrupt, say.
+pub trait Unpark: Send + Sync + 'static {
+    /// Lets the thread's present or next wait end. May be called when it does not wait.
+    fn unpark(&self);
 }
 
 /// The part of a reply slot that does not depend on the type of the reply.
@@ -174,22 +182,46 @@ impl ReplyState {
         if before & WAITERS == 0 {
             return false;
         }
-        let Some(waiters) = self.waiters.lock().take() else {
-            return false;
+        let (wakers, callbacks, threads) = {
+            let mut guard = self.waiters.lock();
+            let Some(waiters) = guard.as_mut() else {
+                return false;
+            };
+            (
+                std::mem::take(&mut waiters.wakers),
+                std::mem::take(&mut waiters.callbacks),
+                waiters.blocked > 0 || !waiters.parkers.is_empty(),
+            )
         };
-        let waiters = *waiters;
-        for waker in waiters.wakers {
+        for waker in wakers {
             waker.wake();
         }
-        for callback in waiters.callbacks {
+        for callback in callbacks {
             callback();
         }
-        waiters.blocked > 0
+        threads
     }
 
     /// Wakes the threads that wait for the reply.
     pub fn wake_threads(&self) {
+        let waiters = self.waiters.lock().take();
         self.settled.notify_all();
+        for parker in waiters.into_iter().flat_map(|waiters| waiters.parkers) {
+            parker.unpark();
+        }
+    }
+
+    /// Has `parker` unparked once the reply stands. False: it stands already, and nothing was registered.
+    #[must_use]
+    pub fn park_with(&self, parker: Arc<dyn Unpark>) -> bool {
+        !self.is_done() && self.register(|waiters| waiters.parkers.push(parker))
+    }
+
+    /// Takes `parker` back: its thread waits no longer.
+    pub fn leave(&self, parker: &Arc<dyn Unpark>) {
+        if let Some(waiters) = self.waiters.lock().as_mut() {
+            waiters.parkers.retain(|known| !Arc::ptr_eq(known, parker));
+        }
     }
 
     /// Registers under the lock. False: the reply stands already, and nothing was registered.
@@ -222,7 +254,7 @@ impl ReplyState {
             }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
-                // The publisher takes the whole list; it is only there to be left while nobody has published.
+                // Whoever wakes takes the whole list; it is only there to be left while nobody has.
                 if let Some(waiters) = guard.as_mut() {
                     waiters.blocked -= 1;
                 }

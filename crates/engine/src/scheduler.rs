@@ -242,3 +242,6 @@ impl<J> Scheduler<J> {
         self.state.lock().threads
     }
 }
+
+#[cfg(all(test, not(pytoweb_loom)))]
+mod tests;

@@ -3,7 +3,8 @@
 //! A worker that waits for a reply has an *edge* to the worker that owes it. An edge counts as long as its reply is
 //! open. Whoever is about to wait first puts up its own edge and then follows the edges from its target; if they
 //! lead back, nobody on the way can ever answer. Of the waits that close a circle the last to put up its edge sees
-//! all the others, so a cycle is always found; a reply that stands already is no edge, so none is invented.
+//! all the others, so a cycle is always found. Edges are seen one after the other, so before a cycle is reported each is
+//! looked at again: one that was taken down, or whose reply stands by then, was no part of it, and none is invented.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -85,8 +86,16 @@ impl std::error::Error for WaitError {
 /// What a worker waits for.
 pub(crate) struct Edge {
     target: Arc<dyn AnyCell>,
-    /// `None`: the target's end, which only comes once its handler returns.
+    /// `None`: the target's end, or room in its mailbox, which only come once its handler returns.
     ticket: Option<Arc<dyn Ticket>>,
+}
+
+impl Edge {
+    fn is_open(&self) -> bool {
+        self.ticket
+            .as_ref()
+            .is_none_or(|ticket| !ticket.state().is_done())
+    }
 }
 
 /// Keeps an edge up; dropping takes it down.
@@ -115,34 +124,43 @@ pub fn edge(
         // The pool's own mailbox runs another message meanwhile.
         return Ok(EdgeGuard(None));
     }
-    *waiter.0.edge().lock() = Some(Edge {
+    let own = Arc::new(Edge {
         target: target.0.clone(),
         ticket: ticket.cloned(),
     });
+    let before = waiter.0.edge().lock().replace(own.clone());
+    drop(before);
     let guard = EdgeGuard(Some(waiter.clone()));
-    let mut path: Vec<Arc<dyn AnyCell>> = vec![waiter.0.clone()];
-    let mut next = target.0.clone();
-    while next.id() != waiter.0.id() {
-        path.push(next.clone());
-        let follow = match &*next.edge().lock() {
-            Some(edge)
-                if edge
-                    .ticket
-                    .as_ref()
-                    .is_none_or(|ticket| !ticket.state().is_done()) =>
-            {
-                edge.target.clone()
-            }
-            _ => return Ok(guard),
-        };
-        if path.iter().skip(1).any(|cell| cell.id() == follow.id()) {
+    let mut path: Vec<(Arc<dyn AnyCell>, Arc<Edge>)> = vec![(waiter.0.clone(), own)];
+    while let Some((_, last)) = path.last() {
+        let next = last.target.clone();
+        if next.id() == waiter.0.id() {
+            break;
+        }
+        if path.iter().any(|(cell, _)| cell.id() == next.id()) {
             // A circle that this worker only leads into: its own members find it.
             return Ok(guard);
         }
-        next = follow;
+        let follow = next.edge().lock().clone();
+        match follow {
+            Some(edge) if edge.is_open() => path.push((next, edge)),
+            _ => return Ok(guard),
+        }
+    }
+    // They were seen one after the other. Only if all still stand did they stand at the same time.
+    let stands = path.iter().all(|(cell, edge)| {
+        edge.is_open()
+            && cell
+                .edge()
+                .lock()
+                .as_ref()
+                .is_some_and(|now| Arc::ptr_eq(now, edge))
+    });
+    if !stands {
+        return Ok(guard);
     }
     Err(WaitError::Cycle(
-        path.iter().map(|cell| cell.name().to_owned()).collect(),
+        path.iter().map(|(cell, _)| cell.name().to_owned()).collect(),
     ))
 }
 

@@ -175,7 +175,7 @@ pub(crate) trait AnyCell: Send + Sync {
     /// Handles one message at a time.
     fn is_exclusive(&self) -> bool;
     fn pool(&self) -> &Arc<PoolInner>;
-    fn edge(&self) -> &Mutex<Option<Edge>>;
+    fn edge(&self) -> &Mutex<Option<Arc<Edge>>>;
     fn is_terminated(&self) -> bool;
     fn run_turn(self: Arc<Self>) -> Turn;
     fn expire(&self, tickets: Vec<Arc<dyn Ticket>>);
@@ -230,7 +230,7 @@ pub(crate) struct Cell<H: Handler> {
     mailbox: Mailbox<H::Message>,
     handler: H,
     pool: Pool,
-    edge: Mutex<Option<Edge>>,
+    edge: Mutex<Option<Arc<Edge>>>,
     stuck: AtomicBool,
     terminated: AtomicBool,
     /// When it was started, and when it was seen to have ended.
@@ -368,7 +368,7 @@ impl<H: Handler> AnyCell for Cell<H> {
         self.pool.inner()
     }
 
-    fn edge(&self) -> &Mutex<Option<Edge>> {
+    fn edge(&self) -> &Mutex<Option<Arc<Edge>>> {
         &self.edge
     }
 

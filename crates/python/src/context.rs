@@ -1,36 +1,86 @@
 //! The parts of CPython's C API that PyO3 does not wrap: contexts, and bare instances of a subclass.
 //!
-//! The only module of this crate with `unsafe` in it.
+//! With `running`, the only modules of this crate with `unsafe` in them.
 #![expect(unsafe_code, reason = "the one home of calls into CPython's C API")]
+
+use std::cell::RefCell;
 
 use pyo3::exceptions::PySystemError;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 use pyo3::ffi;
 
-/// A copy of the calling thread's context, as `contextvars.copy_context()` makes it.
-pub(crate) fn capture(py: Python<'_>) -> PyResult<Py<PyAny>> {
+/// A copy of the calling thread's context, as `contextvars.copy_context()` makes it; `None` if no variable is set.
+///
+/// Most senders set none. Keeping a context object for each of their messages would make the garbage collector run
+/// over thousands of them.
+pub(crate) fn capture(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
     // SAFETY: attached, as `py` proves; the call returns a new reference or null with an exception set.
-    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()).map(Bound::unbind) }
+    let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
+    Ok(if is_empty(&context) { None } else { Some(context.unbind()) })
 }
 
-/// Makes `context` the calling thread's current one until the guard is dropped.
-pub(crate) fn enter<'a, 'py>(context: &'a Bound<'py, PyAny>) -> PyResult<Entered<'a, 'py>> {
-    // SAFETY: attached, as `context` proves; it is a context object, because `capture` made it (the call checks).
+fn is_empty(context: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: attached, as `context` proves; the length of a mapping.
+    unsafe { ffi::PyObject_Size(context.as_ptr()) == 0 }
+}
+
+thread_local! {
+    /// The empty context that a pool thread is in, entered for as long as it stays empty.
+    static EMPTY: RefCell<Option<Py<PyAny>>> = const { RefCell::new(None) };
+}
+
+/// Makes `context`, or an empty one, the calling pool thread's current one until the guard is dropped.
+pub(crate) fn enter<'a, 'py>(py: Python<'py>, context: Option<&'a Bound<'py, PyAny>>) -> PyResult<Entered<'a, 'py>> {
+    match context {
+        Some(context) => push(context)?,
+        None if EMPTY.with(|empty| empty.borrow().is_none()) => {
+            // SAFETY: attached, as `py` proves; the call returns a new reference or null with an exception set.
+            let fresh = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_New())? };
+            push(&fresh)?;
+            EMPTY.with(|empty| *empty.borrow_mut() = Some(fresh.unbind()));
+        }
+        None => {}
+    }
+    Ok(Entered(py, context))
+}
+
+fn push(context: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: attached, as `context` proves; it is a context object (the call checks).
     match unsafe { ffi::PyContext_Enter(context.as_ptr()) } {
-        0 => Ok(Entered(context)),
+        0 => Ok(()),
         _ => Err(PyErr::fetch(context.py())),
     }
 }
 
-pub(crate) struct Entered<'a, 'py>(&'a Bound<'py, PyAny>);
+fn pop(context: &Bound<'_, PyAny>) {
+    // SAFETY: attached, and the context was entered by this thread in `push`.
+    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } != 0 {
+        // The handler left another context entered: a defect of the handler, told where such are told.
+        PyErr::fetch(context.py()).write_unraisable(context.py(), None);
+    }
+}
+
+/// Leaves the empty context; before a thread ends, and once a handler has set a variable in it.
+pub(crate) fn leave_empty(py: Python<'_>) {
+    if let Some(empty) = EMPTY.with(|empty| empty.borrow_mut().take()) {
+        pop(empty.bind(py));
+    }
+}
+
+pub(crate) struct Entered<'a, 'py>(Python<'py>, Option<&'a Bound<'py, PyAny>>);
 
 impl Drop for Entered<'_, '_> {
     fn drop(&mut self) {
-        // SAFETY: attached, and the context was entered by this thread in `enter`.
-        if unsafe { ffi::PyContext_Exit(self.0.as_ptr()) } != 0 {
-            // The handler left another context entered: a defect of the handler, told where such are told.
-            PyErr::fetch(self.0.py()).write_unraisable(self.0.py(), None);
+        match self.1 {
+            Some(context) => pop(context),
+            None => {
+                let used = EMPTY.with(|empty| empty.borrow().as_ref().is_some_and(|empty| !is_empty(empty.bind(self.0))));
+                if used {
+                    // The next message gets a fresh one.
+                    leave_empty(self.0);
+                }
+            }
         }
     }
 }

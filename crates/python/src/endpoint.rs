@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 use pytoweb_engine::{
     Overflow, Pool, PoolOptions, PostError, StopMode, Ticket, WaitError, Worker, WorkerOptions, WorkerStats,
 };
@@ -19,8 +19,8 @@ use pytoweb_engine::{
 use crate::future::{SIGNAL_SLICE, new_future};
 use crate::handler::{PyHandler, Shared};
 use crate::host::PyHost;
-use crate::message::{PyMessage, Work};
-use crate::task::Task;
+use crate::message::PyMessage;
+use crate::task::{Head, Task};
 use crate::{arguments, context, error, fork::Generation};
 
 /// Messages that `post_messages` takes from its iterable before it posts them: enough for one wake-up to be lost in
@@ -290,10 +290,13 @@ impl Endpoint {
         let kind = arguments::message_type(message_type)?;
         let id = arguments::message_id(message_id)?;
         let limit = arguments::timeout(timeout)?;
-        let work = Work::Typed { kind, data: data.unwrap_or_else(|| py.None()), id };
-        // Only a message with a deadline has somebody to reach it later: the deadline.
-        let task = limit.map(|_| Arc::default());
-        self.post(py, PyMessage::new(work, context::capture(py)?, task), limit)
+        let message = PyMessage {
+            head: kind.into_any(),
+            data: data.unwrap_or_else(|| py.None()),
+            context: context::capture(py)?,
+            task: task_of_post(id, limit),
+        };
+        self.post(py, message, limit)
     }
 
     #[pyo3(signature = (message_type, data=None, *, timeout=None))]
@@ -306,8 +309,7 @@ impl Endpoint {
     ) -> PyResult<Bound<'py, PyAny>> {
         let kind = arguments::message_type(message_type)?;
         let limit = arguments::timeout(timeout)?;
-        let work = Work::Typed { kind, data: data.unwrap_or_else(|| py.None()), id: None };
-        self.ask_for(py, work, limit)
+        self.ask_for(py, kind.into_any(), data.unwrap_or_else(|| py.None()), Task::default(), limit)
     }
 
     /// Has `function(*args, **kwargs)` called; `awaits`: a coroutine that it returns is run too.
@@ -322,7 +324,8 @@ impl Endpoint {
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let limit = arguments::timeout(timeout)?;
-        self.ask_for(py, Work::Call { function, args, kwargs, awaits }, limit)
+        let head = if awaits { Head::AsyncFunction } else { Head::Function };
+        self.ask_for(py, function, args.into_any(), Task { head, kwargs, ..Task::default() }, limit)
     }
 
     #[pyo3(signature = (r#fn, /, *args, **kwargs))]
@@ -337,7 +340,7 @@ impl Endpoint {
         if inner.shared.broken.load(Ordering::Acquire) {
             return Err(inner.shared.broken_error(py));
         }
-        self.ask_for(py, Work::Call { function: r#fn, args, kwargs, awaits: false }, None)
+        self.ask_for(py, r#fn, args.into_any(), Task { head: Head::Function, kwargs, ..Task::default() }, None)
     }
 
     /// Posts one message per item. Returns how many were accepted.
@@ -354,8 +357,12 @@ impl Endpoint {
         let mut chunk = VecDeque::new();
         loop {
             for item in items.by_ref().take(POST_CHUNK) {
-                let work = Work::Typed { kind: kind.clone_ref(py), data: item?.unbind(), id: None };
-                chunk.push_back(PyMessage::new(work, context::capture(py)?, None));
+                chunk.push_back(PyMessage {
+                    head: kind.clone_ref(py).into_any(),
+                    data: item?.unbind(),
+                    context: context::capture(py)?,
+                    task: None,
+                });
             }
             if chunk.is_empty() {
                 return Ok(accepted);
@@ -396,8 +403,8 @@ impl Endpoint {
         let kind = arguments::message_type(message_type)?;
         let id = arguments::message_id(message_id)?;
         let limit = arguments::timeout(timeout)?;
-        let task: Option<Arc<Task>> = limit.map(|_| Arc::default());
-        let message = PyMessage::new(Work::Typed { kind, data, id }, context::capture(py)?, task.clone());
+        let task = task_of_post(id, limit);
+        let message = PyMessage { head: kind.into_any(), data, context: context::capture(py)?, task: task.clone() };
         match worker.try_post(message) {
             Ok(()) => {}
             Err(PostError::Full(_)) if worker.overflow() == Overflow::Block => return Ok(false),
@@ -519,13 +526,25 @@ impl Endpoint {
 }
 
 impl Endpoint {
-    fn ask_for<'py>(&self, py: Python<'py>, work: Work, limit: Option<Duration>) -> PyResult<Bound<'py, PyAny>> {
+    fn ask_for<'py>(
+        &self,
+        py: Python<'py>,
+        head: Py<PyAny>,
+        data: Py<PyAny>,
+        task: Task,
+        limit: Option<Duration>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let (inner, worker) = self.inner()?;
-        let task: Arc<Task> = Arc::default();
-        let message = PyMessage::new(work, context::capture(py)?, Some(task.clone()));
+        let task = Arc::new(task);
+        let message = PyMessage { head, data, context: context::capture(py)?, task: Some(task.clone()) };
         self.post(py, message, limit)?;
         new_future(py, task, worker.address(), inner.generation)
     }
+}
+
+/// A plain post needs no task; an id and a deadline do.
+fn task_of_post(id: Option<Py<PyString>>, limit: Option<Duration>) -> Option<Arc<Task>> {
+    (id.is_some() || limit.is_some()).then(|| Arc::new(Task { id, ..Task::default() }))
 }
 
 fn set_timings(numbers: &Bound<'_, PyDict>, timings: pytoweb_engine::TimingStats) -> PyResult<()> {

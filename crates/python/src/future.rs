@@ -17,15 +17,17 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyTuple, PyType};
-use pytoweb_engine::{Address, Failure, Ticket};
+use pytoweb_engine::{Address, Failure, Ticket, Unpark};
 
 use crate::context::bare_instance;
 use crate::endpoint::Endpoint;
 use crate::error;
 use crate::fork::Generation;
+use crate::parker::{Parker, Woken};
 use crate::task::{Task, Value};
 
-/// A thread that waits looks for signals (Ctrl-C) this often; only the main thread finds any.
+/// A thread that waits for room, or for a worker to end, looks for signals (Ctrl-C) this often; only the main thread
+/// finds any.
 pub(crate) const SIGNAL_SLICE: Duration = Duration::from_millis(50);
 
 /// The class `pytoweb.workers.WorkerFuture`.
@@ -103,19 +105,35 @@ impl FutureBase {
         let Some(address) = &inner.address else { return Ok(false) };
         let ticket: Arc<dyn Ticket> = inner.task.clone();
         let until = limit.and_then(|limit| Instant::now().checked_add(limit));
-        // A pool thread gets no signals, and each slice there would put up its edge anew.
-        let slice = pytoweb_engine::current().is_none().then_some(SIGNAL_SLICE);
-        loop {
+        if pytoweb_engine::current().is_some() {
+            // A pool thread gets no signals, and the engine looks for cycles and lends its place.
+            let waited = py.detach(|| pytoweb_engine::wait(address, &ticket, limit));
+            return waited.map_err(|error| error::wait(py, error));
+        }
+        let parker = Parker::of_this_thread().ok_or_else(|| PyRuntimeError::new_err("can't allocate lock"))?;
+        let unpark: Arc<dyn Unpark> = parker.clone();
+        if !ticket.state().park_with(unpark.clone()) {
+            return Ok(true);
+        }
+        let waited = loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let step = [slice, left].into_iter().flatten().min();
-            if py.detach(|| pytoweb_engine::wait(address, &ticket, step)).map_err(|error| error::wait(py, error))? {
+            let woken = py.detach(|| parker.park(left));
+            if ticket.state().is_done() {
                 return Ok(true);
             }
-            py.check_signals()?;
-            if left.is_some_and(|left| left.is_zero()) {
-                return Ok(false);
+            match woken {
+                // What is left of an earlier wait.
+                Woken::Unparked => {}
+                Woken::TimedOut => break Ok(false),
+                Woken::Interrupted => {
+                    if let Err(error) = py.check_signals() {
+                        break Err(error);
+                    }
+                }
             }
-        }
+        };
+        ticket.state().leave(&unpark);
+        waited
     }
 
     fn settled<'a>(

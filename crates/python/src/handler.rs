@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyDict, PyString, PyTuple};
 use pytoweb_engine::{Failure, Handled, Handler, Outcome, Suspension, Ticket, Turning, Wake};
 
 use crate::context;
 use crate::error;
-use crate::message::{PyMessage, Work, running_kind, with_running};
-use crate::task::Value;
+use crate::message::{PyMessage, running_kind};
+use crate::running;
+use crate::task::{Head, Task, Value};
 
 /// What a worker's Python side and its engine side share.
 #[derive(Debug)]
@@ -34,12 +35,12 @@ pub(crate) struct Shared {
 impl Shared {
     /// Tells the error handler, or the log, of a message that failed and that nobody else answers for.
     fn report(&self, py: Python<'_>, message: &PyMessage, error: &PyErr) {
-        if let Work::Typed { kind, id, .. } = &message.work {
-            self.report_as(py, kind, id.as_ref(), error);
+        if message.head_kind() == Head::Type {
+            self.report_as(py, &message.head, message.id(), error);
         }
     }
 
-    fn report_as(&self, py: Python<'_>, kind: &Py<PyString>, id: Option<&Py<PyString>>, error: &PyErr) {
+    fn report_as(&self, py: Python<'_>, kind: &Py<PyAny>, id: Option<&Py<PyString>>, error: &PyErr) {
         let told = self.replies.bind(py).call_method1(
             intern!(py, "report"),
             // `into_value` attaches the traceback, which `value` leaves apart before Python 3.12.
@@ -58,11 +59,17 @@ impl Shared {
         }
     }
 
-    fn deliver(&self, py: Python<'_>, id: &Py<PyString>, reply: Value) {
+    /// Brings the reply of a message with an id to its owner.
+    fn deliver(&self, py: Python<'_>, task: &Task) {
+        let (Some(id), Some(reply)) = (&task.id, task.slot.get()) else { return };
         let replies = self.replies.bind(py);
         let told = match reply {
-            Ok(result) => replies.call_method1(intern!(py, "deliver"), (id, result, false)),
-            Err(error) => replies.call_method1(intern!(py, "deliver"), (id, error, true)),
+            Ok(Ok(result)) => replies.call_method1(intern!(py, "deliver"), (id, result, false)),
+            Ok(Err(error)) => replies.call_method1(intern!(py, "deliver"), (id, error, true)),
+            Err(failure) => {
+                let error = error::failure(*failure, &self.name).into_value(py);
+                replies.call_method1(intern!(py, "deliver"), (id, error, true))
+            }
         };
         if let Err(error) = told {
             error.write_unraisable(py, None);
@@ -79,60 +86,53 @@ impl Shared {
     }
 
     /// Settles the reply of a message that has run. Returns what it counts as.
-    fn settle(&self, py: Python<'_>, message: &mut PyMessage, result: PyResult<Bound<'_, PyAny>>) -> Outcome {
-        let (value, outcome): (Value, _) = match result {
-            Ok(value) => (Ok(value.unbind()), Outcome::Completed),
-            Err(raised) => (Err(raised.into_value(py).into_any()), Outcome::Failed),
-        };
-        if let Work::Typed { id: Some(_), .. } = &message.work {
-            message.reply = Some(match &value {
-                Ok(result) => Ok(result.clone_ref(py)),
-                Err(error) => Err(error.clone_ref(py)),
-            });
-        }
+    fn settle(&self, py: Python<'_>, message: &PyMessage, result: PyResult<Bound<'_, PyAny>>) -> Outcome {
+        let outcome = if result.is_ok() { Outcome::Completed } else { Outcome::Failed };
         let Some(task) = &message.task else { return outcome };
-        if task.slot.settle(Ok(value)) {
-            message.settled = true;
+        let value: Value = match result {
+            Ok(value) => Ok(value.unbind()),
+            Err(raised) => Err(raised.into_value(py).into_any()),
+        };
+        if task.settle(value) {
             return outcome;
         }
         // A deadline or `terminate` was first; what the handler made of it is nobody's any more.
-        match task.slot.get() {
-            Some(Err(Failure::Stopped)) => Outcome::Failed,
-            _ => {
-                self.expired(py, message, outcome);
-                Outcome::Expired
-            }
+        if let Some(Err(Failure::Stopped)) = task.slot.get() {
+            return Outcome::Failed;
         }
-    }
-
-    /// A message ran past its deadline: whoever has no future learns it here.
-    fn expired(&self, py: Python<'_>, message: &mut PyMessage, outcome: Outcome) {
-        let error = error::failure(Failure::Expired, &self.name);
         if outcome == Outcome::Completed {
-            self.report(py, message, &error);
+            // Whoever posted without a future learns it here.
+            self.report(py, message, &error::failure(Failure::Expired, &self.name));
         }
-        if message.reply.is_some() {
-            message.reply = Some(Err(error.into_value(py).into_any()));
-        }
+        Outcome::Expired
     }
 
     fn call<'py>(&self, py: Python<'py>, message: &PyMessage) -> Call<'py> {
-        match &message.work {
-            Work::Typed { kind, data, .. } => match self.handlers.bind(py).get_item(kind) {
-                Ok(Some(handler)) => Call::Handler(handler, data.bind(py).clone()),
+        let data = message.data.bind(py).clone();
+        let head = message.head.bind(py);
+        match message.head_kind() {
+            Head::Type => match self.handlers.bind(py).get_item(head) {
+                Ok(Some(handler)) => Call::Handler(handler, data),
                 Ok(None) => Call::Nobody(error::UnknownMessageError::new_err(format!(
                     "worker {:?} has no handler for messages of type {:?}; register one with on_message",
                     self.name,
-                    kind.to_string(),
+                    head.to_string(),
                 ))),
                 Err(error) => Call::Nobody(error),
             },
-            Work::Call { function, args, kwargs, awaits } => Call::Function {
-                function: function.bind(py).clone(),
-                args: args.bind(py).clone(),
-                kwargs: kwargs.as_ref().map(|kwargs| kwargs.bind(py).clone()),
-                awaits: *awaits,
-            },
+            kind => {
+                let kwargs = message.task.as_ref().and_then(|task| task.kwargs.as_ref());
+                let kwargs = kwargs.map(|kwargs| kwargs.bind(py).clone());
+                match data.cast_into::<PyTuple>() {
+                    Ok(args) => Call::Function {
+                        function: head.clone(),
+                        args,
+                        kwargs,
+                        awaits: kind == Head::AsyncFunction,
+                    },
+                    Err(error) => Call::Nobody(error.into()),
+                }
+            }
         }
     }
 }
@@ -142,7 +142,7 @@ enum Call<'py> {
     Handler(Bound<'py, PyAny>, Bound<'py, PyAny>),
     Function {
         function: Bound<'py, PyAny>,
-        args: Bound<'py, pyo3::types::PyTuple>,
+        args: Bound<'py, PyTuple>,
         kwargs: Option<Bound<'py, PyDict>>,
         awaits: bool,
     },
@@ -182,7 +182,7 @@ impl PyHandler {
         message: PyMessage,
         turn: &Turning<'_, Self>,
     ) {
-        let context = message.context.clone_ref(py);
+        let context = message.context.as_ref().map(|context| context.clone_ref(py));
         let pending = Pending { suspension: Mutex::new(Some(turn.suspend(message))) };
         let started = Bound::new(py, pending).and_then(|pending| {
             let runtime = self.shared.runtime.bind(py);
@@ -204,55 +204,53 @@ impl Handler for PyHandler {
     fn handle(&self, message: PyMessage, turn: &Turning<'_, Self>) -> Handled<PyMessage> {
         Python::attach(|py| {
             if self.shared.broken.load(Ordering::Acquire) {
-                let mut message = message;
                 let error = self.shared.broken_error(py);
                 self.shared.report(py, &message, &error);
-                let outcome = self.shared.settle(py, &mut message, Err(error));
+                let outcome = self.shared.settle(py, &message, Err(error));
                 return Handled::Done(message, outcome);
             }
             let call = self.shared.call(py, &message);
             let awaits = call.awaits();
-            let context = message.context.bind(py).clone();
+            let context = message.context.as_ref().map(|context| context.bind(py));
             // The error handler is part of the call: it finds the message as the current one, and its context.
-            let (mut message, result) = with_running(message, self.shared.owner.clone_ref(py), || {
-                let _entered = context::enter(&context)?;
+            let result = running::with(&message, &self.shared, || {
+                let _entered = context::enter(py, context)?;
                 call.run().inspect_err(|error| self.shared.report_running(py, error))
             });
             if awaits && let Ok(coroutine) = &result && context::is_coroutine(coroutine) {
                 self.suspend(py, coroutine, message, turn);
                 return Handled::Suspended;
             }
-            let outcome = self.shared.settle(py, &mut message, result);
+            let outcome = self.shared.settle(py, &message, result);
             Handled::Done(message, outcome)
         })
     }
 
     fn finish(&self, message: PyMessage) -> Wake {
         Python::attach(|py| {
-            let PyMessage { work, task, settled, reply, .. } = message;
-            let wake = match task {
-                Some(task) if settled && task.slot.publish() => Wake::threads_of(task),
-                _ => Wake::nobody(),
+            let wake = match &message.task {
+                Some(task) => {
+                    let threads = task.is_settled() && task.slot.publish();
+                    self.shared.deliver(py, task);
+                    if threads { Wake::threads_of(task.clone()) } else { Wake::nobody() }
+                }
+                None => Wake::nobody(),
             };
-            if let (Some(reply), Work::Typed { id: Some(id), .. }) = (reply, &work) {
-                self.shared.deliver(py, id, reply);
-            }
+            message.drop_attached(py);
             wake
         })
     }
 
     fn abandon(&self, message: PyMessage, failure: Failure) {
         Python::attach(|py| {
+            if failure == Failure::Expired {
+                self.shared.report(py, &message, &error::failure(failure, &self.shared.name));
+            }
             if let Some(task) = &message.task {
                 task.fail(false, failure);
+                self.shared.deliver(py, task);
             }
-            let error = error::failure(failure, &self.shared.name);
-            if failure == Failure::Expired {
-                self.shared.report(py, &message, &error);
-            }
-            if let Work::Typed { id: Some(id), .. } = &message.work {
-                self.shared.deliver(py, id, Err(error.into_value(py).into_any()));
-            }
+            message.drop_attached(py);
         });
     }
 }
@@ -267,11 +265,11 @@ pub(crate) struct Pending {
 impl Pending {
     fn finish(&self, py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<()> {
         let taken = self.suspension.lock().map_err(|_| PyRuntimeError::new_err("the message is lost"))?.take();
-        let Some(mut suspension) = taken else {
+        let Some(suspension) = taken else {
             return Err(PyRuntimeError::new_err("the message is finished already"));
         };
         let shared = suspension.handler().shared.clone();
-        let Some(message) = suspension.message_mut() else { return Ok(()) };
+        let Some(message) = suspension.message() else { return Ok(()) };
         if let Err(error) = &result {
             shared.report(py, message, error);
         }

@@ -7,6 +7,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pytoweb_engine::Host;
 
+use crate::context;
+
 /// Keeps one Python thread state for the life of a pool thread, lets go of the interpreter lock around waits, and
 /// runs the pool's initializer.
 ///
@@ -32,6 +34,7 @@ impl Host for PyHost {
                 }
             }
             body();
+            context::leave_empty(py);
             if let Err(error) = runtime.call_method0(intern!(py, "thread_ended")) {
                 error.write_unraisable(py, Some(runtime));
             }

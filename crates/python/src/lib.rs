@@ -12,6 +12,8 @@ mod future;
 mod handler;
 mod host;
 mod message;
+mod parker;
+mod running;
 mod task;
 
 use pyo3::prelude::*;

@@ -1,34 +1,24 @@
 //! A message with Python payloads, and what Python sees of the one that runs.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::PyString;
 use pytoweb_engine::{Address, Message, ReplyState, Ticket};
 
-use crate::task::{Task, Value};
-
-/// What there is to do.
-#[derive(Debug)]
-pub(crate) enum Work {
-    /// A typed message for the handler that is registered for its type.
-    Typed { kind: Py<PyString>, data: Py<PyAny>, id: Option<Py<PyString>> },
-    /// A function to call. `awaits`: a coroutine that it returns is run too, instead of being the result.
-    Call { function: Py<PyAny>, args: Py<PyTuple>, kwargs: Option<Py<PyDict>>, awaits: bool },
-}
+use crate::running;
+use crate::task::{Head, Task};
 
 #[derive(Debug)]
 pub(crate) struct PyMessage {
-    pub(crate) work: Work,
-    /// The sender's context variables at the post.
-    pub(crate) context: Py<PyAny>,
+    /// The message's type, or the function to call: see [`Head`].
+    pub(crate) head: Py<PyAny>,
+    /// The message's data, or the arguments.
+    pub(crate) data: Py<PyAny>,
+    /// The sender's context variables at the post; `None` if it had none.
+    pub(crate) context: Option<Py<PyAny>>,
     pub(crate) task: Option<Arc<Task>>,
-    /// The task holds the reply, and `finish` is to publish it.
-    pub(crate) settled: bool,
-    /// The reply for the owner's `response` or `error` handler.
-    pub(crate) reply: Option<Value>,
 }
 
 impl Message for PyMessage {
@@ -42,71 +32,67 @@ impl Message for PyMessage {
 }
 
 impl PyMessage {
-    pub(crate) const fn new(work: Work, context: Py<PyAny>, task: Option<Arc<Task>>) -> Self {
-        Self { work, context, task, settled: false, reply: None }
+    pub(crate) fn head_kind(&self) -> Head {
+        self.task.as_ref().map_or(Head::Type, |task| task.head)
+    }
+
+    pub(crate) fn id(&self) -> Option<&Py<PyString>> {
+        self.task.as_ref().and_then(|task| task.id.as_ref())
+    }
+
+    /// Drops it while attached, without asking for each part whether that is so.
+    pub(crate) fn drop_attached(self, py: Python<'_>) {
+        let Self { head, data, context, task } = self;
+        drop(head.into_bound(py));
+        drop(data.into_bound(py));
+        drop(context.map(|context| context.into_bound(py)));
+        drop(task);
+    }
+
+    /// The message's type, or the name of the function.
+    fn kind(&self, py: Python<'_>) -> PyResult<Py<PyString>> {
+        let head = self.head.bind(py);
+        if self.head_kind() == Head::Type {
+            return Ok(head.cast::<PyString>()?.clone().unbind());
+        }
+        Ok(match head.getattr_opt(intern!(py, "__qualname__"))? {
+            Some(name) => name.str()?,
+            None => head.get_type().name()?,
+        }
+        .unbind())
     }
 
     /// The message as `current_message()` shows it.
     pub(crate) fn view(&self, py: Python<'_>, address: &Address) -> PyResult<WorkerMessage> {
-        let (kind, data, id) = match &self.work {
-            Work::Typed { kind, data, id } => {
-                (kind.clone_ref(py), data.clone_ref(py), id.as_ref().map(|id| id.clone_ref(py)))
-            }
-            Work::Call { function, args, .. } => {
-                let name = function.bind(py).getattr_opt(intern!(py, "__qualname__"))?;
-                let kind = match name {
-                    Some(name) => name.str()?,
-                    None => function.bind(py).get_type().name()?,
-                };
-                (kind.unbind(), args.clone_ref(py).into_any(), None)
-            }
-        };
         Ok(WorkerMessage {
-            kind,
-            data,
-            id,
+            kind: self.kind(py)?,
+            data: self.data.clone_ref(py),
+            id: self.id().map(|id| id.clone_ref(py)),
             worker: address.name().to_owned(),
             delivery: Some(Delivery { address: address.clone(), task: self.task.clone() }),
         })
     }
 }
 
-thread_local! {
-    /// The message whose handler runs on this thread, and a weak reference to its worker.
-    static RUNNING: RefCell<Option<(PyMessage, Py<PyAny>)>> = const { RefCell::new(None) };
-}
-
-/// Puts `message` where `current_message()` finds it, for the time of `f`.
-///
-/// # Panics
-/// Never in practice: handlers do not nest on a thread, and nobody else takes the message away.
-#[expect(clippy::expect_used, reason = "the invariant above")]
-pub(crate) fn with_running<R>(message: PyMessage, owner: Py<PyAny>, f: impl FnOnce() -> R) -> (PyMessage, R) {
-    RUNNING.with(|running| *running.borrow_mut() = Some((message, owner)));
-    let result = f();
-    let running = RUNNING.with(|running| running.borrow_mut().take());
-    (running.expect("the running message stays until its handler returns").0, result)
-}
-
 /// Type and id of the typed message whose handler runs on this thread.
-pub(crate) fn running_kind(py: Python<'_>) -> Option<(Py<PyString>, Option<Py<PyString>>)> {
-    RUNNING.with(|running| match &running.borrow().as_ref()?.0.work {
-        Work::Typed { kind, id, .. } => Some((kind.clone_ref(py), id.as_ref().map(|id| id.clone_ref(py)))),
-        Work::Call { .. } => None,
-    })
+pub(crate) fn running_kind(py: Python<'_>) -> Option<(Py<PyAny>, Option<Py<PyString>>)> {
+    running::look(|message, _| {
+        let id = message.id().map(|id| id.clone_ref(py));
+        (message.head_kind() == Head::Type).then(|| (message.head.clone_ref(py), id))
+    })?
 }
 
 /// The message whose handler runs on this thread, if one does.
 #[pyfunction]
 pub(crate) fn running_message(py: Python<'_>) -> PyResult<Option<WorkerMessage>> {
     let Some(address) = pytoweb_engine::current() else { return Ok(None) };
-    RUNNING.with(|running| running.borrow().as_ref().map(|(message, _)| message.view(py, &address)).transpose())
+    running::look(|message, _| message.view(py, &address)).transpose()
 }
 
 /// The worker or pool whose handler runs on this thread, if one does and it still exists.
 #[pyfunction]
 pub(crate) fn running_owner(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-    let owner = RUNNING.with(|running| running.borrow().as_ref().map(|(_, owner)| owner.clone_ref(py)));
+    let owner = running::look(|_, shared| shared.owner.clone_ref(py));
     let Some(owner) = owner else { return Ok(None) };
     owner.call0(py).map(|owner| (!owner.is_none(py)).then_some(owner))
 }

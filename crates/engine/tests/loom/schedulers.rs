@@ -12,9 +12,12 @@ use crate::{Count, model};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Job {
     Plain,
-    /// Waits, as a handler does, until the other one has run.
-    WaitForOpen,
+    /// Counted, for whoever waits for it.
     Open,
+    /// Counted, and waits on its thread until as many are.
+    Join(usize),
+    /// Waits, as a handler does, until an `Open` has run.
+    WaitForOpen,
 }
 
 struct Pool {
@@ -23,7 +26,7 @@ struct Pool {
     /// Threads that were started; of the standard library, as it is never held across a step of the model.
     threads: std::sync::Mutex<Vec<JoinHandle<()>>>,
     started: Count,
-    open: Mutex<bool>,
+    open: Mutex<usize>,
     opened: Condvar,
 }
 
@@ -34,7 +37,7 @@ impl Pool {
             done: Count::default(),
             threads: std::sync::Mutex::default(),
             started: Count::default(),
-            open: Mutex::new(false),
+            open: Mutex::new(0),
             opened: Condvar::new(),
         })
     }
@@ -62,22 +65,37 @@ impl Pool {
             match job {
                 Job::Plain => {}
                 Job::Open => {
-                    *self.open.lock().expect("not poisoned") = true;
+                    *self.open.lock().expect("not poisoned") += 1;
                     self.opened.notify_all();
+                }
+                Job::Join(count) => {
+                    *self.open.lock().expect("not poisoned") += 1;
+                    self.opened.notify_all();
+                    self.wait_opened(count);
                 }
                 Job::WaitForOpen => {
                     let rouse = self.scheduler.block();
                     self.rouse(rouse);
-                    let mut open = self.open.lock().expect("not poisoned");
-                    while !*open {
-                        open = self.opened.wait(open).expect("not poisoned");
-                    }
-                    drop(open);
+                    self.wait_opened(1);
                     self.scheduler.unblock();
                 }
             }
             self.done.add();
         }
+    }
+
+    /// Waits until `count` jobs have opened. Nothing but the pool's own wake-ups may be needed for it: a shutdown
+    /// wakes everybody and would hide a wake-up that was lost.
+    fn wait_opened(&self, count: usize) {
+        let mut open = self.open.lock().expect("not poisoned");
+        while *open < count {
+            open = self.opened.wait(open).expect("not poisoned");
+        }
+    }
+
+    fn shutdown_and_join(&self) {
+        self.scheduler.shutdown();
+        self.join();
     }
 
     fn join(&self) {
@@ -95,30 +113,13 @@ impl Pool {
 fn a_push_wakes_a_thread_that_parks() {
     model(|| {
         let pool = Pool::new(1);
-        pool.push(Job::Plain);
-        pool.push(Job::Plain);
-        pool.scheduler.shutdown();
-        pool.join();
-        assert_eq!(pool.done.get(), 2);
-    });
-}
-
-#[test]
-fn a_push_after_the_queue_ran_empty_wakes_a_thread() {
-    model(|| {
-        let pool = Pool::new(1);
-        pool.push(Job::Open);
-        let mut open = pool.open.lock().expect("not poisoned");
-        while !*open {
-            open = pool.opened.wait(open).expect("not poisoned");
+        for count in 1..=3 {
+            pool.push(Job::Open);
+            // From the second on, the one thread parks about now.
+            pool.wait_opened(count);
         }
-        drop(open);
-        // The one thread parks about now.
-        pool.push(Job::Plain);
-        pool.scheduler.shutdown();
-        pool.join();
-        assert_eq!(pool.done.get(), 2);
         assert_eq!(pool.started.get(), 1);
+        pool.shutdown_and_join();
     });
 }
 
@@ -128,14 +129,17 @@ fn two_threads_take_what_two_others_push() {
         let pool = Pool::new(2);
         let other = {
             let pool = pool.clone();
-            thread::spawn(move || pool.push(Job::Plain))
+            thread::spawn(move || {
+                pool.push(Job::Open);
+                pool.push(Job::Open);
+            })
         };
-        pool.push(Job::Plain);
+        pool.push(Job::Open);
+        pool.wait_opened(3);
         other.join().expect("no panic");
-        pool.scheduler.shutdown();
-        pool.join();
-        assert_eq!(pool.done.get(), 2);
         assert!(pool.started.get() <= 2);
+        pool.shutdown_and_join();
+        assert_eq!(pool.done.get(), 3);
     });
 }
 
@@ -145,9 +149,25 @@ fn two_jobs_that_need_each_other_get_two_threads() {
         let pool = Pool::new(2);
         pool.push(Job::WaitForOpen);
         pool.push(Job::Open);
-        pool.scheduler.shutdown();
-        pool.join();
+        pool.wait_opened(1);
+        pool.shutdown_and_join();
         assert_eq!(pool.done.get(), 2);
+    });
+}
+
+#[test]
+fn a_parked_thread_wakes_the_next() {
+    // Both jobs are pushed before anybody wakes, so one wake-up is called for, and the thread that takes the first
+    // job has to call for the second: that job ends only after the other.
+    model(|| {
+        let pool = Pool::new(2);
+        for count in [2, 4] {
+            pool.push(Job::Join(count));
+            pool.push(Job::Join(count));
+            pool.wait_opened(count);
+        }
+        pool.shutdown_and_join();
+        assert_eq!(pool.done.get(), 4);
     });
 }
 
@@ -157,8 +177,8 @@ fn a_blocked_thread_is_made_up_for() {
         let pool = Pool::new(1);
         pool.push(Job::WaitForOpen);
         pool.push(Job::Open);
-        pool.scheduler.shutdown();
-        pool.join();
+        pool.wait_opened(1);
+        pool.shutdown_and_join();
         assert_eq!(pool.done.get(), 2);
         assert!(pool.started.get() <= 2);
     });
@@ -170,10 +190,12 @@ fn a_thread_that_comes_back_and_its_spare_leave_no_job() {
         let pool = Pool::new(1);
         pool.push(Job::WaitForOpen);
         pool.push(Job::Open);
-        pool.push(Job::Plain);
-        pool.scheduler.shutdown();
-        pool.join();
-        assert_eq!(pool.done.get(), 3);
+        pool.push(Job::Open);
+        pool.wait_opened(2);
+        pool.push(Job::Open);
+        pool.wait_opened(3);
+        pool.shutdown_and_join();
+        assert_eq!(pool.done.get(), 4);
     });
 }
 

@@ -1,0 +1,495 @@
+//! The mailbox, one thread, against a model that is a plain queue and a few numbers.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::{Finished, Gate, Leftover, Mailbox, Next, Refused, Rest, Settled};
+use crate::clock::{Clock, Timestamp};
+use crate::message::{DropReason, Failure, Message, Outcome, Ticket};
+use crate::policy::Overflow;
+use crate::reply::{ReplyState, Shared, Slot};
+use crate::stats::Counters;
+
+#[derive(Debug)]
+struct NoClock;
+
+impl Clock for NoClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(0)
+    }
+}
+
+#[derive(Default)]
+struct Call(Slot<(), Shared>);
+
+impl Ticket for Call {
+    fn state(&self) -> &ReplyState {
+        self.0.state()
+    }
+
+    fn fail(&self, queued: bool, failure: Failure) -> bool {
+        self.0.fail(queued, failure)
+    }
+}
+
+struct Note {
+    id: usize,
+    call: Option<Arc<Call>>,
+}
+
+impl Message for Note {
+    fn ticket(&self) -> Option<Arc<dyn Ticket>> {
+        self.call
+            .as_ref()
+            .map(|call| -> Arc<dyn Ticket> { call.clone() })
+    }
+
+    fn state(&self) -> Option<&ReplyState> {
+        self.call.as_ref().map(|call| call.0.state())
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Open,
+    Post { asked: bool },
+    PostMany { count: usize },
+    /// A turn takes its next message, after the one it has ended.
+    Take { turn: usize, completes: bool },
+    /// A turn looks, with its budget used up.
+    Look { turn: usize },
+    /// Some of the asked messages, by their numbers, wherever they are.
+    Remove { picks: Vec<usize>, expired: bool },
+    Lend(bool),
+    Close(Option<Failure>),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        1 => Just(Step::Open),
+        10 => any::<bool>().prop_map(|asked| Step::Post { asked }),
+        4 => (0..6_usize).prop_map(|count| Step::PostMany { count }),
+        12 => (any::<usize>(), any::<bool>())
+            .prop_map(|(turn, completes)| Step::Take { turn, completes }),
+        2 => any::<usize>().prop_map(|turn| Step::Look { turn }),
+        4 => (proptest::collection::vec(any::<usize>(), 1..4), any::<bool>())
+            .prop_map(|(picks, expired)| Step::Remove { picks, expired }),
+        1 => any::<bool>().prop_map(Step::Lend),
+    ]
+}
+
+fn close() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        Just(Step::Close(None)),
+        Just(Step::Close(Some(Failure::Stopped))),
+        Just(Step::Close(Some(Failure::Cancelled))),
+    ]
+}
+
+/// Steps, most of them before the mailbox closes.
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let before = proptest::collection::vec(step(), 0..120);
+    let after = proptest::collection::vec(step(), 0..20);
+    (before, close(), after).prop_map(|(mut steps, close, after)| {
+        steps.push(close);
+        steps.extend(after);
+        steps
+    })
+}
+
+/// What a mailbox is: a queue, who runs, and the counters.
+struct Model {
+    capacity: usize,
+    overflow: Overflow,
+    gate: Gate,
+    limit: usize,
+    lent: usize,
+    queue: VecDeque<usize>,
+    counters: Counters,
+    /// Removed in place, and not come back as leftovers yet.
+    buried: BTreeMap<usize, Failure>,
+    fates: BTreeSet<usize>,
+}
+
+struct Run {
+    mailbox: Mailbox<Note>,
+    model: Model,
+    calls: Vec<(usize, Arc<Call>)>,
+    /// The message that each turn runs; one turn for each token.
+    turns: Vec<Option<Note>>,
+    next_id: Cell<usize>,
+}
+
+impl Run {
+    fn new(capacity: usize, overflow: Overflow, limit: usize) -> Self {
+        Self {
+            mailbox: Mailbox::new(capacity, overflow, limit, Gate::Paused),
+            model: Model {
+                capacity,
+                overflow,
+                gate: Gate::Paused,
+                limit,
+                lent: 0,
+                queue: VecDeque::new(),
+                counters: Counters::default(),
+                buried: BTreeMap::new(),
+                fates: BTreeSet::new(),
+            },
+            calls: Vec::new(),
+            turns: Vec::new(),
+            next_id: Cell::new(0),
+        }
+    }
+
+    fn note(&mut self, asked: bool) -> Note {
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        let call = asked.then(Arc::<Call>::default);
+        if let Some(call) = &call {
+            self.calls.push((id, call.clone()));
+        }
+        Note { id, call }
+    }
+
+    fn tokens(&mut self, count: usize) {
+        for _ in 0..count {
+            self.turns.push(None);
+        }
+        // There may be more when a lent one has not been given back yet; but none is added to them.
+        assert!(count == 0 || self.turns.len() <= self.model.limit);
+    }
+
+    /// Every leftover was removed before, or is in `expected`, in that order.
+    fn leftovers(&mut self, leftovers: Vec<Leftover<Note>>, expected: &[(usize, Failure)]) {
+        let mut expected = expected.iter();
+        for (message, failure) in leftovers {
+            if let Some(buried) = self.model.buried.remove(&message.id) {
+                assert_eq!(failure, buried);
+            } else {
+                assert_eq!(Some(&(message.id, failure)), expected.next());
+                assert!(self.model.fates.insert(message.id), "two fates");
+                if let Some(call) = &message.call {
+                    assert!(call.0.fail(false, failure), "whoever drops it has claimed it");
+                }
+            }
+        }
+        assert_eq!(expected.next(), None);
+    }
+
+    /// What the model does with one post: whether it is refused, and what is dropped.
+    fn model_post(&mut self, id: usize) -> (bool, Option<(usize, Failure)>) {
+        let model = &mut self.model;
+        if model.gate == Gate::Closed {
+            return (false, None);
+        }
+        let mut dropped = None;
+        if model.queue.len() == model.capacity {
+            match model.overflow {
+                Overflow::Block => return (false, None),
+                Overflow::Reject => {
+                    model.counters.rejected += 1;
+                    return (false, None);
+                }
+                Overflow::DropNewest => {
+                    model.counters.posted += 1;
+                    model.counters.dropped_newest += 1;
+                    return (true, Some((id, Failure::Dropped(DropReason::Newest))));
+                }
+                Overflow::DropOldest => {
+                    model.counters.dropped_oldest += 1;
+                    dropped = model
+                        .queue
+                        .pop_front()
+                        .map(|oldest| (oldest, Failure::Dropped(DropReason::Oldest)));
+                }
+            }
+        }
+        model.queue.push_back(id);
+        model.counters.posted += 1;
+        (true, dropped)
+    }
+
+    fn post(&mut self, asked: bool) {
+        let note = self.note(asked);
+        let id = note.id;
+        let (accepted, dropped) = self.model_post(id);
+        match self.mailbox.try_post(note, &NoClock) {
+            Ok(posted) => {
+                assert!(accepted);
+                self.leftovers(posted.leftovers, dropped.as_slice());
+                self.tokens(posted.activate);
+            }
+            Err(Refused::Full(message)) => {
+                assert!(!accepted && self.model.gate != Gate::Closed);
+                assert_eq!(message.id, id);
+                self.forget(id);
+            }
+            Err(Refused::Closed(message)) => {
+                assert!(!accepted && self.model.gate == Gate::Closed);
+                assert_eq!(message.id, id);
+                self.forget(id);
+            }
+        }
+    }
+
+    /// A refused message is its sender's: nobody cancels it here.
+    fn forget(&mut self, id: usize) {
+        self.calls.retain(|(known, _)| *known != id);
+    }
+
+    fn post_many(&mut self, count: usize) {
+        let mut notes: VecDeque<Note> = (0..count).map(|_| self.note(true)).collect();
+        let mut dropped = Vec::new();
+        let mut accepted = 0;
+        for note in &notes {
+            let (in_it, out) = self.model_post(note.id);
+            dropped.extend(out);
+            if !in_it {
+                break;
+            }
+            accepted += 1;
+        }
+        let (posted, refused) = self.mailbox.try_post_many(&mut notes, &NoClock);
+        assert_eq!(notes.len(), count - accepted);
+        assert_eq!(
+            refused,
+            (accepted < count).then_some(if self.model.gate == Gate::Closed {
+                Gate::Closed
+            } else {
+                Gate::Open
+            })
+        );
+        for note in &notes {
+            self.forget(note.id);
+        }
+        self.leftovers(posted.leftovers, &dropped);
+        self.tokens(posted.activate);
+    }
+
+    fn take(&mut self, turn: usize, completes: bool, may_run: bool) {
+        if self.turns.is_empty() {
+            return;
+        }
+        let turn = turn % self.turns.len();
+        let ended = self.turns[turn].take();
+        let outcome = if completes {
+            Outcome::Completed
+        } else {
+            Outcome::Failed
+        };
+        if let Some(message) = &ended {
+            assert!(self.model.fates.insert(message.id), "two fates");
+            self.model.counters.running -= 1;
+            self.model.counters.count(outcome);
+            if let Some(call) = &message.call {
+                assert!(call.0.settle(Ok(())));
+                call.0.publish();
+            }
+        }
+        let finished = ended.as_ref().map(|message| Finished {
+            message,
+            outcome,
+            timed: None,
+        });
+        let take = self.mailbox.take(finished.as_ref(), may_run);
+        self.leftovers(take.leftovers, &[]);
+        match take.next {
+            Next::Run(entry) => {
+                assert!(may_run);
+                assert_eq!(Some(entry.message.id), self.model.queue.pop_front());
+                self.model.counters.running += 1;
+                self.turns[turn] = Some(entry.message);
+            }
+            Next::More => assert!(!may_run),
+            Next::Idle => {
+                assert!(
+                    self.model.queue.is_empty() || self.turns.len() > self.model.limit,
+                    "{:?} wait",
+                    self.model.queue
+                );
+                if take.publishing {
+                    assert!(!self.mailbox.is_settled(Settled::Idle));
+                    self.mailbox.published();
+                }
+                self.turns.swap_remove(turn);
+            }
+        }
+    }
+
+    fn remove(&mut self, picks: &[usize], expired: bool) {
+        if self.calls.is_empty() {
+            return;
+        }
+        let picked: BTreeMap<usize, Arc<Call>> = picks
+            .iter()
+            .map(|pick| self.calls[pick % self.calls.len()].clone())
+            .collect();
+        let mut tickets: Vec<Arc<dyn Ticket>> = picked
+            .values()
+            .map(|call| call.clone() as Arc<dyn Ticket>)
+            .collect();
+        let leftovers = self.mailbox.remove(&mut tickets, expired);
+        let failure = if expired {
+            Failure::Expired
+        } else {
+            Failure::Cancelled
+        };
+        let mut removed = 0;
+        for (id, call) in &picked {
+            let Some(place) = self.model.queue.iter().position(|queued| queued == id) else {
+                continue;
+            };
+            self.model.queue.remove(place);
+            assert!(self.model.fates.insert(*id), "two fates");
+            self.model.buried.insert(*id, failure);
+            if expired {
+                self.model.counters.expired += 1;
+            } else {
+                self.model.counters.cancelled += 1;
+            }
+            assert!(call.0.fail(false, failure));
+            removed += 1;
+        }
+        assert_eq!(tickets.len(), removed);
+        self.leftovers(leftovers, &[]);
+    }
+
+    fn lend(&mut self, more: bool) {
+        if more {
+            let before = self.turns.len();
+            self.model.limit += 1;
+            self.model.lent += 1;
+            let tokens = self.mailbox.lend(true);
+            self.tokens(tokens);
+            let may = self.model.gate != Gate::Paused && before < self.model.limit;
+            assert_eq!(tokens > 0, may);
+        } else if self.model.lent > 0 {
+            assert_eq!(self.mailbox.lend(false), 0);
+            self.model.limit -= 1;
+            self.model.lent -= 1;
+        }
+    }
+
+    fn close(&mut self, failure: Option<Failure>) {
+        let failure = match failure {
+            None if self.model.gate == Gate::Paused => Some(Failure::Stopped),
+            other => other,
+        };
+        self.model.gate = Gate::Closed;
+        let mut expected = Vec::new();
+        if let Some(failure) = failure {
+            for id in self.model.queue.drain(..) {
+                expected.push((id, failure));
+                if failure == Failure::Cancelled {
+                    self.model.counters.cancelled += 1;
+                } else {
+                    self.model.counters.failed += 1;
+                }
+            }
+        }
+        let leftovers = self
+            .mailbox
+            .close(failure.map_or(Rest::Run, Rest::Fail));
+        self.leftovers(leftovers, &expected);
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Open => {
+                let tokens = self.mailbox.open();
+                assert_eq!(tokens.is_none(), self.model.gate == Gate::Closed);
+                if self.model.gate == Gate::Paused {
+                    self.model.gate = Gate::Open;
+                }
+                self.tokens(tokens.unwrap_or(0));
+            }
+            Step::Post { asked } => self.post(*asked),
+            Step::PostMany { count } => self.post_many(*count),
+            Step::Take { turn, completes } => self.take(*turn, *completes, true),
+            Step::Look { turn } => self.take(*turn, true, false),
+            Step::Remove { picks, expired } => self.remove(picks, *expired),
+            Step::Lend(more) => self.lend(*more),
+            Step::Close(failure) => self.close(*failure),
+        }
+        self.check();
+    }
+
+    fn check(&self) {
+        let model = &self.model;
+        let counters = self.mailbox.snapshot().0;
+        let queued = model.queue.len() as u64;
+        assert_eq!(
+            counters,
+            Counters {
+                queued,
+                ..model.counters
+            }
+        );
+        assert_eq!(
+            counters.posted,
+            counters.completed
+                + counters.failed
+                + counters.dropped()
+                + counters.cancelled
+                + counters.expired
+                + counters.queued
+                + counters.running
+        );
+        assert!(model.queue.len() <= model.capacity);
+        if model.gate != Gate::Paused && !model.queue.is_empty() {
+            assert!(!self.turns.is_empty(), "messages, and nobody to run them");
+        }
+        if self.turns.is_empty() {
+            assert_eq!(
+                self.mailbox.is_settled(Settled::Idle),
+                model.queue.is_empty()
+            );
+        } else {
+            assert!(!self.mailbox.is_settled(Settled::Idle));
+        }
+    }
+
+    /// Runs what is left. Every message that was let in has had one fate.
+    fn end(&mut self) {
+        while !self.turns.is_empty() {
+            self.take(0, true, true);
+            self.check();
+        }
+        assert!(self.mailbox.is_settled(Settled::Ended));
+        assert_eq!(self.mailbox.gate(), (Gate::Closed, true));
+        assert!(self.model.buried.is_empty(), "forgotten: {:?}", self.model.buried);
+        let counters = self.mailbox.snapshot().0;
+        assert_eq!(counters.posted, self.model.fates.len() as u64);
+        for (id, call) in &self.calls {
+            assert!(call.0.state().is_done(), "message {id} was never settled");
+        }
+    }
+}
+
+fn policies() -> impl Strategy<Value = Overflow> {
+    proptest::sample::select(Overflow::ALL.as_slice())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn it_does_what_a_plain_queue_does(
+        capacity in 1..6_usize,
+        overflow in policies(),
+        limit in 1..4_usize,
+        steps in steps(),
+    ) {
+        let mut run = Run::new(capacity, overflow, limit);
+        for step in &steps {
+            run.step(step);
+        }
+        run.end();
+    }
+}

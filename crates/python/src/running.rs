@@ -1,0 +1,37 @@
+//! Which message's handler runs on this thread.
+//!
+//! `current_message()` is rare and messages are many, so nothing is copied for it: the thread notes where the message
+//! is, for as long as the handler runs.
+#![expect(unsafe_code, reason = "the pointer to a message that its handler outlives")]
+
+use std::cell::Cell;
+use std::ptr;
+
+use crate::handler::Shared;
+use crate::message::PyMessage;
+
+thread_local! {
+    static RUNNING: Cell<(*const PyMessage, *const Shared)> = const { Cell::new((ptr::null(), ptr::null())) };
+}
+
+/// Notes `message` as the one that runs on this thread, for the time of `f`.
+pub(crate) fn with<R>(message: &PyMessage, shared: &Shared, f: impl FnOnce() -> R) -> R {
+    struct Restore((*const PyMessage, *const Shared));
+
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            RUNNING.set(self.0);
+        }
+    }
+
+    let _restore = Restore(RUNNING.replace((message, shared)));
+    f()
+}
+
+/// Runs `look` on the message and the worker's shared part, if a handler runs on this thread.
+pub(crate) fn look<R>(look: impl FnOnce(&PyMessage, &Shared) -> R) -> Option<R> {
+    let (message, shared) = RUNNING.get();
+    // SAFETY: `with` borrows both for as long as the pointers are noted, on this very thread, and takes them away
+    // before it returns, even by a panic. Null otherwise.
+    unsafe { Some(look(message.as_ref()?, shared.as_ref()?)) }
+}

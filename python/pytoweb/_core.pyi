@@ -1,0 +1,551 @@
+"""The native module: what is on the path of every message, or talks to the engine.
+
+Users meet it through ``pytoweb.workers``. Names with an underscore are between this module and the Python
+beside it. Times are float seconds everywhere.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context
+from typing import Any, Final, Protocol, TypedDict, TypeVar, final
+
+from typing_extensions import ParamSpec, Self, disjoint_base
+
+from pytoweb._pool import WorkerPool
+from pytoweb._worker import PythonWorker
+from pytoweb.errors import WorkerCrashedError
+from pytoweb.futures import WorkerFuture
+
+__all__ = [
+    "DEFAULT_CAPACITY",
+    "VERSION",
+    "Endpoint",
+    "FutureBase",
+    "Pending",
+    "Threads",
+    "WorkerMessage",
+    "after_fork_in_child",
+    "load_errors",
+    "merged_timings",
+    "running_message",
+    "running_owner",
+]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+VERSION: Final[str]
+"""The version of the package."""
+
+DEFAULT_CAPACITY: Final = 16384
+"""Messages that a mailbox holds at most, unless it is made with another capacity."""
+
+class _Runtime(Protocol):
+    """What the engine threads of a pool call in Python; ``PoolRuntime`` is one."""
+
+    def thread_started(self) -> bool:
+        """Called on each new thread, before its first message; False breaks the pool."""
+
+    def thread_ended(self) -> None:
+        """Called on a thread that ends, after its last message."""
+
+    def broken_error(self) -> WorkerCrashedError:
+        """What the work of a broken pool fails with."""
+
+    def run_coroutine(
+        self, coroutine: Any, context: Context | None, pending: Pending, owner: weakref.ref[Endpoint]
+    ) -> None:
+        """Has the coroutine of an ``async def`` handler run, and ``pending`` told of its end."""
+
+class _Replies(Protocol):
+    """Where the engine threads bring replies and failures; ``Replies`` is one."""
+
+    def deliver(self, message_id: str, value: object, failed: bool) -> None:
+        """Brings a result, or the exception if ``failed``, to the owner's handler; does not wait for it."""
+
+    def report(
+        self,
+        error: BaseException,
+        kind: str,
+        message_id: str | None,
+        handlers: dict[str | None, Callable[..., object]],
+    ) -> None:
+        """Tells the error handler of a failed message, or the log."""
+
+@final
+class Threads:
+    """The engine threads of a pool, or the one of a worker by itself; they start when there is work."""
+
+    def __new__(cls, size: int, name: str, runtime: _Runtime) -> Self:
+        """Makes the pool; no thread yet.
+
+        Args:
+            size: Threads that run handlers at the same time.
+            name: The threads are called this and a number.
+            runtime: Called at the start and the end of each thread.
+        """
+
+    def count(self) -> int:
+        """Returns how many threads exist now, those that lend their place while they wait included.
+
+        Raises:
+            ForkedProcessError: This is a forked child, and they are the parent's.
+        """
+
+    def shutdown(self) -> None:
+        """Lets the threads end once the queued work is done; does not wait.
+
+        Raises:
+            ForkedProcessError: This is a forked child, and they are the parent's.
+        """
+
+    def join(self) -> None:
+        """Blocks until all of them have ended, without the interpreter lock.
+
+        Raises:
+            ForkedProcessError: This is a forked child, and they are the parent's.
+        """
+
+@disjoint_base
+class Endpoint:
+    """The native half of ``PythonWorker`` and ``WorkerPool``: something that messages are posted to.
+
+    Until ``_set_up`` was called every method raises ``RuntimeError``; in a forked child each raises
+    ``ForkedProcessError``. Every method may be called from any thread.
+    """
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self:
+        """Makes an empty one; takes anything, so that subclasses may have an ``__init__`` of their own."""
+
+    def _set_up(
+        self,
+        *,
+        name: str,
+        capacity: int,
+        overflow: str,
+        threads: Threads,
+        handlers: dict[str | None, Callable[..., object]],
+        replies: _Replies,
+        owner: weakref.ref[Endpoint],
+        shared: bool,
+    ) -> None:
+        """Fills in what ``__new__`` left empty; once.
+
+        Args:
+            name: Names it in errors and statistics.
+            capacity: Messages that the mailbox holds at most.
+            overflow: What a post to a full mailbox does: "block", "reject", "drop_newest" or "drop_oldest".
+            threads: What runs the handlers.
+            handlers: By message type, read at each message; under None the error handler.
+            replies: The owner's side.
+            owner: What ``current_worker()`` gives in the handlers.
+            shared: True for a pool's own mailbox: open from the start, several messages at the same time.
+
+        Raises:
+            ValueError: No such overflow policy.
+            RuntimeError: It is set up already.
+        """
+
+    def post_message(
+        self,
+        message_type: str,
+        data: object = None,
+        message_id: str | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Queues a message, and returns without waiting for its handler.
+
+        Messages of one sender are handled in the order of posting. A worker that is not started keeps them
+        until it is. The caller's context variables are set around the handler. With a full mailbox the
+        overflow policy decides: ``"block"`` waits for room, without the interpreter lock; ``"reject"``
+        raises; ``"drop_newest"`` and ``"drop_oldest"`` drop a message, count it, and return.
+
+        Args:
+            message_type: The type, which chooses the handler; any but ``"response"`` and ``"error"``.
+            data: What the handler gets; passed as it is, not copied.
+            message_id: Asks for a reply: the owner's ``response`` or ``error`` handler gets it with this id.
+            timeout: Seconds from now until the message expires, the wait for room included. One that expires
+                in the queue never runs; one that is running gets ``current_message().cancelled``. None is no
+                limit.
+
+        Raises:
+            MailboxFullError: The mailbox is full, and the policy is ``"reject"``, or ``"block"`` and no room
+                came within ``timeout``, or waiting would block an event loop (use ``apost_message``) or the
+                very handler that makes the room.
+            WorkerStoppedError: It is stopped or stopping.
+            ForkedProcessError: It belongs to the parent process.
+            TypeError: ``message_type`` or ``message_id`` is not a str, or ``timeout`` not a number.
+            ValueError: ``message_type`` is reserved, or ``timeout`` is negative or NaN.
+        """
+
+    def ask(
+        self, message_type: str, data: object = None, *, timeout: float | None = None
+    ) -> WorkerFuture[Any]:
+        """Queues a message as ``post_message`` does, and returns the future of its reply.
+
+        The future gets what the handler returns, or raises what it raises. A message that the policy drops
+        fails its future with ``MailboxFullError``, one that a stop gives up with ``WorkerStoppedError``, and
+        one of a type that nobody handles with ``UnknownMessageError``.
+
+        Args:
+            message_type: The type, which chooses the handler; any but ``"response"`` and ``"error"``.
+            data: What the handler gets; passed as it is, not copied.
+            timeout: Seconds from now until the future fails with ``DeadlineError``, queued or running. A
+                message that expires in the queue never runs; one that is running gets
+                ``current_message().cancelled``. None is no limit.
+
+        Returns:
+            The future; it can be waited for or awaited.
+
+        Raises:
+            MailboxFullError: As for ``post_message``, but never for a message that is dropped.
+            WorkerStoppedError: It is stopped or stopping.
+            ForkedProcessError: It belongs to the parent process.
+            TypeError: ``message_type`` is not a str, or ``timeout`` not a number.
+            ValueError: ``message_type`` is reserved, or ``timeout`` is negative or NaN.
+        """
+
+    def post_messages(self, message_type: str, items: Iterable[object]) -> int:
+        """Queues one message per item, in order, much cheaper than one ``post_message`` each.
+
+        Args:
+            message_type: The type of all of them; any but ``"response"`` and ``"error"``.
+            items: The data of each. Read in chunks of 1024, so an endless iterable meets a full mailbox.
+
+        Returns:
+            How many were accepted. ``"block"`` waits until all are; ``"reject"`` and ``"drop_newest"`` take
+            as many as fit and count the others; ``"drop_oldest"`` takes all.
+
+        Raises:
+            MailboxFullError: The policy is ``"block"``, and waiting would block an event loop or the handler
+                that makes the room. What was accepted before stays queued.
+            WorkerStoppedError: It is stopped or stopping, perhaps since the first item.
+            ForkedProcessError: It belongs to the parent process.
+            TypeError: ``message_type`` is not a str, or ``items`` cannot be iterated over.
+            ValueError: ``message_type`` is reserved.
+        """
+
+    def _submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> WorkerFuture[_T]:
+        """Has ``fn(*args, **kwargs)`` called by whichever thread is free: ``submit`` of an ``Executor``.
+
+        Blocks only while the pool's own mailbox is full. Only the caller hears of an exception, through the
+        future.
+
+        Args:
+            fn: What to call. A coroutine that it returns is the result as it is, not run.
+            *args: Its arguments.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            The future of what it returns.
+
+        Raises:
+            MailboxFullError: The mailbox is full, and waiting would block an event loop or the handler that
+                makes the room.
+            WorkerStoppedError: The pool is shut down.
+            WorkerCrashedError: The pool's initializer failed.
+            ForkedProcessError: It belongs to the parent process.
+        """
+
+    def _call(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        awaits: bool,
+        timeout: float | None = None,
+    ) -> WorkerFuture[Any]:
+        """Has ``function(*args, **kwargs)`` called as one message.
+
+        Args:
+            function: What to call.
+            args: Its arguments.
+            kwargs: Its keyword arguments, or None.
+            awaits: Whether a coroutine that it returns is run too, instead of being the result.
+            timeout: As for ``ask``.
+
+        Returns:
+            The future of what it returns.
+
+        Raises:
+            WorkerError: As for ``ask``.
+            TypeError: ``timeout`` is not a number.
+            ValueError: ``timeout`` is negative or NaN.
+        """
+
+    def _try_post(
+        self, message_type: str, data: object, message_id: str | None, timeout: float | None
+    ) -> bool:
+        """Posts without waiting; False where a "block" mailbox has no room, which is not counted."""
+
+    def _on_room(self, callback: Callable[[], object]) -> None:
+        """Has ``callback()`` called once a post may succeed; here and now if one may already."""
+
+    def _gave_up(self) -> None:
+        """Counts a post that waited for room in vain as rejected, and raises its ``MailboxFullError``."""
+
+    def _start(self) -> bool:
+        """Lets the pool run it; False if it was stopped."""
+
+    def _close(self, mode: str) -> int:
+        """Refuses posts from now on; does not wait.
+
+        Args:
+            mode: What is queued is handled ("drain"), fails ("finish") or is cancelled ("cancel").
+
+        Returns:
+            How many messages failed.
+        """
+
+    def _wait_ended(self, timeout: float | None = None) -> bool | None:
+        """Blocks until it has ended: True; False: ``timeout`` has passed; None: waiting could never end."""
+
+    def _wait_idle(self, timeout: float | None = None) -> bool:
+        """Blocks until nothing is queued and nothing runs; False when ``timeout`` has passed.
+
+        Raises:
+            AskCycleError: Called by a handler that it would wait for.
+        """
+
+    def _is_idle(self) -> bool:
+        """Whether nothing is queued and nothing runs."""
+
+    def _is_current(self) -> bool:
+        """Whether the calling thread runs one of its handlers."""
+
+    def _terminate(self) -> None:
+        """Fails everything queued and the reply of what runs; does not wait."""
+
+    def _state(self) -> str:
+        """As ``PythonWorker.state``."""
+
+    def _stats(self) -> dict[str, Any]:
+        """Its numbers, by name; times in seconds."""
+
+@disjoint_base
+class FutureBase:
+    """The native half of ``WorkerFuture``.
+
+    Made by ``ask`` and ``submit``: every method of one that is made by hand raises ``RuntimeError``.
+    """
+
+    def __new__(cls) -> Self:
+        """Makes one that belongs to no message."""
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Waits for the reply, without the interpreter lock, and returns it.
+
+        On the main thread Ctrl-C gets through within 50 ms.
+
+        Args:
+            timeout: Seconds to wait at most, None for as long as it takes. The message itself goes on; its
+                own deadline is that of ``ask(timeout=...)``.
+
+        Returns:
+            What the handler returned.
+
+        Raises:
+            BaseException: What the handler raised: the very same exception.
+            concurrent.futures.TimeoutError: ``timeout`` passed first; nothing else has changed.
+            concurrent.futures.CancelledError: The message was cancelled.
+            DeadlineError: The message's own deadline passed.
+            MailboxFullError: The overflow policy dropped the message.
+            WorkerStoppedError: The worker stopped before it finished the message.
+            UnknownMessageError: No handler is registered for its type.
+            AskCycleError: Called in a handler, and the reply could never come while that waits.
+            ForkedProcessError: The reply is not in yet, and its worker belongs to the parent process.
+        """
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Waits as ``result`` does, and returns the exception instead of raising it.
+
+        Args:
+            timeout: Seconds to wait at most, None for as long as it takes.
+
+        Returns:
+            What ``result`` would raise for the message, or None if its handler returned.
+
+        Raises:
+            concurrent.futures.TimeoutError: ``timeout`` passed first; nothing else has changed.
+            concurrent.futures.CancelledError: The message was cancelled.
+            AskCycleError: Called in a handler, and the reply could never come while that waits.
+            ForkedProcessError: The reply is not in yet, and its worker belongs to the parent process.
+        """
+
+    def done(self) -> bool:
+        """Returns whether the reply stands: a result, an exception, or cancelled. Never blocks."""
+
+    def cancelled(self) -> bool:
+        """Returns whether the message was cancelled before its handler ran, or its coroutine ended by it."""
+
+    def running(self) -> bool:
+        """Returns whether the handler runs now. Never blocks."""
+
+    def cancel(self) -> bool:
+        """Gives the message up; does not wait.
+
+        A queued message is removed and never runs. A running one goes on, but its
+        ``current_message().cancelled`` is True from here on, for the handler to look at; an ``async def``
+        handler is cancelled at its next ``await``.
+
+        Returns:
+            True if the message is cancelled, False if it was running or done.
+
+        Raises:
+            ForkedProcessError: The reply is not in yet, and its worker belongs to the parent process.
+        """
+
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        """Has ``fn(future)`` called when the reply stands, callbacks in the order in which they were added.
+
+        It runs on the thread that settles the reply, mostly the worker's, so it should be quick; here and now
+        if the reply stands already. What it raises is logged by ``pytoweb.worker``.
+
+        Args:
+            fn: Called with this future.
+        """
+
+    def _on_done(self, push: Callable[[Self], object]) -> None:
+        """Has ``push(self)`` called as ``add_done_callback`` does, without the log."""
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """Returns whether the message is not cancelled; for code that takes any ``Future``."""
+
+    def set_result(self, result: object) -> None:
+        """Refuses: only the worker settles the reply.
+
+        Raises:
+            concurrent.futures.InvalidStateError: Always.
+        """
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Refuses: only the worker settles the reply.
+
+        Raises:
+            concurrent.futures.InvalidStateError: Always.
+        """
+
+    def _wait_edge(self, waiter: Endpoint) -> object | None:
+        """Notes that a coroutine of ``waiter`` waits for this reply, until what is returned is dropped.
+
+        Raises:
+            AskCycleError: That could never end.
+        """
+
+    def _worker_name(self) -> str:
+        """The name of the worker that owes the reply."""
+
+    # What `concurrent.futures.wait` and `as_completed` look at; made when they first do.
+    _condition: threading.Condition
+    _waiters: list[Any]
+    _state: str
+    _result: Any
+    _exception: BaseException | None
+
+@final
+class Pending:
+    """A message whose coroutine runs on the pool's event loop; its worker goes on once this has its end."""
+
+    def completed(self, result: object) -> None:
+        """Ends the message with a result.
+
+        Raises:
+            RuntimeError: It has ended already.
+        """
+
+    def failed(self, error: BaseException) -> None:
+        """Ends the message with an exception.
+
+        Raises:
+            RuntimeError: It has ended already.
+        """
+
+    def message(self) -> WorkerMessage | None:
+        """The message as ``current_message()`` shows it; None once it has ended."""
+
+    def on_interrupt(self, interrupter: Callable[[], object]) -> None:
+        """Has ``interrupter()`` called if the message is cancelled, expires, or its worker is terminated."""
+
+@final
+class WorkerMessage:
+    """One message; what ``current_message()`` gives, and what ``response`` and ``error`` handlers get.
+
+    It cannot be changed, but for ``cancelled``, which is live.
+    """
+
+    def __new__(
+        cls, type: str, data: object = None, id: str | None = None, worker: str | None = None
+    ) -> Self:
+        """Makes a message that was never posted, for tests of handlers.
+
+        Args:
+            type: The type.
+            data: The payload.
+            id: The id, or None.
+            worker: The name of a worker; None is ``""``.
+        """
+
+    @property
+    def type(self) -> str:
+        """The type that it was posted with; ``"response"`` or ``"error"`` for a reply.
+
+        For a function of ``submit`` or ``run_in_worker`` its qualified name.
+        """
+
+    @property
+    def data(self) -> Any:
+        """The payload, as it was posted.
+
+        For a reply a dict with ``"id"`` and either ``"result"`` or ``"error"``; for a function its positional
+        arguments.
+        """
+
+    @property
+    def id(self) -> str | None:
+        """The ``message_id`` that it was posted with, or None."""
+
+    @property
+    def worker(self) -> str:
+        """The name of the worker or pool that handles it."""
+
+    @property
+    def attempt(self) -> int:
+        """The ordinal of this delivery, from 1; a message in memory is delivered once."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for it any more; live, for long-running handlers to look at now and then.
+
+        True once its future was cancelled while it ran, its deadline has passed, or its worker was
+        terminated.
+        """
+
+def after_fork_in_child() -> None:
+    """Has every handle made so far raise ``ForkedProcessError``; called in a forked child."""
+
+def load_errors() -> None:
+    """Imports the exception classes, so that none has to be imported when it is needed."""
+
+class _Timings(TypedDict):
+    wait_p50: float | None
+    wait_p99: float | None
+    run_p50: float | None
+    run_p99: float | None
+
+def merged_timings(endpoints: Sequence[Endpoint]) -> _Timings:
+    """The timings of several endpoints, as if they were one.
+
+    Args:
+        endpoints: Workers and pools.
+
+    Returns:
+        Seconds; None where nothing was measured yet.
+    """
+
+def running_message() -> WorkerMessage | None:
+    """The message whose handler runs on this thread, if one does; coroutines are not on it."""
+
+def running_owner() -> PythonWorker | WorkerPool | None:
+    """The worker or pool whose handler runs on this thread, if one does and it still exists."""
