@@ -14,11 +14,10 @@ from contextvars import ContextVar
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
     from typing import Any
 
     from pytoweb._core import Endpoint, WorkerMessage
-    from pytoweb.futures import WorkerFuture
 
 #: The message and the worker whose ``async def`` handler runs in this context.
 running: ContextVar[tuple[WorkerMessage | None, weakref.ref[Endpoint]] | None] = ContextVar(
@@ -30,6 +29,12 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
     """The event loop that runs on this thread, if any."""
     asyncio = sys.modules.get("asyncio")
     return None if asyncio is None else asyncio._get_running_loop()
+
+
+def running_owner() -> Endpoint | None:
+    """The worker or pool whose ``async def`` handler runs in this context, if it still exists."""
+    current = running.get()
+    return None if current is None else current[1]()
 
 
 def in_event_loop() -> bool:
@@ -88,31 +93,3 @@ def bridge_to(loop: asyncio.AbstractEventLoop) -> Bridge:
     if bridge is None:
         bridge = _bridges.setdefault(loop, Bridge(loop))
     return bridge
-
-
-def _settle(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
-
-
-def wait_for(future: WorkerFuture[Any]) -> Generator[Any, None, None]:
-    """Waits on the running event loop until ``future`` is done; if it is cancelled, cancels the message."""
-    loop = running_loop()
-    if loop is None:
-        raise RuntimeError(
-            "await a WorkerFuture in a coroutine of a running event loop, or call its result()"
-        )
-    current = running.get()
-    owner = current[1]() if current is not None else None
-    # Held while waiting: it tells other workers that this one cannot answer before the reply is here.
-    edge = None if owner is None else future._wait_edge(owner)
-    waiter = loop.create_future()
-    bridge = bridge_to(loop)
-    future._on_done(lambda _: bridge.call(_settle, waiter))
-    try:
-        yield from waiter
-    except BaseException:
-        future.cancel()
-        raise
-    finally:
-        del edge

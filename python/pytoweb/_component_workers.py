@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
+    from pytoweb._worker import WorkerOptions
     from pytoweb.workers import PythonWorker
 
 __all__ = ["OwnedWorkers", "make_worker"]
@@ -26,7 +27,7 @@ def worker_class() -> type[PythonWorker] | None:
     return getattr(sys.modules.get("pytoweb.workers"), "PythonWorker", None)
 
 
-def make_worker(name: str, options: dict[str, Any]) -> PythonWorker:
+def make_worker(name: str, options: WorkerOptions) -> PythonWorker:
     """Returns a new worker, not started."""
     from pytoweb.workers import PythonWorker  # components without workers do not pay for the engine
 

@@ -6,7 +6,7 @@ beside it. Times are float seconds everywhere.
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextvars import Context
 from typing import Any, Final, Protocol, TypedDict, TypeVar, final
 
@@ -337,7 +337,7 @@ class FutureBase:
     def result(self, timeout: float | None = None) -> Any:
         """Waits for the reply, without the interpreter lock, and returns it.
 
-        On the main thread Ctrl-C gets through within 50 ms.
+        On the main thread Ctrl-C ends the wait.
 
         Args:
             timeout: Seconds to wait at most, None for as long as it takes. The message itself goes on; its
@@ -407,11 +407,18 @@ class FutureBase:
             fn: Called with this future.
         """
 
-    def _on_done(self, push: Callable[[Self], object]) -> None:
-        """Has ``push(self)`` called as ``add_done_callback`` does, without the log."""
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Waits without blocking the event loop, and returns or raises as ``result`` does.
+
+        Cancelling the task that waits cancels the message, as ``cancel`` does.
+
+        Raises:
+            asyncio.CancelledError: The message was cancelled.
+            RuntimeError: No event loop runs on this thread.
+        """
 
     def set_running_or_notify_cancel(self) -> bool:
-        """Returns whether the message is not cancelled; for code that takes any ``Future``."""
+        """Returns whether the message was not cancelled; for code that takes any ``Future``."""
 
     def set_result(self, result: object) -> None:
         """Refuses: only the worker settles the reply.
@@ -425,13 +432,6 @@ class FutureBase:
 
         Raises:
             concurrent.futures.InvalidStateError: Always.
-        """
-
-    def _wait_edge(self, waiter: Endpoint) -> object | None:
-        """Notes that a coroutine of ``waiter`` waits for this reply, until what is returned is dropped.
-
-        Raises:
-            AskCycleError: That could never end.
         """
 
     def _worker_name(self) -> str:

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from typing_extensions import Unpack
+
     from pytoweb._stats import PoolStats
+    from pytoweb._worker import Backend, WorkerOptions
 
 __all__ = ["WorkerPool", "default_pool"]
 
@@ -70,7 +73,7 @@ class WorkerPool(Addressable, Executor):
         self,
         size: int | None = None,
         *,
-        backend: str = "thread",
+        backend: Backend = "thread",
         name: str | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
@@ -111,7 +114,7 @@ class WorkerPool(Addressable, Executor):
         with self._lock:
             return MappingProxyType(dict(self._workers))
 
-    def create_worker(self, name: str, **options: Any) -> PythonWorker:
+    def create_worker(self, name: str, **options: Unpack[WorkerOptions]) -> PythonWorker:
         """Makes a worker on this pool's threads, not started.
 
         Args:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         capacity: int
         overflow: Overflow
 
+
 __all__ = ["Addressable", "PythonWorker"]
 
 #: Set on functions by ``WorkerDecorators.worker_method``: the message types that the function handles.

@@ -26,6 +26,9 @@ from pytoweb._component_state import Changes, Listener, StateCell, StateFunction
 from pytoweb._component_workers import OwnedWorkers, make_worker
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from pytoweb._worker import WorkerOptions
     from pytoweb.workers import PythonWorker
 
 __all__ = ["Component", "Markup", "escape", "html"]
@@ -180,7 +183,7 @@ class Component:
         """True from `mount` to `unmount`."""
         return self.__mounted
 
-    def create_worker(self, name: str, **options: Any) -> PythonWorker:
+    def create_worker(self, name: str, **options: Unpack[WorkerOptions]) -> PythonWorker:
         """Returns a new worker that this component owns, not started.
 
         Args:

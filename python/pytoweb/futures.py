@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from concurrent.futures import Future
 
-from pytoweb import _aio
 from pytoweb._core import FutureBase
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -27,9 +26,9 @@ class WorkerFuture(FutureBase, Future["T"]):
     ``ask``, ``submit`` and the ``submit`` of decorated functions, never by hand.
 
     ``result(timeout)`` blocks without holding the interpreter lock, and on the main thread lets Ctrl-C
-    through within 50 ms. A plain ``result(timeout)`` that runs out raises ``concurrent.futures.TimeoutError``
-    and leaves the message alone; the deadline of ``ask(timeout=...)`` raises ``DeadlineError`` and gives the
-    message up. Waiting in a handler for a reply that could never come raises ``AskCycleError``.
+    through. A plain ``result(timeout)`` that runs out raises ``concurrent.futures.TimeoutError`` and leaves
+    the message alone; the deadline of ``ask(timeout=...)`` raises ``DeadlineError`` and gives the message up.
+    Waiting in a handler for a reply that could never come raises ``AskCycleError``.
 
     ``cancel()`` of a queued message removes it and returns True. Of a running one it returns False and sets
     ``current_message().cancelled``, for the handler to look at; an ``async def`` handler is cancelled.
@@ -42,20 +41,12 @@ class WorkerFuture(FutureBase, Future["T"]):
     """
 
     if TYPE_CHECKING:
-
+        # The native half does not know the type of the reply.
         def result(self, timeout: float | None = None) -> T:
-            """As `FutureBase.result`, with the type of the reply."""
+            """As `FutureBase.result`."""
 
-    def __await__(self) -> Generator[Any, None, T]:
-        """Waits without blocking the event loop, and returns or raises as `result` does."""
-        if not self.done():
-            yield from _aio.wait_for(self)
-        if self.cancelled():
-            # What a coroutine expects of a cancelled future; `concurrent.futures` has a class of its own.
-            from asyncio import CancelledError
-
-            raise CancelledError
-        return self.result()
+        def __await__(self) -> Generator[Any, None, T]:
+            """As `FutureBase.__await__`."""
 
     def __repr__(self) -> str:
         """Tells the state, and the kind of the result or the exception."""

@@ -45,6 +45,12 @@ pub(crate) fn enter<'a, 'py>(py: Python<'py>, context: Option<&'a Bound<'py, PyA
     Ok(Entered(py, context))
 }
 
+/// Makes `context` the calling thread's current one until the guard is dropped.
+pub(crate) fn enter_given<'a, 'py>(context: &'a Bound<'py, PyAny>) -> PyResult<Entered<'a, 'py>> {
+    push(context)?;
+    Ok(Entered(context.py(), Some(context)))
+}
+
 fn push(context: &Bound<'_, PyAny>) -> PyResult<()> {
     // SAFETY: attached, as `context` proves; it is a context object (the call checks).
     match unsafe { ffi::PyContext_Enter(context.as_ptr()) } {

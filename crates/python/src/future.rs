@@ -19,6 +19,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyTuple, PyType};
 use pytoweb_engine::{Address, Failure, Ticket, Unpark};
 
+use crate::awaiting::awaitable;
 use crate::context::bare_instance;
 use crate::endpoint::Endpoint;
 use crate::error;
@@ -154,7 +155,28 @@ impl FutureBase {
         Err(error::wait_timeout(py))
     }
 
-    fn is_cancelled(&self) -> PyResult<bool> {
+    /// Notes that `waiter`, an endpoint whose coroutine is about to await this future, waits for it; an error where
+    /// that could never end.
+    pub(crate) fn wait_edge(&self, py: Python<'_>, waiter: &Bound<'_, Endpoint>) -> PyResult<Option<WaitEdge>> {
+        let inner = self.inner()?;
+        let Some(target) = &inner.address else { return Ok(None) };
+        let ticket: Arc<dyn Ticket> = inner.task.clone();
+        let waiter = waiter.get().address()?;
+        pytoweb_engine::edge(&waiter, target, Some(&ticket)).map(Some).map_err(|error| error::wait(py, error))
+    }
+
+    /// What came of it, once that stands.
+    pub(crate) fn outcome(&self, py: Python<'_>) -> PyResult<Option<Result<&Py<PyAny>, &Py<PyAny>>>> {
+        Ok(self.value(py, self.inner()?))
+    }
+
+    /// Calls `callback` on the thread that settles the future, or here and now if it is.
+    pub(crate) fn on_done(&self, callback: impl FnOnce() + Send + 'static) -> PyResult<()> {
+        self.inner()?.task.slot.state().on_done(callback);
+        Ok(())
+    }
+
+    pub(crate) fn is_cancelled(&self) -> PyResult<bool> {
         Ok(matches!(self.inner()?.task.slot.get(), Some(Err(Failure::Cancelled))))
     }
 
@@ -186,11 +208,7 @@ impl FutureBase {
 }
 
 /// Marks one worker as waiting for another, as long as it lives.
-#[pyclass(module = "pytoweb._core", frozen)]
-#[derive(Debug)]
-struct WaitEdge {
-    _edge: pytoweb_engine::EdgeGuard,
-}
+pub(crate) type WaitEdge = pytoweb_engine::EdgeGuard;
 
 /// Passed to `_tell_waiters`, which calls it while it holds the condition.
 #[pyclass(module = "pytoweb._core", frozen)]
@@ -229,7 +247,7 @@ impl FutureBase {
         }
     }
 
-    fn done(&self) -> PyResult<bool> {
+    pub(crate) fn done(&self) -> PyResult<bool> {
         Ok(self.inner()?.task.slot.state().is_done())
     }
 
@@ -242,7 +260,7 @@ impl FutureBase {
         Ok(!state.is_queued() && !state.is_done())
     }
 
-    fn cancel(&self) -> PyResult<bool> {
+    pub(crate) fn cancel(&self) -> PyResult<bool> {
         let inner = self.inner()?;
         if inner.task.slot.state().is_done() {
             return self.is_cancelled();
@@ -267,18 +285,8 @@ impl FutureBase {
         Ok(())
     }
 
-    /// Calls `push(self)` on the thread that settles the future, or here and now if it is.
-    fn _on_done(slf: &Bound<'_, Self>, push: Py<PyAny>) -> PyResult<()> {
-        let inner = slf.get().inner()?;
-        let future = slf.clone().unbind();
-        inner.task.slot.state().on_done(move || {
-            Python::attach(|py| {
-                if let Err(error) = push.call1(py, (future,)) {
-                    error.write_unraisable(py, None);
-                }
-            });
-        });
-        Ok(())
+    fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        awaitable(slf)
     }
 
     fn set_running_or_notify_cancel(&self) -> PyResult<bool> {
@@ -332,18 +340,6 @@ impl FutureBase {
             Some(Err(error)) if !self.is_cancelled()? => Some(error.clone_ref(py)),
             _ => None,
         })
-    }
-
-    /// Notes that `waiter`, an endpoint whose coroutine is about to await this future, waits for it.
-    ///
-    /// Raises `AskCycleError` where that could never end. The wait is over when what is returned is dropped.
-    fn _wait_edge(&self, py: Python<'_>, waiter: &Bound<'_, Endpoint>) -> PyResult<Option<WaitEdge>> {
-        let inner = self.inner()?;
-        let Some(target) = &inner.address else { return Ok(None) };
-        let ticket: Arc<dyn Ticket> = inner.task.clone();
-        let waiter = waiter.get().address()?;
-        let edge = pytoweb_engine::edge(&waiter, target, Some(&ticket)).map_err(|error| error::wait(py, error))?;
-        Ok(Some(WaitEdge { _edge: edge }))
     }
 
     /// The name of the worker that owes the reply.

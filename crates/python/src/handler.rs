@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pytoweb_engine::{Failure, Handled, Handler, Outcome, Suspension, Ticket, Turning, Wake};
 
+use crate::awaiting::note_coroutines;
 use crate::context;
 use crate::error;
 use crate::message::{PyMessage, running_kind};
@@ -183,6 +184,7 @@ impl PyHandler {
         turn: &Turning<'_, Self>,
     ) {
         let context = message.context.as_ref().map(|context| context.clone_ref(py));
+        note_coroutines();
         let pending = Pending { suspension: Mutex::new(Some(turn.suspend(message))) };
         let started = Bound::new(py, pending).and_then(|pending| {
             let runtime = self.shared.runtime.bind(py);

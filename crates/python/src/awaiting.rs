@@ -1,0 +1,315 @@
+//! Awaiting a future: completions brought to an event loop in batches.
+//!
+//! `await future` iterates over a [`Waiter`], which is to the awaiting task what an asyncio future is: an object with
+//! `_asyncio_future_blocking`, as asyncio's own tasks expect of a "future-compatible object". A real one would have
+//! the loop make a handle for each completion, which costs more than everything here together. Instead the
+//! [`Completions`] of a loop wake all tasks whose replies came, one after the other, from one handle.
+//!
+//! Waking the loop itself costs microseconds (it writes to a socket), so one wake-up serves all replies that came
+//! since the last: while a worker runs through its mailbox, that is every one of them.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use crate::context;
+use crate::endpoint::Endpoint;
+use crate::future::{FutureBase, WaitEdge};
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Waiters whose reply stands.
+    ready: VecDeque<Py<Waiter>>,
+    /// The loop was told to drain.
+    scheduled: bool,
+}
+
+/// The replies on their way to one event loop.
+#[pyclass(module = "pytoweb._core", frozen)]
+#[derive(Debug)]
+pub(crate) struct Completions {
+    queue: Mutex<Queue>,
+    event_loop: Py<PyAny>,
+}
+
+impl Completions {
+    /// Nothing of Python runs while the lock is held.
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the task of `waiter` woken on the loop.
+    fn push(slf: &Bound<'_, Self>, waiter: Py<Waiter>) {
+        let wake = {
+            let mut queue = slf.get().queue();
+            queue.ready.push_back(waiter);
+            !std::mem::replace(&mut queue.scheduled, true)
+        };
+        if wake {
+            Self::schedule(slf);
+        }
+    }
+
+    fn schedule(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        let woken = slf.getattr(intern!(py, "_drain")).and_then(|drain| {
+            slf.get().event_loop.bind(py).call_method1(intern!(py, "call_soon_threadsafe"), (drain,))
+        });
+        if woken.is_err() {
+            // The loop is closed: nobody waits there any more.
+            let lost = std::mem::take(&mut *slf.get().queue());
+            drop(lost);
+        }
+    }
+}
+
+#[pymethods]
+impl Completions {
+    /// Wakes the tasks whose replies are here. Called by the loop.
+    fn _drain(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let mut ready = std::mem::take(&mut *slf.get().queue()).ready;
+        while let Some(waiter) = ready.pop_front() {
+            if let Err(error) = waiter.get().wake(waiter.bind(py)) {
+                // KeyboardInterrupt and SystemExit end the loop; the others are woken if it goes on.
+                let mut queue = slf.get().queue();
+                ready.append(&mut queue.ready);
+                queue.ready = ready;
+                queue.scheduled = true;
+                drop(queue);
+                Self::schedule(slf);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Wait {
+    /// `_asyncio_future_blocking`: set by the iteration, cleared by the task that understood it.
+    blocking: bool,
+    /// The task's wake-up, and the context to call it in.
+    wakeup: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
+    cancelled: bool,
+}
+
+/// What one task waits on.
+#[pyclass(module = "pytoweb._core", frozen)]
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    future: Py<FutureBase>,
+    completions: Py<Completions>,
+    wait: Mutex<Wait>,
+    /// Held for the time of the wait: it tells other workers that this one cannot answer before the reply is here.
+    _edge: Option<WaitEdge>,
+}
+
+impl Waiter {
+    /// Nothing of Python runs while the lock is held.
+    fn wait(&self) -> MutexGuard<'_, Wait> {
+        self.wait.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the task, on its loop.
+    fn wake(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let wakeup = self.wait().wakeup.take();
+        let Some((wakeup, context)) = wakeup else { return Ok(()) };
+        let py = slf.py();
+        let context = context.map(|context| context.into_bound(py));
+        let _entered = context.as_ref().map(context::enter_given).transpose()?;
+        wakeup.call1(py, (slf,)).map(drop)
+    }
+
+    fn is_done(&self, py: Python<'_>) -> PyResult<bool> {
+        let _ = py;
+        Ok(self.wait().cancelled || self.future.get().done()?)
+    }
+
+    fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let future = self.future.get();
+        if self.wait().cancelled || future.is_cancelled()? {
+            // What a coroutine expects of a cancelled future; `concurrent.futures` has a class of its own.
+            return Err(asyncio_error(py, "CancelledError"));
+        }
+        match future.outcome(py)? {
+            Some(Ok(value)) => Ok(value.clone_ref(py)),
+            Some(Err(error)) => Err(PyErr::from_value(error.bind(py).clone())),
+            None => Err(asyncio_error(py, "InvalidStateError")),
+        }
+    }
+}
+
+fn asyncio_error(py: Python<'_>, name: &str) -> PyErr {
+    match py.import(intern!(py, "asyncio")).and_then(|asyncio| asyncio.getattr(name)?.call0()) {
+        Ok(error) => PyErr::from_value(error),
+        Err(error) => error,
+    }
+}
+
+#[pymethods]
+impl Waiter {
+    const fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    /// First the waiter itself, for the task to wait on; then the end of the iteration, with the reply.
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        if slf.get().is_done(py)? {
+            let value = slf.get().value(py)?;
+            return Err(PyStopIteration::new_err((value,)));
+        }
+        if std::mem::replace(&mut slf.get().wait().blocking, true) {
+            return Err(PyRuntimeError::new_err("await wasn't used with future"));
+        }
+        Ok(slf.clone().into_any().unbind())
+    }
+
+    #[getter(_asyncio_future_blocking)]
+    fn blocking(&self) -> bool {
+        self.wait().blocking
+    }
+
+    #[setter(_asyncio_future_blocking)]
+    fn set_blocking(&self, blocking: bool) {
+        self.wait().blocking = blocking;
+    }
+
+    fn get_loop(&self, py: Python<'_>) -> Py<PyAny> {
+        self.completions.get().event_loop.clone_ref(py)
+    }
+
+    #[pyo3(signature = (r#fn, *, context=None))]
+    fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Py<PyAny>, context: Option<Py<PyAny>>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let before = this.wait().wakeup.replace((r#fn, context));
+        drop(before);
+        if this.is_done(py)? {
+            Completions::push(this.completions.bind(py), slf.clone().unbind());
+            return Ok(());
+        }
+        let completions = this.completions.clone_ref(py);
+        let waiter = slf.clone().unbind();
+        this.future.get().on_done(move || {
+            Python::attach(|py| Completions::push(completions.bind(py), waiter));
+        })
+    }
+
+    fn remove_done_callback(&self, r#fn: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let known = self.wait().wakeup.as_ref().map(|(wakeup, _)| wakeup.clone_ref(r#fn.py()));
+        let Some(known) = known else { return Ok(0) };
+        if !known.bind(r#fn.py()).eq(r#fn)? {
+            return Ok(0);
+        }
+        let removed = self.wait().wakeup.take();
+        Ok(usize::from(removed.is_some()))
+    }
+
+    /// Ends the wait, and cancels the message.
+    #[pyo3(signature = (msg=None))]
+    fn cancel(slf: &Bound<'_, Self>, msg: Option<Py<PyAny>>) -> PyResult<bool> {
+        let _ = msg;
+        let py = slf.py();
+        let this = slf.get();
+        if this.is_done(py)? {
+            return Ok(false);
+        }
+        this.wait().cancelled = true;
+        this.future.get().cancel()?;
+        Completions::push(this.completions.bind(py), slf.clone().unbind());
+        Ok(true)
+    }
+
+    fn done(&self, py: Python<'_>) -> PyResult<bool> {
+        self.is_done(py)
+    }
+
+    fn cancelled(&self) -> PyResult<bool> {
+        Ok(self.wait().cancelled || self.future.get().is_cancelled()?)
+    }
+
+    fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.value(py)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.future)?;
+        visit.call(&self.completions)?;
+        if let Ok(wait) = self.wait.try_lock()
+            && let Some((wakeup, context)) = &wait.wakeup
+        {
+            visit.call(wakeup)?;
+            visit.call(context)?;
+        }
+        Ok(())
+    }
+}
+
+thread_local! {
+    /// The loop that last awaited on this thread, and its completions.
+    static LAST: RefCell<Option<(Py<PyWeakrefReference>, Py<Completions>)>> = const { RefCell::new(None) };
+}
+
+/// The completions of `event_loop`. Another thread's, or an earlier one's, are simply made anew.
+fn completions_of<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Completions>> {
+    let py = event_loop.py();
+    let known = LAST.with(|last| {
+        let last = last.borrow();
+        let (weak, completions) = last.as_ref()?;
+        let same = weak.bind(py).upgrade().is_some_and(|known| known.is(event_loop));
+        same.then(|| completions.bind(py).clone())
+    });
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let made = Bound::new(py, Completions { queue: Mutex::default(), event_loop: event_loop.clone().unbind() })?;
+    let weak = PyWeakrefReference::new(event_loop)?.unbind();
+    let before = LAST.with(|last| last.borrow_mut().replace((weak, made.clone().unbind())));
+    drop(before);
+    Ok(made)
+}
+
+/// Set once a handler was a coroutine: from then on an await may be one in a handler.
+static COROUTINES: AtomicBool = AtomicBool::new(false);
+
+/// Notes that there are handlers that are coroutines.
+pub(crate) fn note_coroutines() {
+    // ORDERING: Relaxed, set before the coroutine's first step, which the interpreter lock orders.
+    COROUTINES.store(true, Ordering::Relaxed);
+}
+
+/// What `await future` iterates over.
+pub(crate) fn awaitable<'py>(future: &Bound<'py, FutureBase>) -> PyResult<Bound<'py, PyAny>> {
+    static RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static RUNNING_OWNER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = future.py();
+    let event_loop = RUNNING_LOOP.import(py, "asyncio", "_get_running_loop")?.call0()?;
+    if event_loop.is_none() {
+        return Err(PyRuntimeError::new_err(
+            "await a WorkerFuture in a coroutine of a running event loop, or call its result()",
+        ));
+    }
+    let mut edge = None;
+    if COROUTINES.load(Ordering::Relaxed) && !future.get().done()? {
+        let owner = RUNNING_OWNER.import(py, "pytoweb._aio", "running_owner")?.call0()?;
+        if !owner.is_none() {
+            edge = future.get().wait_edge(py, owner.cast::<Endpoint>()?)?;
+        }
+    }
+    let completions = completions_of(&event_loop)?.unbind();
+    let waiter = Waiter { future: future.clone().unbind(), completions, wait: Mutex::default(), _edge: edge };
+    Ok(Bound::new(py, waiter)?.into_any())
+}
