@@ -389,3 +389,40 @@ def test_worker_method_may_be_a_coroutine(worker):
             return (self.name, data)
 
     assert worker("async", cls=Processor).start().ask("work", 1).result(WAIT) == ("async", 1)
+
+
+def test_a_coroutine_cannot_wait_for_room_in_its_own_mailbox():
+    async def main():
+        async with PythonWorker("own", capacity=1) as own:
+
+            @own.on_message("work")
+            async def work(data):
+                await own.apost_message("work", data)
+                with pytest.raises(MailboxFullError, match="own handler"):
+                    await own.apost_message("work", data)
+                own.on_message("work", lambda data: data)
+                return "refused"
+
+            assert await asyncio.wait_for(own.ask("work"), WAIT) == "refused"
+            assert own.stats().rejected == 1
+
+    asyncio.run(main())
+
+
+def test_a_coroutine_past_its_deadline_is_reported_as_that():
+    reported = []
+
+    async def main():
+        async with PythonWorker("late") as late:
+            late.on_error(reported.append)
+
+            @late.on_message("work")
+            async def work(data):
+                # Made on this loop: never set.
+                await asyncio.Event().wait()
+
+            with pytest.raises(DeadlineError):
+                await late.ask("work", timeout=0.01)
+
+    asyncio.run(main())
+    assert [type(error) for error in reported] == [DeadlineError]

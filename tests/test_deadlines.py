@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 
 import pytest
@@ -244,3 +245,31 @@ def test_a_circle_of_decorated_functions_is_told(pool):
     with pytest.raises(AskCycleError) as caught:
         ping.submit().result(WAIT)
     assert set(caught.value.cycle) == {"ping", "pong"}
+
+
+@pytest.mark.slow
+def test_the_wait_for_room_is_part_of_a_deadline(worker):
+    first, second = threading.Event(), threading.Event()
+    gates = iter((first, second))
+    one = worker("slow", capacity=1)
+    one.on_message("gate", lambda data: next(gates).wait(WAIT))
+    one.on_message("work", lambda data: data)
+    one.start()
+    entered = one.ask("gate")
+    one.post_message("gate")
+
+    futures = []
+    began = time.monotonic()
+    poster = threading.Thread(target=lambda: futures.append(one.ask("work", timeout=1.0)))
+    poster.start()
+    # There is room after more than half of the time; then the message waits behind the second gate.
+    poster.join(0.6)
+    assert not futures
+    first.set()
+    assert entered.result(WAIT)
+    poster.join(WAIT)
+    with pytest.raises(DeadlineError):
+        futures[0].result(WAIT)
+    passed = time.monotonic() - began
+    second.set()
+    assert 1.0 <= passed < 1.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 
 import pytest
 
@@ -241,3 +242,9 @@ def test_a_subclass_may_have_its_own_constructor(worker):
 
     assert one.stats().capacity == 3
     assert [one.ask("count").result(WAIT) for _ in range(3)] == [5, 10, 15]
+
+
+def test_a_handler_sees_the_name_of_its_thread(worker):
+    one = worker("named")
+    one.on_message("name", lambda data: threading.current_thread().name)
+    assert one.start().ask("name").result(10) == "pytoweb-named-1"

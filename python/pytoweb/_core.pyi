@@ -44,7 +44,7 @@ DEFAULT_CAPACITY: Final = 16384
 class _Runtime(Protocol):
     """What the engine threads of a pool call in Python; ``PoolRuntime`` is one."""
 
-    def thread_started(self) -> bool:
+    def thread_started(self, name: str) -> bool:
         """Called on each new thread, before its first message; False breaks the pool."""
 
     def thread_ended(self) -> None:
@@ -283,7 +283,7 @@ class Endpoint:
     def _on_room(self, callback: Callable[[], object]) -> None:
         """Has ``callback()`` called once a post may succeed; here and now if one may already."""
 
-    def _gave_up(self) -> None:
+    def _gave_up(self, why: str) -> None:
         """Counts a post that waited for room in vain as rejected, and raises its ``MailboxFullError``."""
 
     def _start(self) -> bool:

@@ -27,12 +27,16 @@ from pytoweb.errors import DeadlineError, WorkerStoppedError
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
+    from typing import Any, TypeVar
 
-    from typing_extensions import Unpack
+    from typing_extensions import ParamSpec, Unpack
 
     from pytoweb._stats import PoolStats
     from pytoweb._worker import Backend, WorkerOptions
+    from pytoweb.futures import WorkerFuture
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
 
 __all__ = ["WorkerPool", "default_pool"]
 
@@ -66,8 +70,15 @@ class WorkerPool(Addressable, Executor):
         ValueError: ``size`` below 1, ``name`` empty, or ``backend`` unknown.
     """
 
-    # Without a Python frame in between: this is the hot path of an Executor.
-    submit = Endpoint._submit
+    if TYPE_CHECKING:
+
+        def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> WorkerFuture[T]:
+            """As `Endpoint._submit`."""
+            ...
+
+    else:
+        # Without a Python frame in between: this is the hot path of an Executor.
+        submit = Endpoint._submit
 
     def __init__(
         self,

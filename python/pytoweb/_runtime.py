@@ -144,8 +144,10 @@ class PoolRuntime:
         #: Set once the pool is closed and its engine threads are past their last message.
         self.ended = threading.Event()
 
-    def thread_started(self) -> bool:
+    def thread_started(self, name: str) -> bool:
         """Called on each new engine thread, before its first message; False breaks the pool."""
+        # The threading module learns of it, so that logs and debuggers show its name.
+        threading.current_thread().name = name
         if self._initializer is None:
             return True
         try:
@@ -165,8 +167,7 @@ class PoolRuntime:
 
     @staticmethod
     def _forget_dummy() -> None:
-        # A handler that asked for `threading.current_thread()` (as logging does) left an entry that the
-        # standard library removes for its own threads only.
+        # The standard library removes the entries of its own threads only.
         ident = threading.get_ident()
         entry = threading._active.get(ident)  # type: ignore[attr-defined]
         if isinstance(entry, threading._DummyThread):

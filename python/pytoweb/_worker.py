@@ -7,7 +7,7 @@ import types
 import warnings
 import weakref
 
-from pytoweb import _exit
+from pytoweb import _aio, _exit
 from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads
 from pytoweb._replies import ERROR, RESPONSE, Replies
 from pytoweb._runtime import PoolRuntime
@@ -213,6 +213,8 @@ class Addressable(Endpoint):
         """
         if self._try_post(message_type, data, message_id, timeout):
             return
+        if _aio.running_owner() is self:
+            self._gave_up("and its own handler, which makes the room, is what would wait")
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -224,7 +226,7 @@ class Addressable(Endpoint):
             try:
                 await asyncio.wait_for(room.wait(), left)
             except asyncio.TimeoutError:
-                self._gave_up()
+                self._gave_up("no room came within the timeout")
             left = None if end is None else max(0.0, end - loop.time())
             if self._try_post(message_type, data, message_id, left):
                 return

@@ -44,9 +44,11 @@ class WorkerFuture(FutureBase, Future["T"]):
         # The native half does not know the type of the reply.
         def result(self, timeout: float | None = None) -> T:
             """As `FutureBase.result`."""
+            ...
 
         def __await__(self) -> Generator[Any, None, T]:
             """As `FutureBase.__await__`."""
+            ...
 
     def __repr__(self) -> str:
         """Tells the state, and the kind of the result or the exception."""

@@ -116,10 +116,10 @@ impl Endpoint {
         Ok((inner, inner.worker.as_ref().ok_or_else(error::forked)?))
     }
 
-    /// Posts `message`, waiting for room as the policy says.
+    /// Posts `message`, waiting for room as the policy says. Its deadline counts from here, that wait included.
     fn post(&self, py: Python<'_>, message: PyMessage, limit: Option<Duration>) -> PyResult<()> {
         let (_, worker) = self.inner()?;
-        let task = limit.and(message.task.clone());
+        let deadline = limit.zip(message.task.clone()).map(|(limit, task)| (limit, Instant::now(), task));
         match worker.try_post(message) {
             Ok(()) => {}
             Err(PostError::Full(message)) if worker.overflow() == Overflow::Block => {
@@ -127,15 +127,20 @@ impl Endpoint {
             }
             Err(error) => return Err(Inner::refused(worker, error)),
         }
-        if let (Some(limit), Some(task)) = (limit, task) {
-            let ticket: Arc<dyn Ticket> = task;
-            worker.set_deadline(&ticket, limit).map_err(|error| {
-                let _ = worker.address().cancel(&ticket);
-                PyRuntimeError::new_err(format!("the thread that watches deadlines could not be started: {error}"))
-            })?;
+        match deadline {
+            Some((limit, since, task)) => set_deadline(worker, task, limit.saturating_sub(since.elapsed())),
+            None => Ok(()),
         }
-        Ok(())
     }
+}
+
+fn set_deadline(worker: &Worker<PyHandler>, task: Arc<Task>, limit: Duration) -> PyResult<()> {
+    let ticket: Arc<dyn Ticket> = task;
+    worker.set_deadline(&ticket, limit).map_err(|error| {
+        // Without it the message would run for as long as it likes.
+        let _ = worker.address().cancel(&ticket);
+        PyRuntimeError::new_err(format!("can't start new thread: {error}"))
+    })
 }
 
 impl Inner {
@@ -411,8 +416,7 @@ impl Endpoint {
             Err(error) => return Err(Inner::refused(worker, error)),
         }
         if let (Some(limit), Some(task)) = (limit, task) {
-            let ticket: Arc<dyn Ticket> = task;
-            worker.set_deadline(&ticket, limit)?;
+            set_deadline(worker, task, limit)?;
         }
         Ok(true)
     }
@@ -431,10 +435,10 @@ impl Endpoint {
     }
 
     /// The error of a post that gave up waiting for room; counts it as rejected.
-    fn _gave_up(&self) -> PyResult<()> {
+    fn _gave_up(&self, why: &str) -> PyResult<()> {
         let (_, worker) = self.inner()?;
         worker.give_up(1);
-        Err(error::full(worker.name(), worker.capacity(), "no room came within the timeout"))
+        Err(error::full(worker.name(), worker.capacity(), why))
     }
 
     /// Lets the pool run it; false if it was stopped.

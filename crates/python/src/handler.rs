@@ -273,7 +273,12 @@ impl Pending {
         let shared = suspension.handler().shared.clone();
         let Some(message) = suspension.message() else { return Ok(()) };
         if let Err(error) = &result {
-            shared.report(py, message, error);
+            // A coroutine that was given up raises CancelledError; what counts is why.
+            match message.task.as_ref().and_then(|task| task.slot.get()) {
+                Some(Err(Failure::Stopped)) => {}
+                Some(Err(given_up)) => shared.report(py, message, &error::failure(*given_up, &shared.name)),
+                _ => shared.report(py, message, error),
+            }
         }
         let outcome = shared.settle(py, message, result);
         suspension.finish(outcome);

@@ -25,7 +25,9 @@ impl Host for PyHost {
     fn thread(&self, body: &mut dyn FnMut()) {
         Python::attach(|py| {
             let runtime = self.runtime.bind(py);
-            match runtime.call_method0(intern!(py, "thread_started")).and_then(|works| works.extract::<bool>()) {
+            let own = std::thread::current();
+            let started = runtime.call_method1(intern!(py, "thread_started"), (own.name().unwrap_or_default(),));
+            match started.and_then(|works| works.extract::<bool>()) {
                 Ok(true) => {}
                 Ok(false) => self.broken.store(true, Ordering::Release),
                 Err(error) => {
