@@ -126,7 +126,9 @@ FUNCTIONS = [
 
 
 @pytest.mark.parametrize("without_inspect", [False, True])
-@pytest.mark.parametrize("function", FUNCTIONS, ids=repr)
+@pytest.mark.parametrize(
+    "function", FUNCTIONS, ids=lambda made: getattr(made, "__qualname__", type(made).__name__)
+)
 def test_coroutine_functions_are_known_as_inspect_knows_them(monkeypatch, function, without_inspect):
     if without_inspect:
         if function is marked:

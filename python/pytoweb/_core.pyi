@@ -157,10 +157,11 @@ class Endpoint:
     ) -> None:
         """Queues a message, and returns without waiting for its handler.
 
-        Messages of one sender are handled in the order of posting. A worker that is not started keeps them
-        until it is. The caller's context variables are set around the handler. With a full mailbox the
-        overflow policy decides: ``"block"`` waits for room, without the interpreter lock; ``"reject"``
-        raises; ``"drop_newest"`` and ``"drop_oldest"`` drop a message, count it, and return.
+        A worker handles messages one at a time, in the order of posting; a pool's own mailbox starts them in
+        that order. A worker that is not started keeps them until it is. The caller's context variables are
+        set around the handler. With a full mailbox the overflow policy decides: ``"block"`` waits for room,
+        without the interpreter lock; ``"reject"`` raises; ``"drop_newest"`` and ``"drop_oldest"`` drop a
+        message, count it, and return.
 
         Args:
             message_type: The type, which chooses the handler; any but ``"response"`` and ``"error"``.
@@ -378,7 +379,7 @@ class FutureBase:
         """Returns whether the reply stands: a result, an exception, or cancelled. Never blocks."""
 
     def cancelled(self) -> bool:
-        """Returns whether the message was cancelled before its handler ran, or its coroutine ended by it."""
+        """Returns whether the message was cancelled while it was queued, so that its handler never runs."""
 
     def running(self) -> bool:
         """Returns whether the handler runs now. Never blocks."""
@@ -388,7 +389,8 @@ class FutureBase:
 
         A queued message is removed and never runs. A running one goes on, but its
         ``current_message().cancelled`` is True from here on, for the handler to look at; an ``async def``
-        handler is cancelled at its next ``await``.
+        handler is cancelled at its next ``await``, and its reply is the ``asyncio.CancelledError``, unless it
+        handles that.
 
         Returns:
             True if the message is cancelled, False if it was running or done.

@@ -33,6 +33,5 @@ pub use reply::{ReplyState, Shared, Single, Slot, Unpark, Wake};
 pub use stats::{Counters, TimingStats, WorkerState, WorkerStats};
 pub use wait::{EdgeGuard, WaitError, current, edge, wait};
 pub use worker::{
-    Address, Handled, Handler, PostError, StopMode, StopTimedOut, Suspension, Turning, Worker,
-    WorkerOptions,
+    Address, Handled, Handler, PostError, StopMode, StopTimedOut, Suspension, Worker, WorkerOptions,
 };

@@ -153,9 +153,11 @@ pub(crate) struct Finished<'a, M> {
     pub(crate) timed: Option<(Duration, Duration)>,
 }
 
-pub(crate) enum Next<M> {
-    /// Run this one. The token is kept.
-    Run(Entry<M>),
+/// What [`Mailbox::take`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// A message to run. The token is kept.
+    Next,
     /// The budget is used up and there is more. The token is kept.
     More,
     /// Nothing to do. The token was given back.
@@ -164,7 +166,7 @@ pub(crate) enum Next<M> {
 
 /// What [`Mailbox::take`] found, and what is to be done after its locks are released.
 pub(crate) struct Take<M> {
-    pub(crate) next: Next<M>,
+    pub(crate) found: Found,
     pub(crate) leftovers: Vec<Leftover<M>>,
     /// `Idle`, and the mailbox has not settled before [`Mailbox::published`] is called.
     pub(crate) publishing: bool,
@@ -195,6 +197,7 @@ impl<M: Message> Inbox<M> {
         capacity.saturating_sub(queued)
     }
 
+    #[inline]
     fn push(&mut self, message: M, clock: &dyn Clock) {
         self.until_sample -= 1;
         let posted_at = (self.until_sample == 0).then(|| {
@@ -227,6 +230,7 @@ impl<M: Message> Inbox<M> {
 
 impl<M: Message> Outbox<M> {
     /// Takes the oldest living message out of the batch, claimed; tombstones on the way are cleared.
+    #[inline]
     fn pop_batch(&mut self, leftovers: &mut Vec<Leftover<M>>) -> Option<Entry<M>> {
         pop_living(
             &mut self.batch,
@@ -278,19 +282,20 @@ impl<M: Message> Outbox<M> {
 }
 
 /// Takes the oldest living entry out of `from`, claimed; tombstones on the way are cleared.
+#[inline]
 fn pop_living<M: Message>(
     from: &mut VecDeque<Entry<M>>,
     gone: &mut u64,
     tombstones: &mut usize,
     leftovers: &mut Vec<Leftover<M>>,
 ) -> Option<Entry<M>> {
-    while let Some(entry) = from.pop_front() {
+    while let Some(entry) = from.front() {
         if entry.message.claim() {
             *gone += 1;
-            return Some(entry);
+            return from.pop_front();
         }
         *tombstones -= 1;
-        leftovers.push(buried(entry.message));
+        leftovers.extend(from.pop_front().map(|entry| buried(entry.message)));
     }
     None
 }
@@ -356,18 +361,28 @@ impl<M: Message> Mailbox<M> {
         self.overflow
     }
 
-    /// Posts without waiting. A refusal under `Block` is not counted: the sender may wait and try again.
-    pub(crate) fn try_post(&self, message: M, clock: &dyn Clock) -> Result<Posted<M>, Refused<M>> {
+    /// Posts if there is room for sure, as far as this side knows; else the message comes back, for
+    /// [`Mailbox::post_exactly`]. Returns the tokens handed out.
+    #[inline]
+    pub(crate) fn post_fast(&self, message: M, clock: &dyn Clock) -> Result<usize, M> {
         let mut inbox = self.inbox.0.lock();
-        if inbox.gate != Gate::Closed && inbox.room(self.capacity) > 0 {
-            inbox.push(message, clock);
-            return Ok(Posted {
-                activate: inbox.activate(1),
-                leftovers: Vec::new(),
-            });
+        if inbox.gate == Gate::Closed || inbox.room(self.capacity) == 0 {
+            return Err(message);
         }
-        drop(inbox);
-        self.post_exactly(message, clock)
+        inbox.push(message, clock);
+        Ok(inbox.activate(1))
+    }
+
+    /// Posts without waiting. A refusal under `Block` is not counted: the sender may wait and try again.
+    #[cfg(any(test, pytoweb_loom))]
+    pub(crate) fn try_post(&self, message: M, clock: &dyn Clock) -> Result<Posted<M>, Refused<M>> {
+        match self.post_fast(message, clock) {
+            Ok(activate) => Ok(Posted {
+                activate,
+                leftovers: Vec::new(),
+            }),
+            Err(message) => self.post_exactly(message, clock),
+        }
     }
 
     /// Posts as many as fit at once, front first, and takes them out of `messages`; drops by the policy count as
@@ -414,9 +429,14 @@ impl<M: Message> Mailbox<M> {
         (all, None)
     }
 
-    /// Posts under both locks, where the count is exact and the policy applies.
+    /// Posts under both locks, where the count is exact and the policy applies. A refusal under `Block` is not counted:
+    /// the sender may wait and try again.
     #[cold]
-    fn post_exactly(&self, message: M, clock: &dyn Clock) -> Result<Posted<M>, Refused<M>> {
+    pub(crate) fn post_exactly(
+        &self,
+        message: M,
+        clock: &dyn Clock,
+    ) -> Result<Posted<M>, Refused<M>> {
         let mut outbox = self.outbox.0.lock();
         let mut inbox = self.inbox.0.lock();
         inbox.gone_seen = outbox.gone;
@@ -504,21 +524,28 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
-    /// Counts the message that just ended, if any, and takes the next one.
+    /// Counts the message that just ended, if any, and puts the next one into `next`.
     ///
     /// `may_run`: whether the turn's budget allows another one.
-    pub(crate) fn take(&self, finished: Option<&Finished<'_, M>>, may_run: bool) -> Take<M> {
+    #[inline]
+    pub(crate) fn take(
+        &self,
+        finished: Option<&Finished<'_, M>>,
+        may_run: bool,
+        next: &mut Option<Entry<M>>,
+    ) -> Take<M> {
         let mut leftovers = Vec::new();
         let mut outbox = self.outbox.0.lock();
         let _ended = finished.and_then(|finished| outbox.finish(finished));
         loop {
             if may_run {
-                if let Some(entry) = outbox.pop_batch(&mut leftovers) {
+                *next = outbox.pop_batch(&mut leftovers);
+                if let Some(entry) = next {
                     outbox.counts.running += 1;
                     outbox.running.extend(entry.message.ticket());
                     self.release_with_room(outbox);
                     return Take {
-                        next: Next::Run(entry),
+                        found: Found::Next,
                         leftovers,
                         publishing: false,
                         _ended,
@@ -526,7 +553,7 @@ impl<M: Message> Mailbox<M> {
                 }
             } else if !outbox.batch.is_empty() {
                 return Take {
-                    next: Next::More,
+                    found: Found::More,
                     leftovers,
                     publishing: false,
                     _ended,
@@ -539,7 +566,7 @@ impl<M: Message> Mailbox<M> {
                 inbox.publishing += usize::from(publishing);
                 self.give_back(&mut outbox, &mut inbox);
                 return Take {
-                    next: Next::Idle,
+                    found: Found::Idle,
                     leftovers,
                     publishing,
                     _ended,
@@ -547,7 +574,7 @@ impl<M: Message> Mailbox<M> {
             }
             if !may_run {
                 return Take {
-                    next: Next::More,
+                    found: Found::More,
                     leftovers,
                     publishing: false,
                     _ended,
@@ -773,4 +800,5 @@ impl<M: Message> Mailbox<M> {
 }
 
 #[cfg(all(test, not(pytoweb_loom)))]
+#[path = "mailbox/tests.rs"]
 mod tests;

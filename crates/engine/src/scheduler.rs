@@ -244,4 +244,5 @@ impl<J> Scheduler<J> {
 }
 
 #[cfg(all(test, not(pytoweb_loom)))]
+#[path = "scheduler/tests.rs"]
 mod tests;

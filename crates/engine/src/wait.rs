@@ -160,7 +160,9 @@ pub fn edge(
         return Ok(guard);
     }
     Err(WaitError::Cycle(
-        path.iter().map(|(cell, _)| cell.name().to_owned()).collect(),
+        path.iter()
+            .map(|(cell, _)| cell.name().to_owned())
+            .collect(),
     ))
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::Timestamp;
 use crate::mailbox::{
-    Entry, Finished, Gate, Leftover, Mailbox, Next, Posted, Refused, Rest, Room, Settled,
+    Entry, Finished, Found, Gate, Leftover, Mailbox, Posted, Refused, Rest, Room, Settled,
 };
 use crate::message::{DropReason, Failure, Message, Outcome, Ticket};
 use crate::policy::{DEFAULT_CAPACITY, Overflow};
@@ -35,7 +35,9 @@ pub trait Handler: Send + Sync + Sized + 'static {
     type Message: Message;
 
     /// Runs one message. A reply is *settled* in here and published in [`Handler::finish`], after it was counted.
-    fn handle(&self, message: Self::Message, turn: &Turning<'_, Self>) -> Handled<Self::Message>;
+    ///
+    /// In place, because moving a message costs as much as anything else that happens to it here.
+    fn handle(&self, message: &mut Self::Message) -> Handled<Self>;
 
     /// Publishes the reply of a message that was handled, and returns the threads that wait for it.
     fn finish(&self, message: Self::Message) -> Wake;
@@ -45,38 +47,19 @@ pub trait Handler: Send + Sync + Sized + 'static {
 }
 
 /// What became of a message that was given to a handler.
-#[derive(Debug)]
-pub enum Handled<M> {
+pub enum Handled<H: Handler> {
     /// It is over.
-    Done(M, Outcome),
-    /// It goes on elsewhere and ends with [`Suspension::finish`]; the worker takes no other message before that.
-    Suspended,
+    Done(Outcome),
+    /// It goes on elsewhere: the closure is called at once, with the message, which ends with [`Suspension::finish`].
+    /// The worker takes no other message before that.
+    Suspend(Box<dyn FnOnce(Suspension<H>)>),
 }
 
-/// The turn that a handler is called in.
-pub struct Turning<'a, H: Handler> {
-    cell: &'a Arc<Cell<H>>,
-    posted_at: Option<Timestamp>,
-    started_at: Option<Timestamp>,
-}
-
-impl<H: Handler> fmt::Debug for Turning<'_, H> {
+impl<H: Handler> fmt::Debug for Handled<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Turning")
-            .field("worker", &self.cell.name)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<H: Handler> Turning<'_, H> {
-    /// Takes the message out of the turn: the handler returns [`Handled::Suspended`] and finishes it later.
-    #[must_use]
-    pub fn suspend(&self, message: H::Message) -> Suspension<H> {
-        self.cell.pool.inner().scheduler.suspended(true);
-        Suspension {
-            cell: self.cell.clone(),
-            message: Some(message),
-            times: self.posted_at.zip(self.started_at),
+        match self {
+            Self::Done(outcome) => f.debug_tuple("Done").field(outcome).finish(),
+            Self::Suspend(_) => f.debug_tuple("Suspend").finish_non_exhaustive(),
         }
     }
 }
@@ -238,22 +221,8 @@ pub(crate) struct Cell<H: Handler> {
     own: std::sync::Weak<Self>,
 }
 
-/// A message that was handled and not counted yet.
-struct Ended<M> {
-    message: M,
-    outcome: Outcome,
-    timed: Option<(Duration, Duration)>,
-}
-
-impl<M> Ended<M> {
-    const fn as_finished(&self) -> Finished<'_, M> {
-        Finished {
-            message: &self.message,
-            outcome: self.outcome,
-            timed: self.timed,
-        }
-    }
-}
+/// Wait and run time, where they were taken.
+type Timed = Option<(Duration, Duration)>;
 
 impl<H: Handler> Cell<H> {
     fn abandon_all(&self, leftovers: Vec<Leftover<H::Message>>) {
@@ -265,57 +234,66 @@ impl<H: Handler> Cell<H> {
     fn turn(self: &Arc<Self>) -> Turn {
         let clock = &*self.pool.inner().clock;
         let started = clock.now();
-        let mut finished: Option<Ended<H::Message>> = None;
+        // The message that was just handled, and the one that is next, in turns.
+        let mut slots: [Option<Entry<H::Message>>; 2] = [None, None];
+        let mut at = 0;
+        let mut ended: Option<(Outcome, Timed)> = None;
         let mut left = BUDGET_MESSAGES;
         loop {
-            let take = self
-                .mailbox
-                .take(finished.as_ref().map(Ended::as_finished).as_ref(), left > 0);
-            let wake = match finished.take() {
-                Some(ended) => self.handler.finish(ended.message),
+            let [first, second] = &mut slots;
+            let (last, next) = if at == 0 {
+                (first, second)
+            } else {
+                (second, first)
+            };
+            let finished = last
+                .as_ref()
+                .zip(ended.take())
+                .map(|(entry, (outcome, timed))| Finished {
+                    message: &entry.message,
+                    outcome,
+                    timed,
+                });
+            let take = self.mailbox.take(finished.as_ref(), left > 0, next);
+            let wake = match last.take() {
+                Some(entry) => self.handler.finish(entry.message),
                 None => Wake::nobody(),
             };
             if !take.leftovers.is_empty() {
                 self.abandon_all(take.leftovers);
             }
-            match take.next {
-                Next::Run(Entry { message, posted_at }) => {
+            match (take.found, next.as_mut()) {
+                (Found::Next, Some(entry)) => {
                     // Another handler is about to run and may take long: whoever waits is woken now.
                     drop(wake);
                     left -= 1;
-                    let turning = Turning {
-                        cell: self,
-                        posted_at,
-                        started_at: posted_at.map(|_| clock.now()),
-                    };
-                    let Handled::Done(message, outcome) = self.handler.handle(message, &turning)
-                    else {
-                        self.mailbox.add_busy(clock.now().since(started));
-                        return Turn::Done(Wake::nobody());
-                    };
-                    let timed = turning
-                        .posted_at
-                        .zip(turning.started_at)
-                        .map(|(posted, begun)| {
-                            let now = clock.now();
-                            if now.since(started) > BUDGET_TIME {
-                                left = 0;
+                    let times = entry.posted_at.map(|posted| (posted, clock.now()));
+                    match self.handler.handle(&mut entry.message) {
+                        Handled::Done(outcome) => {
+                            ended = Some((outcome, self.timed(times, started, &mut left)))
+                        }
+                        Handled::Suspend(go_on) => {
+                            if let Some(entry) = next.take() {
+                                self.pool.inner().scheduler.suspended(true);
+                                go_on(Suspension {
+                                    cell: self.clone(),
+                                    message: Some(entry.message),
+                                    times,
+                                });
                             }
-                            (begun.since(posted), now.since(begun))
-                        });
-                    finished = Some(Ended {
-                        message,
-                        outcome,
-                        timed,
-                    });
+                            self.mailbox.add_busy(clock.now().since(started));
+                            return Turn::Done(Wake::nobody());
+                        }
+                    }
                     self.clear_stuck();
+                    at = 1 - at;
                 }
-                Next::More => {
+                (Found::More, _) => {
                     drop(wake);
                     self.mailbox.add_busy(clock.now().since(started));
                     return Turn::More;
                 }
-                Next::Idle => {
+                (Found::Idle | Found::Next, _) => {
                     if take.publishing {
                         self.mailbox.published();
                     }
@@ -324,6 +302,22 @@ impl<H: Handler> Cell<H> {
                 }
             }
         }
+    }
+
+    /// Wait and run time of a message that was timed; a long run uses up the turn's budget.
+    #[inline]
+    fn timed(
+        &self,
+        times: Option<(Timestamp, Timestamp)>,
+        started: Timestamp,
+        left: &mut usize,
+    ) -> Timed {
+        let (posted, begun) = times?;
+        let now = self.pool.inner().clock.now();
+        if now.since(started) > BUDGET_TIME {
+            *left = 0;
+        }
+        Some((begun.since(posted), now.since(begun)))
     }
 
     fn clear_stuck(&self) {
@@ -641,7 +635,11 @@ impl<H: Handler> Worker<H> {
 
     fn ensure_thread(&self) -> io::Result<()> {
         // A worker of its own has made sure in `start`.
-        if self.cell.exclusive { Ok(()) } else { self.cell.pool.inner().ensure_thread() }
+        if self.cell.exclusive {
+            Ok(())
+        } else {
+            self.cell.pool.inner().ensure_thread()
+        }
     }
 
     fn accept(&self, posted: Posted<H::Message>) {
@@ -657,15 +655,26 @@ impl<H: Handler> Worker<H> {
     ///
     /// # Errors
     /// [`PostError`] gives the message back.
+    #[inline]
     pub fn try_post(&self, message: H::Message) -> Result<(), PostError<H::Message>> {
         if let Err(error) = self.ensure_thread() {
             return Err(PostError::NoThread(message, error));
         }
-        match self
-            .cell
-            .mailbox
-            .try_post(message, &*self.cell.pool.inner().clock)
-        {
+        let clock = &*self.cell.pool.inner().clock;
+        match self.cell.mailbox.post_fast(message, clock) {
+            Ok(0) => Ok(()),
+            Ok(tokens) => {
+                self.cell.activate(tokens);
+                Ok(())
+            }
+            Err(message) => self.post_slowly(message),
+        }
+    }
+
+    #[cold]
+    fn post_slowly(&self, message: H::Message) -> Result<(), PostError<H::Message>> {
+        let clock = &*self.cell.pool.inner().clock;
+        match self.cell.mailbox.post_exactly(message, clock) {
             Ok(posted) => {
                 self.accept(posted);
                 Ok(())
@@ -748,9 +757,16 @@ impl<H: Handler> Worker<H> {
             return Err((0, PostError::NoThread((), error)));
         }
         let offered = messages.len();
-        let (posted, refused) = self.cell.mailbox.try_post_many(messages, &*self.cell.pool.inner().clock);
+        let (posted, refused) = self
+            .cell
+            .mailbox
+            .try_post_many(messages, &*self.cell.pool.inner().clock);
         let newest = Failure::Dropped(DropReason::Newest);
-        let dropped = posted.leftovers.iter().filter(|(_, failure)| *failure == newest).count();
+        let dropped = posted
+            .leftovers
+            .iter()
+            .filter(|(_, failure)| *failure == newest)
+            .count();
         let accepted = offered - messages.len() - dropped;
         self.accept(posted);
         match refused {

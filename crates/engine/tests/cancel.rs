@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use common::{Gate, Job, LONG, Out, ask, ask_out, assert_adds_up, bounded, bounded_worker, occupy, pool, worker};
+use common::{
+    Gate, Job, LONG, Out, ask, ask_out, assert_adds_up, bounded, bounded_worker, occupy, pool,
+    worker,
+};
 use pytoweb_engine::{Failure, Overflow, StopMode, Worker, WorkerOptions};
 
 #[test]

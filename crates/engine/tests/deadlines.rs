@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use common::{
-    Asked, Closures, Gate, HandClock, LONG, Out, TestWorker, ask, ask_out, assert_adds_up, bounded, occupy, pool,
-    pool_with_clock, worker,
+    Asked, Closures, Gate, HandClock, LONG, Out, TestWorker, ask, ask_out, assert_adds_up, bounded,
+    occupy, pool, pool_with_clock, worker,
 };
 use pytoweb_engine::{
-    Failure, Host, Outcome, Pool, PoolOptions, ReplyState, Shared, Slot, StopMode, Ticket,
-    Worker, WorkerOptions, WorkerState,
+    Failure, Host, Outcome, Pool, PoolOptions, ReplyState, Shared, Slot, StopMode, Ticket, Worker,
+    WorkerOptions, WorkerState,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -56,7 +56,11 @@ fn a_queued_message_expires_and_never_runs() {
             assert_eq!(asked.reply(), Err(Failure::Expired));
         }
         assert!(asked[4].now().is_none());
-        assert_eq!(worker.state(), WorkerState::Running, "a queued one is no reason to be stuck");
+        assert_eq!(
+            worker.state(),
+            WorkerState::Running,
+            "a queued one is no reason to be stuck"
+        );
         let counters = worker.stats().counters;
         assert_adds_up(&counters);
         assert_eq!((counters.expired, counters.queued), (4, 6));

@@ -31,7 +31,11 @@ fn ten_thousand_workers_start_answer_and_stop() {
             worker.stop(StopMode::Drain, Some(LONG)).expect("in time");
             assert_eq!(worker.state(), WorkerState::Stopped);
         }
-        assert!(begun.elapsed() <= Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() <= Duration::from_secs(5),
+            "{:?}",
+            begun.elapsed()
+        );
         assert_eq!(pool.threads(), 2);
         pool.shutdown();
         pool.join();
@@ -65,7 +69,10 @@ fn a_greedy_one_delays_ten_thousand_quiet_ones_by_one_budget() {
         gate.open();
         for asked in &asked {
             let before = asked.reply().expect("a value");
-            assert!(before < BUDGET as u64, "{before} greedy messages came first");
+            assert!(
+                before < BUDGET as u64,
+                "{before} greedy messages came first"
+            );
         }
         greedy.stop(StopMode::Drain, Some(LONG)).expect("in time");
         assert_eq!(handled.load(Ordering::Relaxed), 8_000);

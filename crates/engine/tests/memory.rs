@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Closures, Gate, LONG, bounded, pool};
 use pytoweb_engine::{
-    Failure, Handled, Handler, Message, Outcome, ReplyState, StopMode, Ticket, Turning, Wake,
-    Worker, WorkerOptions,
+    Failure, Handled, Handler, Message, Outcome, ReplyState, StopMode, Ticket, Wake, Worker,
+    WorkerOptions,
 };
 
 /// Bytes that are allocated and not freed.
@@ -62,11 +62,11 @@ impl Message for Payload {
 impl Handler for InOrder {
     type Message = Payload;
 
-    fn handle(&self, message: Payload, _turn: &Turning<'_, Self>) -> Handled<Payload> {
+    fn handle(&self, message: &mut Payload) -> Handled<Self> {
         self.open.pass();
         let number = usize::from_le_bytes(message.0[..8].try_into().expect("eight bytes"));
         assert_eq!(self.next.fetch_add(1, Ordering::Relaxed), number);
-        Handled::Done(message, Outcome::Completed)
+        Handled::Done(Outcome::Completed)
     }
 
     fn finish(&self, _message: Payload) -> Wake {
@@ -139,7 +139,9 @@ fn asked_messages_that_are_cancelled() {
     let keep: Vec<_> = (0..10).map(|n| common::ask(&worker, move || n)).collect();
     let before = live();
     for _ in 0..100 {
-        let asked: Vec<_> = (0..1_000).map(|n| common::ask(&worker, move || n)).collect();
+        let asked: Vec<_> = (0..1_000)
+            .map(|n| common::ask(&worker, move || n))
+            .collect();
         for asked in asked {
             assert!(worker.address().cancel(&asked.ticket()));
         }

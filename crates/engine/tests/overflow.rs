@@ -149,10 +149,7 @@ fn each_policy_keeps_what_it_says() {
                 .collect();
             gate.open();
             worker.stop(StopMode::Drain, Some(LONG)).expect("in time");
-            let handled: Vec<u64> = asked
-                .iter()
-                .filter_map(|asked| asked.now()?.ok())
-                .collect();
+            let handled: Vec<u64> = asked.iter().filter_map(|asked| asked.now()?.ok()).collect();
             assert_eq!(handled, kept, "{overflow}");
         }
     });

@@ -10,7 +10,10 @@ fn what_every_message_may_carry_is_small() {
     assert!(size_of::<ReplyState>() <= 32, "{}", size_of::<ReplyState>());
     // A reply of one word and its tag.
     assert!(size_of::<Slot<usize, Shared>>() <= size_of::<ReplyState>() + 24);
-    assert_eq!(size_of::<Slot<usize, Shared>>(), size_of::<Slot<usize, Single>>());
+    assert_eq!(
+        size_of::<Slot<usize, Shared>>(),
+        size_of::<Slot<usize, Single>>()
+    );
     assert_eq!(size_of::<Timestamp>(), 8);
 }
 

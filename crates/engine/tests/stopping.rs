@@ -12,7 +12,7 @@ use common::{
     worker,
 };
 use pytoweb_engine::{
-    Failure, Handled, Handler, Outcome, PostError, StopMode, StopTimedOut, Turning, Wake, Worker,
+    Failure, Handled, Handler, Outcome, PostError, StopMode, StopTimedOut, Wake, Worker,
     WorkerOptions, WorkerState,
 };
 
@@ -71,7 +71,11 @@ fn the_other_modes_fail_or_cancel_what_is_queued_and_finish_what_runs() {
             assert_eq!(counters.completed, 1);
             assert_eq!(
                 (counters.failed, counters.cancelled),
-                if failure == Failure::Stopped { (10, 0) } else { (0, 10) }
+                if failure == Failure::Stopped {
+                    (10, 0)
+                } else {
+                    (0, 10)
+                }
             );
         }
     });
@@ -147,7 +151,11 @@ fn a_hundred_concurrent_stops_return() {
                     if begun.fetch_add(1, Ordering::Relaxed) == 50 {
                         gate.open();
                     }
-                    let mode = if number == 70 { StopMode::CancelQueued } else { StopMode::Drain };
+                    let mode = if number == 70 {
+                        StopMode::CancelQueued
+                    } else {
+                        StopMode::Drain
+                    };
                     worker.stop(mode, Some(LONG)).expect("in time");
                     assert_eq!(worker.state(), WorkerState::Stopped);
                 });
@@ -276,10 +284,10 @@ struct SlowToPublish {
 impl Handler for SlowToPublish {
     type Message = Job;
 
-    fn handle(&self, mut message: Job, _turn: &Turning<'_, Self>) -> Handled<Job> {
+    fn handle(&self, message: &mut Job) -> Handled<Self> {
         let outcome = message.settle(1);
         assert_eq!(outcome, Outcome::Completed);
-        Handled::Done(message, outcome)
+        Handled::Done(outcome)
     }
 
     fn finish(&self, message: Job) -> Wake {

@@ -157,7 +157,10 @@ fn the_pools_own_mailbox_suspends_as_many_as_it_runs() {
             .collect();
         let next = ask(&shared, || 5);
         post(&worker(&pool, "other"), || ());
-        assert!(next.now().is_none(), "as many as the pool has threads are running");
+        assert!(
+            next.now().is_none(),
+            "as many as the pool has threads are running"
+        );
         for suspension in suspensions {
             finish(suspension, 4);
         }

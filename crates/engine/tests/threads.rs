@@ -6,21 +6,32 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Closures, Job, LONG, ask, bounded, pool, post, worker};
 use pytoweb_engine::{Pool, PoolOptions, PostError, StopMode, Worker, WorkerOptions};
 
-/// How many threads of this process are named `<name>-<number>`; `None` where the system does not tell.
-fn threads_named(name: &str) -> Option<usize> {
+/// How many threads of this process are named `<name>-<number>`; none where the system does not tell.
+fn threads_named(name: &str) -> usize {
     let prefix = format!("{name}-");
-    let names = fs::read_dir("/proc/self/task")
-        .ok()?
+    let Ok(tasks) = fs::read_dir("/proc/self/task") else {
+        return 0;
+    };
+    tasks
         .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
-        .filter(|comm| comm.starts_with(&prefix));
-    Some(names.count())
+        .filter(|comm| comm.starts_with(&prefix))
+        .count()
+}
+
+/// A thread that was joined is listed for a moment longer.
+fn assert_no_thread_named(name: &str) {
+    let begun = Instant::now();
+    while threads_named(name) > 0 {
+        assert!(begun.elapsed() < LONG / 2, "threads of {name:?} are left");
+        thread::yield_now();
+    }
 }
 
 fn named(name: &str, size: usize) -> Pool {
@@ -67,9 +78,13 @@ fn a_pool_that_was_shut_down_leaves_no_thread() {
             pool.shutdown();
             pool.shutdown();
             pool.join();
-            assert_eq!(done.load(Ordering::Relaxed), 800, "the queued work is done first");
+            assert_eq!(
+                done.load(Ordering::Relaxed),
+                800,
+                "the queued work is done first"
+            );
             assert_eq!(pool.threads(), 0);
-            assert!(matches!(threads_named("ended"), Some(0) | None));
+            assert_no_thread_named("ended");
         }
     });
 }
@@ -92,20 +107,21 @@ fn spare_threads_of_handlers_that_wait_end_with_the_pool() {
         assert!(pool.threads() >= 2);
         pool.shutdown();
         pool.join();
-        assert!(matches!(threads_named("spare"), Some(0) | None));
+        assert_no_thread_named("spare");
     });
 }
 
 #[test]
 fn a_forgotten_pool_ends_its_threads() {
     bounded(|| {
-        let (forgotten, seen) = std::sync::mpsc::channel::<()>();
+        let (forgotten, seen) = mpsc::channel::<()>();
         {
             let pool = named("forgot", 2);
             let worker = worker(&pool, "w");
             post(&worker, move || drop(forgotten));
         }
         assert!(seen.recv_timeout(LONG).is_err());
+        assert_no_thread_named("forgot");
     });
 }
 
@@ -179,7 +195,12 @@ struct Limited {
 impl Limited {
     fn start() -> Self {
         let mut child = Command::new(std::env::current_exe().expect("a path"))
-            .args(["child_without_threads", "--exact", "--ignored", "--nocapture"])
+            .args([
+                "child_without_threads",
+                "--exact",
+                "--ignored",
+                "--nocapture",
+            ])
             .arg("--test-threads=1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -2,8 +2,8 @@
 
 mod common;
 
-use std::sync::mpsc;
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use common::{
@@ -119,8 +119,7 @@ fn a_worker_that_waits_for_itself_is_told() {
 /// were told of the circle.
 fn circle(names: &[&str], threads: usize) -> u64 {
     let pool = pool(threads);
-    let workers: Arc<Vec<_>> =
-        Arc::new(names.iter().map(|name| worker(&pool, name)).collect());
+    let workers: Arc<Vec<_>> = Arc::new(names.iter().map(|name| worker(&pool, name)).collect());
     let everyone = Arc::new(std::sync::Barrier::new(names.len()));
     let asked: Vec<_> = (0..names.len())
         .map(|index| {
@@ -133,7 +132,10 @@ fn circle(names: &[&str], threads: usize) -> u64 {
             })
         })
         .collect();
-    asked.iter().map(|asked| asked.reply().expect("a value")).sum()
+    asked
+        .iter()
+        .map(|asked| asked.reply().expect("a value"))
+        .sum()
 }
 
 #[test]
@@ -175,6 +177,8 @@ fn waiting_for_the_end_of_a_worker_that_waits_for_the_caller_is_a_circle() {
             go.open();
             is_cycle(wait_for(&target, &inner))
         });
+        // So that there is an end to wait for, once the other one has been told.
+        second.close(StopMode::Drain);
         assert!(stopped.reply().expect("a value") + waited.reply().expect("a value") >= 1);
     });
 }

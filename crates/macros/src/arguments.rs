@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::parse::{Parse, ParseStream};
-use syn::{LitStr, Path, Token, parse_quote};
+use syn::{Attribute, Error, LitStr, Meta, Path, Token, parse_quote};
 
 /// `crate = path`, or the name that the crate has unless told otherwise.
 pub(crate) struct Facade(Path);
@@ -40,11 +40,11 @@ fn end(input: ParseStream<'_>) -> syn::Result<()> {
 /// A string in the parentheses that must not be empty.
 pub(crate) fn name(input: ParseStream<'_>, missing: &str) -> syn::Result<LitStr> {
     if !input.peek(LitStr) {
-        return Err(input.error(missing));
+        return Err(Error::new(input.span(), missing));
     }
     let name: LitStr = input.parse()?;
     if name.value().is_empty() {
-        return Err(syn::Error::new(name.span(), missing));
+        return Err(Error::new(name.span(), missing));
     }
     Ok(name)
 }
@@ -96,10 +96,20 @@ pub(crate) struct WorkerMethod {
     pub(crate) kind: LitStr,
 }
 
+impl WorkerMethod {
+    const MISSING: &str = "which messages? write their kind: `#[worker_method(\"process-data\")]`";
+
+    pub(crate) fn read(attribute: &Attribute) -> syn::Result<Self> {
+        match &attribute.meta {
+            Meta::List(_) => attribute.parse_args(),
+            _ => Err(Error::new_spanned(attribute, Self::MISSING)),
+        }
+    }
+}
+
 impl Parse for WorkerMethod {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        let missing = "which messages? write their kind: `#[worker_method(\"process-data\")]`";
-        let kind = name(input, missing)?;
+        let kind = name(input, Self::MISSING)?;
         end(input)?;
         Ok(Self { kind })
     }

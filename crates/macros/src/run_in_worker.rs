@@ -109,3 +109,29 @@ fn check(function: &ItemFn) -> syn::Result<(Vec<Ident>, Vec<&Type>)> {
     errors.finish()?;
     Ok((names, types))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_expansion_reaches_the_crate_by_the_name_it_was_given() {
+        let item = quote!(
+            fn f(x: u64) -> u64 {
+                x
+            }
+        );
+        let renamed = syn::parse_str("\"w\", crate = ::renamed").expect("arguments");
+        let expanded = expand(&renamed, item.clone())
+            .expect("it expands")
+            .to_string();
+        assert!(!expanded.contains("pytoweb_workers"), "{expanded}");
+        assert!(expanded.contains(":: renamed :: Reply"), "{expanded}");
+        let standard = syn::parse_str("\"w\"").expect("arguments");
+        let expanded = expand(&standard, item).expect("it expands").to_string();
+        assert!(
+            expanded.contains(":: pytoweb_workers :: Reply"),
+            "{expanded}"
+        );
+    }
+}

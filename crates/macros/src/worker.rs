@@ -26,7 +26,7 @@ pub(crate) fn expand(arguments: &Worker, item: TokenStream) -> syn::Result<Token
         let Some(attribute) = take_attribute(method, &mut errors) else {
             continue;
         };
-        match attribute.parse_args_with(<WorkerMethod as syn::parse::Parse>::parse) {
+        match WorkerMethod::read(&attribute) {
             Ok(WorkerMethod { kind }) => {
                 if let Some(taken) = handlers
                     .iter()
@@ -191,6 +191,53 @@ fn check(method: &ImplItemFn, errors: &mut Errors) {
                 argument,
                 "a message has one payload: put the values into a struct or a tuple",
             ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_expansion_reaches_the_crate_by_the_name_it_was_given() {
+        let item = quote! {
+            impl Service {
+                #[worker_method("a")]
+                fn a(&mut self, x: u64) -> Result<u64, E> { Ok(x) }
+                #[worker_method("b")]
+                fn b(&self) {}
+            }
+        };
+        let renamed = syn::parse_str("crate = ::renamed::crates").expect("arguments");
+        let expanded = expand(&renamed, item.clone())
+            .expect("it expands")
+            .to_string();
+        assert!(!expanded.contains("pytoweb_workers"), "{expanded}");
+        assert!(
+            expanded.contains(":: renamed :: crates :: Service"),
+            "{expanded}"
+        );
+        let standard = syn::parse_str("").expect("no arguments");
+        let expanded = expand(&standard, item).expect("it expands").to_string();
+        assert!(
+            expanded.contains(":: pytoweb_workers :: Service"),
+            "{expanded}"
+        );
+    }
+
+    #[test]
+    fn a_type_is_a_result_by_its_name() {
+        for (signature, expected) in [
+            ("fn f() -> Result<u64, E>", true),
+            ("fn f() -> std::io::Result<()>", true),
+            ("fn f() -> ParseResult", true),
+            ("fn f() -> u64", false),
+            ("fn f() -> Vec<Result<u64, E>>", false),
+            ("fn f()", false),
+        ] {
+            let signature: syn::Signature = syn::parse_str(signature).expect("a signature");
+            assert_eq!(is_result(&signature.output), expected);
         }
     }
 }

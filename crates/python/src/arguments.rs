@@ -9,7 +9,9 @@ use crate::error;
 
 /// A message type: any `str` but the two of the owner's side.
 pub(crate) fn message_type(object: &Bound<'_, PyAny>) -> PyResult<Py<PyString>> {
-    let kind = object.cast::<PyString>().map_err(|_| error::not_a_type(object))?;
+    let kind = object
+        .cast::<PyString>()
+        .map_err(|_| error::not_a_type(object))?;
     match kind.to_str() {
         Ok(name @ ("response" | "error")) => Err(error::reserved(name)),
         _ => Ok(kind.clone().unbind()),
@@ -22,7 +24,9 @@ pub(crate) fn message_id(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<P
         None => Ok(None),
         Some(object) if object.is_none() => Ok(None),
         Some(object) => {
-            let id = object.cast::<PyString>().map_err(|_| error::not_an_id(object))?;
+            let id = object
+                .cast::<PyString>()
+                .map_err(|_| error::not_an_id(object))?;
             Ok(Some(id.clone().unbind()))
         }
     }
@@ -30,7 +34,9 @@ pub(crate) fn message_id(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<P
 
 /// Seconds: a number from 0 on. Infinity, and more than a clock can tell, are no limit.
 pub(crate) fn timeout(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
-    let Some(object) = object.filter(|object| !object.is_none()) else { return Ok(None) };
+    let Some(object) = object.filter(|object| !object.is_none()) else {
+        return Ok(None);
+    };
     if object.is_instance_of::<PyBool>() {
         return Err(error::not_a_timeout(object));
     }

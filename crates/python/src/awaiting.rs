@@ -60,7 +60,10 @@ impl Completions {
     fn schedule(slf: &Bound<'_, Self>) {
         let py = slf.py();
         let woken = slf.getattr(intern!(py, "_drain")).and_then(|drain| {
-            slf.get().event_loop.bind(py).call_method1(intern!(py, "call_soon_threadsafe"), (drain,))
+            slf.get()
+                .event_loop
+                .bind(py)
+                .call_method1(intern!(py, "call_soon_threadsafe"), (drain,))
         });
         if woken.is_err() {
             // The loop is closed: nobody waits there any more.
@@ -125,7 +128,9 @@ impl Waiter {
     /// Wakes the task, on its loop.
     fn wake(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let wakeup = self.wait().wakeup.take();
-        let Some((wakeup, context)) = wakeup else { return Ok(()) };
+        let Some((wakeup, context)) = wakeup else {
+            return Ok(());
+        };
         let py = slf.py();
         let context = context.map(|context| context.into_bound(py));
         let _entered = context.as_ref().map(context::enter_given).transpose()?;
@@ -152,7 +157,10 @@ impl Waiter {
 }
 
 fn asyncio_error(py: Python<'_>, name: &str) -> PyErr {
-    match py.import(intern!(py, "asyncio")).and_then(|asyncio| asyncio.getattr(name)?.call0()) {
+    match py
+        .import(intern!(py, "asyncio"))
+        .and_then(|asyncio| asyncio.getattr(name)?.call0())
+    {
         Ok(error) => PyErr::from_value(error),
         Err(error) => error,
     }
@@ -192,7 +200,11 @@ impl Waiter {
     }
 
     #[pyo3(signature = (r#fn, *, context=None))]
-    fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Py<PyAny>, context: Option<Py<PyAny>>) -> PyResult<()> {
+    fn add_done_callback(
+        slf: &Bound<'_, Self>,
+        r#fn: Py<PyAny>,
+        context: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         let before = this.wait().wakeup.replace((r#fn, context));
@@ -209,7 +221,11 @@ impl Waiter {
     }
 
     fn remove_done_callback(&self, r#fn: &Bound<'_, PyAny>) -> PyResult<usize> {
-        let known = self.wait().wakeup.as_ref().map(|(wakeup, _)| wakeup.clone_ref(r#fn.py()));
+        let known = self
+            .wait()
+            .wakeup
+            .as_ref()
+            .map(|(wakeup, _)| wakeup.clone_ref(r#fn.py()));
         let Some(known) = known else { return Ok(0) };
         if !known.bind(r#fn.py()).eq(r#fn)? {
             return Ok(0);
@@ -269,13 +285,22 @@ fn completions_of<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Co
     let known = LAST.with(|last| {
         let last = last.borrow();
         let (weak, completions) = last.as_ref()?;
-        let same = weak.bind(py).upgrade().is_some_and(|known| known.is(event_loop));
+        let same = weak
+            .bind(py)
+            .upgrade()
+            .is_some_and(|known| known.is(event_loop));
         same.then(|| completions.bind(py).clone())
     });
     if let Some(known) = known {
         return Ok(known);
     }
-    let made = Bound::new(py, Completions { queue: Mutex::default(), event_loop: event_loop.clone().unbind() })?;
+    let made = Bound::new(
+        py,
+        Completions {
+            queue: Mutex::default(),
+            event_loop: event_loop.clone().unbind(),
+        },
+    )?;
     let weak = PyWeakrefReference::new(event_loop)?.unbind();
     let before = LAST.with(|last| last.borrow_mut().replace((weak, made.clone().unbind())));
     drop(before);
@@ -296,7 +321,9 @@ pub(crate) fn awaitable<'py>(future: &Bound<'py, FutureBase>) -> PyResult<Bound<
     static RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static RUNNING_OWNER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = future.py();
-    let event_loop = RUNNING_LOOP.import(py, "asyncio", "_get_running_loop")?.call0()?;
+    let event_loop = RUNNING_LOOP
+        .import(py, "asyncio", "_get_running_loop")?
+        .call0()?;
     if event_loop.is_none() {
         return Err(PyRuntimeError::new_err(
             "await a WorkerFuture in a coroutine of a running event loop, or call its result()",
@@ -304,12 +331,19 @@ pub(crate) fn awaitable<'py>(future: &Bound<'py, FutureBase>) -> PyResult<Bound<
     }
     let mut edge = None;
     if COROUTINES.load(Ordering::Relaxed) && !future.get().done()? {
-        let owner = RUNNING_OWNER.import(py, "pytoweb._aio", "running_owner")?.call0()?;
+        let owner = RUNNING_OWNER
+            .import(py, "pytoweb._aio", "running_owner")?
+            .call0()?;
         if !owner.is_none() {
             edge = future.get().wait_edge(py, owner.cast::<Endpoint>()?)?;
         }
     }
     let completions = completions_of(&event_loop)?.unbind();
-    let waiter = Waiter { future: future.clone().unbind(), completions, wait: Mutex::default(), _edge: edge };
+    let waiter = Waiter {
+        future: future.clone().unbind(),
+        completions,
+        wait: Mutex::default(),
+        _edge: edge,
+    };
     Ok(Bound::new(py, waiter)?.into_any())
 }

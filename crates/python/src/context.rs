@@ -6,9 +6,9 @@
 use std::cell::RefCell;
 
 use pyo3::exceptions::PySystemError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
-use pyo3::ffi;
 
 /// A copy of the calling thread's context, as `contextvars.copy_context()` makes it; `None` if no variable is set.
 ///
@@ -17,7 +17,11 @@ use pyo3::ffi;
 pub(crate) fn capture(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
     // SAFETY: attached, as `py` proves; the call returns a new reference or null with an exception set.
     let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
-    Ok(if is_empty(&context) { None } else { Some(context.unbind()) })
+    Ok(if is_empty(&context) {
+        None
+    } else {
+        Some(context.unbind())
+    })
 }
 
 fn is_empty(context: &Bound<'_, PyAny>) -> bool {
@@ -31,7 +35,10 @@ thread_local! {
 }
 
 /// Makes `context`, or an empty one, the calling pool thread's current one until the guard is dropped.
-pub(crate) fn enter<'a, 'py>(py: Python<'py>, context: Option<&'a Bound<'py, PyAny>>) -> PyResult<Entered<'a, 'py>> {
+pub(crate) fn enter<'a, 'py>(
+    py: Python<'py>,
+    context: Option<&'a Bound<'py, PyAny>>,
+) -> PyResult<Entered<'a, 'py>> {
     match context {
         Some(context) => push(context)?,
         None if EMPTY.with(|empty| empty.borrow().is_none()) => {
@@ -81,7 +88,12 @@ impl Drop for Entered<'_, '_> {
         match self.1 {
             Some(context) => pop(context),
             None => {
-                let used = EMPTY.with(|empty| empty.borrow().as_ref().is_some_and(|empty| !is_empty(empty.bind(self.0))));
+                let used = EMPTY.with(|empty| {
+                    empty
+                        .borrow()
+                        .as_ref()
+                        .is_some_and(|empty| !is_empty(empty.bind(self.0)))
+                });
                 if used {
                     // The next message gets a fresh one.
                     leave_empty(self.0);
@@ -92,14 +104,24 @@ impl Drop for Entered<'_, '_> {
 }
 
 /// An instance of `class` without running its `__init__`.
-pub(crate) fn bare_instance<'py>(class: &Bound<'py, PyType>, none: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn bare_instance<'py>(
+    class: &Bound<'py, PyType>,
+    none: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: `class` is a live type object; reading a slot of it is always allowed while attached.
     let Some(new) = (unsafe { (*class.as_type_ptr()).tp_new }) else {
-        return Err(PySystemError::new_err("the future class cannot be instantiated"));
+        return Err(PySystemError::new_err(
+            "the future class cannot be instantiated",
+        ));
     };
     // SAFETY: `tp_new` takes the type, an empty tuple and no keywords, and returns a new reference or null with an
     // exception set.
-    unsafe { Bound::from_owned_ptr_or_err(class.py(), new(class.as_type_ptr(), none.as_ptr(), std::ptr::null_mut())) }
+    unsafe {
+        Bound::from_owned_ptr_or_err(
+            class.py(),
+            new(class.as_type_ptr(), none.as_ptr(), std::ptr::null_mut()),
+        )
+    }
 }
 
 /// Whether `object` is the coroutine of an `async def`.

@@ -13,7 +13,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pytoweb_engine::{
-    Overflow, Pool, PoolOptions, PostError, StopMode, Ticket, WaitError, Worker, WorkerOptions, WorkerStats,
+    Overflow, Pool, PoolOptions, PostError, StopMode, Ticket, WaitError, Worker, WorkerOptions,
+    WorkerStats,
 };
 
 use crate::future::{SIGNAL_SLICE, new_future};
@@ -58,9 +59,21 @@ impl Threads {
     fn new(size: usize, name: String, runtime: Py<PyAny>) -> Self {
         let broken = Arc::new(AtomicBool::new(false));
         Python::attach(|py| {
-            let host = PyHost { runtime: runtime.clone_ref(py), broken: broken.clone() };
-            let pool = Pool::new(PoolOptions { name, host: Arc::new(host), ..PoolOptions::new(size) });
-            Self { pool: Some(pool), runtime, broken, generation: Generation::now() }
+            let host = PyHost {
+                runtime: runtime.clone_ref(py),
+                broken: broken.clone(),
+            };
+            let pool = Pool::new(PoolOptions {
+                name,
+                host: Arc::new(host),
+                ..PoolOptions::new(size)
+            });
+            Self {
+                pool: Some(pool),
+                runtime,
+                broken,
+                generation: Generation::now(),
+            }
         })
     }
 
@@ -99,6 +112,10 @@ impl Drop for Inner {
     }
 }
 
+/// The native half of ``PythonWorker`` and ``WorkerPool``: something that messages are posted to.
+///
+/// Until ``_set_up`` was called every method raises ``RuntimeError``; in a forked child each raises
+/// ``ForkedProcessError``. Every method may be called from any thread.
 #[pyclass(module = "pytoweb._core", subclass, frozen)]
 #[derive(Debug, Default)]
 pub(crate) struct Endpoint {
@@ -119,7 +136,9 @@ impl Endpoint {
     /// Posts `message`, waiting for room as the policy says. Its deadline counts from here, that wait included.
     fn post(&self, py: Python<'_>, message: PyMessage, limit: Option<Duration>) -> PyResult<()> {
         let (_, worker) = self.inner()?;
-        let deadline = limit.zip(message.task.clone()).map(|(limit, task)| (limit, Instant::now(), task));
+        let deadline = limit
+            .zip(message.task.clone())
+            .map(|(limit, task)| (limit, Instant::now(), task));
         match worker.try_post(message) {
             Ok(()) => {}
             Err(PostError::Full(message)) if worker.overflow() == Overflow::Block => {
@@ -128,7 +147,9 @@ impl Endpoint {
             Err(error) => return Err(Inner::refused(worker, error)),
         }
         match deadline {
-            Some((limit, since, task)) => set_deadline(worker, task, limit.saturating_sub(since.elapsed())),
+            Some((limit, since, task)) => {
+                set_deadline(worker, task, limit.saturating_sub(since.elapsed()))
+            }
             None => Ok(()),
         }
     }
@@ -156,7 +177,9 @@ impl Inner {
                 worker.capacity(),
                 "and its own handler, which makes the room, is what would wait",
             ),
-            PostError::NoThread(_, error) => PyRuntimeError::new_err(format!("can't start new thread: {error}")),
+            PostError::NoThread(_, error) => {
+                PyRuntimeError::new_err(format!("can't start new thread: {error}"))
+            }
             _ if !worker.is_exclusive() => error::pool_stopped(),
             _ => error::stopped(worker.name()),
         }
@@ -187,7 +210,9 @@ impl Inner {
 
     /// Refuses to block an event loop.
     fn may_wait(py: Python<'_>, worker: &Worker<PyHandler>, posts: usize) -> PyResult<()> {
-        let in_loop = py.import(intern!(py, "pytoweb._aio"))?.call_method0(intern!(py, "in_event_loop"))?;
+        let in_loop = py
+            .import(intern!(py, "pytoweb._aio"))?
+            .call_method0(intern!(py, "in_event_loop"))?;
         if in_loop.is_truthy()? {
             worker.give_up(posts);
             let hint = "waiting would block the event loop: use `await worker.apost_message(...)`";
@@ -196,14 +221,20 @@ impl Inner {
         Ok(())
     }
 
-    fn wait_for_room(py: Python<'_>, worker: &Worker<PyHandler>, until: Option<Instant>) -> PyResult<()> {
+    fn wait_for_room(
+        py: Python<'_>,
+        worker: &Worker<PyHandler>,
+        until: Option<Instant>,
+    ) -> PyResult<()> {
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let step = left.map_or(SIGNAL_SLICE, |left| left.min(SIGNAL_SLICE));
             match py.detach(|| worker.wait_for_room(Some(step))) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
-                Err(WaitError::Cycle(_)) => return Err(Self::refused(worker, PostError::WouldDeadlock(()))),
+                Err(WaitError::Cycle(_)) => {
+                    return Err(Self::refused(worker, PostError::WouldDeadlock(())));
+                }
                 Err(error) => return Err(error::wait(py, error)),
             }
             py.check_signals()?;
@@ -245,7 +276,10 @@ impl Endpoint {
     }
 
     /// Fills in what `__new__` left empty. `shared`: the pool's own mailbox.
-    #[expect(clippy::too_many_arguments, reason = "called from one place, by keyword")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called from one place, by keyword"
+    )]
     #[pyo3(signature = (*, name, capacity, overflow, threads, handlers, replies, owner, shared))]
     fn _set_up(
         &self,
@@ -260,9 +294,12 @@ impl Endpoint {
         shared: bool,
     ) -> PyResult<()> {
         let threads = threads.get();
-        let overflow: Overflow = overflow
-            .parse()
-            .map_err(|error: pytoweb_engine::UnknownOverflow| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
+        let overflow: Overflow =
+            overflow
+                .parse()
+                .map_err(|error: pytoweb_engine::UnknownOverflow| {
+                    pyo3::exceptions::PyValueError::new_err(error.to_string())
+                })?;
         let options = WorkerOptions { capacity, overflow };
         let own = Arc::new(Shared {
             name: name.clone(),
@@ -272,17 +309,49 @@ impl Endpoint {
             owner,
             broken: threads.broken.clone(),
         });
-        let handler = PyHandler { shared: own.clone() };
+        let handler = PyHandler {
+            shared: own.clone(),
+        };
         let pool = threads.pool()?;
         let worker = if shared {
             Worker::shared(&name, handler, options, pool)
         } else {
             Worker::new(&name, handler, options, pool)
         };
-        let inner = Inner { worker: Some(worker), shared: own, generation: Generation::now() };
-        self.inner.set(inner).map_err(|_| PyRuntimeError::new_err("the worker is set up already"))
+        let inner = Inner {
+            worker: Some(worker),
+            shared: own,
+            generation: Generation::now(),
+        };
+        self.inner
+            .set(inner)
+            .map_err(|_| PyRuntimeError::new_err("the worker is set up already"))
     }
 
+    /// Queues a message, and returns without waiting for its handler.
+    ///
+    /// A worker handles messages one at a time, in the order of posting; a pool's own mailbox starts them in
+    /// that order. A worker that is not started keeps them until it is. The caller's context variables are
+    /// set around the handler. With a full mailbox the overflow policy decides: ``"block"`` waits for room,
+    /// without the interpreter lock; ``"reject"`` raises; ``"drop_newest"`` and ``"drop_oldest"`` drop a
+    /// message, count it, and return.
+    ///
+    /// Args:
+    ///     message_type: The type, which chooses the handler; any but ``"response"`` and ``"error"``.
+    ///     data: What the handler gets; passed as it is, not copied.
+    ///     message_id: Asks for a reply: the owner's ``response`` or ``error`` handler gets it with this id.
+    ///     timeout: Seconds from now until the message expires, the wait for room included. One that expires
+    ///         in the queue never runs; one that is running gets ``current_message().cancelled``. None is no
+    ///         limit.
+    ///
+    /// Raises:
+    ///     MailboxFullError: The mailbox is full, and the policy is ``"reject"``, or ``"block"`` and no room
+    ///         came within ``timeout``, or waiting would block an event loop (use ``apost_message``) or the
+    ///         very handler that makes the room.
+    ///     WorkerStoppedError: It is stopped or stopping.
+    ///     ForkedProcessError: It belongs to the parent process.
+    ///     TypeError: ``message_type`` or ``message_id`` is not a str, or ``timeout`` not a number.
+    ///     ValueError: ``message_type`` is reserved, or ``timeout`` is negative or NaN.
     #[pyo3(signature = (message_type, data=None, message_id=None, *, timeout=None))]
     fn post_message(
         &self,
@@ -304,6 +373,28 @@ impl Endpoint {
         self.post(py, message, limit)
     }
 
+    /// Queues a message as ``post_message`` does, and returns the future of its reply.
+    ///
+    /// The future gets what the handler returns, or raises what it raises. A message that the policy drops
+    /// fails its future with ``MailboxFullError``, one that a stop gives up with ``WorkerStoppedError``, and
+    /// one of a type that nobody handles with ``UnknownMessageError``.
+    ///
+    /// Args:
+    ///     message_type: The type, which chooses the handler; any but ``"response"`` and ``"error"``.
+    ///     data: What the handler gets; passed as it is, not copied.
+    ///     timeout: Seconds from now until the future fails with ``DeadlineError``, queued or running. A
+    ///         message that expires in the queue never runs; one that is running gets
+    ///         ``current_message().cancelled``. None is no limit.
+    ///
+    /// Returns:
+    ///     The future; it can be waited for or awaited.
+    ///
+    /// Raises:
+    ///     MailboxFullError: As for ``post_message``, but never for a message that is dropped.
+    ///     WorkerStoppedError: It is stopped or stopping.
+    ///     ForkedProcessError: It belongs to the parent process.
+    ///     TypeError: ``message_type`` is not a str, or ``timeout`` not a number.
+    ///     ValueError: ``message_type`` is reserved, or ``timeout`` is negative or NaN.
     #[pyo3(signature = (message_type, data=None, *, timeout=None))]
     fn ask<'py>(
         &self,
@@ -314,7 +405,13 @@ impl Endpoint {
     ) -> PyResult<Bound<'py, PyAny>> {
         let kind = arguments::message_type(message_type)?;
         let limit = arguments::timeout(timeout)?;
-        self.ask_for(py, kind.into_any(), data.unwrap_or_else(|| py.None()), Task::default(), limit)
+        self.ask_for(
+            py,
+            kind.into_any(),
+            data.unwrap_or_else(|| py.None()),
+            Task::default(),
+            limit,
+        )
     }
 
     /// Has `function(*args, **kwargs)` called; `awaits`: a coroutine that it returns is run too.
@@ -329,10 +426,43 @@ impl Endpoint {
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let limit = arguments::timeout(timeout)?;
-        let head = if awaits { Head::AsyncFunction } else { Head::Function };
-        self.ask_for(py, function, args.into_any(), Task { head, kwargs, ..Task::default() }, limit)
+        let head = if awaits {
+            Head::AsyncFunction
+        } else {
+            Head::Function
+        };
+        self.ask_for(
+            py,
+            function,
+            args.into_any(),
+            Task {
+                head,
+                kwargs,
+                ..Task::default()
+            },
+            limit,
+        )
     }
 
+    /// Has ``fn(*args, **kwargs)`` called by whichever thread is free: ``submit`` of an ``Executor``.
+    ///
+    /// Blocks only while the pool's own mailbox is full. Only the caller hears of an exception, through the
+    /// future.
+    ///
+    /// Args:
+    ///     fn: What to call. A coroutine that it returns is the result as it is, not run.
+    ///     *args: Its arguments.
+    ///     **kwargs: Its keyword arguments.
+    ///
+    /// Returns:
+    ///     The future of what it returns.
+    ///
+    /// Raises:
+    ///     MailboxFullError: The mailbox is full, and waiting would block an event loop or the handler that
+    ///         makes the room.
+    ///     WorkerStoppedError: The pool is shut down.
+    ///     WorkerCrashedError: The pool's initializer failed.
+    ///     ForkedProcessError: It belongs to the parent process.
     #[pyo3(signature = (r#fn, /, *args, **kwargs))]
     fn _submit<'py>(
         &self,
@@ -345,10 +475,36 @@ impl Endpoint {
         if inner.shared.broken.load(Ordering::Acquire) {
             return Err(inner.shared.broken_error(py));
         }
-        self.ask_for(py, r#fn, args.into_any(), Task { head: Head::Function, kwargs, ..Task::default() }, None)
+        self.ask_for(
+            py,
+            r#fn,
+            args.into_any(),
+            Task {
+                head: Head::Function,
+                kwargs,
+                ..Task::default()
+            },
+            None,
+        )
     }
 
-    /// Posts one message per item. Returns how many were accepted.
+    /// Queues one message per item, in order, much cheaper than one ``post_message`` each.
+    ///
+    /// Args:
+    ///     message_type: The type of all of them; any but ``"response"`` and ``"error"``.
+    ///     items: The data of each. Read in chunks of 1024, so an endless iterable meets a full mailbox.
+    ///
+    /// Returns:
+    ///     How many were accepted. ``"block"`` waits until all are; ``"reject"`` and ``"drop_newest"`` take
+    ///     as many as fit and count the others; ``"drop_oldest"`` takes all.
+    ///
+    /// Raises:
+    ///     MailboxFullError: The policy is ``"block"``, and waiting would block an event loop or the handler
+    ///         that makes the room. What was accepted before stays queued.
+    ///     WorkerStoppedError: It is stopped or stopping, perhaps since the first item.
+    ///     ForkedProcessError: It belongs to the parent process.
+    ///     TypeError: ``message_type`` is not a str, or ``items`` cannot be iterated over.
+    ///     ValueError: ``message_type`` is reserved.
     fn post_messages(
         &self,
         py: Python<'_>,
@@ -409,7 +565,12 @@ impl Endpoint {
         let id = arguments::message_id(message_id)?;
         let limit = arguments::timeout(timeout)?;
         let task = task_of_post(id, limit);
-        let message = PyMessage { head: kind.into_any(), data, context: context::capture(py)?, task: task.clone() };
+        let message = PyMessage {
+            head: kind.into_any(),
+            data,
+            context: context::capture(py)?,
+            task: task.clone(),
+        };
         match worker.try_post(message) {
             Ok(()) => {}
             Err(PostError::Full(_)) if worker.overflow() == Overflow::Block => return Ok(false),
@@ -444,7 +605,9 @@ impl Endpoint {
     /// Lets the pool run it; false if it was stopped.
     fn _start(&self) -> PyResult<bool> {
         let (_, worker) = self.inner()?;
-        worker.start().map_err(|error| PyRuntimeError::new_err(format!("can't start new thread: {error}")))
+        worker
+            .start()
+            .map_err(|error| PyRuntimeError::new_err(format!("can't start new thread: {error}")))
     }
 
     /// Refuses posts from now on. `mode`: "drain", "finish" (fail the queued) or "cancel" (cancel them). Returns how
@@ -460,7 +623,11 @@ impl Endpoint {
 
     /// Blocks until it has ended: true; false when `timeout` has passed; `None` where waiting could never end.
     #[pyo3(signature = (timeout=None))]
-    fn _wait_ended(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<bool>> {
+    fn _wait_ended(
+        &self,
+        py: Python<'_>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<bool>> {
         let (_, worker) = self.inner()?;
         let limit = arguments::timeout(timeout)?;
         Ok(Inner::wait_in_slices(py, limit, |step| worker.wait_ended(Some(step)))?.ok())
@@ -471,7 +638,8 @@ impl Endpoint {
     fn _wait_idle(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         let (_, worker) = self.inner()?;
         let limit = arguments::timeout(timeout)?;
-        Inner::wait_in_slices(py, limit, |step| worker.wait_idle(Some(step)))?.map_err(|error| error::wait(py, error))
+        Inner::wait_in_slices(py, limit, |step| worker.wait_idle(Some(step)))?
+            .map_err(|error| error::wait(py, error))
     }
 
     fn _is_idle(&self) -> PyResult<bool> {
@@ -517,7 +685,9 @@ impl Endpoint {
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
-        let Some(inner) = self.inner.get() else { return Ok(()) };
+        let Some(inner) = self.inner.get() else {
+            return Ok(());
+        };
         // While it has work, the engine refers to it too: leaving the references out keeps it alive for the
         // collector. In a forked child its locks may not be touched.
         let idle = inner.generation.is_here() && inner.worker.as_ref().is_some_and(Worker::is_idle);
@@ -540,7 +710,12 @@ impl Endpoint {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (inner, worker) = self.inner()?;
         let task = Arc::new(task);
-        let message = PyMessage { head, data, context: context::capture(py)?, task: Some(task.clone()) };
+        let message = PyMessage {
+            head,
+            data,
+            context: context::capture(py)?,
+            task: Some(task.clone()),
+        };
         self.post(py, message, limit)?;
         new_future(py, task, worker.address(), inner.generation)
     }
@@ -548,7 +723,12 @@ impl Endpoint {
 
 /// A plain post needs no task; an id and a deadline do.
 fn task_of_post(id: Option<Py<PyString>>, limit: Option<Duration>) -> Option<Arc<Task>> {
-    (id.is_some() || limit.is_some()).then(|| Arc::new(Task { id, ..Task::default() }))
+    (id.is_some() || limit.is_some()).then(|| {
+        Arc::new(Task {
+            id,
+            ..Task::default()
+        })
+    })
 }
 
 fn set_timings(numbers: &Bound<'_, PyDict>, timings: pytoweb_engine::TimingStats) -> PyResult<()> {
@@ -560,7 +740,10 @@ fn set_timings(numbers: &Bound<'_, PyDict>, timings: pytoweb_engine::TimingStats
 
 /// The timings of several endpoints, as if they were one.
 #[pyfunction]
-pub(crate) fn merged_timings<'py>(py: Python<'py>, endpoints: Vec<Bound<'py, Endpoint>>) -> PyResult<Bound<'py, PyDict>> {
+pub(crate) fn merged_timings<'py>(
+    py: Python<'py>,
+    endpoints: Vec<Bound<'py, Endpoint>>,
+) -> PyResult<Bound<'py, PyDict>> {
     let stats = endpoints
         .iter()
         .map(|endpoint| Ok(endpoint.get().inner()?.1.stats()))

@@ -50,13 +50,13 @@ pub(crate) fn failure(failure: Failure, worker: &str) -> PyErr {
         Failure::Dropped(reason) => MailboxFullError::new_err(format!(
             "dropped from the full mailbox of worker {worker:?} as its {reason} message"
         )),
-        Failure::Stopped => {
-            WorkerStoppedError::new_err(format!("worker {worker:?} stopped before it finished this message"))
-        }
+        Failure::Stopped => WorkerStoppedError::new_err(format!(
+            "worker {worker:?} stopped before it finished this message"
+        )),
         Failure::Cancelled => CancelledError::new_err(()),
-        Failure::Expired => {
-            DeadlineError::new_err(format!("worker {worker:?} did not finish the message before its deadline"))
-        }
+        Failure::Expired => DeadlineError::new_err(format!(
+            "worker {worker:?} did not finish the message before its deadline"
+        )),
         _ => PyRuntimeError::new_err(failure.to_string()),
     }
 }
@@ -66,7 +66,8 @@ pub(crate) fn wait(py: Python<'_>, error: WaitError) -> PyErr {
     match error {
         WaitError::Cycle(names) => {
             let raised = AskCycleError::new_err(WaitError::Cycle(names.clone()).to_string());
-            match PyTuple::new(py, names).and_then(|names| raised.value(py).setattr("cycle", names)) {
+            match PyTuple::new(py, names).and_then(|names| raised.value(py).setattr("cycle", names))
+            {
                 Ok(()) => raised,
                 Err(error) => error,
             }
@@ -76,7 +77,9 @@ pub(crate) fn wait(py: Python<'_>, error: WaitError) -> PyErr {
 }
 
 pub(crate) fn stopped(name: &str) -> PyErr {
-    WorkerStoppedError::new_err(format!("worker {name:?} is stopped; make a new one to go on"))
+    WorkerStoppedError::new_err(format!(
+        "worker {name:?} is stopped; make a new one to go on"
+    ))
 }
 
 pub(crate) fn pool_stopped() -> PyErr {
@@ -84,7 +87,9 @@ pub(crate) fn pool_stopped() -> PyErr {
 }
 
 pub(crate) fn full(name: &str, capacity: usize, hint: &str) -> PyErr {
-    MailboxFullError::new_err(format!("the mailbox of {name:?} is full ({capacity} messages); {hint}"))
+    MailboxFullError::new_err(format!(
+        "the mailbox of {name:?} is full ({capacity} messages); {hint}"
+    ))
 }
 
 pub(crate) fn forked() -> PyErr {
@@ -98,15 +103,24 @@ pub(crate) fn not_set_up() -> PyErr {
 }
 
 pub(crate) fn not_a_type(object: &Bound<'_, PyAny>) -> PyErr {
-    PyTypeError::new_err(format!("a message type must be a str, not {}", class_name(object)))
+    PyTypeError::new_err(format!(
+        "a message type must be a str, not {}",
+        class_name(object)
+    ))
 }
 
 pub(crate) fn not_an_id(object: &Bound<'_, PyAny>) -> PyErr {
-    PyTypeError::new_err(format!("message_id must be a str or None, not {}", class_name(object)))
+    PyTypeError::new_err(format!(
+        "message_id must be a str or None, not {}",
+        class_name(object)
+    ))
 }
 
 pub(crate) fn not_a_timeout(object: &Bound<'_, PyAny>) -> PyErr {
-    PyTypeError::new_err(format!("timeout must be a number of seconds or None, not {}", class_name(object)))
+    PyTypeError::new_err(format!(
+        "timeout must be a number of seconds or None, not {}",
+        class_name(object)
+    ))
 }
 
 pub(crate) fn bad_timeout(seconds: f64) -> PyErr {
@@ -120,5 +134,8 @@ pub(crate) fn reserved(kind: &str) -> PyErr {
 }
 
 fn class_name(object: &Bound<'_, PyAny>) -> String {
-    object.get_type().name().map_or_else(|_| "that".to_owned(), |name| name.to_string())
+    object
+        .get_type()
+        .name()
+        .map_or_else(|_| "that".to_owned(), |name| name.to_string())
 }

@@ -25,7 +25,11 @@ impl Generation {
     }
 
     pub(crate) fn check(self) -> PyResult<()> {
-        if self.is_here() { Ok(()) } else { Err(crate::error::forked()) }
+        if self.is_here() {
+            Ok(())
+        } else {
+            Err(crate::error::forked())
+        }
     }
 }
 

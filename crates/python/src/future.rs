@@ -59,6 +59,9 @@ struct Compat {
     told: Arc<AtomicBool>,
 }
 
+/// The native half of ``WorkerFuture``.
+///
+/// Made by ``ask`` and ``submit``: every method of one that is made by hand raises ``RuntimeError``.
 #[pyclass(module = "pytoweb._core", subclass, frozen)]
 #[derive(Debug, Default)]
 pub(crate) struct FutureBase {
@@ -76,20 +79,32 @@ pub(crate) fn new_future<'py>(
     generation: Generation,
 ) -> PyResult<Bound<'py, PyAny>> {
     let class = FUTURE_CLASS.import(py, "pytoweb.futures", "WorkerFuture")?;
-    let none = NO_ARGUMENTS.get_or_init(py, || PyTuple::empty(py).unbind()).bind(py);
+    let none = NO_ARGUMENTS
+        .get_or_init(py, || PyTuple::empty(py).unbind())
+        .bind(py);
     let future = bare_instance(class, none)?;
     let base = future.cast::<FutureBase>()?;
     // Just made, so it is not set.
-    let _ = base.get().inner.set(Inner { task, address: Some(address), generation });
+    let _ = base.get().inner.set(Inner {
+        task,
+        address: Some(address),
+        generation,
+    });
     Ok(future)
 }
 
 impl FutureBase {
     fn inner(&self) -> PyResult<&Inner> {
-        self.inner.get().ok_or_else(|| PyRuntimeError::new_err("futures are made by ask() and submit()"))
+        self.inner
+            .get()
+            .ok_or_else(|| PyRuntimeError::new_err("futures are made by ask() and submit()"))
     }
 
-    fn value<'a>(&'a self, py: Python<'_>, inner: &'a Inner) -> Option<Result<&'a Py<PyAny>, &'a Py<PyAny>>> {
+    fn value<'a>(
+        &'a self,
+        py: Python<'_>,
+        inner: &'a Inner,
+    ) -> Option<Result<&'a Py<PyAny>, &'a Py<PyAny>>> {
         Some(match inner.task.slot.get()? {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(error),
@@ -103,7 +118,9 @@ impl FutureBase {
     /// Waits until the reply stands; false when `limit` has passed.
     fn wait(&self, py: Python<'_>, inner: &Inner, limit: Option<Duration>) -> PyResult<bool> {
         inner.generation.check()?;
-        let Some(address) = &inner.address else { return Ok(false) };
+        let Some(address) = &inner.address else {
+            return Ok(false);
+        };
         let ticket: Arc<dyn Ticket> = inner.task.clone();
         let until = limit.and_then(|limit| Instant::now().checked_add(limit));
         if pytoweb_engine::current().is_some() {
@@ -111,7 +128,8 @@ impl FutureBase {
             let waited = py.detach(|| pytoweb_engine::wait(address, &ticket, limit));
             return waited.map_err(|error| error::wait(py, error));
         }
-        let parker = Parker::of_this_thread().ok_or_else(|| PyRuntimeError::new_err("can't allocate lock"))?;
+        let parker = Parker::of_this_thread()
+            .ok_or_else(|| PyRuntimeError::new_err("can't allocate lock"))?;
         let unpark: Arc<dyn Unpark> = parker.clone();
         if !ticket.state().park_with(unpark.clone()) {
             return Ok(true);
@@ -147,9 +165,14 @@ impl FutureBase {
             return Ok(value);
         }
         // As `Future` does: a negative time is none left.
-        let limit = timeout.filter(|timeout| !timeout.is_none()).map(|timeout| timeout.extract::<f64>()).transpose()?;
+        let limit = timeout
+            .filter(|timeout| !timeout.is_none())
+            .map(|timeout| timeout.extract::<f64>())
+            .transpose()?;
         let limit = limit.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
-        if self.wait(py, inner, limit)? && let Some(value) = self.value(py, inner) {
+        if self.wait(py, inner, limit)?
+            && let Some(value) = self.value(py, inner)
+        {
             return Ok(value);
         }
         Err(error::wait_timeout(py))
@@ -157,16 +180,27 @@ impl FutureBase {
 
     /// Notes that `waiter`, an endpoint whose coroutine is about to await this future, waits for it; an error where
     /// that could never end.
-    pub(crate) fn wait_edge(&self, py: Python<'_>, waiter: &Bound<'_, Endpoint>) -> PyResult<Option<WaitEdge>> {
+    pub(crate) fn wait_edge(
+        &self,
+        py: Python<'_>,
+        waiter: &Bound<'_, Endpoint>,
+    ) -> PyResult<Option<WaitEdge>> {
         let inner = self.inner()?;
-        let Some(target) = &inner.address else { return Ok(None) };
+        let Some(target) = &inner.address else {
+            return Ok(None);
+        };
         let ticket: Arc<dyn Ticket> = inner.task.clone();
         let waiter = waiter.get().address()?;
-        pytoweb_engine::edge(&waiter, target, Some(&ticket)).map(Some).map_err(|error| error::wait(py, error))
+        pytoweb_engine::edge(&waiter, target, Some(&ticket))
+            .map(Some)
+            .map_err(|error| error::wait(py, error))
     }
 
     /// What came of it, once that stands.
-    pub(crate) fn outcome(&self, py: Python<'_>) -> PyResult<Option<Result<&Py<PyAny>, &Py<PyAny>>>> {
+    pub(crate) fn outcome(
+        &self,
+        py: Python<'_>,
+    ) -> PyResult<Option<Result<&Py<PyAny>, &Py<PyAny>>>> {
         Ok(self.value(py, self.inner()?))
     }
 
@@ -177,7 +211,10 @@ impl FutureBase {
     }
 
     pub(crate) fn is_cancelled(&self) -> PyResult<bool> {
-        Ok(matches!(self.inner()?.task.slot.get(), Some(Err(Failure::Cancelled))))
+        Ok(matches!(
+            self.inner()?.task.slot.get(),
+            Some(Err(Failure::Cancelled))
+        ))
     }
 
     fn compat<'a>(slf: &'a Bound<'_, Self>) -> PyResult<&'a Compat> {
@@ -189,21 +226,28 @@ impl FutureBase {
         let inner = this.inner()?;
         let condition = py.import("threading")?.call_method0("Condition")?.unbind();
         let told = Arc::new(AtomicBool::new(false));
-        let compat = Compat { condition, waiters: PyList::empty(py).unbind(), told: told.clone() };
+        let compat = Compat {
+            condition,
+            waiters: PyList::empty(py).unbind(),
+            told: told.clone(),
+        };
         if this.compat.set(compat).is_ok() {
             let future = slf.clone().unbind();
             inner.task.slot.state().on_done(move || {
                 Python::attach(|py| {
                     // `tell` is in Python: it is what `Future.set_result` does after the result is in.
                     let future = future.bind(py);
-                    let told_them = future.call_method1(intern!(py, "_tell_waiters"), (Told(told),));
+                    let told_them =
+                        future.call_method1(intern!(py, "_tell_waiters"), (Told(told),));
                     if let Err(error) = told_them {
                         error.write_unraisable(py, Some(future.as_any()));
                     }
                 });
             });
         }
-        this.compat.get().ok_or_else(|| PyRuntimeError::new_err("the future has no condition"))
+        this.compat
+            .get()
+            .ok_or_else(|| PyRuntimeError::new_err("the future has no condition"))
     }
 }
 
@@ -230,6 +274,27 @@ impl FutureBase {
         Self::default()
     }
 
+    /// Waits for the reply, without the interpreter lock, and returns it.
+    ///
+    /// On the main thread Ctrl-C ends the wait.
+    ///
+    /// Args:
+    ///     timeout: Seconds to wait at most, None for as long as it takes. The message itself goes on; its
+    ///         own deadline is that of ``ask(timeout=...)``.
+    ///
+    /// Returns:
+    ///     What the handler returned.
+    ///
+    /// Raises:
+    ///     BaseException: What the handler raised: the very same exception.
+    ///     concurrent.futures.TimeoutError: ``timeout`` passed first; nothing else has changed.
+    ///     concurrent.futures.CancelledError: The message was cancelled.
+    ///     DeadlineError: The message's own deadline passed.
+    ///     MailboxFullError: The overflow policy dropped the message.
+    ///     WorkerStoppedError: The worker stopped before it finished the message.
+    ///     UnknownMessageError: No handler is registered for its type.
+    ///     AskCycleError: Called in a handler, and the reply could never come while that waits.
+    ///     ForkedProcessError: The reply is not in yet, and its worker belongs to the parent process.
     #[pyo3(signature = (timeout=None))]
     fn result(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
         match self.settled(py, timeout)? {
@@ -238,8 +303,25 @@ impl FutureBase {
         }
     }
 
+    /// Waits as ``result`` does, and returns the exception instead of raising it.
+    ///
+    /// Args:
+    ///     timeout: Seconds to wait at most, None for as long as it takes.
+    ///
+    /// Returns:
+    ///     What ``result`` would raise for the message, or None if its handler returned.
+    ///
+    /// Raises:
+    ///     concurrent.futures.TimeoutError: ``timeout`` passed first; nothing else has changed.
+    ///     concurrent.futures.CancelledError: The message was cancelled.
+    ///     AskCycleError: Called in a handler, and the reply could never come while that waits.
+    ///     ForkedProcessError: The reply is not in yet, and its worker belongs to the parent process.
     #[pyo3(signature = (timeout=None))]
-    fn exception(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Py<PyAny>>> {
+    fn exception(
+        &self,
+        py: Python<'_>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<Py<PyAny>>> {
         match self.settled(py, timeout)? {
             Ok(_) => Ok(None),
             Err(error) if self.is_cancelled()? => Err(PyErr::from_value(error.bind(py).clone())),
@@ -247,19 +329,34 @@ impl FutureBase {
         }
     }
 
+    /// Returns whether the reply stands: a result, an exception, or cancelled. Never blocks.
     pub(crate) fn done(&self) -> PyResult<bool> {
         Ok(self.inner()?.task.slot.state().is_done())
     }
 
+    /// Returns whether the message was cancelled while it was queued, so that its handler never runs.
     fn cancelled(&self) -> PyResult<bool> {
         self.is_cancelled()
     }
 
+    /// Returns whether the handler runs now. Never blocks.
     fn running(&self) -> PyResult<bool> {
         let state = self.inner()?.task.slot.state();
         Ok(!state.is_queued() && !state.is_done())
     }
 
+    /// Gives the message up; does not wait.
+    ///
+    /// A queued message is removed and never runs. A running one goes on, but its
+    /// ``current_message().cancelled`` is True from here on, for the handler to look at; an ``async def``
+    /// handler is cancelled at its next ``await``, and its reply is the ``asyncio.CancelledError``, unless it
+    /// handles that.
+    ///
+    /// Returns:
+    ///     True if the message is cancelled, False if it was running or done.
+    ///
+    /// Raises:
+    ///     ForkedProcessError: The reply is not in yet, and its worker belongs to the parent process.
     pub(crate) fn cancel(&self) -> PyResult<bool> {
         let inner = self.inner()?;
         if inner.task.slot.state().is_done() {
@@ -267,9 +364,19 @@ impl FutureBase {
         }
         inner.generation.check()?;
         let ticket: Arc<dyn Ticket> = inner.task.clone();
-        Ok(inner.address.as_ref().is_some_and(|address| address.cancel(&ticket)))
+        Ok(inner
+            .address
+            .as_ref()
+            .is_some_and(|address| address.cancel(&ticket)))
     }
 
+    /// Has ``fn(future)`` called when the reply stands, callbacks in the order in which they were added.
+    ///
+    /// It runs on the thread that settles the reply, mostly the worker's, so it should be quick; here and now
+    /// if the reply stands already. What it raises is logged by ``pytoweb.worker``.
+    ///
+    /// Args:
+    ///     fn: Called with this future.
     fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Py<PyAny>) -> PyResult<()> {
         let inner = slf.get().inner()?;
         let future = slf.clone().unbind();
@@ -285,22 +392,42 @@ impl FutureBase {
         Ok(())
     }
 
+    /// Waits without blocking the event loop, and returns or raises as ``result`` does.
+    ///
+    /// Cancelling the task that waits cancels the message, as ``cancel`` does.
+    ///
+    /// Raises:
+    ///     asyncio.CancelledError: The message was cancelled.
+    ///     RuntimeError: No event loop runs on this thread.
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         awaitable(slf)
     }
 
+    /// Returns whether the message was not cancelled; for code that takes any ``Future``.
     fn set_running_or_notify_cancel(&self) -> PyResult<bool> {
         Ok(!self.is_cancelled()?)
     }
 
+    /// Refuses: only the worker settles the reply.
+    ///
+    /// Raises:
+    ///     concurrent.futures.InvalidStateError: Always.
     fn set_result(&self, result: &Bound<'_, PyAny>) -> PyResult<()> {
         let _ = result;
-        Err(error::InvalidStateError::new_err("a WorkerFuture is settled by its worker"))
+        Err(error::InvalidStateError::new_err(
+            "a WorkerFuture is settled by its worker",
+        ))
     }
 
+    /// Refuses: only the worker settles the reply.
+    ///
+    /// Raises:
+    ///     concurrent.futures.InvalidStateError: Always.
     fn set_exception(&self, exception: &Bound<'_, PyAny>) -> PyResult<()> {
         let _ = exception;
-        Err(error::InvalidStateError::new_err("a WorkerFuture is settled by its worker"))
+        Err(error::InvalidStateError::new_err(
+            "a WorkerFuture is settled by its worker",
+        ))
     }
 
     #[getter]
@@ -316,9 +443,16 @@ impl FutureBase {
     #[getter]
     fn _state(&self) -> PyResult<&'static str> {
         let state = self.inner()?.task.slot.state();
-        let told = self.compat.get().is_none_or(|compat| compat.told.load(Ordering::Acquire));
+        let told = self
+            .compat
+            .get()
+            .is_none_or(|compat| compat.told.load(Ordering::Acquire));
         Ok(if state.is_done() && told {
-            if self.is_cancelled()? { "CANCELLED_AND_NOTIFIED" } else { "FINISHED" }
+            if self.is_cancelled()? {
+                "CANCELLED_AND_NOTIFIED"
+            } else {
+                "FINISHED"
+            }
         } else if state.is_queued() {
             "PENDING"
         } else {
@@ -344,7 +478,11 @@ impl FutureBase {
 
     /// The name of the worker that owes the reply.
     fn _worker_name(&self) -> PyResult<String> {
-        Ok(self.inner()?.address.as_ref().map_or_else(String::new, |address| address.name().to_owned()))
+        Ok(self
+            .inner()?
+            .address
+            .as_ref()
+            .map_or_else(String::new, |address| address.name().to_owned()))
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {

@@ -8,7 +8,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
-use pytoweb_engine::{Failure, Handled, Handler, Outcome, Suspension, Ticket, Turning, Wake};
+use pytoweb_engine::{Failure, Handled, Handler, Outcome, Suspension, Ticket, Wake};
 
 use crate::awaiting::note_coroutines;
 use crate::context;
@@ -41,11 +41,22 @@ impl Shared {
         }
     }
 
-    fn report_as(&self, py: Python<'_>, kind: &Py<PyAny>, id: Option<&Py<PyString>>, error: &PyErr) {
+    fn report_as(
+        &self,
+        py: Python<'_>,
+        kind: &Py<PyAny>,
+        id: Option<&Py<PyString>>,
+        error: &PyErr,
+    ) {
         let told = self.replies.bind(py).call_method1(
             intern!(py, "report"),
             // `into_value` attaches the traceback, which `value` leaves apart before Python 3.12.
-            (error.clone_ref(py).into_value(py), kind, id, self.handlers.bind(py)),
+            (
+                error.clone_ref(py).into_value(py),
+                kind,
+                id,
+                self.handlers.bind(py),
+            ),
         );
         if let Err(error) = told {
             error.write_unraisable(py, None);
@@ -62,7 +73,9 @@ impl Shared {
 
     /// Brings the reply of a message with an id to its owner.
     fn deliver(&self, py: Python<'_>, task: &Task) {
-        let (Some(id), Some(reply)) = (&task.id, task.slot.get()) else { return };
+        let (Some(id), Some(reply)) = (&task.id, task.slot.get()) else {
+            return;
+        };
         let replies = self.replies.bind(py);
         let told = match reply {
             Ok(Ok(result)) => replies.call_method1(intern!(py, "deliver"), (id, result, false)),
@@ -87,9 +100,20 @@ impl Shared {
     }
 
     /// Settles the reply of a message that has run. Returns what it counts as.
-    fn settle(&self, py: Python<'_>, message: &PyMessage, result: PyResult<Bound<'_, PyAny>>) -> Outcome {
-        let outcome = if result.is_ok() { Outcome::Completed } else { Outcome::Failed };
-        let Some(task) = &message.task else { return outcome };
+    fn settle(
+        &self,
+        py: Python<'_>,
+        message: &PyMessage,
+        result: PyResult<Bound<'_, PyAny>>,
+    ) -> Outcome {
+        let outcome = if result.is_ok() {
+            Outcome::Completed
+        } else {
+            Outcome::Failed
+        };
+        let Some(task) = &message.task else {
+            return outcome;
+        };
         let value: Value = match result {
             Ok(value) => Ok(value.unbind()),
             Err(raised) => Err(raised.into_value(py).into_any()),
@@ -154,7 +178,12 @@ impl<'py> Call<'py> {
     fn run(self) -> PyResult<Bound<'py, PyAny>> {
         match self {
             Self::Handler(handler, data) => handler.call1((data,)),
-            Self::Function { function, args, kwargs, .. } => function.call(args, kwargs.as_ref()),
+            Self::Function {
+                function,
+                args,
+                kwargs,
+                ..
+            } => function.call(args, kwargs.as_ref()),
             Self::Nobody(error) => Err(error),
         }
     }
@@ -174,57 +203,64 @@ pub(crate) struct PyHandler {
     pub(crate) shared: Arc<Shared>,
 }
 
-impl PyHandler {
+impl Shared {
     /// Hands a coroutine to the pool's event loop; the worker goes on when it is done.
-    fn suspend(
-        &self,
-        py: Python<'_>,
-        coroutine: &Bound<'_, PyAny>,
-        message: PyMessage,
-        turn: &Turning<'_, Self>,
-    ) {
-        let context = message.context.as_ref().map(|context| context.clone_ref(py));
+    fn go_on(&self, coroutine: &Py<PyAny>, suspension: Suspension<PyHandler>) {
         note_coroutines();
-        let pending = Pending { suspension: Mutex::new(Some(turn.suspend(message))) };
-        let started = Bound::new(py, pending).and_then(|pending| {
-            let runtime = self.shared.runtime.bind(py);
-            let owner = &self.shared.owner;
-            runtime
-                .call_method1(intern!(py, "run_coroutine"), (coroutine, context, &pending, owner))
-                .map(drop)
-                .or_else(|error| pending.get().finish(py, Err(error)))
+        Python::attach(|py| {
+            let context = suspension
+                .message()
+                .and_then(|message| message.context.as_ref());
+            let context = context.map(|context| context.clone_ref(py));
+            let pending = Pending {
+                suspension: Mutex::new(Some(suspension)),
+            };
+            let started = Bound::new(py, pending).and_then(|pending| {
+                let runtime = self.runtime.bind(py);
+                runtime
+                    .call_method1(
+                        intern!(py, "run_coroutine"),
+                        (coroutine, context, &pending, &self.owner),
+                    )
+                    .map(drop)
+                    .or_else(|error| pending.get().finish(py, Err(error)))
+            });
+            if let Err(error) = started {
+                error.write_unraisable(py, None);
+            }
         });
-        if let Err(error) = started {
-            error.write_unraisable(py, None);
-        }
     }
 }
 
 impl Handler for PyHandler {
     type Message = PyMessage;
 
-    fn handle(&self, message: PyMessage, turn: &Turning<'_, Self>) -> Handled<PyMessage> {
+    fn handle(&self, message: &mut PyMessage) -> Handled<Self> {
         Python::attach(|py| {
             if self.shared.broken.load(Ordering::Acquire) {
                 let error = self.shared.broken_error(py);
-                self.shared.report(py, &message, &error);
-                let outcome = self.shared.settle(py, &message, Err(error));
-                return Handled::Done(message, outcome);
+                self.shared.report(py, message, &error);
+                return Handled::Done(self.shared.settle(py, message, Err(error)));
             }
-            let call = self.shared.call(py, &message);
+            let call = self.shared.call(py, message);
             let awaits = call.awaits();
             let context = message.context.as_ref().map(|context| context.bind(py));
             // The error handler is part of the call: it finds the message as the current one, and its context.
-            let result = running::with(&message, &self.shared, || {
+            let result = running::with(message, &self.shared, || {
                 let _entered = context::enter(py, context)?;
-                call.run().inspect_err(|error| self.shared.report_running(py, error))
+                call.run()
+                    .inspect_err(|error| self.shared.report_running(py, error))
             });
-            if awaits && let Ok(coroutine) = &result && context::is_coroutine(coroutine) {
-                self.suspend(py, coroutine, message, turn);
-                return Handled::Suspended;
+            if awaits
+                && let Ok(coroutine) = &result
+                && context::is_coroutine(coroutine)
+            {
+                let (shared, coroutine) = (self.shared.clone(), coroutine.clone().unbind());
+                return Handled::Suspend(Box::new(move |suspension| {
+                    shared.go_on(&coroutine, suspension)
+                }));
             }
-            let outcome = self.shared.settle(py, &message, result);
-            Handled::Done(message, outcome)
+            Handled::Done(self.shared.settle(py, message, result))
         })
     }
 
@@ -234,7 +270,11 @@ impl Handler for PyHandler {
                 Some(task) => {
                     let threads = task.is_settled() && task.slot.publish();
                     self.shared.deliver(py, task);
-                    if threads { Wake::threads_of(task.clone()) } else { Wake::nobody() }
+                    if threads {
+                        Wake::threads_of(task.clone())
+                    } else {
+                        Wake::nobody()
+                    }
                 }
                 None => Wake::nobody(),
             };
@@ -246,7 +286,8 @@ impl Handler for PyHandler {
     fn abandon(&self, message: PyMessage, failure: Failure) {
         Python::attach(|py| {
             if failure == Failure::Expired {
-                self.shared.report(py, &message, &error::failure(failure, &self.shared.name));
+                self.shared
+                    .report(py, &message, &error::failure(failure, &self.shared.name));
             }
             if let Some(task) = &message.task {
                 task.fail(false, failure);
@@ -266,17 +307,25 @@ pub(crate) struct Pending {
 
 impl Pending {
     fn finish(&self, py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<()> {
-        let taken = self.suspension.lock().map_err(|_| PyRuntimeError::new_err("the message is lost"))?.take();
+        let taken = self
+            .suspension
+            .lock()
+            .map_err(|_| PyRuntimeError::new_err("the message is lost"))?
+            .take();
         let Some(suspension) = taken else {
             return Err(PyRuntimeError::new_err("the message is finished already"));
         };
         let shared = suspension.handler().shared.clone();
-        let Some(message) = suspension.message() else { return Ok(()) };
+        let Some(message) = suspension.message() else {
+            return Ok(());
+        };
         if let Err(error) = &result {
             // A coroutine that was given up raises CancelledError; what counts is why.
             match message.task.as_ref().and_then(|task| task.slot.get()) {
                 Some(Err(Failure::Stopped)) => {}
-                Some(Err(given_up)) => shared.report(py, message, &error::failure(*given_up, &shared.name)),
+                Some(Err(given_up)) => {
+                    shared.report(py, message, &error::failure(*given_up, &shared.name))
+                }
                 _ => shared.report(py, message, error),
             }
         }
@@ -300,15 +349,30 @@ impl Pending {
 
     /// The message as `current_message()` shows it.
     fn message(&self, py: Python<'_>) -> PyResult<Option<crate::message::WorkerMessage>> {
-        let guard = self.suspension.lock().map_err(|_| PyRuntimeError::new_err("the message is lost"))?;
-        let Some(suspension) = guard.as_ref() else { return Ok(None) };
-        suspension.message().map(|message| message.view(py, &suspension.address())).transpose()
+        let guard = self
+            .suspension
+            .lock()
+            .map_err(|_| PyRuntimeError::new_err("the message is lost"))?;
+        let Some(suspension) = guard.as_ref() else {
+            return Ok(None);
+        };
+        suspension
+            .message()
+            .map(|message| message.view(py, &suspension.address()))
+            .transpose()
     }
 
     /// Has `interrupter` called when the message is cancelled, expires, or its worker is terminated.
     fn on_interrupt(&self, interrupter: Py<PyAny>) -> PyResult<()> {
-        let guard = self.suspension.lock().map_err(|_| PyRuntimeError::new_err("the message is lost"))?;
-        if let Some(task) = guard.as_ref().and_then(Suspension::message).and_then(|message| message.task.as_ref()) {
+        let guard = self
+            .suspension
+            .lock()
+            .map_err(|_| PyRuntimeError::new_err("the message is lost"))?;
+        if let Some(task) = guard
+            .as_ref()
+            .and_then(Suspension::message)
+            .and_then(|message| message.task.as_ref())
+        {
             // Set once, before the coroutine runs.
             let _ = task.interrupter.set(interrupter);
         }

@@ -26,7 +26,10 @@ impl Host for PyHost {
         Python::attach(|py| {
             let runtime = self.runtime.bind(py);
             let own = std::thread::current();
-            let started = runtime.call_method1(intern!(py, "thread_started"), (own.name().unwrap_or_default(),));
+            let started = runtime.call_method1(
+                intern!(py, "thread_started"),
+                (own.name().unwrap_or_default(),),
+            );
             match started.and_then(|works| works.extract::<bool>()) {
                 Ok(true) => {}
                 Ok(false) => self.broken.store(true, Ordering::Release),

@@ -42,7 +42,12 @@ impl PyMessage {
 
     /// Drops it while attached, without asking for each part whether that is so.
     pub(crate) fn drop_attached(self, py: Python<'_>) {
-        let Self { head, data, context, task } = self;
+        let Self {
+            head,
+            data,
+            context,
+            task,
+        } = self;
         drop(head.into_bound(py));
         drop(data.into_bound(py));
         drop(context.map(|context| context.into_bound(py)));
@@ -69,7 +74,10 @@ impl PyMessage {
             data: self.data.clone_ref(py),
             id: self.id().map(|id| id.clone_ref(py)),
             worker: address.name().to_owned(),
-            delivery: Some(Delivery { address: address.clone(), task: self.task.clone() }),
+            delivery: Some(Delivery {
+                address: address.clone(),
+                task: self.task.clone(),
+            }),
         })
     }
 }
@@ -85,7 +93,9 @@ pub(crate) fn running_kind(py: Python<'_>) -> Option<(Py<PyAny>, Option<Py<PyStr
 /// The message whose handler runs on this thread, if one does.
 #[pyfunction]
 pub(crate) fn running_message(py: Python<'_>) -> PyResult<Option<WorkerMessage>> {
-    let Some(address) = pytoweb_engine::current() else { return Ok(None) };
+    let Some(address) = pytoweb_engine::current() else {
+        return Ok(None);
+    };
     running::look(|message, _| message.view(py, &address)).transpose()
 }
 
@@ -94,7 +104,9 @@ pub(crate) fn running_message(py: Python<'_>) -> PyResult<Option<WorkerMessage>>
 pub(crate) fn running_owner(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
     let owner = running::look(|_, shared| shared.owner.clone_ref(py));
     let Some(owner) = owner else { return Ok(None) };
-    owner.call0(py).map(|owner| (!owner.is_none(py)).then_some(owner))
+    owner
+        .call0(py)
+        .map(|owner| (!owner.is_none(py)).then_some(owner))
 }
 
 #[derive(Debug)]
@@ -103,7 +115,9 @@ struct Delivery {
     task: Option<Arc<Task>>,
 }
 
-/// One message: type, data, id, the worker's name, and the ordinal of the delivery.
+/// One message; what ``current_message()`` gives, and what ``response`` and ``error`` handlers get.
+///
+/// It cannot be changed, but for ``cancelled``, which is live.
 #[pyclass(module = "pytoweb.workers", frozen)]
 #[derive(Debug)]
 pub(crate) struct WorkerMessage {
@@ -126,29 +140,45 @@ impl WorkerMessage {
         worker: Option<String>,
     ) -> Self {
         let data = data.unwrap_or_else(|| py.None());
-        Self { kind: r#type, data, id, worker: worker.unwrap_or_default(), delivery: None }
+        Self {
+            kind: r#type,
+            data,
+            id,
+            worker: worker.unwrap_or_default(),
+            delivery: None,
+        }
     }
 
+    /// The type that it was posted with; ``"response"`` or ``"error"`` for a reply.
+    ///
+    /// For a function of ``submit`` or ``run_in_worker`` its qualified name.
     #[getter]
     fn r#type(&self, py: Python<'_>) -> Py<PyString> {
         self.kind.clone_ref(py)
     }
 
+    /// The payload, as it was posted.
+    ///
+    /// For a reply a dict with ``"id"`` and either ``"result"`` or ``"error"``; for a function its positional
+    /// arguments.
     #[getter]
     fn data(&self, py: Python<'_>) -> Py<PyAny> {
         self.data.clone_ref(py)
     }
 
+    /// The ``message_id`` that it was posted with, or None.
     #[getter]
     fn id(&self, py: Python<'_>) -> Option<Py<PyString>> {
         self.id.as_ref().map(|id| id.clone_ref(py))
     }
 
+    /// The name of the worker or pool that handles it.
     #[getter]
     fn worker(&self) -> &str {
         &self.worker
     }
 
+    /// The ordinal of this delivery, from 1; a message in memory is delivered once.
     #[getter]
     #[expect(clippy::unused_self, reason = "a property")]
     const fn attempt(&self) -> u32 {
@@ -156,11 +186,18 @@ impl WorkerMessage {
         1
     }
 
+    /// Whether nobody waits for it any more; live, for long-running handlers to look at now and then.
+    ///
+    /// True once its future was cancelled while it ran, its deadline has passed, or its worker was
+    /// terminated.
     #[getter]
     fn cancelled(&self) -> bool {
         self.delivery.as_ref().is_some_and(|delivery| {
             delivery.address.is_terminated()
-                || delivery.task.as_ref().is_some_and(|task| task.slot.state().is_cancel_requested())
+                || delivery
+                    .task
+                    .as_ref()
+                    .is_some_and(|task| task.slot.state().is_cancel_requested())
         })
     }
 
@@ -170,7 +207,10 @@ impl WorkerMessage {
             Some(id) => id.bind(py).repr()?.to_string(),
             None => "None".to_owned(),
         };
-        Ok(format!("WorkerMessage(type={kind}, id={id}, worker={:?})", self.worker))
+        Ok(format!(
+            "WorkerMessage(type={kind}, id={id}, worker={:?})",
+            self.worker
+        ))
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {

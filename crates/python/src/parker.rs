@@ -3,7 +3,10 @@
 //! A wait with a time limit, to look for signals in between, would be simpler, but arming and disarming a timer costs
 //! a third of a round trip on a virtual machine. A lock's wait is the one that `threading.Lock.acquire` uses: it ends
 //! early when a signal (Ctrl-C) came to this thread.
-#![expect(unsafe_code, reason = "the interpreter's lock functions, which PyO3 does not declare")]
+#![expect(
+    unsafe_code,
+    reason = "the interpreter's lock functions, which PyO3 does not declare"
+)]
 
 use std::ffi::{c_int, c_longlong, c_void};
 use std::ptr::NonNull;
@@ -23,7 +26,11 @@ unsafe extern "C" {
     // Stable since Python 3.2; none of them needs the interpreter lock.
     fn PyThread_allocate_lock() -> RawLock;
     fn PyThread_free_lock(lock: RawLock);
-    fn PyThread_acquire_lock_timed(lock: RawLock, microseconds: c_longlong, interruptible: c_int) -> c_int;
+    fn PyThread_acquire_lock_timed(
+        lock: RawLock,
+        microseconds: c_longlong,
+        interruptible: c_int,
+    ) -> c_int;
     fn PyThread_release_lock(lock: RawLock);
 }
 
@@ -70,7 +77,9 @@ impl Parker {
         let microseconds = match limit {
             None => -1,
             // Rounded up: a wait that ends early would be tried again for nothing. A century is as good as for ever.
-            Some(limit) => c_longlong::try_from(limit.as_nanos().div_ceil(1000)).unwrap_or(-1).min(1 << 51),
+            Some(limit) => c_longlong::try_from(limit.as_nanos().div_ceil(1000))
+                .unwrap_or(-1)
+                .min(1 << 51),
         };
         // SAFETY: the lock lives as long as `self`.
         match unsafe { PyThread_acquire_lock_timed(self.0.as_ptr(), microseconds, 1) } {

@@ -2,7 +2,10 @@
 //!
 //! `current_message()` is rare and messages are many, so nothing is copied for it: the thread notes where the message
 //! is, for as long as the handler runs.
-#![expect(unsafe_code, reason = "the pointer to a message that its handler outlives")]
+#![expect(
+    unsafe_code,
+    reason = "the pointer to a message that its handler outlives"
+)]
 
 use std::cell::Cell;
 use std::ptr;

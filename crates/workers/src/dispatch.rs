@@ -4,12 +4,12 @@ use std::any::type_name;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-use pytoweb_engine::{self as engine, Failure, Handled, Handler, Outcome, Turning, Wake};
+use pytoweb_engine::{self as engine, Failure, Handled, Handler, Outcome, Wake};
 
 use crate::current;
 use crate::error::{AskError, BoxError, WorkerError, panic_text};
 use crate::kinds::{Kind, Kinds};
-use crate::message::{Ask, Envelope, Parcel, Post, Target};
+use crate::message::{Ask, Envelope, Late, Parcel, Post, Route};
 use crate::worker::WorkerInner;
 
 type ErrorHandler = Arc<dyn Fn(&WorkerError) + Send + Sync>;
@@ -44,10 +44,10 @@ impl Table {
 
     /// What a message is called.
     pub(crate) fn kind_of(&self, parcel: &dyn Parcel) -> String {
-        match parcel.target() {
-            Target::Known(id) => self.kinds.get(*id).map_or("", Kind::name),
-            Target::Named(name) => name,
-            Target::Itself(name) => name,
+        match parcel.route() {
+            Route::Known(id) => self.kinds.get(id).map_or("", Kind::name),
+            Route::Named(name) => name,
+            Route::Itself(name) => name,
         }
         .to_owned()
     }
@@ -101,14 +101,24 @@ pub(crate) struct Ended {
 impl Ended {
     /// `settled`: the reply is the handler's, not that of a deadline or a stop that was first.
     pub(crate) fn new(parcel: Arc<dyn Parcel>, outcome: Outcome, settled: bool) -> Self {
-        let outcome = if settled {
-            outcome
-        } else if engine::current().is_some_and(|address| address.is_terminated()) {
-            Outcome::Failed
+        if settled {
+            Self { parcel, outcome }
         } else {
-            Outcome::Expired
-        };
-        Self { parcel, outcome }
+            Self::late(parcel)
+        }
+    }
+
+    #[cold]
+    fn late(parcel: Arc<dyn Parcel>) -> Self {
+        let terminated = engine::current().is_some_and(|address| address.is_terminated());
+        Self {
+            parcel: Arc::new(Late(parcel)),
+            outcome: if terminated {
+                Outcome::Failed
+            } else {
+                Outcome::Expired
+            },
+        }
     }
 }
 
@@ -176,25 +186,29 @@ pub(crate) struct Dispatch {
 impl Handler for Dispatch {
     type Message = Envelope;
 
-    fn handle(&self, envelope: Envelope, _: &Turning<'_, Self>) -> Handled<Envelope> {
+    fn handle(&self, envelope: &mut Envelope) -> Handled<Self> {
         let table = &self.table;
         current::enter(table);
-        let parcel = envelope.0;
-        let kind = match parcel.target() {
-            Target::Known(id) => table.kinds.get(*id),
-            Target::Named(name) => table.kinds.find(name).map(|(_, kind)| kind),
-            Target::Itself(_) => None,
+        let Some(parcel) = envelope.0.take() else {
+            return Handled::Done(Outcome::Failed);
+        };
+        let kind = match parcel.route() {
+            Route::Known(id) => table.kinds.get(id),
+            Route::Named(name) => table.kinds.find(name).map(|(_, kind)| kind),
+            Route::Itself(_) => None,
         };
         let Ended { parcel, outcome } = match kind {
             Some(kind) => kind.run(table, parcel),
             None => parcel.run(table),
         };
-        Handled::Done(Envelope(parcel), outcome)
+        envelope.0 = Some(parcel);
+        Handled::Done(outcome)
     }
 
     fn finish(&self, envelope: Envelope) -> Wake {
-        if envelope.0.publish()
-            && let Some(ticket) = envelope.0.into_ticket()
+        if let Some(parcel) = envelope.0
+            && parcel.publish()
+            && let Some(ticket) = parcel.into_ticket()
         {
             return Wake::threads_of(ticket);
         }
@@ -202,6 +216,8 @@ impl Handler for Dispatch {
     }
 
     fn abandon(&self, envelope: Envelope, failure: Failure) {
-        envelope.0.abandon(failure);
+        if let Some(parcel) = envelope.0 {
+            parcel.abandon(failure);
+        }
     }
 }

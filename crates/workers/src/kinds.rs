@@ -8,11 +8,12 @@
 use std::any::{TypeId, type_name};
 use std::hash::{Hash, Hasher};
 use std::iter;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::mem;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use crate::dispatch::{Ended, Table};
-use crate::error::{AskError, TypeMismatch};
+use crate::error::TypeMismatch;
 use crate::message::{Kept, Parcel};
 
 /// Chains that the kinds are spread over: most workers have fewer kinds than this, so most chains hold one.
@@ -23,11 +24,66 @@ pub(crate) type Exclusive = Box<dyn FnMut(&Table, Arc<dyn Parcel>) -> Ended + Se
 /// A handler for several at the same time.
 pub(crate) type Concurrent = Arc<dyn Fn(&Table, Arc<dyn Parcel>) -> Ended + Send + Sync>;
 
-/// Where a handler is kept between messages.
+/// Where a handler is kept.
 pub(crate) enum Stored {
-    /// Taken out while it runs, so that it can be replaced from inside.
-    Exclusive(Mutex<Option<Exclusive>>),
+    Exclusive(Replaceable),
     Concurrent(RwLock<Concurrent>),
+}
+
+/// A handler that is locked while it runs, and can be replaced meanwhile.
+pub(crate) struct Replaceable {
+    current: Mutex<Exclusive>,
+    /// Takes the place of the current one before the next message.
+    next: Mutex<Option<Exclusive>>,
+    has_next: AtomicBool,
+}
+
+impl Replaceable {
+    fn new(handler: Exclusive) -> Self {
+        Self {
+            current: Mutex::new(handler),
+            next: Mutex::new(None),
+            has_next: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns what is not used any more, to be dropped outside of locks.
+    fn replace(&self, handler: Exclusive) -> Vec<Kept<Registration>> {
+        let mut next = lock(&self.next);
+        let unused = next.replace(handler);
+        // ORDERING: Relaxed. A message that comes after the replacement comes through the mailbox's lock.
+        self.has_next.store(true, Ordering::Relaxed);
+        drop(next);
+        // So that the old one goes now, if it does not run.
+        let old = match self.current.try_lock() {
+            Ok(mut current) => self.install(&mut current),
+            Err(_) => None,
+        };
+        [unused, old]
+            .into_iter()
+            .flatten()
+            .map(|handler| Kept::new(Registration::Exclusive(handler)))
+            .collect()
+    }
+
+    /// Puts the next handler in the place of the current one, which is returned to be dropped.
+    #[cold]
+    fn install(&self, current: &mut Exclusive) -> Option<Exclusive> {
+        let mut next = lock(&self.next);
+        let handler = next.take()?;
+        // ORDERING: Relaxed, written under the lock of `next`.
+        self.has_next.store(false, Ordering::Relaxed);
+        Some(mem::replace(current, handler))
+    }
+
+    fn run(&self, table: &Table, parcel: Arc<dyn Parcel>) -> Ended {
+        let mut current = lock(&self.current);
+        // ORDERING: Relaxed, see `replace`.
+        if self.has_next.load(Ordering::Relaxed) {
+            drop(self.install(&mut current).map(Kept::new));
+        }
+        current(table, parcel)
+    }
 }
 
 /// A handler on its way into a [`Kind`].
@@ -100,7 +156,7 @@ impl Kind {
             reply: AtomicU64::new(signature.reply),
             signature: Mutex::new(signature),
             stored: match registration {
-                Registration::Exclusive(handler) => Stored::Exclusive(Mutex::new(Some(handler))),
+                Registration::Exclusive(handler) => Stored::Exclusive(Replaceable::new(handler)),
                 Registration::Concurrent(handler) => Stored::Concurrent(RwLock::new(handler)),
             },
             next: OnceLock::new(),
@@ -141,8 +197,8 @@ impl Kind {
         ))
     }
 
-    /// Replaces the handler, and returns the old one for the caller to drop outside of the locks.
-    fn replace(&self, signature: Signature, registration: Registration) -> Option<Registration> {
+    /// Replaces the handler, from the next message on. Returns what is to be dropped outside of locks.
+    fn replace(&self, signature: Signature, registration: Registration) -> Vec<Kept<Registration>> {
         // Held to the end, so that of two threads that register the same one wins in all places.
         let mut current = lock(&self.signature);
         *current = signature;
@@ -151,41 +207,22 @@ impl Kind {
         self.reply.store(signature.reply, Ordering::Relaxed);
         match (&self.stored, registration) {
             (Stored::Exclusive(stored), Registration::Exclusive(handler)) => {
-                lock(stored).replace(handler).map(Registration::Exclusive)
+                stored.replace(handler)
             }
             (Stored::Concurrent(stored), Registration::Concurrent(handler)) => {
                 let mut stored = stored.write().unwrap_or_else(PoisonError::into_inner);
-                Some(Registration::Concurrent(std::mem::replace(
-                    &mut *stored,
-                    handler,
-                )))
+                let old = mem::replace(&mut *stored, handler);
+                vec![Kept::new(Registration::Concurrent(old))]
             }
             // A worker registers only the one sort, a pool only the other.
-            (_, registration) => Some(registration),
+            (_, registration) => vec![Kept::new(registration)],
         }
     }
 
     /// Gives `parcel` to the handler, which does not panic.
     pub(crate) fn run(&self, table: &Table, parcel: Arc<dyn Parcel>) -> Ended {
         match &self.stored {
-            Stored::Exclusive(stored) => {
-                let handler = lock(stored).take();
-                let Some(mut handler) = handler else {
-                    // Messages come one at a time, so it is always there; an error is better than a panic.
-                    let kind = self.name.to_string();
-                    return table.fail(parcel, AskError::Unknown { kind });
-                };
-                let ended = handler(table, parcel);
-                let mut stored = lock(stored);
-                if stored.is_none() {
-                    *stored = Some(handler);
-                } else {
-                    // Replaced while it ran. It is dropped outside of the lock.
-                    drop(stored);
-                    drop(Kept::new(handler));
-                }
-                ended
-            }
+            Stored::Exclusive(stored) => stored.run(table, parcel),
             Stored::Concurrent(stored) => {
                 let handler = stored
                     .read()
@@ -200,6 +237,11 @@ impl Kind {
 /// The place of a [`Kind`], valid for the worker that gave it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KindId(u32);
+
+impl KindId {
+    /// No worker gives this one.
+    pub(crate) const NONE: Self = Self(u32::MAX);
+}
 
 /// The handlers of one worker.
 #[derive(Default)]
@@ -251,7 +293,7 @@ impl Kinds {
                 let kind = Box::new(Kind::new(name, signature, registration));
                 // Only set here, under the lock.
                 let _ = end.set(kind);
-                None
+                Vec::new()
             }
         };
         drop(registering);
@@ -262,4 +304,34 @@ impl Kinds {
 /// A lock that ignores poisoning: no user code runs under the locks of this crate.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_tells_types_apart() {
+        assert_eq!(fingerprint::<u64>(), fingerprint::<u64>());
+        assert_ne!(fingerprint::<u64>(), fingerprint::<i64>());
+        assert_ne!(fingerprint::<&'static str>(), fingerprint::<String>());
+        assert_ne!(fingerprint::<Vec<u8>>(), fingerprint::<Vec<u16>>());
+    }
+
+    #[test]
+    fn an_id_leads_back_to_its_kind() {
+        let kinds = Kinds::default();
+        let signature = Signature::of::<(), ()>();
+        let handler = || Registration::Exclusive(Box::new(|table, parcel| table.unknown(parcel)));
+        let names: Vec<String> = (0..50).map(|number| format!("kind {number}")).collect();
+        for name in names.iter().chain(&names[..10]) {
+            kinds.register(name, signature, handler());
+        }
+        for name in &names {
+            let (id, _) = kinds.find(name).expect("it was registered");
+            assert_eq!(kinds.get(id).expect("it is there").name(), name);
+        }
+        assert!(kinds.find("another").is_none());
+        assert!(kinds.find("").is_none());
+    }
 }

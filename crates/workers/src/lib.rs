@@ -115,3 +115,8 @@ pub use pytoweb_macros::run_in_worker;
 pub use pytoweb_macros::worker;
 
 pub use pytoweb_macros::worker_method;
+
+/// The code blocks of the guide run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/rust.md")]
+mod guide {}

@@ -8,7 +8,6 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use pytoweb_engine::{Failure, Message, Outcome, ReplyState, Single, Slot, Ticket};
 
@@ -55,19 +54,24 @@ impl<T> Payload<T> {
     }
 }
 
-/// How a message finds its handler.
+/// Where a sender found the handler of a message.
 pub(crate) enum Target {
-    /// The handler was known when it was sent.
     Known(KindId),
-    /// It was not: it is looked up when the message is handled.
+    /// There was none: it is looked up when the message is handled.
     Named(Box<str>),
-    /// The message is its own handler.
+}
+
+/// How a message finds its handler.
+pub(crate) enum Route<'a> {
+    Known(KindId),
+    Named(&'a str),
+    /// The message is its own handler, of this name.
     Itself(&'static str),
 }
 
 /// A message of any type.
 pub(crate) trait Parcel: Any + Send + Sync {
-    fn target(&self) -> &Target;
+    fn route(&self) -> Route<'_>;
 
     fn as_any(&self) -> &dyn Any;
 
@@ -77,7 +81,7 @@ pub(crate) trait Parcel: Any + Send + Sync {
     /// How its types differ from those of the handler of `kind`.
     fn mismatch(&self, kind: &str, payload: &'static str, reply: &'static str) -> TypeMismatch;
 
-    /// Settles the reply with `error`, if there is one to settle. Says whether anybody can see it.
+    /// Settles the reply with `error`, if there is one. False: somebody else has settled it.
     fn settle_error(&self, error: AskError) -> bool;
 
     /// Publishes what was settled. True: threads are to be woken.
@@ -91,17 +95,24 @@ pub(crate) trait Parcel: Any + Send + Sync {
     fn into_ticket(self: Arc<Self>) -> Option<Arc<dyn Ticket>>;
 }
 
-/// What the mailbox holds.
-pub(crate) struct Envelope(pub(crate) Arc<dyn Parcel>);
+/// What the mailbox holds. Empty while the handler has the parcel.
+pub(crate) struct Envelope(pub(crate) Option<Arc<dyn Parcel>>);
+
+impl Envelope {
+    pub(crate) fn of(parcel: Arc<dyn Parcel>) -> Self {
+        Self(Some(parcel))
+    }
+}
 
 impl Message for Envelope {
     fn ticket(&self) -> Option<Arc<dyn Ticket>> {
-        self.0.state()?;
-        self.0.clone().into_ticket()
+        let parcel = self.0.as_ref()?;
+        parcel.state()?;
+        parcel.clone().into_ticket()
     }
 
     fn state(&self) -> Option<&ReplyState> {
-        self.0.state()
+        self.0.as_ref()?.state()
     }
 }
 
@@ -112,8 +123,11 @@ pub(crate) struct Post<T> {
 }
 
 impl<T: Send + 'static> Parcel for Post<T> {
-    fn target(&self) -> &Target {
-        &self.target
+    fn route(&self) -> Route<'_> {
+        match &self.target {
+            Target::Known(id) => Route::Known(*id),
+            Target::Named(name) => Route::Named(name),
+        }
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -147,41 +161,70 @@ impl<T: Send + 'static> Parcel for Post<T> {
     }
 }
 
-/// A reply slot, and whether the worker's own value is in it, which then remains to be published.
-pub(crate) struct Settling<R> {
-    slot: Slot<Result<Kept<R>, AskError>, Single>,
-    settled: AtomicBool,
+/// A message whose reply somebody else has settled (a deadline, a stop) while its handler ran.
+pub(crate) struct Late(pub(crate) Arc<dyn Parcel>);
+
+impl Parcel for Late {
+    fn route(&self) -> Route<'_> {
+        self.0.route()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self.0.as_any()
+    }
+
+    fn run(self: Arc<Self>, table: &Table) -> Ended {
+        table.unknown(self)
+    }
+
+    fn mismatch(&self, kind: &str, payload: &'static str, reply: &'static str) -> TypeMismatch {
+        self.0.mismatch(kind, payload, reply)
+    }
+
+    fn settle_error(&self, _: AskError) -> bool {
+        false
+    }
+
+    fn publish(&self) -> bool {
+        false
+    }
+
+    fn abandon(&self, _: Failure) {}
+
+    fn state(&self) -> Option<&ReplyState> {
+        self.0.state()
+    }
+
+    fn into_ticket(self: Arc<Self>) -> Option<Arc<dyn Ticket>> {
+        self.0.clone().into_ticket()
+    }
 }
 
-impl<R: Send + 'static> Settling<R> {
+/// A typed reply slot. The error is boxed, because most replies are none.
+pub(crate) struct Replying<R>(Slot<Result<Kept<R>, Box<AskError>>, Single>);
+
+impl<R: Send + 'static> Replying<R> {
     pub(crate) fn new() -> Self {
-        Self {
-            slot: Slot::new(),
-            settled: AtomicBool::new(false),
-        }
+        Self(Slot::new())
+    }
+
+    fn state(&self) -> &ReplyState {
+        self.0.state()
     }
 
     pub(crate) fn settle(&self, value: Result<R, AskError>) -> bool {
-        let settled = self.slot.settle(Ok(value.map(Kept::new)));
-        // ORDERING: Relaxed, read by the same thread, in `publish`.
-        self.settled.store(settled, Ordering::Relaxed);
-        settled
+        self.0.settle(Ok(value.map(Kept::new).map_err(Box::new)))
     }
 
-    pub(crate) fn publish(&self) -> bool {
-        // ORDERING: Relaxed, see `settle`.
-        self.settled.load(Ordering::Relaxed) && self.slot.publish()
-    }
-
-    pub(crate) fn abandon(&self, failure: Failure) {
+    fn abandon(&self, failure: Failure) {
         // Taken out of the mailbox, or never in it.
-        let _ = self.slot.fail(false, failure) || self.slot.fail(true, failure);
+        let _ = self.0.fail(false, failure) || self.0.fail(true, failure);
     }
 
-    pub(crate) fn take(&self) -> Option<Result<R, AskError>> {
-        match self.slot.take()? {
+    fn take(&self) -> Option<Result<R, AskError>> {
+        match self.0.take()? {
             Ok(Ok(mut value)) => value.take().map(Ok),
-            Ok(Err(error)) => Some(Err(error)),
+            Ok(Err(error)) => Some(Err(*error)),
             Err(failure) => Some(Err(failure.into())),
         }
     }
@@ -195,20 +238,21 @@ pub(crate) trait Answer<R>: Ticket {
     fn discard(&self);
 }
 
-/// A message with a reply.
+/// A message with a reply, to a handler that was known when it was sent. No larger than need be: most of what a
+/// message costs is memory.
 pub(crate) struct Ask<T, R> {
-    pub(crate) target: Target,
+    pub(crate) kind: KindId,
     pub(crate) payload: Payload<T>,
-    pub(crate) reply: Settling<R>,
+    pub(crate) reply: Replying<R>,
 }
 
 impl<T: Send + 'static, R: Send + 'static> Ticket for Ask<T, R> {
     fn state(&self) -> &ReplyState {
-        self.reply.slot.state()
+        self.reply.state()
     }
 
     fn fail(&self, queued: bool, failure: Failure) -> bool {
-        self.reply.slot.fail(queued, failure)
+        self.reply.0.fail(queued, failure)
     }
 }
 
@@ -223,8 +267,8 @@ impl<T: Send + 'static, R: Send + 'static> Answer<R> for Ask<T, R> {
 }
 
 impl<T: Send + 'static, R: Send + 'static> Parcel for Ask<T, R> {
-    fn target(&self) -> &Target {
-        &self.target
+    fn route(&self) -> Route<'_> {
+        Route::Known(self.kind)
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -248,7 +292,7 @@ impl<T: Send + 'static, R: Send + 'static> Parcel for Ask<T, R> {
     }
 
     fn publish(&self) -> bool {
-        self.reply.publish()
+        self.reply.0.publish()
     }
 
     fn abandon(&self, failure: Failure) {
@@ -259,7 +303,73 @@ impl<T: Send + 'static, R: Send + 'static> Parcel for Ask<T, R> {
     }
 
     fn state(&self) -> Option<&ReplyState> {
-        Some(self.reply.slot.state())
+        Some(self.reply.state())
+    }
+
+    fn into_ticket(self: Arc<Self>) -> Option<Arc<dyn Ticket>> {
+        Some(self)
+    }
+}
+
+/// An ask whose handler is looked up when it is handled.
+pub(crate) struct NamedAsk<T, R> {
+    pub(crate) name: Box<str>,
+    /// Its own kind means nothing.
+    pub(crate) ask: Ask<T, R>,
+}
+
+impl<T: Send + 'static, R: Send + 'static> Ticket for NamedAsk<T, R> {
+    fn state(&self) -> &ReplyState {
+        Ticket::state(&self.ask)
+    }
+
+    fn fail(&self, queued: bool, failure: Failure) -> bool {
+        self.ask.fail(queued, failure)
+    }
+}
+
+impl<T: Send + 'static, R: Send + 'static> Answer<R> for NamedAsk<T, R> {
+    fn take(&self) -> Option<Result<R, AskError>> {
+        self.ask.take()
+    }
+
+    fn discard(&self) {
+        self.ask.discard();
+    }
+}
+
+impl<T: Send + 'static, R: Send + 'static> Parcel for NamedAsk<T, R> {
+    fn route(&self) -> Route<'_> {
+        Route::Named(&self.name)
+    }
+
+    /// To the handler it is the ask.
+    fn as_any(&self) -> &dyn Any {
+        &self.ask
+    }
+
+    fn run(self: Arc<Self>, table: &Table) -> Ended {
+        table.unknown(self)
+    }
+
+    fn mismatch(&self, kind: &str, payload: &'static str, reply: &'static str) -> TypeMismatch {
+        self.ask.mismatch(kind, payload, reply)
+    }
+
+    fn settle_error(&self, error: AskError) -> bool {
+        self.ask.settle_error(error)
+    }
+
+    fn publish(&self) -> bool {
+        self.ask.publish()
+    }
+
+    fn abandon(&self, failure: Failure) {
+        self.ask.abandon(failure);
+    }
+
+    fn state(&self) -> Option<&ReplyState> {
+        Parcel::state(&self.ask)
     }
 
     fn into_ticket(self: Arc<Self>) -> Option<Arc<dyn Ticket>> {
@@ -269,18 +379,19 @@ impl<T: Send + 'static, R: Send + 'static> Parcel for Ask<T, R> {
 
 /// A closure to run, and the reply it gives.
 pub(crate) struct Task<F, R> {
-    pub(crate) target: Target,
+    /// What its kind is called.
+    pub(crate) name: &'static str,
     pub(crate) closure: Payload<F>,
-    pub(crate) reply: Settling<R>,
+    pub(crate) reply: Replying<R>,
 }
 
 impl<F: Send + 'static, R: Send + 'static> Ticket for Task<F, R> {
     fn state(&self) -> &ReplyState {
-        self.reply.slot.state()
+        self.reply.state()
     }
 
     fn fail(&self, queued: bool, failure: Failure) -> bool {
-        self.reply.slot.fail(queued, failure)
+        self.reply.0.fail(queued, failure)
     }
 }
 
@@ -299,8 +410,8 @@ where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    fn target(&self) -> &Target {
-        &self.target
+    fn route(&self) -> Route<'_> {
+        Route::Itself(self.name)
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -336,7 +447,7 @@ where
     }
 
     fn publish(&self) -> bool {
-        self.reply.publish()
+        self.reply.0.publish()
     }
 
     fn abandon(&self, failure: Failure) {
@@ -347,10 +458,23 @@ where
     }
 
     fn state(&self) -> Option<&ReplyState> {
-        Some(self.reply.slot.state())
+        Some(self.reply.state())
     }
 
     fn into_ticket(self: Arc<Self>) -> Option<Arc<dyn Ticket>> {
         Some(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ask_of_small_values_is_one_small_allocation() {
+        // 96 bytes with the two counts of its `Arc` and the allocator's header.
+        assert!(size_of::<Ask<u64, u64>>() <= 72);
+        assert!(size_of::<Post<u64>>() <= 40);
+        assert!(size_of::<Envelope>() == 16);
     }
 }

@@ -15,7 +15,7 @@ use crate::dispatch::{Dispatch, Table, run_typed};
 use crate::error::{BoxError, CreateError, IdleError, SendError, WorkerError};
 use crate::kinds::{Registration, Signature, lock};
 use crate::reply::Reply;
-use crate::send::{self, Engine, Room};
+use crate::send::{self, Engine, Patience};
 use crate::worker::{StopOptions, Worker};
 
 struct Workers {
@@ -365,7 +365,7 @@ impl WorkerPool {
     /// # Errors
     /// [`SendError`] gives the message back.
     pub fn post_message<T: Send + 'static>(&self, kind: &str, data: T) -> Result<(), SendError<T>> {
-        send::post(self.own(), kind, data, Room::Wait)
+        send::post(self.own(), kind, data, Patience::Wait)
     }
 
     /// Posts, and waits for room at most for `limit`; see [`Worker::post_message_timeout`].
@@ -378,7 +378,7 @@ impl WorkerPool {
         data: T,
         limit: Duration,
     ) -> Result<(), SendError<T>> {
-        send::post(self.own(), kind, data, Room::WaitFor(limit))
+        send::post(self.own(), kind, data, Patience::WaitFor(limit))
     }
 
     /// Posts without waiting; see [`Worker::try_post_message`].
@@ -390,7 +390,7 @@ impl WorkerPool {
         kind: &str,
         data: T,
     ) -> Result<(), SendError<T>> {
-        send::post(self.own(), kind, data, Room::Now)
+        send::post(self.own(), kind, data, Patience::Never)
     }
 
     /// Posts many messages of a kind; see [`Worker::post_messages`].
@@ -414,7 +414,7 @@ impl WorkerPool {
         T: Send + 'static,
         R: Send + 'static,
     {
-        send::ask(self.own(), kind, data, Room::Wait)
+        send::ask(self.own(), kind, data, Patience::Wait)
     }
 
     /// Asks with a deadline; see [`Worker::ask_timeout`].
@@ -431,7 +431,7 @@ impl WorkerPool {
         T: Send + 'static,
         R: Send + 'static,
     {
-        send::ask_timeout(self.own(), kind, data, limit)
+        send::ask(self.own(), kind, data, Patience::Deadline(limit))
     }
 
     /// Runs a closure on whichever thread is free.

@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 use pytoweb_engine::{self as engine, Overflow, PostError, Ticket};
 
 use crate::dispatch::Dispatch;
-use crate::error::SendError;
-use crate::message::{Ask, Envelope, Payload, Post, Settling, Target, Task};
+use crate::error::{SendError, TypeMismatch};
+use crate::kinds::KindId;
+use crate::message::{
+    Answer, Ask, Envelope, NamedAsk, Parcel, Payload, Post, Replying, Target, Task,
+};
 use crate::reply::Reply;
 
 pub(crate) type Engine = engine::Worker<Dispatch>;
@@ -18,11 +21,13 @@ const BATCH: usize = 1024;
 
 /// What to do while a mailbox that makes senders wait is full.
 #[derive(Clone, Copy)]
-pub(crate) enum Room {
+pub(crate) enum Patience {
     Wait,
     WaitFor(Duration),
+    /// Wait, and let the message expire when the time is up; only for asks.
+    Deadline(Duration),
     /// Give up, which counts as rejected.
-    Now,
+    Never,
 }
 
 /// Where a message of this kind goes, if the handler agrees with its type.
@@ -36,11 +41,15 @@ fn resolve<T: 'static>(engine: &Engine, kind: &str, data: T) -> Result<(Target, 
     }
 }
 
-fn enter(engine: &Engine, envelope: Envelope, room: Room) -> Result<(), PostError<Envelope>> {
-    match room {
-        Room::Wait => engine.post(envelope, None),
-        Room::WaitFor(limit) => engine.post(envelope, Some(limit)),
-        Room::Now => engine.try_post(envelope).inspect_err(|error| {
+fn enter(
+    engine: &Engine,
+    envelope: Envelope,
+    patience: Patience,
+) -> Result<(), PostError<Envelope>> {
+    match patience {
+        Patience::Wait => engine.post(envelope, None),
+        Patience::WaitFor(limit) | Patience::Deadline(limit) => engine.post(envelope, Some(limit)),
+        Patience::Never => engine.try_post(envelope).inspect_err(|error| {
             if matches!(error, PostError::Full(_)) && engine.overflow() == Overflow::Block {
                 engine.give_up(1);
             }
@@ -52,8 +61,8 @@ fn enter(engine: &Engine, envelope: Envelope, room: Room) -> Result<(), PostErro
 fn unpack<T: 'static>(envelope: &Envelope) -> T {
     envelope
         .0
-        .as_any()
-        .downcast_ref::<Post<T>>()
+        .as_ref()
+        .and_then(|parcel| parcel.as_any().downcast_ref::<Post<T>>())
         .and_then(|post| post.payload.take())
         .expect("a refused message is as it was sent")
 }
@@ -62,14 +71,14 @@ pub(crate) fn post<T: Send + 'static>(
     engine: &Engine,
     kind: &str,
     data: T,
-    room: Room,
+    patience: Patience,
 ) -> Result<(), SendError<T>> {
     let (target, data) = resolve(engine, kind, data)?;
-    let envelope = Envelope(Arc::new(Post {
+    let envelope = Envelope::of(Arc::new(Post {
         target,
         payload: Payload::new(data),
     }));
-    enter(engine, envelope, room)
+    enter(engine, envelope, patience)
         .map_err(|error| SendError::from_post(error, |envelope| unpack(&envelope)))
 }
 
@@ -77,63 +86,70 @@ pub(crate) fn ask<T: Send + 'static, R: Send + 'static>(
     engine: &Engine,
     kind: &str,
     data: T,
-    room: Room,
+    patience: Patience,
 ) -> Result<Reply<R>, SendError<T>> {
-    let ask = new_ask(engine, kind, data)?;
-    match enter(engine, Envelope(ask.clone()), room) {
-        Ok(()) => Ok(Reply::new(ask, engine.address())),
-        Err(error) => Err(SendError::from_post(error, |_| take_back(&ask.payload))),
+    match target::<T, R>(engine, kind) {
+        Ok(Target::Known(id)) => {
+            let ask = Arc::new(new_ask(id, data));
+            enter_ask(engine, ask, |ask| &ask.payload, patience)
+        }
+        Ok(Target::Named(name)) => {
+            let ask = new_ask(KindId::NONE, data);
+            let ask = Arc::new(NamedAsk { name, ask });
+            enter_ask(engine, ask, |ask| &ask.ask.payload, patience)
+        }
+        Err(mismatch) => Err(SendError::WrongType(data, mismatch)),
     }
 }
 
-/// An ask whose message expires after `limit`, which waiting for room is part of.
-pub(crate) fn ask_timeout<T: Send + 'static, R: Send + 'static>(
-    engine: &Engine,
-    kind: &str,
-    data: T,
-    limit: Duration,
-) -> Result<Reply<R>, SendError<T>> {
-    let asked = Instant::now();
-    let ask = new_ask(engine, kind, data)?;
-    if let Err(error) = enter(engine, Envelope(ask.clone()), Room::WaitFor(limit)) {
-        return Err(SendError::from_post(error, |_| take_back(&ask.payload)));
+/// Where an ask of this kind goes, if the handler agrees with its types.
+fn target<T: 'static, R: 'static>(engine: &Engine, kind: &str) -> Result<Target, TypeMismatch> {
+    let Some((id, known)) = engine.handler().table.kinds.find(kind) else {
+        return Ok(Target::Named(kind.into()));
+    };
+    known.check_payload::<T>()?;
+    known.check_reply::<R>()?;
+    Ok(Target::Known(id))
+}
+
+fn new_ask<T: Send + 'static, R: Send + 'static>(kind: KindId, data: T) -> Ask<T, R> {
+    Ask {
+        kind,
+        payload: Payload::new(data),
+        reply: Replying::new(),
     }
-    let ticket: Arc<dyn Ticket> = ask.clone();
-    let left = limit.saturating_sub(asked.elapsed());
-    if let Err(error) = engine.set_deadline(&ticket, left) {
-        // Nobody would watch the deadline, so the message does not stay where it might outlive it. One that runs
+}
+
+fn enter_ask<A, T, R>(
+    engine: &Engine,
+    ask: Arc<A>,
+    payload: impl Fn(&A) -> &Payload<T>,
+    patience: Patience,
+) -> Result<Reply<R>, SendError<T>>
+where
+    A: Parcel + Answer<R>,
+    R: Send + 'static,
+{
+    let asked = match patience {
+        Patience::Deadline(_) => Some(Instant::now()),
+        _ => None,
+    };
+    if let Err(error) = enter(engine, Envelope::of(ask.clone()), patience) {
+        return Err(SendError::from_post(error, |_| take_back(payload(&ask))));
+    }
+    if let (Patience::Deadline(limit), Some(asked)) = (patience, asked) {
+        let ticket: Arc<dyn Ticket> = ask.clone();
+        let left = limit.saturating_sub(asked.elapsed());
+        // When nobody can watch the deadline, the message does not stay where it might outlive it. One that runs
         // already, or is over, has its payload no more: there the reply comes without a deadline.
-        if engine.address().cancel(&ticket)
-            && let Some(data) = ask.payload.take()
+        if let Err(error) = engine.set_deadline(&ticket, left)
+            && engine.address().cancel(&ticket)
+            && let Some(data) = payload(&ask).take()
         {
             return Err(SendError::NoThread(data, error));
         }
     }
     Ok(Reply::new(ask, engine.address()))
-}
-
-fn new_ask<T: Send + 'static, R: Send + 'static>(
-    engine: &Engine,
-    kind: &str,
-    data: T,
-) -> Result<Arc<Ask<T, R>>, SendError<T>> {
-    let target = match engine.handler().table.kinds.find(kind) {
-        Some((id, known)) => {
-            match known
-                .check_payload::<T>()
-                .and_then(|()| known.check_reply::<R>())
-            {
-                Ok(()) => Target::Known(id),
-                Err(mismatch) => return Err(SendError::WrongType(data, mismatch)),
-            }
-        }
-        None => Target::Named(kind.into()),
-    };
-    Ok(Arc::new(Ask {
-        target,
-        payload: Payload::new(data),
-        reply: Settling::new(),
-    }))
 }
 
 /// Posts in batches, and gives back what was refused.
@@ -148,7 +164,7 @@ pub(crate) fn post_many<T: Send + 'static>(
         let mut batch = VecDeque::new();
         for data in items.by_ref().take(BATCH) {
             match resolve(engine, kind, data) {
-                Ok((target, data)) => batch.push_back(Envelope(Arc::new(Post {
+                Ok((target, data)) => batch.push_back(Envelope::of(Arc::new(Post {
                     target,
                     payload: Payload::new(data),
                 }))),
@@ -211,11 +227,11 @@ where
     R: Send + 'static,
 {
     let task = Arc::new(Task {
-        target: Target::Itself(name),
+        name,
         closure: Payload::new(closure),
-        reply: Settling::new(),
+        reply: Replying::new(),
     });
-    match enter(engine, Envelope(task.clone()), Room::Wait) {
+    match enter(engine, Envelope::of(task.clone()), Patience::Wait) {
         Ok(()) => Ok(Reply::new(task, engine.address())),
         Err(error) => Err(SendError::from_post(error, |_| take_back(&task.closure))),
     }

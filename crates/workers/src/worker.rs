@@ -13,7 +13,7 @@ use crate::dispatch::{Dispatch, Table, run_typed};
 use crate::error::{BoxError, IdleError, SendError, StartError, WorkerError};
 use crate::kinds::{Registration, Signature};
 use crate::reply::Reply;
-use crate::send::{self, Engine, Room};
+use crate::send::{self, Engine, Patience};
 
 pub(crate) struct WorkerInner {
     pub(crate) engine: Engine,
@@ -123,7 +123,6 @@ impl Worker {
     /// assert!(matches!(worker.post_message("job", 2), Err(SendError::Full(2))));
     /// # Ok::<(), SendError<i32>>(())
     /// ```
-    #[must_use]
     pub fn builder(name: &str) -> WorkerBuilder<'_> {
         WorkerBuilder {
             name,
@@ -329,7 +328,7 @@ impl Worker {
     /// # Errors
     /// [`SendError`] gives the message back.
     pub fn post_message<T: Send + 'static>(&self, kind: &str, data: T) -> Result<(), SendError<T>> {
-        send::post(self.engine(), kind, data, Room::Wait)
+        send::post(self.engine(), kind, data, Patience::Wait)
     }
 
     /// Posts like [`Worker::post_message`], and waits for room at most for `limit`.
@@ -342,7 +341,7 @@ impl Worker {
         data: T,
         limit: Duration,
     ) -> Result<(), SendError<T>> {
-        send::post(self.engine(), kind, data, Room::WaitFor(limit))
+        send::post(self.engine(), kind, data, Patience::WaitFor(limit))
     }
 
     /// Posts without waiting.
@@ -354,7 +353,7 @@ impl Worker {
         kind: &str,
         data: T,
     ) -> Result<(), SendError<T>> {
-        send::post(self.engine(), kind, data, Room::Now)
+        send::post(self.engine(), kind, data, Patience::Never)
     }
 
     /// Posts many messages of a kind, in order, with one lock and one wake-up for as many as fit. Returns how many
@@ -390,7 +389,7 @@ impl Worker {
         T: Send + 'static,
         R: Send + 'static,
     {
-        send::ask(self.engine(), kind, data, Room::Wait)
+        send::ask(self.engine(), kind, data, Patience::Wait)
     }
 
     /// Asks with a deadline `limit` from now. When it passes while the message is queued, the message is never
@@ -420,7 +419,7 @@ impl Worker {
         T: Send + 'static,
         R: Send + 'static,
     {
-        send::ask_timeout(self.engine(), kind, data, limit)
+        send::ask(self.engine(), kind, data, Patience::Deadline(limit))
     }
 
     /// Runs a closure as one message of the worker, in order with the others.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Finished, Gate, Leftover, Mailbox, Next, Refused, Rest, Settled};
+use super::{Finished, Found, Gate, Leftover, Mailbox, Refused, Rest, Settled};
 use crate::clock::{Clock, Timestamp};
 use crate::message::{DropReason, Failure, Message, Outcome, Ticket};
 use crate::policy::Overflow;
@@ -55,14 +55,26 @@ impl Message for Note {
 #[derive(Clone, Debug)]
 enum Step {
     Open,
-    Post { asked: bool },
-    PostMany { count: usize },
+    Post {
+        asked: bool,
+    },
+    PostMany {
+        count: usize,
+    },
     /// A turn takes its next message, after the one it has ended.
-    Take { turn: usize, completes: bool },
+    Take {
+        turn: usize,
+        completes: bool,
+    },
     /// A turn looks, with its budget used up.
-    Look { turn: usize },
+    Look {
+        turn: usize,
+    },
     /// Some of the asked messages, by their numbers, wherever they are.
-    Remove { picks: Vec<usize>, expired: bool },
+    Remove {
+        picks: Vec<usize>,
+        expired: bool,
+    },
     Lend(bool),
     Close(Option<Failure>),
 }
@@ -172,7 +184,10 @@ impl Run {
                 assert_eq!(Some(&(message.id, failure)), expected.next());
                 assert!(self.model.fates.insert(message.id), "two fates");
                 if let Some(call) = &message.call {
-                    assert!(call.0.fail(false, failure), "whoever drops it has claimed it");
+                    assert!(
+                        call.0.fail(false, failure),
+                        "whoever drops it has claimed it"
+                    );
                 }
             }
         }
@@ -294,17 +309,19 @@ impl Run {
             outcome,
             timed: None,
         });
-        let take = self.mailbox.take(finished.as_ref(), may_run);
+        let mut next = None;
+        let take = self.mailbox.take(finished.as_ref(), may_run, &mut next);
         self.leftovers(take.leftovers, &[]);
-        match take.next {
-            Next::Run(entry) => {
+        match take.found {
+            Found::Next => {
+                let entry = next.expect("it was found");
                 assert!(may_run);
                 assert_eq!(Some(entry.message.id), self.model.queue.pop_front());
                 self.model.counters.running += 1;
                 self.turns[turn] = Some(entry.message);
             }
-            Next::More => assert!(!may_run),
-            Next::Idle => {
+            Found::More => assert!(!may_run),
+            Found::Idle => {
                 assert!(
                     self.model.queue.is_empty() || self.turns.len() > self.model.limit,
                     "{:?} wait",
@@ -390,9 +407,7 @@ impl Run {
                 }
             }
         }
-        let leftovers = self
-            .mailbox
-            .close(failure.map_or(Rest::Run, Rest::Fail));
+        let leftovers = self.mailbox.close(failure.map_or(Rest::Run, Rest::Fail));
         self.leftovers(leftovers, &expected);
     }
 
@@ -460,7 +475,11 @@ impl Run {
         }
         assert!(self.mailbox.is_settled(Settled::Ended));
         assert_eq!(self.mailbox.gate(), (Gate::Closed, true));
-        assert!(self.model.buried.is_empty(), "forgotten: {:?}", self.model.buried);
+        assert!(
+            self.model.buried.is_empty(),
+            "forgotten: {:?}",
+            self.model.buried
+        );
         let counters = self.mailbox.snapshot().0;
         assert_eq!(counters.posted, self.model.fates.len() as u64);
         for (id, call) in &self.calls {

@@ -17,7 +17,10 @@ enum Step {
     /// A thread that runs nothing looks for work.
     Look,
     /// A turn ends, with or without more to do.
-    End { pick: usize, more: bool },
+    End {
+        pick: usize,
+        more: bool,
+    },
     Block(usize),
     Unblock(usize),
 }
@@ -80,7 +83,10 @@ impl Run {
         }
         let may = self.active() <= self.size;
         let Some((worker, rouse)) = self.scheduler.try_next() else {
-            assert!(self.queue.is_empty() || !may, "work, and a thread that may do it");
+            assert!(
+                self.queue.is_empty() || !may,
+                "work, and a thread that may do it"
+            );
             return;
         };
         assert!(may);

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use pytoweb_engine::{
     Clock, Counters, Failure, Handled, Handler, Message, Outcome, Overflow, Pool, PoolOptions,
-    PostError, ReplyState, Shared, Slot, Suspension, Ticket, Timestamp, Turning, Wake, Worker,
+    PostError, ReplyState, Shared, Slot, Suspension, Ticket, Timestamp, Wake, Worker,
     WorkerOptions,
 };
 
@@ -175,23 +175,20 @@ pub(crate) struct Closures;
 impl Handler for Closures {
     type Message = Job;
 
-    fn handle(&self, mut message: Job, turn: &Turning<'_, Self>) -> Handled<Job> {
+    fn handle(&self, message: &mut Job) -> Handled<Self> {
         let body = message.body.take().expect("a message is handled once");
         match body() {
             Out::Value(value) => {
                 let outcome = message.settle(value);
-                Handled::Done(message, outcome)
+                Handled::Done(outcome)
             }
             Out::Error => {
                 if let Some(call) = &message.call {
                     message.settled = call.slot.settle(Err(Failure::Stopped));
                 }
-                Handled::Done(message, Outcome::Failed)
+                Handled::Done(Outcome::Failed)
             }
-            Out::Suspend(take) => {
-                take(turn.suspend(message));
-                Handled::Suspended
-            }
+            Out::Suspend(take) => Handled::Suspend(take),
         }
     }
 
@@ -344,4 +341,3 @@ pub(crate) fn pool_with_clock(size: usize) -> (Pool, Arc<HandClock>) {
     });
     (pool, clock)
 }
-

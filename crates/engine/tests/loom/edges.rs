@@ -8,7 +8,7 @@ use crate::message::{Failure, Outcome, Ticket};
 use crate::pool::{Pool, PoolOptions};
 use crate::reply::Wake;
 use crate::wait::{EdgeGuard, WaitError, edge};
-use crate::worker::{Address, Handled, Handler, Turning, Worker, WorkerOptions};
+use crate::worker::{Address, Handled, Handler, Worker, WorkerOptions};
 use crate::{Call, Note, model};
 
 /// Nothing is handled: the workers are only waited for.
@@ -17,8 +17,8 @@ struct Nothing;
 impl Handler for Nothing {
     type Message = Note;
 
-    fn handle(&self, message: Note, _turn: &Turning<'_, Self>) -> Handled<Note> {
-        Handled::Done(message, Outcome::Completed)
+    fn handle(&self, _message: &mut Note) -> Handled<Self> {
+        Handled::Done(Outcome::Completed)
     }
 
     fn finish(&self, _message: Note) -> Wake {

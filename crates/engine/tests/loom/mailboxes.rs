@@ -7,7 +7,7 @@ use loom::thread;
 
 use crate::clock::{Clock, Timestamp};
 use crate::mailbox::{
-    Finished, Gate, Leftover, Mailbox, Next, Posted, Refused, Rest, Room, Settled,
+    Entry, Finished, Found, Gate, Leftover, Mailbox, Posted, Refused, Rest, Room, Settled,
 };
 use crate::message::{Failure, Outcome, Ticket};
 use crate::policy::Overflow;
@@ -61,7 +61,8 @@ impl Box {
                 outcome: Outcome::Completed,
                 timed: None,
             });
-            let take = self.mailbox.take(finished.as_ref(), true);
+            let mut next = None;
+            let take = self.mailbox.take(finished.as_ref(), true, &mut next);
             if let Some(message) = ended.take() {
                 if let Some(call) = &message.call {
                     call.settle_and_publish(1);
@@ -69,16 +70,19 @@ impl Box {
                 self.published.add();
             }
             self.abandon(take.leftovers);
-            match take.next {
-                Next::Run(entry) => {
-                    self.handled.with(|handled| handled.push(entry.message.number));
+            match next {
+                Some(entry) => {
+                    self.handled
+                        .with(|handled| handled.push(entry.message.number));
                     if let Some(call) = &entry.message.call {
                         call.runs.add();
                     }
                     ended = Some(entry.message);
                 }
-                Next::More => unreachable!("the budget is not modelled here"),
-                Next::Idle => {
+                None if take.found == Found::More => {
+                    unreachable!("the budget is not modelled here")
+                }
+                None => {
                     if take.publishing {
                         self.mailbox.published();
                     }
@@ -104,7 +108,9 @@ impl Box {
                     self.accept(posted);
                     return true;
                 }
-                Err(Refused::Full(message)) if self.mailbox.overflow() == Overflow::Block => message,
+                Err(Refused::Full(message)) if self.mailbox.overflow() == Overflow::Block => {
+                    message
+                }
                 Err(_) => return false,
             };
             if self.mailbox.wait_for_room(None) == Room::Closed {
@@ -171,6 +177,13 @@ fn race(
     for thread in threads {
         thread.join().expect("no panic");
     }
+}
+
+/// The next message, which is queued.
+fn taken(mailbox: &Mailbox<Note>) -> Entry<Note> {
+    let mut next = None;
+    mailbox.take(None, true, &mut next);
+    next.expect("it is queued")
 }
 
 #[test]
@@ -283,7 +296,11 @@ fn a_sender_that_wants_to_know_of_room_is_told() {
         let told = Arc::new(Count::default());
         let other = {
             let (state, told) = (state.clone(), told.clone());
-            thread::spawn(move || state.mailbox.on_room(std::boxed::Box::new(move || told.add())))
+            thread::spawn(move || {
+                state
+                    .mailbox
+                    .on_room(std::boxed::Box::new(move || told.add()))
+            })
         };
         state.accept(posted);
         other.join().expect("no panic");
@@ -325,10 +342,18 @@ fn closing_fails_or_leaves_each_message_once() {
     model(|| {
         let (state, posted) = held(2, Overflow::Block);
         let call = Call::asked();
-        assert!(state.mailbox.try_post(
-            Note { number: 1, call: Some(call.clone()) },
-            &NoClock,
-        ).is_ok());
+        assert!(
+            state
+                .mailbox
+                .try_post(
+                    Note {
+                        number: 1,
+                        call: Some(call.clone())
+                    },
+                    &NoClock,
+                )
+                .is_ok()
+        );
         race(
             &state,
             |state| state.abandon(state.mailbox.close(Rest::Fail(Failure::Stopped))),
@@ -407,10 +432,7 @@ fn a_cancel_wakes_blocked_senders() {
     model(|| {
         let (state, posted) = held(1, Overflow::Block);
         // The mailbox's one message is run, and another queued in its place, by hand.
-        let first = state.mailbox.take(None, true);
-        let Next::Run(first) = first.next else {
-            unreachable!("it is queued")
-        };
+        let first = taken(&state.mailbox);
         let call = Call::asked();
         let note = Note {
             number: 1,
@@ -466,9 +488,7 @@ fn whoever_waits_for_the_end_finds_the_replies_published() {
 fn whoever_waits_is_told_when_a_suspended_message_was_the_last() {
     model(|| {
         let (state, _posted) = held(2, Overflow::Block);
-        let Next::Run(first) = state.mailbox.take(None, true).next else {
-            unreachable!("it is queued")
-        };
+        let first = taken(&state.mailbox);
         let waiter = {
             let state = state.clone();
             thread::spawn(move || assert!(state.mailbox.wait_settled(Settled::Idle, None)))
@@ -542,9 +562,10 @@ fn two_consumers_share_a_mailbox_and_lend() {
                     outcome: Outcome::Completed,
                     timed: None,
                 });
-                let take = state.take(finished.as_ref(), true);
-                match take.next {
-                    Next::Run(entry) => {
+                let mut next = None;
+                let take = state.take(finished.as_ref(), true, &mut next);
+                match next {
+                    Some(entry) => {
                         if lend {
                             for _ in 0..state.lend(true) {
                                 turn(state, done, false);
@@ -594,9 +615,7 @@ fn what_comes_while_a_handler_waits_is_run_by_another_turn() {
     model(|| {
         let (state, posted) = held(4, Overflow::Block);
         assert_eq!(posted.activate, 1);
-        let Next::Run(first) = state.mailbox.take(None, true).next else {
-            unreachable!("it is queued")
-        };
+        let first = taken(&state.mailbox);
         let other = {
             let state = state.clone();
             thread::spawn(move || assert!(state.post(1, None)))

@@ -1,0 +1,61 @@
+"""The Rust rows: builds and runs the crate beside this folder and gives its samples their targets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from row import AT_LEAST, AT_MOST, Row, Side
+
+CRATE = Path(__file__).resolve().parent.parent / "rust"
+BINARY = CRATE / "target" / "release" / "pytoweb-benches"
+BUILD_SECONDS = 900
+RUN_SECONDS = 180
+
+TARGETS = {
+    "rust-ask-actors": (AT_LEAST, 3.0),
+    "rust-ask-rayon": (AT_LEAST, 1.0),
+    "rust-round-trip": (AT_MOST, 1.0),
+}
+"""Bound and ratio by the name the crate prints; a row without an entry gives context only."""
+
+
+def build() -> None:
+    """Builds the crate in release; the compiler's messages go to standard error.
+
+    Raises:
+        subprocess.CalledProcessError: The build failed.
+    """
+    # As in the Makefile: a lock file that does not fit is an error in CI and mended elsewhere.
+    locked = ["--locked"] if os.environ.get("CI") else []
+    subprocess.run(
+        ["cargo", "build", "--release", "--target-dir", str(CRATE / "target"), *locked],
+        cwd=CRATE,
+        check=True,
+        timeout=BUILD_SECONDS,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def run(*, quick: bool) -> list[Row]:
+    """Runs the built crate and returns its rows."""
+    command = [str(BINARY)] + (["--quick"] if quick else [])
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=RUN_SECONDS)
+    return [_row(part) for part in json.loads(printed.stdout)["rows"]]
+
+
+def _row(part: dict[str, Any]) -> Row:
+    bound, target = TARGETS.get(part["name"], (AT_LEAST, None))
+    return Row(
+        name=part["name"],
+        title=part["title"],
+        unit=part["unit"],
+        ours=Side(part["ours"]["label"], part["ours"]["samples"]),
+        peers=[Side(peer["label"], peer["samples"]) for peer in part["peers"]],
+        bound=bound,
+        target=target,
+        notes=part["notes"],
+    )

@@ -1,0 +1,106 @@
+"""Runs every side-by-side benchmark and prints one table, or with ``--json`` one document.
+
+Each group of rows runs in a process of its own, so that no group inherits another's heap or
+threads; within a group ours and its peers alternate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "python"))
+
+import machine  # noqa: E402 - these modules live beside the row files, not on the path
+import report  # noqa: E402
+import rust_rows  # noqa: E402
+from row import Row  # noqa: E402
+
+ROWS_OF = {
+    "throughput": ("thread-post", "thread-post-batch", "thread-ask", "pool-submit"),
+    "round_trip": ("round-trip-p50", "round-trip-p99"),
+    "asyncio_rows": ("asyncio-ask",),
+    "many_workers": (
+        "many-workers-spread",
+        "many-workers-bursts",
+        "idle-worker-memory",
+        "idle-worker-memory-used",
+    ),
+    "growth": ("growth-queued", "growth-workers"),
+    "import_time": ("import-time",),
+}
+"""File in ``python/`` to the rows it prints, so that ``--only`` starts no group in vain."""
+
+RUST = "rust"
+RUST_ROWS = tuple(rust_rows.TARGETS)
+GROUP_SECONDS = 240
+"""Upper bound of one group, many times what it takes: a hang ends here."""
+
+
+def selected(rows: Sequence[str], group: str, only: str | None) -> bool:
+    """Tells whether ``--only`` asks for any row of a group, by part of a row's or the group's name."""
+    return only is None or only in group or any(only in row for row in rows)
+
+
+def measure(group: str, *, quick: bool) -> list[Row]:
+    """Runs one row file in a fresh interpreter.
+
+    Raises:
+        subprocess.CalledProcessError: The group failed; its traceback is on standard error.
+        subprocess.TimeoutExpired: The group took longer than ``GROUP_SECONDS``.
+    """
+    command = [sys.executable, str(HERE / "python" / f"{group}.py")] + (["--quick"] if quick else [])
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=GROUP_SECONDS)
+    return [Row.from_dict(part) for part in json.loads(printed.stdout)]
+
+
+def arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(prog="benches/run.py", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON document with every sample")
+    parser.add_argument("--quick", action="store_true", help="a smoke run: few messages and rounds")
+    parser.add_argument("--pin", type=int, metavar="CORE", help="run everything on this one core")
+    parser.add_argument("--only", metavar="NAME", help="only rows or groups whose name contains this")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Runs what was asked for; returns 1 if a group failed, 2 for a bad command line, else 0."""
+    options = arguments()
+    groups = [group for group, rows in ROWS_OF.items() if selected(rows, group, options.only)]
+    with_rust = selected(RUST_ROWS, RUST, options.only)
+    if not groups and not with_rust:
+        print(f"no row or group is named like {options.only!r}", file=sys.stderr)
+        return 2
+    if with_rust:
+        print("building the Rust rows", file=sys.stderr, flush=True)
+        rust_rows.build()
+    if options.pin is not None:
+        # Before any thread or child exists: all of them inherit it.
+        os.sched_setaffinity(0, {options.pin})
+    rows: list[Row] = []
+    failed = []
+    for group in groups + ([RUST] if with_rust else []):
+        print(f"measuring {group}", file=sys.stderr, flush=True)
+        try:
+            quick = options.quick
+            rows += rust_rows.run(quick=quick) if group == RUST else measure(group, quick=quick)
+        except subprocess.SubprocessError as error:
+            print(f"{group} failed: {error}", file=sys.stderr)
+            failed.append(group)
+    named = [row for row in rows if options.only is not None and options.only in row.name]
+    rows = named or rows
+    header = machine.describe(HERE.parent, pinned=options.pin is not None)
+    show = report.document if options.json else report.table
+    print(show(header, rows, quick=options.quick))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+//! The examples run to their end.
+
+#[path = "../examples/background_tasks.rs"]
+mod background_tasks;
+#[path = "../examples/backpressure.rs"]
+mod backpressure;
+#[path = "../examples/deadlines.rs"]
+mod deadlines;
+#[path = "../examples/macros.rs"]
+mod macros;
+#[path = "../examples/worker_pool.rs"]
+mod worker_pool;
+
+#[test]
+fn each_example_runs() {
+    for (name, main) in [
+        ("background_tasks", background_tasks::main as fn() -> _),
+        ("backpressure", backpressure::main),
+        ("deadlines", deadlines::main),
+        ("macros", macros::main),
+        ("worker_pool", worker_pool::main),
+    ] {
+        if let Err(error) = main() {
+            panic!("{name}: {error}");
+        }
+    }
+}
