@@ -5,21 +5,24 @@
 //! the loop make a handle for each completion, which costs more than everything here together. Instead the
 //! [`Completions`] of a loop wake all tasks whose replies came, one after the other, from one handle.
 //!
-//! Waking the loop itself costs microseconds (it writes to a socket), so one wake-up serves all replies that came
-//! since the last: while a worker runs through its mailbox, that is every one of them.
+//! Waking the loop itself costs microseconds, so one wake-up serves all replies that came since the last. It is a
+//! byte into a socket that the loop reads, written without letting go of the interpreter lock: with
+//! `call_soon_threadsafe`, which lets go, the loop wakes for the first reply of a batch and runs while the worker,
+//! which has the others ready in a moment, waits for its turn.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::context;
+use crate::doorbell::Doorbell;
 use crate::endpoint::Endpoint;
 use crate::future::{FutureBase, WaitEdge};
 
@@ -32,11 +35,13 @@ struct Queue {
 }
 
 /// The replies on their way to one event loop.
-#[pyclass(module = "pytoweb._core", frozen)]
+#[pyclass(module = "pytoweb._core", frozen, weakref)]
 #[derive(Debug)]
 pub(crate) struct Completions {
     queue: Mutex<Queue>,
     event_loop: Py<PyAny>,
+    /// `None` where the loop takes no readers.
+    doorbell: Option<Doorbell>,
 }
 
 impl Completions {
@@ -59,17 +64,37 @@ impl Completions {
 
     fn schedule(slf: &Bound<'_, Self>) {
         let py = slf.py();
+        if let Some(doorbell) = &slf.get().doorbell {
+            doorbell.ring();
+            return;
+        }
         let woken = slf.getattr(intern!(py, "_drain")).and_then(|drain| {
-            slf.get()
-                .event_loop
-                .bind(py)
-                .call_method1(intern!(py, "call_soon_threadsafe"), (drain,))
+            slf.get().event_loop.bind(py).call_method1(intern!(py, "call_soon_threadsafe"), (drain,))
         });
         if woken.is_err() {
             // The loop is closed: nobody waits there any more.
             let lost = std::mem::take(&mut *slf.get().queue());
             drop(lost);
         }
+    }
+
+    /// Completions for `event_loop`, which keeps them alive as its reader.
+    fn new<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+        let py = event_loop.py();
+        let make = |doorbell| {
+            let event_loop = event_loop.clone().unbind();
+            Bound::new(py, Self { queue: Mutex::default(), event_loop, doorbell })
+        };
+        if let Some((doorbell, number)) = Doorbell::new() {
+            let made = make(Some(doorbell))?;
+            let drain = made.getattr(intern!(py, "_drain"))?;
+            match event_loop.call_method1(intern!(py, "add_reader"), (number, drain)) {
+                Ok(_) => return Ok(made),
+                Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        make(None)
     }
 }
 
@@ -78,6 +103,9 @@ impl Completions {
     /// Wakes the tasks whose replies are here. Called by the loop.
     fn _drain(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
+        if let Some(doorbell) = &slf.get().doorbell {
+            doorbell.hush();
+        }
         let mut ready = std::mem::take(&mut *slf.get().queue()).ready;
         while let Some(waiter) = ready.pop_front() {
             if let Err(error) = waiter.get().wake(waiter.bind(py)) {
@@ -95,7 +123,18 @@ impl Completions {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Ok(queue) = self.queue.try_lock() {
+            for waiter in &queue.ready {
+                visit.call(waiter)?;
+            }
+        }
         visit.call(&self.event_loop)
+    }
+
+    /// What is left once the loop is closed and nobody drains.
+    fn __clear__(&self) {
+        let lost = std::mem::take(&mut *self.queue());
+        drop(lost);
     }
 }
 
@@ -177,7 +216,7 @@ impl Waiter {
         let py = slf.py();
         if slf.get().is_done(py)? {
             let value = slf.get().value(py)?;
-            return Err(PyStopIteration::new_err((value,)));
+            return Err(context::stop_iteration(value.into_bound(py)));
         }
         if std::mem::replace(&mut slf.get().wait().blocking, true) {
             return Err(PyRuntimeError::new_err("await wasn't used with future"));
@@ -275,34 +314,25 @@ impl Waiter {
 }
 
 thread_local! {
-    /// The loop that last awaited on this thread, and its completions.
-    static LAST: RefCell<Option<(Py<PyWeakrefReference>, Py<Completions>)>> = const { RefCell::new(None) };
+    /// The loop that last awaited on this thread, and its completions; both weakly.
+    static LAST: RefCell<Option<(Py<PyWeakrefReference>, Py<PyWeakrefReference>)>> = const { RefCell::new(None) };
 }
 
-/// The completions of `event_loop`. Another thread's, or an earlier one's, are simply made anew.
+/// The completions of `event_loop`.
 fn completions_of<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Completions>> {
     let py = event_loop.py();
     let known = LAST.with(|last| {
         let last = last.borrow();
         let (weak, completions) = last.as_ref()?;
-        let same = weak
-            .bind(py)
-            .upgrade()
-            .is_some_and(|known| known.is(event_loop));
-        same.then(|| completions.bind(py).clone())
+        let same = weak.bind(py).upgrade().is_some_and(|known| known.is(event_loop));
+        if same { completions.bind(py).upgrade() } else { None }
     });
     if let Some(known) = known {
-        return Ok(known);
+        return Ok(known.cast_into::<Completions>()?);
     }
-    let made = Bound::new(
-        py,
-        Completions {
-            queue: Mutex::default(),
-            event_loop: event_loop.clone().unbind(),
-        },
-    )?;
-    let weak = PyWeakrefReference::new(event_loop)?.unbind();
-    let before = LAST.with(|last| last.borrow_mut().replace((weak, made.clone().unbind())));
+    let made = Completions::new(event_loop)?;
+    let pair = (PyWeakrefReference::new(event_loop)?.unbind(), PyWeakrefReference::new(made.as_any())?.unbind());
+    let before = LAST.with(|last| last.borrow_mut().replace(pair));
     drop(before);
     Ok(made)
 }

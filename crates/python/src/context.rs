@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-use pyo3::exceptions::PySystemError;
+use pyo3::exceptions::{PyBaseException, PyStopIteration, PySystemError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
@@ -122,6 +122,18 @@ pub(crate) fn bare_instance<'py>(
             new(class.as_type_ptr(), none.as_ptr(), std::ptr::null_mut()),
         )
     }
+}
+
+/// The end of an iteration with `value`, as a `return` in a generator makes it.
+pub(crate) fn stop_iteration(value: Bound<'_, PyAny>) -> PyErr {
+    let py = value.py();
+    if value.is_instance_of::<PyTuple>() || value.is_instance_of::<PyBaseException>() {
+        // The interpreter would take these for the exception's arguments, or for the exception.
+        return PyStopIteration::new_err((value.unbind(),));
+    }
+    // SAFETY: attached, as `value` proves; sets the exception, whose instance is only made where somebody looks at it.
+    unsafe { ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr()) };
+    PyErr::fetch(py)
 }
 
 /// Whether `object` is the coroutine of an `async def`.

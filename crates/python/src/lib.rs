@@ -6,6 +6,7 @@
 mod arguments;
 mod awaiting;
 mod context;
+mod doorbell;
 mod endpoint;
 mod error;
 mod fork;
