@@ -29,7 +29,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::message::{DropReason, Failure, Message, Outcome, Ticket};
 use crate::policy::Overflow;
 use crate::stats::{Counters, Timings};
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex, MutexGuard, look_while_yielding};
 
 /// Buffers larger than this many entries are given back to the allocator when the mailbox runs empty.
 const KEEP_ENTRIES: usize = 256;
@@ -485,6 +485,9 @@ impl<M: Message> Mailbox<M> {
     /// Blocks until there is room, the mailbox closes, or `until` passes. After `Yes` the caller must post at once:
     /// it may have been woken in the place of another sender.
     pub(crate) fn wait_for_room(&self, until: Option<Instant>) -> Room {
+        if let Some(room) = look_while_yielding(|| self.room_now(&self.outbox.0.lock())) {
+            return room;
+        }
         let mut outbox = self.outbox.0.lock();
         loop {
             if let Some(room) = self.room_now(&outbox) {

@@ -25,7 +25,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::message::{Failure, Ticket};
-use crate::sync::{AtomicU8, Condvar, Mutex, Ordering, UnsafeCell};
+use crate::sync::{AtomicU8, Condvar, Mutex, Ordering, UnsafeCell, look_while_yielding};
 
 const QUEUED: u8 = 0;
 const CLAIMED: u8 = 1;
@@ -236,11 +236,19 @@ impl ReplyState {
         true
     }
 
+    /// Lets other threads run for a moment, in which a quick handler may answer. Says whether the reply stands.
+    ///
+    /// What a thread does before it goes to sleep in a way of its own.
+    #[must_use]
+    pub fn wait_briefly(&self) -> bool {
+        self.is_done() || look_while_yielding(|| self.is_done().then_some(())).is_some()
+    }
+
     /// Blocks until the reply stands, at most for `limit`. Says whether it stands.
     ///
     /// Knows nothing of workers: inside a handler go through [`crate::wait::wait`], which finds cycles.
     pub fn wait(&self, limit: Option<Duration>) -> bool {
-        if self.is_done() {
+        if self.wait_briefly() {
             return true;
         }
         let until = limit.and_then(|limit| Instant::now().checked_add(limit));

@@ -128,6 +128,9 @@ impl FutureBase {
             let waited = py.detach(|| pytoweb_engine::wait(address, &ticket, limit));
             return waited.map_err(|error| error::wait(py, error));
         }
+        if py.detach(|| ticket.state().wait_briefly()) {
+            return Ok(true);
+        }
         let parker = Parker::of_this_thread()
             .ok_or_else(|| PyRuntimeError::new_err("can't allocate lock"))?;
         let unpark: Arc<dyn Unpark> = parker.clone();
