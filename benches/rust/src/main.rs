@@ -21,15 +21,20 @@ const TRIPS: usize = 20_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plan = Plan::new(std::env::args().any(|argument| argument == "--quick"));
-    let rows = vec![ask_actors(plan), ask_rayon(plan), round_trip(plan)];
+    let rows = vec![
+        ask_actors("rust-ask-actors", plan, Some(plan.count(ASKED))),
+        ask_actors("rust-ask-default", plan, None),
+        ask_rayon(plan),
+        round_trip(plan),
+    ];
     serde_json::to_writer(std::io::stdout().lock(), &Document { rows })?;
     Ok(())
 }
 
 /// Ask and reply of one worker against one actor, each actor library on one and on two threads.
-fn ask_actors(plan: Plan) -> Row {
+fn ask_actors(name: &'static str, plan: Plan, capacity: Option<usize>) -> Row {
     let count = plan.count(ASKED);
-    let mut ours = Competitor::new("pytoweb Worker, pool of 1", ours::ask_all(1));
+    let mut ours = Competitor::new("pytoweb Worker, pool of 1", ours::ask_all(1, capacity));
     let mut peers = vec![
         Competitor::new("kameo, 1 thread", kameo_peer::ask_all(1)),
         Competitor::new("kameo, 2 threads", kameo_peer::ask_all(2)),
@@ -37,20 +42,19 @@ fn ask_actors(plan: Plan) -> Row {
         Competitor::new("ractor, 2 threads", ractor_peer::ask_all(2)),
     ];
     alternate(&mut ours, &mut peers, count, plan);
-    Row::rate(
-        "rust-ask-actors",
-        format!("Rust: ask + reply of {count}"),
-        ours,
-        peers,
-    )
-    .note("actors: unbounded mailboxes, tracing off; the best of the four is the peer")
-    .note(ours::CAPACITY_NOTE)
+    Row::rate(name, format!("Rust: ask + reply of {count}"), ours, peers)
+        .note("actors: unbounded mailboxes, default features; the best of the four is the peer")
+        .note(if capacity.is_some() {
+            ours::UNBOUNDED_NOTE
+        } else {
+            ours::CAPACITY_NOTE
+        })
 }
 
 /// Ask and reply of one worker against a closure and a oneshot channel per message.
 fn ask_rayon(plan: Plan) -> Row {
     let count = plan.count(ASKED);
-    let mut ours = Competitor::new("pytoweb Worker, pool of 1", ours::ask_all(1));
+    let mut ours = Competitor::new("pytoweb Worker, pool of 1", ours::ask_all(1, None));
     let mut peers = vec![Competitor::new(
         "rayon spawn + oneshot, 1 thread",
         rayon_peer::spawn_all(1),

@@ -3,13 +3,17 @@
 use std::convert::Infallible;
 use std::hint::black_box;
 
-use pytoweb_workers::{Worker, WorkerPool};
+use pytoweb_workers::{Worker, WorkerOptions, WorkerPool};
 
 use crate::rounds::rate;
 
-/// How our mailbox differs from the peers' unbounded ones.
+/// How our default mailbox differs from the peers' unbounded ones.
 pub(crate) const CAPACITY_NOTE: &str =
     "ours: the default mailbox of 16 384 messages, a full one makes the asking thread wait";
+
+/// How our mailbox compares where it holds all that is asked.
+pub(crate) const UNBOUNDED_NOTE: &str =
+    "ours: a mailbox that holds all messages, like the peers'; the next row has the default one";
 
 /// The worker ends before the pool that runs it.
 struct Bench {
@@ -18,9 +22,11 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(threads: usize) -> Self {
+    fn new(threads: usize, options: WorkerOptions) -> Self {
         let pool = WorkerPool::new(threads);
-        let worker = pool.create_worker("bench").expect("the name is free");
+        let worker = pool
+            .create_worker_with("bench", options)
+            .expect("the name is free");
         worker.on_message("inc", |number: u64| -> Result<u64, Infallible> {
             Ok(number + 1)
         });
@@ -38,9 +44,11 @@ impl Drop for Bench {
     }
 }
 
-/// Asks all, then waits for all replies.
-pub(crate) fn ask_all(threads: usize) -> impl FnMut(usize) -> f64 {
-    let bench = Bench::new(threads);
+/// Asks all, then waits for all replies. `capacity`: messages that the mailbox holds, or as many as by default.
+pub(crate) fn ask_all(threads: usize, capacity: Option<usize>) -> impl FnMut(usize) -> f64 {
+    let mut options = WorkerOptions::default();
+    options.capacity = capacity.unwrap_or(options.capacity);
+    let bench = Bench::new(threads, options);
     move |count| {
         rate(count, || {
             let replies: Vec<_> = (0..count as u64)
@@ -60,7 +68,7 @@ pub(crate) fn ask_all(threads: usize) -> impl FnMut(usize) -> f64 {
 
 /// Asks and waits, once per call.
 pub(crate) fn ask_one() -> impl FnMut(u64) {
-    let bench = Bench::new(1);
+    let bench = Bench::new(1, WorkerOptions::default());
     move |number| {
         let reply = bench
             .worker

@@ -1,32 +1,36 @@
 //! Time as the engine sees it: nanoseconds since an arbitrary start, from a trait that tests implement.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 /// A point in time of one [`Clock`], in nanoseconds since that clock's own start.
+///
+/// Kept as one nanosecond more, so that an `Option` of it is no larger: every queued message has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(u64);
+pub struct Timestamp(NonZeroU64);
 
 impl Timestamp {
     /// The point `nanos` nanoseconds after the clock's start.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
-        Self(nanos)
+        match NonZeroU64::new(nanos.saturating_add(1)) {
+            Some(kept) => Self(kept),
+            None => Self(NonZeroU64::MIN),
+        }
     }
 
     /// The point `wait` later; the furthest one there is if that does not fit (584 years).
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)),
-        )
+        let wait = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(wait))
     }
 
     /// The time from `earlier` to this point; zero if `earlier` is not earlier.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
     }
 }
 
@@ -60,6 +64,6 @@ impl Default for MonotonicClock {
 
 impl Clock for MonotonicClock {
     fn now(&self) -> Timestamp {
-        Timestamp(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        Timestamp::from_nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 }

@@ -31,10 +31,13 @@ use crate::policy::Overflow;
 use crate::stats::{Counters, Timings};
 use crate::sync::{Condvar, Mutex, MutexGuard, look_while_yielding};
 
-/// Buffers larger than this many entries are given back to the allocator when the mailbox runs empty.
-const KEEP_ENTRIES: usize = 256;
+/// Buffers larger than this many entries are given back to the allocator before the worker's thread sleeps: an idle
+/// worker keeps at most 2 KiB or so of them.
+const KEEP_ENTRIES: usize = 32;
 /// Under load one message in this many is timed, so that reading the clock stays a few per cent of a message.
 const SAMPLE_UNDER_LOAD: u32 = 16;
+/// Room that a sender waits for, for a moment, once the mailbox was full: some hundred microseconds of quick messages.
+const AMPLE_ROOM: usize = 1024;
 /// Handlers at least this slow on average are timed every time: three clock readings are below 1 % of them.
 const TIME_ALWAYS_ABOVE: Duration = Duration::from_micros(10);
 
@@ -168,6 +171,8 @@ pub(crate) enum Found {
 pub(crate) struct Take<M> {
     pub(crate) found: Found,
     pub(crate) leftovers: Vec<Leftover<M>>,
+    /// `Idle`, and the mailbox holds large buffers: see [`Mailbox::shrink`].
+    pub(crate) roomy: bool,
     /// `Idle`, and the mailbox has not settled before [`Mailbox::published`] is called.
     pub(crate) publishing: bool,
     /// Held until the locks are released: it may be the last reference to the message.
@@ -482,12 +487,21 @@ impl<M: Message> Mailbox<M> {
         self.inbox.0.lock().rejected += posts as u64;
     }
 
+    /// Gives a mailbox that looks full a moment to make room for more than one message. A sender that went on at the
+    /// first would meet the worker at its lock for each message from then on.
+    pub(crate) fn dally(&self) {
+        let ample = self.capacity.div_ceil(2).min(AMPLE_ROOM);
+        look_while_yielding(|| {
+            let outbox = self.outbox.0.lock();
+            let mut inbox = self.inbox.0.lock();
+            inbox.gone_seen = outbox.gone;
+            (inbox.gate == Gate::Closed || inbox.room(self.capacity) >= ample).then_some(())
+        });
+    }
+
     /// Blocks until there is room, the mailbox closes, or `until` passes. After `Yes` the caller must post at once:
     /// it may have been woken in the place of another sender.
     pub(crate) fn wait_for_room(&self, until: Option<Instant>) -> Room {
-        if let Some(room) = look_while_yielding(|| self.room_now(&self.outbox.0.lock())) {
-            return room;
-        }
         let mut outbox = self.outbox.0.lock();
         loop {
             if let Some(room) = self.room_now(&outbox) {
@@ -550,6 +564,7 @@ impl<M: Message> Mailbox<M> {
                     return Take {
                         found: Found::Next,
                         leftovers,
+                        roomy: false,
                         publishing: false,
                         _ended,
                     };
@@ -558,6 +573,7 @@ impl<M: Message> Mailbox<M> {
                 return Take {
                     found: Found::More,
                     leftovers,
+                    roomy: false,
                     publishing: false,
                     _ended,
                 };
@@ -567,10 +583,11 @@ impl<M: Message> Mailbox<M> {
             if inbox.queue.is_empty() || inbox.active > inbox.limit {
                 let publishing = finished.is_some() || !leftovers.is_empty();
                 inbox.publishing += usize::from(publishing);
-                self.give_back(&mut outbox, &mut inbox);
+                self.give_back(&mut inbox);
                 return Take {
                     found: Found::Idle,
                     leftovers,
+                    roomy: outbox.batch.capacity().max(inbox.queue.capacity()) > KEEP_ENTRIES,
                     publishing,
                     _ended,
                 };
@@ -579,6 +596,7 @@ impl<M: Message> Mailbox<M> {
                 return Take {
                     found: Found::More,
                     leftovers,
+                    roomy: false,
                     publishing: false,
                     _ended,
                 };
@@ -593,6 +611,20 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
+    /// Gives large buffers back to the allocator, if there is nothing to do. For a thread that is about to sleep: one
+    /// that finds work again in a moment would only have them made anew.
+    pub(crate) fn shrink(&self) {
+        let mut outbox = self.outbox.0.lock();
+        let mut inbox = self.inbox.0.lock();
+        if inbox.active == 0 {
+            for buffer in [&mut outbox.batch, &mut inbox.queue] {
+                if buffer.capacity() > KEEP_ENTRIES && buffer.is_empty() {
+                    *buffer = VecDeque::new();
+                }
+            }
+        }
+    }
+
     /// What a turn ended before it gave its token back is published: whoever waits for the mailbox to settle finds
     /// the replies standing.
     pub(crate) fn published(&self) {
@@ -603,15 +635,10 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
-    fn give_back(&self, outbox: &mut Outbox<M>, inbox: &mut Inbox<M>) {
+    fn give_back(&self, inbox: &mut Inbox<M>) {
         inbox.active -= 1;
         if inbox.active > 0 {
             return;
-        }
-        for buffer in [&mut outbox.batch, &mut inbox.queue] {
-            if buffer.capacity() > KEEP_ENTRIES && buffer.is_empty() {
-                *buffer = VecDeque::new();
-            }
         }
         if inbox.watchers > 0 {
             self.settled.notify_all();

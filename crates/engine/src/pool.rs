@@ -10,9 +10,12 @@ use crate::clock::{Clock, MonotonicClock};
 use crate::deadline::Deadlines;
 use crate::reply::Wake;
 use crate::scheduler::{Rouse, Scheduler, Work};
-use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::sync::{AtomicBool, Mutex, Ordering, look_while_yielding};
 use crate::wait;
 use crate::worker::{AnyCell, Turn};
+
+/// Workers with large buffers that a thread keeps in mind until it sleeps.
+const MAX_ROOMY: usize = 64;
 
 /// What surrounds a pool's threads: a language runtime that wants to know when they start, wait and end.
 pub trait Host: Send + Sync + 'static {
@@ -150,6 +153,8 @@ impl PoolInner {
     /// One thread's life between entering and leaving the scheduler.
     fn work(self: &Arc<Self>) {
         let mut wake = Wake::nobody();
+        // Workers that went idle with large buffers since this thread last slept.
+        let mut roomy: Vec<Arc<dyn AnyCell>> = Vec::new();
         loop {
             // Without letting go of the runtime first, where there is work; else whoever waits for the last reply is
             // woken after letting go, so that it does not run into what this thread still holds.
@@ -162,7 +167,14 @@ impl PoolInner {
                     let mut next = None;
                     self.host.blocking(&mut || {
                         drop(std::mem::take(&mut wake));
-                        next = Some(self.scheduler.next());
+                        let soon = look_while_yielding(|| self.scheduler.try_next());
+                        next = Some(match soon {
+                            Some((cell, rouse)) => Work::Run(cell, rouse),
+                            None => {
+                                roomy.drain(..).for_each(|cell| cell.shrink());
+                                self.scheduler.next()
+                            }
+                        });
                     });
                     match next {
                         Some(Work::Run(cell, rouse)) => (cell, rouse),
@@ -180,7 +192,15 @@ impl PoolInner {
                     self.push(cell);
                     Wake::nobody()
                 }
-                Turn::Done(wake) => wake,
+                Turn::Done { wake, roomy: large } => {
+                    if large && roomy.last().is_none_or(|last| last.id() != cell.id()) {
+                        if roomy.len() == MAX_ROOMY {
+                            roomy.drain(..).for_each(|cell| cell.shrink());
+                        }
+                        roomy.push(cell);
+                    }
+                    wake
+                }
             };
         }
     }

@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::sync::{Condvar, Mutex, MutexGuard, look_while_yielding};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// How long a thread beyond the pool's size stays parked before it ends: longer than the gaps between replies that
 /// handlers wait for, so that it serves many of them.
@@ -152,9 +152,6 @@ impl<J> Scheduler<J> {
 
     /// The next job; parks while there is none.
     pub(crate) fn next(&self) -> Work<J> {
-        if let Some((job, rouse)) = look_while_yielding(|| self.try_next()) {
-            return Work::Run(job, rouse);
-        }
         let mut state = self.state.lock();
         loop {
             if let Some(work) = state.pop(self.size) {

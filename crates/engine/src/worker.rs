@@ -147,8 +147,8 @@ impl<H: Handler> Drop for Suspension<H> {
 pub(crate) enum Turn {
     /// The budget is used up; the worker goes to the back of the run queue.
     More,
-    /// The token was given back, or went elsewhere.
-    Done(Wake),
+    /// The token was given back, or went elsewhere. `roomy`: the worker may give memory back before the thread sleeps.
+    Done { wake: Wake, roomy: bool },
 }
 
 /// A worker, whatever its messages are.
@@ -163,6 +163,8 @@ pub(crate) trait AnyCell: Send + Sync {
     fn run_turn(self: Arc<Self>) -> Turn;
     fn expire(&self, tickets: Vec<Arc<dyn Ticket>>);
     fn cancel(&self, ticket: &Arc<dyn Ticket>) -> bool;
+    /// Gives memory back, if there is nothing to do.
+    fn shrink(&self);
     /// One of its threads is about to wait (`more`), or goes on.
     fn lend(&self, more: bool);
 }
@@ -282,7 +284,7 @@ impl<H: Handler> Cell<H> {
                                 });
                             }
                             self.mailbox.add_busy(clock.now().since(started));
-                            return Turn::Done(Wake::nobody());
+                            return Turn::Done { wake: Wake::nobody(), roomy: false };
                         }
                     }
                     self.clear_stuck();
@@ -298,7 +300,7 @@ impl<H: Handler> Cell<H> {
                         self.mailbox.published();
                     }
                     self.mailbox.add_busy(clock.now().since(started));
-                    return Turn::Done(wake);
+                    return Turn::Done { wake, roomy: take.roomy };
                 }
             }
         }
@@ -411,6 +413,10 @@ impl<H: Handler> AnyCell for Cell<H> {
         }
         self.abandon_all(leftovers);
         cancelled || self.cancel_running(ticket)
+    }
+
+    fn shrink(&self) {
+        self.mailbox.shrink();
     }
 
     fn lend(&self, more: bool) {
@@ -657,6 +663,12 @@ impl<H: Handler> Worker<H> {
     /// [`PostError`] gives the message back.
     #[inline]
     pub fn try_post(&self, message: H::Message) -> Result<(), PostError<H::Message>> {
+        self.post_if_room(message, false)
+    }
+
+    /// `dallies`: the caller would wait for room, and may as well do so for a moment first.
+    #[inline]
+    fn post_if_room(&self, message: H::Message, dallies: bool) -> Result<(), PostError<H::Message>> {
         if let Err(error) = self.ensure_thread() {
             return Err(PostError::NoThread(message, error));
         }
@@ -667,7 +679,13 @@ impl<H: Handler> Worker<H> {
                 self.cell.activate(tokens);
                 Ok(())
             }
-            Err(message) => self.post_slowly(message),
+            Err(message) => {
+                // A handler is not held up for it: it may be what makes the room.
+                if dallies && wait::current().is_none() {
+                    self.cell.mailbox.dally();
+                }
+                self.post_slowly(message)
+            }
         }
     }
 
@@ -693,10 +711,9 @@ impl<H: Handler> Worker<H> {
         message: H::Message,
         limit: Option<Duration>,
     ) -> Result<(), PostError<H::Message>> {
-        let mut message = match self.try_post(message) {
-            Err(PostError::Full(message)) if self.cell.mailbox.overflow() == Overflow::Block => {
-                message
-            }
+        let waits = self.cell.mailbox.overflow() == Overflow::Block;
+        let mut message = match self.post_if_room(message, waits) {
+            Err(PostError::Full(message)) if waits => message,
             other => return other,
         };
         let until = limit.and_then(|limit| Instant::now().checked_add(limit));
@@ -713,7 +730,7 @@ impl<H: Handler> Worker<H> {
                     return Err(PostError::WouldDeadlock(message));
                 }
             }
-            message = match self.try_post(message) {
+            message = match self.post_if_room(message, true) {
                 Err(PostError::Full(message)) => message,
                 other => return other,
             };
