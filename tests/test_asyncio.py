@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from pytoweb.workers import (
+    AskCycleError,
     DeadlineError,
     MailboxFullError,
     PythonWorker,
@@ -426,3 +427,28 @@ def test_a_coroutine_past_its_deadline_is_reported_as_that():
 
     asyncio.run(main())
     assert [type(error) for error in reported] == [DeadlineError]
+
+
+def test_a_coroutine_that_waits_for_two_is_told_of_either_circle():
+    async def main():
+        async with PythonWorker("hub") as hub, PythonWorker("back") as back, PythonWorker("leaf") as leaf:
+            answered = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            leaf.on_message("slow", lambda data: None)
+
+            @back.on_message("ask")
+            async def ask_back(data):
+                return await hub.ask("anything")
+
+            @hub.on_message("both")
+            async def both(data):
+                # The later wait must not hide the earlier one.
+                results = await asyncio.gather(back.ask("ask"), leaf.ask("slow"), return_exceptions=True)
+                loop.call_soon_threadsafe(answered.set)
+                return [type(result) for result in results]
+
+            kinds = await asyncio.wait_for(hub.ask("both"), WAIT)
+            assert kinds == [AskCycleError, type(None)]
+            await asyncio.wait_for(answered.wait(), WAIT)
+
+    run(main())

@@ -20,6 +20,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -194,10 +195,10 @@ impl ReplyState {
             )
         };
         for waker in wakers {
-            waker.wake();
+            contained(|| waker.wake());
         }
         for callback in callbacks {
-            callback();
+            contained(callback);
         }
         threads
     }
@@ -293,9 +294,16 @@ impl ReplyState {
             }
         });
         if !registered && let Some(callback) = callback {
+            // On the caller's own thread, whose panic is its own.
             callback();
         }
     }
+}
+
+/// Runs somebody's code. Its panic was reported by the panic hook; it ends here, because the thread that settles a
+/// reply has other people's messages to go on with.
+fn contained(code: impl FnOnce()) {
+    let _ = catch_unwind(AssertUnwindSafe(code));
 }
 
 /// Marks a [`Slot`] whose reply is read in place, any number of times.

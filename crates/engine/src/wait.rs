@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::message::Ticket;
+use crate::sync::Mutex;
 use crate::worker::{Address, AnyCell};
 
 thread_local! {
@@ -98,17 +99,55 @@ impl Edge {
     }
 }
 
+/// What one worker waits for: several things at once, where its handler is a coroutine.
+pub(crate) type Edges = Mutex<Vec<Arc<Edge>>>;
+
 /// Keeps an edge up; dropping takes it down.
-#[derive(Debug)]
-pub struct EdgeGuard(Option<Address>);
+pub struct EdgeGuard(Option<(Address, Arc<Edge>)>);
+
+impl fmt::Debug for EdgeGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EdgeGuard").field(&self.0.is_some()).finish()
+    }
+}
 
 impl Drop for EdgeGuard {
     fn drop(&mut self) {
-        if let Some(waiter) = self.0.take() {
-            let edge = waiter.0.edge().lock().take();
-            drop(edge);
+        if let Some((waiter, own)) = self.0.take() {
+            let mut edges = waiter.0.edges().lock();
+            edges.retain(|edge| !Arc::ptr_eq(edge, &own));
+            // The lock goes before `own`, which may be the last reference to its target.
+            drop(edges);
         }
     }
+}
+
+/// A way along edges: who waits, and for what.
+type Path = Vec<(Arc<dyn AnyCell>, Arc<Edge>)>;
+
+/// Goes on from the end of `path` until an edge leads to the worker `home`.
+fn leads_home(path: &mut Path, seen: &mut Vec<u64>, home: u64) -> bool {
+    let Some((_, last)) = path.last() else {
+        return false;
+    };
+    let next = last.target.clone();
+    if next.id() == home {
+        return true;
+    }
+    if seen.contains(&next.id()) {
+        // Looked at already; a circle that this worker only leads into is found by its own members.
+        return false;
+    }
+    seen.push(next.id());
+    let edges = next.edges().lock().clone();
+    for edge in edges.into_iter().filter(|edge| edge.is_open()) {
+        path.push((next.clone(), edge));
+        if leads_home(path, seen, home) {
+            return true;
+        }
+        path.pop();
+    }
+    false
 }
 
 /// Puts up an edge from `waiter` to `target`, for a wait that does not block a thread (an `await`, say).
@@ -128,33 +167,15 @@ pub fn edge(
         target: target.0.clone(),
         ticket: ticket.cloned(),
     });
-    let before = waiter.0.edge().lock().replace(own.clone());
-    drop(before);
-    let guard = EdgeGuard(Some(waiter.clone()));
-    let mut path: Vec<(Arc<dyn AnyCell>, Arc<Edge>)> = vec![(waiter.0.clone(), own)];
-    while let Some((_, last)) = path.last() {
-        let next = last.target.clone();
-        if next.id() == waiter.0.id() {
-            break;
-        }
-        if path.iter().any(|(cell, _)| cell.id() == next.id()) {
-            // A circle that this worker only leads into: its own members find it.
-            return Ok(guard);
-        }
-        let follow = next.edge().lock().clone();
-        match follow {
-            Some(edge) if edge.is_open() => path.push((next, edge)),
-            _ => return Ok(guard),
-        }
+    waiter.0.edges().lock().push(own.clone());
+    let guard = EdgeGuard(Some((waiter.clone(), own.clone())));
+    let mut path = vec![(waiter.0.clone(), own)];
+    if !leads_home(&mut path, &mut Vec::new(), waiter.0.id()) {
+        return Ok(guard);
     }
     // They were seen one after the other. Only if all still stand did they stand at the same time.
     let stands = path.iter().all(|(cell, edge)| {
-        edge.is_open()
-            && cell
-                .edge()
-                .lock()
-                .as_ref()
-                .is_some_and(|now| Arc::ptr_eq(now, edge))
+        edge.is_open() && cell.edges().lock().iter().any(|now| Arc::ptr_eq(now, edge))
     });
     if !stands {
         return Ok(guard);

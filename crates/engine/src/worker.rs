@@ -17,7 +17,7 @@ use crate::pool::{Pool, PoolInner};
 use crate::reply::Wake;
 use crate::stats::{WorkerState, WorkerStats};
 use crate::sync::{AtomicBool, Mutex, Ordering};
-use crate::wait::{self, Blocking, Edge, WaitError};
+use crate::wait::{self, Blocking, Edges, WaitError};
 
 /// Messages that one worker handles before it goes behind the others: enough that the run queue's lock is lost in
 /// the noise, few enough that others wait microseconds when handlers are quick.
@@ -158,7 +158,7 @@ pub(crate) trait AnyCell: Send + Sync {
     /// Handles one message at a time.
     fn is_exclusive(&self) -> bool;
     fn pool(&self) -> &Arc<PoolInner>;
-    fn edge(&self) -> &Mutex<Option<Arc<Edge>>>;
+    fn edges(&self) -> &Edges;
     fn is_terminated(&self) -> bool;
     fn run_turn(self: Arc<Self>) -> Turn;
     fn expire(&self, tickets: Vec<Arc<dyn Ticket>>);
@@ -215,7 +215,7 @@ pub(crate) struct Cell<H: Handler> {
     mailbox: Mailbox<H::Message>,
     handler: H,
     pool: Pool,
-    edge: Mutex<Option<Arc<Edge>>>,
+    edges: Edges,
     stuck: AtomicBool,
     terminated: AtomicBool,
     /// When it was started, and when it was seen to have ended.
@@ -284,7 +284,10 @@ impl<H: Handler> Cell<H> {
                                 });
                             }
                             self.mailbox.add_busy(clock.now().since(started));
-                            return Turn::Done { wake: Wake::nobody(), roomy: false };
+                            return Turn::Done {
+                                wake: Wake::nobody(),
+                                roomy: false,
+                            };
                         }
                     }
                     self.clear_stuck();
@@ -300,7 +303,10 @@ impl<H: Handler> Cell<H> {
                         self.mailbox.published();
                     }
                     self.mailbox.add_busy(clock.now().since(started));
-                    return Turn::Done { wake, roomy: take.roomy };
+                    return Turn::Done {
+                        wake,
+                        roomy: take.roomy,
+                    };
                 }
             }
         }
@@ -364,8 +370,8 @@ impl<H: Handler> AnyCell for Cell<H> {
         self.pool.inner()
     }
 
-    fn edge(&self) -> &Mutex<Option<Arc<Edge>>> {
-        &self.edge
+    fn edges(&self) -> &Edges {
+        &self.edges
     }
 
     fn is_terminated(&self) -> bool {
@@ -408,8 +414,9 @@ impl<H: Handler> AnyCell for Cell<H> {
         let mut removed = vec![ticket.clone()];
         let leftovers = self.mailbox.remove(&mut removed, false);
         let cancelled = !removed.is_empty();
-        if cancelled {
-            ticket.fail(false, Failure::Cancelled);
+        if cancelled && !ticket.fail(false, Failure::Cancelled) {
+            // The worker came by its entry first, and is settling it the same way at this moment.
+            ticket.state().wait(None);
         }
         self.abandon_all(leftovers);
         cancelled || self.cancel_running(ticket)
@@ -564,7 +571,7 @@ impl<H: Handler> Worker<H> {
                 mailbox: Mailbox::new(options.capacity, options.overflow, limit.unwrap_or(1), gate),
                 handler,
                 pool: pool.clone(),
-                edge: Mutex::new(None),
+                edges: Mutex::default(),
                 stuck: AtomicBool::new(false),
                 terminated: AtomicBool::new(false),
                 life: Mutex::new((None, None)),
@@ -668,7 +675,11 @@ impl<H: Handler> Worker<H> {
 
     /// `dallies`: the caller would wait for room, and may as well do so for a moment first.
     #[inline]
-    fn post_if_room(&self, message: H::Message, dallies: bool) -> Result<(), PostError<H::Message>> {
+    fn post_if_room(
+        &self,
+        message: H::Message,
+        dallies: bool,
+    ) -> Result<(), PostError<H::Message>> {
         if let Err(error) = self.ensure_thread() {
             return Err(PostError::NoThread(message, error));
         }

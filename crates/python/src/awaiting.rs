@@ -69,7 +69,10 @@ impl Completions {
             return;
         }
         let woken = slf.getattr(intern!(py, "_drain")).and_then(|drain| {
-            slf.get().event_loop.bind(py).call_method1(intern!(py, "call_soon_threadsafe"), (drain,))
+            slf.get()
+                .event_loop
+                .bind(py)
+                .call_method1(intern!(py, "call_soon_threadsafe"), (drain,))
         });
         if woken.is_err() {
             // The loop is closed: nobody waits there any more.
@@ -83,7 +86,14 @@ impl Completions {
         let py = event_loop.py();
         let make = |doorbell| {
             let event_loop = event_loop.clone().unbind();
-            Bound::new(py, Self { queue: Mutex::default(), event_loop, doorbell })
+            Bound::new(
+                py,
+                Self {
+                    queue: Mutex::default(),
+                    event_loop,
+                    doorbell,
+                },
+            )
         };
         if let Some((doorbell, number)) = Doorbell::new() {
             let made = make(Some(doorbell))?;
@@ -324,14 +334,24 @@ fn completions_of<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Co
     let known = LAST.with(|last| {
         let last = last.borrow();
         let (weak, completions) = last.as_ref()?;
-        let same = weak.bind(py).upgrade().is_some_and(|known| known.is(event_loop));
-        if same { completions.bind(py).upgrade() } else { None }
+        let same = weak
+            .bind(py)
+            .upgrade()
+            .is_some_and(|known| known.is(event_loop));
+        if same {
+            completions.bind(py).upgrade()
+        } else {
+            None
+        }
     });
     if let Some(known) = known {
         return Ok(known.cast_into::<Completions>()?);
     }
     let made = Completions::new(event_loop)?;
-    let pair = (PyWeakrefReference::new(event_loop)?.unbind(), PyWeakrefReference::new(made.as_any())?.unbind());
+    let pair = (
+        PyWeakrefReference::new(event_loop)?.unbind(),
+        PyWeakrefReference::new(made.as_any())?.unbind(),
+    );
     let before = LAST.with(|last| last.borrow_mut().replace(pair));
     drop(before);
     Ok(made)
