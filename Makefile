@@ -105,7 +105,7 @@ lint: $(VENV)/.lint ## formatting, lints, types, stubs, documentation and layeri
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy python/pytoweb $(wildcard examples)
-	$(PY) -m mypy.stubtest pytoweb --mypy-config-file pyproject.toml
+	$(PY) -m mypy.stubtest pytoweb._core --mypy-config-file pyproject.toml
 
 fmt: $(VENV)/.lint ## format Rust and Python, apply the safe fixes
 	cargo fmt --all

@@ -4,97 +4,26 @@
 //! an `__init__` of any signature; `_set_up` fills it in.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
-use pytoweb_engine::{
-    Overflow, Pool, PoolOptions, PostError, StopMode, Ticket, WaitError, Worker, WorkerOptions,
-    WorkerStats,
-};
+use pytoweb_engine::{Overflow, PostError, StopMode, Ticket, Worker, WorkerOptions, WorkerStats};
 
-use crate::future::{SIGNAL_SLICE, new_future};
+use crate::fork::Generation;
+use crate::future::new_future;
 use crate::handler::{PyHandler, Shared};
-use crate::host::PyHost;
 use crate::message::PyMessage;
 use crate::task::{Head, Task};
-use crate::{arguments, context, error, fork::Generation};
+use crate::threads::Threads;
+use crate::{arguments, context, error, waiting};
 
 /// Messages that `post_messages` takes from its iterable before it posts them: enough for one wake-up to be lost in
 /// the noise, few enough that an endless iterable meets a full mailbox.
 const POST_CHUNK: usize = 1024;
-
-/// A pool's threads, as Python holds them.
-#[pyclass(module = "pytoweb._core", frozen)]
-#[derive(Debug)]
-pub(crate) struct Threads {
-    pool: Option<Pool>,
-    runtime: Py<PyAny>,
-    broken: Arc<AtomicBool>,
-    generation: Generation,
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        if !self.generation.is_here() {
-            std::mem::forget(self.pool.take());
-        }
-    }
-}
-
-impl Threads {
-    fn pool(&self) -> PyResult<&Pool> {
-        self.generation.check()?;
-        self.pool.as_ref().ok_or_else(error::forked)
-    }
-}
-
-#[pymethods]
-impl Threads {
-    #[new]
-    fn new(size: usize, name: String, runtime: Py<PyAny>) -> Self {
-        let broken = Arc::new(AtomicBool::new(false));
-        Python::attach(|py| {
-            let host = PyHost {
-                runtime: runtime.clone_ref(py),
-                broken: broken.clone(),
-            };
-            let pool = Pool::new(PoolOptions {
-                name,
-                host: Arc::new(host),
-                ..PoolOptions::new(size)
-            });
-            Self {
-                pool: Some(pool),
-                runtime,
-                broken,
-                generation: Generation::now(),
-            }
-        })
-    }
-
-    /// Threads that exist now.
-    fn count(&self) -> PyResult<usize> {
-        Ok(self.pool()?.threads())
-    }
-
-    /// Lets the threads end once the queued work is done.
-    fn shutdown(&self) -> PyResult<()> {
-        self.pool()?.shutdown();
-        Ok(())
-    }
-
-    /// Blocks until they have ended.
-    fn join(&self, py: Python<'_>) -> PyResult<()> {
-        let pool = self.pool()?;
-        py.detach(|| pool.join());
-        Ok(())
-    }
-}
 
 #[derive(Debug)]
 struct Inner {
@@ -142,9 +71,9 @@ impl Endpoint {
         match worker.try_post(message) {
             Ok(()) => {}
             Err(PostError::Full(message)) if worker.overflow() == Overflow::Block => {
-                Inner::post_when_room(py, worker, message, limit)?;
+                waiting::post_when_room(py, worker, message, limit)?;
             }
-            Err(error) => return Err(Inner::refused(worker, error)),
+            Err(error) => return Err(waiting::refused(worker, error)),
         }
         match deadline {
             Some((limit, since, task)) => {
@@ -162,109 +91,6 @@ fn set_deadline(worker: &Worker<PyHandler>, task: Arc<Task>, limit: Duration) ->
         let _ = worker.address().cancel(&ticket);
         PyRuntimeError::new_err(format!("can't start new thread: {error}"))
     })
-}
-
-impl Inner {
-    fn refused<M>(worker: &Worker<PyHandler>, error: PostError<M>) -> PyErr {
-        match error {
-            PostError::Full(_) => error::full(
-                worker.name(),
-                worker.capacity(),
-                "post fewer, wait for replies, or choose another overflow policy",
-            ),
-            PostError::WouldDeadlock(_) => error::full(
-                worker.name(),
-                worker.capacity(),
-                "and its own handler, which makes the room, is what would wait",
-            ),
-            PostError::NoThread(_, error) => {
-                PyRuntimeError::new_err(format!("can't start new thread: {error}"))
-            }
-            _ if !worker.is_exclusive() => error::pool_stopped(),
-            _ => error::stopped(worker.name()),
-        }
-    }
-
-    /// Waits for room outside the interpreter lock, and posts.
-    fn post_when_room(
-        py: Python<'_>,
-        worker: &Worker<PyHandler>,
-        message: PyMessage,
-        limit: Option<Duration>,
-    ) -> PyResult<()> {
-        let mut message = message;
-        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
-        Self::may_wait(py, worker, 1)?;
-        loop {
-            if let Err(error) = Self::wait_for_room(py, worker, until) {
-                worker.give_up(1);
-                return Err(error);
-            }
-            message = match worker.try_post(message) {
-                Ok(()) => return Ok(()),
-                Err(PostError::Full(message)) => message,
-                Err(error) => return Err(Self::refused(worker, error)),
-            };
-        }
-    }
-
-    /// Refuses to block an event loop.
-    fn may_wait(py: Python<'_>, worker: &Worker<PyHandler>, posts: usize) -> PyResult<()> {
-        let in_loop = py
-            .import(intern!(py, "pytoweb._aio"))?
-            .call_method0(intern!(py, "in_event_loop"))?;
-        if in_loop.is_truthy()? {
-            worker.give_up(posts);
-            let hint = "waiting would block the event loop: use `await worker.apost_message(...)`";
-            return Err(error::full(worker.name(), worker.capacity(), hint));
-        }
-        Ok(())
-    }
-
-    fn wait_for_room(
-        py: Python<'_>,
-        worker: &Worker<PyHandler>,
-        until: Option<Instant>,
-    ) -> PyResult<()> {
-        loop {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let step = left.map_or(SIGNAL_SLICE, |left| left.min(SIGNAL_SLICE));
-            match py.detach(|| worker.wait_for_room(Some(step))) {
-                Ok(true) => return Ok(()),
-                Ok(false) => {}
-                Err(WaitError::Cycle(_)) => {
-                    return Err(Self::refused(worker, PostError::WouldDeadlock(())));
-                }
-                Err(error) => return Err(error::wait(py, error)),
-            }
-            py.check_signals()?;
-            if left.is_some_and(|left| left.is_zero()) {
-                let hint = "no room came within the timeout";
-                return Err(error::full(worker.name(), worker.capacity(), hint));
-            }
-        }
-    }
-
-    /// Waits in slices, between which signals are looked for. False: `limit` has passed.
-    fn wait_in_slices(
-        py: Python<'_>,
-        limit: Option<Duration>,
-        wait: impl Fn(Duration) -> Result<bool, WaitError> + Send + Sync,
-    ) -> PyResult<Result<bool, WaitError>> {
-        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
-        loop {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let step = left.map_or(SIGNAL_SLICE, |left| left.min(SIGNAL_SLICE));
-            match py.detach(|| wait(step)) {
-                Ok(false) => {}
-                other => return Ok(other),
-            }
-            py.check_signals()?;
-            if left.is_some_and(|left| left.is_zero()) {
-                return Ok(Ok(false));
-            }
-        }
-    }
 }
 
 #[pymethods]
@@ -533,8 +359,8 @@ impl Endpoint {
                     Ok(more) => accepted += more,
                     Err((more, PostError::Full(()))) if worker.overflow() == Overflow::Block => {
                         accepted += more;
-                        Inner::may_wait(py, worker, chunk.len())?;
-                        if let Err(error) = Inner::wait_for_room(py, worker, None) {
+                        waiting::may_wait(py, worker, chunk.len())?;
+                        if let Err(error) = waiting::wait_for_room(py, worker, None) {
                             worker.give_up(chunk.len());
                             return Err(error);
                         }
@@ -545,7 +371,7 @@ impl Endpoint {
                         worker.give_up(chunk.len() - 1 + items.count());
                         return Ok(accepted);
                     }
-                    Err((_, error)) => return Err(Inner::refused(worker, error)),
+                    Err((_, error)) => return Err(waiting::refused(worker, error)),
                 }
             }
         }
@@ -574,7 +400,7 @@ impl Endpoint {
         match worker.try_post(message) {
             Ok(()) => {}
             Err(PostError::Full(_)) if worker.overflow() == Overflow::Block => return Ok(false),
-            Err(error) => return Err(Inner::refused(worker, error)),
+            Err(error) => return Err(waiting::refused(worker, error)),
         }
         if let (Some(limit), Some(task)) = (limit, task) {
             set_deadline(worker, task, limit)?;
@@ -630,7 +456,7 @@ impl Endpoint {
     ) -> PyResult<Option<bool>> {
         let (_, worker) = self.inner()?;
         let limit = arguments::timeout(timeout)?;
-        Ok(Inner::wait_in_slices(py, limit, |step| worker.wait_ended(Some(step)))?.ok())
+        Ok(waiting::wait_in_slices(py, limit, |step| worker.wait_ended(Some(step)))?.ok())
     }
 
     /// Blocks until nothing is queued and nothing runs; false when `timeout` has passed.
@@ -638,7 +464,7 @@ impl Endpoint {
     fn _wait_idle(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         let (_, worker) = self.inner()?;
         let limit = arguments::timeout(timeout)?;
-        Inner::wait_in_slices(py, limit, |step| worker.wait_idle(Some(step)))?
+        waiting::wait_in_slices(py, limit, |step| worker.wait_idle(Some(step)))?
             .map_err(|error| error::wait(py, error))
     }
 

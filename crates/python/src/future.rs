@@ -27,10 +27,6 @@ use crate::fork::Generation;
 use crate::parker::{Parker, Woken};
 use crate::task::{Task, Value};
 
-/// A thread that waits for room, or for a worker to end, looks for signals (Ctrl-C) this often; only the main thread
-/// finds any.
-pub(crate) const SIGNAL_SLICE: Duration = Duration::from_millis(50);
-
 /// The class `pytoweb.workers.WorkerFuture`.
 static FUTURE_CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static NO_ARGUMENTS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();

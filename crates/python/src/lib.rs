@@ -17,6 +17,8 @@ mod message;
 mod parker;
 mod running;
 mod task;
+mod threads;
+mod waiting;
 
 use pyo3::prelude::*;
 
@@ -24,7 +26,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 mod _core {
     #[pymodule_export]
-    use crate::endpoint::{Endpoint, Threads, merged_timings};
+    use crate::endpoint::{Endpoint, merged_timings};
     #[pymodule_export]
     use crate::error::load_errors;
     #[pymodule_export]
@@ -35,6 +37,8 @@ mod _core {
     use crate::handler::Pending;
     #[pymodule_export]
     use crate::message::{WorkerMessage, running_message, running_owner};
+    #[pymodule_export]
+    use crate::threads::Threads;
 
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");

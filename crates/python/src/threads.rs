@@ -1,0 +1,79 @@
+//! The engine threads of a pool, or of one worker, as Python holds them.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use pyo3::prelude::*;
+use pytoweb_engine::{Pool, PoolOptions};
+
+use crate::error;
+use crate::fork::Generation;
+use crate::host::PyHost;
+
+/// A pool's threads, as Python holds them.
+#[pyclass(module = "pytoweb._core", frozen)]
+#[derive(Debug)]
+pub(crate) struct Threads {
+    pool: Option<Pool>,
+    pub(crate) runtime: Py<PyAny>,
+    pub(crate) broken: Arc<AtomicBool>,
+    generation: Generation,
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if !self.generation.is_here() {
+            std::mem::forget(self.pool.take());
+        }
+    }
+}
+
+impl Threads {
+    pub(crate) fn pool(&self) -> PyResult<&Pool> {
+        self.generation.check()?;
+        self.pool.as_ref().ok_or_else(error::forked)
+    }
+}
+
+#[pymethods]
+impl Threads {
+    #[new]
+    fn new(size: usize, name: String, runtime: Py<PyAny>) -> Self {
+        let broken = Arc::new(AtomicBool::new(false));
+        Python::attach(|py| {
+            let host = PyHost {
+                runtime: runtime.clone_ref(py),
+                broken: broken.clone(),
+            };
+            let pool = Pool::new(PoolOptions {
+                name,
+                host: Arc::new(host),
+                ..PoolOptions::new(size)
+            });
+            Self {
+                pool: Some(pool),
+                runtime,
+                broken,
+                generation: Generation::now(),
+            }
+        })
+    }
+
+    /// Threads that exist now.
+    fn count(&self) -> PyResult<usize> {
+        Ok(self.pool()?.threads())
+    }
+
+    /// Lets the threads end once the queued work is done.
+    fn shutdown(&self) -> PyResult<()> {
+        self.pool()?.shutdown();
+        Ok(())
+    }
+
+    /// Blocks until they have ended.
+    fn join(&self, py: Python<'_>) -> PyResult<()> {
+        let pool = self.pool()?;
+        py.detach(|| pool.join());
+        Ok(())
+    }
+}
