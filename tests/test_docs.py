@@ -73,9 +73,9 @@ def test_the_blocks_of_a_page_run_in_order(page, tmp_path):
 
 @pytest.mark.parametrize("example", named(EXAMPLES))
 def test_an_example_runs(example, tmp_path):
-    if TAKES_ARGUMENTS.search(example.read_text(encoding="utf-8")):
-        pytest.skip("takes arguments")
-    finish([str(example)], tmp_path)
+    # Those that take an argument take a folder of Python files.
+    takes_folder = TAKES_ARGUMENTS.search(example.read_text(encoding="utf-8"))
+    finish([str(example), *([str(example.parent)] if takes_folder else [])], tmp_path)
 
 
 @pytest.mark.parametrize("example", named(EXAMPLES))

@@ -289,12 +289,32 @@ threading.Event().wait(10)
     assert stderr.rstrip().endswith("KeyboardInterrupt")
 
 
-def test_ctrl_c_breaks_the_wait_at_the_exit(tmp_path):
+HANDLERS_WITHOUT_END = {
+    "waits": "threading.Event().wait(300)",
+    "loops": "while True: pass",
+    "goes on whatever is raised": """
+        while True:
+            try:
+                while True: pass
+            except BaseException:
+                pass""",
+}
+
+
+@pytest.mark.parametrize("body", HANDLERS_WITHOUT_END.values(), ids=HANDLERS_WITHOUT_END)
+def test_ctrl_c_breaks_the_wait_at_the_exit(body, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         PRELUDE
-        + """
-worker.on_message("endless", lambda data: (say("running"), threading.Event().wait(300)))
+        + f"""
+import atexit
+atexit.register(say, "cleaned up")
+
+def endless(data):
+        say("running")
+        {body.strip()}
+
+worker.on_message("endless", endless)
 worker.start().post_message("endless")
 """,
         encoding="utf-8",
@@ -306,14 +326,17 @@ worker.start().post_message("endless")
         try:
             assert child.stdout.readline() == "running\n"
             deadline = time.monotonic() + WAIT
-            # Nothing tells that the script is over, so the signal is sent until it is heard at the exit.
+            # Nothing tells that the script is over, so the signal is sent until it is heard: at the exit, or in
+            # the last lines of the script.
             while child.poll() is None:
                 assert time.monotonic() < deadline, "Ctrl-C does not break the wait at the exit"
                 child.send_signal(signal.SIGINT)
                 try:
-                    child.wait(0.2)
+                    child.wait(2.0)
                 except subprocess.TimeoutExpired:
                     continue
+            assert child.returncode in (130, -signal.SIGINT)
+            assert child.stdout.read() == "cleaned up\n"
         finally:
             child.kill()
 

@@ -26,6 +26,7 @@ __all__ = [
     "Threads",
     "WorkerMessage",
     "after_fork_in_child",
+    "interrupt_thread",
     "load_errors",
     "merged_timings",
     "running_message",
@@ -526,6 +527,9 @@ class WorkerMessage:
 
 def after_fork_in_child() -> None:
     """Has every handle made so far raise ``ForkedProcessError``; called in a forked child."""
+
+def interrupt_thread(ident: int, exception: type[BaseException]) -> None:
+    """Raises ``exception`` in the thread of that identifier, the next time that it runs Python code."""
 
 def load_errors() -> None:
     """Imports the exception classes, so that none has to be imported when it is needed."""

@@ -7,8 +7,11 @@ off.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
+import sys
 import threading
+import time
 import warnings
 import weakref
 
@@ -24,11 +27,22 @@ if TYPE_CHECKING:
     class Root(Protocol):
         """A worker of its own, or a pool."""
 
+        _runtime: PoolRuntime
+
         def _begin_exit(self) -> None: ...
         def _finish_exit(self) -> None: ...
         def _break_exit(self) -> None: ...
         def _has_threads(self) -> bool: ...
 
+
+#: Seconds that running handlers get to notice that nobody waits for them any more, and to end once interrupted.
+ASKED_SECONDS = 0.1
+INTERRUPTED_SECONDS = 0.5
+#: What a shell reports of a program that Ctrl-C ended.
+INTERRUPTED_EXIT_CODE = 130
+
+#: Ctrl-C broke the end of the interpreter off: what handlers raise now is no news.
+broken_off = False
 
 _roots: weakref.WeakSet[Root] = weakref.WeakSet()
 
@@ -67,8 +81,38 @@ def _at_exit() -> None:
             runtime.ended.wait()
             threads.join()
     except KeyboardInterrupt:
+        _break_off(roots)
+
+
+def _break_off(roots: list[Root]) -> None:
+    """Ends the process within a second, after Ctrl-C.
+
+    Handlers are asked, then interrupted. One that goes on all the same would take the process down with a crash
+    once the interpreter is torn down around it, so that is left out; what other modules registered for the exit
+    is run.
+    """
+    global broken_off
+    broken_off = True
+    try:
         for root in roots:
             root._break_exit()
+        runtimes = [*(root._runtime for root in roots), *_orphans]
+        if not _all_ended(runtimes, ASKED_SECONDS):
+            for runtime in runtimes:
+                runtime.interrupt()
+            _all_ended(runtimes, INTERRUPTED_SECONDS)
+        atexit._run_exitfuncs()
+    except KeyboardInterrupt:
+        pass
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(INTERRUPTED_EXIT_CODE)
+
+
+def _all_ended(runtimes: list[PoolRuntime], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    return all(runtime.ended.wait(max(0.0, end - time.monotonic())) for runtime in runtimes)
 
 
 def _before_fork() -> None:

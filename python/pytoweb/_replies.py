@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import deque
 
-from pytoweb import _aio
+from pytoweb import _aio, _exit
 from pytoweb._core import WorkerMessage
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -113,6 +113,8 @@ class Replies:
         handlers: dict[str | None, Callable[..., object]],
     ) -> None:
         """Tells the error handler of a failed message, or the log; called on the worker's thread."""
+        if _exit.broken_off:
+            return
         on_error = handlers.get(None)
         extra = {"worker_name": self._name, "message_id": message_id, "message_type": kind, "attempt": 1}
         if on_error is None:

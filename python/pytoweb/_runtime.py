@@ -11,6 +11,7 @@ import threading
 from queue import SimpleQueue
 
 from pytoweb import _aio, _exit
+from pytoweb._core import interrupt_thread
 from pytoweb.errors import WorkerCrashedError
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -137,6 +138,8 @@ class PoolRuntime:
         self._initargs = initargs
         self._broken: BaseException | None = None
         self._lock = threading.RLock()
+        #: The identifiers of the engine threads.
+        self._idents: set[int] = set()
         #: The engine threads, from `close` until they have ended.
         self._closing: Threads | None = None
         self._loop: LoopThread | None = None
@@ -148,6 +151,7 @@ class PoolRuntime:
         """Called on each new engine thread, before its first message; False breaks the pool."""
         # The threading module learns of it, so that logs and debuggers show its name.
         threading.current_thread().name = name
+        self._idents.add(threading.get_ident())
         if self._initializer is None:
             return True
         try:
@@ -162,8 +166,14 @@ class PoolRuntime:
 
     def thread_ended(self) -> None:
         """Called on an engine thread that ends; the last one ends the threads here too."""
+        self._idents.discard(threading.get_ident())
         self._forget_dummy()
         self._close_if_last()
+
+    def interrupt(self) -> None:
+        """Raises ``SystemExit`` in the handlers that run."""
+        for ident in list(self._idents):
+            interrupt_thread(ident, SystemExit)
 
     @staticmethod
     def _forget_dummy() -> None:

@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "the one home of calls into CPython's C API")]
 
 use std::cell::RefCell;
+use std::ffi::c_long;
 
 use pyo3::exceptions::{PyBaseException, PyStopIteration, PySystemError};
 use pyo3::ffi;
@@ -134,6 +135,13 @@ pub(crate) fn stop_iteration(value: Bound<'_, PyAny>) -> PyErr {
     // SAFETY: attached, as `value` proves; sets the exception, whose instance is only made where somebody looks at it.
     unsafe { ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr()) };
     PyErr::fetch(py)
+}
+
+/// Raises ``exception`` in the thread of that identifier, the next time that it runs Python code.
+#[pyfunction]
+pub(crate) fn interrupt_thread(ident: c_long, exception: &Bound<'_, PyType>) {
+    // SAFETY: attached, as `exception` proves; an identifier of no thread does nothing.
+    unsafe { ffi::PyThreadState_SetAsyncExc(ident, exception.as_ptr()) };
 }
 
 /// Whether `object` is the coroutine of an `async def`.

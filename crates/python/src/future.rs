@@ -27,6 +27,10 @@ use crate::fork::Generation;
 use crate::parker::{Parker, Woken};
 use crate::task::{Task, Value};
 
+/// How often a thread that waits looks for signals on its own. One that comes while it waits ends the wait at once; this
+/// is for one that comes in the instant before.
+const SIGNAL_LOOK: Duration = Duration::from_millis(250);
+
 /// The class `pytoweb.workers.WorkerFuture`.
 static FUTURE_CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static NO_ARGUMENTS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
@@ -134,20 +138,19 @@ impl FutureBase {
             return Ok(true);
         }
         let waited = loop {
+            // Also before the first time: a signal that came since the call has been, and will not end the wait.
+            if let Err(error) = py.check_signals() {
+                break Err(error);
+            }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let woken = py.detach(|| parker.park(left));
+            let step = left.map_or(SIGNAL_LOOK, |left| left.min(SIGNAL_LOOK));
+            // Not timed out, but unparked (now, or left over from an earlier wait) or interrupted: look again.
+            let woken = py.detach(|| parker.park(Some(step)));
             if ticket.state().is_done() {
                 return Ok(true);
             }
-            match woken {
-                // What is left of an earlier wait.
-                Woken::Unparked => {}
-                Woken::TimedOut => break Ok(false),
-                Woken::Interrupted => {
-                    if let Err(error) = py.check_signals() {
-                        break Err(error);
-                    }
-                }
+            if woken == Woken::TimedOut && left.is_some_and(|left| left <= step) {
+                break Ok(false);
             }
         };
         ticket.state().leave(&unpark);

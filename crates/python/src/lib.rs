@@ -26,6 +26,8 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 mod _core {
     #[pymodule_export]
+    use crate::context::interrupt_thread;
+    #[pymodule_export]
     use crate::endpoint::{Endpoint, merged_timings};
     #[pymodule_export]
     use crate::error::load_errors;

@@ -1,8 +1,8 @@
 //! How a thread outside the pools waits for a reply: on a lock of the interpreter, which a signal interrupts.
 //!
-//! A wait with a time limit, to look for signals in between, would be simpler, but arming and disarming a timer costs
-//! a third of a round trip on a virtual machine. A lock's wait is the one that `threading.Lock.acquire` uses: it ends
-//! early when a signal (Ctrl-C) came to this thread.
+//! Short slices with a look for signals in between would arm a timer each time, which costs microseconds on a virtual
+//! machine. A lock's wait is the one that `threading.Lock.acquire` uses: it ends early when a signal (Ctrl-C) came to
+//! this thread.
 #![expect(
     unsafe_code,
     reason = "the interpreter's lock functions, which PyO3 does not declare"
