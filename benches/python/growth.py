@@ -33,6 +33,12 @@ def noop(data: Any) -> Any:
     return data
 
 
+def tell(data: threading.Event | None) -> None:
+    """Says that the last message of a wave was handled."""
+    if data is not None:
+        data.set()
+
+
 @contextlib.contextmanager
 def queue_then_start(depth: int) -> Iterator[Run]:
     """Queues ``depth`` messages, starts the worker and waits until all are handled, repeatedly.
@@ -70,22 +76,30 @@ def queue_then_start(depth: int) -> Iterator[Run]:
 
 @contextlib.contextmanager
 def spread(workers: int) -> Iterator[Run]:
-    """Posts to the workers in turn, in waves that end when the pool is idle.
+    """Posts to the workers in turn, in waves that end when the last message is handled.
 
     A wave fits a single worker's mailbox, so that the same number of messages waits at any moment
-    however many workers share them.
+    however many workers share them. One thread takes the workers in turn, so the message that was
+    posted last is handled last.
     """
     with WorkerPool(1) as pool:
-        posts = [worker.post_message for worker in start_workers(pool, workers)]
-        wave = [posts[index % workers] for index in range(WAVE)]
+        everyone = start_workers(pool, workers)
+        for worker in everyone:
+            worker.on_message("work", tell)
+        posts = [worker.post_message for worker in everyone]
+        wave = [posts[index % workers] for index in range(WAVE - 1)]
+        last = posts[(WAVE - 1) % workers]
 
         def run(count: int) -> float:
             waves = max(count // WAVE, 1)
             begin = time.perf_counter()
             for _ in range(waves):
+                handled = threading.Event()
                 for post in wave:
                     post("work", None)
-                pool.run_until_idle(timeout=WAIT_SECONDS)
+                last("work", handled)
+                if not handled.wait(WAIT_SECONDS):
+                    raise TimeoutError(f"a wave was not handled in {WAIT_SECONDS} s")
             return (time.perf_counter() - begin) / (waves * WAVE) * 1e6
 
         yield run

@@ -7,10 +7,10 @@ use std::collections::BinaryHeap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use crate::cell::AnyCell;
 use crate::clock::{Clock, Timestamp};
 use crate::message::Ticket;
 use crate::sync::{Condvar, Mutex};
-use crate::worker::AnyCell;
 
 /// Entries below this number are not swept for tickets that were settled in time.
 const SWEEP_FROM: usize = 1024;

@@ -12,8 +12,10 @@
 //! - whoever takes a message out of a mailbox claims it, under the mailbox's lock, so it has one fate;
 //! - a message is counted before its reply is published.
 
+mod cell;
 mod clock;
 mod deadline;
+mod handler;
 mod mailbox;
 mod message;
 mod policy;
@@ -25,13 +27,13 @@ mod sync;
 mod wait;
 mod worker;
 
+pub use cell::Address;
 pub use clock::{Clock, MonotonicClock, Timestamp};
+pub use handler::{Handled, Handler, Suspension};
 pub use message::{DropReason, Failure, Message, Outcome, Ticket};
 pub use policy::{DEFAULT_CAPACITY, Overflow, UnknownOverflow};
 pub use pool::{Host, PlainHost, Pool, PoolOptions};
 pub use reply::{ReplyState, Shared, Single, Slot, Unpark, Wake};
 pub use stats::{Counters, TimingStats, WorkerState, WorkerStats};
 pub use wait::{EdgeGuard, WaitError, current, edge, wait};
-pub use worker::{
-    Address, Handled, Handler, PostError, StopMode, StopTimedOut, Suspension, Worker, WorkerOptions,
-};
+pub use worker::{PostError, StopMode, StopTimedOut, Worker, WorkerOptions};

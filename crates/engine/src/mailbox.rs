@@ -19,97 +19,46 @@
 //! Messages are never dropped under a lock: a destructor may be anybody's code. They are handed back as
 //! [`Leftover`]s.
 
+#[path = "mailbox/inbox.rs"]
+mod inbox;
+#[path = "mailbox/outbox.rs"]
+mod outbox;
+#[path = "mailbox/post.rs"]
+mod post;
+#[path = "mailbox/room.rs"]
+mod room;
+
 use std::collections::VecDeque;
 use std::fmt;
-use std::ptr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::clock::{Clock, Timestamp};
-use crate::message::{DropReason, Failure, Message, Outcome, Ticket};
+use crate::message::{Failure, Message, Ticket};
 use crate::policy::Overflow;
 use crate::stats::{Counters, Timings};
-use crate::sync::{Condvar, Mutex, MutexGuard, look_while_yielding};
+use crate::sync::{Condvar, Mutex};
+
+pub(crate) use inbox::{Gate, Settled};
+pub(crate) use outbox::{Entry, Finished, Leftover};
+pub(crate) use post::{Posted, Refused};
+pub(crate) use room::Room;
+
+use inbox::Inbox;
+use outbox::{Outbox, buried};
 
 /// Buffers larger than this many entries are given back to the allocator before the worker's thread sleeps: an idle
 /// worker keeps at most 2 KiB or so of them.
 const KEEP_ENTRIES: usize = 32;
 /// Under load one message in this many is timed, so that reading the clock stays a few per cent of a message.
 const SAMPLE_UNDER_LOAD: u32 = 16;
-/// Room that a sender waits for, for a moment, once the mailbox was full: some hundred microseconds of quick messages.
-const AMPLE_ROOM: usize = 1024;
 /// Handlers at least this slow on average are timed every time: three clock readings are below 1 % of them.
 const TIME_ALWAYS_ABOVE: Duration = Duration::from_micros(10);
-
-/// A message that will not be run, and why; for the handler to tell whoever waits.
-pub(crate) type Leftover<M> = (M, Failure);
-
-/// Called when there is room, or nothing to wait for any more.
-pub(crate) type RoomCallback = Box<dyn FnOnce() + Send>;
-
-/// A queued message.
-pub(crate) struct Entry<M> {
-    pub(crate) message: M,
-    /// When it was posted, for the messages that are timed.
-    pub(crate) posted_at: Option<Timestamp>,
-}
-
-/// Whether the worker may run, and whether senders may post.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gate {
-    /// Not started: posts queue.
-    Paused,
-    /// Started.
-    Open,
-    /// Stopped: posts are refused.
-    Closed,
-}
 
 /// What is to happen with the queued messages of a mailbox that closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rest {
     Run,
     Fail(Failure),
-}
-
-struct Inbox<M> {
-    queue: VecDeque<Entry<M>>,
-    gate: Gate,
-    /// Messages that ever entered the queue.
-    pushed: u64,
-    /// `Outbox::gone` when somebody last held both locks.
-    gone_seen: u64,
-    dropped_newest: u64,
-    rejected: u64,
-    active: usize,
-    limit: usize,
-    /// Turns that gave their token back and have yet to publish what they ended.
-    publishing: usize,
-    /// One message in this many is timed; how many are still to pass.
-    sample_every: u32,
-    until_sample: u32,
-    /// Threads that wait for the mailbox to settle.
-    watchers: usize,
-}
-
-struct Outbox<M> {
-    batch: VecDeque<Entry<M>>,
-    /// Messages that ever left the queue, for any reason.
-    gone: u64,
-    /// Entries of either buffer that are gone already.
-    tombstones: usize,
-    /// The counters that change when messages leave; the others are filled in by `counters`.
-    counts: Counters,
-    /// Tickets of the messages that run.
-    running: Vec<Arc<dyn Ticket>>,
-    /// Senders that wait for room, and how many of them were notified and have not woken yet.
-    blocked: usize,
-    notified: usize,
-    room_callbacks: Vec<RoomCallback>,
-    busy: Duration,
-    timings: Option<Box<Timings>>,
-    /// Moving average of the run times that were taken.
-    average_run: Duration,
 }
 
 /// Keeps the two locks on cache lines of their own: senders write one, the worker the other.
@@ -134,28 +83,6 @@ impl<M> fmt::Debug for Mailbox<M> {
     }
 }
 
-/// A post that went in, or was dropped by the policy.
-pub(crate) struct Posted<M> {
-    /// Tokens handed out: the worker enters the run queue this many times.
-    pub(crate) activate: usize,
-    pub(crate) leftovers: Vec<Leftover<M>>,
-}
-
-/// A post that did not go in; the message comes back.
-#[derive(Debug)]
-pub(crate) enum Refused<M> {
-    Full(M),
-    Closed(M),
-}
-
-/// How a message ended that was taken.
-pub(crate) struct Finished<'a, M> {
-    pub(crate) message: &'a M,
-    pub(crate) outcome: Outcome,
-    /// Wait and run time, where they were taken.
-    pub(crate) timed: Option<(Duration, Duration)>,
-}
-
 /// What [`Mailbox::take`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
@@ -177,147 +104,6 @@ pub(crate) struct Take<M> {
     pub(crate) publishing: bool,
     /// Held until the locks are released: it may be the last reference to the message.
     _ended: Option<Arc<dyn Ticket>>,
-}
-
-/// Whether a blocked sender should try again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Room {
-    Yes,
-    Closed,
-    TimedOut,
-}
-
-/// What [`Mailbox::wait_settled`] waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Settled {
-    /// Nothing queued, nothing running.
-    Idle,
-    /// The same, and closed for good.
-    Ended,
-}
-
-impl<M: Message> Inbox<M> {
-    fn room(&self, capacity: usize) -> usize {
-        let queued = usize::try_from(self.pushed - self.gone_seen).unwrap_or(usize::MAX);
-        capacity.saturating_sub(queued)
-    }
-
-    #[inline]
-    fn push(&mut self, message: M, clock: &dyn Clock) {
-        self.until_sample -= 1;
-        let posted_at = (self.until_sample == 0).then(|| {
-            self.until_sample = self.sample_every;
-            clock.now()
-        });
-        self.queue.push_back(Entry { message, posted_at });
-        self.pushed += 1;
-    }
-
-    /// Hands out tokens for up to `messages` messages.
-    fn activate(&mut self, messages: usize) -> usize {
-        if self.gate == Gate::Paused {
-            return 0;
-        }
-        let tokens = self.limit.saturating_sub(self.active).min(messages);
-        self.active += tokens;
-        tokens
-    }
-
-    fn is_settled(&self, until: Settled) -> bool {
-        // With no token out the outbox is empty too: a token is only given back when both buffers are, or while
-        // others are still out.
-        self.active == 0
-            && self.publishing == 0
-            && self.queue.is_empty()
-            && (until == Settled::Idle || self.gate == Gate::Closed)
-    }
-}
-
-impl<M: Message> Outbox<M> {
-    /// Takes the oldest living message out of the batch, claimed; tombstones on the way are cleared.
-    #[inline]
-    fn pop_batch(&mut self, leftovers: &mut Vec<Leftover<M>>) -> Option<Entry<M>> {
-        pop_living(
-            &mut self.batch,
-            &mut self.gone,
-            &mut self.tombstones,
-            leftovers,
-        )
-    }
-
-    /// The same from the batch and then from the inbox.
-    fn pop_any(
-        &mut self,
-        inbox: &mut Inbox<M>,
-        leftovers: &mut Vec<Leftover<M>>,
-    ) -> Option<Entry<M>> {
-        self.pop_batch(leftovers).or_else(|| {
-            pop_living(
-                &mut inbox.queue,
-                &mut self.gone,
-                &mut self.tombstones,
-                leftovers,
-            )
-        })
-    }
-
-    /// One more message may go in: whether a blocked sender is to be notified.
-    fn offer_room(&mut self) -> bool {
-        let wake = self.blocked > self.notified;
-        self.notified += usize::from(wake);
-        wake
-    }
-
-    fn finish(&mut self, finished: &Finished<'_, M>) -> Option<Arc<dyn Ticket>> {
-        self.counts.count(finished.outcome);
-        self.counts.running -= 1;
-        if let Some((wait, run)) = finished.timed {
-            let timings = self.timings.get_or_insert_with(|| Box::new(Timings::new()));
-            timings.wait.record(wait);
-            timings.run.record(run);
-            self.average_run = (self.average_run * 3 + run) / 4;
-        }
-        let state = finished.message.state()?;
-        let index = self
-            .running
-            .iter()
-            .position(|ticket| ptr::eq(ticket.state(), state))?;
-        Some(self.running.swap_remove(index))
-    }
-}
-
-/// Takes the oldest living entry out of `from`, claimed; tombstones on the way are cleared.
-#[inline]
-fn pop_living<M: Message>(
-    from: &mut VecDeque<Entry<M>>,
-    gone: &mut u64,
-    tombstones: &mut usize,
-    leftovers: &mut Vec<Leftover<M>>,
-) -> Option<Entry<M>> {
-    while let Some(entry) = from.front() {
-        if entry.message.claim() {
-            *gone += 1;
-            return from.pop_front();
-        }
-        *tombstones -= 1;
-        leftovers.extend(from.pop_front().map(|entry| buried(entry.message)));
-    }
-    None
-}
-
-/// The fate of a message that was removed while it was queued.
-fn buried<M: Message>(message: M) -> Leftover<M> {
-    let expired = message
-        .state()
-        .is_some_and(crate::reply::ReplyState::is_expired);
-    (
-        message,
-        if expired {
-            Failure::Expired
-        } else {
-            Failure::Cancelled
-        },
-    )
 }
 
 impl<M: Message> Mailbox<M> {
@@ -364,181 +150,6 @@ impl<M: Message> Mailbox<M> {
 
     pub(crate) const fn overflow(&self) -> Overflow {
         self.overflow
-    }
-
-    /// Posts if there is room for sure, as far as this side knows; else the message comes back, for
-    /// [`Mailbox::post_exactly`]. Returns the tokens handed out.
-    #[inline]
-    pub(crate) fn post_fast(&self, message: M, clock: &dyn Clock) -> Result<usize, M> {
-        let mut inbox = self.inbox.0.lock();
-        if inbox.gate == Gate::Closed || inbox.room(self.capacity) == 0 {
-            return Err(message);
-        }
-        inbox.push(message, clock);
-        Ok(inbox.activate(1))
-    }
-
-    /// Posts without waiting. A refusal under `Block` is not counted: the sender may wait and try again.
-    #[cfg(any(test, pytoweb_loom))]
-    pub(crate) fn try_post(&self, message: M, clock: &dyn Clock) -> Result<Posted<M>, Refused<M>> {
-        match self.post_fast(message, clock) {
-            Ok(activate) => Ok(Posted {
-                activate,
-                leftovers: Vec::new(),
-            }),
-            Err(message) => self.post_exactly(message, clock),
-        }
-    }
-
-    /// Posts as many as fit at once, front first, and takes them out of `messages`; drops by the policy count as
-    /// posted. Stops at the first refusal.
-    pub(crate) fn try_post_many(
-        &self,
-        messages: &mut VecDeque<M>,
-        clock: &dyn Clock,
-    ) -> (Posted<M>, Option<Gate>) {
-        let mut all = Posted {
-            activate: 0,
-            leftovers: Vec::new(),
-        };
-        while !messages.is_empty() {
-            let mut inbox = self.inbox.0.lock();
-            let fit = if inbox.gate == Gate::Closed {
-                0
-            } else {
-                inbox.room(self.capacity).min(messages.len())
-            };
-            for message in messages.drain(..fit) {
-                inbox.push(message, clock);
-            }
-            all.activate += inbox.activate(fit);
-            drop(inbox);
-            let Some(message) = messages.pop_front() else {
-                break;
-            };
-            match self.post_exactly(message, clock) {
-                Ok(posted) => {
-                    all.activate += posted.activate;
-                    all.leftovers.extend(posted.leftovers);
-                }
-                Err(Refused::Full(message)) => {
-                    messages.push_front(message);
-                    return (all, Some(Gate::Open));
-                }
-                Err(Refused::Closed(message)) => {
-                    messages.push_front(message);
-                    return (all, Some(Gate::Closed));
-                }
-            }
-        }
-        (all, None)
-    }
-
-    /// Posts under both locks, where the count is exact and the policy applies. A refusal under `Block` is not counted:
-    /// the sender may wait and try again.
-    #[cold]
-    pub(crate) fn post_exactly(
-        &self,
-        message: M,
-        clock: &dyn Clock,
-    ) -> Result<Posted<M>, Refused<M>> {
-        let mut outbox = self.outbox.0.lock();
-        let mut inbox = self.inbox.0.lock();
-        inbox.gone_seen = outbox.gone;
-        let mut leftovers = Vec::new();
-        if inbox.gate == Gate::Closed {
-            return Err(Refused::Closed(message));
-        }
-        if inbox.room(self.capacity) == 0 {
-            match self.overflow {
-                Overflow::Block => return Err(Refused::Full(message)),
-                Overflow::Reject => {
-                    inbox.rejected += 1;
-                    return Err(Refused::Full(message));
-                }
-                Overflow::DropNewest => {
-                    // Nobody else has seen it; claimed like all that leave, so that its reply settles alike.
-                    message.claim();
-                    inbox.dropped_newest += 1;
-                    leftovers.push((message, Failure::Dropped(DropReason::Newest)));
-                    return Ok(Posted {
-                        activate: 0,
-                        leftovers,
-                    });
-                }
-                Overflow::DropOldest => {
-                    if let Some(entry) = outbox.pop_any(&mut inbox, &mut leftovers) {
-                        outbox.counts.dropped_oldest += 1;
-                        leftovers.push((entry.message, Failure::Dropped(DropReason::Oldest)));
-                    }
-                    inbox.gone_seen = outbox.gone;
-                }
-            }
-        }
-        inbox.push(message, clock);
-        Ok(Posted {
-            activate: inbox.activate(1),
-            leftovers,
-        })
-    }
-
-    /// Counts posts that a sender gave up because there was no room.
-    pub(crate) fn count_rejected(&self, posts: usize) {
-        self.inbox.0.lock().rejected += posts as u64;
-    }
-
-    /// Gives a mailbox that looks full a moment to make room for more than one message. A sender that went on at the
-    /// first would meet the worker at its lock for each message from then on.
-    pub(crate) fn dally(&self) {
-        let ample = self.capacity.div_ceil(2).min(AMPLE_ROOM);
-        look_while_yielding(|| {
-            let outbox = self.outbox.0.lock();
-            let mut inbox = self.inbox.0.lock();
-            inbox.gone_seen = outbox.gone;
-            (inbox.gate == Gate::Closed || inbox.room(self.capacity) >= ample).then_some(())
-        });
-    }
-
-    /// Blocks until there is room, the mailbox closes, or `until` passes. After `Yes` the caller must post at once:
-    /// it may have been woken in the place of another sender.
-    pub(crate) fn wait_for_room(&self, until: Option<Instant>) -> Room {
-        let mut outbox = self.outbox.0.lock();
-        loop {
-            if let Some(room) = self.room_now(&outbox) {
-                return room;
-            }
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
-                return Room::TimedOut;
-            }
-            outbox.blocked += 1;
-            (outbox, _) = self.room.wait(outbox, left);
-            outbox.blocked -= 1;
-            outbox.notified = outbox.notified.saturating_sub(1).min(outbox.blocked);
-        }
-    }
-
-    /// Calls `callback` once there may be room, or nothing to wait for: here and now if so.
-    pub(crate) fn on_room(&self, callback: RoomCallback) {
-        let mut outbox = self.outbox.0.lock();
-        if self.room_now(&outbox).is_none() {
-            outbox.room_callbacks.push(callback);
-            return;
-        }
-        drop(outbox);
-        callback();
-    }
-
-    fn room_now(&self, outbox: &MutexGuard<'_, Outbox<M>>) -> Option<Room> {
-        let mut inbox = self.inbox.0.lock();
-        inbox.gone_seen = outbox.gone;
-        if inbox.gate == Gate::Closed {
-            Some(Room::Closed)
-        } else if inbox.room(self.capacity) > 0 {
-            Some(Room::Yes)
-        } else {
-            None
-        }
     }
 
     /// Counts the message that just ended, if any, and puts the next one into `next`.
@@ -642,19 +253,6 @@ impl<M: Message> Mailbox<M> {
         }
         if inbox.watchers > 0 {
             self.settled.notify_all();
-        }
-    }
-
-    /// Lets go of the outbox and tells senders that there is room for one more.
-    fn release_with_room(&self, mut outbox: MutexGuard<'_, Outbox<M>>) {
-        let wake = outbox.offer_room();
-        let callbacks = std::mem::take(&mut outbox.room_callbacks);
-        drop(outbox);
-        if wake {
-            self.room.notify_one();
-        }
-        for callback in callbacks {
-            callback();
         }
     }
 

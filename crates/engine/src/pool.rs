@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::{self, JoinHandle};
 
+use crate::cell::{AnyCell, Turn};
 use crate::clock::{Clock, MonotonicClock};
 use crate::deadline::Deadlines;
 use crate::reply::Wake;
 use crate::scheduler::{Rouse, Scheduler, Work};
 use crate::sync::{AtomicBool, Mutex, Ordering, look_while_yielding};
 use crate::wait;
-use crate::worker::{AnyCell, Turn};
 
 /// Workers with large buffers that a thread keeps in mind until it sleeps.
 const MAX_ROOMY: usize = 64;

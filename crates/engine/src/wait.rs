@@ -12,9 +12,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cell::{Address, AnyCell};
 use crate::message::Ticket;
 use crate::sync::Mutex;
-use crate::worker::{Address, AnyCell};
 
 thread_local! {
     /// The worker whose turn this thread runs.

@@ -19,10 +19,14 @@
     reason = "the engine's modules are compiled again, and a model uses few of their items"
 )]
 
+#[path = "../src/cell.rs"]
+mod cell;
 #[path = "../src/clock.rs"]
 mod clock;
 #[path = "../src/deadline.rs"]
 mod deadline;
+#[path = "../src/handler.rs"]
+mod handler;
 #[path = "../src/mailbox.rs"]
 mod mailbox;
 #[path = "../src/message.rs"]

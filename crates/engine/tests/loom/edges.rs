@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use loom::thread;
 
+use crate::cell::Address;
+use crate::handler::{Handled, Handler};
 use crate::message::{Failure, Outcome, Ticket};
 use crate::pool::{Pool, PoolOptions};
 use crate::reply::Wake;
 use crate::wait::{EdgeGuard, WaitError, edge};
-use crate::worker::{Address, Handled, Handler, Worker, WorkerOptions};
+use crate::worker::{Worker, WorkerOptions};
 use crate::{Call, Note, model};
 
 /// Nothing is handled: the workers are only waited for.

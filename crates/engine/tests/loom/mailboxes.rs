@@ -52,7 +52,7 @@ impl Box {
         }
     }
 
-    /// A turn as `worker.rs` has it.
+    /// A turn as `cell.rs` has it.
     fn turn(&self) {
         let mut ended: Option<Note> = None;
         loop {

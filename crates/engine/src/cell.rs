@@ -1,0 +1,369 @@
+//! A cell: a mailbox, a handler, and the turns in which a pool thread runs the one over the other.
+//!
+//! It is what the handle of a worker, its futures and the run queue share.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::handler::{Handled, Handler, Suspension};
+use crate::mailbox::{Entry, Finished, Found, Gate, Leftover, Mailbox};
+use crate::message::{Failure, Outcome, Ticket};
+use crate::pool::{Pool, PoolInner};
+use crate::reply::Wake;
+use crate::stats::WorkerState;
+use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::wait::Edges;
+use crate::worker::WorkerOptions;
+
+/// Messages that one worker handles before it goes behind the others: enough that the run queue's lock is lost in
+/// the noise, few enough that others wait microseconds when handlers are quick.
+const BUDGET_MESSAGES: usize = 64;
+/// And the time after which it goes behind them with fewer; seen at the messages that are timed, which slow handlers'
+/// messages all are.
+const BUDGET_TIME: Duration = Duration::from_millis(1);
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+/// How a turn ended.
+pub(crate) enum Turn {
+    /// The budget is used up; the worker goes to the back of the run queue.
+    More,
+    /// The token was given back, or went elsewhere. `roomy`: the worker may give memory back before the thread sleeps.
+    Done { wake: Wake, roomy: bool },
+}
+
+/// A worker, whatever its messages are.
+pub(crate) trait AnyCell: Send + Sync {
+    fn id(&self) -> u64;
+    fn name(&self) -> &str;
+    /// Handles one message at a time.
+    fn is_exclusive(&self) -> bool;
+    fn pool(&self) -> &Arc<PoolInner>;
+    fn edges(&self) -> &Edges;
+    fn is_terminated(&self) -> bool;
+    fn run_turn(self: Arc<Self>) -> Turn;
+    fn expire(&self, tickets: Vec<Arc<dyn Ticket>>);
+    fn cancel(&self, ticket: &Arc<dyn Ticket>) -> bool;
+    /// Gives memory back, if there is nothing to do.
+    fn shrink(&self);
+    /// One of its threads is about to wait (`more`), or goes on.
+    fn lend(&self, more: bool);
+}
+
+/// Where a message was sent: enough to wait for its reply and to cancel it.
+#[derive(Clone)]
+pub struct Address(pub(crate) Arc<dyn AnyCell>);
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Address").field(&self.name()).finish()
+    }
+}
+
+impl PartialEq for Address {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id() == other.0.id()
+    }
+}
+
+impl Eq for Address {}
+
+impl Address {
+    /// The worker's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    /// Whether [`Worker::terminate`](crate::Worker::terminate) was called.
+    #[must_use]
+    pub fn is_terminated(&self) -> bool {
+        self.0.is_terminated()
+    }
+
+    /// Cancels a message. True: it was still queued, is out of the mailbox, and its reply says [`Failure::Cancelled`].
+    /// False: it runs, and was asked to stop; or it is over.
+    #[must_use]
+    pub fn cancel(&self, ticket: &Arc<dyn Ticket>) -> bool {
+        self.0.cancel(ticket)
+    }
+}
+
+pub(crate) struct Cell<H: Handler> {
+    id: u64,
+    pub(crate) name: String,
+    pub(crate) exclusive: bool,
+    pub(crate) mailbox: Mailbox<H::Message>,
+    pub(crate) handler: H,
+    pub(crate) pool: Pool,
+    edges: Edges,
+    stuck: AtomicBool,
+    pub(crate) terminated: AtomicBool,
+    /// When it was started, and when it was seen to have ended.
+    pub(crate) life: Mutex<(Option<Timestamp>, Option<Timestamp>)>,
+    own: Weak<Self>,
+}
+
+/// Wait and run time, where they were taken.
+type Timed = Option<(Duration, Duration)>;
+
+impl<H: Handler> Cell<H> {
+    /// A worker of `pool`. `limit` is how many messages the pool's own mailbox runs at the same time; `None`: one at a
+    /// time, once it is started.
+    ///
+    /// # Panics
+    /// When `options.capacity` is 0.
+    pub(crate) fn new(
+        name: &str,
+        handler: H,
+        options: WorkerOptions,
+        pool: &Pool,
+        limit: Option<usize>,
+    ) -> Arc<Self> {
+        assert!(
+            options.capacity > 0,
+            "a mailbox needs room for at least one message"
+        );
+        let gate = if limit.is_some() {
+            Gate::Open
+        } else {
+            Gate::Paused
+        };
+        Arc::new_cyclic(|own| Self {
+            // ORDERING: Relaxed, only uniqueness matters.
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            name: name.to_owned(),
+            exclusive: limit.is_none(),
+            mailbox: Mailbox::new(options.capacity, options.overflow, limit.unwrap_or(1), gate),
+            handler,
+            pool: pool.clone(),
+            edges: Mutex::default(),
+            stuck: AtomicBool::new(false),
+            terminated: AtomicBool::new(false),
+            life: Mutex::new((None, None)),
+            own: own.clone(),
+        })
+    }
+
+    pub(crate) fn abandon_all(&self, leftovers: Vec<Leftover<H::Message>>) {
+        for (message, failure) in leftovers {
+            self.handler.abandon(message, failure);
+        }
+    }
+
+    fn turn(self: &Arc<Self>) -> Turn {
+        let clock = &*self.pool.inner().clock;
+        let started = clock.now();
+        // The message that was just handled, and the one that is next, in turns.
+        let mut slots: [Option<Entry<H::Message>>; 2] = [None, None];
+        let mut at = 0;
+        let mut ended: Option<(Outcome, Timed)> = None;
+        let mut left = BUDGET_MESSAGES;
+        loop {
+            let [first, second] = &mut slots;
+            let (last, next) = if at == 0 {
+                (first, second)
+            } else {
+                (second, first)
+            };
+            let finished = last
+                .as_ref()
+                .zip(ended.take())
+                .map(|(entry, (outcome, timed))| Finished {
+                    message: &entry.message,
+                    outcome,
+                    timed,
+                });
+            let take = self.mailbox.take(finished.as_ref(), left > 0, next);
+            let wake = match last.take() {
+                Some(entry) => self.handler.finish(entry.message),
+                None => Wake::nobody(),
+            };
+            if !take.leftovers.is_empty() {
+                self.abandon_all(take.leftovers);
+            }
+            match (take.found, next.as_mut()) {
+                (Found::Next, Some(entry)) => {
+                    // Another handler is about to run and may take long: whoever waits is woken now.
+                    drop(wake);
+                    left -= 1;
+                    let times = entry.posted_at.map(|posted| (posted, clock.now()));
+                    match self.handler.handle(&mut entry.message) {
+                        Handled::Done(outcome) => {
+                            ended = Some((outcome, self.timed(times, started, &mut left)))
+                        }
+                        Handled::Suspend(go_on) => {
+                            if let Some(entry) = next.take() {
+                                self.pool.inner().scheduler.suspended(true);
+                                go_on(Suspension {
+                                    cell: self.clone(),
+                                    message: Some(entry.message),
+                                    times,
+                                });
+                            }
+                            self.mailbox.add_busy(clock.now().since(started));
+                            return Turn::Done {
+                                wake: Wake::nobody(),
+                                roomy: false,
+                            };
+                        }
+                    }
+                    self.clear_stuck();
+                    at = 1 - at;
+                }
+                (Found::More, _) => {
+                    drop(wake);
+                    self.mailbox.add_busy(clock.now().since(started));
+                    return Turn::More;
+                }
+                (Found::Idle | Found::Next, _) => {
+                    if take.publishing {
+                        self.mailbox.published();
+                    }
+                    self.mailbox.add_busy(clock.now().since(started));
+                    return Turn::Done {
+                        wake,
+                        roomy: take.roomy,
+                    };
+                }
+            }
+        }
+    }
+
+    /// Wait and run time of a message that was timed; a long run uses up the turn's budget.
+    #[inline]
+    fn timed(
+        &self,
+        times: Option<(Timestamp, Timestamp)>,
+        started: Timestamp,
+        left: &mut usize,
+    ) -> Timed {
+        let (posted, begun) = times?;
+        let now = self.pool.inner().clock.now();
+        if now.since(started) > BUDGET_TIME {
+            *left = 0;
+        }
+        Some((begun.since(posted), now.since(begun)))
+    }
+
+    pub(crate) fn clear_stuck(&self) {
+        // ORDERING: Relaxed, a report for people; nothing is published by it.
+        if self.stuck.load(Ordering::Relaxed) {
+            self.stuck.store(false, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn activate(self: &Arc<Self>, tokens: usize) {
+        for _ in 0..tokens {
+            self.pool.inner().push(self.clone());
+        }
+    }
+
+    pub(crate) fn state(&self) -> WorkerState {
+        match self.mailbox.gate() {
+            (Gate::Closed, true) => WorkerState::Stopped,
+            // ORDERING: Relaxed, see `clear_stuck`.
+            (Gate::Open, _) if self.stuck.load(Ordering::Relaxed) => WorkerState::Stuck,
+            (Gate::Closed, false) => WorkerState::Stopping,
+            (Gate::Open, _) => WorkerState::Running,
+            (Gate::Paused, _) => WorkerState::New,
+        }
+    }
+}
+
+impl<H: Handler> AnyCell for Cell<H> {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.exclusive
+    }
+
+    fn pool(&self) -> &Arc<PoolInner> {
+        self.pool.inner()
+    }
+
+    fn edges(&self) -> &Edges {
+        &self.edges
+    }
+
+    fn is_terminated(&self) -> bool {
+        // ORDERING: Relaxed, the flag carries no data.
+        self.terminated.load(Ordering::Relaxed)
+    }
+
+    fn run_turn(self: Arc<Self>) -> Turn {
+        self.turn()
+    }
+
+    fn expire(&self, mut tickets: Vec<Arc<dyn Ticket>>) {
+        let all = tickets.clone();
+        let leftovers = self.mailbox.remove(&mut tickets, true);
+        let running = self.mailbox.running();
+        for ticket in all {
+            if tickets.iter().any(|removed| Arc::ptr_eq(removed, &ticket)) {
+                ticket.fail(false, Failure::Expired);
+            } else if running.iter().any(|runs| Arc::ptr_eq(runs, &ticket)) {
+                // ORDERING: Relaxed, see `clear_stuck`. Before the reply stands, so that whoever got the error
+                // finds the worker stuck.
+                self.stuck.store(true, Ordering::Relaxed);
+                ticket.state().request_cancel();
+                if ticket.fail(false, Failure::Expired) {
+                    ticket.interrupt();
+                } else {
+                    // The handler returned in between.
+                    self.clear_stuck();
+                }
+            }
+            // Else whoever cancelled or dropped it meanwhile settles it.
+        }
+        self.abandon_all(leftovers);
+    }
+
+    fn cancel(&self, ticket: &Arc<dyn Ticket>) -> bool {
+        if !ticket.state().is_queued() {
+            return self.cancel_running(ticket);
+        }
+        let mut removed = vec![ticket.clone()];
+        let leftovers = self.mailbox.remove(&mut removed, false);
+        let cancelled = !removed.is_empty();
+        if cancelled && !ticket.fail(false, Failure::Cancelled) {
+            // The worker came by its entry first, and is settling it the same way at this moment.
+            ticket.state().wait(None);
+        }
+        self.abandon_all(leftovers);
+        cancelled || self.cancel_running(ticket)
+    }
+
+    fn shrink(&self) {
+        self.mailbox.shrink();
+    }
+
+    fn lend(&self, more: bool) {
+        if self.exclusive {
+            return;
+        }
+        let tokens = self.mailbox.lend(more);
+        if let Some(own) = self.own.upgrade() {
+            own.activate(tokens);
+        }
+    }
+}
+
+impl<H: Handler> Cell<H> {
+    fn cancel_running(&self, ticket: &Arc<dyn Ticket>) -> bool {
+        if ticket.state().is_claimed() {
+            ticket.state().request_cancel();
+            ticket.interrupt();
+        }
+        false
+    }
+}

@@ -1,0 +1,128 @@
+//! A handler: what runs the messages of one mailbox, and how one of them goes on outside the pool's threads.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::cell::{Address, Cell};
+use crate::clock::Timestamp;
+use crate::mailbox::Finished;
+use crate::message::{Failure, Message, Outcome};
+use crate::reply::Wake;
+
+/// Runs the messages of one mailbox.
+///
+/// For a worker the calls come one at a time, in the order of posting, from any thread of the pool; for a pool's own
+/// mailbox several at once. None may panic.
+pub trait Handler: Send + Sync + Sized + 'static {
+    /// What the mailbox holds.
+    type Message: Message;
+
+    /// Runs one message. A reply is *settled* in here and published in [`Handler::finish`], after it was counted.
+    ///
+    /// In place, because moving a message costs as much as anything else that happens to it here.
+    fn handle(&self, message: &mut Self::Message) -> Handled<Self>;
+
+    /// Publishes the reply of a message that was handled, and returns the threads that wait for it.
+    fn finish(&self, message: Self::Message) -> Wake;
+
+    /// Told of a message that will not be run; settles its reply, if nobody has. On the thread that caused it.
+    fn abandon(&self, message: Self::Message, failure: Failure);
+}
+
+/// What became of a message that was given to a handler.
+pub enum Handled<H: Handler> {
+    /// It is over.
+    Done(Outcome),
+    /// It goes on elsewhere: the closure is called at once, with the message, which ends with [`Suspension::finish`].
+    /// The worker takes no other message before that.
+    Suspend(Box<dyn FnOnce(Suspension<H>)>),
+}
+
+impl<H: Handler> fmt::Debug for Handled<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done(outcome) => f.debug_tuple("Done").field(outcome).finish(),
+            Self::Suspend(_) => f.debug_tuple("Suspend").finish_non_exhaustive(),
+        }
+    }
+}
+
+/// A message whose handler goes on outside the pool's threads.
+///
+/// Dropped without [`Suspension::finish`], the message fails as if its worker had stopped.
+pub struct Suspension<H: Handler> {
+    pub(crate) cell: Arc<Cell<H>>,
+    pub(crate) message: Option<H::Message>,
+    /// When it was posted and when it was begun, if it is timed.
+    pub(crate) times: Option<(Timestamp, Timestamp)>,
+}
+
+impl<H: Handler> fmt::Debug for Suspension<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Suspension")
+            .field("worker", &self.cell.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<H: Handler> Suspension<H> {
+    /// The message.
+    pub const fn message(&self) -> Option<&H::Message> {
+        self.message.as_ref()
+    }
+
+    /// The message, to settle its reply.
+    pub const fn message_mut(&mut self) -> Option<&mut H::Message> {
+        self.message.as_mut()
+    }
+
+    /// The handler of the worker.
+    #[must_use]
+    pub fn handler(&self) -> &H {
+        &self.cell.handler
+    }
+
+    /// The worker.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        Address(self.cell.clone())
+    }
+
+    /// Counts the message, publishes its reply, and lets the worker go on.
+    pub fn finish(mut self, outcome: Outcome) {
+        if let Some(message) = self.message.take() {
+            self.count(&message, outcome);
+            drop(self.cell.handler.finish(message));
+            self.resume();
+        }
+    }
+
+    fn count(&self, message: &H::Message, outcome: Outcome) {
+        let timed = self.times.map(|(posted, started)| {
+            let now = self.cell.pool.inner().clock.now();
+            (started.since(posted), now.since(started))
+        });
+        self.cell.mailbox.finish_suspended(&Finished {
+            message,
+            outcome,
+            timed,
+        });
+        self.cell.clear_stuck();
+    }
+
+    fn resume(&self) {
+        let pool = self.cell.pool.inner();
+        pool.push(self.cell.clone());
+        pool.scheduler.suspended(false);
+    }
+}
+
+impl<H: Handler> Drop for Suspension<H> {
+    fn drop(&mut self) {
+        if let Some(message) = self.message.take() {
+            self.count(&message, Outcome::Failed);
+            self.cell.handler.abandon(message, Failure::Stopped);
+            self.resume();
+        }
+    }
+}

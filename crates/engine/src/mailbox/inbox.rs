@@ -1,0 +1,84 @@
+//! The inbox: the senders' side of a mailbox, and whether they may post.
+
+use std::collections::VecDeque;
+
+use super::outbox::Entry;
+use crate::clock::Clock;
+use crate::message::Message;
+
+/// Whether the worker may run, and whether senders may post.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// Not started: posts queue.
+    Paused,
+    /// Started.
+    Open,
+    /// Stopped: posts are refused.
+    Closed,
+}
+
+/// What [`Mailbox::wait_settled`](super::Mailbox::wait_settled) waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// Nothing queued, nothing running.
+    Idle,
+    /// The same, and closed for good.
+    Ended,
+}
+
+pub(super) struct Inbox<M> {
+    pub(super) queue: VecDeque<Entry<M>>,
+    pub(super) gate: Gate,
+    /// Messages that ever entered the queue.
+    pub(super) pushed: u64,
+    /// `Outbox::gone` when somebody last held both locks.
+    pub(super) gone_seen: u64,
+    pub(super) dropped_newest: u64,
+    pub(super) rejected: u64,
+    pub(super) active: usize,
+    pub(super) limit: usize,
+    /// Turns that gave their token back and have yet to publish what they ended.
+    pub(super) publishing: usize,
+    /// One message in this many is timed; how many are still to pass.
+    pub(super) sample_every: u32,
+    pub(super) until_sample: u32,
+    /// Threads that wait for the mailbox to settle.
+    pub(super) watchers: usize,
+}
+
+impl<M: Message> Inbox<M> {
+    pub(super) fn room(&self, capacity: usize) -> usize {
+        let queued = usize::try_from(self.pushed - self.gone_seen).unwrap_or(usize::MAX);
+        capacity.saturating_sub(queued)
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, message: M, clock: &dyn Clock) {
+        self.until_sample -= 1;
+        let posted_at = (self.until_sample == 0).then(|| {
+            self.until_sample = self.sample_every;
+            clock.now()
+        });
+        self.queue.push_back(Entry { message, posted_at });
+        self.pushed += 1;
+    }
+
+    /// Hands out tokens for up to `messages` messages.
+    pub(super) fn activate(&mut self, messages: usize) -> usize {
+        if self.gate == Gate::Paused {
+            return 0;
+        }
+        let tokens = self.limit.saturating_sub(self.active).min(messages);
+        self.active += tokens;
+        tokens
+    }
+
+    pub(super) fn is_settled(&self, until: Settled) -> bool {
+        // With no token out the outbox is empty too: a token is only given back when both buffers are, or while
+        // others are still out.
+        self.active == 0
+            && self.publishing == 0
+            && self.queue.is_empty()
+            && (until == Settled::Idle || self.gate == Gate::Closed)
+    }
+}

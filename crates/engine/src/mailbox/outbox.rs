@@ -1,0 +1,137 @@
+//! The outbox: the worker's side of a mailbox, with the messages that are queued, run and gone.
+
+use std::collections::VecDeque;
+use std::ptr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::inbox::Inbox;
+use super::room::RoomCallback;
+use crate::clock::Timestamp;
+use crate::message::{Failure, Message, Outcome, Ticket};
+use crate::stats::{Counters, Timings};
+
+/// A message that will not be run, and why; for the handler to tell whoever waits.
+pub(crate) type Leftover<M> = (M, Failure);
+
+/// A queued message.
+pub(crate) struct Entry<M> {
+    pub(crate) message: M,
+    /// When it was posted, for the messages that are timed.
+    pub(crate) posted_at: Option<Timestamp>,
+}
+
+/// How a message ended that was taken.
+pub(crate) struct Finished<'a, M> {
+    pub(crate) message: &'a M,
+    pub(crate) outcome: Outcome,
+    /// Wait and run time, where they were taken.
+    pub(crate) timed: Option<(Duration, Duration)>,
+}
+
+pub(super) struct Outbox<M> {
+    pub(super) batch: VecDeque<Entry<M>>,
+    /// Messages that ever left the queue, for any reason.
+    pub(super) gone: u64,
+    /// Entries of either buffer that are gone already.
+    pub(super) tombstones: usize,
+    /// The counters that change when messages leave; the others are filled in by `Mailbox::snapshot`.
+    pub(super) counts: Counters,
+    /// Tickets of the messages that run.
+    pub(super) running: Vec<Arc<dyn Ticket>>,
+    /// Senders that wait for room, and how many of them were notified and have not woken yet.
+    pub(super) blocked: usize,
+    pub(super) notified: usize,
+    pub(super) room_callbacks: Vec<RoomCallback>,
+    pub(super) busy: Duration,
+    pub(super) timings: Option<Box<Timings>>,
+    /// Moving average of the run times that were taken.
+    pub(super) average_run: Duration,
+}
+
+impl<M: Message> Outbox<M> {
+    /// Takes the oldest living message out of the batch, claimed; tombstones on the way are cleared.
+    #[inline]
+    pub(super) fn pop_batch(&mut self, leftovers: &mut Vec<Leftover<M>>) -> Option<Entry<M>> {
+        pop_living(
+            &mut self.batch,
+            &mut self.gone,
+            &mut self.tombstones,
+            leftovers,
+        )
+    }
+
+    /// The same from the batch and then from the inbox.
+    pub(super) fn pop_any(
+        &mut self,
+        inbox: &mut Inbox<M>,
+        leftovers: &mut Vec<Leftover<M>>,
+    ) -> Option<Entry<M>> {
+        self.pop_batch(leftovers).or_else(|| {
+            pop_living(
+                &mut inbox.queue,
+                &mut self.gone,
+                &mut self.tombstones,
+                leftovers,
+            )
+        })
+    }
+
+    /// One more message may go in: whether a blocked sender is to be notified.
+    pub(super) fn offer_room(&mut self) -> bool {
+        let wake = self.blocked > self.notified;
+        self.notified += usize::from(wake);
+        wake
+    }
+
+    pub(super) fn finish(&mut self, finished: &Finished<'_, M>) -> Option<Arc<dyn Ticket>> {
+        self.counts.count(finished.outcome);
+        self.counts.running -= 1;
+        if let Some((wait, run)) = finished.timed {
+            let timings = self.timings.get_or_insert_with(|| Box::new(Timings::new()));
+            timings.wait.record(wait);
+            timings.run.record(run);
+            self.average_run = (self.average_run * 3 + run) / 4;
+        }
+        let state = finished.message.state()?;
+        let index = self
+            .running
+            .iter()
+            .position(|ticket| ptr::eq(ticket.state(), state))?;
+        Some(self.running.swap_remove(index))
+    }
+}
+
+/// Takes the oldest living entry out of `from`, claimed; tombstones on the way are cleared.
+#[inline]
+fn pop_living<M: Message>(
+    from: &mut VecDeque<Entry<M>>,
+    gone: &mut u64,
+    tombstones: &mut usize,
+    leftovers: &mut Vec<Leftover<M>>,
+) -> Option<Entry<M>> {
+    while let Some(entry) = from.front() {
+        if entry.message.claim() {
+            *gone += 1;
+            return from.pop_front();
+        }
+        *tombstones -= 1;
+        leftovers.extend(from.pop_front().map(|entry| buried(entry.message)));
+    }
+    None
+}
+
+/// The fate of a message that was removed while it was queued.
+pub(super) fn buried<M: Message>(message: M) -> Leftover<M> {
+    let expired = message
+        .state()
+        .is_some_and(crate::reply::ReplyState::is_expired);
+    (
+        message,
+        if expired {
+            Failure::Expired
+        } else {
+            Failure::Cancelled
+        },
+    )
+}

@@ -1,0 +1,147 @@
+//! A post: what goes in, what is refused, and what is dropped for it.
+
+use std::collections::VecDeque;
+
+use super::Mailbox;
+use super::inbox::Gate;
+use super::outbox::Leftover;
+use crate::clock::Clock;
+use crate::message::{DropReason, Failure, Message};
+use crate::policy::Overflow;
+
+/// A post that went in, or was dropped by the policy.
+pub(crate) struct Posted<M> {
+    /// Tokens handed out: the worker enters the run queue this many times.
+    pub(crate) activate: usize,
+    pub(crate) leftovers: Vec<Leftover<M>>,
+}
+
+/// A post that did not go in; the message comes back.
+#[derive(Debug)]
+pub(crate) enum Refused<M> {
+    Full(M),
+    Closed(M),
+}
+
+impl<M: Message> Mailbox<M> {
+    /// Posts if there is room for sure, as far as this side knows; else the message comes back, for
+    /// [`Mailbox::post_exactly`]. Returns the tokens handed out.
+    #[inline]
+    pub(crate) fn post_fast(&self, message: M, clock: &dyn Clock) -> Result<usize, M> {
+        let mut inbox = self.inbox.0.lock();
+        if inbox.gate == Gate::Closed || inbox.room(self.capacity) == 0 {
+            return Err(message);
+        }
+        inbox.push(message, clock);
+        Ok(inbox.activate(1))
+    }
+
+    /// Posts without waiting. A refusal under `Block` is not counted: the sender may wait and try again.
+    #[cfg(any(test, pytoweb_loom))]
+    pub(crate) fn try_post(&self, message: M, clock: &dyn Clock) -> Result<Posted<M>, Refused<M>> {
+        match self.post_fast(message, clock) {
+            Ok(activate) => Ok(Posted {
+                activate,
+                leftovers: Vec::new(),
+            }),
+            Err(message) => self.post_exactly(message, clock),
+        }
+    }
+
+    /// Posts as many as fit at once, front first, and takes them out of `messages`; drops by the policy count as
+    /// posted. Stops at the first refusal.
+    pub(crate) fn try_post_many(
+        &self,
+        messages: &mut VecDeque<M>,
+        clock: &dyn Clock,
+    ) -> (Posted<M>, Option<Gate>) {
+        let mut all = Posted {
+            activate: 0,
+            leftovers: Vec::new(),
+        };
+        while !messages.is_empty() {
+            let mut inbox = self.inbox.0.lock();
+            let fit = if inbox.gate == Gate::Closed {
+                0
+            } else {
+                inbox.room(self.capacity).min(messages.len())
+            };
+            for message in messages.drain(..fit) {
+                inbox.push(message, clock);
+            }
+            all.activate += inbox.activate(fit);
+            drop(inbox);
+            let Some(message) = messages.pop_front() else {
+                break;
+            };
+            match self.post_exactly(message, clock) {
+                Ok(posted) => {
+                    all.activate += posted.activate;
+                    all.leftovers.extend(posted.leftovers);
+                }
+                Err(Refused::Full(message)) => {
+                    messages.push_front(message);
+                    return (all, Some(Gate::Open));
+                }
+                Err(Refused::Closed(message)) => {
+                    messages.push_front(message);
+                    return (all, Some(Gate::Closed));
+                }
+            }
+        }
+        (all, None)
+    }
+
+    /// Posts under both locks, where the count is exact and the policy applies. A refusal under `Block` is not counted:
+    /// the sender may wait and try again.
+    #[cold]
+    pub(crate) fn post_exactly(
+        &self,
+        message: M,
+        clock: &dyn Clock,
+    ) -> Result<Posted<M>, Refused<M>> {
+        let mut outbox = self.outbox.0.lock();
+        let mut inbox = self.inbox.0.lock();
+        inbox.gone_seen = outbox.gone;
+        let mut leftovers = Vec::new();
+        if inbox.gate == Gate::Closed {
+            return Err(Refused::Closed(message));
+        }
+        if inbox.room(self.capacity) == 0 {
+            match self.overflow {
+                Overflow::Block => return Err(Refused::Full(message)),
+                Overflow::Reject => {
+                    inbox.rejected += 1;
+                    return Err(Refused::Full(message));
+                }
+                Overflow::DropNewest => {
+                    // Nobody else has seen it; claimed like all that leave, so that its reply settles alike.
+                    message.claim();
+                    inbox.dropped_newest += 1;
+                    leftovers.push((message, Failure::Dropped(DropReason::Newest)));
+                    return Ok(Posted {
+                        activate: 0,
+                        leftovers,
+                    });
+                }
+                Overflow::DropOldest => {
+                    if let Some(entry) = outbox.pop_any(&mut inbox, &mut leftovers) {
+                        outbox.counts.dropped_oldest += 1;
+                        leftovers.push((entry.message, Failure::Dropped(DropReason::Oldest)));
+                    }
+                    inbox.gone_seen = outbox.gone;
+                }
+            }
+        }
+        inbox.push(message, clock);
+        Ok(Posted {
+            activate: inbox.activate(1),
+            leftovers,
+        })
+    }
+
+    /// Counts posts that a sender gave up because there was no room.
+    pub(crate) fn count_rejected(&self, posts: usize) {
+        self.inbox.0.lock().rejected += posts as u64;
+    }
+}
