@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import queue
 import threading
 
@@ -452,3 +453,25 @@ def test_a_coroutine_that_waits_for_two_is_told_of_either_circle():
             await asyncio.wait_for(answered.wait(), WAIT)
 
     run(main())
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors are counted in /proc")
+def test_loops_that_take_turns_keep_one_way_to_be_woken(worker):
+    one = worker("one")
+    one.on_message("echo", lambda data: data)
+    one.start()
+    loops = [asyncio.new_event_loop() for _ in range(2)]
+
+    async def ask(data):
+        return await one.ask("echo", data)
+
+    try:
+        for loop in loops:
+            assert loop.run_until_complete(ask(0)) == 0
+        before = len(os.listdir("/proc/self/fd"))
+        for data in range(20):
+            assert loops[data % 2].run_until_complete(ask(data)) == data
+        assert len(os.listdir("/proc/self/fd")) == before
+    finally:
+        for loop in loops:
+            loop.close()

@@ -326,8 +326,8 @@ worker.start().post_message("endless")
         try:
             assert child.stdout.readline() == "running\n"
             deadline = time.monotonic() + WAIT
-            # Nothing tells that the script is over, so the signal is sent until it is heard: at the exit, or in
-            # the last lines of the script.
+            # Nothing tells that the script is over, so the signal is sent until it is heard: at the exit, or
+            # in the last lines of the script.
             while child.poll() is None:
                 assert time.monotonic() < deadline, "Ctrl-C does not break the wait at the exit"
                 child.send_signal(signal.SIGINT)

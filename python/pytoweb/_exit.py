@@ -35,7 +35,8 @@ if TYPE_CHECKING:
         def _has_threads(self) -> bool: ...
 
 
-#: Seconds that running handlers get to notice that nobody waits for them any more, and to end once interrupted.
+#: Seconds that running handlers get to notice that nobody waits for them any more, and to end once they are
+#: interrupted.
 ASKED_SECONDS = 0.1
 INTERRUPTED_SECONDS = 0.5
 #: What a shell reports of a program that Ctrl-C ended.
@@ -87,9 +88,9 @@ def _at_exit() -> None:
 def _break_off(roots: list[Root]) -> None:
     """Ends the process within a second, after Ctrl-C.
 
-    Handlers are asked, then interrupted. One that goes on all the same would take the process down with a crash
-    once the interpreter is torn down around it, so that is left out; what other modules registered for the exit
-    is run.
+    Handlers are asked, then interrupted. One that goes on all the same would take the process down with a
+    crash once the interpreter is torn down around it, so that is left out; what other modules registered for
+    the exit is run.
     """
     global broken_off
     broken_off = True

@@ -323,26 +323,29 @@ impl Waiter {
     }
 }
 
+/// A loop and its completions, both weakly.
+type Known = (Py<PyWeakrefReference>, Py<PyWeakrefReference>);
+
 thread_local! {
-    /// The loop that last awaited on this thread, and its completions; both weakly.
-    static LAST: RefCell<Option<(Py<PyWeakrefReference>, Py<PyWeakrefReference>)>> = const { RefCell::new(None) };
+    /// The loops that awaited on this thread and still exist. Nearly always one; more where loops take turns.
+    static KNOWN: RefCell<Vec<Known>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The completions of `event_loop`.
 fn completions_of<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Completions>> {
     let py = event_loop.py();
-    let known = LAST.with(|last| {
-        let last = last.borrow();
-        let (weak, completions) = last.as_ref()?;
-        let same = weak
-            .bind(py)
-            .upgrade()
-            .is_some_and(|known| known.is(event_loop));
-        if same {
-            completions.bind(py).upgrade()
-        } else {
-            None
-        }
+    let known = KNOWN.with(|known| {
+        known.borrow().iter().find_map(|(weak, completions)| {
+            let same = weak
+                .bind(py)
+                .upgrade()
+                .is_some_and(|known| known.is(event_loop));
+            if same {
+                completions.bind(py).upgrade()
+            } else {
+                None
+            }
+        })
     });
     if let Some(known) = known {
         return Ok(known.cast_into::<Completions>()?);
@@ -352,8 +355,16 @@ fn completions_of<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Co
         PyWeakrefReference::new(event_loop)?.unbind(),
         PyWeakrefReference::new(made.as_any())?.unbind(),
     );
-    let before = LAST.with(|last| last.borrow_mut().replace(pair));
-    drop(before);
+    let gone: Vec<Known> = KNOWN.with(|known| {
+        let mut known = known.borrow_mut();
+        let (kept, gone) = known.drain(..).partition(|(weak, made)| {
+            weak.bind(py).upgrade().is_some() && made.bind(py).upgrade().is_some()
+        });
+        *known = kept;
+        known.push(pair);
+        gone
+    });
+    drop(gone);
     Ok(made)
 }
 
