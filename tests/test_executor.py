@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import queue
+import sys
 import threading
 from concurrent.futures import (
     BrokenExecutor,
@@ -157,7 +158,8 @@ def test_leaving_a_map_cancels_the_rest(executor, door):
     results.close()
     door.opened.set()
     executor.shutdown()
-    assert ran == []
+    # Before Python 3.10 the one that was waited for is forgotten instead of cancelled.
+    assert ran == ([] if sys.version_info >= (3, 10) else [0])
 
 
 def test_wait_and_as_completed(executor, door):

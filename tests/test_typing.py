@@ -14,7 +14,7 @@ import pytest
 
 import pytoweb
 from pytoweb import _core
-from pytoweb._decorators import _is_coroutine_function
+from pytoweb._worker import is_coroutine_function
 from pytoweb.workers import PythonWorker, WorkerFuture, WorkerPool
 
 WAIT = 50.0
@@ -134,4 +134,4 @@ def test_coroutine_functions_are_known_as_inspect_knows_them(monkeypatch, functi
         if function is marked:
             pytest.skip("only inspect marks functions")
         monkeypatch.delitem(sys.modules, "inspect")
-    assert _is_coroutine_function(function) == inspect.iscoroutinefunction(function)
+    assert is_coroutine_function(function) == inspect.iscoroutinefunction(function)

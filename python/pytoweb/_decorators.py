@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import sys
 import threading
-import types
 
 from pytoweb._pool import default_pool
-from pytoweb._worker import MESSAGE_TYPES, checked_callable, checked_name
+from pytoweb._worker import MESSAGE_TYPES, checked_callable, checked_name, is_coroutine_function
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -56,19 +54,6 @@ __all__ = ["WorkerDecorators"]
 
 _lock = threading.RLock()
 
-#: `inspect.CO_COROUTINE`: the flag of an ``async def``.
-CO_COROUTINE = 0x80
-
-
-def _is_coroutine_function(function: Callable[..., object]) -> bool:
-    """As `inspect.iscoroutinefunction`, which takes 5 ms to import."""
-    if isinstance(function, types.FunctionType) and "inspect" not in sys.modules:
-        # Only `inspect` could have marked the function as what its flags do not say.
-        return bool(function.__code__.co_flags & CO_COROUTINE)
-    import inspect
-
-    return inspect.iscoroutinefunction(function)
-
 
 def _started_worker(name: str, pool: WorkerPool) -> PythonWorker:
     worker = pool.get_worker(name)
@@ -104,15 +89,21 @@ class WorkerDecorators:
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
             checked_callable(function, "what run_in_worker decorates")
-            awaits = _is_coroutine_function(function)
+            awaits = is_coroutine_function(function)
+
+            def target() -> PythonWorker:
+                worker = _started_worker(worker_name, default_pool() if pool is None else pool)
+                if awaits:
+                    worker._runtime.start_loop()
+                return worker
 
             def submit(*args: Any, **kwargs: Any) -> WorkerFuture[Any]:
-                worker = _started_worker(worker_name, default_pool() if pool is None else pool)
+                worker = target()
                 return worker._call(function, args, kwargs or None, awaits, timeout)
 
             @functools.wraps(function)
             def call(*args: Any, **kwargs: Any) -> Any:
-                worker = _started_worker(worker_name, default_pool() if pool is None else pool)
+                worker = target()
                 if not awaits and worker._is_current():
                     return function(*args, **kwargs)
                 return worker._call(function, args, kwargs or None, awaits, timeout).result()

@@ -198,10 +198,14 @@ class PoolRuntime:
         owner: weakref.ref[Endpoint],
     ) -> None:
         """Runs an ``async def`` handler on the pool's event loop."""
+        self.start_loop().run(coroutine, context, pending, owner)
+
+    def start_loop(self) -> LoopThread:
+        """The thread that runs coroutines, started if it is not."""
         with self._lock:
             if self._loop is None:
                 self._loop = LoopThread(f"{self.name}-loop")
-        self._loop.run(coroutine, context, pending, owner)
+            return self._loop
 
     def reply_thread(self) -> ReplyThread:
         """The thread that calls reply handlers."""
