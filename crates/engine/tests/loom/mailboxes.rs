@@ -1,4 +1,6 @@
 //! The mailbox. A thread that is handed a token runs the turn itself, as some thread of a pool would.
+//!
+//! Long because every pair of operations that meet at the two locks has a model of its own here, over one harness.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
