@@ -12,6 +12,19 @@ use thiserror::Error as ThisError;
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Which of a handler's two types did not fit.
+///
+/// ```
+/// # use std::convert::Infallible;
+/// # use std::time::Duration;
+/// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+/// # let worker = Worker::new("w");
+/// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+/// use pytoweb_workers::{Part, SendError};
+/// let Err(SendError::WrongType(_, mismatch)) = worker.post_message("inc", "text") else {
+///     panic!("it takes a number");
+/// };
+/// assert_eq!(mismatch.part(), Part::Payload);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Part {
@@ -147,6 +160,17 @@ pub enum SendError<T> {
 
 impl<T> SendError<T> {
     /// The message.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// worker.stop();
+    /// let error = worker.post_message("inc", 7_u64).expect_err("it is stopped");
+    /// assert_eq!(error.into_inner(), 7);
+    /// ```
     pub fn into_inner(self) -> T {
         match self {
             Self::Full(data)
@@ -269,6 +293,19 @@ fn circle(names: &[String]) -> String {
 
 impl AskError {
     /// The handler's own error, if it is an `E`.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// worker.on_message("parse", |text: String| text.parse::<u64>());
+    /// worker.start()?;
+    /// let error = worker.ask::<String, u64>("parse", "x".to_owned())?.wait().expect_err("no number");
+    /// assert!(error.downcast_ref::<std::num::ParseIntError>().is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
         match self {
@@ -281,6 +318,19 @@ impl AskError {
     ///
     /// # Errors
     /// The error as it was, if it is not.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// worker.on_message("parse", |text: String| text.parse::<u64>());
+    /// worker.start()?;
+    /// let error = worker.ask::<String, u64>("parse", "x".to_owned())?.wait().expect_err("no number");
+    /// assert!(error.downcast::<std::num::ParseIntError>().is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn downcast<E: Error + 'static>(self) -> Result<E, Self> {
         match self {
             Self::Failed(error) => error.downcast().map(|error| *error).map_err(Self::Failed),
@@ -368,6 +418,17 @@ impl WorkerError {
 }
 
 /// A worker that did not start.
+///
+/// ```
+/// # use std::convert::Infallible;
+/// # use std::time::Duration;
+/// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+/// # let worker = Worker::new("w");
+/// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+/// use pytoweb_workers::StartError;
+/// worker.stop();
+/// assert!(matches!(worker.start(), Err(StartError::Stopped)));
+/// ```
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum StartError {
@@ -380,6 +441,20 @@ pub enum StartError {
 }
 
 /// A worker that a pool did not make.
+///
+/// ```
+/// # use std::convert::Infallible;
+/// # use std::time::Duration;
+/// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+/// # let worker = Worker::new("w");
+/// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+/// use pytoweb_workers::{CreateError, WorkerPool};
+/// let pool = WorkerPool::new(1);
+/// let first = pool.create_worker("one")?;
+/// assert!(matches!(pool.create_worker("one"), Err(CreateError::NameTaken(_))));
+/// # drop(first);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[non_exhaustive]
 pub enum CreateError {
@@ -395,6 +470,18 @@ pub enum CreateError {
 }
 
 /// A worker or a pool that was not seen idle.
+///
+/// ```
+/// # use std::convert::Infallible;
+/// # use std::time::Duration;
+/// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+/// # let worker = Worker::new("w");
+/// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+/// use pytoweb_workers::IdleError;
+/// worker.post_message("inc", 1_u64)?;
+/// assert!(matches!(worker.run_until_idle(Duration::from_millis(1)), Err(IdleError::TimedOut)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum IdleError {

@@ -79,6 +79,15 @@ impl WorkerPool {
     ///
     /// # Panics
     /// When `size` is 0.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// assert_eq!(WorkerPool::new(4).size(), 4);
+    /// ```
     #[must_use]
     pub fn new(size: usize) -> Self {
         Self::builder().size(size).build()
@@ -103,12 +112,30 @@ impl WorkerPool {
     }
 
     /// The pool's name, which its threads carry.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// assert_eq!(WorkerPool::builder().name("images").build().name(), "images");
+    /// ```
     #[must_use]
     pub fn name(&self) -> &str {
         self.0.threads.name()
     }
 
     /// Threads that run handlers at the same time.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// assert_eq!(WorkerPool::builder().size(3).build().size(), 3);
+    /// ```
     #[must_use]
     pub fn size(&self) -> usize {
         self.0.threads.size()
@@ -194,6 +221,18 @@ impl WorkerPool {
     }
 
     /// The worker of this name, stopped or not.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let made = pool.create_worker("one")?;
+    /// assert_eq!(pool.get_worker("one"), Some(made));
+    /// assert_eq!(pool.get_worker("two"), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn get_worker(&self, name: &str) -> Option<Worker> {
         lock(&self.0.workers).by_name.get(name).cloned()
@@ -201,6 +240,18 @@ impl WorkerPool {
 
     /// Forgets a worker and stops it, as [`Worker::stop`] does. Returns it, for its numbers; `None` if there is none
     /// of this name.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// pool.create_worker("one")?;
+    /// assert!(pool.remove_worker("one").is_some());
+    /// assert!(pool.get_worker("one").is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn remove_worker(&self, name: &str) -> Option<Worker> {
         let worker = lock(&self.0.workers).by_name.remove(name)?;
         worker.stop();
@@ -208,12 +259,36 @@ impl WorkerPool {
     }
 
     /// The pool's workers, in the order of their names.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// pool.create_worker("one")?;
+    /// assert_eq!(pool.workers().len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn workers(&self) -> Vec<Worker> {
         lock(&self.0.workers).by_name.values().cloned().collect()
     }
 
     /// Stops every worker of the pool, which stays open itself. All refuse posts before the first is waited for.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let one = pool.create_worker("one")?;
+    /// one.start()?;
+    /// pool.stop_all();
+    /// assert!(!one.is_alive());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stop_all(&self) {
         // Without a timeout there is nothing to run out of.
         let _ = self.stop_all_with(StopOptions::default());
@@ -223,6 +298,19 @@ impl WorkerPool {
     ///
     /// # Errors
     /// [`StopTimedOut`] with the messages that failed in all of them, when the time was up first.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let one = pool.create_worker("one")?;
+    /// one.start()?;
+    /// pool.stop_all_with(StopOptions::default())?;
+    /// assert!(!one.is_alive());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stop_all_with(&self, options: StopOptions) -> Result<(), StopTimedOut> {
         let workers = self.workers();
         for worker in &workers {
@@ -233,6 +321,19 @@ impl WorkerPool {
 
     /// Stops the workers and the pool itself: refuses work, finishes what is queued, and waits for the threads. From
     /// inside a handler of the pool it does not wait for those.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let reply = pool.ask::<u64, u64>("inc", 1)?;
+    /// pool.shutdown();
+    /// assert_eq!(reply.wait()?, 2);
+    /// assert!(pool.post_message("inc", 2_u64).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn shutdown(&self) {
         // Without a timeout there is nothing to run out of.
         let _ = self.shutdown_with(StopOptions::default());
@@ -242,6 +343,17 @@ impl WorkerPool {
     ///
     /// # Errors
     /// [`StopTimedOut`] when the time was up first: the rest of the queues has failed, and handlers still run.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// pool.shutdown_with(StopOptions::default())?;
+    /// assert!(pool.is_shut_down());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn shutdown_with(&self, options: StopOptions) -> Result<(), StopTimedOut> {
         let inside = engine::current().is_some();
         lock(&self.0.workers).closed = true;
@@ -261,6 +373,17 @@ impl WorkerPool {
     }
 
     /// Whether [`WorkerPool::shutdown`] was called.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// assert!(!pool.is_shut_down());
+    /// pool.shutdown();
+    /// assert!(pool.is_shut_down());
+    /// ```
     #[must_use]
     pub fn is_shut_down(&self) -> bool {
         lock(&self.0.workers).closed
@@ -271,6 +394,17 @@ impl WorkerPool {
     ///
     /// # Errors
     /// [`IdleError`]: the time was up, or the caller is a handler of one of the workers.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// pool.post_message("inc", 1_u64)?;
+    /// pool.run_until_idle(Duration::from_secs(5))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn run_until_idle(&self, limit: Duration) -> Result<(), IdleError> {
         let until = Instant::now().checked_add(limit);
         loop {
@@ -298,6 +432,17 @@ impl WorkerPool {
     }
 
     /// Its numbers, each worker's at one instant.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// pool.ask::<u64, u64>("inc", 1)?.wait()?;
+    /// assert_eq!(pool.stats().own.counters.completed, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         let own = self.0.own.stats();
@@ -334,6 +479,17 @@ impl WorkerPool {
 
     /// Registers the handler of a kind of message to the pool itself; see [`Worker::on_message`]. It runs on several
     /// threads at the same time.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// pool.on_message("double", |n: u64| Ok::<_, Infallible>(n * 2));
+    /// assert_eq!(pool.ask::<u64, u64>("double", 4)?.wait()?, 8);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on_message<T, R, E, F>(&self, kind: &str, handler: F) -> &Self
     where
         T: Send + 'static,
@@ -352,6 +508,19 @@ impl WorkerPool {
 
     /// Registers who is told of messages to the pool itself that could not be handled; see [`Worker::on_error`]. A
     /// closure that panics is reported to its [`Reply`] alone.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// pool.on_error(move |error| tell.send(error.kind().to_owned()).expect("the test listens"));
+    /// pool.post_message("nobody handles this", ())?;
+    /// assert_eq!(told.recv_timeout(Duration::from_secs(5))?, "nobody handles this");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on_error<F>(&self, handler: F) -> &Self
     where
         F: Fn(&WorkerError) + Send + Sync + 'static,
@@ -364,6 +533,16 @@ impl WorkerPool {
     ///
     /// # Errors
     /// [`SendError`] gives the message back.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// pool.post_message("inc", 1_u64)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn post_message<T: Send + 'static>(&self, kind: &str, data: T) -> Result<(), SendError<T>> {
         send::post(self.own(), kind, data, Patience::Wait)
     }
@@ -372,6 +551,16 @@ impl WorkerPool {
     ///
     /// # Errors
     /// [`SendError`] gives the message back.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// pool.post_message_timeout("inc", 1_u64, Duration::from_secs(1))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn post_message_timeout<T: Send + 'static>(
         &self,
         kind: &str,
@@ -385,6 +574,16 @@ impl WorkerPool {
     ///
     /// # Errors
     /// [`SendError`] gives the message back.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// pool.try_post_message("inc", 1_u64)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_post_message<T: Send + 'static>(
         &self,
         kind: &str,
@@ -397,6 +596,16 @@ impl WorkerPool {
     ///
     /// # Errors
     /// [`SendError`] gives back the messages that were not accepted.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// assert_eq!(pool.post_messages("inc", [1_u64, 2, 3])?, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn post_messages<T: Send + 'static>(
         &self,
         kind: &str,
@@ -409,6 +618,16 @@ impl WorkerPool {
     ///
     /// # Errors
     /// [`SendError`] gives the message back.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// assert_eq!(pool.ask::<u64, u64>("inc", 1)?.wait()?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn ask<T, R>(&self, kind: &str, data: T) -> Result<Reply<R>, SendError<T>>
     where
         T: Send + 'static,
@@ -421,6 +640,17 @@ impl WorkerPool {
     ///
     /// # Errors
     /// [`SendError`] gives the message back.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let reply = pool.ask_timeout::<u64, u64>("inc", 1, Duration::from_secs(5))?;
+    /// assert_eq!(reply.wait()?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn ask_timeout<T, R>(
         &self,
         kind: &str,
@@ -481,6 +711,16 @@ fn stop_each<'a>(
 }
 
 /// The options of a new [`WorkerPool`].
+///
+/// ```
+/// # use std::convert::Infallible;
+/// # use std::time::Duration;
+/// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+/// # let pool = WorkerPool::new(2);
+/// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+/// let pool = WorkerPool::builder().size(2).name("images").capacity(100).build();
+/// assert_eq!(pool.size(), 2);
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "call build"]
 pub struct PoolBuilder {
@@ -491,24 +731,62 @@ pub struct PoolBuilder {
 
 impl PoolBuilder {
     /// Threads; as many as there are processors unless told otherwise.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// assert_eq!(WorkerPool::builder().size(3).build().size(), 3);
+    /// ```
     pub const fn size(mut self, size: usize) -> Self {
         self.size = Some(size);
         self
     }
 
     /// The pool's name: its threads are called `<name>-1`, `<name>-2`, ...
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// assert_eq!(WorkerPool::builder().name("images").build().name(), "images");
+    /// ```
     pub fn name(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
         self
     }
 
     /// Messages that the pool's own mailbox holds at most.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let pool = WorkerPool::builder().capacity(100).build();
+    /// assert_eq!(pool.stats().own.capacity, 100);
+    /// ```
     pub const fn capacity(mut self, capacity: usize) -> Self {
         self.options.capacity = capacity;
         self
     }
 
     /// What happens to one more.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let pool = WorkerPool::builder().overflow(pytoweb_workers::Overflow::Reject).build();
+    /// pool.shutdown();
+    /// ```
     pub const fn overflow(mut self, overflow: engine::Overflow) -> Self {
         self.options.overflow = overflow;
         self
@@ -518,6 +796,15 @@ impl PoolBuilder {
     ///
     /// # Panics
     /// When the size or the capacity is 0.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+    /// # let pool = WorkerPool::new(2);
+    /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// assert!(WorkerPool::builder().build().size() >= 1);
+    /// ```
     #[must_use]
     pub fn build(self) -> WorkerPool {
         let size = self
@@ -544,6 +831,16 @@ impl PoolBuilder {
 }
 
 /// A pool's numbers: each worker's, and their sum.
+///
+/// ```
+/// # use std::convert::Infallible;
+/// # use std::time::Duration;
+/// # use pytoweb_workers::{AskError, StopOptions, WorkerPool};
+/// # let pool = WorkerPool::new(2);
+/// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+/// let stats = pool.stats();
+/// assert_eq!(stats.own.counters.posted, 0);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PoolStats {

@@ -16,6 +16,18 @@ use crate::message::Answer;
 /// The reply that an ask will get.
 ///
 /// Dropping it changes nothing: the message is handled all the same.
+///
+/// ```
+/// # use std::convert::Infallible;
+/// # use std::time::Duration;
+/// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+/// # let worker = Worker::new("w");
+/// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+/// worker.start()?;
+/// let reply = worker.ask::<u64, u64>("inc", 1)?;
+/// assert_eq!(reply.wait()?, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Reply<R> {
     answer: Arc<dyn Answer<R>>,
     address: Address,
@@ -40,6 +52,20 @@ impl<R: Send + 'static> Reply<R> {
     }
 
     /// Whether the reply, or the reason why there is none, stands.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let reply = worker.ask::<u64, u64>("inc", 1)?;
+    /// assert!(!reply.is_done());
+    /// worker.start()?;
+    /// worker.run_until_idle(Duration::from_secs(5))?;
+    /// assert!(reply.is_done());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.answer.state().is_done()

@@ -108,6 +108,15 @@ impl Worker {
     ///
     /// # Panics
     /// When `name` is empty.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// assert_eq!(Worker::new("thumbnails").state(), WorkerState::New);
+    /// ```
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self::builder(name).build()
@@ -205,6 +214,20 @@ impl Worker {
     /// changes nothing.
     ///
     /// Without it such a failure goes to the reply; that of a plain post, which has none, to standard error.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// worker.on_error(move |error| tell.send(error.kind().to_owned()).expect("the test listens"));
+    /// worker.start()?;
+    /// worker.post_message("nobody handles this", ())?;
+    /// assert_eq!(told.recv_timeout(Duration::from_secs(5))?, "nobody handles this");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on_error<F>(&self, handler: F) -> &Self
     where
         F: Fn(&WorkerError) + Send + Sync + 'static,
@@ -217,6 +240,19 @@ impl Worker {
     ///
     /// # Errors
     /// [`StartError`]; a worker that could not get a thread may be started again.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// worker.post_message("inc", 1_u64)?;
+    /// worker.start()?;
+    /// worker.start()?;
+    /// assert!(worker.is_alive());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn start(&self) -> Result<(), StartError> {
         if self.engine().start()? {
             Ok(())
@@ -230,6 +266,20 @@ impl Worker {
     /// From inside its own handler, or where the wait could never end, it only refuses posts, and the worker ends
     /// once the rest is done. A worker that was never started has nobody to finish what is queued: that fails with
     /// [`AskError::Stopped`](crate::AskError::Stopped).
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// worker.start()?;
+    /// let reply = worker.ask::<u64, u64>("inc", 1)?;
+    /// worker.stop();
+    /// assert_eq!(reply.wait()?, 2);
+    /// assert!(worker.post_message("inc", 2_u64).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stop(&self) {
         // Without a timeout there is nothing to run out of.
         let _ = self.stop_with(StopOptions::default());
@@ -266,6 +316,18 @@ impl Worker {
     /// Abandons: what is queued fails with [`AskError::Stopped`](crate::AskError::Stopped), the reply of the message
     /// that runs does too, and its handler sees [`CurrentMessage::is_cancelled`](crate::CurrentMessage::is_cancelled).
     /// Does not wait.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let reply = worker.ask::<u64, u64>("inc", 1)?;
+    /// worker.terminate();
+    /// assert!(matches!(reply.wait(), Err(AskError::Stopped)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn terminate(&self) {
         self.engine().terminate();
         if self.0.owns_pool {
@@ -274,18 +336,53 @@ impl Worker {
     }
 
     /// The worker's name.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// assert_eq!(worker.name(), "w");
+    /// ```
     #[must_use]
     pub fn name(&self) -> &str {
         self.engine().name()
     }
 
     /// What it is doing.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// assert_eq!(worker.state(), WorkerState::New);
+    /// worker.start()?;
+    /// assert_eq!(worker.state(), WorkerState::Running);
+    /// worker.stop();
+    /// assert_eq!(worker.state(), WorkerState::Stopped);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn state(&self) -> WorkerState {
         self.engine().state()
     }
 
     /// Whether it was started and has not ended.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// assert!(!worker.is_alive());
+    /// worker.start()?;
+    /// assert!(worker.is_alive());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_alive(&self) -> bool {
         !matches!(self.state(), WorkerState::New | WorkerState::Stopped)
@@ -311,6 +408,19 @@ impl Worker {
     ///
     /// # Errors
     /// [`IdleError`]: the time was up, or the caller is the worker's own handler.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// worker.start()?;
+    /// worker.post_message("inc", 1_u64)?;
+    /// worker.run_until_idle(Duration::from_secs(5))?;
+    /// assert_eq!(worker.stats().counters.completed, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn run_until_idle(&self, limit: Duration) -> Result<(), IdleError> {
         if self.engine().wait_idle(Some(limit))? {
             Ok(())
@@ -327,6 +437,17 @@ impl Worker {
     ///
     /// # Errors
     /// [`SendError`] gives the message back.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// worker.start()?;
+    /// worker.post_message("inc", 1_u64)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn post_message<T: Send + 'static>(&self, kind: &str, data: T) -> Result<(), SendError<T>> {
         send::post(self.engine(), kind, data, Patience::Wait)
     }
@@ -335,6 +456,18 @@ impl Worker {
     ///
     /// # Errors
     /// [`SendError::Full`] when there was no room in time; else as [`Worker::post_message`].
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let small = Worker::builder("small").capacity(1).build();
+    /// let limit = Duration::from_millis(1);
+    /// assert!(small.post_message_timeout("job", 1, limit).is_ok());
+    /// assert!(small.post_message_timeout("job", 2, limit).is_err());
+    /// ```
     pub fn post_message_timeout<T: Send + 'static>(
         &self,
         kind: &str,
@@ -348,6 +481,17 @@ impl Worker {
     ///
     /// # Errors
     /// [`SendError::Full`] when there is no room now; else as [`Worker::post_message`].
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let small = Worker::builder("small").capacity(1).build();
+    /// assert!(small.try_post_message("job", 1).is_ok());
+    /// assert!(small.try_post_message("job", 2).is_err());
+    /// ```
     pub fn try_post_message<T: Send + 'static>(
         &self,
         kind: &str,
@@ -384,6 +528,17 @@ impl Worker {
     ///
     /// # Errors
     /// [`SendError`] gives the message back; what happens later is the reply's [`AskError`](crate::AskError).
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// worker.start()?;
+    /// assert_eq!(worker.ask::<u64, u64>("inc", 1)?.wait()?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn ask<T, R>(&self, kind: &str, data: T) -> Result<Reply<R>, SendError<T>>
     where
         T: Send + 'static,
@@ -446,6 +601,16 @@ impl Worker {
 }
 
 /// The options of a new [`Worker`].
+///
+/// ```
+/// # use std::convert::Infallible;
+/// # use std::time::Duration;
+/// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+/// # let worker = Worker::new("w");
+/// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+/// let worker = Worker::builder("latest").capacity(10).overflow(Overflow::DropOldest).build();
+/// assert_eq!(worker.stats().capacity, 10);
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[must_use = "call build"]
 pub struct WorkerBuilder<'a> {
@@ -455,12 +620,33 @@ pub struct WorkerBuilder<'a> {
 
 impl WorkerBuilder<'_> {
     /// Messages that the mailbox holds at most; [`DEFAULT_CAPACITY`](crate::DEFAULT_CAPACITY) unless told otherwise.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// assert_eq!(Worker::builder("small").capacity(1).build().stats().capacity, 1);
+    /// ```
     pub const fn capacity(mut self, capacity: usize) -> Self {
         self.options.capacity = capacity;
         self
     }
 
     /// What happens to one more; [`Overflow::Block`] unless told otherwise.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let worker = Worker::builder("latest").capacity(1).overflow(Overflow::DropOldest).build();
+    /// worker.post_messages("value", [1, 2, 3])?;
+    /// assert_eq!(worker.stats().counters.dropped_oldest, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub const fn overflow(mut self, overflow: Overflow) -> Self {
         self.options.overflow = overflow;
         self
@@ -470,6 +656,15 @@ impl WorkerBuilder<'_> {
     ///
     /// # Panics
     /// When the name is empty, or the capacity 0.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// assert_eq!(Worker::builder("plain").build().name(), "plain");
+    /// ```
     #[must_use]
     pub fn build(self) -> Worker {
         assert!(!self.name.is_empty(), "a worker needs a name");
