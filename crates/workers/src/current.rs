@@ -48,6 +48,24 @@ fn message() -> Option<Arc<dyn Parcel>> {
 /// The message that a handler runs for.
 ///
 /// Can be cloned and sent to threads that help the handler, so that they see the request to stop as well.
+///
+/// ```
+/// # use std::convert::Infallible;
+/// # use std::time::Duration;
+/// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+/// # let worker = Worker::new("w");
+/// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+/// let (tell, told) = std::sync::mpsc::channel();
+/// worker.on_message("look", move |(): ()| {
+///     let message = pytoweb_workers::current_message().expect("inside a handler");
+///     tell.send((message.kind().to_owned(), message.is_cancelled())).expect("the test listens");
+///     Ok::<_, Infallible>(())
+/// });
+/// worker.start()?;
+/// worker.post_message("look", ())?;
+/// assert_eq!(told.recv_timeout(Duration::from_secs(5))?, ("look".to_owned(), false));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct CurrentMessage {
     kind: String,
@@ -66,6 +84,24 @@ impl fmt::Debug for CurrentMessage {
 
 impl CurrentMessage {
     /// The kind it was sent with; of a closure, the name of the function or `submit`.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// worker.on_message("look", move |(): ()| {
+    ///     let message = pytoweb_workers::current_message().expect("inside a handler");
+    ///     tell.send((message.kind().to_owned(), message.is_cancelled())).expect("the test listens");
+    ///     Ok::<_, Infallible>(())
+    /// });
+    /// worker.start()?;
+    /// worker.post_message("look", ())?;
+    /// assert_eq!(told.recv_timeout(Duration::from_secs(5))?, ("look".to_owned(), false));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.kind
@@ -74,6 +110,24 @@ impl CurrentMessage {
     /// Whether the handler should give up: whoever asked cancelled, the deadline passed, or the worker was terminated.
     ///
     /// A long handler looks now and then, and returns early. Nothing else can stop a running thread.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// worker.on_message("look", move |(): ()| {
+    ///     let message = pytoweb_workers::current_message().expect("inside a handler");
+    ///     tell.send((message.kind().to_owned(), message.is_cancelled())).expect("the test listens");
+    ///     Ok::<_, Infallible>(())
+    /// });
+    /// worker.start()?;
+    /// worker.post_message("look", ())?;
+    /// assert_eq!(told.recv_timeout(Duration::from_secs(5))?, ("look".to_owned(), false));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.parcel

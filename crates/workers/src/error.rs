@@ -1,4 +1,6 @@
 //! The error tree: what a post, an ask, a start and a creation can end with.
+//!
+//! Long because of its examples, one for each error and each question to it.
 
 use std::any::type_name;
 use std::error::Error;
@@ -78,24 +80,76 @@ impl TypeMismatch {
     }
 
     /// The kind of the message.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// use pytoweb_workers::SendError;
+    /// let Err(SendError::WrongType(_, mismatch)) = worker.post_message("inc", "text") else {
+    ///     panic!("it takes a number");
+    /// };
+    /// assert_eq!(mismatch.kind(), "inc");
+    /// ```
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.0.kind
     }
 
     /// Which type it is about.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// use pytoweb_workers::SendError;
+    /// let Err(SendError::WrongType(_, mismatch)) = worker.post_message("inc", "text") else {
+    ///     panic!("it takes a number");
+    /// };
+    /// assert_eq!(mismatch.part(), pytoweb_workers::Part::Payload);
+    /// ```
     #[must_use]
     pub fn part(&self) -> Part {
         self.0.part
     }
 
     /// The handler's type, as [`std::any::type_name`] writes it.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// use pytoweb_workers::SendError;
+    /// let Err(SendError::WrongType(_, mismatch)) = worker.post_message("inc", "text") else {
+    ///     panic!("it takes a number");
+    /// };
+    /// assert_eq!(mismatch.expected(), "u64");
+    /// ```
     #[must_use]
     pub fn expected(&self) -> &'static str {
         self.0.expected
     }
 
     /// The sender's type.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// use pytoweb_workers::SendError;
+    /// let Err(SendError::WrongType(_, mismatch)) = worker.post_message("inc", "text") else {
+    ///     panic!("it takes a number");
+    /// };
+    /// assert_eq!(mismatch.found(), "&str");
+    /// ```
     #[must_use]
     pub fn found(&self) -> &'static str {
         self.0.found
@@ -395,18 +449,60 @@ impl WorkerError {
     }
 
     /// The worker's name.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// worker.on_error(move |error| tell.send(error.worker().to_owned()).expect("the test listens"));
+    /// worker.start()?;
+    /// worker.post_message("lost", ())?;
+    /// assert_eq!(told.recv_timeout(Duration::from_secs(5))?, "w");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn worker(&self) -> &str {
         &self.worker
     }
 
     /// The kind of the message.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// worker.on_error(move |error| tell.send(error.kind().to_owned()).expect("the test listens"));
+    /// worker.start()?;
+    /// worker.post_message("lost", ())?;
+    /// assert_eq!(told.recv_timeout(Duration::from_secs(5))?, "lost");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.kind
     }
 
     /// What went wrong: `Failed`, `Panicked`, `Unknown` or `WrongType`.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// worker.on_error(move |error| tell.send(matches!(error.cause(), AskError::Unknown { .. })).expect("the test listens"));
+    /// worker.start()?;
+    /// worker.post_message("lost", ())?;
+    /// assert_eq!(told.recv_timeout(Duration::from_secs(5))?, true);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn cause(&self) -> &AskError {
         &self.cause

@@ -1,4 +1,6 @@
 //! The handle of a pool.
+//!
+//! Long because of its examples, one for each method; a method itself is a line or two.
 
 use std::collections::BTreeMap;
 use std::fmt;

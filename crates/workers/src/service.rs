@@ -6,6 +6,29 @@ use crate::error::{BoxError, StartError};
 use crate::worker::Worker;
 
 /// A value whose methods handle the messages of a worker; implemented by [`#[worker]`](macro@crate::worker).
+///
+/// ```
+/// # use std::convert::Infallible;
+/// # use std::time::Duration;
+/// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+/// # let worker = Worker::new("w");
+/// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+/// use pytoweb_workers::Service;
+/// struct Counter(u64);
+///
+/// #[pytoweb_workers::worker]
+/// impl Counter {
+///     #[worker_method("add")]
+///     fn add(&mut self, number: u64) -> u64 {
+///         self.0 += number;
+///         self.0
+///     }
+/// }
+///
+/// let worker = Counter(40).spawn("counter")?;
+/// assert_eq!(worker.ask::<u64, u64>("add", 2)?.wait()?, 42);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Service: Sized + Send + 'static {
     /// Moves the value into `worker`: registers a handler for every method marked `#[worker_method]`, all over this
     /// one value.

@@ -1,4 +1,6 @@
 //! The handle of a worker.
+//!
+//! Long because of its examples, one for each method; a method itself is a line or two.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
