@@ -81,7 +81,7 @@ test-all: $(VENV)/.installed ## the Python tests on every CPython from 3.9 to 3.
 loom: $(VENV)/.python ## the concurrent protocols, every interleaving up to LOOM_MAX_PREEMPTIONS (3)
 	RUSTFLAGS="$(RUSTFLAGS) --cfg pytoweb_loom" CARGO_TARGET_DIR="$(TARGET_DIR)/loom" \
 	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true \
-	cargo test -p pytoweb-engine --test loom --release $(LOCKED)
+	cargo test -p pytoweb-engine -p pytoweb-process --test loom --release $(LOCKED)
 
 miri: $(VENV)/.python ## the unsafe code of the engine under miri (needs a nightly toolchain)
 	@cargo +nightly miri --version >/dev/null 2>&1 || { \

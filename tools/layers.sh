@@ -18,5 +18,6 @@ heavy='pyo3.*|tokio|axum|async-nats|rusqlite|libsqlite3-sys'
 forbid pytoweb-engine "$heavy|serde.*|pytoweb-.*"
 forbid pytoweb-macros "$heavy|pytoweb-.*"
 forbid pytoweb-workers "$heavy|pytoweb-python"
+forbid pytoweb-process "$heavy|serde.*|pytoweb-(macros|workers|python)"
 forbid pytoweb-python 'pytoweb-macros|pytoweb-workers'
 exit $status

@@ -20,12 +20,17 @@ from pytoweb.futures import WorkerFuture
 __all__ = [
     "DEFAULT_CAPACITY",
     "VERSION",
+    "ChildEnd",
+    "ChildPending",
     "Endpoint",
     "FutureBase",
     "Pending",
+    "Processes",
+    "Sink",
     "Threads",
     "WorkerMessage",
     "after_fork_in_child",
+    "child_arrive",
     "interrupt_thread",
     "load_errors",
     "merged_timings",
@@ -130,6 +135,9 @@ class Endpoint:
         replies: _Replies,
         owner: weakref.ref[Endpoint],
         shared: bool,
+        processes: Processes | None = None,
+        lane: int | None = None,
+        max_attempts: int = 1,
     ) -> None:
         """Fills in what ``__new__`` left empty; once.
 
@@ -142,6 +150,9 @@ class Endpoint:
             replies: The owner's side.
             owner: What ``current_worker()`` gives in the handlers.
             shared: True for a pool's own mailbox: open from the start, several messages at the same time.
+            processes: The child processes that run the handlers, if not threads of this one.
+            lane: Which of them; None is whichever has the least to do.
+            max_attempts: How often a message may be begun whose process crashes.
 
         Raises:
             ValueError: No such overflow policy.
@@ -317,6 +328,26 @@ class Endpoint:
     def _is_current(self) -> bool:
         """Whether the calling thread runs one of its handlers."""
 
+    def _configure(self, config: dict[str, Any], one_by_one: bool) -> None:
+        """Has the child process told of the handlers, before its next message.
+
+        Args:
+            config: What `_process.configuration` made.
+            one_by_one: Some handlers are coroutines: the next message is sent when the last one is over.
+
+        Raises:
+            SerializationError: It cannot be pickled.
+        """
+
+    def _set_start_hook(self, hook: Callable[[], object]) -> None:
+        """Has ``hook()`` called before the first message, on the thread that handles it."""
+
+    def _want_process(self) -> None:
+        """Has its child process started ahead of its first message."""
+
+    def _give_out(self) -> None:
+        """Fails what is queued, and refuses what comes: no process runs it any more."""
+
     def _terminate(self) -> None:
         """Fails everything queued and the reply of what runs; does not wait."""
 
@@ -447,6 +478,122 @@ class FutureBase:
     _result: Any
     _exception: BaseException | None
 
+class _ProcessRuntime(Protocol):
+    """What the children of a pool are heard by; ``ProcessRuntime`` is one."""
+
+    def child_logged(self, packed: bytes) -> None:
+        """A log record of a child, pickled."""
+
+    def lane_failed(self, place: int, error: WorkerCrashedError) -> None:
+        """A child is given up."""
+
+@final
+class Processes:
+    """The child processes of a pool, which start when there is work for them."""
+
+    def __new__(
+        cls,
+        *,
+        name: str,
+        size: int,
+        executable: str,
+        arguments: Sequence[str],
+        transport: str,
+        runtime: Callable[[], _ProcessRuntime | None],
+        setup: dict[str, Any],
+        max_messages: int | None,
+        max_memory: int | None,
+        max_restarts: int,
+        restart_window: float,
+    ) -> Self:
+        """None of them, yet.
+
+        Args:
+            name: Names the threads that watch over them.
+            size: How many there are at the same time.
+            executable: The interpreter.
+            arguments: Its arguments.
+            transport: "shared-memory" or "socket".
+            runtime: What hears of them.
+            setup: What each of them gets first: see `_child.Child.set_up`.
+            max_messages: Messages after which one is replaced.
+            max_memory: Bytes of resident memory above which one is replaced.
+            max_restarts: Crashes within the window, without a message handled in between, after which one is
+                given up.
+            restart_window: That window, in seconds.
+
+        Raises:
+            SerializationError: ``setup`` cannot be pickled.
+        """
+
+    def pids(self) -> list[int | None]:
+        """The process numbers of the children that exist, by place."""
+
+    def restarts(self) -> int:
+        """Children that ended and had, or will have, a successor."""
+
+    def close(self) -> None:
+        """Tells the children to end; those that do not are killed. Does not wait."""
+
+    def join(self) -> None:
+        """Blocks until they have ended, after ``close``."""
+
+@final
+class Sink:
+    """What a pickler of payloads writes to."""
+
+    def write(self, piece: Any, /) -> None:
+        """Takes what the pickler has."""
+
+    def buffer(self, buffer: Any, /) -> None:
+        """Takes a buffer out of band."""
+
+@final
+class ChildEnd:
+    """The child's end of the connection to the host."""
+
+    def report_descriptor(self) -> int:
+        """The descriptor for last words."""
+
+    def ready(self) -> None:
+        """Tells the host that this process is ready."""
+
+    def unfit(self, kind: str, text: str, traceback: str) -> None:
+        """Tells the host that the initializer failed, in three texts."""
+
+    def log(self, bytes: bytes) -> bool:
+        """Sends a log record, pickled; False if it is too long."""
+
+    def run(self, child: Any) -> None:
+        """Handles requests until the host says that it is over.
+
+        Raises:
+            RuntimeError: The connection to the host is broken.
+        """
+
+@final
+class ChildPending:
+    """A message of a child whose coroutine runs on its event loop."""
+
+    def completed(self, result: object) -> None:
+        """Ends the message with a result."""
+
+    def failed(self, error: BaseException) -> None:
+        """Ends the message with an exception."""
+
+    def message(self) -> WorkerMessage:
+        """The message as ``current_message()`` shows it."""
+
+    def on_interrupt(self, interrupter: Callable[[], object]) -> None:
+        """Has ``interrupter()`` called if the message is cancelled or expires."""
+
+def child_arrive() -> ChildEnd:
+    """Takes over the standard input that the host gave this process.
+
+    Raises:
+        OSError: This process was not started by a pool.
+    """
+
 @final
 class Pending:
     """A message whose coroutine runs on the pool's event loop; its worker goes on once this has its end."""
@@ -515,7 +662,7 @@ class WorkerMessage:
 
     @property
     def attempt(self) -> int:
-        """The ordinal of this delivery, from 1; a message in memory is delivered once."""
+        """The ordinal of this delivery, from 1; higher after a crash that ``max_attempts`` allows."""
 
     @property
     def cancelled(self) -> bool:

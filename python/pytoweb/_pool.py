@@ -16,6 +16,7 @@ from pytoweb._runtime import PoolRuntime
 from pytoweb._worker import (
     Addressable,
     PythonWorker,
+    cast_processes,
     checked_backend,
     checked_callable,
     checked_count,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import ParamSpec, Unpack
 
     from pytoweb._stats import PoolStats
-    from pytoweb._worker import Backend, WorkerOptions
+    from pytoweb._worker import Backend, Transport, WorkerOptions
     from pytoweb.futures import WorkerFuture
 
     P = ParamSpec("P")
@@ -59,11 +60,18 @@ class WorkerPool(Addressable, Executor):
 
     Args:
         size: threads that run handlers at the same time; None is the CPU count.
-        backend: where handlers run; ``"thread"``.
+        backend: where handlers run: ``"thread"``, or ``"process"`` for ``size`` child processes. A named
+            worker lives in one of them, with its state.
         name: names the pool and its threads.
-        initializer: called at the start of each thread. If it raises, the pool is broken: what is queued and
-            what comes fails with ``WorkerCrashedError``.
+        initializer: called at the start of each thread, or of each process. If it raises, the pool is broken:
+            what is queued and what comes fails with ``WorkerCrashedError``.
         initargs: its arguments.
+        max_attempts: how many times a message of the pool's own mailbox may be begun whose process crashes.
+        max_messages: messages after which a process is replaced; None is no limit.
+        max_memory: bytes of resident memory above which a process is replaced; None is no limit.
+        max_restarts: as for ``PythonWorker``, for each process.
+        restart_window: as for ``PythonWorker``.
+        transport: as for ``PythonWorker``.
 
     Raises:
         TypeError: ``size`` is not an int, ``name`` not a str, or ``initializer`` not callable.
@@ -88,6 +96,12 @@ class WorkerPool(Addressable, Executor):
         name: str | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
+        max_attempts: int = 1,
+        max_messages: int | None = None,
+        max_memory: int | None = None,
+        max_restarts: int = 3,
+        restart_window: float = 5.0,
+        transport: Transport | None = None,
     ) -> None:
         self._size = checked_count((os.cpu_count() or 1) if size is None else size, "size")
         checked_backend(backend)
@@ -97,11 +111,34 @@ class WorkerPool(Addressable, Executor):
         self._lock = threading.RLock()
         self._workers: dict[str, PythonWorker] = {}
         self._shut_down = False
-        self._runtime = PoolRuntime(f"pytoweb-{name}", initializer, initargs)
+        checked_count(max_attempts, "max_attempts")
+        if backend == "process":
+            from pytoweb._process import ProcessOptions, ProcessRuntime
+
+            options = ProcessOptions(
+                max_messages=max_messages,
+                max_memory=max_memory,
+                max_restarts=max_restarts,
+                restart_window=restart_window,
+                transport=transport,
+            )
+            self._runtime = ProcessRuntime(f"pytoweb-{name}", self._size, options, initializer, initargs)
+        else:
+            self._runtime = PoolRuntime(f"pytoweb-{name}", initializer, initargs)
         self._threads = Threads(self._size, f"pytoweb-{name}", self._runtime)
         self._prepare(
-            name, self._threads, self._runtime, capacity=DEFAULT_CAPACITY, overflow="block", shared=True
+            name,
+            self._threads,
+            self._runtime,
+            capacity=DEFAULT_CAPACITY,
+            overflow="block",
+            shared=True,
+            backend=backend,
+            max_attempts=max_attempts,
         )
+        if backend == "process":
+            cast_processes(self._runtime).place(self, None)
+            self._configure_child()
         _exit.register(self)
 
     @property
@@ -111,13 +148,18 @@ class WorkerPool(Addressable, Executor):
 
     @property
     def size(self) -> int:
-        """Threads that run handlers at the same time."""
+        """Threads, or processes, that run handlers at the same time."""
         return self._size
 
     @property
     def backend(self) -> str:
-        """Where handlers run: ``"thread"``."""
-        return "thread"
+        """Where handlers run: ``"thread"`` or ``"process"``."""
+        return self._backend
+
+    def _configure_child(self) -> None:
+        from pytoweb import _process
+
+        self._configure(_process.configuration(self, WorkerPool, True), self._has_coroutines)
 
     @property
     def workers(self) -> Mapping[str, PythonWorker]:
@@ -144,6 +186,11 @@ class WorkerPool(Addressable, Executor):
             if known is not None and known.state != "stopped":
                 raise ValueError(
                     f"pool {self._name!r} has a worker {name!r} already; use get_worker({name!r})"
+                )
+            if options.setdefault("backend", self._backend) != self._backend:  # type: ignore[typeddict-item]
+                raise ValueError(
+                    f"pool {self._name!r} runs handlers with the backend {self._backend!r}; make a pool of "
+                    "the other kind for the others"
                 )
             worker = self._workers[name] = PythonWorker(name, _pool=self, **options)
             return worker

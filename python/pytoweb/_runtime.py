@@ -228,8 +228,12 @@ class PoolRuntime:
             ending = [thread for thread in (self._loop, self._replies) if thread is not None]
         for thread in ending:
             thread.close()
+        self._ends()
         self.ended.set()
         _exit.forget(self)
+
+    def _ends(self) -> None:
+        """What is to end besides, once the engine's threads have."""
 
     def join(self) -> None:
         """Waits for the threads here, after ``close`` and the end of the engine's."""

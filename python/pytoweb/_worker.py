@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 import warnings
@@ -24,9 +25,13 @@ if TYPE_CHECKING:
     #: A handler takes the data; a marked method that is not bound yet takes the worker before that.
     H = TypeVar("H", bound=Union[Callable[[Any], object], Callable[[Any, Any], object]])
     E = TypeVar("E", bound=Callable[[Any], object])
+    S = TypeVar("S", bound=Callable[[], object])
     Self = TypeVar("Self", bound="PythonWorker")
 
-    Backend = Literal["thread"]
+    from pytoweb._process import ProcessRuntime
+
+    Backend = Literal["thread", "process"]
+    Transport = Literal["shared-memory", "socket"]
     Overflow = Literal["block", "reject", "drop_newest", "drop_oldest"]
 
     class WorkerOptions(TypedDict, total=False):
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
         backend: Backend
         capacity: int
         overflow: Overflow
+        max_attempts: int
 
 
 __all__ = ["Addressable", "PythonWorker"]
@@ -70,10 +76,13 @@ def checked_name(name: object) -> str:
     return name
 
 
-def checked_backend(backend: object) -> None:
-    """Refuses backends that this version does not have."""
-    if backend != "thread":
-        raise ValueError(f"unknown backend {backend!r}: this version has 'thread'")
+def checked_backend(backend: object) -> str:
+    """``backend``, if it can run here."""
+    if backend not in ("thread", "process"):
+        raise ValueError(f"unknown backend {backend!r}: use 'thread' or 'process'")
+    if backend == "process" and os.name != "posix":
+        raise ValueError("the backend 'process' needs a POSIX system; use 'thread' here")
+    return str(backend)
 
 
 def checked_count(value: object, what: str) -> int:
@@ -118,13 +127,28 @@ class Addressable(Endpoint):
     _replies: Replies
     _runtime: PoolRuntime
     _name: str
+    _backend: str
     _has_coroutines = False
+    #: For process workers: the pickled handlers by message type, and under None the start hook.
+    _packed: dict[str | None, tuple[bytes, bool]]
 
     def _prepare(
-        self, name: str, threads: Threads, runtime: PoolRuntime, *, capacity: int, overflow: str, shared: bool
+        self,
+        name: str,
+        threads: Threads,
+        runtime: PoolRuntime,
+        *,
+        capacity: int,
+        overflow: str,
+        shared: bool,
+        backend: str,
+        lane: int | None = None,
+        max_attempts: int = 1,
     ) -> None:
         self._name = name
+        self._backend = backend
         self._handlers = {}
+        self._packed = {}
         self._replies = Replies(name, capacity, runtime)
         self._set_up(
             name=name,
@@ -135,6 +159,9 @@ class Addressable(Endpoint):
             replies=self._replies,
             owner=weakref.ref(self),
             shared=shared,
+            processes=getattr(runtime, "processes", None),
+            lane=lane,
+            max_attempts=max_attempts,
         )
 
     if TYPE_CHECKING:
@@ -174,14 +201,65 @@ class Addressable(Endpoint):
         checked_callable(handler, "a message handler")
         if message_type in (RESPONSE, ERROR):
             self._replies.set_handler(message_type, handler)
-        elif isinstance(handler, types.FunctionType) and hasattr(handler, MESSAGE_TYPES):
-            self._handlers[message_type] = types.MethodType(handler, self)
+            return handler
+        if isinstance(handler, types.FunctionType) and hasattr(handler, MESSAGE_TYPES):
+            bound: Callable[..., object] = types.MethodType(handler, self)
         else:
-            self._handlers[message_type] = handler
-        if message_type not in (RESPONSE, ERROR) and is_coroutine_function(handler):
+            bound = handler
+        if self._backend == "process":
+            self._pack(message_type, bound, f"the handler of {message_type!r} of worker {self._name!r}")
+        self._handlers[message_type] = bound
+        if is_coroutine_function(handler):
             self._has_coroutines = True
-            self._start_loop()
+        self._tell_child()
+        self._start_loop()
         return handler
+
+    def _pack(self, key: str | None, value: object, what: str) -> None:
+        from pytoweb import _pickling
+
+        self._packed[key] = _pickling.dump_handler(value, self, what)
+
+    def _tell_child(self) -> None:
+        """Has the child process told of the handlers; before the start there is nothing to tell them for."""
+        if self._backend == "process" and self._state() in ("running", "stuck"):
+            self._configure_child()
+
+    def _configure_child(self) -> None:
+        raise NotImplementedError
+
+    if TYPE_CHECKING:
+
+        @overload
+        def on_start(self, hook: None = None) -> Callable[[S], S]: ...
+        @overload
+        def on_start(self, hook: S) -> S: ...
+
+    def on_start(self, hook: Any = None) -> Any:
+        """Registers what is to run before the first message, where the handlers run: for their state.
+
+        With the backend ``"process"`` it runs in the child process, and again in each that replaces it. If it
+        raises, the message that it ran for fails with that, and it runs again before the next.
+
+        Args:
+            hook: called without arguments. Without it, this is a decorator.
+
+        Returns:
+            The hook, or a decorator.
+
+        Raises:
+            TypeError: the hook is not callable.
+            SerializationError: it cannot be sent to another process.
+        """
+        if hook is None:
+            return self.on_start
+        checked_callable(hook, "a start hook")
+        if self._backend == "process":
+            self._pack(None, hook, f"the start hook of worker {self._name!r}")
+            self._tell_child()
+        else:
+            self._set_start_hook(hook)
+        return hook
 
     def _start_loop(self) -> None:
         """Starts the pool's event loop for handlers that are coroutines, once they may run.
@@ -189,7 +267,7 @@ class Addressable(Endpoint):
         Not by the first of their messages: that may come when the main thread is over, and no thread can be
         started any more.
         """
-        if self._has_coroutines and self._state() in ("running", "stuck"):
+        if self._has_coroutines and self._backend == "thread" and self._state() in ("running", "stuck"):
             self._runtime.start_loop()
 
     if TYPE_CHECKING:
@@ -296,6 +374,11 @@ class Addressable(Endpoint):
         return ended is True
 
 
+def cast_processes(runtime: PoolRuntime) -> ProcessRuntime:
+    """``runtime``, which is that of process workers."""
+    return runtime  # type: ignore[return-value]
+
+
 def _wake(loop: Any, event: Any) -> None:
     try:
         loop.call_soon_threadsafe(event.set)
@@ -317,10 +400,20 @@ class PythonWorker(Addressable):
 
     Args:
         name: names the worker in logs, errors and statistics.
-        backend: where handlers run; ``"thread"``.
+        backend: where handlers run: ``"thread"``, or ``"process"`` for a child process of its own, on another
+            core, whose crash costs one message. Handlers, data and replies are pickled then.
         capacity: messages that the mailbox holds at most, at least 1.
         overflow: what a post to a full mailbox does: ``"block"`` (wait for room), ``"reject"`` (raise
             ``MailboxFullError``), ``"drop_newest"`` or ``"drop_oldest"`` (drop and count).
+        max_attempts: how many times a message may be begun whose process crashes while it runs.
+        max_messages: messages after which the process is replaced; None is no limit.
+        max_memory: bytes of resident memory above which the process is replaced, while a handler runs (its
+            message fails) and between messages (none is lost); None is no limit.
+        max_restarts: crashes within ``restart_window`` seconds, without a message handled in between, after
+            which the worker has failed.
+        restart_window: those seconds.
+        transport: ``"shared-memory"`` (Linux) or ``"socket"``; None is the environment variable
+            ``PYTOWEB_TRANSPORT``, else the faster one of the platform.
 
     Raises:
         TypeError: ``name`` is not a str, or ``capacity`` not an int.
@@ -348,20 +441,55 @@ class PythonWorker(Addressable):
         backend: Backend = "thread",
         capacity: int = DEFAULT_CAPACITY,
         overflow: Overflow = "block",
+        max_attempts: int = 1,
+        max_messages: int | None = None,
+        max_memory: int | None = None,
+        max_restarts: int = 3,
+        restart_window: float = 5.0,
+        transport: Transport | None = None,
         _pool: WorkerPool | None = None,
     ) -> None:
         name = checked_name(name)
         checked_backend(backend)
         checked_count(capacity, "capacity")
         checked_overflow(overflow)
-        if _pool is None:
+        checked_count(max_attempts, "max_attempts")
+        lane = None
+        if _pool is None and backend == "process":
+            from pytoweb._process import ProcessOptions, ProcessRuntime
+
+            options = ProcessOptions(
+                max_messages=max_messages,
+                max_memory=max_memory,
+                max_restarts=max_restarts,
+                restart_window=restart_window,
+                transport=transport,
+            )
+            lane = 0
+            self._runtime = ProcessRuntime(f"pytoweb-{name}", 1, options)
+            self._threads = Threads(1, f"pytoweb-{name}", self._runtime)
+        elif _pool is None:
             self._runtime = PoolRuntime(f"pytoweb-{name}")
             self._threads = Threads(1, f"pytoweb-{name}", self._runtime)
         else:
             self._pool = _pool
             self._runtime = _pool._runtime
             self._threads = _pool._threads
-        self._prepare(name, self._threads, self._runtime, capacity=capacity, overflow=overflow, shared=False)
+            if backend == "process":
+                lane = cast_processes(self._runtime).quietest()
+        self._prepare(
+            name,
+            self._threads,
+            self._runtime,
+            capacity=capacity,
+            overflow=overflow,
+            shared=False,
+            backend=backend,
+            lane=lane,
+            max_attempts=max_attempts,
+        )
+        if backend == "process":
+            cast_processes(self._runtime).place(self, lane)
         for message_type, attribute in self._marked:
             self.on_message(message_type, getattr(self, attribute))
         if _pool is None:
@@ -374,8 +502,13 @@ class PythonWorker(Addressable):
 
     @property
     def backend(self) -> str:
-        """Where handlers run: ``"thread"``."""
-        return "thread"
+        """Where handlers run: ``"thread"`` or ``"process"``."""
+        return self._backend
+
+    def _configure_child(self) -> None:
+        from pytoweb import _process
+
+        self._configure(_process.configuration(self, PythonWorker, False), self._has_coroutines)
 
     @property
     def pool(self) -> WorkerPool | None:
@@ -384,7 +517,11 @@ class PythonWorker(Addressable):
 
     @property
     def state(self) -> str:
-        """``"new"``, ``"running"``, ``"stuck"`` (past a deadline), ``"stopping"`` or ``"stopped"``."""
+        """What it does: ``"new"``, ``"running"``, ``"stuck"``, ``"stopping"``, ``"stopped"`` or ``"failed"``.
+
+        A worker is stuck while a handler runs past its deadline. A process worker has failed when its process
+        could not be kept alive: see ``max_restarts``.
+        """
         return self._state()
 
     def is_alive(self) -> bool:
@@ -401,8 +538,12 @@ class PythonWorker(Addressable):
             WorkerStoppedError: it was stopped.
             RuntimeError: the system refuses a new thread; the worker is as before.
         """
+        if self._backend == "process" and self._state() == "new":
+            self._configure_child()
         if not self._start():
             raise WorkerStoppedError(f"worker {self._name!r} is stopped; make a new one to go on")
+        if self._backend == "process":
+            self._want_process()
         self._start_loop()
         return self
 

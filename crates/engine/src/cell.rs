@@ -102,6 +102,8 @@ pub(crate) struct Cell<H: Handler> {
     edges: Edges,
     stuck: AtomicBool,
     pub(crate) terminated: AtomicBool,
+    /// What runs its messages is gone for good.
+    pub(crate) broken: AtomicBool,
     /// When it was started, and when it was seen to have ended.
     pub(crate) life: Mutex<(Option<Timestamp>, Option<Timestamp>)>,
     own: Weak<Self>,
@@ -143,6 +145,7 @@ impl<H: Handler> Cell<H> {
             edges: Mutex::default(),
             stuck: AtomicBool::new(false),
             terminated: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             life: Mutex::new((None, None)),
             own: own.clone(),
         })
@@ -258,12 +261,18 @@ impl<H: Handler> Cell<H> {
 
     pub(crate) fn activate(self: &Arc<Self>, tokens: usize) {
         for _ in 0..tokens {
-            self.pool.inner().push(self.clone());
+            if self.handler.hands_over() {
+                self.dispatch();
+            } else {
+                self.pool.inner().push(self.clone());
+            }
         }
     }
 
     pub(crate) fn state(&self) -> WorkerState {
         match self.mailbox.gate() {
+            // ORDERING: Relaxed, a report for people; nothing is published by it.
+            (Gate::Closed, _) if self.broken.load(Ordering::Relaxed) => WorkerState::Failed,
             (Gate::Closed, true) => WorkerState::Stopped,
             // ORDERING: Relaxed, see `clear_stuck`.
             (Gate::Open, _) if self.stuck.load(Ordering::Relaxed) => WorkerState::Stuck,
@@ -301,10 +310,20 @@ impl<H: Handler> AnyCell for Cell<H> {
     }
 
     fn run_turn(self: Arc<Self>) -> Turn {
+        if self.handler.hands_over() {
+            self.dispatch();
+            return Turn::Done {
+                wake: Wake::nobody(),
+                roomy: false,
+            };
+        }
         self.turn()
     }
 
     fn expire(&self, mut tickets: Vec<Arc<dyn Ticket>>) {
+        if tickets.iter().any(|ticket| ticket.state().is_claimed()) {
+            self.handler.recall();
+        }
         let all = tickets.clone();
         let leftovers = self.mailbox.remove(&mut tickets, true);
         let running = self.mailbox.running();
@@ -318,6 +337,7 @@ impl<H: Handler> AnyCell for Cell<H> {
                 ticket.state().request_cancel();
                 if ticket.fail(false, Failure::Expired) {
                     ticket.interrupt();
+                    self.handler.stop(Some(&ticket));
                 } else {
                     // The handler returned in between.
                     self.clear_stuck();
@@ -329,6 +349,9 @@ impl<H: Handler> AnyCell for Cell<H> {
     }
 
     fn cancel(&self, ticket: &Arc<dyn Ticket>) -> bool {
+        if ticket.state().is_claimed() {
+            self.handler.recall();
+        }
         if !ticket.state().is_queued() {
             return self.cancel_running(ticket);
         }
@@ -360,10 +383,16 @@ impl<H: Handler> AnyCell for Cell<H> {
 
 impl<H: Handler> Cell<H> {
     fn cancel_running(&self, ticket: &Arc<dyn Ticket>) -> bool {
-        if ticket.state().is_claimed() {
-            ticket.state().request_cancel();
-            ticket.interrupt();
+        if !ticket.state().is_claimed() {
+            return false;
         }
-        false
+        ticket.state().request_cancel();
+        // What runs elsewhere can be stopped for real.
+        let stops = self.handler.hands_over() && ticket.fail(false, Failure::Cancelled);
+        ticket.interrupt();
+        if stops {
+            self.handler.stop(Some(ticket));
+        }
+        stops
     }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::cell::{Address, Cell};
 use crate::clock::Timestamp;
+use crate::delivery::Delivery;
 use crate::mailbox::Finished;
-use crate::message::{Failure, Message, Outcome};
+use crate::message::{Failure, Message, Outcome, Ticket};
 use crate::reply::Wake;
 
 /// Runs the messages of one mailbox.
@@ -24,6 +25,32 @@ pub trait Handler: Send + Sync + Sized + 'static {
 
     /// Publishes the reply of a message that was handled, and returns the threads that wait for it.
     fn finish(&self, message: Self::Message) -> Wake;
+
+    /// Whether messages are handed over by [`Handler::hand_over`] instead of being handled here.
+    fn hands_over(&self) -> bool {
+        false
+    }
+
+    /// How many messages to hand over at once.
+    fn window(&self) -> usize {
+        1
+    }
+
+    /// Hands messages over to what runs them, in order; never blocks, and runs nobody's code. Each of them ends with
+    /// [`Delivery::finish`], later and from any thread.
+    fn hand_over(&self, deliveries: Vec<Delivery<Self>>) {
+        drop(deliveries);
+    }
+
+    /// Brings back what was handed over and not begun, with [`Delivery::put_back`]: queued messages are about to be
+    /// looked through. Never blocks.
+    fn recall(&self) {}
+
+    /// Stops the message of `ticket`, whose reply is settled, or with `None` everything of this worker at once. For
+    /// messages that were handed over; one that is handled here has [`Ticket::interrupt`]. Never blocks.
+    fn stop(&self, ticket: Option<&Arc<dyn Ticket>>) {
+        let _ = ticket;
+    }
 
     /// Told of a message that will not be run; settles its reply, if nobody has. On the thread that caused it.
     fn abandon(&self, message: Self::Message, failure: Failure);

@@ -15,6 +15,7 @@
 mod cell;
 mod clock;
 mod deadline;
+mod delivery;
 mod handler;
 mod mailbox;
 mod message;
@@ -29,6 +30,7 @@ mod worker;
 
 pub use cell::Address;
 pub use clock::{Clock, MonotonicClock, Timestamp};
+pub use delivery::Delivery;
 pub use handler::{Handled, Handler, Suspension};
 pub use message::{DropReason, Failure, Message, Outcome, Ticket};
 pub use policy::{DEFAULT_CAPACITY, Overflow, UnknownOverflow};

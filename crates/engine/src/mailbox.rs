@@ -19,6 +19,8 @@
 //! Messages are never dropped under a lock: a destructor may be anybody's code. They are handed back as
 //! [`Leftover`]s.
 
+#[path = "mailbox/ahead.rs"]
+mod ahead;
 #[path = "mailbox/inbox.rs"]
 mod inbox;
 #[path = "mailbox/outbox.rs"]
@@ -106,6 +108,18 @@ pub(crate) struct Take<M> {
     _ended: Option<Arc<dyn Ticket>>,
 }
 
+impl<M> Take<M> {
+    const fn of(found: Found, leftovers: Vec<Leftover<M>>) -> Self {
+        Self {
+            found,
+            leftovers,
+            roomy: false,
+            publishing: false,
+            _ended: None,
+        }
+    }
+}
+
 impl<M: Message> Mailbox<M> {
     /// An empty mailbox. `limit` is how many of its messages may run at the same time.
     pub(crate) fn new(capacity: usize, overflow: Overflow, limit: usize, gate: Gate) -> Self {
@@ -115,6 +129,7 @@ impl<M: Message> Mailbox<M> {
             outbox: Padded(Mutex::new(Outbox {
                 batch: VecDeque::new(),
                 gone: 0,
+                ahead: 0,
                 tombstones: 0,
                 counts: Counters::default(),
                 running: Vec::new(),
@@ -173,20 +188,14 @@ impl<M: Message> Mailbox<M> {
                     outbox.running.extend(entry.message.ticket());
                     self.release_with_room(outbox);
                     return Take {
-                        found: Found::Next,
-                        leftovers,
-                        roomy: false,
-                        publishing: false,
                         _ended,
+                        ..Take::of(Found::Next, leftovers)
                     };
                 }
             } else if !outbox.batch.is_empty() {
                 return Take {
-                    found: Found::More,
-                    leftovers,
-                    roomy: false,
-                    publishing: false,
                     _ended,
+                    ..Take::of(Found::More, leftovers)
                 };
             }
             let mut inbox = self.inbox.0.lock();
@@ -205,11 +214,8 @@ impl<M: Message> Mailbox<M> {
             }
             if !may_run {
                 return Take {
-                    found: Found::More,
-                    leftovers,
-                    roomy: false,
-                    publishing: false,
                     _ended,
+                    ..Take::of(Found::More, leftovers)
                 };
             }
             std::mem::swap(&mut outbox.batch, &mut inbox.queue);

@@ -36,6 +36,8 @@ pub enum Failure {
     Cancelled,
     /// Its deadline passed.
     Expired,
+    /// What runs the worker's messages is gone for good; the handler knows why.
+    Broken,
 }
 
 impl fmt::Display for Failure {
@@ -45,6 +47,7 @@ impl fmt::Display for Failure {
             Self::Stopped => f.write_str("its worker stopped before it was handled"),
             Self::Cancelled => f.write_str("cancelled"),
             Self::Expired => f.write_str("its deadline passed"),
+            Self::Broken => f.write_str("what runs its worker's messages is gone"),
         }
     }
 }
@@ -60,6 +63,8 @@ pub enum Outcome {
     Failed,
     /// The deadline passed while the handler ran.
     Expired,
+    /// It was cancelled while the handler ran, and the handler was stopped for it.
+    Cancelled,
 }
 
 /// A message that somebody may wait for, cancel or give a deadline.

@@ -133,6 +133,11 @@ impl ReplyState {
         self.advance(QUEUED, CLAIMED)
     }
 
+    /// Puts the message back into the queue phase. False: somebody gave it up meanwhile.
+    pub(crate) fn unclaim(&self) -> bool {
+        !self.is_cancel_requested() && self.advance(CLAIMED, QUEUED)
+    }
+
     /// Takes the message out of the queue phase to cancel it, or because it expired.
     pub(crate) fn claim_removed(&self, expired: bool) -> bool {
         self.advance(QUEUED, if expired { CLAIMED | EXPIRED } else { CLAIMED })
@@ -169,9 +174,9 @@ impl ReplyState {
         false
     }
 
-    /// Makes the value visible, runs the callbacks and wakes the wakers. True: threads are still to be woken, with
+    /// Makes the value visible, gives the callbacks to `run` and wakes the wakers. True: threads are still to be woken, with
     /// [`ReplyState::wake_threads`]; the caller picks the moment.
-    fn publish(&self) -> bool {
+    fn publish(&self, run: &mut dyn FnMut(Callback)) -> bool {
         // ORDERING: AcqRel. Release hands over the value, and the read of WAITERS must not move before it.
         // SETTLING | 1 is DONE. SYNC: reply-publish
         let before = self.bits.fetch_or(DONE, Ordering::AcqRel);
@@ -197,9 +202,7 @@ impl ReplyState {
         for waker in wakers {
             contained(|| waker.wake());
         }
-        for callback in callbacks {
-            contained(callback);
-        }
+        callbacks.into_iter().for_each(run);
         threads
     }
 
@@ -378,7 +381,16 @@ impl<R, Mode> Slot<R, Mode> {
     /// # Panics
     /// When nothing was settled.
     pub fn publish(&self) -> bool {
-        self.state.publish()
+        self.publish_with(&mut |callback| contained(callback))
+    }
+
+    /// The same, with the callbacks given to `run`: for a thread that must not run anybody's code, which passes them
+    /// on to one that may.
+    ///
+    /// # Panics
+    /// When nothing was settled.
+    pub fn publish_with(&self, run: &mut dyn FnMut(Box<dyn FnOnce() + Send>)) -> bool {
+        self.state.publish(run)
     }
 
     /// Settles with `failure` from the queued or the claimed phase, and tells everybody. Says whether it did.

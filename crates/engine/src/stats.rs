@@ -124,7 +124,7 @@ pub struct Counters {
     pub dropped_oldest: u64,
     /// Dropped as one too many for a full mailbox.
     pub dropped_newest: u64,
-    /// Cancelled while queued.
+    /// Cancelled while queued, or stopped for it while running, where that is possible.
     pub cancelled: u64,
     /// Past the deadline, queued or running.
     pub expired: u64,
@@ -162,6 +162,7 @@ impl Counters {
             Outcome::Completed => self.completed += 1,
             Outcome::Failed => self.failed += 1,
             Outcome::Expired => self.expired += 1,
+            Outcome::Cancelled => self.cancelled += 1,
         }
     }
 }
@@ -196,6 +197,8 @@ pub enum WorkerState {
     Stopping,
     /// Over.
     Stopped,
+    /// Given up, because what runs its messages is gone for good.
+    Failed,
 }
 
 impl WorkerState {
@@ -208,6 +211,7 @@ impl WorkerState {
             Self::Stuck => "stuck",
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
+            Self::Failed => "failed",
         }
     }
 }

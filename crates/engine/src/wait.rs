@@ -35,6 +35,24 @@ pub(crate) fn enter_turn(cell: Arc<dyn AnyCell>) -> TurnGuard {
     TurnGuard(())
 }
 
+/// Runs `f` with `cell` as the one whose turn this thread runs, in the place of the present one.
+pub(crate) fn instead<R>(cell: Arc<dyn AnyCell>, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Arc<dyn AnyCell>>);
+
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            let before = self.0.take();
+            // Dropped outside the borrow: see `TurnGuard`.
+            let instead =
+                CURRENT.with(|current| std::mem::replace(&mut *current.borrow_mut(), before));
+            drop(instead);
+        }
+    }
+
+    let _restore = Restore(CURRENT.with(|current| current.borrow_mut().replace(cell)));
+    f()
+}
+
 pub(crate) struct TurnGuard(());
 
 impl Drop for TurnGuard {

@@ -240,6 +240,10 @@ impl<H: Handler> Worker<H> {
     #[cold]
     fn post_slowly(&self, message: H::Message) -> Result<(), PostError<H::Message>> {
         let clock = &*self.cell.pool.inner().clock;
+        if self.cell.mailbox.overflow() == Overflow::DropOldest {
+            // The oldest may be on its way already.
+            self.cell.handler.recall();
+        }
         match self.cell.mailbox.post_exactly(message, clock) {
             Ok(posted) => {
                 self.accept(posted);
@@ -371,6 +375,9 @@ impl<H: Handler> Worker<H> {
     /// Refuses posts from now on; what is queued is handled or failed as `mode` says. Does not wait. Returns how
     /// many messages failed.
     pub fn close(&self, mode: StopMode) -> usize {
+        if mode != StopMode::Drain {
+            self.cell.handler.recall();
+        }
         let leftovers = self.cell.mailbox.close(match mode {
             StopMode::Drain => Rest::Run,
             StopMode::FinishRunning => Rest::Fail(Failure::Stopped),
@@ -450,6 +457,16 @@ impl<H: Handler> Worker<H> {
             ticket.fail(false, Failure::Stopped);
             ticket.interrupt();
         }
+        self.cell.handler.stop(None);
+    }
+
+    /// Gives the worker up, because what runs its messages is gone for good: those that are queued fail with
+    /// [`Failure::Broken`], posts are refused, and its state is [`WorkerState::Failed`]. Does not wait.
+    pub fn give_out(&self) {
+        // ORDERING: Relaxed, a report for people; nothing is published by it.
+        self.cell.broken.store(true, Ordering::Relaxed);
+        let leftovers = self.cell.mailbox.close(Rest::Fail(Failure::Broken));
+        self.cell.abandon_all(leftovers);
     }
 
     /// Its numbers at one instant.

@@ -25,6 +25,8 @@ mod cell;
 mod clock;
 #[path = "../src/deadline.rs"]
 mod deadline;
+#[path = "../src/delivery.rs"]
+mod delivery;
 #[path = "../src/handler.rs"]
 mod handler;
 #[path = "../src/mailbox.rs"]

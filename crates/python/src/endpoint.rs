@@ -13,13 +13,17 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pytoweb_engine::{Overflow, PostError, StopMode, Ticket, Worker, WorkerOptions, WorkerStats};
 
+use crate::fleet::Processes;
 use crate::fork::Generation;
 use crate::future::new_future;
 use crate::handler::{PyHandler, Shared};
-use crate::message::PyMessage;
+use crate::message::{Body, PyMessage};
+use crate::packing::Packing;
+use crate::remote::Route;
+use crate::start_hook::StartHook;
 use crate::task::{Head, Task};
 use crate::threads::Threads;
-use crate::{arguments, context, error, waiting};
+use crate::{arguments, context, error, pickling, waiting};
 
 /// Messages that `post_messages` takes from its iterable before it posts them: enough for one wake-up to be lost in
 /// the noise, few enough that an endless iterable meets a full mailbox.
@@ -29,6 +33,8 @@ const POST_CHUNK: usize = 1024;
 struct Inner {
     worker: Option<Worker<PyHandler>>,
     shared: Arc<Shared>,
+    /// For an endpoint whose handlers run in other processes.
+    packing: Option<Packing>,
     generation: Generation,
 }
 
@@ -37,7 +43,70 @@ impl Drop for Inner {
         if !self.generation.is_here() {
             // Stopping it would take locks that nobody in this process can release.
             std::mem::forget(self.worker.take());
+            std::mem::forget(self.packing.take());
         }
+    }
+}
+
+impl Inner {
+    /// A message for the handler of `kind`.
+    fn message(
+        &self,
+        py: Python<'_>,
+        kind: Py<PyString>,
+        data: Py<PyAny>,
+        task: Option<Arc<Task>>,
+    ) -> PyResult<PyMessage> {
+        let body = match &self.packing {
+            None => Body::Local {
+                head: kind.into_any(),
+                data,
+                context: context::capture(py)?,
+            },
+            Some(packing) => packing.message(
+                py,
+                &self.shared.name,
+                kind.bind(py),
+                data.bind(py),
+                task.as_deref(),
+            )?,
+        };
+        Ok(PyMessage { body, task })
+    }
+
+    /// A message that calls `function`.
+    fn call(
+        &self,
+        py: Python<'_>,
+        head: Head,
+        function: Py<PyAny>,
+        args: Py<PyTuple>,
+        kwargs: Option<Py<PyDict>>,
+    ) -> PyResult<(PyMessage, Arc<Task>)> {
+        let (body, kwargs) = match &self.packing {
+            None => {
+                let body = Body::Local {
+                    head: function,
+                    data: args.into_any(),
+                    context: context::capture(py)?,
+                };
+                (body, kwargs)
+            }
+            Some(packing) => (
+                packing.call(py, head, function.bind(py), args, kwargs)?,
+                None,
+            ),
+        };
+        let task = Arc::new(Task {
+            head,
+            kwargs,
+            ..Task::default()
+        });
+        let message = PyMessage {
+            body,
+            task: Some(task.clone()),
+        };
+        Ok((message, task))
     }
 }
 
@@ -106,7 +175,7 @@ impl Endpoint {
         clippy::too_many_arguments,
         reason = "called from one place, by keyword"
     )]
-    #[pyo3(signature = (*, name, capacity, overflow, threads, handlers, replies, owner, shared))]
+    #[pyo3(signature = (*, name, capacity, overflow, threads, handlers, replies, owner, shared, processes=None, lane=None, max_attempts=1))]
     fn _set_up(
         &self,
         py: Python<'_>,
@@ -118,6 +187,9 @@ impl Endpoint {
         replies: Py<PyAny>,
         owner: Py<PyAny>,
         shared: bool,
+        processes: Option<&Bound<'_, Processes>>,
+        lane: Option<usize>,
+        max_attempts: u32,
     ) -> PyResult<()> {
         let threads = threads.get();
         let overflow: Overflow =
@@ -134,11 +206,20 @@ impl Endpoint {
             runtime: threads.runtime.clone_ref(py),
             owner,
             broken: threads.broken.clone(),
+            start_hook: StartHook::default(),
         });
+        let pool = threads.pool()?;
+        let route = match processes {
+            None => None,
+            Some(processes) => {
+                let fleet = processes.get().fleet()?.clone();
+                Some(Arc::new(Route::new(&name, fleet, lane, pool)))
+            }
+        };
         let handler = PyHandler {
             shared: own.clone(),
+            route: route.clone(),
         };
-        let pool = threads.pool()?;
         let worker = if shared {
             Worker::shared(&name, handler, options, pool)
         } else {
@@ -147,6 +228,10 @@ impl Endpoint {
         let inner = Inner {
             worker: Some(worker),
             shared: own,
+            packing: route.map(|route| Packing {
+                route,
+                max_attempts,
+            }),
             generation: Generation::now(),
         };
         self.inner
@@ -190,12 +275,9 @@ impl Endpoint {
         let kind = arguments::message_type(message_type)?;
         let id = arguments::message_id(message_id)?;
         let limit = arguments::timeout(timeout)?;
-        let message = PyMessage {
-            head: kind.into_any(),
-            data: data.unwrap_or_else(|| py.None()),
-            context: context::capture(py)?,
-            task: task_of_post(id, limit),
-        };
+        let (inner, _) = self.inner()?;
+        let data = data.unwrap_or_else(|| py.None());
+        let message = inner.message(py, kind, data, task_of_post(id, limit))?;
         self.post(py, message, limit)
     }
 
@@ -231,13 +313,11 @@ impl Endpoint {
     ) -> PyResult<Bound<'py, PyAny>> {
         let kind = arguments::message_type(message_type)?;
         let limit = arguments::timeout(timeout)?;
-        self.ask_for(
-            py,
-            kind.into_any(),
-            data.unwrap_or_else(|| py.None()),
-            Task::default(),
-            limit,
-        )
+        let (inner, _) = self.inner()?;
+        let task = Arc::new(Task::default());
+        let data = data.unwrap_or_else(|| py.None());
+        let message = inner.message(py, kind, data, Some(task.clone()))?;
+        self.ask_for(py, message, task, limit)
     }
 
     /// Has `function(*args, **kwargs)` called; `awaits`: a coroutine that it returns is run too.
@@ -257,17 +337,9 @@ impl Endpoint {
         } else {
             Head::Function
         };
-        self.ask_for(
-            py,
-            function,
-            args.into_any(),
-            Task {
-                head,
-                kwargs,
-                ..Task::default()
-            },
-            limit,
-        )
+        let (inner, _) = self.inner()?;
+        let (message, task) = inner.call(py, head, function, args, kwargs)?;
+        self.ask_for(py, message, task, limit)
     }
 
     /// Has ``fn(*args, **kwargs)`` called by whichever thread is free: ``submit`` of an ``Executor``.
@@ -301,17 +373,8 @@ impl Endpoint {
         if inner.shared.broken.load(Ordering::Acquire) {
             return Err(inner.shared.broken_error(py));
         }
-        self.ask_for(
-            py,
-            r#fn,
-            args.into_any(),
-            Task {
-                head: Head::Function,
-                kwargs,
-                ..Task::default()
-            },
-            None,
-        )
+        let (message, task) = inner.call(py, Head::Function, r#fn, args, kwargs)?;
+        self.ask_for(py, message, task, None)
     }
 
     /// Queues one message per item, in order, much cheaper than one ``post_message`` each.
@@ -337,19 +400,14 @@ impl Endpoint {
         message_type: &Bound<'_, PyAny>,
         items: &Bound<'_, PyAny>,
     ) -> PyResult<usize> {
-        let (_, worker) = self.inner()?;
+        let (inner, worker) = self.inner()?;
         let kind = arguments::message_type(message_type)?;
         let mut items = items.try_iter()?;
         let mut accepted = 0;
         let mut chunk = VecDeque::new();
         loop {
             for item in items.by_ref().take(POST_CHUNK) {
-                chunk.push_back(PyMessage {
-                    head: kind.clone_ref(py).into_any(),
-                    data: item?.unbind(),
-                    context: context::capture(py)?,
-                    task: None,
-                });
+                chunk.push_back(inner.message(py, kind.clone_ref(py), item?.unbind(), None)?);
             }
             if chunk.is_empty() {
                 return Ok(accepted);
@@ -386,17 +444,12 @@ impl Endpoint {
         message_id: Option<&Bound<'_, PyAny>>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        let (_, worker) = self.inner()?;
+        let (inner, worker) = self.inner()?;
         let kind = arguments::message_type(message_type)?;
         let id = arguments::message_id(message_id)?;
         let limit = arguments::timeout(timeout)?;
         let task = task_of_post(id, limit);
-        let message = PyMessage {
-            head: kind.into_any(),
-            data,
-            context: context::capture(py)?,
-            task: task.clone(),
-        };
+        let message = inner.message(py, kind, data, task.clone())?;
         match worker.try_post(message) {
             Ok(()) => {}
             Err(PostError::Full(_)) if worker.overflow() == Overflow::Block => return Ok(false),
@@ -477,6 +530,43 @@ impl Endpoint {
         Ok(self.inner()?.1.is_current())
     }
 
+    /// Has the child process told of the handlers, before its next message. `one_by_one`: some are coroutines.
+    fn _configure(
+        &self,
+        py: Python<'_>,
+        config: &Bound<'_, PyAny>,
+        one_by_one: bool,
+    ) -> PyResult<()> {
+        let (inner, worker) = self.inner()?;
+        if let Some(packing) = &inner.packing {
+            let payload = pickling::pack(py, config, || packing.route.fleet.store())
+                .map_err(|raised| error::unsendable(py, "the worker", raised))?;
+            packing.route.configure(payload, one_by_one);
+        }
+        let _ = worker;
+        Ok(())
+    }
+
+    /// Has `hook()` called before the first message, on the thread that handles it.
+    fn _set_start_hook(&self, hook: Py<PyAny>) -> PyResult<()> {
+        self.inner()?.0.shared.start_hook.set(hook);
+        Ok(())
+    }
+
+    /// Has its child process started ahead of its first message.
+    fn _want_process(&self) -> PyResult<()> {
+        if let Some(packing) = &self.inner()?.0.packing {
+            packing.route.want();
+        }
+        Ok(())
+    }
+
+    /// Fails what is queued, and refuses what comes: no process runs it any more.
+    fn _give_out(&self) -> PyResult<()> {
+        self.inner()?.1.give_out();
+        Ok(())
+    }
+
     fn _terminate(&self) -> PyResult<()> {
         self.inner()?.1.terminate();
         Ok(())
@@ -529,21 +619,14 @@ impl Endpoint {
     fn ask_for<'py>(
         &self,
         py: Python<'py>,
-        head: Py<PyAny>,
-        data: Py<PyAny>,
-        task: Task,
+        message: PyMessage,
+        task: Arc<Task>,
         limit: Option<Duration>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (inner, worker) = self.inner()?;
-        let task = Arc::new(task);
-        let message = PyMessage {
-            head,
-            data,
-            context: context::capture(py)?,
-            task: Some(task.clone()),
-        };
         self.post(py, message, limit)?;
-        new_future(py, task, worker.address(), inner.generation)
+        let route = inner.packing.as_ref().map(|packing| packing.route.clone());
+        new_future(py, task, worker.address(), route, inner.generation)
     }
 }
 

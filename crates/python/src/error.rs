@@ -3,14 +3,19 @@
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyDict, PyTuple, PyType};
 use pytoweb_engine::{Failure, WaitError};
+use pytoweb_process::{Cause, Crash, Parcel};
+
+use crate::message::PyMessage;
+use crate::{note, pickling};
 
 pyo3::import_exception!(pytoweb.errors, MailboxFullError);
 pyo3::import_exception!(pytoweb.errors, WorkerStoppedError);
 pyo3::import_exception!(pytoweb.errors, UnknownMessageError);
 pyo3::import_exception!(pytoweb.errors, DeadlineError);
 pyo3::import_exception!(pytoweb.errors, WorkerCrashedError);
+pyo3::import_exception!(pytoweb.errors, SerializationError);
 pyo3::import_exception!(pytoweb.errors, AskCycleError);
 pyo3::import_exception!(pytoweb.errors, ForkedProcessError);
 pyo3::import_exception!(concurrent.futures, CancelledError);
@@ -26,6 +31,7 @@ pub(crate) fn load_errors(py: Python<'_>) {
         UnknownMessageError::type_object,
         DeadlineError::type_object,
         WorkerCrashedError::type_object,
+        SerializationError::type_object,
         AskCycleError::type_object,
         ForkedProcessError::type_object,
         CancelledError::type_object,
@@ -54,10 +60,125 @@ pub(crate) fn failure(failure: Failure, worker: &str) -> PyErr {
             "worker {worker:?} stopped before it finished this message"
         )),
         Failure::Cancelled => CancelledError::new_err(()),
+        Failure::Broken => WorkerCrashedError::new_err(format!(
+            "what runs the messages of worker {worker:?} is gone"
+        )),
         Failure::Expired => DeadlineError::new_err(format!(
             "worker {worker:?} did not finish the message before its deadline"
         )),
         _ => PyRuntimeError::new_err(failure.to_string()),
+    }
+}
+
+/// The end of the child that ran `message`, or was to run it.
+pub(crate) fn crashed(
+    py: Python<'_>,
+    crash: &Crash,
+    message: Option<&PyMessage>,
+    worker: &str,
+) -> PyErr {
+    let kind = message.and_then(|message| message.kind(py).ok());
+    let what = match (&crash.cause, kind) {
+        (Cause::TooManyRestarts { .. } | Cause::Start(_) | Cause::Initializer(_), _)
+        | (_, None) => {
+            format!("worker {worker:?} has failed")
+        }
+        (_, Some(kind)) => format!(
+            "worker {worker:?} crashed while it handled a message of type {:?}",
+            kind.bind(py).to_string()
+        ),
+    };
+    let mut text = format!("{what}: {crash}");
+    if !crash.stack.is_empty() {
+        text.push_str("\n\nThe last it wrote:\n");
+        text.push_str(&crash.stack);
+    }
+    let raised = || {
+        let details = PyDict::new(py);
+        details.set_item("exitcode", crash.exitcode)?;
+        details.set_item("signal", crash.signal)?;
+        let error = py
+            .get_type::<WorkerCrashedError>()
+            .call((text,), Some(&details))?;
+        if let Cause::Initializer(bytes) = &crash.cause {
+            error.setattr("__cause__", remote(py, bytes, None).bind(py))?;
+        }
+        Ok(PyErr::from_value(error))
+    };
+    raised().unwrap_or_else(|error| error)
+}
+
+/// What a handler in a child raised, from its note and its pickle.
+pub(crate) fn remote(py: Python<'_>, bytes: &[u8], parcel: Option<&Parcel>) -> Py<PyAny> {
+    let rebuild = || {
+        let object = match parcel.filter(|parcel| !parcel.stream().is_empty()) {
+            Some(parcel) => pickling::unpack(py, parcel).ok(),
+            None => None,
+        };
+        let [kind, text, traceback] = note::read(bytes);
+        py.import("pytoweb._pickling")?
+            .getattr("rebuild")?
+            .call1((object, kind, text, traceback))
+    };
+    match rebuild() {
+        Ok(error) => error.unbind(),
+        Err(error) => error.into_value(py).into_any(),
+    }
+}
+
+/// A reply that came and cannot be read here.
+pub(crate) fn unreadable_reply(py: Python<'_>, raised: PyErr) -> Py<PyAny> {
+    let error = SerializationError::new_err(format!(
+        "the reply came, but unpickling it raised {}",
+        brief(py, &raised)
+    ));
+    error.set_cause(py, Some(raised));
+    error.into_value(py).into_any()
+}
+
+/// A payload that came to a child and cannot be read there.
+pub(crate) fn unreadable_payload(py: Python<'_>, worker: &str, kind: &str, raised: PyErr) -> PyErr {
+    let error = SerializationError::new_err(format!(
+        "the message of type {kind:?} came to the process of worker {worker:?}, but unpickling it raised {}",
+        brief(py, &raised)
+    ));
+    error.set_cause(py, Some(raised));
+    error
+}
+
+/// A message of a type that nobody handles.
+pub(crate) fn unknown(worker: &str, kind: &str) -> PyErr {
+    UnknownMessageError::new_err(format!(
+        "worker {worker:?} has no handler for messages of type {kind:?}; register one with on_message"
+    ))
+}
+
+/// A reply that was asked for while it was being unpickled by the same thread.
+pub(crate) fn lost_reply(py: Python<'_>) -> Py<PyAny> {
+    SerializationError::new_err("the reply is gone: unpickling it asked for it again")
+        .into_value(py)
+        .into_any()
+}
+
+/// Something that cannot go to another process.
+pub(crate) fn unsendable(py: Python<'_>, what: &str, raised: PyErr) -> PyErr {
+    let error = SerializationError::new_err(format!(
+        "{what} cannot be sent to another process: pickling it raised {}",
+        brief(py, &raised)
+    ));
+    error.set_cause(py, Some(raised));
+    error
+}
+
+/// Type and text of an exception, whatever its `__str__` does.
+fn brief(py: Python<'_>, raised: &PyErr) -> String {
+    let kind = raised
+        .get_type(py)
+        .name()
+        .map_or_else(|_| "an exception".to_owned(), |name| name.to_string());
+    match raised.value(py).str() {
+        Ok(text) => format!("{kind}: {text}"),
+        Err(_) => kind,
     }
 }
 

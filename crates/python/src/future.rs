@@ -25,6 +25,7 @@ use crate::endpoint::Endpoint;
 use crate::error;
 use crate::fork::Generation;
 use crate::parker::{Parker, Woken};
+use crate::remote::Route;
 use crate::task::{Task, Value};
 
 /// How often a thread that waits looks for signals on its own. One that comes while it waits ends the wait at once; this
@@ -39,6 +40,8 @@ static NO_ARGUMENTS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
 struct Inner {
     task: Arc<Task>,
     address: Option<Address>,
+    /// Where the message is handled, if in another process.
+    route: Option<Arc<Route>>,
     generation: Generation,
 }
 
@@ -47,6 +50,7 @@ impl Drop for Inner {
         if !self.generation.is_here() {
             // The last reference to a worker would take locks that nobody in this process can release.
             std::mem::forget(self.address.take());
+            std::mem::forget(self.route.take());
         }
     }
 }
@@ -76,6 +80,7 @@ pub(crate) fn new_future<'py>(
     py: Python<'py>,
     task: Arc<Task>,
     address: Address,
+    route: Option<Arc<Route>>,
     generation: Generation,
 ) -> PyResult<Bound<'py, PyAny>> {
     let class = FUTURE_CLASS.import(py, "pytoweb.futures", "WorkerFuture")?;
@@ -88,6 +93,7 @@ pub(crate) fn new_future<'py>(
     let _ = base.get().inner.set(Inner {
         task,
         address: Some(address),
+        route,
         generation,
     });
     Ok(future)
@@ -106,8 +112,7 @@ impl FutureBase {
         inner: &'a Inner,
     ) -> Option<Result<&'a Py<PyAny>, &'a Py<PyAny>>> {
         Some(match inner.task.slot.get()? {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(error),
+            Ok(value) => value.get(py),
             Err(failure) => Err(self.failure.get_or_init(|| {
                 let worker = inner.address.as_ref().map_or("", Address::name);
                 error::failure(*failure, worker).into_value(py).into_any()
@@ -128,7 +133,14 @@ impl FutureBase {
             let waited = py.detach(|| pytoweb_engine::wait(address, &ticket, limit));
             return waited.map_err(|error| error::wait(py, error));
         }
-        if py.detach(|| ticket.state().wait_briefly()) {
+        if let Some(route) = &inner.route {
+            // Its reply is read by this very thread, if nobody else reads.
+            py.check_signals()?;
+            let limit = limit.map_or(SIGNAL_LOOK, |limit| limit.min(SIGNAL_LOOK));
+            if py.detach(|| route.help(&inner.task, limit)) {
+                return Ok(true);
+            }
+        } else if py.detach(|| ticket.state().wait_briefly()) {
             return Ok(true);
         }
         let parker = Parker::of_this_thread()
@@ -490,8 +502,10 @@ impl FutureBase {
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
         if let Some(inner) = self.inner.get() {
             let value: Option<&Result<Value, Failure>> = inner.task.slot.get();
-            if let Some(Ok(Ok(value) | Err(value))) = value {
-                visit.call(value)?;
+            if let Some(Ok(value)) = value
+                && let Some(object) = value.peek()
+            {
+                visit.call(object)?;
             }
         }
         if let Some(compat) = self.compat.get() {

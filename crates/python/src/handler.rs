@@ -8,13 +8,15 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
-use pytoweb_engine::{Failure, Handled, Handler, Outcome, Suspension, Ticket, Wake};
+use pytoweb_engine::{Delivery, Failure, Handled, Handler, Outcome, Suspension, Ticket, Wake};
 
 use crate::awaiting::note_coroutines;
 use crate::context;
 use crate::error;
-use crate::message::{PyMessage, running_kind};
+use crate::message::{Body, PyMessage, running_kind};
+use crate::remote::Route;
 use crate::running;
+use crate::start_hook::StartHook;
 use crate::task::{Head, Task, Value};
 
 /// What a worker's Python side and its engine side share.
@@ -31,20 +33,24 @@ pub(crate) struct Shared {
     pub(crate) owner: Py<PyAny>,
     /// Set once the pool's initializer has failed.
     pub(crate) broken: Arc<AtomicBool>,
+    pub(crate) start_hook: StartHook,
 }
 
 impl Shared {
     /// Tells the error handler, or the log, of a message that failed and that nobody else answers for.
-    fn report(&self, py: Python<'_>, message: &PyMessage, error: &PyErr) {
+    pub(crate) fn report(&self, py: Python<'_>, message: &PyMessage, error: &PyErr) {
         if message.head_kind() == Head::Type {
-            self.report_as(py, &message.head, message.id(), error);
+            match message.kind(py) {
+                Ok(kind) => self.report_as(py, kind.bind(py), message.id(), error),
+                Err(error) => error.write_unraisable(py, None),
+            }
         }
     }
 
     fn report_as(
         &self,
         py: Python<'_>,
-        kind: &Py<PyAny>,
+        kind: &Bound<'_, PyAny>,
         id: Option<&Py<PyString>>,
         error: &PyErr,
     ) {
@@ -67,7 +73,7 @@ impl Shared {
     fn report_running(&self, py: Python<'_>, error: &PyErr) {
         // Its kind and id are read before the report, which may look at the message too.
         if let Some((kind, id)) = running_kind(py) {
-            self.report_as(py, &kind, id.as_ref(), error);
+            self.report_as(py, kind.bind(py), id.as_ref(), error);
         }
     }
 
@@ -77,7 +83,7 @@ impl Shared {
             return;
         };
         let replies = self.replies.bind(py);
-        let told = match reply {
+        let told = match reply.as_ref().map(|value| value.get(py)) {
             Ok(Ok(result)) => replies.call_method1(intern!(py, "deliver"), (id, result, false)),
             Ok(Err(error)) => replies.call_method1(intern!(py, "deliver"), (id, error, true)),
             Err(failure) => {
@@ -114,11 +120,11 @@ impl Shared {
         let Some(task) = &message.task else {
             return outcome;
         };
-        let value: Value = match result {
+        let value = match result {
             Ok(value) => Ok(value.unbind()),
             Err(raised) => Err(raised.into_value(py).into_any()),
         };
-        if task.settle(value) {
+        if task.settle(Value::Here(value)) {
             return outcome;
         }
         // A deadline or `terminate` was first; what the handler made of it is nobody's any more.
@@ -133,16 +139,16 @@ impl Shared {
     }
 
     fn call<'py>(&self, py: Python<'py>, message: &PyMessage) -> Call<'py> {
-        let data = message.data.bind(py).clone();
-        let head = message.head.bind(py);
+        let Body::Local { head, data, .. } = &message.body else {
+            return Call::Nobody(PyRuntimeError::new_err(
+                "the message is for another process",
+            ));
+        };
+        let (head, data) = (head.bind(py), data.bind(py).clone());
         match message.head_kind() {
             Head::Type => match self.handlers.bind(py).get_item(head) {
                 Ok(Some(handler)) => Call::Handler(handler, data),
-                Ok(None) => Call::Nobody(error::UnknownMessageError::new_err(format!(
-                    "worker {:?} has no handler for messages of type {:?}; register one with on_message",
-                    self.name,
-                    head.to_string(),
-                ))),
+                Ok(None) => Call::Nobody(error::unknown(&self.name, &head.to_string())),
                 Err(error) => Call::Nobody(error),
             },
             kind => {
@@ -198,9 +204,11 @@ impl<'py> Call<'py> {
 }
 
 /// Runs Python messages.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PyHandler {
     pub(crate) shared: Arc<Shared>,
+    /// Where messages go that are handled in another process.
+    pub(crate) route: Option<Arc<Route>>,
 }
 
 impl Shared {
@@ -208,9 +216,7 @@ impl Shared {
     fn go_on(&self, coroutine: &Py<PyAny>, suspension: Suspension<PyHandler>) {
         note_coroutines();
         Python::attach(|py| {
-            let context = suspension
-                .message()
-                .and_then(|message| message.context.as_ref());
+            let context = suspension.message().and_then(PyMessage::context);
             let context = context.map(|context| context.clone_ref(py));
             let pending = Pending {
                 suspension: Mutex::new(Some(suspension)),
@@ -244,10 +250,11 @@ impl Handler for PyHandler {
             }
             let call = self.shared.call(py, message);
             let awaits = call.awaits();
-            let context = message.context.as_ref().map(|context| context.bind(py));
+            let context = message.context().map(|context| context.bind(py));
             // The error handler is part of the call: it finds the message as the current one, and its context.
             let result = running::with(message, &self.shared, || {
                 let _entered = context::enter(py, context)?;
+                self.shared.start_hook.run(py)?;
                 call.run()
                     .inspect_err(|error| self.shared.report_running(py, error))
             });
@@ -264,7 +271,36 @@ impl Handler for PyHandler {
         })
     }
 
+    fn hands_over(&self) -> bool {
+        self.route.is_some()
+    }
+
+    fn window(&self) -> usize {
+        self.route.as_ref().map_or(1, |route| route.window())
+    }
+
+    fn hand_over(&self, deliveries: Vec<Delivery<Self>>) {
+        if let Some(route) = &self.route {
+            route.hand_over(deliveries);
+        }
+    }
+
+    fn recall(&self) {
+        if let Some(route) = &self.route {
+            route.recall();
+        }
+    }
+
+    fn stop(&self, ticket: Option<&Arc<dyn Ticket>>) {
+        if let Some(route) = &self.route {
+            route.stop(ticket);
+        }
+    }
+
     fn finish(&self, message: PyMessage) -> Wake {
+        if let Some(route) = &self.route {
+            return self.finish_remote(message, route);
+        }
         Python::attach(|py| {
             let wake = match &message.task {
                 Some(task) => {
@@ -284,7 +320,56 @@ impl Handler for PyHandler {
     }
 
     fn abandon(&self, message: PyMessage, failure: Failure) {
-        Python::attach(|py| {
+        match &self.route {
+            // On whichever thread this is, which need not be one that may run anybody's code.
+            Some(route) => {
+                let handler = self.clone();
+                route.job(move |py| handler.abandon_here(py, message, failure));
+            }
+            None => Python::attach(|py| self.abandon_here(py, message, failure)),
+        }
+    }
+}
+
+impl PyHandler {
+    /// Publishes without the interpreter lock; callbacks become jobs.
+    fn finish_remote(&self, message: PyMessage, route: &Arc<Route>) -> Wake {
+        let PyMessage { body, task } = message;
+        drop(body);
+        let Some(task) = task else {
+            return Wake::nobody();
+        };
+        let threads = task.is_settled()
+            && task.slot.publish_with(&mut |callback| {
+                route.job(move |_| callback());
+            });
+        if task.id.is_some() {
+            Python::attach(|py| self.shared.deliver(py, &task));
+        }
+        if threads {
+            Wake::threads_of(task)
+        } else {
+            Wake::nobody()
+        }
+    }
+
+    fn abandon_here(&self, py: Python<'_>, message: PyMessage, failure: Failure) {
+        if let Some(crash) = self
+            .route
+            .as_ref()
+            .filter(|_| failure == Failure::Broken)
+            .and_then(|route| route.failure())
+        {
+            let error = error::crashed(py, &crash, Some(&message), &self.shared.name);
+            self.shared.report(py, &message, &error);
+            if let Some(task) = &message.task
+                && task.settle(Value::Here(Err(error.into_value(py).into_any())))
+                && task.slot.publish()
+            {
+                task.slot.state().wake_threads();
+            }
+        }
+        {
             if failure == Failure::Expired {
                 self.shared
                     .report(py, &message, &error::failure(failure, &self.shared.name));
@@ -294,7 +379,7 @@ impl Handler for PyHandler {
                 self.shared.deliver(py, task);
             }
             message.drop_attached(py);
-        });
+        }
     }
 }
 

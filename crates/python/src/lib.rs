@@ -5,17 +5,26 @@
 
 mod arguments;
 mod awaiting;
+mod buffers;
+mod child;
 mod context;
 mod doorbell;
 mod endpoint;
 mod error;
+mod fleet;
 mod fork;
 mod future;
 mod handler;
 mod host;
 mod message;
+mod note;
+mod packing;
 mod parker;
+mod pickling;
+mod remote;
 mod running;
+mod simple;
+mod start_hook;
 mod task;
 mod threads;
 mod waiting;
@@ -26,11 +35,15 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 mod _core {
     #[pymodule_export]
+    use crate::child::{ChildEnd, ChildPending, child_arrive};
+    #[pymodule_export]
     use crate::context::interrupt_thread;
     #[pymodule_export]
     use crate::endpoint::{Endpoint, merged_timings};
     #[pymodule_export]
     use crate::error::load_errors;
+    #[pymodule_export]
+    use crate::fleet::Processes;
     #[pymodule_export]
     use crate::fork::after_fork_in_child;
     #[pymodule_export]
@@ -39,6 +52,8 @@ mod _core {
     use crate::handler::Pending;
     #[pymodule_export]
     use crate::message::{WorkerMessage, running_message, running_owner};
+    #[pymodule_export]
+    use crate::pickling::Sink;
     #[pymodule_export]
     use crate::threads::Threads;
 

@@ -6,20 +6,36 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pytoweb_engine::{Address, Message, ReplyState, Ticket};
+use pytoweb_process::ChildLink;
 
-use crate::running;
-use crate::task::{Head, Task};
+use crate::remote::flags;
+use crate::task::{Head, Packed, Task};
+use crate::{child, pickling, running};
 
 #[derive(Debug)]
 pub(crate) struct PyMessage {
-    /// The message's type, or the function to call: see [`Head`].
-    pub(crate) head: Py<PyAny>,
-    /// The message's data, or the arguments.
-    pub(crate) data: Py<PyAny>,
-    /// The sender's context variables at the post; `None` if it had none.
-    pub(crate) context: Option<Py<PyAny>>,
+    pub(crate) body: Body,
     pub(crate) task: Option<Arc<Task>>,
 }
+
+/// What a message says.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// For a handler of this process.
+    Local {
+        /// The message's type, or the function to call: see [`Head`].
+        head: Py<PyAny>,
+        /// The message's data, or the arguments.
+        data: Py<PyAny>,
+        /// The sender's context variables at the post; `None` if it had none.
+        context: Option<Py<PyAny>>,
+    },
+    /// For a handler of another process.
+    Packed(Box<Packed>),
+}
+
+// Four words, as `task.rs` says.
+const _: () = assert!(size_of::<PyMessage>() == 4 * size_of::<usize>());
 
 impl Message for PyMessage {
     fn ticket(&self) -> Option<Arc<dyn Ticket>> {
@@ -36,27 +52,55 @@ impl PyMessage {
         self.task.as_ref().map_or(Head::Type, |task| task.head)
     }
 
+    /// The sender's context variables.
+    pub(crate) const fn context(&self) -> Option<&Py<PyAny>> {
+        match &self.body {
+            Body::Local { context, .. } => context.as_ref(),
+            Body::Packed(_) => None,
+        }
+    }
+
     pub(crate) fn id(&self) -> Option<&Py<PyString>> {
         self.task.as_ref().and_then(|task| task.id.as_ref())
     }
 
+    /// What goes to another process, if this does.
+    pub(crate) fn packed(&self) -> Option<&Packed> {
+        match &self.body {
+            Body::Packed(packed) => Some(packed),
+            Body::Local { .. } => None,
+        }
+    }
+
+    /// Whether the reply goes to the owner.
+    pub(crate) fn has_id(&self) -> bool {
+        self.task.as_ref().is_some_and(|task| task.id.is_some())
+    }
+
     /// Drops it while attached, without asking for each part whether that is so.
     pub(crate) fn drop_attached(self, py: Python<'_>) {
-        let Self {
-            head,
-            data,
-            context,
-            task,
-        } = self;
-        drop(head.into_bound(py));
-        drop(data.into_bound(py));
-        drop(context.map(|context| context.into_bound(py)));
+        let Self { body, task } = self;
+        match body {
+            Body::Local {
+                head,
+                data,
+                context,
+            } => {
+                drop(head.into_bound(py));
+                drop(data.into_bound(py));
+                drop(context.map(|context| context.into_bound(py)));
+            }
+            Body::Packed(packed) => drop(packed),
+        }
         drop(task);
     }
 
     /// The message's type, or the name of the function.
-    fn kind(&self, py: Python<'_>) -> PyResult<Py<PyString>> {
-        let head = self.head.bind(py);
+    pub(crate) fn kind(&self, py: Python<'_>) -> PyResult<Py<PyString>> {
+        let head = match &self.body {
+            Body::Local { head, .. } => head.bind(py),
+            Body::Packed(packed) => return Ok(PyString::new(py, &packed.kind).unbind()),
+        };
         if self.head_kind() == Head::Type {
             return Ok(head.cast::<PyString>()?.clone().unbind());
         }
@@ -67,14 +111,30 @@ impl PyMessage {
         .unbind())
     }
 
+    /// The message's data; that of another process is read back from what it was sent.
+    fn data(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match &self.body {
+            Body::Local { data, .. } => Ok(data.clone_ref(py)),
+            Body::Packed(packed) => {
+                let data = pickling::unpack(py, &packed.payload.to_parcel())?;
+                if packed.flags & flags::FUNCTION == 0 {
+                    return Ok(data.unbind());
+                }
+                // The function, its arguments and keyword arguments.
+                Ok(data.get_item(1)?.unbind())
+            }
+        }
+    }
+
     /// The message as `current_message()` shows it.
     pub(crate) fn view(&self, py: Python<'_>, address: &Address) -> PyResult<WorkerMessage> {
         Ok(WorkerMessage {
             kind: self.kind(py)?,
-            data: self.data.clone_ref(py),
+            data: self.data(py)?,
             id: self.id().map(|id| id.clone_ref(py)),
             worker: address.name().to_owned(),
-            delivery: Some(Delivery {
+            attempt: 1,
+            delivery: Some(Delivery::Here {
                 address: address.clone(),
                 task: self.task.clone(),
             }),
@@ -86,7 +146,12 @@ impl PyMessage {
 pub(crate) fn running_kind(py: Python<'_>) -> Option<(Py<PyAny>, Option<Py<PyString>>)> {
     running::look(|message, _| {
         let id = message.id().map(|id| id.clone_ref(py));
-        (message.head_kind() == Head::Type).then(|| (message.head.clone_ref(py), id))
+        match &message.body {
+            Body::Local { head, .. } if message.head_kind() == Head::Type => {
+                Some((head.clone_ref(py), id))
+            }
+            _ => None,
+        }
     })?
 }
 
@@ -94,7 +159,7 @@ pub(crate) fn running_kind(py: Python<'_>) -> Option<(Py<PyAny>, Option<Py<PyStr
 #[pyfunction]
 pub(crate) fn running_message(py: Python<'_>) -> PyResult<Option<WorkerMessage>> {
     let Some(address) = pytoweb_engine::current() else {
-        return Ok(None);
+        return child::running_message(py);
     };
     running::look(|message, _| message.view(py, &address)).transpose()
 }
@@ -103,16 +168,23 @@ pub(crate) fn running_message(py: Python<'_>) -> PyResult<Option<WorkerMessage>>
 #[pyfunction]
 pub(crate) fn running_owner(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
     let owner = running::look(|_, shared| shared.owner.clone_ref(py));
-    let Some(owner) = owner else { return Ok(None) };
+    let Some(owner) = owner else {
+        return Ok(child::running_owner(py));
+    };
     owner
         .call0(py)
         .map(|owner| (!owner.is_none(py)).then_some(owner))
 }
 
 #[derive(Debug)]
-struct Delivery {
-    address: Address,
-    task: Option<Arc<Task>>,
+pub(crate) enum Delivery {
+    /// In the process that it was posted in.
+    Here {
+        address: Address,
+        task: Option<Arc<Task>>,
+    },
+    /// In a child, under the host's number.
+    Child { link: Arc<dyn ChildLink>, seq: u64 },
 }
 
 /// One message; what ``current_message()`` gives, and what ``response`` and ``error`` handlers get.
@@ -125,7 +197,29 @@ pub(crate) struct WorkerMessage {
     data: Py<PyAny>,
     id: Option<Py<PyString>>,
     worker: String,
+    attempt: u32,
     delivery: Option<Delivery>,
+}
+
+impl WorkerMessage {
+    /// What a handler in a child sees.
+    pub(crate) const fn of_child(
+        kind: Py<PyString>,
+        data: Py<PyAny>,
+        id: Option<Py<PyString>>,
+        worker: String,
+        attempt: u32,
+        delivery: Delivery,
+    ) -> Self {
+        Self {
+            kind,
+            data,
+            id,
+            worker,
+            attempt,
+            delivery: Some(delivery),
+        }
+    }
 }
 
 #[pymethods]
@@ -145,6 +239,7 @@ impl WorkerMessage {
             data,
             id,
             worker: worker.unwrap_or_default(),
+            attempt: 1,
             delivery: None,
         }
     }
@@ -178,12 +273,10 @@ impl WorkerMessage {
         &self.worker
     }
 
-    /// The ordinal of this delivery, from 1; a message in memory is delivered once.
+    /// The ordinal of this delivery, from 1; higher after a crash that ``max_attempts`` allows.
     #[getter]
-    #[expect(clippy::unused_self, reason = "a property")]
     const fn attempt(&self) -> u32 {
-        // Messages in memory are delivered once.
-        1
+        self.attempt
     }
 
     /// Whether nobody waits for it any more; live, for long-running handlers to look at now and then.
@@ -192,13 +285,16 @@ impl WorkerMessage {
     /// terminated.
     #[getter]
     fn cancelled(&self) -> bool {
-        self.delivery.as_ref().is_some_and(|delivery| {
-            delivery.address.is_terminated()
-                || delivery
-                    .task
-                    .as_ref()
-                    .is_some_and(|task| task.slot.state().is_cancel_requested())
-        })
+        match &self.delivery {
+            None => false,
+            Some(Delivery::Here { address, task }) => {
+                address.is_terminated()
+                    || task
+                        .as_ref()
+                        .is_some_and(|task| task.slot.state().is_cancel_requested())
+            }
+            Some(Delivery::Child { link, seq }) => link.is_stop_asked(*seq),
+        }
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {

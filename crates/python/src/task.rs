@@ -1,17 +1,110 @@
-//! What a Python message carries when somebody may come back to it: a reply slot, an id, keyword arguments.
+//! What a Python message carries when somebody may come back to it: a reply slot, an id, keyword arguments; and what
+//! one carries that goes to another process.
 //!
 //! A plain post has none of it, and its message stays at four words: messages are moved several times on their way,
 //! and the moves are a good part of what one costs.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use pyo3::prelude::*;
+use pyo3::sync::OnceLockExt;
 use pyo3::types::{PyDict, PyString};
 use pytoweb_engine::{Failure, ReplyState, Shared, Slot, Ticket};
+use pytoweb_process::{Answer, Payload};
+
+use crate::error;
+use crate::pickling;
+
+/// An object, or the exception in its place.
+pub(crate) type Object = Result<Py<PyAny>, Py<PyAny>>;
 
 /// What a handler returned, or the exception it raised.
-pub(crate) type Value = Result<Py<PyAny>, Py<PyAny>>;
+#[derive(Debug)]
+pub(crate) enum Value {
+    /// As objects of this process.
+    Here(Object),
+    /// As another process sent it.
+    Remote(Remote),
+}
+
+impl Value {
+    /// The objects; those of another process are made by the first who asks.
+    pub(crate) fn get(&self, py: Python<'_>) -> Result<&Py<PyAny>, &Py<PyAny>> {
+        match self {
+            Self::Here(object) => object.as_ref(),
+            Self::Remote(remote) => remote.get(py),
+        }
+    }
+
+    /// The object, if there is one yet.
+    pub(crate) fn peek(&self) -> Option<&Py<PyAny>> {
+        match self {
+            Self::Here(Ok(object) | Err(object)) => Some(object),
+            Self::Remote(remote) => match remote.object.get()? {
+                Ok(object) | Err(object) => Some(object),
+            },
+        }
+    }
+}
+
+/// A reply of another process, unpickled by the thread that asks for it.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    failed: bool,
+    answer: Mutex<Option<Answer>>,
+    object: OnceLock<Object>,
+}
+
+impl Remote {
+    pub(crate) fn new(failed: bool, answer: Answer) -> Self {
+        Self {
+            failed,
+            answer: Mutex::new(Some(answer)),
+            object: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn get(&self, py: Python<'_>) -> Result<&Py<PyAny>, &Py<PyAny>> {
+        self.object
+            .get_or_init_py_attached(py, || {
+                let answer = self
+                    .answer
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
+                let Some(answer) = answer else {
+                    return Err(error::lost_reply(py));
+                };
+                let parcel = answer.parcel.as_ref();
+                if self.failed {
+                    return Err(error::remote(py, &answer.note, parcel));
+                }
+                let unpacked = match parcel {
+                    Some(parcel) => pickling::unpack(py, parcel),
+                    None => Ok(py.None().into_bound(py)),
+                };
+                unpacked
+                    .map(Bound::unbind)
+                    .map_err(|raised| error::unreadable_reply(py, raised))
+            })
+            .as_ref()
+    }
+}
+
+/// What a message carries that goes to another process.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    /// The message's type, or the name of the function.
+    pub(crate) kind: Box<str>,
+    pub(crate) id: Option<Box<str>>,
+    /// The sender's context variables, pickled; empty for none.
+    pub(crate) context: Vec<u8>,
+    pub(crate) payload: Payload,
+    /// See [`crate::remote::flags`].
+    pub(crate) flags: u32,
+    pub(crate) max_attempts: u32,
+}
 
 /// What the head of a message is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +127,8 @@ pub(crate) struct Task {
     pub(crate) kwargs: Option<Py<PyDict>>,
     /// Called to interrupt an `async def` handler that runs.
     pub(crate) interrupter: OnceLock<Py<PyAny>>,
+    /// The lane that a message of a pool of processes was sent to, plus one; 0 before.
+    pub(crate) lane: AtomicU32,
     /// The handler's result is in the slot, to be published once it was counted.
     pub(crate) settled: AtomicBool,
 }

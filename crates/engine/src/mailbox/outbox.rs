@@ -33,6 +33,8 @@ pub(super) struct Outbox<M> {
     pub(super) batch: VecDeque<Entry<M>>,
     /// Messages that ever left the queue, for any reason.
     pub(super) gone: u64,
+    /// Messages that were handed over behind the first one of their batch: claimed, and not gone.
+    pub(super) ahead: usize,
     /// Entries of either buffer that are gone already.
     pub(super) tombstones: usize,
     /// The counters that change when messages leave; the others are filled in by `Mailbox::snapshot`.
@@ -93,7 +95,12 @@ impl<M: Message> Outbox<M> {
             timings.run.record(run);
             self.average_run = (self.average_run * 3 + run) / 4;
         }
-        let state = finished.message.state()?;
+        self.forget_running(finished.message)
+    }
+
+    /// Takes the ticket of `message` from those that run; to be dropped outside the lock.
+    pub(super) fn forget_running(&mut self, message: &M) -> Option<Arc<dyn Ticket>> {
+        let state = message.state()?;
         let index = self
             .running
             .iter()

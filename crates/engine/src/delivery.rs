@@ -1,0 +1,221 @@
+//! Deliveries: messages that a handler hands over to something else that runs them, in another process say.
+//!
+//! A thread that runs a handler is a turn (`cell.rs`). A handler that only hands messages on needs no thread: its
+//! batches are taken and handed over by whoever has a reason to, a sender that found the worker idle or whoever ended
+//! the last message of the batch before. The token that a turn would hold stays with the batch, so a worker has one
+//! batch on its way, and its messages keep their order.
+//!
+//! Only the first message of a batch counts as running. The others are *ahead*: claimed, but still counted as queued,
+//! so that the capacity of the mailbox is exact. They move up as those before them end, and
+//! [`Handler::recall`](crate::Handler::recall) brings those that nobody has begun back to the mailbox, unclaimed.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cell::{Address, Cell};
+use crate::clock::Timestamp;
+use crate::handler::Handler;
+use crate::mailbox::{Entry, Finished, Found};
+use crate::message::{Failure, Message, Outcome};
+use crate::sync::{AtomicUsize, Ordering};
+use crate::wait;
+
+/// What the messages of one batch share.
+struct Batch<H: Handler> {
+    cell: Arc<Cell<H>>,
+    /// Messages of the batch that are not over.
+    open: AtomicUsize,
+}
+
+/// One message that was handed over, on its way to its end.
+///
+/// Dropped without [`Delivery::finish`], the message fails as if its worker had stopped.
+pub struct Delivery<H: Handler> {
+    batch: Arc<Batch<H>>,
+    message: Option<H::Message>,
+    posted_at: Option<Timestamp>,
+}
+
+impl<H: Handler> fmt::Debug for Delivery<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("worker", &self.batch.cell.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<H: Handler> Delivery<H> {
+    /// The message; there until the delivery ends.
+    #[must_use]
+    pub const fn message(&self) -> Option<&H::Message> {
+        self.message.as_ref()
+    }
+
+    /// The message, to settle its reply.
+    pub const fn message_mut(&mut self) -> Option<&mut H::Message> {
+        self.message.as_mut()
+    }
+
+    /// The handler of the worker.
+    #[must_use]
+    pub fn handler(&self) -> &H {
+        &self.batch.cell.handler
+    }
+
+    /// The worker.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        Address(self.batch.cell.clone())
+    }
+
+    /// Whether `other` was handed over with it.
+    #[must_use]
+    pub fn is_of_same_batch(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.batch, &other.batch)
+    }
+
+    /// Runs `f` as if on a thread that runs this message's handler, for those who look at [`current`](crate::current)
+    /// and for waits.
+    pub fn with_current<R>(&self, f: impl FnOnce() -> R) -> R {
+        wait::instead(self.batch.cell.clone(), f)
+    }
+
+    /// Counts the message, publishes its reply, and hands over the next batch if this was the last of one. `ran` is
+    /// the time that it took, where that is known.
+    pub fn finish(mut self, outcome: Outcome, ran: Option<Duration>) {
+        if let Some(message) = self.message.take() {
+            self.count(&message, outcome, ran);
+            drop(self.batch.cell.handler.finish(message));
+            self.end();
+        }
+    }
+
+    /// Puts messages back to the front of their mailbox that nobody has begun, in the order given, which is that of
+    /// their delivery. Those that nobody waits for any more end as expired or cancelled.
+    ///
+    /// The first message of a batch stays where it is: with it goes the token, and the mailbox would hand over anew
+    /// what it just got back.
+    pub fn put_back(deliveries: Vec<Self>) {
+        let mut batches: Vec<(Arc<Batch<H>>, Vec<Self>)> = Vec::new();
+        for delivery in deliveries {
+            match batches.last_mut() {
+                Some((batch, messages)) if Arc::ptr_eq(batch, &delivery.batch) => {
+                    messages.push(delivery);
+                }
+                _ => batches.push((delivery.batch.clone(), vec![delivery])),
+            }
+        }
+        // The last one first: each goes before what is there.
+        for (batch, messages) in batches.into_iter().rev() {
+            put_back_batch(&batch, messages);
+        }
+    }
+
+    fn count(&self, message: &H::Message, outcome: Outcome, ran: Option<Duration>) {
+        let cell = &self.batch.cell;
+        let timed = self.posted_at.zip(ran).map(|(posted, ran)| {
+            let since = cell.pool.inner().clock.now().since(posted);
+            (since.saturating_sub(ran), ran)
+        });
+        // ORDERING: Relaxed, a hint for the counters: the last one is decided in `end`.
+        let more = self.batch.open.load(Ordering::Relaxed) > 1;
+        cell.mailbox.finish_delivery(
+            &Finished {
+                message,
+                outcome,
+                timed,
+            },
+            ran.unwrap_or_default(),
+            more,
+        );
+        cell.clear_stuck();
+    }
+
+    fn end(&self) {
+        leave(&self.batch, 1);
+    }
+}
+
+impl<H: Handler> Drop for Delivery<H> {
+    fn drop(&mut self) {
+        if let Some(message) = self.message.take() {
+            self.count(&message, Outcome::Failed, None);
+            self.batch.cell.handler.abandon(message, Failure::Stopped);
+            self.end();
+        }
+    }
+}
+
+fn put_back_batch<H: Handler>(batch: &Arc<Batch<H>>, mut deliveries: Vec<Delivery<H>>) {
+    let entries = deliveries
+        .iter_mut()
+        .filter_map(|delivery| {
+            Some(Entry {
+                message: delivery.message.take()?,
+                posted_at: delivery.posted_at,
+            })
+        })
+        .collect::<Vec<_>>();
+    let count = entries.len();
+    let (given_up, tokens) = batch.cell.mailbox.put_back(entries);
+    batch.cell.abandon_all(given_up);
+    // Tokens of other threads or processes that are free; the batch's own goes on below.
+    batch.cell.activate(tokens);
+    leave(batch, count);
+}
+
+/// `count` messages of the batch are over, or elsewhere. The last one takes the next batch.
+fn leave<H: Handler>(batch: &Arc<Batch<H>>, count: usize) {
+    // ORDERING: AcqRel, what the other messages of the batch did comes before the next batch.
+    if batch.open.fetch_sub(count, Ordering::AcqRel) == count {
+        let cell = batch.cell.clone();
+        cell.dispatch();
+        cell.pool.inner().scheduler.suspended(false);
+    }
+}
+
+impl<H: Handler> Cell<H> {
+    /// Hands over the next batch, or gives the token back that the caller holds.
+    pub(crate) fn dispatch(self: &Arc<Self>) {
+        let mut entries = Vec::new();
+        let take = self
+            .mailbox
+            .take_many(self.handler.window().max(1), &mut entries);
+        if !take.leftovers.is_empty() {
+            self.abandon_all(take.leftovers);
+        }
+        if take.found != Found::Next {
+            if take.publishing {
+                self.mailbox.published();
+            }
+            return;
+        }
+        self.pool.inner().scheduler.suspended(true);
+        let batch = Arc::new(Batch {
+            cell: self.clone(),
+            open: AtomicUsize::new(entries.len()),
+        });
+        let deliveries = entries
+            .into_iter()
+            .map(|entry| Delivery {
+                batch: batch.clone(),
+                message: Some(entry.message),
+                posted_at: entry.posted_at,
+            })
+            .collect();
+        self.handler.hand_over(deliveries);
+    }
+}
+
+/// A message that was put back and that nobody waits for: why.
+pub(crate) fn given_up<M: Message>(message: &M) -> Failure {
+    let cancelled = message
+        .state()
+        .is_some_and(crate::reply::ReplyState::is_cancel_requested);
+    if cancelled {
+        Failure::Cancelled
+    } else {
+        Failure::Expired
+    }
+}

@@ -1,0 +1,97 @@
+//! What is known of a child that ended.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Why a child was ended, or that nobody here did it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// By itself: a crash, an exit, or somebody else's signal.
+    Itself,
+    /// A message was past its deadline, cancelled, or its worker terminated.
+    Stopped,
+    /// It used more memory than allowed, in bytes of resident memory.
+    Memory {
+        /// What it used.
+        used: u64,
+        /// What it may use.
+        limit: u64,
+    },
+    /// It wrote what no working child writes.
+    Protocol(String),
+    /// It could not be started.
+    Start(String),
+    /// Its initializer failed; the bytes are what the child says of it.
+    Initializer(Vec<u8>),
+    /// It was restarted too often.
+    TooManyRestarts {
+        /// How often.
+        restarts: usize,
+        /// Within which time.
+        window: Duration,
+        /// How the last one ended.
+        last: Box<Crash>,
+    },
+}
+
+/// How a child ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crash {
+    /// Why.
+    pub cause: Cause,
+    /// Its exit code, where it exited.
+    pub exitcode: Option<i32>,
+    /// The signal, where one ended it.
+    pub signal: Option<i32>,
+    /// Its process number; 0 if there never was one.
+    pub pid: u32,
+    /// What it wrote about its end: the stack of the interpreter, after some signals.
+    pub stack: String,
+}
+
+impl Crash {
+    /// A child that never was.
+    #[must_use]
+    pub const fn without_process(cause: Cause) -> Self {
+        Self {
+            cause,
+            exitcode: None,
+            signal: None,
+            pid: 0,
+            stack: String::new(),
+        }
+    }
+}
+
+impl fmt::Display for Crash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            Cause::Itself => match (self.signal, self.exitcode) {
+                (Some(signal), _) => write!(f, "process {} ended by signal {signal}", self.pid)?,
+                (None, Some(code)) => write!(f, "process {} exited with code {code}", self.pid)?,
+                (None, None) => write!(f, "process {} ended", self.pid)?,
+            },
+            Cause::Stopped => write!(f, "process {} was stopped", self.pid)?,
+            Cause::Memory { used, limit } => write!(
+                f,
+                "process {} was stopped: it used {used} bytes of memory, {limit} are allowed",
+                self.pid
+            )?,
+            Cause::Protocol(what) => {
+                write!(f, "process {} was stopped: it {what}", self.pid)?;
+            }
+            Cause::Start(why) => write!(f, "no process could be started: {why}")?,
+            Cause::Initializer(_) => f.write_str("the initializer failed")?,
+            Cause::TooManyRestarts {
+                restarts,
+                window,
+                last,
+            } => write!(
+                f,
+                "{restarts} restarts within {window:?} and no message handled in between; the last {last}"
+            )?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,438 @@
+//! A fleet: the lanes of one pool, a thread that reads the replies of each, and one that watches over the children.
+//!
+//! The watching thread (the *supervisor*) starts children, sees them end, kills those whose time has come and measures
+//! their memory. It sleeps until one of these is due. Nothing it does needs what a handler may hold.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::cargo::Cargo;
+use crate::crash::{Cause, Crash};
+use crate::lane::{Fate, Lane};
+use crate::spawn::Program;
+use crate::store::Store;
+
+/// Restarts within [`DEFAULT_RESTART_WINDOW`] without a message handled in between, after which a lane is given up.
+pub const DEFAULT_MAX_RESTARTS: usize = 3;
+/// See [`DEFAULT_MAX_RESTARTS`]: long enough for three starts of a slow interpreter, short enough to tell soon.
+pub const DEFAULT_RESTART_WINDOW: Duration = Duration::from_secs(5);
+/// How often the memory of the children is measured, where it is limited: a handler that allocates as fast as it can
+/// gets some 100 MB past the limit.
+const MEMORY_LOOK: Duration = Duration::from_millis(20);
+/// How long children get to end by themselves when their fleet is closed.
+const END_LIMIT: Duration = Duration::from_secs(2);
+/// How often to look for ended children where no descriptor tells.
+#[cfg(not(target_os = "linux"))]
+const END_LOOK: Duration = Duration::from_millis(20);
+
+/// What carries frames between the host and its children.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// Shared memory, where the platform has it.
+    #[default]
+    SharedMemory,
+    /// A socket pair.
+    Socket,
+}
+
+/// How a fleet is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Names its threads.
+    pub name: String,
+    /// Children at the same time.
+    pub size: usize,
+    /// What a child is started with.
+    pub program: Program,
+    /// What carries the frames.
+    pub transport: Transport,
+    /// Messages after which a child is replaced.
+    pub max_messages: Option<u64>,
+    /// Bytes of resident memory above which a child is replaced.
+    pub max_memory: Option<u64>,
+    /// Restarts within the window, without a message handled in between, before a lane is given up.
+    pub max_restarts: usize,
+    /// That window.
+    pub restart_window: Duration,
+}
+
+/// What a fleet tells its owner. Called on the fleet's own threads, so nothing here may block for long.
+pub trait Overseer<C>: Send + Sync + 'static {
+    /// The first message of every child.
+    fn setup(&self) -> C;
+
+    /// A child has something to say for the log.
+    fn log(&self, bytes: Vec<u8>);
+
+    /// A lane was given up.
+    fn lane_failed(&self, lane: usize, crash: &Arc<Crash>);
+}
+
+/// A pair of sockets by which other threads call the supervisor.
+#[derive(Debug)]
+struct Bell {
+    ring: UnixStream,
+    hear: UnixStream,
+}
+
+impl Bell {
+    fn new() -> io::Result<Self> {
+        let (ring, hear) = UnixStream::pair()?;
+        ring.set_nonblocking(true)?;
+        hear.set_nonblocking(true)?;
+        Ok(Self { ring, hear })
+    }
+
+    fn ring(&self) {
+        // A full socket has rung often enough.
+        let _ = (&self.ring).write(&[0]);
+    }
+
+    fn hush(&self) {
+        while (&self.hear).read(&mut [0; 64]).is_ok_and(|read| read == 64) {}
+    }
+}
+
+struct Inner<C: Cargo> {
+    options: Options,
+    lanes: Vec<Lane<C>>,
+    /// Made for the first large payload or the first child, and let go of when the fleet is closed.
+    store: Mutex<Option<Arc<Store>>>,
+    overseer: Box<dyn Overseer<C>>,
+    /// Calls the supervisor; there while it is.
+    bell: Mutex<Option<Arc<Bell>>>,
+    closed: AtomicBool,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    restarts: AtomicUsize,
+    next: AtomicUsize,
+}
+
+impl<C: Cargo> fmt::Debug for Inner<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The handle of a fleet. Dropping it closes the fleet without waiting.
+#[derive(Debug)]
+pub struct Fleet<C: Cargo>(Arc<Inner<C>>);
+
+impl<C: Cargo> Fleet<C> {
+    /// A fleet without children, threads and descriptors: they come when there is work for them.
+    #[must_use]
+    pub fn new(options: Options, overseer: Box<dyn Overseer<C>>) -> Self {
+        Self(Arc::new(Inner {
+            lanes: (0..options.size).map(|_| Lane::new()).collect(),
+            options,
+            store: Mutex::new(None),
+            overseer,
+            bell: Mutex::new(None),
+            closed: AtomicBool::new(false),
+            threads: Mutex::new(Vec::new()),
+            restarts: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Where the large payloads of its messages go; `None`: nowhere but into the messages themselves.
+    #[must_use]
+    pub fn store(&self) -> Option<Arc<Store>> {
+        self.0.store()
+    }
+
+    /// Children at the same time.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.0.lanes.len()
+    }
+
+    /// Sends messages to the child of a lane, in order; starts it if there is none. Never blocks for the child.
+    pub fn hand(&self, lane: usize, cargo: Vec<C>) {
+        let Some(wanted) = self.0.lanes.get(lane) else {
+            return;
+        };
+        if wanted.hand(cargo) {
+            self.0.begin();
+        }
+    }
+
+    /// Starts the child of a lane, if there is none.
+    pub fn want(&self, lane: usize) {
+        if self.0.lanes.get(lane).is_some_and(Lane::want) {
+            self.0.begin();
+        }
+    }
+
+    /// The lane with the least to do; of equals another one each time.
+    #[must_use]
+    pub fn quietest(&self) -> usize {
+        let size = self.0.lanes.len();
+        // ORDERING: Relaxed, only to spread.
+        let start = self.0.next.fetch_add(1, Ordering::Relaxed);
+        (0..size)
+            .map(|offset| (start + offset) % size)
+            .min_by_key(|lane| self.0.lanes[*lane].load())
+            .unwrap_or(0)
+    }
+
+    /// Whether messages may be sent to a lane before those before them have ended.
+    #[must_use]
+    pub fn runs_ahead(&self, lane: usize) -> bool {
+        self.0.lanes.get(lane).is_some_and(Lane::runs_ahead)
+    }
+
+    /// Why a lane was given up, if it was.
+    #[must_use]
+    pub fn failure(&self, lane: usize) -> Option<Arc<Crash>> {
+        self.0.lanes.get(lane).and_then(Lane::failure)
+    }
+
+    /// The process numbers of the children, by lane.
+    #[must_use]
+    pub fn pids(&self) -> Vec<Option<u32>> {
+        self.0.lanes.iter().map(Lane::pid).collect()
+    }
+
+    /// Children that were started in the place of another one.
+    #[must_use]
+    pub fn restarts(&self) -> usize {
+        // ORDERING: Relaxed, a number for people.
+        self.0.restarts.load(Ordering::Relaxed)
+    }
+
+    /// Reads the replies of a lane on the calling thread until `done`, at most for `limit`: quicker than to be woken by
+    /// the thread that else does. Says what `done` does; returns early for no reason, and at once where another thread is
+    /// reading.
+    pub fn help(&self, lane: usize, done: &dyn Fn() -> bool, limit: Duration) -> bool {
+        let log = |bytes| self.0.overseer.log(bytes);
+        match self.0.lanes.get(lane) {
+            Some(lane) => lane.help(done, limit, &log, &|| self.0.ring()),
+            None => done(),
+        }
+    }
+
+    /// Puts messages back that `of` picks and that no child has begun.
+    pub fn recall(&self, lanes: impl IntoIterator<Item = usize>, of: &dyn Fn(&C) -> bool) {
+        for lane in lanes {
+            if let Some(lane) = self.0.lanes.get(lane) {
+                lane.recall(of);
+            }
+        }
+    }
+
+    /// Stops messages that `of` picks: what runs is asked, and then killed with its child; `at_once`: without asking.
+    pub fn stop(
+        &self,
+        lanes: impl IntoIterator<Item = usize>,
+        of: &dyn Fn(&C) -> bool,
+        at_once: bool,
+    ) {
+        for lane in lanes {
+            if let Some(lane) = self.0.lanes.get(lane)
+                && lane.stop(of, at_once)
+            {
+                self.0.ring();
+            }
+        }
+    }
+
+    /// Tells the children to end and refuses what comes; those that do not end are killed. Does not wait.
+    pub fn close(&self) {
+        self.0.close();
+    }
+
+    /// Blocks until the children and the threads have ended, after [`Fleet::close`].
+    pub fn join(&self) {
+        loop {
+            let Some(thread) = self.0.lock_threads().pop() else {
+                return;
+            };
+            if thread.thread().id() != thread::current().id() {
+                // A panic of ours was reported by the hook already, and there is nobody left to tell.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl<C: Cargo> Drop for Fleet<C> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl<C: Cargo> Inner<C> {
+    fn lock_threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_bell(&self) -> std::sync::MutexGuard<'_, Option<Arc<Bell>>> {
+        self.bell.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store(&self) -> Option<Arc<Store>> {
+        if self.options.transport != Transport::SharedMemory {
+            return None;
+        }
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        // ORDERING: Relaxed, under the lock; `close` takes it after setting the flag.
+        if store.is_none() && !self.closed.load(Ordering::Relaxed) {
+            // Without one, payloads go where there is room for them: into the messages.
+            *store = Store::create("pytoweb-requests").ok();
+        }
+        store.clone()
+    }
+
+    /// Calls the supervisor, if there is one.
+    fn ring(&self) {
+        if let Some(bell) = &*self.lock_bell() {
+            bell.ring();
+        }
+    }
+
+    fn close(&self) {
+        for lane in &self.lanes {
+            lane.close(END_LIMIT);
+        }
+        // ORDERING: Release, with the supervisor's Acquire: it sees every lane closed.
+        self.closed.store(true, Ordering::Release);
+        drop(
+            self.store
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        self.ring();
+    }
+
+    /// Makes sure that the threads are there, and calls the supervisor.
+    fn begin(self: &Arc<Self>) {
+        let mut bell = self.lock_bell();
+        // ORDERING: Relaxed, a hint: what is handed to a closed lane fails there.
+        if bell.is_none() && !self.closed.load(Ordering::Relaxed) {
+            let made = Bell::new().map(Arc::new);
+            let begun = made.and_then(|made| self.start_threads(&made).map(|()| made));
+            match begun {
+                Ok(made) => *bell = Some(made),
+                Err(error) => {
+                    drop(bell);
+                    let crash = Arc::new(Crash::without_process(Cause::Start(error.to_string())));
+                    for lane in &self.lanes {
+                        lane.refuse(&crash);
+                    }
+                    return;
+                }
+            }
+        }
+        drop(bell);
+        self.ring();
+    }
+
+    /// The reader threads that are missing (an earlier attempt may have made some), and the supervisor.
+    fn start_threads(self: &Arc<Self>, bell: &Arc<Bell>) -> io::Result<()> {
+        let mut threads = self.lock_threads();
+        while threads.len() < self.lanes.len() {
+            let (inner, lane) = (self.clone(), threads.len());
+            threads.push(
+                thread::Builder::new()
+                    .name(format!("{}-child-{}", self.options.name, lane + 1))
+                    .spawn(move || inner.read(lane))?,
+            );
+        }
+        let (inner, bell) = (self.clone(), bell.clone());
+        threads.push(
+            thread::Builder::new()
+                .name(format!("{}-supervisor", self.options.name))
+                .spawn(move || {
+                    inner.supervise(&bell);
+                    *inner.lock_bell() = None;
+                })?,
+        );
+        Ok(())
+    }
+
+    /// The life of a thread that reads the replies of one lane.
+    fn read(&self, lane: usize) {
+        self.lanes[lane].read(&|bytes| self.overseer.log(bytes), &|| self.ring());
+    }
+
+    /// The life of the supervisor.
+    fn supervise(&self, bell: &Bell) {
+        let log = |bytes| self.overseer.log(bytes);
+        loop {
+            // ORDERING: Acquire, see `close`.
+            let closed = self.closed.load(Ordering::Acquire);
+            let mut over = true;
+            let mut due: Option<Instant> = None;
+            for (number, lane) in self.lanes.iter().enumerate() {
+                if let Some(fate) = lane.bury(&self.options, &log) {
+                    // ORDERING: Relaxed, a number for people.
+                    self.restarts.fetch_add(1, Ordering::Relaxed);
+                    if let Fate::Failed(crash) = fate {
+                        self.overseer.lane_failed(number, &crash);
+                    }
+                }
+                let mut needs = lane.needs();
+                if needs.start {
+                    lane.start(&self.options, self.store().as_ref(), self.overseer.setup());
+                    needs = lane.needs();
+                }
+                let memory = self.options.max_memory.zip(needs.pid);
+                let used = memory.and_then(|(limit, pid)| Some((resident(pid)?, limit)));
+                lane.enforce(Instant::now(), used);
+                let look = memory.map(|_| Instant::now() + MEMORY_LOOK);
+                due = [due, lane.needs().kill_at, look]
+                    .into_iter()
+                    .flatten()
+                    .min();
+                over &= needs.over || (closed && needs.pid.is_none());
+            }
+            if closed && over {
+                return;
+            }
+            self.sleep(bell, due);
+        }
+    }
+
+    /// Sleeps until `due`, a ring, or the end of a child.
+    fn sleep(&self, bell: &Bell, due: Option<Instant>) {
+        #[cfg(not(target_os = "linux"))]
+        let due = Some(Instant::now() + END_LOOK).into_iter().chain(due).min();
+        let wait = due.map(|due| due.saturating_duration_since(Instant::now()));
+        let wait = wait.map(|wait| Timespec {
+            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: wait.subsec_nanos().into(),
+        });
+        #[cfg(target_os = "linux")]
+        let ended: Vec<_> = self.lanes.iter().filter_map(Lane::ended).collect();
+        let mut looked_at = vec![PollFd::new(&bell.hear, PollFlags::IN)];
+        #[cfg(target_os = "linux")]
+        looked_at.extend(ended.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        // An interruption, like anything else, only means to look again.
+        let _ = poll(&mut looked_at, wait.as_ref());
+        bell.hush();
+    }
+}
+
+/// Bytes of resident memory of a process.
+#[cfg(target_os = "linux")]
+fn resident(pid: u32) -> Option<u64> {
+    let numbers = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = numbers.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// Nothing tells here; a limit is not enforced.
+#[cfg(not(target_os = "linux"))]
+fn resident(_pid: u32) -> Option<u64> {
+    None
+}

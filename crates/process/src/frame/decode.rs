@@ -1,0 +1,201 @@
+//! Bytes to frames.
+
+use super::{
+    HEADER, Malformed, Outcome, PREFIX, RawPayload, Reply, Request, ToChild, ToHost, at, bits, tag,
+};
+use crate::payload::Place;
+
+/// Reads a frame that came from the host.
+///
+/// # Errors
+/// What the bytes are instead of a frame for a child.
+pub fn decode_for_child(frame: &[u8]) -> Result<ToChild<'_>, Malformed> {
+    let (prefix, rest) = split_prefix(frame)?;
+    let frame = match prefix[0] {
+        tag::REQUEST => return decode_request(frame).map(ToChild::Request),
+        tag::RELEASE => {
+            expect_zero(word(prefix))?;
+            ToChild::Release {
+                offset: only_u64(rest)?,
+            }
+        }
+        tag::STOP_ASKED => {
+            expect_zero(word(prefix))?;
+            ToChild::StopAsked {
+                seq: only_u64(rest)?,
+            }
+        }
+        tag::QUIT => {
+            expect_zero(word(prefix))?;
+            if !rest.is_empty() {
+                return Err(Malformed::Length { len: frame.len() });
+            }
+            ToChild::Quit
+        }
+        other => return Err(Malformed::Tag(other)),
+    };
+    expect_zero(prefix[at::BITS] | prefix[at::OUTCOME] | prefix[at::ZERO])?;
+    Ok(frame)
+}
+
+/// Reads a frame that came from a child, which may have sent anything.
+pub fn decode_for_host(frame: &[u8]) -> Result<ToHost<'_>, Malformed> {
+    let (prefix, rest) = split_prefix(frame)?;
+    let frame = match prefix[0] {
+        tag::REPLY => return decode_reply(frame).map(ToHost::Reply),
+        tag::READY => ToHost::Ready { bytes: rest },
+        tag::BROKEN => ToHost::Broken { bytes: rest },
+        tag::LOG => ToHost::Log { bytes: rest },
+        other => return Err(Malformed::Tag(other)),
+    };
+    expect_zero(word(prefix))?;
+    expect_zero(prefix[at::BITS] | prefix[at::OUTCOME] | prefix[at::ZERO])?;
+    Ok(frame)
+}
+
+fn decode_request(frame: &[u8]) -> Result<Request<'_, RawPayload<'_>>, Malformed> {
+    let header = Header::of(frame)?;
+    header.expect_bits(bits::STORED | bits::HAS_ID)?;
+    expect_zero(header.bytes[at::OUTCOME])?;
+    let ([kind, id, context], payload) = header.parts([
+        header.u32(at::KIND_LEN),
+        header.u32(at::ID_LEN),
+        header.u32(at::CONTEXT_LEN),
+    ])?;
+    let has_id = header.bytes[at::BITS] & bits::HAS_ID != 0;
+    if !has_id && !id.is_empty() {
+        return Err(Malformed::Bits);
+    }
+    let id = text(id, "id")?;
+    Ok(Request {
+        seq: header.u64(at::SEQ),
+        worker: header.u32(at::WORD),
+        attempt: header.u32(at::ATTEMPT),
+        flags: header.u32(at::FLAGS),
+        kind: text(kind, "kind")?,
+        id: has_id.then_some(id),
+        context,
+        payload,
+    })
+}
+
+fn decode_reply(frame: &[u8]) -> Result<Reply<'_, RawPayload<'_>>, Malformed> {
+    let header = Header::of(frame)?;
+    header.expect_bits(bits::STORED)?;
+    expect_zero(header.u64(at::KIND_LEN))?;
+    expect_zero(header.u32(at::CONTEXT_LEN))?;
+    let outcome = match header.bytes[at::OUTCOME] {
+        0 => Outcome::Completed,
+        1 => Outcome::Failed,
+        2 => Outcome::Skipped,
+        other => return Err(Malformed::Outcome(other)),
+    };
+    let ([note], payload) = header.parts([header.u32(at::WORD)])?;
+    Ok(Reply {
+        seq: header.u64(at::SEQ),
+        outcome,
+        run_ns: header.u64(at::RUN_NS),
+        note,
+        payload,
+    })
+}
+
+fn split_prefix(frame: &[u8]) -> Result<(&[u8; PREFIX], &[u8]), Malformed> {
+    frame
+        .split_first_chunk()
+        .ok_or(Malformed::Short { len: frame.len() })
+}
+
+fn word(prefix: &[u8; PREFIX]) -> u32 {
+    let [.., a, b, c, d] = *prefix;
+    u32::from_le_bytes([a, b, c, d])
+}
+
+fn only_u64(rest: &[u8]) -> Result<u64, Malformed> {
+    rest.try_into()
+        .map(u64::from_le_bytes)
+        .map_err(|_| Malformed::Length {
+            len: PREFIX + rest.len(),
+        })
+}
+
+fn expect_zero(unused: impl Into<u64>) -> Result<(), Malformed> {
+    if unused.into() == 0 {
+        Ok(())
+    } else {
+        Err(Malformed::Bits)
+    }
+}
+
+fn text<'a>(bytes: &'a [u8], part: &'static str) -> Result<&'a str, Malformed> {
+    std::str::from_utf8(bytes).map_err(|_| Malformed::Text { part })
+}
+
+/// The first bytes of a request or a reply, and those that follow.
+struct Header<'a> {
+    bytes: &'a [u8; HEADER],
+    rest: &'a [u8],
+}
+
+impl<'a> Header<'a> {
+    fn of(frame: &'a [u8]) -> Result<Self, Malformed> {
+        let (bytes, rest) = frame
+            .split_first_chunk()
+            .ok_or(Malformed::Short { len: frame.len() })?;
+        Ok(Self { bytes, rest })
+    }
+
+    fn u32(&self, at: usize) -> u32 {
+        let mut value = [0; 4];
+        value.copy_from_slice(&self.bytes[at..at + 4]);
+        u32::from_le_bytes(value)
+    }
+
+    fn u64(&self, at: usize) -> u64 {
+        let mut value = [0; 8];
+        value.copy_from_slice(&self.bytes[at..at + 8]);
+        u64::from_le_bytes(value)
+    }
+
+    fn expect_bits(&self, allowed: u8) -> Result<(), Malformed> {
+        expect_zero(self.bytes[at::BITS] & !allowed | self.bytes[at::ZERO])
+    }
+
+    /// Cuts what follows into the lengths of the buffers, texts of the lengths `lens`, and the area if it is here.
+    fn parts<const N: usize>(
+        &self,
+        lens: [u32; N],
+    ) -> Result<([&'a [u8]; N], RawPayload<'a>), Malformed> {
+        let mut rest = self.rest;
+        let mut cut = |len: u64| {
+            let (part, left) = usize::try_from(len)
+                .ok()
+                .and_then(|len| rest.split_at_checked(len))
+                .ok_or(Malformed::Length {
+                    len: HEADER + self.rest.len(),
+                })?;
+            rest = left;
+            Ok(part)
+        };
+        let buffers = cut(u64::from(self.u32(at::BUFFERS)) * 8)?;
+        let mut texts: [&[u8]; N] = [&[]; N];
+        for (text, len) in texts.iter_mut().zip(lens) {
+            *text = cut(u64::from(len))?;
+        }
+        let offset = self.u64(at::AREA_OFFSET);
+        let len = self.u64(at::AREA_LEN);
+        let place = if self.bytes[at::BITS] & bits::STORED != 0 {
+            Place::Stored { offset, len }
+        } else {
+            expect_zero(offset)?;
+            Place::Inline(cut(len)?)
+        };
+        if !rest.is_empty() {
+            return Err(Malformed::Length {
+                len: HEADER + self.rest.len(),
+            });
+        }
+        let payload = RawPayload::new(self.u64(at::STREAM_LEN), buffers, place);
+        Ok((texts, payload))
+    }
+}

@@ -1,0 +1,283 @@
+//! Who reads the replies of a lane: its own thread, or whoever waits for one of them.
+//!
+//! A reply that a thread of its own reads costs two wake-ups, of that thread and of the one that waits. So a thread that
+//! waits takes the *seat* of the reader, if it is free, and reads for everybody until its own reply has come. The
+//! lane's thread keeps out of the way for as long as such *guests* come: it sleeps in naps, and takes the seat again
+//! when there are replies that nobody reads, or when no guest came for some naps. A guest that leaves while messages are
+//! on their way wakes it, so a nap only delays what is sent after the last guest has left.
+//!
+//! Replies are taken in under one lock, in order, whoever reads them.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use super::{Intake, Lane, Phase};
+use crate::cargo::{Answer, Cargo, Verdict};
+use crate::crash::Cause;
+use crate::frame::{Outcome, Reply, ToHost};
+use crate::link::HostLink;
+use crate::sync::look_while_yielding;
+
+/// How long the lane's thread sleeps at a time while guests read: what a reply that nobody waits for may be late.
+const NAP: Duration = Duration::from_millis(1);
+/// Naps without a guest before it takes the seat for good.
+const NAPS: u32 = 20;
+
+/// Where log records of the child go.
+pub(crate) type Log<'a> = &'a dyn Fn(Vec<u8>);
+
+/// What [`Lane::take_in`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    Nothing,
+    News,
+    /// The child wrote nonsense; there is no use in reading on.
+    Broken,
+}
+
+impl<C: Cargo> Lane<C> {
+    /// The life of the lane's own thread. `ring` calls the supervisor.
+    pub(crate) fn read(&self, log: Log<'_>, ring: &dyn Fn()) {
+        let mut naps = 0;
+        while let Some(link) = self.next_link() {
+            if naps > 0 {
+                let guests = self.nap();
+                naps = if guests { NAPS } else { naps - 1 };
+                // Somebody reads, or there is nothing to read.
+                if guests || !self.drive(&link, log) {
+                    continue;
+                }
+                naps = 0;
+            }
+            let Ok(seat) = self.seat.try_lock() else {
+                naps = NAPS;
+                continue;
+            };
+            let news = look_while_yielding(|| self.drive(&link, log).then_some(()));
+            if self.is_condemned() {
+                ring();
+            }
+            // ORDERING: SeqCst, with the guest's: it sees the seat taken, or this sees the guest.
+            if self.guests.load(Ordering::SeqCst) > 0 {
+                naps = NAPS;
+            } else if news.is_none() {
+                link.wait(None);
+            }
+            drop(seat);
+        }
+    }
+
+    /// Sleeps for a nap. Says whether a guest was there meanwhile.
+    fn nap(&self) -> bool {
+        let called = self.nap.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut called, _) = self
+            .called
+            .wait_timeout_while(called, NAP, |called| !*called)
+            .unwrap_or_else(PoisonError::into_inner);
+        *called = false;
+        drop(called);
+        // ORDERING: Relaxed, a hint.
+        self.visited.swap(false, Ordering::Relaxed)
+    }
+
+    /// Ends the nap of the lane's thread.
+    pub(crate) fn call(&self) {
+        *self.nap.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.called.notify_one();
+    }
+
+    /// Reads replies until `done`, at most for `limit`; false where another thread is reading, or at the limit. Returns
+    /// early for no reason.
+    pub(crate) fn help(
+        &self,
+        done: &dyn Fn() -> bool,
+        limit: Duration,
+        log: Log<'_>,
+        ring: &dyn Fn(),
+    ) -> bool {
+        let Some(link) = self.link() else {
+            return false;
+        };
+        // ORDERING: SeqCst, see `read`.
+        self.guests.fetch_add(1, Ordering::SeqCst);
+        // ORDERING: Relaxed, a hint.
+        self.visited.store(true, Ordering::Relaxed);
+        let done = self.read_as_guest(&link, done, limit, log);
+        // ORDERING: SeqCst, see `read`.
+        self.guests.fetch_sub(1, Ordering::SeqCst);
+        if self.is_condemned() {
+            ring();
+        }
+        if self.is_busy() {
+            self.call();
+        }
+        done
+    }
+
+    fn read_as_guest(
+        &self,
+        link: &Arc<dyn HostLink>,
+        done: &dyn Fn() -> bool,
+        limit: Duration,
+        log: Log<'_>,
+    ) -> bool {
+        let mut seat = self.seat.try_lock().ok();
+        if seat.is_none() {
+            // The lane's thread may sleep on it.
+            link.wake();
+            seat = look_while_yielding(|| self.seat.try_lock().ok());
+        }
+        if seat.is_none() {
+            return done();
+        }
+        let until = Instant::now() + limit;
+        loop {
+            let found = look_while_yielding(|| {
+                self.drive(link, log);
+                done().then_some(())
+            });
+            if found.is_some() {
+                return true;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || !self.is_current(link) {
+                return done();
+            }
+            link.wait(Some(left));
+        }
+    }
+
+    fn link(&self) -> Option<Arc<dyn HostLink>> {
+        self.state().link.clone()
+    }
+
+    fn is_current(&self, link: &Arc<dyn HostLink>) -> bool {
+        self.state()
+            .link
+            .as_ref()
+            .is_some_and(|now| Arc::ptr_eq(now, link))
+    }
+
+    fn is_busy(&self) -> bool {
+        self.state().on_their_way > 0
+    }
+
+    /// Takes in what the child has answered so far. False: nothing new, or another thread is at it.
+    fn drive(&self, link: &Arc<dyn HostLink>, log: Log<'_>) -> bool {
+        match self.intake.try_lock() {
+            Ok(mut intake) => self.take_in(link, &mut intake, log) == Taken::News,
+            Err(TryLockError::Poisoned(poisoned)) => {
+                self.take_in(link, &mut poisoned.into_inner(), log) == Taken::News
+            }
+            Err(TryLockError::WouldBlock) => false,
+        }
+    }
+
+    pub(super) fn take_in(
+        &self,
+        link: &Arc<dyn HostLink>,
+        intake: &mut Intake<C>,
+        log: Log<'_>,
+    ) -> Taken {
+        let Intake {
+            answers,
+            over,
+            logs,
+        } = intake;
+        let mut unfit = None;
+        let received = link.receive(&mut |frame| {
+            match frame {
+                ToHost::Reply(Reply {
+                    seq,
+                    outcome,
+                    run_ns,
+                    note,
+                    payload,
+                }) => answers.push((
+                    seq,
+                    Answer {
+                        verdict: Verdict::from(outcome),
+                        ran: Duration::from_nanos(run_ns),
+                        note: note.to_vec(),
+                        parcel: Some(link.parcel(&payload)?),
+                    },
+                )),
+                ToHost::Log { bytes } => logs.push(bytes.to_vec()),
+                ToHost::Broken { bytes } => unfit = Some(bytes.to_vec()),
+                ToHost::Ready { .. } => {}
+            }
+            Ok(())
+        });
+        for bytes in logs.drain(..) {
+            log(bytes);
+        }
+        if matches!(received, Ok(0)) {
+            return Taken::Nothing;
+        }
+        let mut state = self.state();
+        let current = state
+            .link
+            .as_ref()
+            .is_some_and(|now| Arc::ptr_eq(now, link));
+        if !current {
+            answers.clear();
+            return Taken::Nothing;
+        }
+        let mut strange = received.err().map(|broken| broken.to_string());
+        if unfit.is_some() {
+            state.unfit = unfit;
+        }
+        for (seq, answer) in answers.drain(..) {
+            match state.take(seq) {
+                Some(flight) => {
+                    if let Some(cargo) = flight.cargo {
+                        state.healthy |= !cargo.is_control();
+                        over.push((cargo, answer));
+                    }
+                }
+                None => strange = Some(format!("answered message {seq}, which it does not have")),
+            }
+        }
+        let broken = strange.is_some();
+        if let Some(what) = strange {
+            state.condemn(Instant::now(), Cause::Protocol(what));
+        }
+        let send = state.send_held();
+        drop(state);
+        if let Some(link) = send {
+            link.flush();
+        }
+        for (cargo, answer) in over.drain(..) {
+            cargo.answered(answer);
+        }
+        if broken { Taken::Broken } else { Taken::News }
+    }
+
+    /// The present link; waits for one. `None` once the lane is closed and has none.
+    fn next_link(&self) -> Option<Arc<dyn HostLink>> {
+        let mut state = self.state();
+        loop {
+            if let Some(link) = &state.link {
+                return Some(link.clone());
+            }
+            if matches!(state.phase, Phase::Closed | Phase::Failed(_)) {
+                return None;
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl From<Outcome> for Verdict {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Completed => Self::Completed,
+            Outcome::Failed => Self::Failed,
+            Outcome::Skipped => Self::Skipped,
+        }
+    }
+}

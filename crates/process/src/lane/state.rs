@@ -1,0 +1,170 @@
+//! The table of a lane: what is held, what is on its way, and what is sent next.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Flight, Phase, State};
+use crate::cargo::Cargo;
+use crate::claims::SLOTS;
+use crate::crash::{Cause, Crash};
+use crate::fleet::Options;
+use crate::frame;
+use crate::link::HostLink;
+
+impl<C: Cargo> State<C> {
+    #[expect(clippy::cast_possible_truncation, reason = "a remainder of SLOTS")]
+    pub(super) const fn place(seq: u64) -> usize {
+        (seq % SLOTS as u64) as usize
+    }
+
+    /// The numbers of the messages on their way, in order.
+    pub(super) fn numbers(&self) -> Vec<u64> {
+        let mut numbers: Vec<u64> = self
+            .table
+            .iter()
+            .flatten()
+            .map(|flight| flight.seq)
+            .collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    pub(super) fn take(&mut self, seq: u64) -> Option<Flight<C>> {
+        let place = self.table.get_mut(Self::place(seq))?;
+        if place.as_ref()?.seq != seq {
+            return None;
+        }
+        self.on_their_way -= 1;
+        place.take()
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.on_their_way > 0
+            && self.link.as_ref().is_some_and(|link| {
+                self.table
+                    .iter()
+                    .flatten()
+                    .any(|flight| !flight.revoked && link.has_begun(flight.seq))
+            })
+    }
+
+    /// Whether a message that was asked to stop still runs.
+    pub(super) fn has_stopping(&self) -> bool {
+        self.table
+            .iter()
+            .flatten()
+            .any(|flight| flight.attempt == u32::MAX)
+    }
+
+    /// Sends what is held, as far as there is place. Returns the link to flush.
+    pub(super) fn send_held(&mut self) -> Option<Arc<dyn HostLink>> {
+        if !matches!(self.phase, Phase::Up) || self.held.is_empty() {
+            return None;
+        }
+        let link = self.link.clone()?;
+        if self.table.is_empty() {
+            self.table.resize_with(SLOTS, || None);
+        }
+        while self.on_their_way < SLOTS - 1
+            && let Some((cargo, attempt)) = self.held.pop_front()
+        {
+            let version = cargo.config_version();
+            if version != 0 && self.configured.get(&cargo.worker()) != Some(&version) {
+                self.configured.insert(cargo.worker(), version);
+                let configuration = cargo.configuration();
+                self.held.push_front((cargo, attempt));
+                self.send(&link, configuration, 1);
+                continue;
+            }
+            if !cargo.is_control()
+                && let Some(quota) = &mut self.quota
+            {
+                if *quota == 0 {
+                    self.held.push_front((cargo, attempt));
+                    if self.on_their_way == 0 {
+                        self.retire(Instant::now());
+                    }
+                    break;
+                }
+                *quota -= 1;
+            }
+            self.send(&link, cargo, attempt);
+        }
+        Some(link)
+    }
+
+    pub(super) fn send(&mut self, link: &Arc<dyn HostLink>, cargo: C, attempt: u32) {
+        while self.table[Self::place(self.next_seq)].is_some() {
+            self.next_seq += 1;
+        }
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.frame.clear();
+        cargo.encode(seq, attempt, &mut self.frame);
+        let sent = link.offer(seq, &self.frame, cargo.area());
+        self.table[Self::place(seq)] = Some(Flight {
+            seq,
+            attempt,
+            revoked: false,
+            cargo: Some(cargo),
+        });
+        self.on_their_way += 1;
+        if let Err(broken) = sent {
+            self.condemn(Instant::now(), Cause::Protocol(broken.to_string()));
+        }
+    }
+
+    /// Has the child killed at `at`; the earliest time and the first cause stand.
+    pub(super) fn condemn(&mut self, at: Instant, cause: Cause) {
+        match &mut self.kill {
+            Some((known, _)) => *known = (*known).min(at),
+            None => self.kill = Some((at, cause)),
+        }
+    }
+
+    /// Has the child end after what it has, and another one started.
+    pub(super) fn retire(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Up) {
+            self.phase = Phase::Retiring;
+            self.tell_to_end(now + Duration::from_secs(5));
+        }
+    }
+
+    pub(super) fn tell_to_end(&mut self, by: Instant) {
+        if let Some(link) = &self.link {
+            let mut frame = Vec::new();
+            frame::encode_quit(&mut frame);
+            // If it cannot be told, it is killed.
+            let _ = link.tell(&frame);
+            link.flush();
+            link.wake();
+            self.ends_by = Some(by);
+        }
+    }
+
+    pub(super) fn too_many_restarts(
+        &mut self,
+        crash: &Arc<Crash>,
+        options: &Options,
+    ) -> Option<Arc<Crash>> {
+        let now = Instant::now();
+        if self.healthy {
+            // It worked: whatever this was, it is not that it cannot start.
+            self.restarts.clear();
+        }
+        self.restarts
+            .retain(|at| now.duration_since(*at) < options.restart_window);
+        if self.restarts.len() < options.max_restarts {
+            self.restarts.push_back(now);
+            return None;
+        }
+        Some(Arc::new(Crash {
+            cause: Cause::TooManyRestarts {
+                restarts: self.restarts.len(),
+                window: options.restart_window,
+                last: Box::new((**crash).clone()),
+            },
+            ..(**crash).clone()
+        }))
+    }
+}

@@ -1,0 +1,43 @@
+//! Child processes that run messages: what carries frames between a host and a child, and who watches over both.
+
+mod bell;
+mod claims;
+pub mod frame;
+mod memory;
+mod payload;
+mod ring;
+#[cfg_attr(not(target_os = "linux"), path = "store/absent.rs")]
+mod store;
+mod sync;
+
+#[cfg(unix)]
+mod cargo;
+#[cfg(unix)]
+mod crash;
+#[cfg(unix)]
+mod fleet;
+#[cfg(unix)]
+mod lane;
+#[cfg(unix)]
+mod link;
+#[cfg(unix)]
+mod spawn;
+#[cfg(unix)]
+mod start;
+
+#[cfg(unix)]
+pub use cargo::{Answer, Cargo, Verdict};
+#[cfg(unix)]
+pub use crash::{Cause, Crash};
+#[cfg(unix)]
+pub use fleet::{
+    DEFAULT_MAX_RESTARTS, DEFAULT_RESTART_WINDOW, Fleet, Options, Overseer, Transport,
+};
+#[cfg(unix)]
+pub use link::{Broken, ChildLink, HostLink};
+pub use payload::{Bytes, INLINE_LIMIT, Packer, Parcel, Payload, Place, Release};
+#[cfg(unix)]
+pub use spawn::Program;
+#[cfg(unix)]
+pub use start::{Arrival, arrive};
+pub use store::{Block, Store, View};

@@ -1,0 +1,299 @@
+//! The link over shared memory: two rings, two bells and the claim words of `ring/sides.rs`.
+
+use std::collections::VecDeque;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use super::{Broken, ChildLink, HostLink};
+use crate::frame::{self, RawPayload, ToHost};
+use crate::payload::{Parcel, Release};
+use crate::ring::{ChildSide, Consumer, HostSide, Producer, SharedBell, SharedClaims, Span};
+use crate::store::{Store, View};
+
+/// How long a child that finds no room for a reply sleeps before it looks again: the host reads faster than a child
+/// writes, so this is rare, and a bell for it would cost every reply.
+const ROOM_LOOK: Duration = Duration::from_micros(200);
+
+/// How long the host sleeps at most while frames wait for room in the ring.
+const KEPT_LOOK: Duration = Duration::from_millis(1);
+/// Frames that one call takes from the ring.
+const MOST_AT_ONCE: usize = 4096;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic under these locks leaves at worst a frame unsent, and then its child is replaced.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Debug)]
+struct Line {
+    ring: Producer<Span>,
+    /// What has no room yet, in order.
+    waiting: VecDeque<Vec<u8>>,
+}
+
+impl Line {
+    /// Sends a frame, or keeps it. True: it is the first one kept.
+    fn push(&mut self, head: &[u8], area: &[u8]) -> Result<bool, Broken> {
+        self.flush()?;
+        if self.waiting.is_empty() && self.ring.push(&[head, area]).map_err(nonsense)? {
+            return Ok(false);
+        }
+        self.waiting.push_back([head, area].concat());
+        Ok(self.waiting.len() == 1)
+    }
+
+    fn flush(&mut self) -> Result<bool, Broken> {
+        let before = self.waiting.len();
+        while let Some(next) = self.waiting.front() {
+            if !self.ring.push(&[next]).map_err(nonsense)? {
+                break;
+            }
+            self.waiting.pop_front();
+        }
+        Ok(self.waiting.len() < before)
+    }
+}
+
+#[derive(Debug)]
+struct Intake {
+    ring: Consumer<Span>,
+    frame: Vec<u8>,
+}
+
+/// The host's end.
+#[derive(Debug)]
+pub(crate) struct SharedHost {
+    own: Weak<Self>,
+    line: Mutex<Line>,
+    intake: Mutex<Intake>,
+    child_bell: SharedBell,
+    host_bell: SharedBell,
+    claims: SharedClaims,
+    woken: AtomicBool,
+    store: Arc<Store>,
+    /// The socket over which the child's store comes.
+    socket: UnixStream,
+    view: OnceLock<Arc<View>>,
+}
+
+impl SharedHost {
+    pub(crate) fn new(side: HostSide, store: Arc<Store>, socket: UnixStream) -> Arc<Self> {
+        Arc::new_cyclic(|own| Self {
+            own: own.clone(),
+            line: Mutex::new(Line {
+                ring: side.requests,
+                waiting: VecDeque::new(),
+            }),
+            intake: Mutex::new(Intake {
+                ring: side.replies,
+                frame: Vec::new(),
+            }),
+            child_bell: side.child_bell,
+            host_bell: side.host_bell,
+            claims: side.claims,
+            woken: AtomicBool::new(false),
+            store,
+            socket,
+            view: OnceLock::new(),
+        })
+    }
+
+    fn push(&self, head: &[u8], area: &[u8]) -> Result<(), Broken> {
+        let first = lock(&self.line).push(head, area)?;
+        if first {
+            // Whoever sleeps is to look after it: see `wait`.
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// The child's store, which it sent before its first frame.
+    fn view(&self) -> Option<&Arc<View>> {
+        if self.view.get().is_none()
+            && let Ok(Some(fd)) = crate::start::receive_descriptor(&self.socket)
+            && let Ok(view) = View::open(fd)
+        {
+            let _ = self.view.set(Arc::new(view));
+        }
+        self.view.get()
+    }
+}
+
+impl HostLink for SharedHost {
+    fn runs_ahead(&self) -> bool {
+        true
+    }
+
+    fn offer(&self, seq: u64, head: &[u8], area: &[u8]) -> Result<(), Broken> {
+        self.claims.offer(seq);
+        self.push(head, area)
+    }
+
+    fn tell(&self, frame: &[u8]) -> Result<(), Broken> {
+        self.push(frame, &[])
+    }
+
+    fn flush(&self) {
+        self.child_bell.ring();
+    }
+
+    fn receive(
+        &self,
+        each: &mut dyn FnMut(ToHost<'_>) -> Result<(), Broken>,
+    ) -> Result<usize, Broken> {
+        let mut intake = lock(&self.intake);
+        let Intake { ring, frame } = &mut *intake;
+        let mut count = 0;
+        // A child that writes without end does not keep this thread from its other work.
+        while count < MOST_AT_ONCE && ring.pop(frame).map_err(nonsense)? {
+            each(frame::decode_for_host(frame)?)?;
+            count += 1;
+        }
+        drop(intake);
+        if lock(&self.line).flush()? {
+            self.child_bell.ring();
+        }
+        Ok(count)
+    }
+
+    fn parcel(&self, raw: &RawPayload<'_>) -> Result<Parcel, Broken> {
+        let stored = matches!(raw.place(), crate::payload::Place::Stored { .. });
+        if !stored {
+            return Ok(raw.into_parcel(None, None)?);
+        }
+        let own = self.own.clone();
+        let here = std::process::id();
+        let release: Release = Arc::new(move |offset| {
+            // A copy of it in a forked process is not the one that the child waits for.
+            if std::process::id() != here {
+                return;
+            }
+            if let Some(link) = own.upgrade() {
+                let mut frame = Vec::new();
+                frame::encode_release(offset, &mut frame);
+                // A child that cannot be told is about to be replaced, with its store.
+                let _ = link.tell(&frame);
+                link.flush();
+            }
+        });
+        Ok(raw.into_parcel(self.view(), Some(&release))?)
+    }
+
+    fn wait(&self, limit: Option<Duration>) {
+        // Nothing tells when a frame that is kept has room.
+        let kept = (!lock(&self.line).waiting.is_empty()).then_some(KEPT_LOOK);
+        let limit = limit.into_iter().chain(kept).min();
+        self.host_bell.sleep(limit, || {
+            // ORDERING: Relaxed, the bell orders it.
+            self.woken.swap(false, Ordering::Relaxed) || !lock(&self.intake).ring.is_empty()
+        });
+    }
+
+    fn wake(&self) {
+        // ORDERING: Relaxed, the bell orders it.
+        self.woken.store(true, Ordering::Relaxed);
+        self.host_bell.wake();
+    }
+
+    fn revoke(&self, seq: u64) -> bool {
+        self.claims.revoke(seq)
+    }
+
+    fn has_begun(&self, seq: u64) -> bool {
+        self.claims.has_begun(seq)
+    }
+
+    fn ask_to_stop(&self, seq: u64) {
+        self.claims.ask_to_stop(seq);
+    }
+
+    fn store(&self) -> Option<&Arc<Store>> {
+        Some(&self.store)
+    }
+}
+
+/// The child's end.
+#[derive(Debug)]
+pub(crate) struct SharedChild {
+    requests: Mutex<Consumer<Span>>,
+    replies: Mutex<Producer<Span>>,
+    child_bell: SharedBell,
+    host_bell: SharedBell,
+    claims: SharedClaims,
+    woken: AtomicBool,
+    view: Arc<View>,
+    store: Arc<Store>,
+}
+
+impl SharedChild {
+    pub(crate) fn new(side: ChildSide, view: Arc<View>, store: Arc<Store>) -> Self {
+        Self {
+            requests: Mutex::new(side.requests),
+            replies: Mutex::new(side.replies),
+            child_bell: side.child_bell,
+            host_bell: side.host_bell,
+            claims: side.claims,
+            woken: AtomicBool::new(false),
+            view,
+            store,
+        }
+    }
+}
+
+impl ChildLink for SharedChild {
+    fn receive(&self, frame: &mut Vec<u8>) -> Result<bool, Broken> {
+        lock(&self.requests).pop(frame).map_err(nonsense)
+    }
+
+    fn wait(&self, limit: Option<Duration>) {
+        self.child_bell.sleep(limit, || {
+            // ORDERING: Relaxed, the bell orders it.
+            self.woken.swap(false, Ordering::Relaxed) || !lock(&self.requests).is_empty()
+        });
+    }
+
+    fn wake(&self) {
+        // ORDERING: Relaxed, the bell orders it.
+        self.woken.store(true, Ordering::Relaxed);
+        self.child_bell.wake();
+    }
+
+    fn begin(&self, seq: u64) -> bool {
+        self.claims.begin(seq)
+    }
+
+    fn is_stop_asked(&self, seq: u64) -> bool {
+        self.claims.is_stop_asked(seq)
+    }
+
+    fn try_send(&self, head: &[u8], area: &[u8]) -> Result<bool, Broken> {
+        let sent = lock(&self.replies).push(&[head, area]).map_err(nonsense)?;
+        self.host_bell.ring();
+        Ok(sent)
+    }
+
+    fn send(&self, head: &[u8], area: &[u8]) -> Result<(), Broken> {
+        while !self.try_send(head, area)? {
+            std::thread::sleep(ROOM_LOOK);
+        }
+        Ok(())
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        bytes <= lock(&self.replies).max_frame()
+    }
+
+    fn view(&self) -> Option<&Arc<View>> {
+        Some(&self.view)
+    }
+
+    fn store(&self) -> Option<&Arc<Store>> {
+        Some(&self.store)
+    }
+}
+
+fn nonsense(violation: crate::ring::Violation) -> Broken {
+    Broken::Nonsense(violation.to_string())
+}

@@ -1,0 +1,224 @@
+//! The first words of a host and its child: descriptors over the socket that is the child's standard input.
+//!
+//! 1. The host starts the child and sends one message over the socket: a byte that names the transport, and the
+//!    descriptors that go with it.
+//! 2. The child moves the socket away from its standard input, opens what it got, and starts a thread that ends the
+//!    process at once when the host is gone. It sends back the descriptor of its own store.
+//! 3. Everything after that goes over the link.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Read, Seek};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+
+use crate::fleet::{Options, Transport};
+use crate::link::{ChildLink, HostLink};
+use crate::spawn::Child;
+use crate::store::Store;
+
+/// Descriptors that one message carries at most.
+const MOST_DESCRIPTORS: usize = 4;
+/// What a report on a crash is cut to: the stacks of some hundred frames.
+const REPORT_LIMIT: u64 = 64 << 10;
+
+const BY_SHARED_MEMORY: u8 = 1;
+const BY_SOCKET: u8 = 2;
+
+/// A file that the child writes its last words to, and the host reads after its end.
+#[derive(Debug)]
+pub(crate) struct Report(File);
+
+impl Report {
+    fn create() -> io::Result<Self> {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{MemfdFlags, memfd_create};
+            Ok(Self(File::from(memfd_create(
+                "pytoweb-report",
+                MemfdFlags::CLOEXEC,
+            )?)))
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            // Elsewhere a pipe would have to be read while the child runs; a file without a name does it.
+            let path = std::env::temp_dir().join(format!(
+                "pytoweb-report-{}-{:p}",
+                std::process::id(),
+                &()
+            ));
+            let file = std::fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(&path)?;
+            std::fs::remove_file(path)?;
+            Ok(Self(file))
+        }
+    }
+
+    /// What was written.
+    pub(crate) fn read(mut self) -> String {
+        let mut bytes = Vec::new();
+        let read = self
+            .0
+            .rewind()
+            .and_then(|()| self.0.take(REPORT_LIMIT).read_to_end(&mut bytes));
+        match read {
+            Ok(_) => String::from_utf8_lossy(&bytes).trim_end().to_owned(),
+            Err(_) => String::new(),
+        }
+    }
+}
+
+/// What [`start_child`] makes.
+pub(crate) type Started = (Child, Arc<dyn HostLink>, Option<Report>);
+
+/// Starts a child and the host's end of its link.
+pub(crate) fn start_child(options: &Options, store: Option<&Arc<Store>>) -> io::Result<Started> {
+    let report = Report::create()?;
+    match (options.transport, store) {
+        #[cfg(target_os = "linux")]
+        (Transport::SharedMemory, Some(store)) => {
+            let (side, memory) = crate::ring::HostSide::create()?;
+            let own = crate::spawn::pidfd_of(std::process::id())?;
+            let (child, socket) = Child::start(&options.program)?;
+            let descriptors = [report.0.as_fd(), memory.fd(), store.fd(), own.as_fd()];
+            send_descriptors(&socket, BY_SHARED_MEMORY, &descriptors)?;
+            let link = crate::link::shared::SharedHost::new(side, store.clone(), socket);
+            Ok((child, link, Some(report)))
+        }
+        _ => {
+            let (child, socket) = Child::start(&options.program)?;
+            send_descriptors(&socket, BY_SOCKET, &[report.0.as_fd()])?;
+            let link = crate::link::socket::SocketHost::new(socket)?;
+            Ok((child, link, Some(report)))
+        }
+    }
+}
+
+fn send_descriptors(socket: &UnixStream, tag: u8, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    sendmsg(
+        socket,
+        &[IoSlice::new(&[tag])],
+        &mut ancillary,
+        SendFlags::empty(),
+    )?;
+    Ok(())
+}
+
+fn receive_descriptors(
+    socket: impl AsFd,
+    flags: RecvFlags,
+) -> io::Result<Option<(u8, Vec<OwnedFd>)>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut tag = [0];
+    #[cfg(target_os = "linux")]
+    let flags = flags | RecvFlags::CMSG_CLOEXEC;
+    let received = recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut tag)],
+        &mut ancillary,
+        flags,
+    )?;
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    let fds = ancillary
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    Ok(Some((tag[0], fds)))
+}
+
+/// The descriptor that the child sent, if it has. Never blocks.
+pub(crate) fn receive_descriptor(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    let received = receive_descriptors(socket, RecvFlags::DONTWAIT)?;
+    Ok(received.and_then(|(_, mut fds)| fds.pop()))
+}
+
+/// The child's end of everything.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The link.
+    pub link: Arc<dyn ChildLink>,
+    /// Where to write last words.
+    pub report: OwnedFd,
+}
+
+/// Takes the child's end from the standard input of this process, which is the null device from then on. To be called
+/// once, by a process that [`Fleet`](crate::Fleet) started.
+///
+/// # Errors
+/// When the standard input is not what a host gives its child.
+pub fn arrive() -> io::Result<Arrival> {
+    let inherited = rustix::stdio::stdin();
+    let socket = rustix::io::fcntl_dupfd_cloexec(inherited, 3)?;
+    let null = File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    let socket = UnixStream::from(socket);
+    let (tag, fds) =
+        receive_descriptors(&socket, RecvFlags::empty())?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let mut fds = fds.into_iter();
+    let mut next = || fds.next().ok_or(io::ErrorKind::InvalidData);
+    let report = next()?;
+    match tag {
+        #[cfg(target_os = "linux")]
+        BY_SHARED_MEMORY => {
+            let side = crate::ring::ChildSide::open(next()?)?;
+            let view = Arc::new(crate::store::View::open(next()?)?);
+            end_with(next()?)?;
+            let store = Store::create("pytoweb-replies")?;
+            send_descriptors(&socket, BY_SHARED_MEMORY, &[store.fd()])?;
+            let link = Arc::new(crate::link::shared::SharedChild::new(side, view, store));
+            Ok(Arrival { link, report })
+        }
+        BY_SOCKET => {
+            let link = crate::link::socket::SocketChild::new(socket)?;
+            Ok(Arrival { link, report })
+        }
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the standard input does not come from this version of pytoweb",
+        )),
+    }
+}
+
+/// Ends this process, whatever it is doing, when the host has ended.
+#[cfg(target_os = "linux")]
+fn end_with(host: OwnedFd) -> io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    std::thread::Builder::new()
+        .name("pytoweb-host-watch".to_owned())
+        .stack_size(64 << 10)
+        .spawn(move || {
+            while poll(&mut [PollFd::new(&host, PollFlags::IN)], None).is_err() {}
+            end_now();
+        })?;
+    Ok(())
+}
+
+/// Ends this process without running anything of it.
+pub(crate) fn end_now() -> ! {
+    use rustix::process::{Signal, getpid, kill_process};
+
+    let _ = kill_process(getpid(), Signal::KILL);
+    std::process::abort()
+}

@@ -1,0 +1,606 @@
+//! The child's side: takes requests from the link, calls handlers, and answers.
+//!
+//! Runs on the main thread of an interpreter that a fleet started (`pytoweb/_child.py`). Coroutines go to an event loop
+//! on a thread of its own and answer from there.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use pytoweb_process::frame::{
+    Outcome, RawPayload, Reply, Request, ToChild, decode_for_child, encode_broken, encode_log,
+    encode_ready, encode_reply,
+};
+use pytoweb_process::{Arrival, ChildLink, Parcel, Payload};
+
+use crate::message::{Delivery, WorkerMessage};
+use crate::remote::flags;
+use crate::start_hook::StartHook;
+use crate::{context, error, note, pickling};
+
+/// How often to look for another request before sleeping: see `YIELDS` in the engine's `sync.rs`.
+const YIELDS: usize = 16;
+
+/// What runs on a thread of a child.
+struct Current {
+    kind: Py<PyString>,
+    data: Py<PyAny>,
+    id: Option<Py<PyString>>,
+    worker: Arc<Own>,
+    attempt: u32,
+    seq: u64,
+    link: Arc<dyn ChildLink>,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
+}
+
+impl Current {
+    fn view(&self, py: Python<'_>) -> WorkerMessage {
+        WorkerMessage::of_child(
+            self.kind.clone_ref(py),
+            self.data.clone_ref(py),
+            self.id.as_ref().map(|id| id.clone_ref(py)),
+            self.worker.name.clone(),
+            self.attempt,
+            Delivery::Child {
+                link: self.link.clone(),
+                seq: self.seq,
+            },
+        )
+    }
+}
+
+/// The message whose handler runs on this thread, in a child.
+pub(crate) fn running_message(py: Python<'_>) -> PyResult<Option<WorkerMessage>> {
+    Ok(CURRENT.with(|current| current.borrow().as_ref().map(|current| current.view(py))))
+}
+
+/// The worker whose handler runs on this thread, in a child.
+pub(crate) fn running_owner(py: Python<'_>) -> Option<Py<PyAny>> {
+    CURRENT.with(|current| {
+        let current = current.borrow();
+        let owner = &current.as_ref()?.worker.owner;
+        (!owner.is_none(py)).then(|| owner.clone_ref(py))
+    })
+}
+
+/// What `Child.configure` returns.
+type Configured = (
+    String,
+    Py<PyAny>,
+    Py<PyDict>,
+    Option<Py<PyAny>>,
+    bool,
+    Option<Py<PyAny>>,
+);
+
+/// A worker, as its child knows it.
+struct Own {
+    name: String,
+    owner: Py<PyAny>,
+    handlers: Py<PyDict>,
+    start_hook: StartHook,
+    /// Some handler is a coroutine, and the host sends one message at a time.
+    one_by_one: bool,
+    /// Why it cannot run anything.
+    unfit: Option<Py<PyAny>>,
+}
+
+/// The child's end of everything.
+#[pyclass(module = "pytoweb._core", frozen)]
+pub(crate) struct ChildEnd {
+    link: Arc<dyn ChildLink>,
+    report: std::os::fd::OwnedFd,
+    workers: Mutex<HashMap<u32, Arc<Own>>>,
+    /// What interrupts a coroutine that runs, by message.
+    interrupters: Arc<Mutex<HashMap<u64, Py<PyAny>>>>,
+}
+
+/// Takes over the standard input that the host gave this process.
+#[pyfunction]
+pub(crate) fn child_arrive() -> PyResult<ChildEnd> {
+    let Arrival { link, report } = pytoweb_process::arrive().map_err(|error| {
+        PyOSError::new_err(format!("this process was not started by a pool: {error}"))
+    })?;
+    Ok(ChildEnd {
+        link,
+        report,
+        workers: Mutex::default(),
+        interrupters: Arc::default(),
+    })
+}
+
+/// Everything of a request but its payload.
+struct Head {
+    seq: u64,
+    worker: u32,
+    attempt: u32,
+    flags: u32,
+}
+
+enum Step {
+    GoOn,
+    Quit,
+}
+
+fn broken(error: impl std::fmt::Display) -> PyErr {
+    PyRuntimeError::new_err(format!("the connection to the host is broken: {error}"))
+}
+
+impl ChildEnd {
+    /// Takes the next frame, and lets others run while there is none.
+    fn next(&self, py: Python<'_>, frame: &mut Vec<u8>) -> PyResult<()> {
+        while !self.link.receive(frame).map_err(broken)? {
+            let found = py.detach(|| -> Result<bool, _> {
+                for _ in 0..YIELDS {
+                    if self.link.receive(frame)? {
+                        return Ok(true);
+                    }
+                    std::thread::yield_now();
+                }
+                self.link.wait(None);
+                Ok::<_, pytoweb_process::Broken>(false)
+            });
+            if found.map_err(broken)? {
+                return Ok(());
+            }
+            py.check_signals()?;
+        }
+        Ok(())
+    }
+
+    fn step(&self, py: Python<'_>, child: &Bound<'_, PyAny>, frame: &[u8]) -> PyResult<Step> {
+        match decode_for_child(frame).map_err(broken)? {
+            ToChild::Request(request) => self.request(py, child, request)?,
+            ToChild::Release { offset } => {
+                if let Some(store) = self.link.store() {
+                    store.release(offset);
+                }
+            }
+            ToChild::StopAsked { seq } => {
+                let interrupter = self.lock_interrupters().remove(&seq);
+                if let Some(interrupter) = interrupter
+                    && let Err(error) = interrupter.call0(py)
+                {
+                    error.write_unraisable(py, None);
+                }
+            }
+            ToChild::Quit => return Ok(Step::Quit),
+        }
+        Ok(Step::GoOn)
+    }
+
+    fn lock_interrupters(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Py<PyAny>>> {
+        self.interrupters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn request(
+        &self,
+        py: Python<'_>,
+        child: &Bound<'_, PyAny>,
+        request: Request<'_, RawPayload<'_>>,
+    ) -> PyResult<()> {
+        let head = Head {
+            seq: request.seq,
+            worker: request.worker,
+            attempt: request.attempt,
+            flags: request.flags,
+        };
+        let answers = Answers {
+            link: self.link.clone(),
+            seq: head.seq,
+            began: Instant::now(),
+            wanted: head.flags & flags::NO_REPLY == 0,
+        };
+        if !self.link.begin(head.seq) {
+            return answers.skipped(py);
+        }
+        let parcel = request
+            .payload
+            .into_parcel(self.link.view(), None)
+            .map_err(broken)?;
+        if head.flags & (flags::SETUP | flags::CONFIGURE) != 0 {
+            let done = self.control(py, child, &head, &parcel);
+            return answers.reply(py, child, done.map(|()| py.None().into_bound(py)));
+        }
+        let worker = self
+            .workers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&head.worker)
+            .cloned();
+        let Some(worker) = worker else {
+            let error = PyRuntimeError::new_err("this worker was never configured");
+            return answers.reply(py, child, Err(error));
+        };
+        let vars = request.context;
+        let call = Call {
+            end: self,
+            child,
+            head,
+            worker,
+            kind: PyString::new(py, request.kind),
+            id: request.id.map(|id| PyString::new(py, id)),
+        };
+        match call.run(py, &parcel, vars) {
+            Ok(Called::Value(value)) => answers.reply(py, child, Ok(value)),
+            Ok(Called::Later {
+                coroutine,
+                context,
+                message,
+            }) => call.go_on(py, answers, (coroutine, context, message)),
+            Err(error) => answers.reply(py, child, Err(error)),
+        }
+    }
+
+    fn control(
+        &self,
+        py: Python<'_>,
+        child: &Bound<'_, PyAny>,
+        head: &Head,
+        parcel: &Parcel,
+    ) -> PyResult<()> {
+        if head.flags & flags::SETUP != 0 {
+            let setup = pickling::unpack(py, parcel)?;
+            child.call_method1(intern!(py, "set_up"), (setup,))?;
+            return Ok(());
+        }
+        let known = pickling::unpack(py, parcel)
+            .and_then(|config| child.call_method1(intern!(py, "configure"), (head.worker, config)));
+        let own = match known {
+            Ok(parts) => {
+                let (name, owner, handlers, on_start, one_by_one, unfit): Configured =
+                    parts.extract()?;
+                Own {
+                    name,
+                    owner,
+                    handlers,
+                    start_hook: StartHook::new(on_start),
+                    one_by_one,
+                    unfit,
+                }
+            }
+            Err(raised) => Own {
+                name: String::new(),
+                owner: py.None(),
+                handlers: PyDict::new(py).unbind(),
+                start_hook: StartHook::default(),
+                one_by_one: false,
+                unfit: Some(raised.into_value(py).into_any()),
+            },
+        };
+        self.workers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(head.worker, Arc::new(own));
+        Ok(())
+    }
+}
+
+/// What a call came to.
+enum Called<'py> {
+    Value(Bound<'py, PyAny>),
+    Later {
+        coroutine: Bound<'py, PyAny>,
+        context: Option<Bound<'py, PyAny>>,
+        message: Option<Current>,
+    },
+}
+
+/// One message that is being handled.
+struct Call<'a, 'py> {
+    end: &'a ChildEnd,
+    child: &'a Bound<'py, PyAny>,
+    head: Head,
+    worker: Arc<Own>,
+    kind: Bound<'py, PyString>,
+    id: Option<Bound<'py, PyString>>,
+}
+
+impl<'py> Call<'_, 'py> {
+    fn run(&self, py: Python<'py>, parcel: &Parcel, vars: &[u8]) -> PyResult<Called<'py>> {
+        if let Some(unfit) = &self.worker.unfit {
+            return Err(PyErr::from_value(unfit.bind(py).clone()));
+        }
+        let payload = pickling::unpack(py, parcel).map_err(|raised| {
+            error::unreadable_payload(py, &self.worker.name, &self.kind.to_string(), raised)
+        })?;
+        let is_function = self.head.flags & flags::FUNCTION != 0;
+        let data = if is_function {
+            payload.get_item(1)?
+        } else {
+            payload.clone()
+        };
+        let context = if vars.is_empty() {
+            None
+        } else {
+            Some(self.child.call_method1(
+                intern!(py, "context"),
+                (pyo3::types::PyBytes::new(py, vars),),
+            )?)
+        };
+        let before = CURRENT.with(|current| {
+            current.replace(Some(Current {
+                kind: self.kind.clone().unbind(),
+                data: data.clone().unbind(),
+                id: self.id.as_ref().map(|id| id.clone().unbind()),
+                worker: self.worker.clone(),
+                attempt: self.head.attempt,
+                seq: self.head.seq,
+                link: self.end.link.clone(),
+            }))
+        });
+        let result = (|| {
+            let _entered = context::enter(py, context.as_ref())?;
+            self.worker.start_hook.run(py)?;
+            if is_function {
+                let args = data.cast_into::<PyTuple>()?;
+                let kwargs = payload.get_item(2)?;
+                let kwargs = kwargs.cast::<PyDict>().ok();
+                return payload.get_item(0)?.call(args, kwargs);
+            }
+            match self.worker.handlers.bind(py).get_item(&self.kind)? {
+                Some(handler) => handler.call1((data,)),
+                None => Err(error::unknown(&self.worker.name, &self.kind.to_string())),
+            }
+        })();
+        let message = CURRENT.with(|current| current.replace(before));
+        let value = result?;
+        let awaits = !is_function || self.head.flags & flags::AWAITS != 0;
+        if awaits && context::is_coroutine(&value) {
+            return Ok(Called::Later {
+                coroutine: value,
+                context,
+                message,
+            });
+        }
+        Ok(Called::Value(value))
+    }
+
+    /// Hands a coroutine to the event loop. The host sends a worker with such handlers one message at a time; where it
+    /// did not know of it, the others wait here.
+    fn go_on(
+        &self,
+        py: Python<'py>,
+        answers: Answers,
+        (coroutine, context, message): (
+            Bound<'py, PyAny>,
+            Option<Bound<'py, PyAny>>,
+            Option<Current>,
+        ),
+    ) -> PyResult<()> {
+        let Some(message) = message else {
+            return answers.reply(py, self.child, Ok(coroutine));
+        };
+        let pending = Bound::new(
+            py,
+            ChildPending {
+                message,
+                child: self.child.clone().unbind(),
+                answers: Mutex::new(Some(answers)),
+                answered: Condvar::new(),
+                interrupters: self.end.interrupters.clone(),
+            },
+        )?;
+        let started = self.child.call_method1(
+            intern!(py, "run_coroutine"),
+            (
+                coroutine,
+                context,
+                &pending,
+                &self.worker.owner,
+                self.kind.clone(),
+            ),
+        );
+        let pending = pending.get();
+        if let Err(error) = started {
+            return pending.finish(py, Err(error));
+        }
+        if !self.worker.one_by_one {
+            py.detach(|| pending.wait());
+        }
+        Ok(())
+    }
+}
+
+/// Where the answer to one message goes.
+struct Answers {
+    link: Arc<dyn ChildLink>,
+    seq: u64,
+    began: Instant,
+    /// Whether anybody wants the value.
+    wanted: bool,
+}
+
+impl Answers {
+    fn send(
+        &self,
+        py: Python<'_>,
+        outcome: Outcome,
+        note: &[u8],
+        mut payload: Payload,
+    ) -> PyResult<()> {
+        let run_ns = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        // The host releases it, perhaps before this returns.
+        let _ = payload.detach();
+        let mut head = Vec::new();
+        let encoded = encode_reply(
+            &Reply {
+                seq: self.seq,
+                outcome,
+                run_ns,
+                note,
+                payload: &payload,
+            },
+            &mut head,
+        );
+        encoded.map_err(broken)?;
+        let sent = {
+            let area: &[u8] = match payload.place() {
+                pytoweb_process::Place::Inline(area) => area,
+                pytoweb_process::Place::Stored { .. } => &[],
+            };
+            if self.link.try_send(&head, area).map_err(broken)? {
+                Ok(())
+            } else {
+                py.detach(|| self.link.send(&head, area))
+            }
+        };
+        sent.map_err(broken)
+    }
+
+    fn skipped(&self, py: Python<'_>) -> PyResult<()> {
+        self.send(py, Outcome::Skipped, &[], Payload::empty())
+    }
+
+    /// Answers with what the handler returned or raised.
+    fn reply(
+        &self,
+        py: Python<'_>,
+        child: &Bound<'_, PyAny>,
+        result: PyResult<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let raised = match result {
+            Ok(_) if !self.wanted => {
+                return self.send(py, Outcome::Completed, &[], Payload::empty());
+            }
+            Ok(value) => match pickling::pack(py, &value, || self.link.store().cloned()) {
+                Ok(payload) => return self.send(py, Outcome::Completed, &[], payload),
+                Err(raised) => error::unsendable(py, "the reply", raised),
+            },
+            Err(raised) => raised,
+        };
+        let value = raised.into_value(py);
+        let described = child.call_method1(intern!(py, "describe"), (&value,));
+        let texts: PyResult<(String, String, String)> = described.and_then(|texts| texts.extract());
+        let (kind, text, traceback) = texts.unwrap_or_default();
+        let note = note::write([&kind, &text, &traceback]);
+        let payload = pickling::pack(py, value.bind(py).as_any(), || self.link.store().cloned())
+            .unwrap_or_else(|_| Payload::empty());
+        self.send(py, Outcome::Failed, &note, payload)
+    }
+}
+
+/// A message of a child whose coroutine runs.
+#[pyclass(module = "pytoweb._core", frozen)]
+pub(crate) struct ChildPending {
+    message: Current,
+    child: Py<PyAny>,
+    answers: Mutex<Option<Answers>>,
+    answered: Condvar,
+    interrupters: Arc<Mutex<HashMap<u64, Py<PyAny>>>>,
+}
+
+impl ChildPending {
+    /// Blocks until it is finished.
+    fn wait(&self) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        while answers.is_some() {
+            answers = self
+                .answered
+                .wait(answers)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn finish(&self, py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<()> {
+        let interrupter = self
+            .interrupters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.message.seq);
+        drop(interrupter);
+        let answers = self
+            .answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        self.answered.notify_all();
+        let answers =
+            answers.ok_or_else(|| PyRuntimeError::new_err("the message is finished already"))?;
+        answers.reply(py, self.child.bind(py), result)
+    }
+}
+
+#[pymethods]
+impl ChildPending {
+    /// Ends the message with a result.
+    fn completed(&self, py: Python<'_>, result: Bound<'_, PyAny>) -> PyResult<()> {
+        self.finish(py, Ok(result))
+    }
+
+    /// Ends the message with an exception.
+    fn failed(&self, py: Python<'_>, error: Bound<'_, PyAny>) -> PyResult<()> {
+        self.finish(py, Err(PyErr::from_value(error)))
+    }
+
+    /// The message as `current_message()` shows it.
+    fn message(&self, py: Python<'_>) -> WorkerMessage {
+        self.message.view(py)
+    }
+
+    /// Has `interrupter` called when the message is cancelled or expires.
+    fn on_interrupt(&self, interrupter: Py<PyAny>) {
+        let replaced = self
+            .interrupters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(self.message.seq, interrupter);
+        drop(replaced);
+    }
+}
+
+#[pymethods]
+impl ChildEnd {
+    /// The descriptor for last words.
+    fn report_descriptor(&self) -> i32 {
+        self.report.as_raw_fd()
+    }
+
+    /// Tells the host that this process is ready.
+    fn ready(&self, py: Python<'_>) -> PyResult<()> {
+        let mut frame = Vec::new();
+        encode_ready(&[], &mut frame);
+        py.detach(|| self.link.send(&frame, &[])).map_err(broken)
+    }
+
+    /// Tells the host that the initializer failed, in three texts.
+    fn unfit(&self, py: Python<'_>, kind: &str, text: &str, traceback: &str) -> PyResult<()> {
+        let mut frame = Vec::new();
+        encode_broken(&note::write([kind, text, traceback]), &mut frame);
+        py.detach(|| self.link.send(&frame, &[])).map_err(broken)
+    }
+
+    /// Sends a log record, pickled; false if it is too long.
+    fn log(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<bool> {
+        let mut frame = Vec::new();
+        encode_log(bytes, &mut frame);
+        if !self.link.fits(frame.len()) {
+            return Ok(false);
+        }
+        py.detach(|| self.link.send(&frame, &[])).map_err(broken)?;
+        Ok(true)
+    }
+
+    /// Handles requests until the host says that it is over.
+    fn run(&self, py: Python<'_>, child: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut frame = Vec::new();
+        loop {
+            self.next(py, &mut frame)?;
+            match self.step(py, child, &frame)? {
+                Step::GoOn => {}
+                Step::Quit => return Ok(()),
+            }
+        }
+    }
+}

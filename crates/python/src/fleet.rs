@@ -1,0 +1,165 @@
+//! The child processes of a pool, or of one worker, as Python holds them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::call::PyCallArgs;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+use pytoweb_process::{Crash, Fleet, Options, Overseer, Payload, Program, Transport};
+
+use crate::error;
+use crate::fork::Generation;
+use crate::pickling;
+use crate::remote::{Load, flags};
+
+/// The child processes of a pool.
+#[pyclass(module = "pytoweb._core", frozen)]
+#[derive(Debug)]
+pub(crate) struct Processes {
+    fleet: Option<Arc<Fleet<Load>>>,
+    generation: Generation,
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        if !self.generation.is_here() {
+            // The children are the parent's.
+            std::mem::forget(self.fleet.take());
+        }
+    }
+}
+
+impl Processes {
+    pub(crate) fn fleet(&self) -> PyResult<&Arc<Fleet<Load>>> {
+        self.generation.check()?;
+        self.fleet.as_ref().ok_or_else(error::forked)
+    }
+}
+
+/// What the children say, brought to the pool's `ProcessRuntime`.
+struct Told {
+    /// A weak reference.
+    runtime: Py<PyAny>,
+    setup: Arc<Payload>,
+}
+
+impl Told {
+    /// Calls a method of the runtime, if that is still there.
+    fn tell<'py>(
+        &self,
+        py: Python<'py>,
+        method: &Bound<'py, PyString>,
+        args: impl PyCallArgs<'py>,
+    ) {
+        let told = self.runtime.call0(py).and_then(|runtime| {
+            if !runtime.is_none(py) {
+                runtime.bind(py).call_method1(method, args)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = told {
+            error.write_unraisable(py, None);
+        }
+    }
+}
+
+impl Overseer<Load> for Told {
+    fn setup(&self) -> Load {
+        Load::Control {
+            worker: 0,
+            flags: flags::SETUP,
+            payload: self.setup.clone(),
+        }
+    }
+
+    fn log(&self, bytes: Vec<u8>) {
+        Python::attach(|py| {
+            let bytes = PyBytes::new(py, &bytes);
+            self.tell(py, intern!(py, "child_logged"), (bytes,));
+        });
+    }
+
+    fn lane_failed(&self, lane: usize, crash: &Arc<Crash>) {
+        Python::attach(|py| {
+            let reason = error::crashed(py, crash, None, "").into_value(py);
+            self.tell(py, intern!(py, "lane_failed"), (lane, reason));
+        });
+    }
+}
+
+#[pymethods]
+impl Processes {
+    #[new]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called from one place, by keyword"
+    )]
+    #[pyo3(signature = (*, name, size, executable, arguments, transport, runtime, setup, max_messages, max_memory, max_restarts, restart_window))]
+    fn new(
+        py: Python<'_>,
+        name: String,
+        size: usize,
+        executable: String,
+        arguments: Vec<String>,
+        transport: &str,
+        runtime: Py<PyAny>,
+        setup: &Bound<'_, PyAny>,
+        max_messages: Option<u64>,
+        max_memory: Option<u64>,
+        max_restarts: usize,
+        restart_window: f64,
+    ) -> PyResult<Self> {
+        let setup = pickling::pack(py, setup, || None)
+            .map_err(|raised| error::unsendable(py, "the set-up of the child processes", raised))?;
+        let told = Told {
+            runtime,
+            setup: Arc::new(setup),
+        };
+        let options = Options {
+            name,
+            size,
+            program: Program {
+                executable: executable.into(),
+                arguments: arguments.into_iter().map(Into::into).collect(),
+            },
+            transport: if transport == "socket" {
+                Transport::Socket
+            } else {
+                Transport::SharedMemory
+            },
+            max_messages,
+            max_memory,
+            max_restarts,
+            restart_window: Duration::try_from_secs_f64(restart_window).unwrap_or(Duration::MAX),
+        };
+        Ok(Self {
+            fleet: Some(Arc::new(Fleet::new(options, Box::new(told)))),
+            generation: Generation::now(),
+        })
+    }
+
+    /// The process numbers of the children that exist, by place.
+    fn pids(&self) -> PyResult<Vec<Option<u32>>> {
+        Ok(self.fleet()?.pids())
+    }
+
+    /// Children that ended and had, or will have, a successor.
+    fn restarts(&self) -> PyResult<usize> {
+        Ok(self.fleet()?.restarts())
+    }
+
+    /// Tells the children to end; those that do not are killed. Does not wait.
+    fn close(&self) -> PyResult<()> {
+        self.fleet()?.close();
+        Ok(())
+    }
+
+    /// Blocks until they have ended, after ``close``.
+    fn join(&self, py: Python<'_>) -> PyResult<()> {
+        let fleet = self.fleet()?;
+        py.detach(|| fleet.join());
+        Ok(())
+    }
+}

@@ -1,0 +1,27 @@
+//! What one process tells another of an exception, in words: for the case that it cannot be pickled or unpickled.
+//!
+//! Three texts, each after its length in four bytes: the name of the type, the text, the traceback.
+
+/// The three texts as bytes.
+pub(crate) fn write(texts: [&str; 3]) -> Vec<u8> {
+    let mut note = Vec::with_capacity(12 + texts.iter().map(|text| text.len()).sum::<usize>());
+    for text in texts {
+        let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        note.extend_from_slice(&len.to_le_bytes());
+        note.extend_from_slice(&text.as_bytes()[..len as usize]);
+    }
+    note
+}
+
+/// The texts again; what does not make sense is empty, as the other process may write anything.
+pub(crate) fn read(mut bytes: &[u8]) -> [String; 3] {
+    [(); 3].map(|()| {
+        let Some((len, rest)) = bytes.split_first_chunk::<4>() else {
+            return String::new();
+        };
+        let len = (u32::from_le_bytes(*len) as usize).min(rest.len());
+        let (text, rest) = rest.split_at(len);
+        bytes = rest;
+        String::from_utf8_lossy(text).into_owned()
+    })
+}

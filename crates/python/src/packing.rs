@@ -1,0 +1,99 @@
+//! A message for another process, made where it is posted: bad payloads are the sender's error, at the sender's call.
+
+use std::sync::Arc;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+
+use crate::message::Body;
+use crate::remote::{Route, flags};
+use crate::task::{Head, Packed, Task};
+use crate::{context, error, pickling};
+
+/// How one endpoint packs its messages.
+#[derive(Debug)]
+pub(crate) struct Packing {
+    pub(crate) route: Arc<Route>,
+    pub(crate) max_attempts: u32,
+}
+
+impl Packing {
+    /// A message for the handler of `kind`.
+    pub(crate) fn message(
+        &self,
+        py: Python<'_>,
+        worker: &str,
+        kind: &Bound<'_, PyString>,
+        data: &Bound<'_, PyAny>,
+        task: Option<&Task>,
+    ) -> PyResult<Body> {
+        let payload = pickling::pack(py, data, || self.route.fleet.store()).map_err(|raised| {
+            let what = format!(
+                "the data of a message of type {:?} for worker {worker:?}",
+                kind.to_string()
+            );
+            error::unsendable(py, &what, raised)
+        })?;
+        let id = task.and_then(|task| task.id.as_ref());
+        Ok(Body::Packed(Box::new(Packed {
+            kind: kind.to_str()?.into(),
+            id: id.map(|id| id.to_str(py).map(Into::into)).transpose()?,
+            context: variables(py)?,
+            payload,
+            flags: if task.is_none() { flags::NO_REPLY } else { 0 },
+            max_attempts: self.max_attempts,
+        })))
+    }
+
+    /// A message that calls `function`.
+    pub(crate) fn call(
+        &self,
+        py: Python<'_>,
+        head: Head,
+        function: &Bound<'_, PyAny>,
+        args: Py<PyTuple>,
+        kwargs: Option<Py<PyDict>>,
+    ) -> PyResult<Body> {
+        let kind = match function.getattr_opt(intern!(py, "__qualname__"))? {
+            Some(name) => name.str()?,
+            None => function.get_type().name()?,
+        };
+        let call = (function, args, kwargs).into_pyobject(py)?;
+        let payload = pickling::pack(py, &call, || self.route.fleet.store()).map_err(|raised| {
+            let what = format!("a call of {:?}", kind.to_string());
+            error::unsendable(py, &what, raised)
+        })?;
+        let awaits = if head == Head::AsyncFunction {
+            flags::AWAITS
+        } else {
+            0
+        };
+        Ok(Body::Packed(Box::new(Packed {
+            kind: kind.to_str()?.into(),
+            id: None,
+            context: variables(py)?,
+            payload,
+            flags: flags::FUNCTION | awaits,
+            max_attempts: self.max_attempts,
+        })))
+    }
+}
+
+/// The sender's context variables that can be brought over, pickled; empty for none.
+fn variables(py: Python<'_>) -> PyResult<Vec<u8>> {
+    static PACK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+    let Some(context) = context::capture(py)? else {
+        return Ok(Vec::new());
+    };
+    let pack = PACK.get_or_try_init(py, || -> PyResult<_> {
+        Ok(py
+            .import("pytoweb._pickling")?
+            .getattr("pack_context")?
+            .unbind())
+    })?;
+    let packed = pack.bind(py).call1((context,))?;
+    Ok(packed.cast::<PyBytes>()?.as_bytes().to_vec())
+}

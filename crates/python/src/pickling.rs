@@ -1,0 +1,197 @@
+//! Objects into payloads and back: pickle protocol 5, with buffers out of band.
+//!
+//! A pickler writes to a [`Sink`], which takes what it gets into a [`Packer`]: small frames, and large `bytes` as they
+//! are, so that each is copied once. Picklers and their sinks are kept and used again: making one costs as much as
+//! pickling a small object. What plain pickle refuses, and functions of `__main__`, go to `cloudpickle` where that is
+//! installed (`_pickling.py`).
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyList};
+use pytoweb_process::{Packer, Parcel, Payload, Store};
+
+use crate::{buffers, simple};
+
+/// How a pickle names the module `__main__`: a text of eight bytes.
+const MAIN: &[u8] = b"\x8c\x08__main__";
+/// Frames of pickle end at 64 KiB; what is longer is somebody's data, and not looked through.
+const FRAME_LIMIT: usize = 128 << 10;
+/// Idle picklers kept at most: threads that pickle at the same time.
+const MOST_KEPT: usize = 16;
+
+#[derive(Default)]
+struct Filling {
+    packer: Option<Packer>,
+    buffers: Vec<Py<PyAny>>,
+    names_main: bool,
+}
+
+/// What a pickler writes to.
+#[pyclass(module = "pytoweb._core", frozen)]
+pub(crate) struct Sink(Mutex<Filling>);
+
+impl Sink {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Filling> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Sink {
+    /// Takes what the pickler has.
+    fn write(&self, piece: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut filling = self.lock();
+        let Filling {
+            packer, names_main, ..
+        } = &mut *filling;
+        buffers::with_bytes(piece, |bytes| {
+            *names_main |= bytes.len() <= FRAME_LIMIT && holds(bytes, MAIN);
+            if let Some(packer) = packer {
+                packer.write(bytes);
+            }
+        })
+    }
+
+    /// Takes a buffer out of band.
+    fn buffer(&self, buffer: Py<PyAny>) {
+        self.lock().buffers.push(buffer);
+    }
+}
+
+/// Whether `needle` is in `bytes`; looks for its first byte, which is rare.
+fn holds(bytes: &[u8], needle: &[u8]) -> bool {
+    bytes.len() >= needle.len()
+        && bytes
+            .windows(needle.len())
+            .any(|window| window[2] == b'_' && window == needle)
+}
+
+struct Kept {
+    sink: Py<Sink>,
+    dump: Py<PyAny>,
+    clear: Py<PyAny>,
+}
+
+static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
+
+fn kept(py: Python<'_>) -> PyResult<Kept> {
+    if let Some(kept) = KEPT.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+        return Ok(kept);
+    }
+    let sink = Bound::new(py, Sink(Mutex::default()))?;
+    let pickler = helper(py, &MAKE_PICKLER, "make_pickler")?.call1((&sink,))?;
+    Ok(Kept {
+        dump: pickler.getattr(intern!(py, "dump"))?.unbind(),
+        clear: pickler.getattr(intern!(py, "clear_memo"))?.unbind(),
+        sink: sink.unbind(),
+    })
+}
+
+static MAKE_PICKLER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static DUMP_OTHERWISE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+fn helper<'py>(
+    py: Python<'py>,
+    slot: &PyOnceLock<Py<PyAny>>,
+    name: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let found = slot.get_or_try_init(py, || -> PyResult<_> {
+        Ok(py.import("pytoweb._pickling")?.getattr(name)?.unbind())
+    })?;
+    Ok(found.bind(py).clone())
+}
+
+/// Pickles `object` into a payload.
+///
+/// # Errors
+/// What the pickler raised; the caller says what it was about.
+pub(crate) fn pack(
+    py: Python<'_>,
+    object: &Bound<'_, PyAny>,
+    store: impl FnOnce() -> Option<Arc<Store>>,
+) -> PyResult<Payload> {
+    if object.is_none() {
+        return Ok(Payload::empty());
+    }
+    if let Some(stream) = simple::write(object) {
+        return Ok(Payload::of_stream(stream));
+    }
+    let store = store();
+    let kept = kept(py)?;
+    let sink = kept.sink.bind(py).get();
+    *sink.lock() = Filling {
+        packer: Some(Packer::new(store.clone())),
+        ..Filling::default()
+    };
+    let mut dumped = kept.dump.call1(py, (object,)).map(drop);
+    let again = dumped.is_err() || sink.lock().names_main;
+    if again {
+        // Into a fresh packer: what the first attempt wrote is no use.
+        let spare = std::mem::replace(
+            &mut *sink.lock(),
+            Filling {
+                packer: Some(Packer::new(store)),
+                ..Filling::default()
+            },
+        );
+        let otherwise = helper(py, &DUMP_OTHERWISE, "dump_otherwise")?;
+        match otherwise.call1((object, &kept.sink)) {
+            Ok(done) if done.is_truthy()? => dumped = Ok(()),
+            // There is no cloudpickle: the first attempt stands.
+            Ok(_) => *sink.lock() = spare,
+            Err(error) if dumped.is_ok() => dumped = Err(error),
+            Err(_) => {}
+        }
+    }
+    let filling = std::mem::take(&mut *sink.lock());
+    kept.clear.call0(py)?;
+    let mut pool = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if pool.len() < MOST_KEPT {
+        pool.push(kept);
+    }
+    drop(pool);
+    dumped?;
+    let mut packer = filling
+        .packer
+        .ok_or_else(|| PyRuntimeError::new_err("the payload is lost"))?;
+    for buffer in filling.buffers {
+        let raw = buffer.bind(py).call_method0(intern!(py, "raw"))?;
+        buffers::with_bytes(&raw, |bytes| packer.buffer(bytes))?;
+    }
+    Ok(packer.finish())
+}
+
+/// The object that was pickled into `parcel`.
+///
+/// # Errors
+/// What the unpickler raised; the caller says what it was about.
+pub(crate) fn unpack<'py>(py: Python<'py>, parcel: &Parcel) -> PyResult<Bound<'py, PyAny>> {
+    let stream = parcel.stream();
+    if stream.is_empty() {
+        return Ok(py.None().into_bound(py));
+    }
+    if let Some(bytes) = stream.as_slice()
+        && let Some(object) = simple::read(py, bytes)
+    {
+        return Ok(object);
+    }
+    let loads = helper(py, &LOADS, "loads")?;
+    let stream = buffers::lend(py, &stream)?;
+    if parcel.buffers() == 0 {
+        return loads.call1((stream,));
+    }
+    let out_of_band = PyList::empty(py);
+    for index in 0..parcel.buffers() {
+        if let Some(bytes) = parcel.buffer(index) {
+            out_of_band.append(buffers::own(py, &bytes)?)?;
+        }
+    }
+    let options = PyDict::new(py);
+    options.set_item(intern!(py, "buffers"), out_of_band)?;
+    loads.call((stream,), Some(&options))
+}

@@ -1,0 +1,526 @@
+//! Messages of workers whose handlers run in child processes: from the engine to a fleet and back.
+//!
+//! A [`Route`] says where the messages of one endpoint go. The thread that reads a child's replies runs nobody's code:
+//! whatever needs Python (errors, callbacks, replies to the owner) becomes a *job* on the pool's threads, in order.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pytoweb_engine::{
+    Delivery, Failure, Handled, Handler, Message, Outcome, Pool, ReplyState, Ticket, Wake, Worker,
+    WorkerOptions,
+};
+use pytoweb_process::frame::{Request, encode_request};
+use pytoweb_process::{Answer, Cargo, Crash, Fleet, Payload, Verdict};
+
+use crate::error;
+use crate::handler::PyHandler;
+use crate::message::PyMessage;
+use crate::task::{Packed, Remote, Task, Value};
+
+/// What a request is, in the flags of its frame.
+pub(crate) mod flags {
+    /// The payload is a function with its arguments.
+    pub(crate) const FUNCTION: u32 = 1;
+    /// A coroutine that the function returns is run.
+    pub(crate) const AWAITS: u32 = 2;
+    /// The set-up of the child.
+    pub(crate) const SETUP: u32 = 4;
+    /// A worker's configuration.
+    pub(crate) const CONFIGURE: u32 = 8;
+    /// Nobody wants the value that the handler returns.
+    pub(crate) const NO_REPLY: u32 = 16;
+}
+
+/// A batch is as many messages as are handled in this time: what one slow message may make others wait for, and much
+/// longer than the way to the child and back.
+const BATCH_TIME: u64 = 1_000_000;
+/// And at most this many.
+const BATCH_MESSAGES: u64 = 64;
+
+/// The numbers by which a child tells workers apart.
+static NUMBERS: AtomicU32 = AtomicU32::new(1);
+
+/// Where the messages of one endpoint go.
+pub(crate) struct Route {
+    pub(crate) fleet: Arc<Fleet<Load>>,
+    /// The lane of a named worker; `None`: whichever has the least to do.
+    pub(crate) lane: Option<usize>,
+    pub(crate) worker: u32,
+    config: Mutex<(u32, Arc<Payload>)>,
+    config_version: AtomicU32,
+    /// What the handlers took lately, in nanoseconds; 0 before the first.
+    average_run: AtomicU64,
+    /// One message after the other: some handler is a coroutine.
+    one_by_one: std::sync::atomic::AtomicBool,
+    jobs: Worker<Jobs>,
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route")
+            .field("worker", &self.worker)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Route {
+    pub(crate) fn new(
+        name: &str,
+        fleet: Arc<Fleet<Load>>,
+        lane: Option<usize>,
+        pool: &Pool,
+    ) -> Self {
+        let options = WorkerOptions {
+            capacity: usize::MAX,
+            ..WorkerOptions::default()
+        };
+        let jobs = Worker::new(name, Jobs, options, pool);
+        Self {
+            fleet,
+            lane,
+            // ORDERING: Relaxed, only uniqueness matters.
+            worker: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            config: Mutex::new((0, Arc::new(Payload::empty()))),
+            config_version: AtomicU32::new(0),
+            average_run: AtomicU64::new(0),
+            one_by_one: std::sync::atomic::AtomicBool::new(false),
+            jobs,
+        }
+    }
+
+    /// Has the child told of new handlers before the next message.
+    pub(crate) fn configure(&self, payload: Payload, one_by_one: bool) {
+        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        *config = (config.0 + 1, Arc::new(payload));
+        // ORDERING: Relaxed, the version is looked up again under the lock when it matters.
+        self.config_version.store(config.0, Ordering::Relaxed);
+        self.one_by_one.store(one_by_one, Ordering::Relaxed);
+    }
+
+    /// Has a child started before the first message.
+    pub(crate) fn want(&self) {
+        if let Some(lane) = self.lane {
+            self.fleet.want(lane);
+        }
+    }
+
+    fn lanes(&self) -> std::ops::Range<usize> {
+        match self.lane {
+            Some(lane) => lane..lane + 1,
+            None => 0..self.fleet.size(),
+        }
+    }
+
+    pub(crate) fn window(&self) -> usize {
+        // ORDERING: Relaxed, hints.
+        let average = self.average_run.load(Ordering::Relaxed);
+        if average == 0 || self.one_by_one.load(Ordering::Relaxed) {
+            return 1;
+        }
+        usize::try_from((BATCH_TIME / average).clamp(1, BATCH_MESSAGES)).unwrap_or(1)
+    }
+
+    /// Why nothing more is run, if so.
+    pub(crate) fn failure(&self) -> Option<Arc<Crash>> {
+        self.lanes().find_map(|lane| self.fleet.failure(lane))
+    }
+
+    fn note_run(&self, ran: Duration) {
+        let nanos = u64::try_from(ran.as_nanos()).unwrap_or(u64::MAX).max(1);
+        // ORDERING: Relaxed, a hint; a lost update is one sample less.
+        let known = self.average_run.load(Ordering::Relaxed);
+        let next = if known == 0 {
+            nanos
+        } else {
+            (known / 8 * 7 + nanos / 8).max(1)
+        };
+        self.average_run.store(next, Ordering::Relaxed);
+    }
+
+    pub(crate) fn hand_over(&self, deliveries: Vec<Delivery<PyHandler>>) {
+        let lane = self.lane.unwrap_or_else(|| {
+            let lane = self.fleet.quietest();
+            let number = u32::try_from(lane + 1).unwrap_or(0);
+            for task in deliveries
+                .iter()
+                .filter_map(|delivery| delivery.message()?.task.as_ref())
+            {
+                // ORDERING: Relaxed, a hint.
+                task.lane.store(number, Ordering::Relaxed);
+            }
+            lane
+        });
+        let loads = deliveries.into_iter().map(|delivery| Load::Message {
+            worker: self.worker,
+            delivery,
+        });
+        self.fleet.hand(lane, loads.collect());
+    }
+
+    /// Reads replies on this thread until that of `task` stands, at most for `limit`. May return early.
+    pub(crate) fn help(&self, task: &Task, limit: Duration) -> bool {
+        let lane = match self.lane {
+            Some(lane) => lane,
+            // ORDERING: Relaxed, a hint: a message that is not sent yet has none.
+            None => match task.lane.load(Ordering::Relaxed).checked_sub(1) {
+                Some(lane) => lane as usize,
+                None => return task.slot.state().wait_briefly(),
+            },
+        };
+        self.fleet
+            .help(lane, &|| task.slot.state().is_done(), limit)
+    }
+
+    pub(crate) fn recall(&self) {
+        self.fleet
+            .recall(self.lanes(), &|load| load.worker() == self.worker);
+    }
+
+    pub(crate) fn stop(&self, ticket: Option<&Arc<dyn Ticket>>) {
+        match ticket {
+            None => self
+                .fleet
+                .stop(self.lanes(), &|load| load.worker() == self.worker, true),
+            Some(ticket) => {
+                let wanted: *const ReplyState = ticket.state();
+                let is_it = |load: &Load| {
+                    load.message()
+                        .and_then(Message::state)
+                        .is_some_and(|state| std::ptr::eq(state, wanted))
+                };
+                self.fleet.stop(self.lanes(), &is_it, false);
+            }
+        }
+    }
+
+    /// Has `job` run on one of the pool's threads, after those before it.
+    pub(crate) fn job(&self, job: impl FnOnce(Python<'_>) + Send + 'static) {
+        // Closed only with the route itself; a thread is there since the worker was started.
+        let _ = self.jobs.start();
+        let _ = self.jobs.try_post(Job(Some(Box::new(job))));
+    }
+}
+
+type Work = Box<dyn FnOnce(Python<'_>) + Send>;
+
+/// Something to do with Python.
+pub(crate) struct Job(Option<Work>);
+
+impl Message for Job {
+    fn ticket(&self) -> Option<Arc<dyn Ticket>> {
+        None
+    }
+
+    fn state(&self) -> Option<&ReplyState> {
+        None
+    }
+}
+
+/// Runs jobs.
+#[derive(Debug)]
+pub(crate) struct Jobs;
+
+impl Handler for Jobs {
+    type Message = Job;
+
+    fn handle(&self, message: &mut Job) -> Handled<Self> {
+        if let Some(job) = message.0.take() {
+            Python::attach(job);
+        }
+        Handled::Done(Outcome::Completed)
+    }
+
+    fn finish(&self, message: Job) -> Wake {
+        drop(message);
+        Wake::nobody()
+    }
+
+    fn abandon(&self, mut message: Job, _failure: Failure) {
+        // Never dropped unrun: a message may hang on it.
+        if let Some(job) = message.0.take() {
+            Python::attach(job);
+        }
+    }
+}
+
+/// What a fleet carries for Python.
+pub(crate) enum Load {
+    Message {
+        worker: u32,
+        delivery: Delivery<PyHandler>,
+    },
+    Control {
+        worker: u32,
+        flags: u32,
+        payload: Arc<Payload>,
+    },
+}
+
+impl fmt::Debug for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Load")
+            .field("worker", &self.worker())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Load {
+    fn message(&self) -> Option<&PyMessage> {
+        match self {
+            Self::Message { delivery, .. } => delivery.message(),
+            Self::Control { .. } => None,
+        }
+    }
+
+    fn packed(&self) -> Option<&Packed> {
+        self.message().and_then(PyMessage::packed)
+    }
+
+    fn route(&self) -> Option<&Arc<Route>> {
+        match self {
+            Self::Message { delivery, .. } => delivery.handler().route.as_ref(),
+            Self::Control { .. } => None,
+        }
+    }
+}
+
+impl Cargo for Load {
+    fn encode(&self, seq: u64, attempt: u32, frame: &mut Vec<u8>) {
+        let encoded = match self {
+            Self::Control {
+                worker,
+                flags,
+                payload,
+            } => encode_request(
+                &Request {
+                    seq,
+                    worker: *worker,
+                    attempt,
+                    flags: *flags,
+                    kind: "",
+                    id: None,
+                    context: &[],
+                    payload,
+                },
+                frame,
+            ),
+            Self::Message { worker, .. } => {
+                let Some(packed) = self.packed() else { return };
+                encode_request(
+                    &Request {
+                        seq,
+                        worker: *worker,
+                        attempt,
+                        flags: packed.flags,
+                        kind: &packed.kind,
+                        id: packed.id.as_deref(),
+                        context: &packed.context,
+                        payload: &packed.payload,
+                    },
+                    frame,
+                )
+            }
+        };
+        // A text of 4 GiB was refused when the message was packed.
+        debug_assert!(encoded.is_ok());
+    }
+
+    fn area(&self) -> &[u8] {
+        let payload = match self {
+            Self::Control { payload, .. } => Some(&**payload),
+            Self::Message { .. } => self.packed().map(|packed| &packed.payload),
+        };
+        match payload.map(Payload::place) {
+            Some(pytoweb_process::Place::Inline(area)) => area,
+            _ => &[],
+        }
+    }
+
+    fn worker(&self) -> u32 {
+        match self {
+            Self::Message { worker, .. } | Self::Control { worker, .. } => *worker,
+        }
+    }
+
+    fn config_version(&self) -> u32 {
+        // ORDERING: Relaxed, see `Route::configure`.
+        self.route()
+            .map_or(0, |route| route.config_version.load(Ordering::Relaxed))
+    }
+
+    fn configuration(&self) -> Self {
+        let payload = match self.route() {
+            Some(route) => route
+                .config
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .1
+                .clone(),
+            None => Arc::new(Payload::empty()),
+        };
+        Self::Control {
+            worker: self.worker(),
+            flags: flags::CONFIGURE,
+            payload,
+        }
+    }
+
+    fn is_control(&self) -> bool {
+        matches!(self, Self::Control { .. })
+    }
+
+    fn is_of_same_batch(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Message { delivery, .. },
+                Self::Message {
+                    delivery: other, ..
+                },
+            ) => delivery.is_of_same_batch(other),
+            _ => false,
+        }
+    }
+
+    fn max_attempts(&self) -> u32 {
+        self.packed().map_or(1, |packed| packed.max_attempts)
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.message()
+            .and_then(Message::state)
+            .is_none_or(|state| !state.is_done())
+    }
+
+    fn put_back(all: Vec<Self>) {
+        Delivery::put_back(
+            all.into_iter()
+                .filter_map(|load| match load {
+                    Self::Message { delivery, .. } => Some(delivery),
+                    Self::Control { .. } => None,
+                })
+                .collect(),
+        );
+    }
+
+    fn answered(self, answer: Answer) {
+        if let Self::Message { delivery, .. } = self {
+            answered(delivery, answer);
+        }
+    }
+
+    fn crashed(self, crash: &Arc<Crash>) {
+        if let Self::Message { delivery, .. } = self {
+            let Some(route) = delivery.handler().route.clone() else {
+                return;
+            };
+            let crash = crash.clone();
+            route.job(move |py| {
+                fail(py, delivery, |message, worker| {
+                    error::crashed(py, &crash, message, worker)
+                })
+            });
+        }
+    }
+}
+
+fn answered(mut delivery: Delivery<PyHandler>, answer: Answer) {
+    let Some(route) = delivery.handler().route.clone() else {
+        return;
+    };
+    let ran = answer.ran;
+    match answer.verdict {
+        Verdict::Completed => {
+            route.note_run(ran);
+            let task = delivery.message().and_then(|message| message.task.clone());
+            let Some(task) = task else {
+                return delivery.finish(Outcome::Completed, Some(ran));
+            };
+            let settled = task.settle(Value::Remote(Remote::new(false, answer)));
+            if settled
+                && !delivery
+                    .message_mut()
+                    .is_some_and(|message| message.has_id())
+            {
+                return delivery.finish(Outcome::Completed, Some(ran));
+            }
+            route.job(move |py| {
+                let outcome = if settled {
+                    Outcome::Completed
+                } else {
+                    given_up(py, &delivery)
+                };
+                delivery.finish(outcome, Some(ran));
+            });
+        }
+        Verdict::Failed => {
+            route.note_run(ran);
+            let remote = Remote::new(true, answer);
+            route.job(move |py| {
+                let raised = match remote.get(py) {
+                    Ok(value) | Err(value) => PyErr::from_value(value.bind(py).clone()),
+                };
+                fail(py, delivery, |_, _| raised);
+            });
+        }
+        Verdict::Skipped => route.job(move |py| {
+            let outcome = given_up(py, &delivery);
+            delivery.finish(outcome, None);
+        }),
+    }
+}
+
+/// Ends a message with an error: the error handler is told, as for one of a thread, and then the future.
+fn fail(
+    py: Python<'_>,
+    delivery: Delivery<PyHandler>,
+    raised: impl FnOnce(Option<&PyMessage>, &str) -> PyErr,
+) {
+    let shared = delivery.handler().shared.clone();
+    let Some(message) = delivery.message() else {
+        return;
+    };
+    let done = message.state().is_some_and(ReplyState::is_done);
+    let outcome = if done {
+        given_up(py, &delivery)
+    } else {
+        let error = raised(Some(message), &shared.name);
+        delivery.with_current(|| {
+            crate::running::with(message, &shared, || shared.report(py, message, &error));
+        });
+        match &message.task {
+            Some(task) if !task.settle(Value::Here(Err(error.into_value(py).into_any()))) => {
+                given_up(py, &delivery)
+            }
+            _ => Outcome::Failed,
+        }
+    };
+    delivery.finish(outcome, None);
+}
+
+/// What a message counts as whose reply was settled before its handler ended; the error handler learns of deadlines.
+fn given_up(py: Python<'_>, delivery: &Delivery<PyHandler>) -> Outcome {
+    let Some(message) = delivery.message() else {
+        return Outcome::Failed;
+    };
+    let failure = message
+        .task
+        .as_ref()
+        .and_then(|task| task.slot.get())
+        .and_then(|reply| reply.as_ref().err().copied());
+    let shared = &delivery.handler().shared;
+    match failure {
+        Some(Failure::Expired) => {
+            let error = error::failure(Failure::Expired, &shared.name);
+            delivery.with_current(|| {
+                crate::running::with(message, shared, || shared.report(py, message, &error));
+            });
+            Outcome::Expired
+        }
+        Some(Failure::Cancelled) => Outcome::Cancelled,
+        _ => Outcome::Failed,
+    }
+}

@@ -1,0 +1,239 @@
+"""The program of a child process, started as ``python -c "from pytoweb._child import main; ..."``."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import pickle
+import runpy
+import signal
+import sys
+import traceback
+import types
+
+from pytoweb import _pickling
+from pytoweb._core import child_arrive
+from pytoweb._runtime import LoopThread
+from pytoweb.errors import SerializationError
+
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+    from typing import Any
+
+    from pytoweb._core import ChildEnd, ChildPending
+
+#: The worker that is being configured: what `_pickling._own_worker` gives.
+configured: Any = None
+
+#: The host's main module is being imported here: nothing may start processes.
+importing_main = False
+
+#: This process is a child of a pool.
+is_child = False
+
+#: What the terminal sends to a group of processes. A child has a group of its own, but kill(1) can aim there.
+TERMINAL_SIGNALS = ("SIGINT", "SIGQUIT", "SIGHUP", "SIGTSTP", "SIGTTIN", "SIGTTOU")
+
+
+class HostMain(types.ModuleType):
+    """Stands in for the host's main module until something of it is needed, and imports it then.
+
+    As ``multiprocessing`` does, it is run under the name ``__mp_main__``, so that what stands under
+    ``if __name__ == "__main__"`` is not run again.
+    """
+
+    def __init__(self, origin: tuple[str, str] | None) -> None:
+        super().__init__("__main__")
+        self.__dict__["_origin"] = origin
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or _pickling.pickling:
+            raise AttributeError(name)
+        return getattr(self._import(), name)
+
+    def _import(self) -> types.ModuleType:
+        global importing_main
+        origin = self.__dict__["_origin"]
+        if origin is None:
+            raise SerializationError(
+                "the main module of the host cannot be imported here (it is interactive, or has no file): "
+                "put the function into a module, or install cloudpickle (pip install pytoweb[process])"
+            )
+        kind, where = origin
+        module = types.ModuleType("__mp_main__")
+        importing_main = True
+        try:
+            if kind == "name":
+                module.__dict__.update(runpy.run_module(where, run_name="__mp_main__", alter_sys=True))
+            else:
+                module.__dict__.update(runpy.run_path(where, run_name="__mp_main__"))
+        finally:
+            importing_main = False
+        sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+        return module
+
+
+class ToHost(logging.Handler):
+    """Sends log records to the host, which handles them as its own."""
+
+    def __init__(self, end: ChildEnd) -> None:
+        super().__init__()
+        self._end = end
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            fields = dict(record.__dict__)
+            fields["msg"] = record.getMessage()
+            fields["args"] = None
+            if record.exc_info:
+                fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
+                fields["exc_info"] = None
+            if not self._send(fields):
+                fields["msg"] = f"{fields['msg'][:1000]}... (cut: {len(fields['msg'])} characters)"
+                fields["exc_text"] = None
+                self._send({key: fields[key] for key in logging.makeLogRecord({}).__dict__ if key in fields})
+        except Exception:
+            self.handleError(record)
+
+    def _send(self, fields: dict[str, Any]) -> bool:
+        try:
+            packed = pickle.dumps(fields, 5)
+        except Exception:
+            packed = pickle.dumps({key: value for key, value in fields.items() if _pickles(value)}, 5)
+        return self._end.log(packed)
+
+
+def _pickles(value: object) -> bool:
+    try:
+        pickle.dumps(value, 5)
+    except Exception:
+        return False
+    return True
+
+
+class Child:
+    """What the native loop of a child calls: everything that is not on the path of every message."""
+
+    def __init__(self, end: ChildEnd) -> None:
+        self._end = end
+        self._name = "pytoweb"
+        self._loop: LoopThread | None = None
+        self._stand_ins: dict[int, Any] = {}
+
+    def set_up(self, setup: dict[str, Any]) -> None:
+        """Makes this process like the host's, and runs the pool's initializer."""
+        self._name = setup["name"]
+        sys.path[:] = setup["path"]
+        sys.argv[:] = setup["argv"]
+        sys.modules["__main__"] = HostMain(setup["main"])
+        handler = ToHost(self._end)
+        logging.getLogger().addHandler(handler)
+        for name, level in setup["levels"].items():
+            logging.getLogger(name or None).setLevel(level)
+        if setup["initializer"] is not None:
+            try:
+                function, args = _pickling.loads(setup["initializer"])
+                function(*args)
+            except BaseException as error:
+                self._end.unfit(*self.describe(error))
+                os._exit(1)
+        self._end.ready()
+
+    def configure(self, number: int, config: dict[str, Any]) -> tuple[Any, ...]:
+        """A worker of this process, or new handlers for one.
+
+        Returns:
+            Its name, its stand-in, its handlers, its start hook, whether some handler is a coroutine, and why
+            it cannot run anything.
+        """
+        global configured
+        known = self._stand_ins.get(number)
+        unfit: BaseException | None = None
+        handlers: dict[str, Callable[..., object]] = {}
+        on_start = None
+        try:
+            configured = known if known is not None else self._stand_in(config)
+            if known is None:
+                if config["state"] is not None:
+                    configured.__dict__.update(_pickling.loads(config["state"]))
+                if config["on_start"] is not None:
+                    on_start = _pickling.loads(config["on_start"])
+                self._stand_ins[number] = configured
+            for kind, handler in config["handlers"].items():
+                handlers[kind] = _pickling.loads(handler)
+        except BaseException as error:
+            unfit = SerializationError(
+                f"the handlers of worker {config['name']!r} came to its process, but unpickling them raised "
+                f"{type(error).__name__}: {error}"
+            )
+            unfit.__cause__ = error
+        worker, configured = configured, None
+        return config["name"], worker, handlers, on_start, config["one_by_one"], unfit
+
+    @staticmethod
+    def _stand_in(config: dict[str, Any]) -> Any:
+        from pytoweb.workers import PythonWorker, WorkerPool
+
+        if config["class"] is not None:
+            made = _pickling.loads(config["class"])
+        else:
+            made = WorkerPool if config["pool"] else PythonWorker
+        worker = made.__new__(made)
+        worker._name = config["name"]
+        worker._handlers = {}
+        worker._pool = None
+        worker._backend = "process"
+        return worker
+
+    def context(self, packed: bytes) -> Context:
+        """The sender's context variables."""
+        return _pickling.unpack_context(packed)
+
+    def run_coroutine(
+        self, coroutine: Any, context: Context | None, pending: ChildPending, owner: Any, kind: str
+    ) -> None:
+        """Runs an ``async def`` handler on the event loop of this process."""
+        if self._loop is None:
+            self._loop = LoopThread(f"{self._name}-loop")
+        self._loop.run(coroutine, context, pending, lambda: owner)  # type: ignore[arg-type]
+
+    def describe(self, error: BaseException) -> tuple[str, str, str]:
+        """Type, text and traceback of an exception, whatever its own methods do."""
+        kind = type(error)
+        name = (
+            kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        )
+        try:
+            text = str(error)
+        except BaseException:
+            text = ""
+        try:
+            lines = "".join(traceback.format_exception(kind, error, error.__traceback__))
+        except BaseException:
+            lines = "".join(traceback.format_tb(error.__traceback__)) + name
+        return name, text, lines
+
+    def close(self) -> None:
+        """Ends the event loop."""
+        if self._loop is not None:
+            self._loop.close()
+            self._loop.join()
+
+
+def main() -> None:
+    """Serves the host that started this process, until it says that it is over."""
+    global is_child
+    for name in TERMINAL_SIGNALS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    is_child = True
+    end = child_arrive()
+    faulthandler.enable(file=end.report_descriptor(), all_threads=False)
+    child = Child(end)
+    try:
+        end.run(child)
+    finally:
+        child.close()

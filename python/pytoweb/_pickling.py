@@ -1,0 +1,204 @@
+"""What crosses between processes: payloads, handlers, exceptions and context variables, as pickles.
+
+Plain pickle first, because it is fast. What it refuses (lambdas, closures, local classes) and what it would
+take from ``__main__`` by name goes to ``cloudpickle``, where that is installed.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import importlib
+import io
+import pickle
+import sys
+from pickle import loads
+
+from pytoweb.errors import HandlerError, SerializationError
+
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
+if TYPE_CHECKING:
+    from contextvars import Context, ContextVar
+    from typing import Any
+
+    from pytoweb._core import Sink
+
+__all__ = [
+    "RemoteTraceback",
+    "dump_handler",
+    "dump_otherwise",
+    "loads",
+    "make_pickler",
+    "pack_context",
+    "rebuild",
+]
+
+#: How a pickle names the module ``__main__``.
+MAIN_NAME = b"\x8c\x08__main__"
+
+#: Set while a child pickles: its ``__main__`` is not to be imported for that.
+pickling = False
+
+
+class RemoteTraceback(Exception):
+    """The traceback of an exception in the process where it was raised; the ``__cause__`` of the one here."""
+
+    def __str__(self) -> str:
+        return "\n" + self.args[0] if self.args else ""
+
+
+def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
+    return memoryview, (pickle.PickleBuffer(view),)
+
+
+def _dispatch_table() -> dict[type, Any]:
+    return {**copyreg.dispatch_table, memoryview: _reduce_memoryview}
+
+
+def make_pickler(sink: Sink) -> pickle.Pickler:
+    """A pickler for payloads, used again and again."""
+    pickler = pickle.Pickler(sink, 5, buffer_callback=sink.buffer)
+    pickler.dispatch_table = _dispatch_table()
+    return pickler
+
+
+def _cloudpickle() -> Any:
+    try:
+        import cloudpickle  # type: ignore[import-untyped]
+    except ImportError:
+        return None
+    return cloudpickle
+
+
+def dump_otherwise(value: object, sink: Sink) -> bool:
+    """Pickles with ``cloudpickle``; False if that is not installed."""
+    cloudpickle = _cloudpickle()
+    if cloudpickle is None:
+        return False
+    pickler = cloudpickle.Pickler(sink, 5, buffer_callback=sink.buffer)
+    pickler.dump(value)
+    return True
+
+
+def _own_worker() -> Any:
+    """In a child: the worker that is being configured."""
+    from pytoweb import _child
+
+    return _child.configured
+
+
+class _Owned:
+    """The part of a pickler that puts a stand-in in the place of one worker."""
+
+    owner: object = None
+    used_owner = False
+
+    def reducer_override(self, value: object) -> Any:
+        if value is self.owner and value is not None:
+            self.used_owner = True
+            return _own_worker, ()
+        rest = getattr(super(), "reducer_override", None)
+        return NotImplemented if rest is None else rest(value)
+
+
+class _PlainPickler(_Owned, pickle.Pickler):
+    pass
+
+
+def dump_handler(value: object, owner: object, what: str) -> tuple[bytes, bool]:
+    """Pickles a handler, or something that goes with one.
+
+    Args:
+        value: the handler.
+        owner: the worker that it may be a method of; the child has another one in its place.
+        what: names the value in errors.
+
+    Returns:
+        The pickle, and whether it refers to the owner.
+
+    Raises:
+        SerializationError: it cannot be pickled.
+    """
+    error: BaseException | None = None
+    try:
+        dumped = _dump(_PlainPickler, value, owner)
+        if MAIN_NAME not in dumped[0]:
+            return dumped
+    except Exception as raised:
+        error, dumped = raised, None
+    cloudpickle = _cloudpickle()
+    if cloudpickle is not None:
+        try:
+            return _dump(type("_CloudPickler", (_Owned, cloudpickle.Pickler), {}), value, owner)
+        except Exception as raised:
+            error = raised if dumped is None else None
+    if dumped is not None:
+        return dumped
+    hint = (
+        ""
+        if cloudpickle is not None
+        else "; install cloudpickle (pip install pytoweb[process]) for lambdas and closures"
+    )
+    raise SerializationError(f"{what} cannot be sent to another process: {error!r}{hint}") from error
+
+
+def _dump(pickler_class: Any, value: object, owner: object) -> tuple[bytes, bool]:
+    file = io.BytesIO()
+    pickler = pickler_class(file, 5)
+    pickler.owner = owner
+    pickler.dump(value)
+    return file.getvalue(), pickler.used_owner
+
+
+def rebuild(error: object, kind: str, text: str, traceback: str) -> BaseException:
+    """The exception of another process, with its traceback there as the cause."""
+    if not isinstance(error, BaseException):
+        error = HandlerError(f"{kind}: {text}" if text else kind or "the handler failed")
+    if traceback:
+        error.__cause__ = RemoteTraceback(traceback)
+    return error
+
+
+#: Where context variables are found: module and name, or the number of modules that were looked through.
+_places: dict[ContextVar[Any], tuple[str, str] | int] = {}
+
+
+def _place(variable: ContextVar[Any]) -> tuple[str, str] | None:
+    known = _places.get(variable)
+    if isinstance(known, tuple):
+        return known
+    modules = len(sys.modules)
+    if known == modules:
+        return None
+    for name, module in list(sys.modules.items()):
+        for attribute, value in list(getattr(module, "__dict__", {}).items()):
+            if value is variable:
+                _places[variable] = (name, attribute)
+                return name, attribute
+    _places[variable] = modules
+    return None
+
+
+def pack_context(context: Context) -> bytes:
+    """The variables of a context that are global in a module and whose values pickle; empty for none."""
+    found = []
+    for variable, value in context.items():
+        place = _place(variable)
+        if place is None:
+            continue
+        try:
+            found.append((*place, pickle.dumps(value, 5)))
+        except Exception:
+            # Documented: it stays behind.
+            continue
+    return pickle.dumps(found, 5) if found else b""
+
+
+def unpack_context(packed: bytes) -> Context:
+    """The context again, in the child."""
+    import contextvars
+
+    context = contextvars.Context()
+    for module, attribute, value in loads(packed):
+        variable = getattr(importlib.import_module(module), attribute)
+        context.run(variable.set, loads(value))
+    return context

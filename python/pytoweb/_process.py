@@ -1,0 +1,267 @@
+"""The host's side of process workers: what children are started with, and what handlers become."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import weakref
+
+from pytoweb import _pickling
+from pytoweb._core import Processes
+from pytoweb._runtime import PoolRuntime
+
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pytoweb._core import Endpoint
+    from pytoweb._worker import Addressable
+    from pytoweb.errors import WorkerCrashedError
+
+_pool_log = logging.getLogger("pytoweb.pool")
+
+#: The environment variable that chooses the transport where no argument does.
+TRANSPORT_VARIABLE = "PYTOWEB_TRANSPORT"
+TRANSPORTS = ("shared-memory", "socket")
+
+#: What a child runs. The path comes first, so that it finds this very package.
+PROGRAM = "import sys; sys.path.insert(0, {path!r}); from pytoweb._child import main; main()"
+
+
+class ProcessOptions:
+    """How the child processes of a pool are kept; checked where they are given."""
+
+    def __init__(
+        self,
+        *,
+        max_messages: int | None,
+        max_memory: int | None,
+        max_restarts: int,
+        restart_window: float,
+        transport: str | None,
+    ) -> None:
+        self.max_messages = _checked_limit(max_messages, "max_messages")
+        self.max_memory = _checked_limit(max_memory, "max_memory")
+        self.max_restarts = _checked_restarts(max_restarts)
+        self.restart_window = _checked_window(restart_window)
+        self.transport = _checked_transport(transport)
+
+
+def _checked_limit(value: Any, what: str) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{what} must be an int or None, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{what} must be at least 1, not {value}")
+    return value
+
+
+def _checked_restarts(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"max_restarts must be an int, not {type(value).__name__}")
+    if value < 0:
+        raise ValueError(f"max_restarts must be 0 or more, not {value}")
+    return value
+
+
+def _checked_window(value: Any) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"restart_window must be a number of seconds, not {type(value).__name__}")
+    if not value > 0:
+        raise ValueError(f"restart_window must be more than 0 seconds, not {value}")
+    return float(value)
+
+
+def _checked_transport(transport: str | None) -> str:
+    if transport is None:
+        transport = os.environ.get(TRANSPORT_VARIABLE) or (
+            "shared-memory" if sys.platform == "linux" else "socket"
+        )
+    if transport not in TRANSPORTS:
+        raise ValueError(f"unknown transport {transport!r}: use one of {', '.join(map(repr, TRANSPORTS))}")
+    return transport
+
+
+def _refuse_missing_guard() -> None:
+    child = sys.modules.get("pytoweb._child")
+    if child is not None and child.importing_main:
+        raise RuntimeError(
+            "this script makes process workers when it is imported, and its handlers make the children "
+            'import it: put what it runs under  if __name__ == "__main__":  (or install cloudpickle, '
+            "pip install pytoweb[process], so that they need not import it)"
+        )
+
+
+def _main_origin() -> tuple[str, str] | None:
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name != "__main__":
+        return "name", spec.name
+    path = getattr(main, "__file__", None)
+    return None if path is None else ("path", os.path.abspath(path))
+
+
+def _arguments() -> list[str]:
+    import subprocess
+
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return [*flags, "-c", PROGRAM.format(path=package)]
+
+
+def _levels() -> dict[str, int]:
+    levels = {"": logging.getLogger().level}
+    for name, logger in list(logging.getLogger().manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and logger.level:
+            levels[name] = logger.level
+    return levels
+
+
+class ProcessRuntime(PoolRuntime):
+    """The Python side of a pool whose handlers run in child processes."""
+
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        options: ProcessOptions,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+    ) -> None:
+        _refuse_missing_guard()
+        super().__init__(name)
+        # Replies name classes of a main module that a child has imported under this name.
+        if "__main__" in sys.modules:
+            sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
+        packed = None
+        if initializer is not None:
+            packed, _ = _pickling.dump_handler((initializer, initargs), None, f"the initializer of {name!r}")
+        #: By place: the endpoints whose handlers run there. None stands for all of them.
+        self._endpoints: dict[int | None, weakref.WeakSet[Endpoint]] = {}
+        self._failed: set[int] = set()
+        self._size = size
+        own = weakref.ref(self)
+        self.processes = Processes(
+            name=name,
+            size=size,
+            executable=sys.executable,
+            arguments=_arguments(),
+            transport=options.transport,
+            runtime=own,
+            setup={
+                "name": name,
+                "path": list(sys.path),
+                "argv": list(sys.argv),
+                "main": _main_origin(),
+                "levels": _levels(),
+                "initializer": packed,
+            },
+            max_messages=options.max_messages,
+            max_memory=options.max_memory,
+            max_restarts=options.max_restarts,
+            restart_window=options.restart_window,
+        )
+
+    def place(self, endpoint: Endpoint, place: int | None) -> None:
+        """Notes where the handlers of an endpoint run."""
+        self._endpoints.setdefault(place, weakref.WeakSet()).add(endpoint)
+
+    def quietest(self) -> int:
+        """The place with the fewest named workers."""
+        return min(range(self._size), key=lambda place: len(self._endpoints.get(place, ())))
+
+    def child_logged(self, packed: bytes) -> None:
+        """A log record of a child; called on a thread that reads replies."""
+        try:
+            self.reply_thread().call(_handle_record, packed)
+        except RuntimeError:
+            # No thread can be started any more.
+            _handle_record(packed)
+
+    def lane_failed(self, place: int, error: WorkerCrashedError) -> None:
+        """A child was restarted too often, or never came up; called on the supervisor's thread."""
+        _pool_log.critical("process %d of %r is given up: %s", place + 1, self.name, error)
+        self._failed.add(place)
+        failed = list(self._endpoints.get(place, ()))
+        if len(self._failed) == self._size:
+            failed += self._endpoints.get(None, ())
+        for endpoint in failed:
+            endpoint._give_out()
+
+    def _ends(self) -> None:
+        self.processes.close()
+
+    def join(self) -> None:
+        """Waits for the threads here and for the child processes."""
+        super().join()
+        self.processes.join()
+
+
+def _handle_record(packed: bytes) -> None:
+    try:
+        record = logging.makeLogRecord(_pickling.loads(packed))
+    except Exception:
+        _pool_log.exception("a log record of a child process cannot be read")
+        return
+    logger = logging.getLogger(record.name)
+    if logger.isEnabledFor(record.levelno):
+        logger.handle(record)
+
+
+#: What `PythonWorker` and `WorkerPool` keep in their instances; the rest is their subclass's state.
+RESERVED = frozenset(
+    {
+        "_backend",
+        "_default",
+        "_handlers",
+        "_has_coroutines",
+        "_lane",
+        "_lock",
+        "_name",
+        "_on_start",
+        "_packed",
+        "_pool",
+        "_processes",
+        "_replies",
+        "_runtime",
+        "_shut_down",
+        "_size",
+        "_threads",
+        "_workers",
+    }
+)
+
+
+def configuration(endpoint: Addressable, kept: type, is_pool: bool) -> dict[str, Any]:
+    """What a child needs to run the handlers of an endpoint.
+
+    Args:
+        endpoint: the worker or pool.
+        kept: its class, if that is not a subclass of somebody else's.
+        is_pool: whether it is a pool.
+
+    Raises:
+        SerializationError: an attribute that the handlers may use cannot be pickled.
+    """
+    uses_self = any(used for _, used in endpoint._packed.values())
+    made, state = None, None
+    if uses_self:
+        name = endpoint._name
+        if type(endpoint) is not kept:
+            made, _ = _pickling.dump_handler(type(endpoint), None, f"the class of worker {name!r}")
+        own = {key: value for key, value in vars(endpoint).items() if key not in RESERVED}
+        for key, value in own.items():
+            _pickling.dump_handler(value, endpoint, f"the attribute {key!r} of worker {name!r}")
+        state, _ = _pickling.dump_handler(own, endpoint, f"the state of worker {name!r}")
+    return {
+        "name": endpoint._name,
+        "pool": is_pool,
+        "class": made,
+        "state": state,
+        "handlers": {kind: packed for kind, (packed, _) in endpoint._packed.items() if kind is not None},
+        "on_start": endpoint._packed[None][0] if None in endpoint._packed else None,
+        "one_by_one": endpoint._has_coroutines,
+    }
