@@ -223,12 +223,17 @@ class Child:
             self._loop.join()
 
 
+def _go_past(number: int, frame: object) -> None:
+    """What this process does about a signal that is for the host."""
+
+
 def main() -> None:
     """Serves the host that started this process, until it says that it is over."""
     global is_child
     for name in TERMINAL_SIGNALS:
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+            # Not SIG_IGN, which the programs that a handler starts would inherit.
+            signal.signal(getattr(signal, name), _go_past)
     is_child = True
     end = child_arrive()
     faulthandler.enable(file=end.report_descriptor(), all_threads=False)

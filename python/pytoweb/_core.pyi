@@ -545,8 +545,8 @@ class Sink:
     def write(self, piece: Any, /) -> None:
         """Takes what the pickler has."""
 
-    def buffer(self, buffer: Any, /) -> None:
-        """Takes a buffer out of band."""
+    def buffer(self, buffer: Any, /) -> bool:
+        """Takes a buffer out of band; True if it has enough of them, and this one goes into the stream."""
 
 @final
 class ChildEnd:

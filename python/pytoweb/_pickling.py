@@ -35,6 +35,9 @@ __all__ = [
 #: How a pickle names the module ``__main__``.
 MAIN_NAME = b"\x8c\x08__main__"
 
+#: Bytes that the values of context variables may take, all together: they go with every message.
+CONTEXT_ROOM = 32 << 10
+
 #: Set while a child pickles: its ``__main__`` is not to be imported for that.
 pickling = False
 
@@ -179,17 +182,23 @@ def _place(variable: ContextVar[Any]) -> tuple[str, str] | None:
 
 
 def pack_context(context: Context) -> bytes:
-    """The variables of a context that are global in a module and whose values pickle; empty for none."""
+    """The variables of a context that are global in a module, with values that pickle; empty for none."""
     found = []
+    room = CONTEXT_ROOM
     for variable, value in context.items():
         place = _place(variable)
         if place is None:
             continue
         try:
-            found.append((*place, pickle.dumps(value, 5)))
+            packed = pickle.dumps(value, 5)
         except Exception:
-            # Documented: it stays behind.
+            # Documented: it stays behind, and so does what is large.
             continue
+        room -= len(packed)
+        if room < 0:
+            room += len(packed)
+            continue
+        found.append((*place, packed))
     return pickle.dumps(found, 5) if found else b""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import types
@@ -202,12 +203,14 @@ class Addressable(Endpoint):
         if message_type in (RESPONSE, ERROR):
             self._replies.set_handler(message_type, handler)
             return handler
+        bound: Callable[..., object] = handler
+        sent = handler
         if isinstance(handler, types.FunctionType) and hasattr(handler, MESSAGE_TYPES):
-            bound: Callable[..., object] = types.MethodType(handler, self)
-        else:
-            bound = handler
+            bound = types.MethodType(handler, self)
+            # A method that the class does not have would be looked for there.
+            sent = functools.partial(handler, self)
         if self._backend == "process":
-            self._pack(message_type, bound, f"the handler of {message_type!r} of worker {self._name!r}")
+            self._pack(message_type, sent, f"the handler of {message_type!r} of worker {self._name!r}")
         self._handlers[message_type] = bound
         if is_coroutine_function(handler):
             self._has_coroutines = True

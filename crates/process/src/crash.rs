@@ -79,7 +79,7 @@ impl fmt::Display for Crash {
                 self.pid
             )?,
             Cause::Protocol(what) => {
-                write!(f, "process {} was stopped: it {what}", self.pid)?;
+                write!(f, "process {} was stopped: {what}", self.pid)?;
             }
             Cause::Start(why) => write!(f, "no process could be started: {why}")?,
             Cause::Initializer(_) => f.write_str("the initializer failed")?,

@@ -21,6 +21,10 @@
 //! | `Broken` | 130 | host | | bytes |
 //! | `Reply` | 131 | host | length of the note | see below |
 //! | `Log` | 132 | host | | bytes |
+//! | `Began` | 133 | host | | seq: 8 |
+//! | `Free` | 134 | host | | seq: 8 |
+//!
+//! The last two are notices from one end of a link to the other, where no shared memory says it.
 //!
 //! | at | bytes | `Request` | `Reply` |
 //! |---|---|---|---|
@@ -44,6 +48,10 @@ use std::fmt;
 use crate::payload::Payload;
 
 pub use self::decode::{decode_for_child, decode_for_host};
+#[cfg(unix)]
+pub(crate) use self::decode::{decode_notice, seq_of_reply};
+#[cfg(unix)]
+pub(crate) use self::encode::encode_notice;
 pub use self::encode::{
     TooLong, encode_broken, encode_log, encode_quit, encode_ready, encode_release, encode_reply,
     encode_request, encode_stop_asked,
@@ -71,6 +79,10 @@ mod tag {
     pub(super) const BROKEN: u8 = 130;
     pub(super) const REPLY: u8 = 131;
     pub(super) const LOG: u8 = 132;
+    #[cfg(unix)]
+    pub(super) const BEGAN: u8 = 133;
+    #[cfg(unix)]
+    pub(super) const FREE: u8 = 134;
 }
 
 mod bits {
@@ -183,6 +195,22 @@ pub enum ToHost<'a> {
     Log {
         /// Opaque here.
         bytes: &'a [u8],
+    },
+}
+
+/// A frame for the host's end of a link, which the users of the link do not see.
+#[cfg(unix)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// A request is about to run.
+    Began {
+        /// The number of the request.
+        seq: u64,
+    },
+    /// A request goes on in the background, and the child comes for the next.
+    Free {
+        /// The number of the request.
+        seq: u64,
     },
 }
 

@@ -1,13 +1,26 @@
 //! Child processes that run messages: what carries frames between a host and a child, and who watches over both.
 
+#[cfg(target_os = "linux")]
 mod bell;
+#[cfg(unix)]
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "only its size matters without shared memory")
+)]
 mod claims;
 pub mod frame;
+#[cfg(target_os = "linux")]
 mod memory;
 mod payload;
+#[cfg(target_os = "linux")]
 mod ring;
 #[cfg_attr(not(target_os = "linux"), path = "store/absent.rs")]
 mod store;
+#[cfg(unix)]
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, unused_imports, reason = "there are no atomics to share")
+)]
 mod sync;
 
 #[cfg(unix)]
@@ -35,7 +48,7 @@ pub use fleet::{
 };
 #[cfg(unix)]
 pub use link::{Broken, ChildLink, HostLink};
-pub use payload::{Bytes, INLINE_LIMIT, Packer, Parcel, Payload, Place, Release};
+pub use payload::{ALIGNMENT, Bytes, INLINE_LIMIT, Packer, Parcel, Payload, Place, Release};
 #[cfg(unix)]
 pub use spawn::Program;
 #[cfg(unix)]

@@ -25,7 +25,7 @@ pub const INLINE_LIMIT: usize = 16 << 10;
 
 /// Buffers begin at multiples of this, counted from the start of their area: a cache line, and more than any
 /// processor's vectors ask for. A buffer takes up to one less than this in front of it.
-pub(crate) const ALIGNMENT: usize = 64;
+pub const ALIGNMENT: usize = 64;
 
 /// What a packer has room for at once: most pickles of a call with a few arguments fit.
 const FIRST_ROOM: usize = 128;

@@ -18,7 +18,9 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-use crate::fleet::{Options, Transport};
+use crate::fleet::Options;
+#[cfg(target_os = "linux")]
+use crate::fleet::Transport;
 use crate::link::{ChildLink, HostLink};
 use crate::spawn::Child;
 use crate::store::Store;
@@ -28,6 +30,7 @@ const MOST_DESCRIPTORS: usize = 4;
 /// What a report on a crash is cut to: the stacks of some hundred frames.
 const REPORT_LIMIT: u64 = 64 << 10;
 
+#[cfg(target_os = "linux")]
 const BY_SHARED_MEMORY: u8 = 1;
 const BY_SOCKET: u8 = 2;
 
@@ -47,11 +50,16 @@ impl Report {
         }
         #[cfg(not(target_os = "linux"))]
         {
+            use std::sync::atomic::{AtomicUsize, Ordering};
+
+            static NUMBER: AtomicUsize = AtomicUsize::new(0);
+
             // Elsewhere a pipe would have to be read while the child runs; a file without a name does it.
             let path = std::env::temp_dir().join(format!(
-                "pytoweb-report-{}-{:p}",
+                "pytoweb-report-{}-{}",
                 std::process::id(),
-                &()
+                // ORDERING: Relaxed, only uniqueness matters.
+                NUMBER.fetch_add(1, Ordering::Relaxed)
             ));
             let file = std::fs::OpenOptions::new()
                 .read(true)
@@ -136,7 +144,7 @@ fn receive_descriptors(
     if received.bytes == 0 {
         return Ok(None);
     }
-    let fds = ancillary
+    let fds: Vec<OwnedFd> = ancillary
         .drain()
         .filter_map(|message| match message {
             RecvAncillaryMessage::ScmRights(fds) => Some(fds),
@@ -144,10 +152,15 @@ fn receive_descriptors(
         })
         .flatten()
         .collect();
+    #[cfg(not(target_os = "linux"))]
+    for fd in &fds {
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
+    }
     Ok(Some((tag[0], fds)))
 }
 
 /// The descriptor that the child sent, if it has. Never blocks.
+#[cfg(target_os = "linux")]
 pub(crate) fn receive_descriptor(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
     let received = receive_descriptors(socket, RecvFlags::DONTWAIT)?;
     Ok(received.and_then(|(_, mut fds)| fds.pop()))

@@ -78,6 +78,9 @@ pub(crate) fn crashed(
     worker: &str,
 ) -> PyErr {
     let kind = message.and_then(|message| message.kind(py).ok());
+    if worker.is_empty() {
+        return WorkerCrashedError::new_err(crash.to_string());
+    }
     let what = match (&crash.cause, kind) {
         (Cause::TooManyRestarts { .. } | Cause::Start(_) | Cause::Initializer(_), _)
         | (_, None) => {

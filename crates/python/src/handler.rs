@@ -254,8 +254,10 @@ impl Handler for PyHandler {
             // The error handler is part of the call: it finds the message as the current one, and its context.
             let result = running::with(message, &self.shared, || {
                 let _entered = context::enter(py, context)?;
-                self.shared.start_hook.run(py)?;
-                call.run()
+                self.shared
+                    .start_hook
+                    .run(py)
+                    .and_then(|()| call.run())
                     .inspect_err(|error| self.shared.report_running(py, error))
             });
             if awaits

@@ -56,7 +56,7 @@ impl PyMessage {
     pub(crate) const fn context(&self) -> Option<&Py<PyAny>> {
         match &self.body {
             Body::Local { context, .. } => context.as_ref(),
-            Body::Packed(_) => None,
+            Body::Packed(packed) => packed.own_context.as_ref(),
         }
     }
 

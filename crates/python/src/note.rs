@@ -2,15 +2,35 @@
 //!
 //! Three texts, each after its length in four bytes: the name of the type, the text, the traceback.
 
-/// The three texts as bytes.
-pub(crate) fn write(texts: [&str; 3]) -> Vec<u8> {
+/// What each text is cut to: a note has to fit into the ring, several times.
+const LONGEST: usize = 16 << 10;
+
+/// The three texts as bytes. Of a long one the beginning is kept, of the traceback the end.
+pub(crate) fn write([kind, text, traceback]: [&str; 3]) -> Vec<u8> {
+    let texts = [start_of(kind), start_of(text), end_of(traceback)];
     let mut note = Vec::with_capacity(12 + texts.iter().map(|text| text.len()).sum::<usize>());
     for text in texts {
         let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
         note.extend_from_slice(&len.to_le_bytes());
-        note.extend_from_slice(&text.as_bytes()[..len as usize]);
+        note.extend_from_slice(text.as_bytes());
     }
     note
+}
+
+fn start_of(text: &str) -> &str {
+    let mut to = LONGEST.min(text.len());
+    while !text.is_char_boundary(to) {
+        to -= 1;
+    }
+    &text[..to]
+}
+
+fn end_of(text: &str) -> &str {
+    let mut from = text.len().saturating_sub(LONGEST);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    &text[from..]
 }
 
 /// The texts again; what does not make sense is empty, as the other process may write anything.

@@ -37,10 +37,15 @@ impl Packing {
             error::unsendable(py, &what, raised)
         })?;
         let id = task.and_then(|task| task.id.as_ref());
+        let id = id.map(|id| id.to_str(py)).transpose()?;
+        let (context, own_context) = variables(py)?;
         Ok(Body::Packed(Box::new(Packed {
-            kind: kind.to_str()?.into(),
-            id: id.map(|id| id.to_str(py).map(Into::into)).transpose()?,
-            context: variables(py)?,
+            kind: checked_name(kind.to_str()?, "the type")?.into(),
+            id: id
+                .map(|id| checked_name(id, "the message_id").map(Into::into))
+                .transpose()?,
+            context,
+            own_context,
             payload,
             flags: if task.is_none() { flags::NO_REPLY } else { 0 },
             max_attempts: self.max_attempts,
@@ -65,15 +70,17 @@ impl Packing {
             let what = format!("a call of {:?}", kind.to_string());
             error::unsendable(py, &what, raised)
         })?;
+        let (context, own_context) = variables(py)?;
         let awaits = if head == Head::AsyncFunction {
             flags::AWAITS
         } else {
             0
         };
         Ok(Body::Packed(Box::new(Packed {
-            kind: kind.to_str()?.into(),
+            kind: checked_name(kind.to_str()?, "the name")?.into(),
             id: None,
-            context: variables(py)?,
+            context,
+            own_context,
             payload,
             flags: flags::FUNCTION | awaits,
             max_attempts: self.max_attempts,
@@ -81,12 +88,25 @@ impl Packing {
     }
 }
 
-/// The sender's context variables that can be brought over, pickled; empty for none.
-fn variables(py: Python<'_>) -> PyResult<Vec<u8>> {
+/// What a frame holds besides the payload has to fit into the ring, several times.
+const LONGEST_NAME: usize = 16 << 10;
+
+fn checked_name<'a>(name: &'a str, what: &str) -> PyResult<&'a str> {
+    if name.len() <= LONGEST_NAME {
+        return Ok(name);
+    }
+    Err(error::SerializationError::new_err(format!(
+        "{what} of a message for another process has {} bytes, {LONGEST_NAME} are allowed: send it as data",
+        name.len()
+    )))
+}
+
+/// The sender's context, and those of its variables that can be brought over, pickled; empty for none.
+fn variables(py: Python<'_>) -> PyResult<(Vec<u8>, Option<Py<PyAny>>)> {
     static PACK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
     let Some(context) = context::capture(py)? else {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), None));
     };
     let pack = PACK.get_or_try_init(py, || -> PyResult<_> {
         Ok(py
@@ -94,6 +114,7 @@ fn variables(py: Python<'_>) -> PyResult<Vec<u8>> {
             .getattr("pack_context")?
             .unbind())
     })?;
-    let packed = pack.bind(py).call1((context,))?;
-    Ok(packed.cast::<PyBytes>()?.as_bytes().to_vec())
+    let packed = pack.bind(py).call1((&context,))?;
+    let packed = packed.cast::<PyBytes>()?.as_bytes().to_vec();
+    Ok((packed, Some(context)))
 }

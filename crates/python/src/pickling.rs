@@ -12,7 +12,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList};
-use pytoweb_process::{Packer, Parcel, Payload, Store};
+use pytoweb_process::{ALIGNMENT, Packer, Parcel, Payload, Store};
 
 use crate::{buffers, simple};
 
@@ -20,6 +20,8 @@ use crate::{buffers, simple};
 const MAIN: &[u8] = b"\x8c\x08__main__";
 /// Frames of pickle end at 64 KiB; what is longer is somebody's data, and not looked through.
 const FRAME_LIMIT: usize = 128 << 10;
+/// Buffers of one payload that go out of band: their lengths have to fit into the ring.
+const MOST_BUFFERS: usize = 1024;
 /// Idle picklers kept at most: threads that pickle at the same time.
 const MOST_KEPT: usize = 16;
 
@@ -56,9 +58,16 @@ impl Sink {
         })
     }
 
-    /// Takes a buffer out of band.
-    fn buffer(&self, buffer: Py<PyAny>) {
-        self.lock().buffers.push(buffer);
+    /// Takes a buffer out of band. True: it has enough of them, and this one goes into the stream.
+    fn buffer(&self, buffer: Py<PyAny>) -> bool {
+        let mut filling = self.lock();
+        let full = filling.buffers.len() >= MOST_BUFFERS;
+        if full {
+            drop(filling);
+            return true;
+        }
+        filling.buffers.push(buffer);
+        false
     }
 }
 
@@ -159,9 +168,16 @@ pub(crate) fn pack(
     let mut packer = filling
         .packer
         .ok_or_else(|| PyRuntimeError::new_err("the payload is lost"))?;
+    let mut raw = Vec::with_capacity(filling.buffers.len());
+    let mut more = 0;
     for buffer in filling.buffers {
-        let raw = buffer.bind(py).call_method0(intern!(py, "raw"))?;
-        buffers::with_bytes(&raw, |bytes| packer.buffer(bytes))?;
+        let view = buffer.bind(py).call_method0(intern!(py, "raw"))?;
+        more += view.len()? + ALIGNMENT;
+        raw.push(view);
+    }
+    packer.reserve(more);
+    for view in raw {
+        buffers::with_bytes(&view, |bytes| packer.buffer(bytes))?;
     }
     Ok(packer.finish())
 }

@@ -16,10 +16,10 @@ use pytoweb_engine::{
 use pytoweb_process::frame::{Request, encode_request};
 use pytoweb_process::{Answer, Cargo, Crash, Fleet, Payload, Verdict};
 
-use crate::error;
 use crate::handler::PyHandler;
 use crate::message::PyMessage;
 use crate::task::{Packed, Remote, Task, Value};
+use crate::{context, error};
 
 /// What a request is, in the flags of its frame.
 pub(crate) mod flags {
@@ -488,9 +488,7 @@ fn fail(
         given_up(py, &delivery)
     } else {
         let error = raised(Some(message), &shared.name);
-        delivery.with_current(|| {
-            crate::running::with(message, &shared, || shared.report(py, message, &error));
-        });
+        report(py, &delivery, message, &error);
         match &message.task {
             Some(task) if !task.settle(Value::Here(Err(error.into_value(py).into_any()))) => {
                 given_up(py, &delivery)
@@ -499,6 +497,18 @@ fn fail(
         }
     };
     delivery.finish(outcome, None);
+}
+
+/// Tells the error handler, which finds the message as the current one, and its context.
+fn report(py: Python<'_>, delivery: &Delivery<PyHandler>, message: &PyMessage, error: &PyErr) {
+    let shared = &delivery.handler().shared;
+    let context = message.context().map(|context| context.bind(py));
+    delivery.with_current(|| {
+        crate::running::with(message, shared, || match context::enter(py, context) {
+            Ok(_entered) => shared.report(py, message, error),
+            Err(error) => error.write_unraisable(py, None),
+        });
+    });
 }
 
 /// What a message counts as whose reply was settled before its handler ended; the error handler learns of deadlines.
@@ -515,9 +525,7 @@ fn given_up(py: Python<'_>, delivery: &Delivery<PyHandler>) -> Outcome {
     match failure {
         Some(Failure::Expired) => {
             let error = error::failure(Failure::Expired, &shared.name);
-            delivery.with_current(|| {
-                crate::running::with(message, shared, || shared.report(py, message, &error));
-            });
+            report(py, delivery, message, &error);
             Outcome::Expired
         }
         Some(Failure::Cancelled) => Outcome::Cancelled,

@@ -100,6 +100,8 @@ pub(crate) struct Packed {
     pub(crate) id: Option<Box<str>>,
     /// The sender's context variables, pickled; empty for none.
     pub(crate) context: Vec<u8>,
+    /// The same as they are here, for the error handler.
+    pub(crate) own_context: Option<Py<PyAny>>,
     pub(crate) payload: Payload,
     /// See [`crate::remote::flags`].
     pub(crate) flags: u32,

@@ -30,8 +30,16 @@ pub(crate) fn refused<M>(worker: &Worker<PyHandler>, error: PostError<M>) -> PyE
         PostError::NoThread(_, error) => {
             PyRuntimeError::new_err(format!("can't start new thread: {error}"))
         }
-        _ if !worker.is_exclusive() => error::pool_stopped(),
-        _ => error::stopped(worker.name()),
+        _ => match worker
+            .handler()
+            .route
+            .as_ref()
+            .and_then(|route| route.failure())
+        {
+            Some(crash) => Python::attach(|py| error::crashed(py, &crash, None, worker.name())),
+            None if !worker.is_exclusive() => error::pool_stopped(),
+            None => error::stopped(worker.name()),
+        },
     }
 }
 

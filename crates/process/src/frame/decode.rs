@@ -1,5 +1,7 @@
 //! Bytes to frames.
 
+#[cfg(unix)]
+use super::Notice;
 use super::{
     HEADER, Malformed, Outcome, PREFIX, RawPayload, Reply, Request, ToChild, ToHost, at, bits, tag,
 };
@@ -51,6 +53,31 @@ pub fn decode_for_host(frame: &[u8]) -> Result<ToHost<'_>, Malformed> {
     expect_zero(word(prefix))?;
     expect_zero(prefix[at::BITS] | prefix[at::OUTCOME] | prefix[at::ZERO])?;
     Ok(frame)
+}
+
+/// Reads a frame that came from a child, if it is for the host's end of the link.
+#[cfg(unix)]
+pub(crate) fn decode_notice(frame: &[u8]) -> Result<Option<Notice>, Malformed> {
+    let (prefix, rest) = split_prefix(frame)?;
+    let notice = match prefix[0] {
+        tag::BEGAN => Notice::Began {
+            seq: only_u64(rest)?,
+        },
+        tag::FREE => Notice::Free {
+            seq: only_u64(rest)?,
+        },
+        _ => return Ok(None),
+    };
+    expect_zero(word(prefix))?;
+    expect_zero(prefix[at::BITS] | prefix[at::OUTCOME] | prefix[at::ZERO])?;
+    Ok(Some(notice))
+}
+
+/// The number of the request that a frame made by this process answers. None: it is no reply.
+#[cfg(unix)]
+pub(crate) fn seq_of_reply(head: &[u8]) -> Option<u64> {
+    let header = Header::of(head).ok()?;
+    (header.bytes[0] == tag::REPLY).then(|| header.u64(at::SEQ))
 }
 
 fn decode_request(frame: &[u8]) -> Result<Request<'_, RawPayload<'_>>, Malformed> {

@@ -7,6 +7,8 @@
 use std::error::Error;
 use std::fmt;
 
+#[cfg(unix)]
+use super::Notice;
 use super::{HEADER, PREFIX, Payload, Reply, Request, at, bits, tag};
 use crate::payload::Place;
 
@@ -50,6 +52,16 @@ pub fn encode_broken(bytes: &[u8], frame: &mut Vec<u8>) {
 /// Something for the host's log.
 pub fn encode_log(bytes: &[u8], frame: &mut Vec<u8>) {
     encode_small(frame, tag::LOG, bytes);
+}
+
+/// What one end of a link tells the other.
+#[cfg(unix)]
+pub(crate) fn encode_notice(notice: Notice, frame: &mut Vec<u8>) {
+    let (tag, seq) = match notice {
+        Notice::Began { seq } => (tag::BEGAN, seq),
+        Notice::Free { seq } => (tag::FREE, seq),
+    };
+    encode_small(frame, tag, &seq.to_le_bytes());
 }
 
 /// Everything of a request but an inline area.

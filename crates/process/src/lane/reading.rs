@@ -236,7 +236,9 @@ impl<C: Cargo> Lane<C> {
                         over.push((cargo, answer));
                     }
                 }
-                None => strange = Some(format!("answered message {seq}, which it does not have")),
+                None => {
+                    strange = Some(format!("it answered message {seq}, which it does not have"))
+                }
             }
         }
         let broken = strange.is_some();

@@ -1,0 +1,331 @@
+//! The host's end.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+
+use super::frames::{Filled, Frames, PREFIX};
+use super::requests::Requests;
+use super::stream::{Wakeup, behind, set_up, write_some};
+use super::{END_GRACE, FRAME_LIMIT, lock};
+use crate::frame::{self, Outcome, RawPayload, Reply, ToHost};
+use crate::link::{Broken, HostLink};
+use crate::payload::{Packer, Parcel};
+use crate::store::Store;
+
+/// Bytes after which [`SocketHost::receive`] lets the frames be dealt with, although there may be more.
+const RECEIVE_LIMIT: usize = 1 << 20;
+
+#[derive(Debug, Default)]
+struct Outbox {
+    requests: Requests,
+    /// What the socket has not taken, in order; of the first so many bytes have gone.
+    kept: VecDeque<Vec<u8>>,
+    gone: usize,
+    /// The waiting thread waits for room as well.
+    watched: bool,
+    /// The child closed its end. What becomes of its messages is decided when it is buried.
+    closed: bool,
+}
+
+impl Outbox {
+    /// Writes a frame. True: some of it had to be kept.
+    fn push(&mut self, socket: &UnixStream, head: &[u8], area: &[u8]) -> Result<bool, Broken> {
+        if self.closed {
+            return Ok(false);
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "checked against FRAME_LIMIT"
+        )]
+        let prefix = ((head.len() + area.len()) as u32).to_le_bytes();
+        let parts = [&prefix[..], head, area];
+        let mut written = 0;
+        if self.kept.is_empty() {
+            written = match write_some(socket, &parts, 0) {
+                Err(Broken::Closed) => return Ok(self.close()),
+                written => written?,
+            };
+        }
+        let all = PREFIX + head.len() + area.len();
+        if written == all {
+            return Ok(false);
+        }
+        let mut rest = Vec::with_capacity(all - written);
+        while rest.len() < all - written {
+            for part in behind(&parts, written + rest.len()) {
+                rest.extend_from_slice(part);
+            }
+        }
+        self.kept.push_back(rest);
+        Ok(true)
+    }
+
+    fn flush(&mut self, socket: &UnixStream) -> Result<(), Broken> {
+        while let Some(first) = self.kept.front() {
+            match write_some(socket, &[first, &[], &[]], self.gone) {
+                Err(Broken::Closed) => {
+                    self.close();
+                    return Ok(());
+                }
+                written => self.gone += written?,
+            }
+            if self.gone < first.len() {
+                return Ok(());
+            }
+            self.gone = 0;
+            self.kept.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Sends what waited for its turn. True: some of it had to be kept.
+    fn advance(&mut self, socket: &UnixStream) -> Result<bool, Broken> {
+        let mut kept = false;
+        while let Some(frame) = self.requests.next() {
+            kept |= self.push(socket, &frame, &[])?;
+        }
+        Ok(kept)
+    }
+
+    fn close(&mut self) -> bool {
+        self.closed = true;
+        self.kept.clear();
+        self.gone = 0;
+        false
+    }
+}
+
+#[derive(Debug)]
+struct Intake {
+    frames: Frames,
+    /// When the end of the stream was read.
+    ended: Option<Instant>,
+    /// An error was returned, and nothing comes after it.
+    over: bool,
+}
+
+/// The host's end.
+#[derive(Debug)]
+pub(crate) struct SocketHost {
+    socket: UnixStream,
+    wakeup: Wakeup,
+    intake: Mutex<Intake>,
+    outbox: Mutex<Outbox>,
+}
+
+impl SocketHost {
+    /// # Errors
+    /// The system has no descriptors left.
+    pub(crate) fn new(socket: UnixStream) -> io::Result<Arc<Self>> {
+        set_up(&socket)?;
+        Ok(Arc::new(Self {
+            socket,
+            wakeup: Wakeup::new()?,
+            intake: Mutex::new(Intake {
+                frames: Frames::new(FRAME_LIMIT),
+                ended: None,
+                over: false,
+            }),
+            outbox: Mutex::default(),
+        }))
+    }
+
+    /// Has the waiting thread wait for room, if it does not.
+    fn watch(&self, outbox: &Outbox, kept: bool) {
+        if kept && !outbox.watched {
+            self.wakeup.ring();
+        }
+    }
+
+    fn take(
+        &self,
+        intake: &mut Intake,
+        each: &mut dyn FnMut(ToHost<'_>) -> Result<(), Broken>,
+    ) -> Result<usize, Broken> {
+        let mut count = self.answer_skipped(each)?;
+        let mut read = 0;
+        let mut more = true;
+        loop {
+            while let Some(frame) = intake.frames.next()? {
+                if let Some(notice) = frame::decode_notice(frame)? {
+                    self.change(|requests| requests.notice(notice))?;
+                    continue;
+                }
+                let frame = frame::decode_for_host(frame)?;
+                if let ToHost::Reply(reply) = &frame {
+                    self.change(|requests| requests.answered(reply.seq))?;
+                }
+                each(frame)?;
+                count += 1;
+            }
+            // A frame that is on its way is read to its end, and its length has a limit.
+            if !more || intake.ended.is_some() || (count > 0 && read >= RECEIVE_LIMIT) {
+                break;
+            }
+            match intake.frames.fill(&self.socket)? {
+                Filled::Some(bytes) => read += bytes,
+                Filled::All => more = false,
+                Filled::Nothing => break,
+                Filled::End => intake.ended = Some(Instant::now()),
+            }
+        }
+        lock(&self.outbox).flush(&self.socket)?;
+        match intake.ended {
+            Some(ended) if count == 0 && ended.elapsed() >= END_GRACE => Err(Broken::Closed),
+            _ => Ok(count),
+        }
+    }
+
+    /// Notes what the child says, and sends what it came for.
+    fn change(&self, note: impl FnOnce(&mut Requests) -> Result<(), Broken>) -> Result<(), Broken> {
+        let mut outbox = lock(&self.outbox);
+        note(&mut outbox.requests)?;
+        let kept = outbox.advance(&self.socket)?;
+        self.watch(&outbox, kept);
+        Ok(())
+    }
+
+    /// Gives the answers to requests that were taken back: the child has not seen them, so it cannot.
+    fn answer_skipped(
+        &self,
+        each: &mut dyn FnMut(ToHost<'_>) -> Result<(), Broken>,
+    ) -> Result<usize, Broken> {
+        let skipped = lock(&self.outbox).requests.take_skipped();
+        let mut answer = Vec::new();
+        for seq in &skipped {
+            let reply = Reply {
+                seq: *seq,
+                outcome: Outcome::Skipped,
+                run_ns: 0,
+                note: &[],
+                payload: &Packer::new(None).finish(),
+            };
+            if frame::encode_reply(&reply, &mut answer).is_ok() {
+                each(frame::decode_for_host(&answer)?)?;
+            }
+        }
+        Ok(skipped.len())
+    }
+}
+
+impl HostLink for SocketHost {
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+
+    fn offer(&self, seq: u64, head: &[u8], area: &[u8]) -> Result<(), Broken> {
+        let mut outbox = lock(&self.outbox);
+        let len = head.len().saturating_add(area.len());
+        if len > FRAME_LIMIT {
+            outbox.requests.spend(seq);
+            let why = format!("a message of {len} bytes is too long for a socket");
+            return Err(Broken::Io(io::Error::new(io::ErrorKind::InvalidInput, why)));
+        }
+        if outbox.requests.step_up(seq) {
+            let kept = outbox.push(&self.socket, head, area)?;
+            self.watch(&outbox, kept);
+        } else {
+            outbox.requests.request_waits(seq, [head, area].concat());
+        }
+        Ok(())
+    }
+
+    fn tell(&self, frame: &[u8]) -> Result<(), Broken> {
+        let mut outbox = lock(&self.outbox);
+        if !outbox.requests.other_waits(frame) {
+            let kept = outbox.push(&self.socket, frame, &[])?;
+            self.watch(&outbox, kept);
+        }
+        Ok(())
+    }
+
+    fn flush(&self) {
+        // A broken connection shows when replies are read.
+        let _ = lock(&self.outbox).flush(&self.socket);
+    }
+
+    fn receive(
+        &self,
+        each: &mut dyn FnMut(ToHost<'_>) -> Result<(), Broken>,
+    ) -> Result<usize, Broken> {
+        let mut intake = lock(&self.intake);
+        if intake.over {
+            return Ok(0);
+        }
+        let received = self.take(&mut intake, each);
+        intake.over = received.is_err();
+        received
+    }
+
+    fn parcel(&self, raw: &RawPayload<'_>) -> Result<Parcel, Broken> {
+        Ok(raw.into_parcel(None, None)?)
+    }
+
+    fn wait(&self, limit: Option<Duration>) {
+        let (ended, over) = {
+            let intake = lock(&self.intake);
+            (intake.ended, intake.over)
+        };
+        let mut events = PollFlags::IN;
+        {
+            let mut outbox = lock(&self.outbox);
+            if outbox.requests.has_skipped() && !over {
+                return;
+            }
+            outbox.watched = !outbox.kept.is_empty();
+            if outbox.watched {
+                events |= PollFlags::OUT;
+            }
+        }
+        match ended {
+            _ if over => self.wakeup.sleep(None, limit),
+            Some(ended) => {
+                let grace = END_GRACE.saturating_sub(ended.elapsed());
+                let limit = limit.map_or(grace, |limit| limit.min(grace));
+                self.wakeup.sleep(None, Some(limit));
+            }
+            None => self.wakeup.sleep(Some((&self.socket, events)), limit),
+        }
+        let mut outbox = lock(&self.outbox);
+        outbox.watched = false;
+        let _ = outbox.flush(&self.socket);
+    }
+
+    fn wake(&self) {
+        self.wakeup.ring();
+    }
+
+    fn revoke(&self, seq: u64) -> bool {
+        let mut outbox = lock(&self.outbox);
+        let first = !outbox.requests.has_skipped();
+        let revoked = outbox.requests.revoke(seq);
+        if revoked && first {
+            self.wakeup.ring();
+        }
+        revoked
+    }
+
+    fn has_begun(&self, seq: u64) -> bool {
+        lock(&self.outbox).requests.has_begun(seq)
+    }
+
+    fn ask_to_stop(&self, seq: u64) {
+        let mut outbox = lock(&self.outbox);
+        outbox.requests.spend(seq);
+        let mut frame = Vec::new();
+        frame::encode_stop_asked(seq, &mut frame);
+        // Past what waits: the child may be at this request for long. A broken connection shows elsewhere.
+        if let Ok(kept) = outbox.push(&self.socket, &frame, &[]) {
+            self.watch(&outbox, kept);
+        }
+    }
+
+    fn store(&self) -> Option<&Arc<Store>> {
+        None
+    }
+}

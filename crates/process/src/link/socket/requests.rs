@@ -1,0 +1,146 @@
+//! What the host knows of the requests of one child: which one is at the front, which wait, which have begun.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::frame::Notice;
+use crate::link::Broken;
+
+/// What waits until the child comes for it, in order.
+#[derive(Debug)]
+enum Waiting {
+    Request(u64, Vec<u8>),
+    Other(Vec<u8>),
+}
+
+/// The request that was sent last, while the child has neither ended it nor come for another.
+#[derive(Debug)]
+struct Front {
+    seq: u64,
+    begun: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    front: Option<Front>,
+    line: VecDeque<Waiting>,
+    /// Begun, and left to themselves by the child.
+    background: BTreeSet<u64>,
+    /// Asked to stop, or refused by the socket: they must not begin anew in another child.
+    spent: BTreeSet<u64>,
+    /// Taken back, and the answer to it not given yet.
+    skipped: Vec<u64>,
+}
+
+impl Requests {
+    /// Makes `seq` the front. False: it has to wait.
+    pub(super) fn step_up(&mut self, seq: u64) -> bool {
+        let free = self.front.is_none() && self.line.is_empty();
+        if free {
+            self.front = Some(Front { seq, begun: false });
+        }
+        free
+    }
+
+    pub(super) fn request_waits(&mut self, seq: u64, frame: Vec<u8>) {
+        self.line.push_back(Waiting::Request(seq, frame));
+    }
+
+    /// Keeps a frame behind the requests that wait. False: none does.
+    pub(super) fn other_waits(&mut self, frame: &[u8]) -> bool {
+        let waits = !self.line.is_empty();
+        if waits {
+            self.line.push_back(Waiting::Other(frame.to_vec()));
+        }
+        waits
+    }
+
+    /// The next frame that is to be sent.
+    pub(super) fn next(&mut self) -> Option<Vec<u8>> {
+        if self.front.is_some() {
+            return None;
+        }
+        match self.line.pop_front()? {
+            Waiting::Request(seq, frame) => {
+                self.front = Some(Front { seq, begun: false });
+                Some(frame)
+            }
+            Waiting::Other(frame) => Some(frame),
+        }
+    }
+
+    /// Takes `seq` back if it still waits.
+    pub(super) fn revoke(&mut self, seq: u64) -> bool {
+        let place = self
+            .line
+            .iter()
+            .position(|waiting| matches!(waiting, Waiting::Request(number, _) if *number == seq));
+        if let Some(place) = place {
+            self.line.remove(place);
+            self.skipped.push(seq);
+        }
+        place.is_some()
+    }
+
+    /// Whether there is something to answer that the child never saw.
+    pub(super) fn has_skipped(&self) -> bool {
+        !self.skipped.is_empty()
+    }
+
+    pub(super) fn take_skipped(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.skipped)
+    }
+
+    /// Counts `seq` as begun from now on, whatever the child says.
+    pub(super) fn spend(&mut self, seq: u64) {
+        self.spent.insert(seq);
+    }
+
+    pub(super) fn has_begun(&self, seq: u64) -> bool {
+        self.background.contains(&seq)
+            || self.spent.contains(&seq)
+            || self
+                .front
+                .as_ref()
+                .is_some_and(|front| front.seq == seq && front.begun)
+    }
+
+    /// Takes in what the child says of a request.
+    ///
+    /// # Errors
+    /// [`Broken::Nonsense`]: it was not sent this request.
+    pub(super) fn notice(&mut self, notice: Notice) -> Result<(), Broken> {
+        match notice {
+            Notice::Began { seq } => match &mut self.front {
+                Some(front) if front.seq == seq && !front.begun => front.begun = true,
+                _ => return Err(strange("began", seq)),
+            },
+            Notice::Free { seq } => {
+                // The request may have been answered by another thread of the child in the meantime.
+                if self
+                    .front
+                    .take_if(|front| front.seq == seq && front.begun)
+                    .is_some()
+                {
+                    self.background.insert(seq);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in that the child has answered a request.
+    ///
+    /// # Errors
+    /// [`Broken::Nonsense`]: it was not sent this request, or has answered it.
+    pub(super) fn answered(&mut self, seq: u64) -> Result<(), Broken> {
+        if self.front.take_if(|front| front.seq == seq).is_none() && !self.background.remove(&seq) {
+            return Err(strange("answered", seq));
+        }
+        self.spent.remove(&seq);
+        Ok(())
+    }
+}
+
+fn strange(did: &str, seq: u64) -> Broken {
+    Broken::Nonsense(format!("it {did} message {seq}, which was not its turn"))
+}
