@@ -5,6 +5,10 @@
 //! the last message of the batch before. The token that a turn would hold stays with the batch, so a worker has one
 //! batch on its way, and its messages keep their order.
 //!
+//! Whoever runs the messages would be idle between two batches for the way there and back. So a batch is *topped up*
+//! when half of a window is left: whoever ends that message takes more, while its own still counts as open, so that
+//! nobody else can find the batch empty meanwhile, and one at a time, so that they are handed over in order.
+//!
 //! Only the first message of a batch counts as running. The others are *ahead*: claimed, but still counted as queued,
 //! so that the capacity of the mailbox is exact. They move up as those before them end, and
 //! [`Handler::recall`](crate::Handler::recall) brings those that nobody has begun back to the mailbox, unclaimed.
@@ -18,7 +22,7 @@ use crate::clock::Timestamp;
 use crate::handler::Handler;
 use crate::mailbox::{Entry, Finished, Found};
 use crate::message::{Failure, Message, Outcome};
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 use crate::wait;
 
 /// What the messages of one batch share.
@@ -26,6 +30,8 @@ struct Batch<H: Handler> {
     cell: Arc<Cell<H>>,
     /// Messages of the batch that are not over.
     open: AtomicUsize,
+    /// Somebody takes more for it.
+    topping_up: AtomicBool,
 }
 
 /// One message that was handed over, on its way to its end.
@@ -167,6 +173,15 @@ fn put_back_batch<H: Handler>(batch: &Arc<Batch<H>>, mut deliveries: Vec<Deliver
 
 /// `count` messages of the batch are over, or elsewhere. The last one takes the next batch.
 fn leave<H: Handler>(batch: &Arc<Batch<H>>, count: usize) {
+    let window = batch.cell.handler.window();
+    // ORDERING: Relaxed, a hint: to top up late or not at all costs time only.
+    let left = batch.open.load(Ordering::Relaxed) - count;
+    // ORDERING: AcqRel, who tops up next hands over after this.
+    if left > 0 && left <= window / 2 && !batch.topping_up.swap(true, Ordering::AcqRel) {
+        batch.cell.top_up(batch, window - left);
+        // ORDERING: Release, see above.
+        batch.topping_up.store(false, Ordering::Release);
+    }
     // ORDERING: AcqRel, what the other messages of the batch did comes before the next batch.
     if batch.open.fetch_sub(count, Ordering::AcqRel) == count {
         let cell = batch.cell.clone();
@@ -195,17 +210,38 @@ impl<H: Handler> Cell<H> {
         let batch = Arc::new(Batch {
             cell: self.clone(),
             open: AtomicUsize::new(entries.len()),
+            topping_up: AtomicBool::new(false),
         });
-        let deliveries = entries
-            .into_iter()
-            .map(|entry| Delivery {
-                batch: batch.clone(),
-                message: Some(entry.message),
-                posted_at: entry.posted_at,
-            })
-            .collect();
-        self.handler.hand_over(deliveries);
+        self.handler.hand_over(deliveries(&batch, entries));
     }
+
+    /// Hands over more messages of a batch that the caller keeps open.
+    fn top_up(self: &Arc<Self>, batch: &Arc<Batch<H>>, most: usize) {
+        let mut entries = Vec::new();
+        let leftovers = self.mailbox.take_ahead(most, &mut entries);
+        if !leftovers.is_empty() {
+            self.abandon_all(leftovers);
+        }
+        if !entries.is_empty() {
+            // ORDERING: Relaxed, the messages are handed over under locks of their own.
+            batch.open.fetch_add(entries.len(), Ordering::Relaxed);
+            self.handler.hand_over(deliveries(batch, entries));
+        }
+    }
+}
+
+fn deliveries<H: Handler>(
+    batch: &Arc<Batch<H>>,
+    entries: Vec<Entry<H::Message>>,
+) -> Vec<Delivery<H>> {
+    entries
+        .into_iter()
+        .map(|entry| Delivery {
+            batch: batch.clone(),
+            message: Some(entry.message),
+            posted_at: entry.posted_at,
+        })
+        .collect()
 }
 
 /// A message that was put back and that nobody waits for: why.

@@ -132,7 +132,7 @@ impl<M: Message> Mailbox<M> {
                 ahead: 0,
                 tombstones: 0,
                 counts: Counters::default(),
-                running: Vec::new(),
+                running: VecDeque::new(),
                 blocked: 0,
                 notified: 0,
                 room_callbacks: Vec::new(),
@@ -373,7 +373,7 @@ impl<M: Message> Mailbox<M> {
 
     /// The tickets of the messages that run.
     pub(crate) fn running(&self) -> Vec<Arc<dyn Ticket>> {
-        self.outbox.0.lock().running.clone()
+        self.outbox.0.lock().running.iter().cloned().collect()
     }
 
     /// Allows one message more (or one less) to run at the same time, because the thread of one only waits.

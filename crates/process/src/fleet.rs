@@ -29,7 +29,6 @@ const MEMORY_LOOK: Duration = Duration::from_millis(20);
 /// How long children get to end by themselves when their fleet is closed.
 const END_LIMIT: Duration = Duration::from_secs(2);
 /// How often to look for ended children where no descriptor tells.
-#[cfg(not(target_os = "linux"))]
 const END_LOOK: Duration = Duration::from_millis(20);
 
 /// What carries frames between the host and its children.
@@ -220,6 +219,13 @@ impl<C: Cargo> Fleet<C> {
         }
     }
 
+    /// Has the replies of a lane read soon: somebody waits for one without [`Fleet::help`].
+    pub fn call(&self, lane: usize) {
+        if let Some(lane) = self.0.lanes.get(lane) {
+            lane.call();
+        }
+    }
+
     /// Puts messages back that `of` picks and that no child has begun.
     pub fn recall(&self, lanes: impl IntoIterator<Item = usize>, of: &dyn Fn(&C) -> bool) {
         for lane in lanes {
@@ -405,17 +411,16 @@ impl<C: Cargo> Inner<C> {
 
     /// Sleeps until `due`, a ring, or the end of a child.
     fn sleep(&self, bell: &Bell, due: Option<Instant>) {
-        #[cfg(not(target_os = "linux"))]
-        let due = Some(Instant::now() + END_LOOK).into_iter().chain(due).min();
+        let ended: Vec<_> = self.lanes.iter().filter_map(Lane::ended).collect();
+        let children = self.lanes.iter().filter_map(Lane::pid).count();
+        let look = (children > ended.len()).then(|| Instant::now() + END_LOOK);
+        let due = due.into_iter().chain(look).min();
         let wait = due.map(|due| due.saturating_duration_since(Instant::now()));
         let wait = wait.map(|wait| Timespec {
             tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: wait.subsec_nanos().into(),
         });
-        #[cfg(target_os = "linux")]
-        let ended: Vec<_> = self.lanes.iter().filter_map(Lane::ended).collect();
         let mut looked_at = vec![PollFd::new(&bell.hear, PollFlags::IN)];
-        #[cfg(target_os = "linux")]
         looked_at.extend(ended.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         // An interruption, like anything else, only means to look again.
         let _ = poll(&mut looked_at, wait.as_ref());

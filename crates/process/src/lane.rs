@@ -107,6 +107,7 @@ pub(crate) struct Lane<C> {
     visited: AtomicBool,
     /// The lane's thread was called from its nap.
     nap: Mutex<bool>,
+    napping: AtomicBool,
     called: Condvar,
 }
 
@@ -165,6 +166,7 @@ impl<C: Cargo> Lane<C> {
             guests: AtomicUsize::new(0),
             visited: AtomicBool::new(false),
             nap: Mutex::new(false),
+            napping: AtomicBool::new(false),
             called: Condvar::new(),
         }
     }
@@ -261,10 +263,9 @@ impl<C: Cargo> Lane<C> {
         }
     }
 
-    /// The descriptor that is readable once the child has ended.
-    #[cfg(target_os = "linux")]
+    /// The descriptor that is readable once the child has ended, if there is one.
     pub(crate) fn ended(&self) -> Option<Arc<std::os::fd::OwnedFd>> {
-        self.state().child.as_ref().map(Child::ended)
+        self.state().child.as_ref().and_then(Child::ended)
     }
 
     /// Whether the child is to be killed.

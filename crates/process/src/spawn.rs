@@ -11,7 +11,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
-#[cfg(target_os = "linux")]
 use std::sync::Arc;
 
 /// What a child is started with.
@@ -27,51 +26,33 @@ pub struct Program {
 #[derive(Debug)]
 pub(crate) struct Child {
     process: std::process::Child,
-    #[cfg(target_os = "linux")]
-    pidfd: Arc<OwnedFd>,
+    /// Readable once it has ended; not every system, and not every sandbox, gives one.
+    pidfd: Option<Arc<OwnedFd>>,
 }
 
 impl Child {
     /// Starts `program` and returns the host's end of its socket.
     pub(crate) fn start(program: &Program) -> io::Result<(Self, UnixStream)> {
         let (own, theirs) = UnixStream::pair()?;
-        let mut process = Command::new(&program.executable)
+        let process = Command::new(&program.executable)
             .args(&program.arguments)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .process_group(0)
             .spawn()?;
-        #[cfg(target_os = "linux")]
-        {
+        let child = Self {
             // Not reaped yet, so the number is still its own.
-            match pidfd_of(process.id()) {
-                Ok(pidfd) => Ok((
-                    Self {
-                        process,
-                        pidfd: Arc::new(pidfd),
-                    },
-                    own,
-                )),
-                Err(error) => {
-                    let _ = process.kill();
-                    let _ = process.wait();
-                    Err(error)
-                }
-            }
-        }
-        #[cfg(not(target_os = "linux"))]
-        {
-            let _ = &mut process;
-            Ok((Self { process }, own))
-        }
+            pidfd: pidfd_of(process.id()).map(Arc::new),
+            process,
+        };
+        Ok((child, own))
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
 
-    /// Readable once it has ended.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn ended(&self) -> Arc<OwnedFd> {
+    /// Readable once it has ended; `None` where nothing tells.
+    pub(crate) fn ended(&self) -> Option<Arc<OwnedFd>> {
         self.pidfd.clone()
     }
 
@@ -102,12 +83,14 @@ impl Drop for Child {
 
 /// A descriptor that is readable once the process has ended.
 #[cfg(target_os = "linux")]
-pub(crate) fn pidfd_of(pid: u32) -> io::Result<OwnedFd> {
+pub(crate) fn pidfd_of(pid: u32) -> Option<OwnedFd> {
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-    let pid = i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or(io::ErrorKind::InvalidInput)?;
-    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn pidfd_of(_pid: u32) -> Option<OwnedFd> {
+    None
 }

@@ -95,9 +95,10 @@ pub(crate) fn start_child(options: &Options, store: Option<&Arc<Store>>) -> io::
         #[cfg(target_os = "linux")]
         (Transport::SharedMemory, Some(store)) => {
             let (side, memory) = crate::ring::HostSide::create()?;
-            let own = crate::spawn::pidfd_of(std::process::id())?;
+            let own = crate::spawn::pidfd_of(std::process::id());
             let (child, socket) = Child::start(&options.program)?;
-            let descriptors = [report.0.as_fd(), memory.fd(), store.fd(), own.as_fd()];
+            let mut descriptors = vec![report.0.as_fd(), memory.fd(), store.fd()];
+            descriptors.extend(own.as_ref().map(AsFd::as_fd));
             send_descriptors(&socket, BY_SHARED_MEMORY, &descriptors)?;
             let link = crate::link::shared::SharedHost::new(side, store.clone(), socket);
             Ok((child, link, Some(report)))
@@ -196,9 +197,10 @@ pub fn arrive() -> io::Result<Arrival> {
         BY_SHARED_MEMORY => {
             let side = crate::ring::ChildSide::open(next()?)?;
             let view = Arc::new(crate::store::View::open(next()?)?);
-            end_with(next()?)?;
+            let host = next().ok();
             let store = Store::create("pytoweb-replies")?;
             send_descriptors(&socket, BY_SHARED_MEMORY, &[store.fd()])?;
+            end_with(socket, host)?;
             let link = Arc::new(crate::link::shared::SharedChild::new(side, view, store));
             Ok(Arrival { link, report })
         }
@@ -213,16 +215,19 @@ pub fn arrive() -> io::Result<Arrival> {
     }
 }
 
-/// Ends this process, whatever it is doing, when the host has ended.
+/// Ends this process, whatever it is doing, when the host has ended: when `host` is readable, or the other end of the
+/// socket is gone, which a process that the host forked may hold.
 #[cfg(target_os = "linux")]
-fn end_with(host: OwnedFd) -> io::Result<()> {
+fn end_with(socket: UnixStream, host: Option<OwnedFd>) -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags, poll};
 
     std::thread::Builder::new()
         .name("pytoweb-host-watch".to_owned())
         .stack_size(64 << 10)
         .spawn(move || {
-            while poll(&mut [PollFd::new(&host, PollFlags::IN)], None).is_err() {}
+            let mut watched = vec![PollFd::new(&socket, PollFlags::RDHUP)];
+            watched.extend(host.as_ref().map(|host| PollFd::new(host, PollFlags::IN)));
+            while poll(&mut watched, None).is_err() {}
             end_now();
         })?;
     Ok(())

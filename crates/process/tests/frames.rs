@@ -178,6 +178,27 @@ proptest! {
         prop_assert_eq!(decode_for_host(&frame), Ok(ToHost::Broken { bytes }));
         frame::encode_log(bytes, &mut frame);
         prop_assert_eq!(decode_for_host(&frame), Ok(ToHost::Log { bytes }));
+        prop_assert_eq!(frame::decode_notice(&frame), Ok(None));
+        prop_assert_eq!(frame::seq_of_reply(&frame), None);
+    }
+
+    #[test]
+    fn notices_come_back(seq in any::<u64>()) {
+        let mut frame = b"what was there before".to_vec();
+        for notice in [frame::Notice::Began { seq }, frame::Notice::Free { seq }] {
+            frame::encode_notice(notice, &mut frame);
+            prop_assert_eq!(frame::decode_notice(&frame), Ok(Some(notice)));
+            prop_assert_eq!(decode_for_host(&frame), Err(Malformed::Tag(frame[0])));
+
+            frame.push(0);
+            prop_assert_eq!(frame::decode_notice(&frame), Err(Malformed::Length { len: 17 }));
+            frame.pop();
+            for at in 1..8 {
+                frame[at] = 1;
+                prop_assert_eq!(frame::decode_notice(&frame), Err(Malformed::Bits));
+                frame[at] = 0;
+            }
+        }
     }
 }
 

@@ -45,6 +45,18 @@ struct Inner {
     generation: Generation,
 }
 
+impl Inner {
+    /// Calls `callback` once the reply stands, which another thread is to see to.
+    fn on_done(&self, callback: impl FnOnce() + Send + 'static) {
+        self.task.slot.state().on_done(callback);
+        if let Some(route) = &self.route
+            && self.generation.is_here()
+        {
+            route.call(&self.task);
+        }
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         if !self.generation.is_here() {
@@ -220,7 +232,7 @@ impl FutureBase {
 
     /// Calls `callback` on the thread that settles the future, or here and now if it is.
     pub(crate) fn on_done(&self, callback: impl FnOnce() + Send + 'static) -> PyResult<()> {
-        self.inner()?.task.slot.state().on_done(callback);
+        self.inner()?.on_done(callback);
         Ok(())
     }
 
@@ -247,7 +259,7 @@ impl FutureBase {
         };
         if this.compat.set(compat).is_ok() {
             let future = slf.clone().unbind();
-            inner.task.slot.state().on_done(move || {
+            inner.on_done(move || {
                 Python::attach(|py| {
                     // `tell` is in Python: it is what `Future.set_result` does after the result is in.
                     let future = future.bind(py);
@@ -394,7 +406,7 @@ impl FutureBase {
     fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Py<PyAny>) -> PyResult<()> {
         let inner = slf.get().inner()?;
         let future = slf.clone().unbind();
-        inner.task.slot.state().on_done(move || {
+        inner.on_done(move || {
             Python::attach(|py| {
                 let future = future.bind(py);
                 let called = future.call_method1(intern!(py, "_call_back"), (r#fn,));

@@ -38,8 +38,8 @@ pub(crate) mod flags {
 /// A batch is as many messages as are handled in this time: what one slow message may make others wait for, and much
 /// longer than the way to the child and back.
 const BATCH_TIME: u64 = 1_000_000;
-/// And at most this many.
-const BATCH_MESSAGES: u64 = 64;
+/// And at most this many: at half a microsecond each, as much as hides the way there and back.
+const BATCH_MESSAGES: u64 = 256;
 
 /// The numbers by which a child tells workers apart.
 static NUMBERS: AtomicU32 = AtomicU32::new(1);
@@ -161,18 +161,34 @@ impl Route {
         self.fleet.hand(lane, loads.collect());
     }
 
+    /// The lane of a message, as far as it is known.
+    fn lane_of(&self, task: &Task) -> Option<usize> {
+        self.lane.or_else(|| {
+            // ORDERING: Relaxed, a hint: a message that is not sent yet has none.
+            let lane = task.lane.load(Ordering::Relaxed).checked_sub(1)?;
+            usize::try_from(lane).ok()
+        })
+    }
+
+    /// Has the reply of `task` read soon: somebody waits for it in another way than [`Route::help`].
+    pub(crate) fn call(&self, task: &Task) {
+        match self.lane_of(task) {
+            Some(lane) => self.fleet.call(lane),
+            None => (0..self.fleet.size()).for_each(|lane| self.fleet.call(lane)),
+        }
+    }
+
     /// Reads replies on this thread until that of `task` stands, at most for `limit`. May return early.
     pub(crate) fn help(&self, task: &Task, limit: Duration) -> bool {
-        let lane = match self.lane {
-            Some(lane) => lane,
-            // ORDERING: Relaxed, a hint: a message that is not sent yet has none.
-            None => match task.lane.load(Ordering::Relaxed).checked_sub(1) {
-                Some(lane) => lane as usize,
-                None => return task.slot.state().wait_briefly(),
-            },
+        let state = task.slot.state();
+        let done = match self.lane_of(task) {
+            Some(lane) => self.fleet.help(lane, &|| state.is_done(), limit),
+            None => state.wait_briefly(),
         };
-        self.fleet
-            .help(lane, &|| task.slot.state().is_done(), limit)
+        if !done {
+            self.call(task);
+        }
+        done
     }
 
     pub(crate) fn recall(&self) {

@@ -53,6 +53,29 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
+    /// Takes up to `most` messages, claimed, behind those of a batch that is on its way: all of them are ahead. Returns
+    /// what is to be abandoned.
+    pub(crate) fn take_ahead(&self, most: usize, batch: &mut Vec<Entry<M>>) -> Vec<Leftover<M>> {
+        let mut leftovers = Vec::new();
+        let mut outbox = self.outbox.0.lock();
+        loop {
+            while batch.len() < most
+                && let Some(entry) = outbox.pop_batch(&mut leftovers)
+            {
+                outbox.gone -= 1;
+                outbox.ahead += 1;
+                outbox.running.extend(entry.message.ticket());
+                batch.push(entry);
+            }
+            let mut inbox = self.inbox.0.lock();
+            inbox.gone_seen = outbox.gone;
+            if batch.len() == most || inbox.queue.is_empty() {
+                return leftovers;
+            }
+            std::mem::swap(&mut outbox.batch, &mut inbox.queue);
+        }
+    }
+
     /// Counts a message that was handed over. `more`: others of its batch are still on their way, and the next one
     /// counts as running now.
     pub(crate) fn finish_delivery(&self, finished: &Finished<'_, M>, ran: Duration, more: bool) {

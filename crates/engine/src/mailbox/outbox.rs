@@ -40,7 +40,7 @@ pub(super) struct Outbox<M> {
     /// The counters that change when messages leave; the others are filled in by `Mailbox::snapshot`.
     pub(super) counts: Counters,
     /// Tickets of the messages that run.
-    pub(super) running: Vec<Arc<dyn Ticket>>,
+    pub(super) running: VecDeque<Arc<dyn Ticket>>,
     /// Senders that wait for room, and how many of them were notified and have not woken yet.
     pub(super) blocked: usize,
     pub(super) notified: usize,
@@ -105,7 +105,8 @@ impl<M: Message> Outbox<M> {
             .running
             .iter()
             .position(|ticket| ptr::eq(ticket.state(), state))?;
-        Some(self.running.swap_remove(index))
+        // Messages that were handed over mostly end in order, so it is the first.
+        self.running.swap_remove_front(index)
     }
 }
 

@@ -3,8 +3,9 @@
 //! A reply that a thread of its own reads costs two wake-ups, of that thread and of the one that waits. So a thread that
 //! waits takes the *seat* of the reader, if it is free, and reads for everybody until its own reply has come. The
 //! lane's thread keeps out of the way for as long as such *guests* come: it sleeps in naps, and takes the seat again
-//! when there are replies that nobody reads, or when no guest came for some naps. A guest that leaves while messages are
-//! on their way wakes it, so a nap only delays what is sent after the last guest has left.
+//! when there are replies that nobody reads, or when no guest came for some naps. It is called from its nap by a guest
+//! that leaves while messages are on their way, and by whoever waits for a reply without reading (a callback, a
+//! coroutine). So only what nobody waits for can be late, by a nap.
 //!
 //! Replies are taken in under one lock, in order, whoever reads them.
 
@@ -19,10 +20,11 @@ use crate::frame::{Outcome, Reply, ToHost};
 use crate::link::HostLink;
 use crate::sync::look_while_yielding;
 
-/// How long the lane's thread sleeps at a time while guests read: what a reply that nobody waits for may be late.
-const NAP: Duration = Duration::from_millis(1);
+/// How long the lane's thread sleeps at a time while guests read: what a reply that nobody waits for may be late. Its
+/// looks disturb the guests, so they are rare enough not to show among a hundred round trips.
+const NAP: Duration = Duration::from_millis(10);
 /// Naps without a guest before it takes the seat for good.
-const NAPS: u32 = 20;
+const NAPS: u32 = 3;
 
 /// Where log records of the child go.
 pub(crate) type Log<'a> = &'a dyn Fn(Vec<u8>);
@@ -71,20 +73,30 @@ impl<C: Cargo> Lane<C> {
     /// Sleeps for a nap. Says whether a guest was there meanwhile.
     fn nap(&self) -> bool {
         let called = self.nap.lock().unwrap_or_else(PoisonError::into_inner);
+        // ORDERING: Relaxed, written and read under the lock.
+        self.napping.store(true, Ordering::Relaxed);
         let (mut called, _) = self
             .called
             .wait_timeout_while(called, NAP, |called| !*called)
             .unwrap_or_else(PoisonError::into_inner);
         *called = false;
+        self.napping.store(false, Ordering::Relaxed);
         drop(called);
         // ORDERING: Relaxed, a hint.
         self.visited.swap(false, Ordering::Relaxed)
     }
 
-    /// Ends the nap of the lane's thread.
+    /// Ends the present or the next nap of the lane's thread: somebody waits for a reply and does not read.
     pub(crate) fn call(&self) {
-        *self.nap.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.called.notify_one();
+        let napping = {
+            let mut called = self.nap.lock().unwrap_or_else(PoisonError::into_inner);
+            *called = true;
+            // ORDERING: Relaxed, see `nap`.
+            self.napping.load(Ordering::Relaxed)
+        };
+        if napping {
+            self.called.notify_one();
+        }
     }
 
     /// Reads replies until `done`, at most for `limit`; false where another thread is reading, or at the limit. Returns

@@ -18,6 +18,7 @@
 mod child;
 mod frames;
 mod host;
+mod outbox;
 mod requests;
 mod stream;
 mod watch;

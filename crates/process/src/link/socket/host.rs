@@ -1,6 +1,5 @@
 //! The host's end.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
@@ -8,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
-use super::frames::{Filled, Frames, PREFIX};
+use super::frames::{Filled, Frames};
+use super::outbox::Outbox;
 use super::requests::Requests;
-use super::stream::{Wakeup, behind, set_up, write_some};
+use super::stream::{Wakeup, set_up};
 use super::{END_GRACE, FRAME_LIMIT, lock};
 use crate::frame::{self, Outcome, RawPayload, Reply, ToHost};
 use crate::link::{Broken, HostLink};
@@ -19,86 +19,6 @@ use crate::store::Store;
 
 /// Bytes after which [`SocketHost::receive`] lets the frames be dealt with, although there may be more.
 const RECEIVE_LIMIT: usize = 1 << 20;
-
-#[derive(Debug, Default)]
-struct Outbox {
-    requests: Requests,
-    /// What the socket has not taken, in order; of the first so many bytes have gone.
-    kept: VecDeque<Vec<u8>>,
-    gone: usize,
-    /// The waiting thread waits for room as well.
-    watched: bool,
-    /// The child closed its end. What becomes of its messages is decided when it is buried.
-    closed: bool,
-}
-
-impl Outbox {
-    /// Writes a frame. True: some of it had to be kept.
-    fn push(&mut self, socket: &UnixStream, head: &[u8], area: &[u8]) -> Result<bool, Broken> {
-        if self.closed {
-            return Ok(false);
-        }
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "checked against FRAME_LIMIT"
-        )]
-        let prefix = ((head.len() + area.len()) as u32).to_le_bytes();
-        let parts = [&prefix[..], head, area];
-        let mut written = 0;
-        if self.kept.is_empty() {
-            written = match write_some(socket, &parts, 0) {
-                Err(Broken::Closed) => return Ok(self.close()),
-                written => written?,
-            };
-        }
-        let all = PREFIX + head.len() + area.len();
-        if written == all {
-            return Ok(false);
-        }
-        let mut rest = Vec::with_capacity(all - written);
-        while rest.len() < all - written {
-            for part in behind(&parts, written + rest.len()) {
-                rest.extend_from_slice(part);
-            }
-        }
-        self.kept.push_back(rest);
-        Ok(true)
-    }
-
-    fn flush(&mut self, socket: &UnixStream) -> Result<(), Broken> {
-        while let Some(first) = self.kept.front() {
-            match write_some(socket, &[first, &[], &[]], self.gone) {
-                Err(Broken::Closed) => {
-                    self.close();
-                    return Ok(());
-                }
-                written => self.gone += written?,
-            }
-            if self.gone < first.len() {
-                return Ok(());
-            }
-            self.gone = 0;
-            self.kept.pop_front();
-        }
-        Ok(())
-    }
-
-    /// Sends what waited for its turn. True: some of it had to be kept.
-    fn advance(&mut self, socket: &UnixStream) -> Result<bool, Broken> {
-        let mut kept = false;
-        while let Some(frame) = self.requests.next() {
-            kept |= self.push(socket, &frame, &[])?;
-        }
-        Ok(kept)
-    }
-
-    fn close(&mut self) -> bool {
-        self.closed = true;
-        self.kept.clear();
-        self.gone = 0;
-        false
-    }
-}
 
 #[derive(Debug)]
 struct Intake {
@@ -277,7 +197,7 @@ impl HostLink for SocketHost {
             if outbox.requests.has_skipped() && !over {
                 return;
             }
-            outbox.watched = !outbox.kept.is_empty();
+            outbox.watched = outbox.keeps();
             if outbox.watched {
                 events |= PollFlags::OUT;
             }
