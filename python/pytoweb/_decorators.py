@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import importlib.util
+import sys
 import threading
 
+from pytoweb._core import running_owner
 from pytoweb._pool import default_pool
-from pytoweb._worker import MESSAGE_TYPES, checked_callable, checked_name, is_coroutine_function
+from pytoweb._worker import (
+    MESSAGE_TYPES,
+    checked_backend,
+    checked_callable,
+    checked_name,
+    is_coroutine_function,
+)
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -16,7 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Concatenate, ParamSpec
 
     from pytoweb._pool import WorkerPool
-    from pytoweb._worker import PythonWorker
+    from pytoweb._worker import Backend, PythonWorker
     from pytoweb.futures import WorkerFuture
 
     F = TypeVar("F", bound=Callable[..., object])
@@ -66,12 +76,65 @@ def _started_worker(name: str, pool: WorkerPool) -> PythonWorker:
     return worker
 
 
+class _Undecorated:
+    """A decorated function, as it is named: what goes to a child in the place of the function itself."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.__qualname__ = function.__qualname__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _undecorated, (self.function.__module__, self.function.__qualname__)
+
+
+def _undecorated(module: str, qualname: str) -> Any:
+    found: Any = importlib.import_module(module)
+    for name in qualname.split("."):
+        found = getattr(found, name)
+    return found.__wrapped__ if hasattr(found, "submit") else found
+
+
+def _by_name(function: Callable[..., Any]) -> Any:
+    """What is sent of a decorated function; by value where it has no name that a child could look up."""
+    in_main = function.__module__ == "__main__" and importlib.util.find_spec("cloudpickle") is not None
+    return function if in_main or "<locals>" in function.__qualname__ else _Undecorated(function)
+
+
+def _child_worker() -> Any:
+    """In a child process: the worker whose handler runs here."""
+    child = sys.modules.get("pytoweb._child")
+    return running_owner() if child is not None and child.is_child else None
+
+
+def _runs_in_child_of(worker_name: str) -> bool:
+    worker = _child_worker()
+    if worker is None:
+        return False
+    if worker.name == worker_name:
+        return True
+    _refuse_in_child(worker_name)
+    return False
+
+
+def _refuse_in_child(worker_name: str) -> None:
+    worker = _child_worker()
+    if worker is not None:
+        raise RuntimeError(
+            f"the process of worker {worker.name!r} cannot reach worker {worker_name!r}, which lives in "
+            "another one: call it from the host"
+        )
+
+
 class WorkerDecorators:
     """Decorators that bring functions and workers together."""
 
     @staticmethod
     def run_in_worker(
-        worker_name: str, *, pool: WorkerPool | None = None, timeout: float | None = None
+        worker_name: str,
+        *,
+        pool: WorkerPool | None = None,
+        timeout: float | None = None,
+        backend: Backend | None = None,
     ) -> RunInWorker:
         """Has a function run in a named worker.
 
@@ -82,31 +145,47 @@ class WorkerDecorators:
 
         Args:
             worker_name: the worker, made and started on the first call. Functions may share one.
-            pool: where the worker lives; None is ``default_pool()``.
+            pool: where the worker lives; None is ``default_pool(backend)``.
             timeout: seconds that each call may take, queued and running, before it raises ``DeadlineError``.
+            backend: ``"thread"`` or ``"process"``; None is that of the pool. In a child process, functions of
+                its own worker run inline, and those of another process worker raise ``RuntimeError``.
+
+        Raises:
+            ValueError: ``pool`` has another backend.
         """
         checked_name(worker_name)
+        if backend is not None:
+            checked_backend(backend)
+            if pool is not None and pool.backend != backend:
+                raise ValueError(f"pool {pool.name!r} has the backend {pool.backend!r}, not {backend!r}")
+        kind: Any = backend or ("thread" if pool is None else pool.backend)
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
             checked_callable(function, "what run_in_worker decorates")
             awaits = is_coroutine_function(function)
+            # In a child the function is found by its name, which is that of the decorated one.
+            sent = function if kind == "thread" else _by_name(function)
 
             def target() -> PythonWorker:
-                worker = _started_worker(worker_name, default_pool() if pool is None else pool)
-                if awaits:
+                worker = _started_worker(worker_name, default_pool(kind) if pool is None else pool)
+                if awaits and kind == "thread":
                     worker._runtime.start_loop()
                 return worker
 
             def submit(*args: Any, **kwargs: Any) -> WorkerFuture[Any]:
+                if kind == "process":
+                    _refuse_in_child(worker_name)
                 worker = target()
-                return worker._call(function, args, kwargs or None, awaits, timeout)
+                return worker._call(sent, args, kwargs or None, awaits, timeout)
 
             @functools.wraps(function)
             def call(*args: Any, **kwargs: Any) -> Any:
+                if kind == "process" and _runs_in_child_of(worker_name):
+                    return function(*args, **kwargs)
                 worker = target()
                 if not awaits and worker._is_current():
                     return function(*args, **kwargs)
-                return worker._call(function, args, kwargs or None, awaits, timeout).result()
+                return worker._call(sent, args, kwargs or None, awaits, timeout).result()
 
             call.submit = submit  # type: ignore[attr-defined]
             return call

@@ -81,6 +81,7 @@ def _at_exit() -> None:
         for runtime, threads in list(_orphans.items()):
             runtime.ended.wait()
             threads.join()
+            runtime.join()
     except KeyboardInterrupt:
         _break_off(roots)
 

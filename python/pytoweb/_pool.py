@@ -329,19 +329,27 @@ class WorkerPool(Addressable, Executor):
             worker.terminate()
 
 
-_default: WorkerPool | None = None
+#: By backend: the pool, and the process that it was made in.
+_defaults: dict[str, tuple[WorkerPool, int]] = {}
 _default_lock = threading.RLock()
-_default_pid = os.getpid()
 
 
-def default_pool() -> WorkerPool:
-    """The process-wide pool, of the CPU count's size; made on first use, anew after a shutdown or a fork."""
-    global _default, _default_pid
+def default_pool(backend: Backend = "thread") -> WorkerPool:
+    """The pool that the whole program shares, of the CPU count's size.
+
+    Made on first use, and anew after a shutdown or a fork.
+
+    Args:
+        backend: where its handlers run; there is one pool for each backend.
+    """
+    checked_backend(backend)
     with _default_lock:
-        if _default is None or _default._shut_down or _default_pid != os.getpid():
-            _default = WorkerPool(name="default")
-            _default_pid = os.getpid()
-        return _default
+        pool, pid = _defaults.get(backend, (None, None))
+        if pool is None or pool._shut_down or pid != os.getpid():
+            name = "default" if backend == "thread" else f"default-{backend}"
+            pool = WorkerPool(name=name, backend=backend)
+            _defaults[backend] = pool, os.getpid()
+        return pool
 
 
 WorkerPool.__module__ = "pytoweb.workers"

@@ -191,6 +191,10 @@ class ProcessRuntime(PoolRuntime):
         for endpoint in failed:
             endpoint._give_out()
 
+    def has_processes(self) -> bool:
+        """Whether there are child processes."""
+        return any(pid is not None for pid in self.processes.pids())
+
     def _ends(self) -> None:
         self.processes.close()
 

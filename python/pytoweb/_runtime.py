@@ -232,6 +232,10 @@ class PoolRuntime:
         self.ended.set()
         _exit.forget(self)
 
+    def has_processes(self) -> bool:
+        """Whether there are child processes."""
+        return False
+
     def _ends(self) -> None:
         """What is to end besides, once the engine's threads have."""
 

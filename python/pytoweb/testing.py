@@ -108,8 +108,13 @@ def no_leaks(*, timeout: float = LEAK_TIMEOUT) -> Iterator[None]:
     left = []
     roots: list[Any] = [root for root in list(_exit._roots) if root not in roots_before]
     for root in roots:
-        closed = root._shut_down if isinstance(root, WorkerPool) else root.state in ("stopping", "stopped")
-        if root is not _pool._default and not _ended(root._runtime, root._threads, end if closed else 0.0):
+        closed = (
+            root._shut_down
+            if isinstance(root, WorkerPool)
+            else root.state in ("stopping", "stopped", "failed")
+        )
+        shared = any(root is pool for pool, _ in _pool._defaults.values())
+        if not shared and not _ended(root._runtime, root._threads, end if closed else 0.0):
             left.append(repr(root))
     for runtime, threads in list(_exit._orphans.items()):
         if runtime not in orphans_before and not _ended(runtime, threads, end):
@@ -121,7 +126,7 @@ def no_leaks(*, timeout: float = LEAK_TIMEOUT) -> Iterator[None]:
 def _ended(runtime: PoolRuntime, threads: Threads, end: float) -> bool:
     """Waits until ``end``, on the monotonic clock, for the engine threads and those beside them."""
     beside = [helper._thread for helper in (runtime._loop, runtime._replies) if helper is not None]
-    if not beside and threads.count() == 0:
+    if not beside and threads.count() == 0 and not runtime.has_processes():
         return True
     if not runtime.ended.wait(max(0.0, end - time.monotonic())):
         return False
@@ -129,6 +134,7 @@ def _ended(runtime: PoolRuntime, threads: Threads, end: float) -> bool:
     threads.join()
     for thread in beside:
         thread.join(max(0.0, end - time.monotonic()))
+    runtime.join()
     return not any(thread.is_alive() for thread in beside)
 
 

@@ -380,12 +380,13 @@ impl<C: Cargo> Inner<C> {
             let mut over = true;
             let mut due: Option<Instant> = None;
             for (number, lane) in self.lanes.iter().enumerate() {
-                if let Some(fate) = lane.bury(&self.options, &log) {
-                    // ORDERING: Relaxed, a number for people.
-                    self.restarts.fetch_add(1, Ordering::Relaxed);
-                    if let Fate::Failed(crash) = fate {
-                        self.overseer.lane_failed(number, &crash);
+                match lane.bury(&self.options, &log) {
+                    Some(Fate::Replaced) => {
+                        // ORDERING: Relaxed, a number for people.
+                        self.restarts.fetch_add(1, Ordering::Relaxed);
                     }
+                    Some(Fate::Failed(crash)) => self.overseer.lane_failed(number, &crash),
+                    Some(Fate::Over) | None => {}
                 }
                 let mut needs = lane.needs();
                 if needs.start {

@@ -129,8 +129,10 @@ pub(crate) struct Needs {
 /// What became of a lane whose child ended.
 #[derive(Debug)]
 pub(crate) enum Fate {
-    /// It goes on.
-    GoesOn,
+    /// The lane is closed.
+    Over,
+    /// Another one is to be started.
+    Replaced,
     /// It was given up.
     Failed(Arc<Crash>),
 }

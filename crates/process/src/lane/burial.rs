@@ -87,7 +87,7 @@ impl<C: Cargo> Lane<C> {
         }
         let planned = matches!(crash.cause, Cause::Stopped | Cause::Memory { .. })
             || matches!(state.phase, Phase::Retiring);
-        let mut fate = Fate::GoesOn;
+        let mut fate = Fate::Over;
         if !matches!(state.phase, Phase::Closed) {
             let failed = if matches!(crash.cause, Cause::Initializer(_)) {
                 Some(crash.clone())
@@ -101,9 +101,11 @@ impl<C: Cargo> Lane<C> {
                     fate = Fate::Failed(crash.clone());
                     Phase::Failed(crash)
                 }
-                // After a crash at once, so that the next message does not wait for it.
-                None if !planned || !state.held.is_empty() => Phase::Wanted,
-                None => Phase::Idle,
+                // At once, so that the next message does not wait for it.
+                None => {
+                    fate = Fate::Replaced;
+                    Phase::Wanted
+                }
             };
         }
         let reason = match &state.phase {

@@ -258,6 +258,7 @@ impl<C: Cargo> Lane<C> {
             state.condemn(Instant::now(), Cause::Protocol(what));
         }
         let send = state.send_held();
+        state.retire_if_used_up();
         drop(state);
         if let Some(link) = send {
             link.flush();

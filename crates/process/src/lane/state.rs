@@ -93,6 +93,13 @@ impl<C: Cargo> State<C> {
         Some(link)
     }
 
+    /// Ends a child that has handled as many messages as it may.
+    pub(super) fn retire_if_used_up(&mut self) {
+        if self.quota == Some(0) && self.on_their_way == 0 {
+            self.retire(Instant::now());
+        }
+    }
+
     pub(super) fn send(&mut self, link: &Arc<dyn HostLink>, cargo: C, attempt: u32) {
         while self.table[Self::place(self.next_seq)].is_some() {
             self.next_seq += 1;
