@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import logging
 import os
@@ -60,7 +61,7 @@ class HostMain(types.ModuleType):
         if origin is None:
             raise SerializationError(
                 "the main module of the host cannot be imported here (it is interactive, or has no file): "
-                "put the function into a module, or install cloudpickle (pip install pytoweb[process])"
+                "put the function into a module, or install cloudpickle (the extra pytoweb[process])"
             )
         kind, where = origin
         module = types.ModuleType("__mp_main__")
@@ -122,6 +123,9 @@ class Child:
         self._name = "pytoweb"
         self._loop: LoopThread | None = None
         self._stand_ins: dict[int, Any] = {}
+        self._start_numbers: dict[int, int] = {}
+        #: The globals of functions of the host's main module that came by value.
+        self._main_globals: dict[str, Any] | None = None
 
     def set_up(self, setup: dict[str, Any]) -> None:
         """Makes this process like the host's, and runs the pool's initializer."""
@@ -159,11 +163,12 @@ class Child:
             if known is None:
                 if config["state"] is not None:
                     configured.__dict__.update(_pickling.loads(config["state"]))
-                if config["on_start"] is not None:
-                    on_start = _pickling.loads(config["on_start"])
                 self._stand_ins[number] = configured
+            if config["start_number"] != self._start_numbers.get(number, 0):
+                self._start_numbers[number] = config["start_number"]
+                on_start = self._with_shared_globals(_pickling.loads(config["on_start"]))
             for kind, handler in config["handlers"].items():
-                handlers[kind] = _pickling.loads(handler)
+                handlers[kind] = self._with_shared_globals(_pickling.loads(handler))
         except BaseException as error:
             unfit = SerializationError(
                 f"the handlers of worker {config['name']!r} came to its process, but unpickling them raised "
@@ -172,6 +177,26 @@ class Child:
             unfit.__cause__ = error
         worker, configured = configured, None
         return config["name"], worker, handlers, on_start, config["one_by_one"], unfit
+
+    def _with_shared_globals(self, function: Any) -> Any:
+        """A function of the host's main module with the globals of those that came before.
+
+        Functions that come by value bring copies of the globals that they use. As functions of one module
+        they share them here, too, and a new handler finds what the others have made of them.
+        """
+        if not isinstance(function, types.FunctionType) or function.__module__ != "__main__":
+            return function
+        own = function.__globals__
+        if self._main_globals is None:
+            self._main_globals = own
+        shared = self._main_globals
+        if own is shared:
+            return function
+        for name, value in own.items():
+            if name not in shared:
+                is_own = isinstance(value, types.FunctionType) and value.__globals__ is own
+                shared[name] = _rebased(value, shared) if is_own else value
+        return _rebased(function, shared)
 
     @staticmethod
     def _stand_in(config: dict[str, Any]) -> Any:
@@ -223,6 +248,35 @@ class Child:
             self._loop.join()
 
 
+def _rebased(function: types.FunctionType, shared: dict[str, Any]) -> types.FunctionType:
+    made = types.FunctionType(
+        function.__code__, shared, function.__name__, function.__defaults__, function.__closure__
+    )
+    made.__kwdefaults__ = function.__kwdefaults__
+    made.__qualname__ = function.__qualname__
+    made.__module__ = function.__module__
+    made.__doc__ = function.__doc__
+    made.__dict__.update(function.__dict__)
+    return made
+
+
+def _close_inherited() -> None:
+    """Closes what the host left open for the programs it starts, which is not for this one.
+
+    What this interpreter has opened itself is not inheritable, and stays.
+    """
+    for directory in ("/proc/self/fd", "/dev/fd"):
+        try:
+            names = os.listdir(directory)
+        except OSError:
+            continue
+        for number in map(int, names):
+            with contextlib.suppress(OSError):
+                if number > 2 and os.get_inheritable(number):
+                    os.close(number)
+        return
+
+
 def _go_past(number: int, frame: object) -> None:
     """What this process does about a signal that is for the host."""
 
@@ -235,6 +289,7 @@ def main() -> None:
             # Not SIG_IGN, which the programs that a handler starts would inherit.
             signal.signal(getattr(signal, name), _go_past)
     is_child = True
+    _close_inherited()
     end = child_arrive()
     faulthandler.enable(file=end.report_descriptor(), all_threads=False)
     child = Child(end)

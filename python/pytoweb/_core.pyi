@@ -75,6 +75,7 @@ class _Replies(Protocol):
         error: BaseException,
         kind: str,
         message_id: str | None,
+        attempt: int,
         handlers: dict[str | None, Callable[..., object]],
     ) -> None:
         """Tells the error handler of a failed message, or the log."""
@@ -542,10 +543,10 @@ class Processes:
 class Sink:
     """What a pickler of payloads writes to."""
 
-    def write(self, piece: Any, /) -> None:
+    def write(self, piece: Any) -> None:
         """Takes what the pickler has."""
 
-    def buffer(self, buffer: Any, /) -> bool:
+    def buffer(self, buffer: Any) -> bool:
         """Takes a buffer out of band; True if it has enough of them, and this one goes into the stream."""
 
 @final

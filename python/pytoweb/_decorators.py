@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import sys
 import threading
 
@@ -96,8 +95,14 @@ def _undecorated(module: str, qualname: str) -> Any:
 
 def _by_name(function: Callable[..., Any]) -> Any:
     """What is sent of a decorated function; by value where it has no name that a child could look up."""
-    in_main = function.__module__ == "__main__" and importlib.util.find_spec("cloudpickle") is not None
-    return function if in_main or "<locals>" in function.__qualname__ else _Undecorated(function)
+    if "<locals>" in function.__qualname__:
+        return function
+    if function.__module__ == "__main__":
+        from pytoweb import _pickling
+
+        if _pickling.find_cloudpickle() is not None:
+            return function
+    return _Undecorated(function)
 
 
 def _child_worker() -> Any:
@@ -163,8 +168,11 @@ class WorkerDecorators:
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
             checked_callable(function, "what run_in_worker decorates")
             awaits = is_coroutine_function(function)
-            # In a child the function is found by its name, which is that of the decorated one.
-            sent = function if kind == "thread" else _by_name(function)
+
+            @functools.lru_cache(maxsize=1)
+            def sent() -> Any:
+                # In a child the function is found by its name, which is that of the decorated one.
+                return function if kind == "thread" else _by_name(function)
 
             def target() -> PythonWorker:
                 worker = _started_worker(worker_name, default_pool(kind) if pool is None else pool)
@@ -176,7 +184,7 @@ class WorkerDecorators:
                 if kind == "process":
                     _refuse_in_child(worker_name)
                 worker = target()
-                return worker._call(sent, args, kwargs or None, awaits, timeout)
+                return worker._call(sent(), args, kwargs or None, awaits, timeout)
 
             @functools.wraps(function)
             def call(*args: Any, **kwargs: Any) -> Any:
@@ -185,7 +193,7 @@ class WorkerDecorators:
                 worker = target()
                 if not awaits and worker._is_current():
                     return function(*args, **kwargs)
-                return worker._call(sent, args, kwargs or None, awaits, timeout).result()
+                return worker._call(sent(), args, kwargs or None, awaits, timeout).result()
 
             call.submit = submit  # type: ignore[attr-defined]
             return call

@@ -64,17 +64,18 @@ def make_pickler(sink: Sink) -> pickle.Pickler:
     return pickler
 
 
-def _cloudpickle() -> Any:
+def find_cloudpickle() -> Any:
+    """The module, or None where it is not installed, or does not work."""
     try:
         import cloudpickle  # type: ignore[import-untyped]
-    except ImportError:
+    except Exception:
         return None
     return cloudpickle
 
 
 def dump_otherwise(value: object, sink: Sink) -> bool:
     """Pickles with ``cloudpickle``; False if that is not installed."""
-    cloudpickle = _cloudpickle()
+    cloudpickle = find_cloudpickle()
     if cloudpickle is None:
         return False
     pickler = cloudpickle.Pickler(sink, 5, buffer_callback=sink.buffer)
@@ -128,7 +129,7 @@ def dump_handler(value: object, owner: object, what: str) -> tuple[bytes, bool]:
             return dumped
     except Exception as raised:
         error, dumped = raised, None
-    cloudpickle = _cloudpickle()
+    cloudpickle = find_cloudpickle()
     if cloudpickle is not None:
         try:
             return _dump(type("_CloudPickler", (_Owned, cloudpickle.Pickler), {}), value, owner)
@@ -139,7 +140,7 @@ def dump_handler(value: object, owner: object, what: str) -> tuple[bytes, bool]:
     hint = (
         ""
         if cloudpickle is not None
-        else "; install cloudpickle (pip install pytoweb[process]) for lambdas and closures"
+        else "; install cloudpickle (the extra pytoweb[process]) for lambdas and closures"
     )
     raise SerializationError(f"{what} cannot be sent to another process: {error!r}{hint}") from error
 

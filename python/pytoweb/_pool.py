@@ -22,6 +22,7 @@ from pytoweb._worker import (
     checked_count,
     checked_name,
     checked_timeout,
+    refuse_process_options,
 )
 from pytoweb.errors import DeadlineError, WorkerStoppedError
 
@@ -111,17 +112,20 @@ class WorkerPool(Addressable, Executor):
         self._lock = threading.RLock()
         self._workers: dict[str, PythonWorker] = {}
         self._shut_down = False
-        checked_count(max_attempts, "max_attempts")
+        given: dict[str, Any] = {
+            "max_attempts": max_attempts,
+            "max_messages": max_messages,
+            "max_memory": max_memory,
+            "max_restarts": max_restarts,
+            "restart_window": restart_window,
+            "transport": transport,
+        }
+        if backend == "thread":
+            refuse_process_options(given)
         if backend == "process":
             from pytoweb._process import ProcessOptions, ProcessRuntime
 
-            options = ProcessOptions(
-                max_messages=max_messages,
-                max_memory=max_memory,
-                max_restarts=max_restarts,
-                restart_window=restart_window,
-                transport=transport,
-            )
+            options = ProcessOptions(**given)
             self._runtime = ProcessRuntime(f"pytoweb-{name}", self._size, options, initializer, initargs)
         else:
             self._runtime = PoolRuntime(f"pytoweb-{name}", initializer, initargs)

@@ -10,6 +10,7 @@ import weakref
 from pytoweb import _pickling
 from pytoweb._core import Processes
 from pytoweb._runtime import PoolRuntime
+from pytoweb._worker import PROCESS_OPTIONS, checked_count
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class ProcessOptions:
     def __init__(
         self,
         *,
+        max_attempts: int,
         max_messages: int | None,
         max_memory: int | None,
         max_restarts: int,
@@ -47,6 +49,14 @@ class ProcessOptions:
         self.max_restarts = _checked_restarts(max_restarts)
         self.restart_window = _checked_window(restart_window)
         self.transport = _checked_transport(transport)
+        checked_count(max_attempts, "max_attempts")
+
+    def check_worker(self, given: dict[str, Any]) -> None:
+        """Refuses what a worker of a pool cannot have for itself, because its process is the pool's."""
+        for name, value in given.items():
+            if name != "max_attempts" and value != PROCESS_OPTIONS[name]:
+                raise ValueError(f"{name} belongs to the processes of a pool: give it to WorkerPool")
+        checked_count(given["max_attempts"], "max_attempts")
 
 
 def _checked_limit(value: Any, what: str) -> int | None:
@@ -91,7 +101,7 @@ def _refuse_missing_guard() -> None:
         raise RuntimeError(
             "this script makes process workers when it is imported, and its handlers make the children "
             'import it: put what it runs under  if __name__ == "__main__":  (or install cloudpickle, '
-            "pip install pytoweb[process], so that they need not import it)"
+            "the extra pytoweb[process], so that they need not import it)"
         )
 
 
@@ -142,6 +152,7 @@ class ProcessRuntime(PoolRuntime):
         #: By place: the endpoints whose handlers run there. None stands for all of them.
         self._endpoints: dict[int | None, weakref.WeakSet[Endpoint]] = {}
         self._failed: set[int] = set()
+        self.options = options
         self._size = size
         own = weakref.ref(self)
         self.processes = Processes(
@@ -183,13 +194,21 @@ class ProcessRuntime(PoolRuntime):
 
     def lane_failed(self, place: int, error: WorkerCrashedError) -> None:
         """A child was restarted too often, or never came up; called on the supervisor's thread."""
-        _pool_log.critical("process %d of %r is given up: %s", place + 1, self.name, error)
         self._failed.add(place)
+        try:
+            # On a thread that Python knows: a log record names it.
+            self.reply_thread().call(self._log_failure, place, error)
+        except RuntimeError:
+            # No thread can be started any more.
+            self._log_failure(place, error)
         failed = list(self._endpoints.get(place, ()))
         if len(self._failed) == self._size:
             failed += self._endpoints.get(None, ())
         for endpoint in failed:
             endpoint._give_out()
+
+    def _log_failure(self, place: int, error: WorkerCrashedError) -> None:
+        _pool_log.critical("process %d of %r is given up: %s", place + 1, self.name, error)
 
     def has_processes(self) -> bool:
         """Whether there are child processes."""
@@ -233,6 +252,7 @@ RESERVED = frozenset(
         "_runtime",
         "_shut_down",
         "_size",
+        "_start_number",
         "_threads",
         "_workers",
     }
@@ -251,9 +271,9 @@ def configuration(endpoint: Addressable, kept: type, is_pool: bool) -> dict[str,
         SerializationError: an attribute that the handlers may use cannot be pickled.
     """
     uses_self = any(used for _, used in endpoint._packed.values())
+    name = endpoint._name
     made, state = None, None
     if uses_self:
-        name = endpoint._name
         if type(endpoint) is not kept:
             made, _ = _pickling.dump_handler(type(endpoint), None, f"the class of worker {name!r}")
         own = {key: value for key, value in vars(endpoint).items() if key not in RESERVED}
@@ -261,11 +281,12 @@ def configuration(endpoint: Addressable, kept: type, is_pool: bool) -> dict[str,
             _pickling.dump_handler(value, endpoint, f"the attribute {key!r} of worker {name!r}")
         state, _ = _pickling.dump_handler(own, endpoint, f"the state of worker {name!r}")
     return {
-        "name": endpoint._name,
+        "name": name,
         "pool": is_pool,
         "class": made,
         "state": state,
         "handlers": {kind: packed for kind, (packed, _) in endpoint._packed.items() if kind is not None},
         "on_start": endpoint._packed[None][0] if None in endpoint._packed else None,
+        "start_number": endpoint._start_number,
         "one_by_one": endpoint._has_coroutines,
     }

@@ -110,13 +110,19 @@ class Replies:
         error: BaseException,
         kind: str,
         message_id: str | None,
+        attempt: int,
         handlers: dict[str | None, Callable[..., object]],
     ) -> None:
         """Tells the error handler of a failed message, or the log; called on the worker's thread."""
         if _exit.broken_off:
             return
         on_error = handlers.get(None)
-        extra = {"worker_name": self._name, "message_id": message_id, "message_type": kind, "attempt": 1}
+        extra = {
+            "worker_name": self._name,
+            "message_id": message_id,
+            "message_type": kind,
+            "attempt": attempt,
+        }
         if on_error is None:
             self._log().error(
                 "worker %r failed to handle a message of type %r: %s",

@@ -86,6 +86,26 @@ def checked_backend(backend: object) -> str:
     return str(backend)
 
 
+#: Options that only process workers have, and their defaults.
+PROCESS_OPTIONS: dict[str, Any] = {
+    "max_attempts": 1,
+    "max_messages": None,
+    "max_memory": None,
+    "max_restarts": 3,
+    "restart_window": 5.0,
+    "transport": None,
+}
+
+
+def refuse_process_options(given: dict[str, Any]) -> None:
+    """Refuses options that would do nothing for threads."""
+    for name, value in given.items():
+        if value != PROCESS_OPTIONS[name]:
+            raise ValueError(
+                f"{name} is for backend='process': a thread is not replaced, and does not crash alone"
+            )
+
+
 def checked_count(value: object, what: str) -> int:
     """``value``, if it is a whole number from 1 on."""
     if not isinstance(value, int) or isinstance(value, bool):
@@ -130,8 +150,11 @@ class Addressable(Endpoint):
     _name: str
     _backend: str
     _has_coroutines = False
-    #: For process workers: the pickled handlers by message type, and under None the start hook.
+    #: For process workers: the pickled handlers by message type, under None the start hook; and whether they
+    #: refer to the worker itself.
     _packed: dict[str | None, tuple[bytes, bool]]
+    #: Start hooks that were registered.
+    _start_number = 0
 
     def _prepare(
         self,
@@ -259,6 +282,7 @@ class Addressable(Endpoint):
         checked_callable(hook, "a start hook")
         if self._backend == "process":
             self._pack(None, hook, f"the start hook of worker {self._name!r}")
+            self._start_number += 1
             self._tell_child()
         else:
             self._set_start_hook(hook)
@@ -456,18 +480,21 @@ class PythonWorker(Addressable):
         checked_backend(backend)
         checked_count(capacity, "capacity")
         checked_overflow(overflow)
-        checked_count(max_attempts, "max_attempts")
+        given: dict[str, Any] = {
+            "max_attempts": max_attempts,
+            "max_messages": max_messages,
+            "max_memory": max_memory,
+            "max_restarts": max_restarts,
+            "restart_window": restart_window,
+            "transport": transport,
+        }
+        if backend == "thread":
+            refuse_process_options(given)
         lane = None
         if _pool is None and backend == "process":
             from pytoweb._process import ProcessOptions, ProcessRuntime
 
-            options = ProcessOptions(
-                max_messages=max_messages,
-                max_memory=max_memory,
-                max_restarts=max_restarts,
-                restart_window=restart_window,
-                transport=transport,
-            )
+            options = ProcessOptions(**given)
             lane = 0
             self._runtime = ProcessRuntime(f"pytoweb-{name}", 1, options)
             self._threads = Threads(1, f"pytoweb-{name}", self._runtime)
@@ -479,6 +506,7 @@ class PythonWorker(Addressable):
             self._runtime = _pool._runtime
             self._threads = _pool._threads
             if backend == "process":
+                cast_processes(self._runtime).options.check_worker(given)
                 lane = cast_processes(self._runtime).quietest()
         self._prepare(
             name,
@@ -604,7 +632,12 @@ class PythonWorker(Addressable):
         await asyncio.get_running_loop().run_in_executor(None, self.stop)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name!r} {self._state()}>"
+        try:
+            state = self._state()
+        except RuntimeError:
+            # Not set up, or as its own process sees it.
+            return f"<{type(self).__name__} {getattr(self, '_name', None)!r}>"
+        return f"<{type(self).__name__} {self._name!r} {state}>"
 
     def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if _finalizing():

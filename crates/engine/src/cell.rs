@@ -320,28 +320,15 @@ impl<H: Handler> AnyCell for Cell<H> {
         self.turn()
     }
 
-    fn expire(&self, mut tickets: Vec<Arc<dyn Ticket>>) {
-        if tickets.iter().any(|ticket| ticket.state().is_claimed()) {
-            self.handler.recall();
-        }
-        let all = tickets.clone();
-        let leftovers = self.mailbox.remove(&mut tickets, true);
-        let running = self.mailbox.running();
-        for ticket in all {
-            if tickets.iter().any(|removed| Arc::ptr_eq(removed, &ticket)) {
+    fn expire(&self, tickets: Vec<Arc<dyn Ticket>>) {
+        let mut removed = tickets.clone();
+        let leftovers = self.remove(&mut removed, true);
+        for ticket in tickets {
+            if removed.iter().any(|gone| Arc::ptr_eq(gone, &ticket)) {
                 ticket.fail(false, Failure::Expired);
-            } else if running.iter().any(|runs| Arc::ptr_eq(runs, &ticket)) {
-                // ORDERING: Relaxed, see `clear_stuck`. Before the reply stands, so that whoever got the error
-                // finds the worker stuck.
-                self.stuck.store(true, Ordering::Relaxed);
-                ticket.state().request_cancel();
-                if ticket.fail(false, Failure::Expired) {
-                    ticket.interrupt();
-                    self.handler.stop(Some(&ticket));
-                } else {
-                    // The handler returned in between.
-                    self.clear_stuck();
-                }
+            } else if !self.expire_running(&ticket) && ticket.state().is_queued() {
+                // Another thread put it back in between.
+                self.expire(vec![ticket]);
             }
             // Else whoever cancelled or dropped it meanwhile settles it.
         }
@@ -349,21 +336,30 @@ impl<H: Handler> AnyCell for Cell<H> {
     }
 
     fn cancel(&self, ticket: &Arc<dyn Ticket>) -> bool {
-        if ticket.state().is_claimed() {
-            self.handler.recall();
+        loop {
+            if ticket.state().is_queued()
+                || self.handler.hands_over() && ticket.state().is_claimed()
+            {
+                let mut removed = vec![ticket.clone()];
+                let leftovers = self.remove(&mut removed, false);
+                let cancelled = !removed.is_empty();
+                if cancelled && !ticket.fail(false, Failure::Cancelled) {
+                    // The worker came by its entry first, and is settling it the same way at this moment.
+                    ticket.state().wait(None);
+                }
+                self.abandon_all(leftovers);
+                if cancelled {
+                    return true;
+                }
+            }
+            if self.cancel_running(ticket) {
+                return true;
+            }
+            if !ticket.state().is_queued() {
+                return false;
+            }
+            // Another thread put it back in between.
         }
-        if !ticket.state().is_queued() {
-            return self.cancel_running(ticket);
-        }
-        let mut removed = vec![ticket.clone()];
-        let leftovers = self.mailbox.remove(&mut removed, false);
-        let cancelled = !removed.is_empty();
-        if cancelled && !ticket.fail(false, Failure::Cancelled) {
-            // The worker came by its entry first, and is settling it the same way at this moment.
-            ticket.state().wait(None);
-        }
-        self.abandon_all(leftovers);
-        cancelled || self.cancel_running(ticket)
     }
 
     fn shrink(&self) {
@@ -382,8 +378,57 @@ impl<H: Handler> AnyCell for Cell<H> {
 }
 
 impl<H: Handler> Cell<H> {
+    /// Takes back what was handed over and not begun, and has `look` at the queued messages before they are handed
+    /// over again.
+    pub(crate) fn recalled<R>(&self, look: impl FnOnce(&Mailbox<H::Message>) -> R) -> R {
+        if !self.handler.hands_over() {
+            return look(&self.mailbox);
+        }
+        self.mailbox.hold();
+        self.handler.recall();
+        let seen = look(&self.mailbox);
+        let tokens = self.mailbox.release();
+        if let Some(own) = self.own.upgrade() {
+            own.activate(tokens);
+        }
+        seen
+    }
+
+    /// As [`Mailbox::remove`], with those that are ahead.
+    fn remove(
+        &self,
+        tickets: &mut Vec<Arc<dyn Ticket>>,
+        expired: bool,
+    ) -> Vec<Leftover<H::Message>> {
+        if tickets.iter().any(|ticket| ticket.state().is_claimed()) {
+            self.recalled(|mailbox| mailbox.remove(tickets, expired))
+        } else {
+            self.mailbox.remove(tickets, expired)
+        }
+    }
+
+    /// False: it does not run, or its handler returned in between.
+    fn expire_running(&self, ticket: &Arc<dyn Ticket>) -> bool {
+        if !self.mailbox.is_running(ticket) {
+            return false;
+        }
+        // ORDERING: Relaxed, see `clear_stuck`. Before the reply stands, so that whoever got the error finds the
+        // worker stuck.
+        self.stuck.store(true, Ordering::Relaxed);
+        ticket.state().request_cancel();
+        let expired = ticket.fail(false, Failure::Expired);
+        if expired {
+            ticket.interrupt();
+            self.handler.stop(Some(ticket));
+        } else {
+            self.clear_stuck();
+        }
+        expired
+    }
+
     fn cancel_running(&self, ticket: &Arc<dyn Ticket>) -> bool {
-        if !ticket.state().is_claimed() {
+        // What somebody took out to cancel, drop or fail it is that one's to settle.
+        if !ticket.state().is_claimed() || !self.mailbox.is_running(ticket) {
             return false;
         }
         ticket.state().request_cancel();

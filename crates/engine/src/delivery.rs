@@ -21,7 +21,7 @@ use crate::cell::{Address, Cell};
 use crate::clock::Timestamp;
 use crate::handler::Handler;
 use crate::mailbox::{Entry, Finished, Found};
-use crate::message::{Failure, Message, Outcome};
+use crate::message::{Failure, Outcome};
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 use crate::wait;
 
@@ -197,10 +197,8 @@ impl<H: Handler> Cell<H> {
         let take = self
             .mailbox
             .take_many(self.handler.window().max(1), &mut entries);
-        if !take.leftovers.is_empty() {
-            self.abandon_all(take.leftovers);
-        }
         if take.found != Found::Next {
+            self.abandon_all(take.leftovers);
             if take.publishing {
                 self.mailbox.published();
             }
@@ -213,20 +211,21 @@ impl<H: Handler> Cell<H> {
             topping_up: AtomicBool::new(false),
         });
         self.handler.hand_over(deliveries(&batch, entries));
+        self.mailbox.handed_over(true);
+        self.abandon_all(take.leftovers);
     }
 
     /// Hands over more messages of a batch that the caller keeps open.
     fn top_up(self: &Arc<Self>, batch: &Arc<Batch<H>>, most: usize) {
         let mut entries = Vec::new();
-        let leftovers = self.mailbox.take_ahead(most, &mut entries);
-        if !leftovers.is_empty() {
-            self.abandon_all(leftovers);
-        }
+        let (leftovers, room) = self.mailbox.take_ahead(most, &mut entries);
         if !entries.is_empty() {
             // ORDERING: Relaxed, the messages are handed over under locks of their own.
             batch.open.fetch_add(entries.len(), Ordering::Relaxed);
             self.handler.hand_over(deliveries(batch, entries));
+            self.mailbox.handed_over(room);
         }
+        self.abandon_all(leftovers);
     }
 }
 
@@ -242,16 +241,4 @@ fn deliveries<H: Handler>(
             posted_at: entry.posted_at,
         })
         .collect()
-}
-
-/// A message that was put back and that nobody waits for: why.
-pub(crate) fn given_up<M: Message>(message: &M) -> Failure {
-    let cancelled = message
-        .state()
-        .is_some_and(crate::reply::ReplyState::is_cancel_requested);
-    if cancelled {
-        Failure::Cancelled
-    } else {
-        Failure::Expired
-    }
 }

@@ -72,6 +72,7 @@ pub(crate) struct Mailbox<M> {
     overflow: Overflow,
     outbox: Padded<Mutex<Outbox<M>>>,
     room: Condvar,
+    handed: Condvar,
     inbox: Padded<Mutex<Inbox<M>>>,
     settled: Condvar,
 }
@@ -130,6 +131,9 @@ impl<M: Message> Mailbox<M> {
                 batch: VecDeque::new(),
                 gone: 0,
                 ahead: 0,
+                held: 0,
+                parked: 0,
+                handing: 0,
                 tombstones: 0,
                 counts: Counters::default(),
                 running: VecDeque::new(),
@@ -141,9 +145,11 @@ impl<M: Message> Mailbox<M> {
                 average_run: TIME_ALWAYS_ABOVE,
             })),
             room: Condvar::new(),
+            handed: Condvar::new(),
             inbox: Padded(Mutex::new(Inbox {
                 queue: VecDeque::new(),
                 gate,
+                failing: None,
                 pushed: 0,
                 gone_seen: 0,
                 dropped_newest: 0,
@@ -298,12 +304,9 @@ impl<M: Message> Mailbox<M> {
         };
         inbox.gate = Gate::Closed;
         if let Rest::Fail(failure) = rest {
+            inbox.failing = Some(failure);
             while let Some(entry) = outbox.pop_any(&mut inbox, &mut leftovers) {
-                if failure == Failure::Cancelled {
-                    outbox.counts.cancelled += 1;
-                } else {
-                    outbox.counts.failed += 1;
-                }
+                outbox.counts.count_failure(failure);
                 leftovers.push((entry.message, failure));
             }
             inbox.gone_seen = outbox.gone;
@@ -331,6 +334,9 @@ impl<M: Message> Mailbox<M> {
         let mut outbox = self.outbox.0.lock();
         tickets.retain(|ticket| ticket.state().claim_removed(expired));
         let removed = tickets.len();
+        if removed == 0 {
+            return leftovers;
+        }
         outbox.gone += removed as u64;
         outbox.tombstones += removed;
         if expired {

@@ -39,8 +39,10 @@ const CANCEL: u8 = 0b100;
 const WAITERS: u8 = 0b1000;
 /// The reply was moved out.
 const TAKEN: u8 = 0b1_0000;
-/// It was taken out of the queue because its deadline passed.
+/// Its deadline passed before it was handled, or before its handler returned.
 const EXPIRED: u8 = 0b10_0000;
+/// Its reply says that it was cancelled.
+const CANCELLED: u8 = 0b100_0000;
 
 type Callback = Box<dyn FnOnce() + Send>;
 
@@ -133,9 +135,22 @@ impl ReplyState {
         self.advance(QUEUED, CLAIMED)
     }
 
-    /// Puts the message back into the queue phase. False: somebody gave it up meanwhile.
+    /// Puts the message back into the queue phase. False: somebody settled it meanwhile.
     pub(crate) fn unclaim(&self) -> bool {
-        !self.is_cancel_requested() && self.advance(CLAIMED, QUEUED)
+        self.advance(CLAIMED, QUEUED)
+    }
+
+    /// Why there is no reply, once it is settling: the deadline, a cancel, or else a stop.
+    pub(crate) fn given_up(&self) -> Failure {
+        // ORDERING: Relaxed, set by the very step into SETTLING that the caller has seen.
+        let bits = self.bits.load(Ordering::Relaxed);
+        if bits & EXPIRED != 0 {
+            Failure::Expired
+        } else if bits & CANCELLED != 0 {
+            Failure::Cancelled
+        } else {
+            Failure::Stopped
+        }
     }
 
     /// Takes the message out of the queue phase to cancel it, or because it expired.
@@ -143,9 +158,9 @@ impl ReplyState {
         self.advance(QUEUED, if expired { CLAIMED | EXPIRED } else { CLAIMED })
     }
 
-    /// Whether it was taken out of the queue because its deadline passed.
+    /// Whether its deadline passed before it was handled.
     pub(crate) fn is_expired(&self) -> bool {
-        // ORDERING: Relaxed, set and read under the mailbox's lock.
+        // ORDERING: Relaxed, for a message that was queued it is set and read under the mailbox's lock.
         self.bits.load(Ordering::Relaxed) & EXPIRED != 0
     }
 
@@ -367,7 +382,12 @@ impl<R, Mode> Slot<R, Mode> {
 
     #[expect(unsafe_code, reason = "the write into the cell")]
     fn write(&self, from: u8, value: Result<R, Failure>) -> bool {
-        if !self.state.advance(from, SETTLING) {
+        let why = match &value {
+            Err(Failure::Expired) => EXPIRED,
+            Err(Failure::Cancelled) => CANCELLED,
+            _ => 0,
+        };
+        if !self.state.advance(from, SETTLING | why) {
             return false;
         }
         // SAFETY: the step into SETTLING succeeds for one thread only, and nobody reads before DONE.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::cell::{Address, AnyCell, Cell};
 use crate::handler::Handler;
-use crate::mailbox::{Gate, Posted, Refused, Rest, Room, Settled};
+use crate::mailbox::{Gate, Leftover, Posted, Refused, Rest, Room, Settled};
 use crate::message::{DropReason, Failure, Ticket};
 use crate::policy::{DEFAULT_CAPACITY, Overflow};
 use crate::pool::Pool;
@@ -240,11 +240,14 @@ impl<H: Handler> Worker<H> {
     #[cold]
     fn post_slowly(&self, message: H::Message) -> Result<(), PostError<H::Message>> {
         let clock = &*self.cell.pool.inner().clock;
-        if self.cell.mailbox.overflow() == Overflow::DropOldest {
+        let posted = if self.cell.mailbox.drops_oldest_for(1) {
             // The oldest may be on its way already.
-            self.cell.handler.recall();
-        }
-        match self.cell.mailbox.post_exactly(message, clock) {
+            self.cell
+                .recalled(|mailbox| mailbox.post_exactly(message, clock))
+        } else {
+            self.cell.mailbox.post_exactly(message, clock)
+        };
+        match posted {
             Ok(posted) => {
                 self.accept(posted);
                 Ok(())
@@ -326,10 +329,15 @@ impl<H: Handler> Worker<H> {
             return Err((0, PostError::NoThread((), error)));
         }
         let offered = messages.len();
-        let (posted, refused) = self
-            .cell
-            .mailbox
-            .try_post_many(messages, &*self.cell.pool.inner().clock);
+        let clock = &*self.cell.pool.inner().clock;
+        let mailbox = &self.cell.mailbox;
+        let (posted, refused) = if mailbox.drops_oldest_for(messages.len()) {
+            // The oldest may be on its way already.
+            self.cell
+                .recalled(|mailbox| mailbox.try_post_many(messages, clock))
+        } else {
+            mailbox.try_post_many(messages, clock)
+        };
         let newest = Failure::Dropped(DropReason::Newest);
         let dropped = posted
             .leftovers
@@ -375,17 +383,19 @@ impl<H: Handler> Worker<H> {
     /// Refuses posts from now on; what is queued is handled or failed as `mode` says. Does not wait. Returns how
     /// many messages failed.
     pub fn close(&self, mode: StopMode) -> usize {
-        if mode != StopMode::Drain {
-            self.cell.handler.recall();
-        }
-        let leftovers = self.cell.mailbox.close(match mode {
-            StopMode::Drain => Rest::Run,
-            StopMode::FinishRunning => Rest::Fail(Failure::Stopped),
-            StopMode::CancelQueued => Rest::Fail(Failure::Cancelled),
-        });
+        let leftovers = match mode {
+            StopMode::Drain => self.cell.mailbox.close(Rest::Run),
+            StopMode::FinishRunning => self.fail_rest(Failure::Stopped),
+            StopMode::CancelQueued => self.fail_rest(Failure::Cancelled),
+        };
         let failed = leftovers.len();
         self.cell.abandon_all(leftovers);
         failed
+    }
+
+    fn fail_rest(&self, failure: Failure) -> Vec<Leftover<H::Message>> {
+        self.cell
+            .recalled(|mailbox| mailbox.close(Rest::Fail(failure)))
     }
 
     /// Blocks until the worker has ended after [`Worker::close`], at most for `limit`; false when that has passed.

@@ -50,6 +50,8 @@ mod wait;
 #[path = "../src/worker.rs"]
 mod worker;
 
+#[path = "loom/deliveries.rs"]
+mod deliveries;
 #[path = "loom/edges.rs"]
 mod edges;
 #[path = "loom/mailboxes.rs"]

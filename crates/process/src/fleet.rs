@@ -183,10 +183,10 @@ impl<C: Cargo> Fleet<C> {
             .unwrap_or(0)
     }
 
-    /// Whether messages may be sent to a lane before those before them have ended.
+    /// Whether messages may be sent to a child before those before them have ended: whether they can be taken back.
     #[must_use]
-    pub fn runs_ahead(&self, lane: usize) -> bool {
-        self.0.lanes.get(lane).is_some_and(Lane::runs_ahead)
+    pub fn runs_ahead(&self) -> bool {
+        self.0.options.transport == Transport::SharedMemory
     }
 
     /// Why a lane was given up, if it was.

@@ -240,14 +240,6 @@ impl<C: Cargo> Lane<C> {
         self.state().child.as_ref().map(Child::pid)
     }
 
-    /// Whether messages may be sent before those before them have ended.
-    pub(crate) fn runs_ahead(&self) -> bool {
-        self.state()
-            .link
-            .as_ref()
-            .is_some_and(|link| link.runs_ahead())
-    }
-
     /// What the supervisor is to do here.
     pub(crate) fn needs(&self) -> Needs {
         let state = self.state();

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -26,6 +27,14 @@ use crate::{context, error, note, pickling};
 
 /// How often to look for another request before sleeping: see `YIELDS` in the engine's `sync.rs`.
 const YIELDS: usize = 16;
+
+/// Whether this process is a child.
+static IS_CHILD: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn is_child() -> bool {
+    // ORDERING: Relaxed, for the text of an error.
+    IS_CHILD.load(Ordering::Relaxed)
+}
 
 /// What runs on a thread of a child.
 struct Current {
@@ -87,7 +96,7 @@ struct Own {
     name: String,
     owner: Py<PyAny>,
     handlers: Py<PyDict>,
-    start_hook: StartHook,
+    start_hook: Arc<StartHook>,
     /// Some handler is a coroutine, and the host sends one message at a time.
     one_by_one: bool,
     /// Why it cannot run anything.
@@ -107,6 +116,8 @@ pub(crate) struct ChildEnd {
 /// Takes over the standard input that the host gave this process.
 #[pyfunction]
 pub(crate) fn child_arrive() -> PyResult<ChildEnd> {
+    // ORDERING: Relaxed, for the text of an error.
+    IS_CHILD.store(true, Ordering::Relaxed);
     let Arrival { link, report } = pytoweb_process::arrive().map_err(|error| {
         PyOSError::new_err(format!("this process was not started by a pool: {error}"))
     })?;
@@ -257,6 +268,12 @@ impl ChildEnd {
         }
         let known = pickling::unpack(py, parcel)
             .and_then(|config| child.call_method1(intern!(py, "configure"), (head.worker, config)));
+        let before = self
+            .workers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&head.worker)
+            .cloned();
         let own = match known {
             Ok(parts) => {
                 let (name, owner, handlers, on_start, one_by_one, unfit): Configured =
@@ -265,7 +282,11 @@ impl ChildEnd {
                     name,
                     owner,
                     handlers,
-                    start_hook: StartHook::new(on_start),
+                    // One that has yet to run is kept, whatever else is new.
+                    start_hook: match (on_start, before) {
+                        (None, Some(before)) => before.start_hook.clone(),
+                        (hook, _) => Arc::new(StartHook::new(hook)),
+                    },
                     one_by_one,
                     unfit,
                 }
@@ -274,7 +295,7 @@ impl ChildEnd {
                 name: String::new(),
                 owner: py.None(),
                 handlers: PyDict::new(py).unbind(),
-                start_hook: StartHook::default(),
+                start_hook: Arc::default(),
                 one_by_one: false,
                 unfit: Some(raised.into_value(py).into_any()),
             },

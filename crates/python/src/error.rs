@@ -223,6 +223,12 @@ pub(crate) fn forked() -> PyErr {
 }
 
 pub(crate) fn not_set_up() -> PyErr {
+    if crate::child::is_child() {
+        return PyRuntimeError::new_err(
+            "this is a worker as its own process sees it: it has its name and its attributes; post to it, and start \
+             and stop it, from the host",
+        );
+    }
     PyRuntimeError::new_err("call super().__init__(...) in your __init__ before using the worker")
 }
 

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 use pytoweb_engine::{Delivery, Failure, Handled, Handler, Outcome, Suspension, Ticket, Wake};
 
 use crate::awaiting::note_coroutines;
 use crate::context;
 use crate::error;
-use crate::message::{Body, PyMessage, running_kind};
+use crate::message::{About, Body, PyMessage, running_kind};
 use crate::remote::Route;
 use crate::running;
 use crate::start_hook::StartHook;
@@ -41,26 +41,21 @@ impl Shared {
     pub(crate) fn report(&self, py: Python<'_>, message: &PyMessage, error: &PyErr) {
         if message.head_kind() == Head::Type {
             match message.kind(py) {
-                Ok(kind) => self.report_as(py, kind.bind(py), message.id(), error),
+                Ok(kind) => self.report_as(py, kind.bind(py), message.about(py), error),
                 Err(error) => error.write_unraisable(py, None),
             }
         }
     }
 
-    fn report_as(
-        &self,
-        py: Python<'_>,
-        kind: &Bound<'_, PyAny>,
-        id: Option<&Py<PyString>>,
-        error: &PyErr,
-    ) {
+    fn report_as(&self, py: Python<'_>, kind: &Bound<'_, PyAny>, about: About, error: &PyErr) {
         let told = self.replies.bind(py).call_method1(
             intern!(py, "report"),
             // `into_value` attaches the traceback, which `value` leaves apart before Python 3.12.
             (
                 error.clone_ref(py).into_value(py),
                 kind,
-                id,
+                about.id,
+                about.attempt,
                 self.handlers.bind(py),
             ),
         );
@@ -71,9 +66,9 @@ impl Shared {
 
     /// The same for the message that runs on this thread.
     fn report_running(&self, py: Python<'_>, error: &PyErr) {
-        // Its kind and id are read before the report, which may look at the message too.
-        if let Some((kind, id)) = running_kind(py) {
-            self.report_as(py, kind.bind(py), id.as_ref(), error);
+        // What it says of itself is read before the report, which may look at the message too.
+        if let Some((kind, about)) = running_kind(py) {
+            self.report_as(py, kind.bind(py), about, error);
         }
     }
 
@@ -326,9 +321,17 @@ impl Handler for PyHandler {
             // On whichever thread this is, which need not be one that may run anybody's code.
             Some(route) => {
                 let handler = self.clone();
-                route.job(move |py| handler.abandon_here(py, message, failure));
+                route.job(move |py| {
+                    running::with(&message, &handler.shared, || {
+                        handler.abandon_here(py, &message, failure);
+                    });
+                    message.drop_attached(py);
+                });
             }
-            None => Python::attach(|py| self.abandon_here(py, message, failure)),
+            None => Python::attach(|py| {
+                self.abandon_here(py, &message, failure);
+                message.drop_attached(py);
+            }),
         }
     }
 }
@@ -355,15 +358,15 @@ impl PyHandler {
         }
     }
 
-    fn abandon_here(&self, py: Python<'_>, message: PyMessage, failure: Failure) {
-        if let Some(crash) = self
+    fn abandon_here(&self, py: Python<'_>, message: &PyMessage, failure: Failure) {
+        let crash = self
             .route
             .as_ref()
             .filter(|_| failure == Failure::Broken)
-            .and_then(|route| route.failure())
-        {
-            let error = error::crashed(py, &crash, Some(&message), &self.shared.name);
-            self.shared.report(py, &message, &error);
+            .and_then(|route| route.failure());
+        if let Some(crash) = crash {
+            let error = error::crashed(py, &crash, Some(message), &self.shared.name);
+            self.shared.report(py, message, &error);
             if let Some(task) = &message.task
                 && task.settle(Value::Here(Err(error.into_value(py).into_any())))
                 && task.slot.publish()
@@ -371,16 +374,13 @@ impl PyHandler {
                 task.slot.state().wake_threads();
             }
         }
-        {
-            if failure == Failure::Expired {
-                self.shared
-                    .report(py, &message, &error::failure(failure, &self.shared.name));
-            }
-            if let Some(task) = &message.task {
-                task.fail(false, failure);
-                self.shared.deliver(py, task);
-            }
-            message.drop_attached(py);
+        if failure == Failure::Expired {
+            let error = error::failure(failure, &self.shared.name);
+            self.shared.report(py, message, &error);
+        }
+        if let Some(task) = &message.task {
+            task.fail(false, failure);
+            self.shared.deliver(py, task);
         }
     }
 }

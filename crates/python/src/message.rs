@@ -1,6 +1,7 @@
 //! A message with Python payloads, and what Python sees of the one that runs.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -111,6 +112,20 @@ impl PyMessage {
         .unbind())
     }
 
+    pub(crate) fn about(&self, py: Python<'_>) -> About {
+        About {
+            id: self.id().map(|id| id.clone_ref(py)),
+            attempt: self.attempt(),
+        }
+    }
+
+    /// The ordinal of this delivery.
+    pub(crate) fn attempt(&self) -> u32 {
+        // ORDERING: Relaxed, stored before the message came back under a lock.
+        self.packed()
+            .map_or(1, |packed| packed.attempt.load(Ordering::Relaxed))
+    }
+
     /// The message's data; that of another process is read back from what it was sent.
     fn data(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match &self.body {
@@ -133,7 +148,7 @@ impl PyMessage {
             data: self.data(py)?,
             id: self.id().map(|id| id.clone_ref(py)),
             worker: address.name().to_owned(),
-            attempt: 1,
+            attempt: self.attempt(),
             delivery: Some(Delivery::Here {
                 address: address.clone(),
                 task: self.task.clone(),
@@ -142,16 +157,19 @@ impl PyMessage {
     }
 }
 
-/// Type and id of the typed message whose handler runs on this thread.
-pub(crate) fn running_kind(py: Python<'_>) -> Option<(Py<PyAny>, Option<Py<PyString>>)> {
-    running::look(|message, _| {
-        let id = message.id().map(|id| id.clone_ref(py));
-        match &message.body {
-            Body::Local { head, .. } if message.head_kind() == Head::Type => {
-                Some((head.clone_ref(py), id))
-            }
-            _ => None,
+/// What a report says of a message besides its type.
+pub(crate) struct About {
+    pub(crate) id: Option<Py<PyString>>,
+    pub(crate) attempt: u32,
+}
+
+/// Type and more of the typed message whose handler runs on this thread.
+pub(crate) fn running_kind(py: Python<'_>) -> Option<(Py<PyAny>, About)> {
+    running::look(|message, _| match &message.body {
+        Body::Local { head, .. } if message.head_kind() == Head::Type => {
+            Some((head.clone_ref(py), message.about(py)))
         }
+        _ => None,
     })?
 }
 

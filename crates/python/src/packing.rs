@@ -1,6 +1,7 @@
 //! A message for another process, made where it is posted: bad payloads are the sender's error, at the sender's call.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -49,6 +50,7 @@ impl Packing {
             payload,
             flags: if task.is_none() { flags::NO_REPLY } else { 0 },
             max_attempts: self.max_attempts,
+            attempt: AtomicU32::new(1),
         })))
     }
 
@@ -84,6 +86,7 @@ impl Packing {
             payload,
             flags: flags::FUNCTION | awaits,
             max_attempts: self.max_attempts,
+            attempt: AtomicU32::new(1),
         })))
     }
 }

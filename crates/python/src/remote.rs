@@ -118,7 +118,7 @@ impl Route {
     pub(crate) fn window(&self) -> usize {
         // ORDERING: Relaxed, hints.
         let average = self.average_run.load(Ordering::Relaxed);
-        if average == 0 || self.one_by_one.load(Ordering::Relaxed) {
+        if average == 0 || !self.fleet.runs_ahead() || self.one_by_one.load(Ordering::Relaxed) {
             return 1;
         }
         usize::try_from((BATCH_TIME / average).clamp(1, BATCH_MESSAGES)).unwrap_or(1)
@@ -326,6 +326,8 @@ impl Cargo for Load {
             ),
             Self::Message { worker, .. } => {
                 let Some(packed) = self.packed() else { return };
+                // ORDERING: Relaxed, read after the message has come back under a lock.
+                packed.attempt.store(attempt, Ordering::Relaxed);
                 encode_request(
                     &Request {
                         seq,

@@ -106,6 +106,8 @@ pub(crate) struct Packed {
     /// See [`crate::remote::flags`].
     pub(crate) flags: u32,
     pub(crate) max_attempts: u32,
+    /// How often it was sent to be begun.
+    pub(crate) attempt: AtomicU32,
 }
 
 /// What the head of a message is.

@@ -1,19 +1,70 @@
 //! Messages that were handed over in a batch: see `delivery.rs`.
+//!
+//! Whoever looks through what came back holds the mailbox meanwhile: nothing is taken, and a token that would take a
+//! batch waits for the release. Else what came back would be handed over again before it was looked at: as soon as its
+//! batch is topped up, and in a pool's own mailbox by a token that is free. And nobody looks between the moment at which
+//! messages are taken and the one at which they are handed over: what is put back then would go behind them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::outbox::{Entry, Finished, Leftover};
 use super::{Found, KEEP_ENTRIES, Mailbox, Take};
-use crate::delivery::given_up;
-use crate::message::{Failure, Message};
+use crate::message::{Message, Ticket};
 use crate::reply::ReplyState;
 
 impl<M: Message> Mailbox<M> {
-    /// Takes up to `window` messages at once, claimed: the first one runs, the others are ahead. `Idle`: there was
-    /// none, and the token was given back.
+    /// Hands out no message until [`Mailbox::release`]: what comes back is about to be looked through. Waits for
+    /// messages that were taken and have yet to be handed over, so that they come back with those before them.
+    pub(crate) fn hold(&self) {
+        let mut outbox = self.outbox.0.lock();
+        outbox.held += 1;
+        while outbox.handing > 0 {
+            (outbox, _) = self.handed.wait(outbox, None);
+        }
+    }
+
+    /// What was taken is handed over. `room`: one of them runs, and takes no place any more.
+    pub(crate) fn handed_over(&self, room: bool) {
+        let mut outbox = self.outbox.0.lock();
+        outbox.handing -= 1;
+        if outbox.held > 0 && outbox.handing == 0 {
+            self.handed.notify_all();
+        }
+        if room {
+            self.release_with_room(outbox);
+        }
+    }
+
+    /// Hands out messages again. Returns the tokens to do it with.
+    pub(crate) fn release(&self) -> usize {
+        let mut outbox = self.outbox.0.lock();
+        outbox.held -= 1;
+        if outbox.held > 0 {
+            return 0;
+        }
+        let parked = std::mem::take(&mut outbox.parked);
+        let mut inbox = self.inbox.0.lock();
+        let queued = outbox.batch.len() + inbox.queue.len();
+        parked + inbox.activate(queued)
+    }
+
+    /// Whether the message of `ticket` was taken, and is not over.
+    pub(crate) fn is_running(&self, ticket: &Arc<dyn Ticket>) -> bool {
+        let outbox = self.outbox.0.lock();
+        outbox.running.iter().any(|runs| Arc::ptr_eq(runs, ticket))
+    }
+
+    /// Takes up to `window` messages at once, claimed: the first one runs, the others are ahead. After `Next` the caller
+    /// hands them over, and says so with [`Mailbox::handed_over`]. `Idle`: there was none, and the token was given
+    /// back, or is kept until [`Mailbox::release`].
     pub(crate) fn take_many(&self, window: usize, batch: &mut Vec<Entry<M>>) -> Take<M> {
         let mut leftovers = Vec::new();
         let mut outbox = self.outbox.0.lock();
+        if outbox.held > 0 {
+            outbox.parked += 1;
+            return Take::of(Found::Idle, leftovers);
+        }
         loop {
             while batch.len() < window
                 && let Some(entry) = outbox.pop_batch(&mut leftovers)
@@ -32,8 +83,7 @@ impl<M: Message> Mailbox<M> {
             inbox.gone_seen = outbox.gone;
             let dry = inbox.queue.is_empty() || inbox.active > inbox.limit;
             if !batch.is_empty() && (batch.len() == window || dry) {
-                drop(inbox);
-                self.release_with_room(outbox);
+                outbox.handing += 1;
                 return Take::of(Found::Next, leftovers);
             }
             if dry {
@@ -53,11 +103,19 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
-    /// Takes up to `most` messages, claimed, behind those of a batch that is on its way: all of them are ahead. Returns
-    /// what is to be abandoned.
-    pub(crate) fn take_ahead(&self, most: usize, batch: &mut Vec<Entry<M>>) -> Vec<Leftover<M>> {
+    /// Takes up to `most` messages, claimed, behind those of a batch that is on its way: all of them are ahead, but for
+    /// the first where those before them have just ended. Returns what is to be abandoned, and whether there is room.
+    /// If there were any, the caller hands them over, and says so with [`Mailbox::handed_over`].
+    pub(crate) fn take_ahead(
+        &self,
+        most: usize,
+        batch: &mut Vec<Entry<M>>,
+    ) -> (Vec<Leftover<M>>, bool) {
         let mut leftovers = Vec::new();
         let mut outbox = self.outbox.0.lock();
+        if outbox.held > 0 {
+            return (leftovers, false);
+        }
         loop {
             while batch.len() < most
                 && let Some(entry) = outbox.pop_batch(&mut leftovers)
@@ -70,7 +128,10 @@ impl<M: Message> Mailbox<M> {
             let mut inbox = self.inbox.0.lock();
             inbox.gone_seen = outbox.gone;
             if batch.len() == most || inbox.queue.is_empty() {
-                return leftovers;
+                outbox.handing += usize::from(!batch.is_empty());
+                let room = outbox.counts.running == 0 && outbox.move_up();
+                inbox.gone_seen = outbox.gone;
+                return (leftovers, room);
             }
             std::mem::swap(&mut outbox.batch, &mut inbox.queue);
         }
@@ -82,10 +143,8 @@ impl<M: Message> Mailbox<M> {
         let mut outbox = self.outbox.0.lock();
         outbox.busy += ran;
         let ticket = outbox.finish(finished);
-        if more && outbox.ahead > 0 {
-            outbox.ahead -= 1;
-            outbox.gone += 1;
-            outbox.counts.running += 1;
+        // Several that end at once may each have found none ahead, before more were handed over.
+        if (more || outbox.counts.running == 0) && outbox.move_up() {
             self.release_with_room(outbox);
         } else {
             drop(outbox);
@@ -93,12 +152,13 @@ impl<M: Message> Mailbox<M> {
         drop(ticket);
     }
 
-    /// Puts messages that were ahead back to the front, unclaimed. Returns those that nobody waits for any more, which
-    /// are counted here, and the tokens to enter into the run queue for the others.
+    /// Puts messages that were ahead back to the front, unclaimed. Returns those that nobody waits for any more, and
+    /// all of them where queued messages fail; they are counted here. And the tokens to hand the others over with.
     pub(crate) fn put_back(&self, entries: Vec<Entry<M>>) -> (Vec<Leftover<M>>, usize) {
         let mut leftovers = Vec::new();
         let mut tickets = Vec::new();
         let mut outbox = self.outbox.0.lock();
+        let mut inbox = self.inbox.0.lock();
         let mut returned = 0;
         for entry in entries.into_iter().rev() {
             // One that moved up since counts as running and takes no place any more: it gets its place back, even
@@ -110,23 +170,28 @@ impl<M: Message> Mailbox<M> {
                 outbox.counts.running -= 1;
             }
             tickets.extend(outbox.forget_running(&entry.message));
-            if entry.message.state().is_none_or(ReplyState::unclaim) {
+            // What fails stays claimed, so that nobody takes it for queued.
+            let state = entry.message.state();
+            let failure = match inbox.failing {
+                Some(failure) if state.is_none_or(ReplyState::is_claimed) => Some(failure),
+                None if state.is_none_or(ReplyState::unclaim) => None,
+                _ => state.map(ReplyState::given_up),
+            };
+            let Some(failure) = failure else {
                 outbox.batch.push_front(entry);
                 returned += 1;
                 continue;
-            }
+            };
             outbox.gone += 1;
-            let failure = given_up(&entry.message);
-            if failure == Failure::Cancelled {
-                outbox.counts.cancelled += 1;
-            } else {
-                outbox.counts.expired += 1;
-            }
+            outbox.counts.count_failure(failure);
             leftovers.push((entry.message, failure));
         }
-        let mut inbox = self.inbox.0.lock();
         inbox.gone_seen = outbox.gone;
-        let tokens = inbox.activate(returned);
+        let tokens = if outbox.held > 0 {
+            0
+        } else {
+            inbox.activate(returned)
+        };
         drop(inbox);
         let mut callbacks = Vec::new();
         if !leftovers.is_empty() {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::outbox::Entry;
 use crate::clock::Clock;
-use crate::message::Message;
+use crate::message::{Failure, Message};
 
 /// Whether the worker may run, and whether senders may post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(crate) enum Settled {
 pub(super) struct Inbox<M> {
     pub(super) queue: VecDeque<Entry<M>>,
     pub(super) gate: Gate,
+    /// Why queued messages fail, where they do since it was closed.
+    pub(super) failing: Option<Failure>,
     /// Messages that ever entered the queue.
     pub(super) pushed: u64,
     /// `Outbox::gone` when somebody last held both locks.

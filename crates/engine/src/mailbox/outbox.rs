@@ -35,6 +35,11 @@ pub(super) struct Outbox<M> {
     pub(super) gone: u64,
     /// Messages that were handed over behind the first one of their batch: claimed, and not gone.
     pub(super) ahead: usize,
+    /// Threads that look through what was taken back, and tokens that are used once they are through.
+    pub(super) held: usize,
+    pub(super) parked: usize,
+    /// Threads that have taken messages and have yet to hand them over.
+    pub(super) handing: usize,
     /// Entries of either buffer that are gone already.
     pub(super) tombstones: usize,
     /// The counters that change when messages leave; the others are filled in by `Mailbox::snapshot`.
@@ -84,6 +89,17 @@ impl<M: Message> Outbox<M> {
         let wake = self.blocked > self.notified;
         self.notified += usize::from(wake);
         wake
+    }
+
+    /// The next one that is ahead counts as running, if there is one.
+    pub(super) fn move_up(&mut self) -> bool {
+        if self.ahead == 0 {
+            return false;
+        }
+        self.ahead -= 1;
+        self.gone += 1;
+        self.counts.running += 1;
+        true
     }
 
     pub(super) fn finish(&mut self, finished: &Finished<'_, M>) -> Option<Arc<dyn Ticket>> {

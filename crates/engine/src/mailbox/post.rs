@@ -140,6 +140,17 @@ impl<M: Message> Mailbox<M> {
         })
     }
 
+    /// Whether the oldest one is dropped for one of as many `messages`.
+    pub(crate) fn drops_oldest_for(&self, messages: usize) -> bool {
+        if self.overflow != Overflow::DropOldest {
+            return false;
+        }
+        let outbox = self.outbox.0.lock();
+        let mut inbox = self.inbox.0.lock();
+        inbox.gone_seen = outbox.gone;
+        inbox.gate != Gate::Closed && inbox.room(self.capacity) < messages
+    }
+
     /// Counts posts that a sender gave up because there was no room.
     pub(crate) fn count_rejected(&self, posts: usize) {
         self.inbox.0.lock().rejected += posts as u64;

@@ -60,6 +60,8 @@ impl<C: Cargo> Lane<C> {
         let mut victims = Vec::new();
         let mut skipped = Vec::new();
         let mut again = Vec::new();
+        // A message that is tried again bounds its crashes itself, by its attempts.
+        let mut retried = false;
         for seq in state.numbers() {
             let Some(flight) = state.take(seq) else {
                 continue;
@@ -68,10 +70,12 @@ impl<C: Cargo> Lane<C> {
             if cargo.is_control() {
                 continue;
             }
-            if flight.revoked {
+            if flight.revoked || flight.attempt == u32::MAX {
+                // It never began, or the child was killed for it.
                 skipped.push(cargo);
             } else if link.as_ref().is_some_and(|link| link.has_begun(seq)) {
                 if flight.attempt < cargo.max_attempts() && cargo.is_wanted() {
+                    retried = true;
                     again.push((cargo, flight.attempt + 1));
                 } else {
                     victims.push(cargo);
@@ -86,7 +90,8 @@ impl<C: Cargo> Lane<C> {
             state.held.push_front(held);
         }
         let planned = matches!(crash.cause, Cause::Stopped | Cause::Memory { .. })
-            || matches!(state.phase, Phase::Retiring);
+            || matches!(state.phase, Phase::Retiring)
+            || retried;
         let mut fate = Fate::Over;
         if !matches!(state.phase, Phase::Closed) {
             let failed = if matches!(crash.cause, Cause::Initializer(_)) {

@@ -50,6 +50,8 @@ impl<C: Cargo> Lane<C> {
                 if guests || !self.drive(&link, log) {
                     continue;
                 }
+                // A guest may have come since, and sleep for a reply that this took in.
+                link.wake();
                 naps = 0;
             }
             let Ok(seat) = self.seat.try_lock() else {

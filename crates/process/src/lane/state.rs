@@ -121,10 +121,16 @@ impl<C: Cargo> State<C> {
         }
     }
 
-    /// Has the child killed at `at`; the earliest time and the first cause stand.
+    /// Has the child killed at `at`; the earliest time stands.
     pub(super) fn condemn(&mut self, at: Instant, cause: Cause) {
         match &mut self.kill {
-            Some((known, _)) => *known = (*known).min(at),
+            Some((known, why)) => {
+                *known = (*known).min(at);
+                // What it is stopped for may be over in time; the others stand.
+                if *why == Cause::Stopped {
+                    *why = cause;
+                }
+            }
             None => self.kill = Some((at, cause)),
         }
     }
