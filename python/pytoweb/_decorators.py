@@ -169,10 +169,14 @@ class WorkerDecorators:
             checked_callable(function, "what run_in_worker decorates")
             awaits = is_coroutine_function(function)
 
-            @functools.lru_cache(maxsize=1)
+            # In a child the function is found by its name, which is that of the decorated one. Found by the
+            # first call; a list, because a decorated function may itself go to a child by value.
+            known: list[Any] = [function] if kind == "thread" else []
+
             def sent() -> Any:
-                # In a child the function is found by its name, which is that of the decorated one.
-                return function if kind == "thread" else _by_name(function)
+                if not known:
+                    known.append(_by_name(function))
+                return known[0]
 
             def target() -> PythonWorker:
                 worker = _started_worker(worker_name, default_pool(kind) if pool is None else pool)

@@ -380,13 +380,10 @@ impl<C: Cargo> Inner<C> {
             let mut over = true;
             let mut due: Option<Instant> = None;
             for (number, lane) in self.lanes.iter().enumerate() {
-                match lane.bury(&self.options, &log) {
-                    Some(Fate::Replaced) => {
-                        // ORDERING: Relaxed, a number for people.
-                        self.restarts.fetch_add(1, Ordering::Relaxed);
-                    }
-                    Some(Fate::Failed(crash)) => self.overseer.lane_failed(number, &crash),
-                    Some(Fate::Over) | None => {}
+                let given_up = |crash: &Arc<Crash>| self.overseer.lane_failed(number, crash);
+                if lane.bury(&self.options, &log, &given_up) == Some(Fate::Replaced) {
+                    // ORDERING: Relaxed, a number for people.
+                    self.restarts.fetch_add(1, Ordering::Relaxed);
                 }
                 let mut needs = lane.needs();
                 if needs.start {

@@ -127,14 +127,14 @@ pub(crate) struct Needs {
 }
 
 /// What became of a lane whose child ended.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// The lane is closed.
     Over,
     /// Another one is to be started.
     Replaced,
     /// It was given up.
-    Failed(Arc<Crash>),
+    Failed,
 }
 
 impl<C: Cargo> Lane<C> {

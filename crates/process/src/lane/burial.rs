@@ -11,8 +11,14 @@ use crate::link::HostLink;
 use crate::start::Report;
 
 impl<C: Cargo> Lane<C> {
-    /// Looks whether the child has ended; if so, decides what becomes of its messages and of the lane.
-    pub(crate) fn bury(&self, options: &Options, log: Log<'_>) -> Option<Fate> {
+    /// Looks whether the child has ended; if so, decides what becomes of its messages and of the lane. `given_up`
+    /// is told if the lane is.
+    pub(crate) fn bury(
+        &self,
+        options: &Options,
+        log: Log<'_>,
+        given_up: &dyn Fn(&Arc<Crash>),
+    ) -> Option<Fate> {
         let link = {
             let mut state = self.state();
             let child = state.child.as_mut()?;
@@ -40,7 +46,7 @@ impl<C: Cargo> Lane<C> {
             let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
             while self.take_in(link, &mut intake, log) == Taken::News {}
         }
-        Some(self.after(link, &crash, options))
+        Some(self.after(link, &crash, options, given_up))
     }
 
     fn after(
@@ -48,6 +54,7 @@ impl<C: Cargo> Lane<C> {
         link: Option<Arc<dyn HostLink>>,
         crash: &Arc<Crash>,
         options: &Options,
+        given_up: &dyn Fn(&Arc<Crash>),
     ) -> Fate {
         let mut state = self.state();
         let crash = match state.unfit.take() {
@@ -103,7 +110,7 @@ impl<C: Cargo> Lane<C> {
             };
             state.phase = match failed {
                 Some(crash) => {
-                    fate = Fate::Failed(crash.clone());
+                    fate = Fate::Failed;
                     Phase::Failed(crash)
                 }
                 // At once, so that the next message does not wait for it.
@@ -123,6 +130,10 @@ impl<C: Cargo> Lane<C> {
         self.changed.notify_all();
         if let Some(link) = link {
             link.wake();
+        }
+        // First, so that whoever learns of a failed message finds its worker failed.
+        if let Some((_, reason)) = left.as_ref().filter(|_| fate == Fate::Failed) {
+            given_up(reason);
         }
         for cargo in skipped {
             cargo.answered(Answer::skipped());
