@@ -228,17 +228,22 @@ class Child:
     def describe(self, error: BaseException) -> tuple[str, str, str]:
         """Type, text and traceback of an exception, whatever its own methods do."""
         kind = type(error)
-        name = (
-            kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        )
+        # Through the built-in types, because a class may answer for itself.
+        name = type.__dict__["__name__"].__get__(kind)
+        try:
+            if kind.__module__ != "builtins":
+                name = f"{kind.__module__}.{kind.__qualname__}"
+        except BaseException:
+            name = str(name)
         try:
             text = str(error)
         except BaseException:
             text = ""
+        where = BaseException.__dict__["__traceback__"].__get__(error)
         try:
-            lines = "".join(traceback.format_exception(kind, error, error.__traceback__))
+            lines = "".join(traceback.format_exception(kind, error, where))
         except BaseException:
-            lines = "".join(traceback.format_tb(error.__traceback__)) + name
+            lines = "".join(traceback.format_tb(where)) + name
         return name, text, lines
 
     def close(self) -> None:

@@ -12,7 +12,7 @@
 #[path = "lane/burial.rs"]
 mod burial;
 #[path = "lane/reading.rs"]
-mod reading;
+pub(crate) mod reading;
 #[path = "lane/state.rs"]
 mod state;
 #[path = "lane/stopping.rs"]

@@ -47,6 +47,8 @@ pub use fleet::{
     DEFAULT_MAX_RESTARTS, DEFAULT_RESTART_WINDOW, Fleet, Options, Overseer, Transport,
 };
 #[cfg(unix)]
+pub use lane::reading::is_taking_in;
+#[cfg(unix)]
 pub use link::{Broken, ChildLink, HostLink};
 pub use payload::{ALIGNMENT, Bytes, INLINE_LIMIT, Packer, Parcel, Payload, Place, Release};
 #[cfg(unix)]

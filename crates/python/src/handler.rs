@@ -321,7 +321,7 @@ impl Handler for PyHandler {
             // On whichever thread this is, which need not be one that may run anybody's code.
             Some(route) => {
                 let handler = self.clone();
-                route.job(move |py| {
+                route.job_or_now(move |py| {
                     running::with(&message, &handler.shared, || {
                         handler.abandon_here(py, &message, failure);
                     });

@@ -4,7 +4,7 @@
 //! whatever needs Python (errors, callbacks, replies to the owner) becomes a *job* on the pool's threads, in order.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use pytoweb_engine::{
     WorkerOptions,
 };
 use pytoweb_process::frame::{Request, encode_request};
-use pytoweb_process::{Answer, Cargo, Crash, Fleet, Payload, Verdict};
+use pytoweb_process::{Answer, Cargo, Crash, Fleet, Payload, Verdict, is_taking_in};
 
 use crate::handler::PyHandler;
 use crate::message::PyMessage;
@@ -41,6 +41,9 @@ const BATCH_TIME: u64 = 1_000_000;
 /// And at most this many: at half a microsecond each, as much as hides the way there and back.
 const BATCH_MESSAGES: u64 = 256;
 
+/// Jobs that wait for a thread before those who make more of them run them themselves.
+const MOST_JOBS: usize = 128;
+
 /// The numbers by which a child tells workers apart.
 static NUMBERS: AtomicU32 = AtomicU32::new(1);
 
@@ -57,6 +60,7 @@ pub(crate) struct Route {
     /// One message after the other: some handler is a coroutine.
     one_by_one: std::sync::atomic::AtomicBool,
     jobs: Worker<Jobs>,
+    waiting_jobs: Arc<AtomicUsize>,
 }
 
 impl fmt::Debug for Route {
@@ -89,6 +93,7 @@ impl Route {
             average_run: AtomicU64::new(0),
             one_by_one: std::sync::atomic::AtomicBool::new(false),
             jobs,
+            waiting_jobs: Arc::default(),
         }
     }
 
@@ -213,11 +218,27 @@ impl Route {
         }
     }
 
+    /// As [`Route::job`]; here and now where many wait and this thread may: whoever makes them is slowed down by them.
+    pub(crate) fn job_or_now(&self, job: impl FnOnce(Python<'_>) + Send + 'static) {
+        // ORDERING: Relaxed, a hint.
+        if self.waiting_jobs.load(Ordering::Relaxed) < MOST_JOBS || is_taking_in() {
+            self.job(job);
+        } else {
+            Python::attach(job);
+        }
+    }
+
     /// Has `job` run on one of the pool's threads, after those before it.
     pub(crate) fn job(&self, job: impl FnOnce(Python<'_>) + Send + 'static) {
         // Closed only with the route itself; a thread is there since the worker was started.
         let _ = self.jobs.start();
-        let _ = self.jobs.try_post(Job(Some(Box::new(job))));
+        let waiting = self.waiting_jobs.clone();
+        // ORDERING: Relaxed, a hint.
+        waiting.fetch_add(1, Ordering::Relaxed);
+        let _ = self.jobs.try_post(Job(Some(Box::new(move |py| {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            job(py);
+        }))));
     }
 }
 

@@ -9,6 +9,7 @@
 //!
 //! Replies are taken in under one lock, in order, whoever reads them.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -36,6 +37,17 @@ pub(super) enum Taken {
     News,
     /// The child wrote nonsense; there is no use in reading on.
     Broken,
+}
+
+thread_local! {
+    /// This thread takes replies in.
+    static TAKING_IN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is just taking replies in, and so must not run anybody's code: others wait for theirs.
+#[must_use]
+pub fn is_taking_in() -> bool {
+    TAKING_IN.get()
 }
 
 impl<C: Cargo> Lane<C> {
@@ -265,9 +277,11 @@ impl<C: Cargo> Lane<C> {
         if let Some(link) = send {
             link.flush();
         }
+        TAKING_IN.set(true);
         for (cargo, answer) in over.drain(..) {
             cargo.answered(answer);
         }
+        TAKING_IN.set(false);
         if broken { Taken::Broken } else { Taken::News }
     }
 
