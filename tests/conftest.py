@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.util
 import os
+import select
+import signal
 import subprocess
 import sys
 import threading
@@ -23,7 +26,7 @@ WAIT = 10.0
 """Seconds after which a wait in a test counts as a hang: far above what any state takes to come."""
 
 SETTLE = 5.0
-"""Seconds that threads and descriptors get to be gone after a test."""
+"""Seconds that threads, descriptors and child processes get to be gone after a test."""
 
 POLL = 0.002
 """Seconds between two looks at a state that nothing announces."""
@@ -65,39 +68,88 @@ def descriptors() -> dict[int, str]:
     return found
 
 
-def left_behind(threads: set[int], files: dict[int, str]) -> list[str]:
-    """Says which threads and descriptors exist now that did not exist before."""
+def is_running(pid: int) -> bool:
+    """Says whether a process is there and has not ended; one that only waits to be reaped has."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return False
+
+
+def children() -> dict[int, str]:
+    """Returns the child processes of this one, those included that nobody has reaped, and their names."""
+    found, own = {}, str(os.getpid()).encode()
+    for entry in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else ()):
+        with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", "rb") as file:
+            head, _, tail = file.read().rpartition(b")")
+            if tail.split()[1] == own:
+                found[int(entry)] = head.partition(b"(")[2].decode(errors="replace")
+    return found
+
+
+def shared_bytes() -> int:
+    """Returns how much address space maps nameless shared memory."""
+    size = 0
+    with contextlib.suppress(FileNotFoundError), open("/proc/self/maps", encoding="utf-8") as lines:
+        for line in lines:
+            if "/memfd:" in line:
+                first, _, last = line.split()[0].partition("-")
+                size += int(last, 16) - int(first, 16)
+    return size
+
+
+class Seen(NamedTuple):
+    """What a process has at one instant."""
+
+    threads: set[int]
+    files: dict[int, str]
+    children: dict[int, str]
+    shared: int
+
+    @classmethod
+    def now(cls) -> Seen:
+        """Looks."""
+        return cls(os_threads(), descriptors(), children(), shared_bytes())
+
+
+def left_behind(before: Seen) -> list[str]:
+    """Says which threads, descriptors, child processes and shared memory were not there before."""
+    now = Seen.now()
     names = {thread.native_id: thread.name for thread in threading.enumerate()}
-    left = [f"thread {tid} ({names.get(tid, 'not known to Python')})" for tid in os_threads() - threads]
-    now = descriptors()
-    left += [f"descriptor {number} ({now[number]})" for number in now.keys() - files.keys()]
+    left = [f"thread {tid} ({names.get(tid, 'not known to Python')})" for tid in now.threads - before.threads]
+    left += [f"descriptor {key} ({now.files[key]})" for key in now.files.keys() - before.files.keys()]
+    left += [f"child {pid} ({now.children[pid]})" for pid in now.children.keys() - before.children.keys()]
+    if now.shared > before.shared:
+        left.append(f"{now.shared - before.shared} bytes of mapped shared memory")
     return left
 
 
 def close_default_pool() -> None:
     """Shuts down the process-wide pool, which outlives a test on purpose."""
-    workers = sys.modules.get("pytoweb.workers")
-    if workers is not None:
-        workers.default_pool().shutdown(wait=False, cancel_futures=True)
+    pools = sys.modules.get("pytoweb._pool")
+    if pools is not None:
+        for pool, _ in pools._defaults.values():
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
-def settle(threads: set[int], files: dict[int, str]) -> list[str]:
+def settle(before: Seen) -> list[str]:
     """Waits until nothing is left behind; returns what still is after SETTLE seconds."""
     close_default_pool()
     gc.collect()
-    left = left_behind(threads, files)
+    left = left_behind(before)
     deadline = time.monotonic() + SETTLE
     while left and time.monotonic() < deadline:
         time.sleep(POLL)
         gc.collect()
-        left = left_behind(threads, files)
+        left = left_behind(before)
     return left
 
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """Fails the test after which a thread, a descriptor or an unreported error is left (I4)."""
-    threads, files = os_threads(), descriptors()
+    """Fails the test that leaves a thread, descriptor, child, shared memory or unreported error (I4)."""
+    before = Seen.now()
     problems: list[str] = []
 
     def unraisable(args: Any) -> None:
@@ -110,7 +162,7 @@ def nothing_left() -> Iterator[None]:
     sys.unraisablehook, threading.excepthook = unraisable, thread_failed
     try:
         yield
-        problems += [f"left behind: {what}" for what in settle(threads, files)]
+        problems += [f"left behind: {what}" for what in settle(before)]
     finally:
         sys.unraisablehook, threading.excepthook = hooks
     if problems:
@@ -131,6 +183,12 @@ def require() -> Callable[[bool, str], None]:
     return check
 
 
+@pytest.fixture(name="is_running", scope="session")
+def is_running_of_this_file() -> Callable[[int], bool]:
+    """Returns `is_running(pid)`."""
+    return is_running
+
+
 class Finished(NamedTuple):
     """How an interpreter ended."""
 
@@ -139,24 +197,113 @@ class Finished(NamedTuple):
     stderr: str
 
 
+FAMILY = "PYTOWEB_TEST_FAMILY"
+"""The environment variable by which the processes of a test are found, wherever they have moved."""
+
+
+def family(mark: str) -> list[int]:
+    """Returns the processes that run and were started with this mark, or by one that was."""
+    found, wanted = [], f"{FAMILY}={mark}".encode()
+    for entry in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else ()):
+        with contextlib.suppress(OSError), open(f"/proc/{entry}/environ", "rb") as file:
+            if wanted in file.read().split(b"\0") and is_running(int(entry)):
+                found.append(int(entry))
+    return found
+
+
 @pytest.fixture
-def run_python(tmp_path: Any) -> Callable[..., Finished]:
+def snippet_env() -> Iterator[dict[str, str]]:
+    """The environment for interpreters that a test starts; what is left of them and theirs fails it."""
+    mark = f"{os.getpid()}-{time.monotonic_ns()}"
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
+    yield {**env, FAMILY: mark}
+    deadline = time.monotonic() + SETTLE
+    while (left := family(mark)) and time.monotonic() < deadline:
+        time.sleep(POLL)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    if left:
+        pytest.fail(f"left behind: the processes {left}", pytrace=False)
+
+
+@pytest.fixture
+def run_python(tmp_path: Any, snippet_env: dict[str, str]) -> Callable[..., Finished]:
     """Returns `run_python(code, timeout=WAIT)`: runs a snippet in a fresh interpreter."""
 
     def run(code: str, *, timeout: float = WAIT, flags: tuple[str, ...] = ()) -> Finished:
         script = tmp_path / "snippet.py"
         script.write_text(code, encoding="utf-8")
-        env = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
         try:
             done = subprocess.run(
                 [sys.executable, *flags, str(script)],
-                capture_output=True, text=True, timeout=timeout, cwd=tmp_path, env=env, check=False,
+                capture_output=True, text=True, timeout=timeout, cwd=tmp_path, env=snippet_env, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired as late:
             pytest.fail(f"no exit within {timeout} s; stdout {late.stdout!r}, stderr {late.stderr!r}")
         return Finished(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture
+def cloudpickle_is(
+    tmp_path: Any, snippet_env: dict[str, str], require: Callable[[bool, str], None]
+) -> Callable[[str], None]:
+    """Returns `cloudpickle_is(state)`: makes it "installed", "absent" or "broken" for snippets and theirs."""
+
+    def set_up(state: str) -> None:
+        if state == "installed":
+            require(importlib.util.find_spec("cloudpickle") is not None, "cloudpickle")
+        elif state == "absent":
+            (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['cloudpickle'] = None\n")
+        else:
+            (tmp_path / "cloudpickle.py").write_text("raise ImportError('not for this interpreter')\n")
+        snippet_env["PYTHONPATH"] = str(tmp_path)
+
+    return set_up
+
+
+class Talking:
+    """An interpreter that runs and is listened to."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.pid = process.pid
+
+    def line(self, timeout: float = WAIT) -> str:
+        """The next line that it says."""
+        stream = self.process.stdout
+        assert stream is not None
+        ready, _, _ = select.select([stream], [], [], timeout)
+        assert ready, f"nothing was said within {timeout} s"
+        return stream.readline().strip()
+
+
+@pytest.fixture
+def start_python(tmp_path: Any, snippet_env: dict[str, str]) -> Iterator[Callable[[str], Talking]]:
+    """Returns `start_python(code)`: a fresh interpreter, in a session of its own, killed after the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(code: str) -> Talking:
+        script = tmp_path / "talking.py"
+        script.write_text(code, encoding="utf-8")
+        process = subprocess.Popen(
+            [sys.executable, "-u", str(script)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+            cwd=tmp_path, env=snippet_env, start_new_session=True,
+        )  # fmt: skip
+        started.append(process)
+        return Talking(process)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait(SETTLE)
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
 
 
 @pytest.fixture
@@ -210,6 +357,15 @@ def adds_up() -> Callable[[Any], None]:
     return check_adds_up
 
 
+def stop_all(made: list[Any], stop: Callable[[Any], None]) -> None:
+    """Stops what a test made, checks its counters, and lets go of it."""
+    for one in made:
+        stop(one)
+        check_adds_up(one.stats())
+    # pytest holds the fixture, and so the list, until the test is over.
+    made.clear()
+
+
 @pytest.fixture
 def worker(spawn: object) -> Iterator[Callable[..., Any]]:
     """Returns `worker(name, cls=PythonWorker, **options)`: made here, stopped and counted after the test."""
@@ -221,10 +377,16 @@ def worker(spawn: object) -> Iterator[Callable[..., Any]]:
         made.append(cls(name, **options))
         return made[-1]
 
+    def stop(one: Any) -> None:
+        try:
+            one.stop(drain=False, timeout=SETTLE)
+        except BaseException:
+            # The test fails; what never ends is not to slow down those that follow.
+            one.terminate()
+            raise
+
     yield make
-    for one in made:
-        one.stop(drain=False, timeout=SETTLE)
-        check_adds_up(one.stats())
+    stop_all(made, stop)
 
 
 @pytest.fixture
@@ -238,11 +400,12 @@ def pool(spawn: object) -> Iterator[Callable[..., Any]]:
         made.append(WorkerPool(size, **options))
         return made[-1]
 
-    yield make
-    for one in made:
+    def stop(one: Any) -> None:
         one.stop_all(drain=False, timeout=SETTLE)
         one.shutdown(wait=False, cancel_futures=True)
-        check_adds_up(one.stats())
+
+    yield make
+    stop_all(made, stop)
 
 
 class Gate:
@@ -299,6 +462,59 @@ def blocked(worker: Callable[..., Any], gate: Gate) -> Callable[..., Any]:
         one.start()
         one.post_message("gate")
         gate.wait_entered()
+        return one
+
+    return make
+
+
+@pytest.fixture
+def remote(worker: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `remote(name, **options)`: a started process worker with the handlers of `process_handlers`."""
+
+    def make(name: str = "remote", *, start: bool = True, **options: Any) -> Any:
+        import process_handlers
+
+        one = worker(name, backend="process", **options)
+        for kind, handler in process_handlers.ANSWERING.items():
+            one.on_message(kind, handler)
+        return one.start() if start else one
+
+    return make
+
+
+@pytest.fixture
+def remote_gates(worker: object, pool: object, tmp_path: Any) -> Iterator[Callable[[], Any]]:
+    """Returns a factory of gates for handlers in other processes; opened like those of `gates`."""
+    made: list[Any] = []
+
+    def make() -> Any:
+        import process_handlers
+
+        directory = tmp_path / f"gate-{len(made)}"
+        directory.mkdir()
+        made.append(process_handlers.Gate(directory))
+        return made[-1]
+
+    yield make
+    for gate in made:
+        gate.open()
+
+
+@pytest.fixture
+def remote_gate(remote_gates: Callable[[], Any]) -> Any:
+    """A gate of the test across processes."""
+    return remote_gates()
+
+
+@pytest.fixture
+def remote_blocked(remote: Callable[..., Any], remote_gate: Any) -> Callable[..., Any]:
+    """Returns `remote_blocked(**options)`: one like `remote`'s whose child stands in `remote_gate`."""
+
+    def make(name: str = "blocked", **options: Any) -> Any:
+        one = remote(name, start=False, **options)
+        one.on_message("gate", remote_gate)
+        one.start().post_message("gate")
+        remote_gate.wait_entered()
         return one
 
     return make

@@ -134,8 +134,11 @@ def _ended(runtime: PoolRuntime, threads: Threads, end: float) -> bool:
     threads.join()
     for thread in beside:
         thread.join(max(0.0, end - time.monotonic()))
+    if any(thread.is_alive() for thread in beside):
+        return False
+    # Child processes that do not end in time are killed.
     runtime.join()
-    return not any(thread.is_alive() for thread in beside)
+    return True
 
 
 def _worker_pool() -> Iterator[WorkerPool]:

@@ -1,0 +1,105 @@
+"""Cancelling messages of process workers: what is queued never runs, what runs is ended for real."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import CancelledError
+
+import process_handlers as handlers
+import pytest
+
+WAIT = 10.0
+PROMISED = 0.5
+"""Seconds within which a cancelled handler has been ended."""
+NAMES = [one.__name__ for one in handlers.ENDLESS]
+
+
+@pytest.fixture
+def timed(remote):
+    """Returns `timed(**options)`: a worker whose child is up, and in `errors` what its owner was told."""
+
+    def make(name="timed", **options):
+        one = remote(name, start=False, **options)
+        one.errors = []
+        one.on_error(one.errors.append)
+        one.start()
+        one.pid = one.ask("pid").result(WAIT)
+        return one
+
+    return make
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", NAMES)
+def test_cancelling_a_running_message_ends_it(timed, kind, tmp_path, until, is_running):
+    one, path = timed(), tmp_path / "entered"
+    future = one.ask(kind, str(path))
+    handlers.wait_for(path)
+    before = time.monotonic()
+    assert future.cancel() is True
+    assert future.cancelled()
+    with pytest.raises(CancelledError):
+        future.result(WAIT)
+    assert time.monotonic() - before < PROMISED
+    until(lambda: not is_running(one.pid), "the end of the child", timeout=PROMISED)
+    assert one.ask("echo", "serves again").result(WAIT) == "serves again"
+    one.run_until_idle(WAIT)
+    stats = one.stats()
+    assert (stats.cancelled, stats.failed) == (1, 0)
+
+
+def test_cancelling_a_queued_message_removes_it(remote_blocked, remote_gate, tmp_path):
+    one, path = remote_blocked(capacity=1, overflow="reject"), str(tmp_path / "handled")
+    future = one.ask("write", (path, "removed"))
+    assert future.cancel() is True
+    assert (future.cancelled(), future.done()) == (True, True)
+    with pytest.raises(CancelledError):
+        future.result(WAIT)
+    assert one.stats().depth == 0
+    one.post_message("write", (path, "has room"))
+    remote_gate.open()
+    one.run_until_idle(WAIT)
+    assert handlers.noted(path) == ["has room"]
+    assert one.stats().cancelled == 1
+    assert len(set(remote_gate.pids())) == 1
+
+
+def test_cancelling_what_was_sent_ahead_removes_it(timed, tmp_path, remote_gate):
+    one, path = timed(), str(tmp_path / "handled")
+    one.on_message("gate", remote_gate)
+    for _ in range(3):
+        for future in [one.ask("echo", number) for number in range(100)]:
+            future.result(WAIT)
+    blocked = one.ask("gate", "through")
+    futures = [one.ask("write", (path, number)) for number in range(30)]
+    remote_gate.wait_entered()
+    assert [future.cancel() for future in futures[::2]] == [True] * 15
+    remote_gate.open()
+    assert blocked.result(WAIT) == "through"
+    one.run_until_idle(WAIT)
+    assert handlers.noted(path) == [str(number) for number in range(1, 30, 2)]
+    assert one.ask("pid").result(WAIT) == one.pid
+    assert one.stats().cancelled == 15
+
+
+def test_cancelling_races_with_the_start_of_the_handler(timed):
+    one, finished = timed(max_restarts=1000), 0
+    for number in range(100):
+        future = one.ask("echo", number)
+        if future.cancel():
+            with pytest.raises(CancelledError):
+                future.result(WAIT)
+        else:
+            assert future.result(WAIT) == number
+            finished += 1
+    one.run_until_idle(WAIT)
+    stats = one.stats()
+    assert (stats.completed - 1, stats.cancelled, stats.failed) == (finished, 100 - finished, 0)
+
+
+def test_cancelling_a_finished_message_does_nothing(timed):
+    one = timed()
+    future = one.ask("echo", 1)
+    assert future.result(WAIT) == 1
+    assert future.cancel() is False
+    assert one.ask("pid").result(WAIT) == one.pid
