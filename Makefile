@@ -14,12 +14,13 @@ PY := $(VENV)/bin/python
 PYTHON ?=
 # The tree that `make run` analyses; empty: the interpreter's standard library.
 DIR =
-# More arguments for the program that run, bench or test-python starts.
+# More arguments for the program that run, bench, faults or test-python starts.
 ARGS =
 # How often `make stress` repeats the tests, on all cores and again on one.
 REPEAT = 20
-# Which Python tests it leaves out: those about output and documents, where threads only do the work.
-STRESS = $(foreach name,analyze cli docs examples guide typing,--ignore-glob='tests/test_$(name)*')
+# Which Python tests it leaves out: those about output and documents, where threads only do the work,
+# and the fault run, which measures times and is long.
+STRESS = $(foreach name,analyze cli docs examples faults guide typing,--ignore-glob='tests/test_$(name)*')
 # How many times a thread may be interrupted in an interleaving that loom explores.
 LOOM_MAX_PREEMPTIONS ?= 3
 
@@ -43,12 +44,12 @@ NOT_BUILT := -name tests -o -name benches -o -name examples
 SOURCES := Cargo.toml Cargo.lock pyproject.toml \
 	$(shell find crates \( $(NOT_BUILT) \) -prune -o \( -type d -o -name '*.rs' -o -name Cargo.toml \) -print)
 
-.PHONY: help run test test-rust test-python test-all loom miri stress bench lint fmt doc clean FORCE
+.PHONY: help run test test-rust test-python test-socket test-all loom miri stress bench faults lint fmt doc clean FORCE
 
 help: ## list the targets
 	@echo "make TARGET [VARIABLE=value ...]"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
-	@echo "PYTHON=... names the interpreter for $(VENV); ARGS=... goes to the program of run, bench, test-python"
+	@echo "PYTHON=... names the interpreter for $(VENV); ARGS=... goes to the program of run, bench, faults, test-python"
 
 # The recipe runs every time and leaves the file alone when the environment still fits.
 $(VENV)/.python: FORCE
@@ -65,13 +66,17 @@ $(VENV)/.lint: $(VENV)/.python pyproject.toml | $(VENV)/.installed
 run: $(VENV)/.installed ## analyse a source tree in background workers (DIR=..., default: the standard library)
 	@$(PY) -m pytoweb analyze $(if $(DIR),"$(DIR)") $(ARGS)
 
-test: test-rust loom test-python ## everything that must pass, Rust and Python
+test: test-rust loom test-python test-socket ## everything that must pass, Rust and Python
 
 test-rust: $(VENV)/.python ## the tests and the documentation examples of all crates
 	cargo test --workspace $(LOCKED)
 
 test-python: $(VENV)/.installed ## the Python tests (ARGS=... goes to pytest)
 	$(PY) -m pytest $(ARGS)
+
+# What a platform without shared memory gets: the same contract over a socket pair.
+test-socket: $(VENV)/.installed ## the tests of process workers over the socket transport
+	PYTOWEB_TRANSPORT=socket $(PY) -m pytest $(wildcard tests/test_process_*.py) $(ARGS)
 
 test-all: $(VENV)/.installed ## the Python tests on every CPython from 3.9 to 3.13 at hand, each with its own wheel
 	$(PY) tools/test_all.py $(ARGS)
@@ -91,15 +96,24 @@ miri: $(VENV)/.python ## the unsafe code of the engine under miri (needs a night
 stress: $(VENV)/.installed ## the concurrency tests REPEAT (20) times on all cores and again on one
 	tools/stress.sh $(PY) "$(REPEAT)" $(STRESS)
 
-bench: $(VENV)/.installed ## side by side with the peers, on all cores and again on one
+$(VENV)/.bench: pyproject.toml | $(VENV)/.installed
+	$(VENV)/bin/maturin develop --release $(LOCKED) --extras bench
+	@touch $@
+
+bench: $(VENV)/.installed $(VENV)/.bench ## side by side with the peers, on all cores and again on one
 	$(PY) benches/run.py $(ARGS)
 	$(PY) benches/run.py --pin 0 $(ARGS)
+
+# In full, half an hour; the Python tests run it at a tenth of its size.
+faults: $(VENV)/.installed ## inject crashes, hangs, floods and shortages, and measure what survives (ARGS="--scale 0.1")
+	PYTHONPATH=tests $(PY) -m faults $(ARGS)
 
 lint: $(VENV)/.lint ## formatting, lints, types, stubs, documentation and layering, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets $(LOCKED) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps $(LOCKED)
 	tools/layers.sh
+	tools/targets.sh $(LOCKED)
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 		else echo "cargo-deny is not installed: licences and sources are not checked"; fi
 	$(VENV)/bin/ruff check

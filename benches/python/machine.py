@@ -48,6 +48,13 @@ def _version() -> str:
         return UNKNOWN
 
 
+def cores_used() -> int:
+    """Returns how many cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def describe(root: Path, *, pinned: bool) -> dict[str, Any]:
     """Returns processor, system, versions, commit and date.
 
@@ -55,11 +62,10 @@ def describe(root: Path, *, pinned: bool) -> dict[str, Any]:
         root: The repository, for the commit.
         pinned: Whether the run was limited to one core.
     """
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "cores_used": available,
+        "cores_used": cores_used(),
         "pinned": pinned,
         "system": platform.platform(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",

@@ -62,8 +62,15 @@ def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def table(machine: dict[str, Any], rows: Sequence[Row], *, quick: bool) -> str:
-    """Returns header, aligned rows, the peers that were not the best one, and the notes."""
+def table(machine: dict[str, Any], rows: Sequence[Row], *, quick: bool, omitted: Sequence[str] = ()) -> str:
+    """Returns header, aligned rows, the peers that were not the best one, and the notes.
+
+    Args:
+        machine: What :func:`machine.describe` returned.
+        rows: What was measured.
+        quick: Whether it was a smoke run.
+        omitted: Names of rows that need more cores than the run had.
+    """
     cores = f"{machine['cores_used']} of {machine['cores']} cores"
     lines = [
         f"{machine['processor']}, {cores}{' (pinned)' if machine['pinned'] else ''}, {machine['system']}",
@@ -85,12 +92,22 @@ def table(machine: dict[str, Any], rows: Sequence[Row], *, quick: bool) -> str:
     notes = [f"  {row.name}: {note}" for row in rows for note in row.notes]
     if notes:
         lines += ["", "Notes:", *notes]
+    if omitted:
+        lines += ["", f"Not measured on one core, where they can show nothing: {', '.join(omitted)}."]
     judged = [row for row in rows if row.passed is not None]
     met = sum(1 for row in judged if row.passed)
     lines += ["", f"{met} of {len(judged)} targets met."]
     return "\n".join(lines)
 
 
-def document(machine: dict[str, Any], rows: Sequence[Row], *, quick: bool) -> str:
-    """Returns one JSON document with every sample."""
-    return json.dumps({"machine": machine, "quick": quick, "rows": [row.to_dict() for row in rows]}, indent=2)
+def document(
+    machine: dict[str, Any], rows: Sequence[Row], *, quick: bool, omitted: Sequence[str] = ()
+) -> str:
+    """Returns one JSON document with every sample; the arguments are those of :func:`table`."""
+    parts = {
+        "machine": machine,
+        "quick": quick,
+        "rows": [row.to_dict() for row in rows],
+        "omitted": list(omitted),
+    }
+    return json.dumps(parts, indent=2)

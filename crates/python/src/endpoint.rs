@@ -249,7 +249,7 @@ impl Endpoint {
     ///
     /// Args:
     ///     message_type: The type, which chooses the handler; any but ``"response"`` and ``"error"``.
-    ///     data: What the handler gets; passed as it is, not copied.
+    ///     data: What the handler gets: as it is on a thread, pickled here for a process.
     ///     message_id: Asks for a reply: the owner's ``response`` or ``error`` handler gets it with this id.
     ///     timeout: Seconds from now until the message expires, the wait for room included. One that expires
     ///         in the queue never runs; one that is running gets ``current_message().cancelled``. None is no
@@ -260,6 +260,8 @@ impl Endpoint {
     ///         came within ``timeout``, or waiting would block an event loop (use ``apost_message``) or the
     ///         very handler that makes the room.
     ///     WorkerStoppedError: It is stopped or stopping.
+    ///     SerializationError: The data cannot be sent to another process.
+    ///     WorkerCrashedError: It has failed: its process could not be kept alive.
     ///     ForkedProcessError: It belongs to the parent process.
     ///     TypeError: ``message_type`` or ``message_id`` is not a str, or ``timeout`` not a number.
     ///     ValueError: ``message_type`` is reserved, or ``timeout`` is negative or NaN.
@@ -289,7 +291,7 @@ impl Endpoint {
     ///
     /// Args:
     ///     message_type: The type, which chooses the handler; any but ``"response"`` and ``"error"``.
-    ///     data: What the handler gets; passed as it is, not copied.
+    ///     data: What the handler gets: as it is on a thread, pickled here for a process.
     ///     timeout: Seconds from now until the future fails with ``DeadlineError``, queued or running. A
     ///         message that expires in the queue never runs; one that is running gets
     ///         ``current_message().cancelled``. None is no limit.
@@ -300,6 +302,8 @@ impl Endpoint {
     /// Raises:
     ///     MailboxFullError: As for ``post_message``, but never for a message that is dropped.
     ///     WorkerStoppedError: It is stopped or stopping.
+    ///     SerializationError: The data cannot be sent to another process.
+    ///     WorkerCrashedError: It has failed: its process could not be kept alive.
     ///     ForkedProcessError: It belongs to the parent process.
     ///     TypeError: ``message_type`` is not a str, or ``timeout`` not a number.
     ///     ValueError: ``message_type`` is reserved, or ``timeout`` is negative or NaN.
