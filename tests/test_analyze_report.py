@@ -23,7 +23,9 @@ def analysis_of(tree: SourceTree, handler=FileFacts) -> Analysis:
         def requested(self) -> bool:
             return False
 
-    return analyze_tree(tree, Totals(), size=2, progress=Quiet(), stop=Quiet(), handler=handler)
+    return analyze_tree(
+        tree, Totals(), backend="thread", size=2, progress=Quiet(), stop=Quiet(), handler=handler
+    )
 
 
 def fake_tree(count: int) -> SourceTree:

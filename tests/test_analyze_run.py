@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from pytoweb.analyze import run
+from pytoweb.analyze import courier
 from pytoweb.analyze.facts import FAILED, UNPARSABLE, UNREADABLE, FileFacts, FunctionFacts, Problem
 from pytoweb.analyze.progress import Progress
 from pytoweb.analyze.report import headline, json_report
@@ -175,13 +175,19 @@ def fake_tree(count: int) -> SourceTree:
     return SourceTree("/nowhere", [f"{number:06}.py" for number in range(count)])
 
 
-def test_more_files_than_a_mailbox_holds():
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_more_files_than_a_mailbox_holds(backend):
     totals = Totals()
     analysis = analyze_tree(
-        fake_tree(20_000), totals, size=2, progress=Progress(), stop=Never(), handler=FileFacts
-    )
+        fake_tree(20_000), totals, backend=backend, size=2, progress=Progress(), stop=Never(),
+        handler=FileFacts,
+    )  # fmt: skip
     assert analysis.complete
+    assert analysis.backend == backend
     assert totals.analysed == analysis.stats.posted == analysis.stats.completed == 20_000
+    assert sum(analysis.messages) == 20_000
+    assert 1 <= len(analysis.messages) <= 2
 
 
 def test_a_handler_that_raises_costs_one_file():
@@ -191,14 +197,16 @@ def test_a_handler_that_raises_costs_one_file():
         return FileFacts(path)
 
     totals = Totals()
-    analysis = analyze_tree(fake_tree(10), totals, size=2, progress=Progress(), stop=Never(), handler=handler)
+    analysis = analyze_tree(
+        fake_tree(10), totals, backend="thread", size=2, progress=Progress(), stop=Never(), handler=handler
+    )
     assert analysis.complete
     assert (totals.analysed, analysis.stats.failed) == (9, 1)
     assert totals.problems == [FileFacts("000003.py", problem=Problem(FAILED, "SystemExit: gone"))]
 
 
 def test_a_stop_keeps_what_was_done_and_does_not_wait(monkeypatch):
-    monkeypatch.setattr(run, "GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(courier, "GRACE_SECONDS", 0.05)
     held, hold, stopped = threading.Semaphore(0), threading.Event(), threading.Event()
 
     def handler(path: str) -> FileFacts:
@@ -219,7 +227,9 @@ def test_a_stop_keeps_what_was_done_and_does_not_wait(monkeypatch):
 
     stop, totals = Stop(), Totals(keep_files=True)
     try:
-        analysis = analyze_tree(fake_tree(500), totals, size=2, progress=stop, stop=stop, handler=handler)
+        analysis = analyze_tree(
+            fake_tree(500), totals, backend="thread", size=2, progress=stop, stop=stop, handler=handler
+        )
         assert not analysis.complete
         assert (totals.analysed, analysis.abandoned) == (1, 2)
         assert analysis.stats.posted < 500
@@ -250,7 +260,9 @@ def test_a_stop_waits_for_what_is_almost_done():
             return stopped.is_set()
 
     stop, totals = Stop(), Totals()
-    analysis = analyze_tree(fake_tree(3), totals, size=2, progress=stop, stop=stop, handler=handler)
+    analysis = analyze_tree(
+        fake_tree(3), totals, backend="thread", size=2, progress=stop, stop=stop, handler=handler
+    )
     assert analysis.abandoned == 0
     assert "000001.py" not in [facts.path for facts in totals.problems]
     assert totals.analysed >= 2

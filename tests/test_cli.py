@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,25 +23,45 @@ WAIT = 30.0
 STOP = 5.0
 """Seconds from a signal to the end of the process; it takes about one tenth of a second."""
 
-OWN_VARIABLES = ("PYTOWEB_WORKERS", "NO_COLOR", "FORCE_COLOR", "PYTHONWARNINGS")
+OWN_VARIABLES = ("PYTOWEB_WORKERS", "PYTOWEB_BACKEND", "NO_COLOR", "FORCE_COLOR", "PYTHONWARNINGS")
 
-EVERY_FILE_BLOCKS = """
-import signal, sys, threading
-from pytoweb.analyze import run, source
+BACKENDS = ("process", "thread")
+
+EVERY_FILE_BLOCKS = f"""
+import sys
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+from analyze_handlers import read_one_and_wait
+from pytoweb.analyze import run
 from pytoweb.cli import main
 
-first = threading.Lock()
-
-def handler(path):
-    if not first.acquire(blocking=False):
-        threading.Event().wait()
-    return source.analyze_file(path)
-
 analyze_tree = run.analyze_tree
-run.analyze_tree = lambda *args, **kwargs: analyze_tree(*args, handler=handler, **kwargs)
+run.analyze_tree = lambda *args, **kwargs: analyze_tree(*args, handler=read_one_and_wait, **kwargs)
 sys.exit(main(sys.argv[1:]))
 """
 """The command with a handler that comes back from the first file only, as from a storage that hangs."""
+
+
+def children(pid: int) -> list[int]:
+    """Returns the processes whose parent is `pid`, where the system has a directory of them."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and parent_and_state(int(entry))[0] == pid:
+            found.append(int(entry))
+    return found
+
+
+def parent_and_state(pid: int) -> tuple[int | None, str]:
+    """Returns the parent of a process and its state as a letter; None and X once it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None, "X"
+    state, parent = text.rpartition(")")[2].split()[:2]
+    return int(parent), state
+
+
+def has_ended(pid: int) -> bool:
+    return parent_and_state(pid)[1] in "XZ"
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -64,18 +85,20 @@ def run_cli(
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Returns `start(*arguments, code=None)`: the command as a process that is ended after the test."""
     made: list[subprocess.Popen[str]] = []
 
     def begin(*arguments: object, code: str | None = None, **pipes: Any) -> subprocess.Popen[str]:
         program = ["-m", "pytoweb"] if code is None else ["-c", code]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **pipes}
+        mark = str(tmp_path / "a handler was called")
         made.append(
             subprocess.Popen(
-                [sys.executable, *program, *map(str, arguments)], env=environment(), text=True, **pipes
+                [sys.executable, *program, *map(str, arguments)],
+                env=environment(PYTOWEB_TEST_MARK=mark), text=True, **pipes,
             )
-        )
+        )  # fmt: skip
         return made[-1]
 
     yield begin
@@ -129,8 +152,9 @@ def test_start_up_imports_nothing_heavy(run_python):
     assert done.stdout == "set()\n"
 
 
-def test_text_report(tree):
-    done = run_cli("analyze", tree, "--workers", 2)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_text_report(tree, backend):
+    done = run_cli("analyze", tree, "--workers", 2, "--backend", backend)
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.split() for line in done.stdout.splitlines()]
     assert done.stdout.startswith(f"{tree}: 8 Python files\n")
@@ -145,6 +169,7 @@ def test_text_report(tree):
         ["files", "unparsable", "2"],
         ["lines", "9"],
         ["workers", "2"],
+        ["backend", backend],
         ["messages", "8"],
         ["failures", "0"],
     ):
@@ -158,23 +183,27 @@ def test_text_report(tree):
         "run time p99",
         "utilisation",
         "wall time",
+        "messages per worker",
+        # Eight small files: what one thread needs for them cannot be told from chance.
+        "not measured: 8 files in ",
     ):
         assert label in done.stdout
 
 
-def test_json_report(tree):
-    done = run_cli("analyze", tree, "--json", "--workers", 3)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_json_report(tree, backend):
+    done = run_cli("analyze", tree, "--json", "--workers", 3, "--backend", backend)
     assert (done.returncode, done.stderr) == (0, "")
     document = json.loads(done.stdout)
     assert set(document) == {
         "version", "root", "complete", "totals", "most_complex", "imports", "problems",
-        "unreadable_directories", "workers", "files",
+        "unreadable_directories", "workers", "speed_up", "files",
     }  # fmt: skip
     assert (document["version"], document["root"], document["complete"]) == (1, str(tree), True)
     assert document["totals"] == {
-        "files": 8, "analysed": 4, "unreadable": 2, "unparsable": 2, "failed": 0, "not_analysed": 0,
-        "duplicates": 1, "lines": 9, "bytes": document["totals"]["bytes"], "functions": 2, "classes": 1,
-        "complexity": 4,
+        "files": 8, "analysed": 4, "unreadable": 2, "unparsable": 2, "crashed": 0, "failed": 0,
+        "not_analysed": 0, "duplicates": 1, "lines": 9, "bytes": document["totals"]["bytes"],
+        "functions": 2, "classes": 1, "complexity": 4,
         "longest_function": {"path": os.path.join("pkg", "b.py"), "name": "C.m", "line": 3, "lines": 3,
                              "complexity": 1},
     }  # fmt: skip
@@ -194,6 +223,11 @@ def test_json_report(tree):
         0,
         0,
     ]
+    assert (workers["backend"], workers["crashes"]) == (backend, 0)
+    assert sum(workers["messages_per_worker"]) == 8
+    assert len(workers["messages_per_worker"]) <= 3
+    assert document["speed_up"].keys() == {"ratio", "files", "one_thread", "workers"}
+    assert (document["speed_up"]["ratio"], document["speed_up"]["files"]) == (None, 8)
     assert 0 <= workers["queue_wait_p50"] <= workers["queue_wait_p99"] < WAIT
     assert 0 < workers["run_time_p50"] <= workers["run_time_p99"] < WAIT
     assert 0 <= workers["utilisation"] <= 1
@@ -212,8 +246,9 @@ def test_json_report(tree):
     assert (files["dangling.py"]["sha256"], files["dangling.py"]["problem"]) == (None, "unreadable")
 
 
-def test_warnings_about_the_source_are_not_shown(tree):
-    done = run_cli("analyze", tree, "--json", flags=("-W", "error"))
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_warnings_about_the_source_are_not_shown(tree, backend):
+    done = run_cli("analyze", tree, "--json", "--backend", backend, flags=("-W", "error"))
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["totals"]["unparsable"] == 2
 
@@ -257,6 +292,18 @@ def test_a_name_that_is_no_text(tmp_path):
             "argument --workers: must be a whole number from 1 to 1024, not 'two'",
         ),
         (["{tree}", "--progress", "loud"], "argument --progress: "),
+        (["{tree}", "--backend", "fibre"], "argument --backend: invalid choice: 'fibre'"),
+        (
+            ["{tree}", "--crash", "-1"],
+            "argument --crash: must be a whole number of files, 0 or more, not '-1'",
+        ),
+        (["{tree}", "--crash", "some"], "argument --crash: "),
+        (["{tree}", "--crash", "9"], "pytoweb analyze: error: --crash 9: there are only 8 files"),
+        (
+            ["{tree}", "--crash", "1", "--backend", "thread"],
+            "pytoweb analyze: error: --crash needs --backend process: a crash in a thread would take this"
+            " program down with it",
+        ),
         (["{tree}", "--unknown"], "unrecognized arguments: --unknown"),
     ],
 )
@@ -291,8 +338,68 @@ def test_a_wrong_environment_is_explained(tree, variable):
     assert f"PYTOWEB_WORKERS must be a whole number from 1 to 1024, not '{variable}'" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("variable", "arguments", "backend"),
+    [
+        ("", [], "process"),
+        ("thread", [], "thread"),
+        ("thread", ["--backend", "process"], "process"),
+        ("nonsense", ["--backend", "thread"], "thread"),
+    ],
+)
+def test_backend_argument_wins_over_environment_wins_over_default(tree, variable, arguments, backend):
+    done = run_cli("analyze", tree, "--json", *arguments, PYTOWEB_BACKEND=variable)
+    assert json.loads(done.stdout)["workers"]["backend"] == backend
+
+
+def test_a_wrong_backend_in_the_environment_is_explained(tree):
+    done = run_cli("analyze", tree, PYTOWEB_BACKEND="fibre")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "PYTOWEB_BACKEND must be process or thread, not 'fibre'" in done.stderr
+    done = run_cli("analyze", tree, "--crash", 1, PYTOWEB_BACKEND="thread")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--crash needs --backend process" in done.stderr
+
+
+@pytest.mark.slow
+def test_crashes_are_survived_and_told(tmp_path):
+    for number in range(10):
+        (tmp_path / f"{number}.py").write_text("def f(): pass\n")
+    done = run_cli("analyze", tmp_path, "--crash", 2, "--workers", 2)
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    for row in (
+        ["files", "analysed", "8"],
+        ["Crashed:", "2"],
+        ["2.py", "signal", "11", "(SIGSEGV)"],
+        ["7.py", "signal", "11", "(SIGSEGV)"],
+        ["crashes", "survived", "2"],
+    ):
+        assert row in lines, row
+    done = run_cli("analyze", tmp_path, "--crash", 2, "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    document = json.loads(done.stdout)
+    assert document["complete"] is True
+    assert [problem["signal"] for problem in document["problems"]] == [signal.SIGSEGV] * 2
+    assert (document["totals"]["analysed"], document["totals"]["crashed"]) == (8, 2)
+
+
+@pytest.mark.slow
+def test_the_speed_up_is_measured_on_the_same_files(tmp_path):
+    for number in range(8):
+        (tmp_path / f"{number}.py").write_text("def f(a):\n    return a and [x for x in a if x]\n" * 800)
+    done = run_cli("analyze", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^  \d+\.\d\dx one thread on 8 files \(", done.stdout, re.MULTILINE), done.stdout
+    measured = json.loads(run_cli("analyze", tmp_path, "--json").stdout)["speed_up"]
+    assert measured["files"] == 8
+    assert measured["one_thread"] >= 0.1
+    assert measured["ratio"] == measured["one_thread"] / measured["workers"]
+    assert "one thread" not in run_cli("analyze", tmp_path, "--no-compare").stdout
+
+
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("arguments", [[], ["--json"]])
+@pytest.mark.parametrize("arguments", [[], ["--json"], ["--json", "--backend", "thread"]])
 def test_a_signal_leaves_a_partial_report(start, number, exit_code, arguments):
     # The standard library takes seconds; the line for its first file says that the workers work.
     process = start("analyze", "--progress", "plain", *arguments)
@@ -319,9 +426,15 @@ def test_a_signal_leaves_a_partial_report(start, number, exit_code, arguments):
         assert f" of {total:,} Python files" in stdout.splitlines()[0]
 
 
-def test_a_handler_that_never_returns_does_not_hold_up_the_end(start, tree):
-    process = start("analyze", "--progress", "plain", "--json", "--workers", 2, tree, code=EVERY_FILE_BLOCKS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_handler_that_never_returns_does_not_hold_up_the_end(start, tree, backend, until):
+    process = start(
+        "analyze", "--progress", "plain", "--json", "--workers", 2, "--backend", backend, tree,
+        code=EVERY_FILE_BLOCKS,
+    )  # fmt: skip
     assert process.stderr.readline() == "analysed 1 of 8 files\n"
+    workers = children(process.pid) if os.path.isdir("/proc") else []
+    assert bool(workers) == (backend == "process") or not os.path.isdir("/proc")
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=STOP)
     assert process.returncode == 130
@@ -329,26 +442,32 @@ def test_a_handler_that_never_returns_does_not_hold_up_the_end(start, tree):
     document = json.loads(stdout)
     assert document["complete"] is False
     assert document["totals"]["not_analysed"] == 7
+    until(lambda: all(map(has_ended, workers)), "the end of the child processes")
 
 
-def test_a_second_signal_ends_the_process_at_once(start, tree):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_second_signal_ends_the_process_at_once(start, tree, backend, until):
     # Without the end of the grace period only the second signal can end it.
     code = EVERY_FILE_BLOCKS.replace(
-        "first = ",
-        "cancel = run._Courier.cancel\n"
+        "analyze_tree = run",
+        "cancel = run.Courier.cancel\n"
         "def announce(self, grace):\n"
         "    print('stopping', file=sys.stderr, flush=True)\n"
         "    cancel(self, 3600)\n"
-        "run._Courier.cancel = announce\n"
-        "first = ",
+        "run.Courier.cancel = announce\n"
+        "analyze_tree = run",
+        1,
     )
-    process = start("analyze", "--progress", "plain", "--workers", 2, tree, code=code)
+    process = start("analyze", "--progress", "plain", "--workers", 2, "--backend", backend, tree, code=code)
     assert process.stderr.readline() == "analysed 1 of 8 files\n"
+    workers = children(process.pid) if os.path.isdir("/proc") else []
+    assert bool(workers) == (backend == "process") or not os.path.isdir("/proc")
     process.send_signal(signal.SIGINT)
     assert process.stderr.readline() == "stopping\n"
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=STOP) == ("", "")
     assert process.returncode == -signal.SIGINT
+    until(lambda: all(map(has_ended, workers)), "the end of the child processes")
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

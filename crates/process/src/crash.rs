@@ -87,10 +87,14 @@ impl fmt::Display for Crash {
                 restarts,
                 window,
                 last,
-            } => write!(
-                f,
-                "{restarts} restarts within {window:?} and no message handled in between; the last {last}"
-            )?,
+            } => {
+                write!(f, "{restarts} restarts ")?;
+                // Longer than that is no window at all.
+                if window.as_secs() < 100 * 365 * 24 * 3600 {
+                    write!(f, "within {window:?} ")?;
+                }
+                write!(f, "and no message handled in between; the last {last}")?;
+            }
         }
         Ok(())
     }

@@ -6,9 +6,11 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from pytoweb.console import EXIT_SIGNAL, CommandError, write_output
+from pytoweb.analyze.facts import CRASHED, FAILED
+from pytoweb.console import EXIT_ERROR, EXIT_SIGNAL, CommandError, write_output
 
 if TYPE_CHECKING:
+    from pytoweb.analyze.run import Analysis, Backend
     from pytoweb.analyze.stop import StopSignals
     from pytoweb.analyze.tree import SourceTree
 
@@ -17,17 +19,28 @@ SUMMARY = "count what is in the Python files of a directory, with one message pe
 DESCRIPTION = """\
 Reads every Python file (.py) below DIR in background workers, one message per file, and reports
 the most complex functions, the most imported modules, the totals, the files that could not be
-read or parsed, and how the workers did.
+read or parsed, and how the workers did: also how much faster they are than one thread, measured on
+a sample of the files.
+
+The workers are processes, one per CPU. One that crashes costs the file that it was reading, and is
+replaced.
 
 Directories named __pycache__ or starting with a dot are passed over, and symbolic links to
 directories are not followed. In the standard library installed packages are left out too."""
 EPILOG = """\
-exit codes: 0 done, also with unreadable or unparsable files; 2 wrong use, or DIR has no Python
-file; 130 stopped by Ctrl-C and 143 by SIGTERM, both with a report of what was done so far.
+exit codes: 0 done, also with unreadable or unparsable files; 1 a worker crashed or failed on a file
+(the report is complete otherwise), or the report cannot be written; 2 wrong use, or DIR has no
+Python file; 130 stopped by Ctrl-C and 143 by SIGTERM, both with a report of what was done so far.
 A second signal ends the program at once."""
 
 WORKERS_VARIABLE = "PYTOWEB_WORKERS"
 """Environment variable with the default of `--workers`."""
+
+BACKENDS: tuple[Backend, ...] = ("process", "thread")
+"""Where the workers can be; the first is the default."""
+
+BACKEND_VARIABLE = "PYTOWEB_BACKEND"
+"""Environment variable with the default of `--backend`."""
 
 MAX_WORKERS = 1024
 """More threads than any storage answers at the same time; above it is a slip of the keyboard."""
@@ -43,6 +56,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=_worker_count,
         help=f"how many files are read at the same time (default: ${WORKERS_VARIABLE}, else the CPU count)",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="processes use every core, threads share one interpreter"
+        f" (default: ${BACKEND_VARIABLE}, else {BACKENDS[0]})",
+    )
+    parser.add_argument(
+        "--crash",
+        metavar="N",
+        type=_crash_count,
+        default=0,
+        help="let N files, spread over the tree, end their worker with a segmentation fault: the others"
+        " are analysed all the same",
+    )
+    parser.add_argument(
+        "--no-compare",
+        action="store_true",
+        help="do not measure how much faster the workers are than one thread (about three seconds)",
     )
     parser.add_argument(
         "--json",
@@ -70,6 +102,11 @@ def run(arguments: argparse.Namespace) -> int:
         CommandError: There is nothing to analyse, or the report could not be written.
     """
     size = arguments.workers if arguments.workers is not None else _workers_from_environment()
+    backend: Backend = arguments.backend if arguments.backend is not None else _backend_from_environment()
+    if arguments.crash and backend != "process":
+        raise CommandError(
+            "--crash needs --backend process: a crash in a thread would take this program down with it"
+        )
 
     from pytoweb.analyze.stop import StopSignals
 
@@ -80,9 +117,20 @@ def run(arguments: argparse.Namespace) -> int:
         from pytoweb.analyze.totals import Totals
 
         tree = _find_files(arguments.directory, stop)
+        if arguments.crash > len(tree.files) and tree.complete:
+            raise CommandError(f"--crash {arguments.crash}: there are only {len(tree.files)} files")
         totals = Totals(keep_files=arguments.json)
         with open_progress(arguments.progress) as progress:
-            analysis = analyze_tree(tree, totals, size=size, progress=progress, stop=stop)
+            analysis = analyze_tree(
+                tree,
+                totals,
+                backend=backend,
+                size=size,
+                crashes=min(arguments.crash, len(tree.files)),
+                compare=not arguments.no_compare,
+                progress=progress,
+                stop=stop,
+            )
         stop.finish()
         if arguments.json:
             write_output(json_report(analysis))
@@ -90,7 +138,7 @@ def run(arguments: argparse.Namespace) -> int:
             from pytoweb.analyze.render import text_report
 
             write_output(text_report(analysis))
-        exit_code = 0 if stop.signal is None else EXIT_SIGNAL + stop.signal
+        exit_code = _exit_code(analysis) if stop.signal is None else EXIT_SIGNAL + stop.signal
         if analysis.abandoned:
             # A handler still reads, from a storage that does not answer: leaving the usual way
             # would wait for it.
@@ -98,14 +146,29 @@ def run(arguments: argparse.Namespace) -> int:
     return exit_code
 
 
+def _exit_code(analysis: Analysis) -> int:
+    return EXIT_ERROR if analysis.totals.count(CRASHED) or analysis.totals.count(FAILED) else 0
+
+
 def _worker_count(text: str) -> int:
-    try:
-        count = int(text)
-    except ValueError:
-        count = 0
-    if not 1 <= count <= MAX_WORKERS:
+    count = _whole_number(text)
+    if count is None or not 1 <= count <= MAX_WORKERS:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MAX_WORKERS}, not {text!r}")
     return count
+
+
+def _crash_count(text: str) -> int:
+    count = _whole_number(text)
+    if count is None or count < 0:
+        raise argparse.ArgumentTypeError(f"must be a whole number of files, 0 or more, not {text!r}")
+    return count
+
+
+def _whole_number(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None
 
 
 def _workers_from_environment() -> int | None:
@@ -116,6 +179,14 @@ def _workers_from_environment() -> int | None:
         return _worker_count(text)
     except argparse.ArgumentTypeError as error:
         raise CommandError(f"{WORKERS_VARIABLE} {error}") from None
+
+
+def _backend_from_environment() -> Backend:
+    text = os.environ.get(BACKEND_VARIABLE) or BACKENDS[0]
+    for backend in BACKENDS:
+        if backend == text:
+            return backend
+    raise CommandError(f"{BACKEND_VARIABLE} must be {' or '.join(BACKENDS)}, not {text!r}")
 
 
 def _find_files(directory: str | None, stop: StopSignals) -> SourceTree:

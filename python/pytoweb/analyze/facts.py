@@ -10,6 +10,9 @@ UNREADABLE = "unreadable"
 UNPARSABLE = "unparsable"
 """The text was read but Python's parser refuses it."""
 
+CRASHED = "crashed"
+"""The process that worked on the file ended; another one took its place for the files after it."""
+
 FAILED = "failed"
 """The worker gave no facts: the handler itself failed. Not the file's fault."""
 
@@ -34,14 +37,16 @@ class Problem(NamedTuple):
     """Why a file has no outline.
 
     Attributes:
-        kind: `UNREADABLE`, `UNPARSABLE` or `FAILED`.
+        kind: `UNREADABLE`, `UNPARSABLE`, `CRASHED` or `FAILED`.
         reason: One line for people.
         line: The line the parser stopped at, from 1, where it names one.
+        signal: The number of the signal that ended the process, where one did.
     """
 
     kind: str
     reason: str
     line: int | None = None
+    signal: int | None = None
 
 
 class FileFacts(NamedTuple):

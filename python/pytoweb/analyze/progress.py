@@ -21,6 +21,9 @@ class Progress:
     def update(self, done: int) -> None:
         """Says how many files are done; called once per file."""
 
+    def compare(self) -> None:
+        """Says that the files are done, and that the comparison with one thread begins."""
+
     def close(self) -> None:
         """Ends the display; harmless if it never began."""
 
@@ -56,9 +59,16 @@ class PlainProgress(Progress):
         if now < self._next and done < self._total:
             return
         self._next = now + LINE_SECONDS
+        self._print(f"analysed {done} of {self._total} files")
+
+    def compare(self) -> None:
+        """Prints a line."""
+        self._print("comparing with one thread")
+
+    def _print(self, text: str) -> None:
         # Nobody reading the progress is no reason to stop working.
         with contextlib.suppress(OSError, ValueError):
-            print(f"analysed {done} of {self._total} files", file=sys.stderr, flush=True)
+            print(text, file=sys.stderr, flush=True)
 
 
 class BarProgress(Progress):
@@ -74,13 +84,14 @@ class BarProgress(Progress):
         from rich.console import Console
 
         self._task: Any = None
+        self._console = Console(stderr=True)
         self._bar = progress.Progress(
             progress.TextColumn("analysing"),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
             progress.TaskProgressColumn(),
             progress.TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=self._console,
         )
 
     def start(self, total: int) -> None:
@@ -92,9 +103,15 @@ class BarProgress(Progress):
         """Moves the bar; rich redraws it ten times a second."""
         self._bar.update(self._task, completed=done)
 
+    def compare(self) -> None:
+        """Ends the bar, whose redrawing would cost the one thread time, and writes a line."""
+        self.close()
+        self._console.print("comparing with one thread")
+
     def close(self) -> None:
         """Draws the last state, and leaves it there."""
-        self._bar.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()
 
 
 def open_progress(kind: str) -> Progress:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytoweb.analyze.facts import FAILED, UNPARSABLE, UNREADABLE, FileFacts, FunctionFacts
+from pytoweb.analyze.facts import CRASHED, FAILED, UNPARSABLE, UNREADABLE, FileFacts, FunctionFacts
 from pytoweb.analyze.totals import TOP, Found
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ def report_tables(analysis: Analysis) -> list[Table]:
     if len(ranking) > TOP:
         imports.note = f"and {len(ranking) - TOP:,} more"
     tables = [functions, imports, _totals_table(analysis)]
-    tables += [_problems_table(analysis, kind) for kind in (UNREADABLE, UNPARSABLE, FAILED)]
-    tables.append(_workers_table(analysis))
+    tables += [_problems_table(analysis, kind) for kind in (UNREADABLE, UNPARSABLE, CRASHED, FAILED)]
+    tables += [_workers_table(analysis), _speed_table(analysis)]
     return [table for table in tables if table.rows]
 
 
@@ -133,8 +134,17 @@ def _workers_table(analysis: Analysis) -> Table:
     table = Table("Workers", ("", ""), right=frozenset([1]))
     table.rows = [
         ("workers", f"{stats.size:,}"),
+        ("backend", analysis.backend),
         ("messages", f"{stats.posted:,}"),
+        ("messages per worker", _range(analysis.messages)),
         ("failures", f"{stats.failed:,}"),
+    ]
+    if stats.cancelled:
+        table.rows.append(("cancelled", f"{stats.cancelled:,}"))
+    if analysis.crashes:
+        label = "crashes" if analysis.workers_lost else "crashes survived"
+        table.rows.append((label, f"{analysis.crashes:,}"))
+    table.rows += [
         ("queue wait p50", format_seconds(stats.wait_p50)),
         ("queue wait p99", format_seconds(stats.wait_p99)),
         ("run time p50", format_seconds(stats.run_p50)),
@@ -143,8 +153,23 @@ def _workers_table(analysis: Analysis) -> Table:
         ("wall time", format_seconds(analysis.wall_seconds)),
         ("files per second", f"{_rate(analysis):,.0f}"),
     ]
-    if stats.cancelled:
-        table.rows.insert(3, ("cancelled", f"{stats.cancelled:,}"))
+    return table
+
+
+def _speed_table(analysis: Analysis) -> Table:
+    table = Table("Speed-up", ("",))
+    measured = analysis.speed_up
+    if measured is None:
+        return table
+    files = _count(measured.files, "file")
+    one, workers = format_seconds(measured.one_thread_seconds), format_seconds(measured.workers_seconds)
+    if measured.ratio is None:
+        text = f"not measured: {files} in {one} on one thread are too little work to tell"
+    else:
+        text = (
+            f"{measured.ratio:.2f}x one thread on {files} ({one} on one thread, {workers} with the workers)"
+        )
+    table.rows.append((text,))
     return table
 
 
@@ -154,21 +179,25 @@ def json_report(analysis: Analysis) -> str:
     Its shape, all durations in seconds, all paths relative to `root`, lists in a fixed order:
 
         {"version": 1, "root": str, "complete": bool,
-         "totals": {"files", "analysed", "unreadable", "unparsable", "failed", "not_analysed",
-                    "duplicates", "lines", "bytes", "functions", "classes", "complexity": int,
+         "totals": {"files", "analysed", "unreadable", "unparsable", "crashed", "failed",
+                    "not_analysed", "duplicates", "lines", "bytes", "functions", "classes",
+                    "complexity": int,
                     "longest_function": {"path", "name", "line", "lines", "complexity"} or null},
          "most_complex": [{"path", "name", "line", "lines", "complexity"}],     the first ten
          "imports": [{"module": str, "files": int}],                            all of them
-         "problems": [{"path", "kind": "unreadable" | "unparsable" | "failed", "reason",
-                       "line": int or null}],                                   all of them
+         "problems": [{"path", "kind": "unreadable" | "unparsable" | "crashed" | "failed", "reason",
+                       "line": int or null, "signal": int or null}],            all of them
          "unreadable_directories": [{"path", "reason"}],
-         "workers": {"size", "messages", "completed", "failures", "cancelled": int,
+         "workers": {"backend": "process" | "thread",
+                     "size", "messages", "completed", "failures", "cancelled", "crashes": int,
+                     "messages_per_worker": [int],                              most first
                      "queue_wait_p50", "queue_wait_p99", "run_time_p50", "run_time_p99": float or null,
                      "utilisation": float, "wall_time": float, "files_per_second": float},
+         "speed_up": null or {"ratio": float or null, "files": int, "one_thread", "workers": float},
          "files": [{"path", "sha256": str or null, "bytes", "lines", "classes": int,
                     "functions": [{"name", "line", "lines", "complexity"}],
                     "longest_function": {the same} or null, "imports": [str],
-                    "problem": null or "unreadable" | "unparsable" | "failed"}]}
+                    "problem": null or "unreadable" | "unparsable" | "crashed" | "failed"}]}
 
     Args:
         analysis: What came out; its totals must have kept the files.
@@ -186,6 +215,7 @@ def json_report(analysis: Analysis) -> str:
             "analysed": totals.analysed,
             "unreadable": totals.count(UNREADABLE),
             "unparsable": totals.count(UNPARSABLE),
+            "crashed": totals.count(CRASHED),
             "failed": totals.count(FAILED),
             "not_analysed": len(tree.files) - totals.done,
             "duplicates": totals.duplicates,
@@ -205,11 +235,14 @@ def json_report(analysis: Analysis) -> str:
         ],
         "unreadable_directories": [{"path": path, "reason": reason} for path, reason in tree.unreadable],
         "workers": {
+            "backend": analysis.backend,
             "size": stats.size,
             "messages": stats.posted,
             "completed": stats.completed,
             "failures": stats.failed,
             "cancelled": stats.cancelled,
+            "crashes": analysis.crashes,
+            "messages_per_worker": list(analysis.messages),
             "queue_wait_p50": stats.wait_p50,
             "queue_wait_p99": stats.wait_p99,
             "run_time_p50": stats.run_p50,
@@ -218,6 +251,7 @@ def json_report(analysis: Analysis) -> str:
             "wall_time": analysis.wall_seconds,
             "files_per_second": _rate(analysis),
         },
+        "speed_up": _speed_up(analysis),
         "files": [_file(facts) for facts in sorted(totals.files or (), key=lambda facts: facts.path)],
     }
     return json.dumps(document, indent=1) + "\n"
@@ -237,6 +271,18 @@ def _file(facts: FileFacts) -> dict[str, Any]:
     }
 
 
+def _speed_up(analysis: Analysis) -> dict[str, Any] | None:
+    measured = analysis.speed_up
+    if measured is None:
+        return None
+    return {
+        "ratio": measured.ratio,
+        "files": measured.files,
+        "one_thread": measured.one_thread_seconds,
+        "workers": measured.workers_seconds,
+    }
+
+
 def _found(found: Found) -> dict[str, Any]:
     function: FunctionFacts = found.function
     return {"path": found.path, **function._asdict()}
@@ -244,6 +290,13 @@ def _found(found: Found) -> dict[str, Any]:
 
 def _rate(analysis: Analysis) -> float:
     return analysis.totals.done / analysis.wall_seconds if analysis.wall_seconds else 0.0
+
+
+def _range(numbers: Sequence[int]) -> str:
+    if not numbers:
+        return "-"
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import os
-import queue
 import time
 import warnings
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Callable, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Callable, Protocol
 
-from pytoweb.analyze.facts import FAILED, FileFacts, Problem
+from pytoweb.analyze import courier as couriers
+from pytoweb.analyze.courier import ANALYZE, CRASH, Courier, StopRequest
+from pytoweb.analyze.facts import CRASHED, FAILED, FileFacts
 from pytoweb.analyze.source import analyze_file
+from pytoweb.analyze.speed import SpeedUp, measure_speed_up
+from pytoweb.analyze.spread import spread
+from pytoweb.analyze.task import Task, crash, quiet_parser
 from pytoweb.analyze.totals import Totals
 from pytoweb.analyze.tree import SourceTree
 from pytoweb.workers import PoolStats, WorkerPool
 
-MESSAGE_TYPE = "analyze"
+if TYPE_CHECKING:
+    from typing import Literal
 
-IN_FLIGHT_PER_WORKER = 4
-MIN_IN_FLIGHT = 64
-"""Messages that are posted and not yet taken back: enough that no worker waits for this thread, and so
-few that memory stays flat, that a mailbox never fills up and that posting never blocks a signal."""
+    Backend = Literal["process", "thread"]
 
-POLL_SECONDS = 0.1
-"""How often a request to stop is looked for while no file gets done. Python runs signal handlers only in
-the main thread, and not every system interrupts its wait for them."""
 
-GRACE_SECONDS = 0.5
-"""How long a stop waits for the files that are being read right now."""
+RESTART_WINDOW_SECONDS = 3600.0
+"""Crashes without a file between them that are further apart than this do not add up."""
 
 
 class Display(Protocol):
@@ -42,12 +39,8 @@ class Display(Protocol):
     def update(self, done: int) -> None:
         """Counts."""
 
-
-class StopRequest(Protocol):
-    """What says that the work shall stop; see `stop.StopSignals`."""
-
-    def requested(self) -> bool:
-        """True from the moment on when it shall."""
+    def compare(self) -> None:
+        """Says that all files are done, and the comparison with one thread begins."""
 
 
 @dataclass(frozen=True)
@@ -57,32 +50,66 @@ class Analysis:
     Attributes:
         tree: What was asked for.
         totals: What was found, paths relative to the tree's root.
+        backend: Where the workers were: `process` or `thread`.
         stats: How the workers did, when the last file was done.
-        wall_seconds: From the first message to the last result.
+        messages: How many messages each worker answered, most first. A process that took the place of
+            one that crashed is another worker.
+        wall_seconds: From the first message to the last result, the start of the workers included.
         complete: False if a request to stop left files out.
         abandoned: Files that were still being read when a stop gave up waiting.
+        speed_up: Against one thread; None if that was not measured.
     """
 
     tree: SourceTree
     totals: Totals
+    backend: Backend
     stats: PoolStats
+    messages: tuple[int, ...]
     wall_seconds: float
     complete: bool
     abandoned: int
+    speed_up: SpeedUp | None = None
+
+    @property
+    def workers_lost(self) -> bool:
+        """Whether the crashes ended the run: no process could be kept alive."""
+        return self.stats.own.state == "failed"
+
+    @property
+    def crashes(self) -> int:
+        """Files whose worker crashed."""
+        return self.totals.count(CRASHED)
 
 
-def open_pool(size: int | None, handler: Callable[[str], FileFacts]) -> WorkerPool:
+def open_pool(
+    backend: Backend, size: int | None, handler: Callable[[str], FileFacts], *, files: int
+) -> WorkerPool:
     """Makes the pool that analyses files.
 
     Args:
+        backend: Where the workers are.
         size: How many files at the same time; None for the CPU count.
         handler: Takes a path, returns the facts about the file.
+        files: How many there will be.
 
     Returns:
-        A pool that answers the message `analyze`.
+        A pool that answers the message `analyze`, and with processes the message `crash`.
     """
-    pool = WorkerPool(size=size, name=MESSAGE_TYPE)
-    pool.on_message(MESSAGE_TYPE, handler)
+    if backend == "process":
+        # A crash costs the file that was read: there cannot be more than files, and each of them is a
+        # line of the report, not the end of the run.
+        pool = WorkerPool(
+            size,
+            backend=backend,
+            name=ANALYZE,
+            initializer=quiet_parser,
+            max_restarts=files,
+            restart_window=RESTART_WINDOW_SECONDS,
+        )
+        pool.on_message(CRASH, crash)
+    else:
+        pool = WorkerPool(size, backend=backend, name=ANALYZE)
+    pool.on_message(ANALYZE, Task(handler))
     # The futures carry the failures and the report names them: no log record for each.
     pool.on_error(lambda error: None)
     return pool
@@ -92,7 +119,10 @@ def analyze_tree(
     tree: SourceTree,
     totals: Totals,
     *,
+    backend: Backend = "process",
     size: int | None = None,
+    crashes: int = 0,
+    compare: bool = False,
     progress: Display,
     stop: StopRequest,
     handler: Callable[[str], FileFacts] = analyze_file,
@@ -102,107 +132,72 @@ def analyze_tree(
     Args:
         tree: The files.
         totals: Where to add what is found.
+        backend: Where the workers are.
         size: How many files at the same time; None for the CPU count.
+        crashes: How many files end the process of their worker instead of being read, spread over the
+            tree. With processes only.
+        compare: Whether to measure how much faster the workers are than one thread.
         progress: Is told about every file.
         stop: Is asked after every file, and ten times a second.
-        handler: Runs in the workers, once per file.
+        handler: Runs in the workers, once per file. It must pickle for processes.
 
     Returns:
         What was found, and how the workers did.
     """
     with _quiet_parser():
-        pool = open_pool(size, handler)
-        courier = _Courier(pool, tree.root, totals)
+        pool = open_pool(backend, size, handler, files=len(tree.files))
+        courier = Courier(pool, tree.root, totals, progress.update)
         try:
-            return _drive(courier, pool, tree, progress, stop)
+            analysis = _drive(courier, pool, tree, set(spread(crashes, len(tree.files))), progress, stop)
+            if compare and analysis.complete:
+                progress.compare()
+                lost = {facts.path for facts in totals.problems if _is_lost(facts)}
+                files = [path for path in tree.files if path not in lost]
+                speed_up = measure_speed_up(pool, tree.root, files, stop, handler)
+                analysis = replace(analysis, speed_up=speed_up)
+            return analysis
         finally:
             pool.shutdown(wait=not courier.pending, cancel_futures=True)
 
 
 def _drive(
-    courier: _Courier, pool: WorkerPool, tree: SourceTree, progress: Display, stop: StopRequest
+    courier: Courier,
+    pool: WorkerPool,
+    tree: SourceTree,
+    crashing: Collection[int],
+    progress: Display,
+    stop: StopRequest,
 ) -> Analysis:
-    limit = max(MIN_IN_FLIGHT, IN_FLIGHT_PER_WORKER * pool.stats().size)
-    files = iter(tree.files)
-    posted = 0
+    errands = ((CRASH if number in crashing else ANALYZE, path) for number, path in enumerate(tree.files))
     progress.start(len(tree.files))
     started = time.perf_counter()
-    while not stop.requested():
-        while len(courier.pending) < limit and posted < len(tree.files):
-            courier.post(next(files))
-            posted += 1
-        if not courier.pending:
-            break
-        if courier.take(POLL_SECONDS):
-            progress.update(courier.taken)
+    courier.deliver(errands, stop)
     if courier.pending:
-        courier.cancel(GRACE_SECONDS)
-        progress.update(courier.taken)
+        courier.cancel(couriers.GRACE_SECONDS)
     return Analysis(
         tree=tree,
         totals=courier.totals,
+        backend=pool.backend,  # type: ignore[arg-type]
         stats=pool.stats(),
+        messages=tuple(sorted(courier.messages.values(), reverse=True)),
         wall_seconds=time.perf_counter() - started,
         complete=tree.complete and courier.taken == len(tree.files),
         abandoned=len(courier.pending),
     )
 
 
-class _Courier:
-    """Posts paths and takes the results back, in any order.
-
-    The results arrive through a queue that the futures' callbacks fill, so that taking one costs the
-    same however many are under way.
-    """
-
-    def __init__(self, pool: WorkerPool, root: str, totals: Totals) -> None:
-        self.totals = totals
-        self.taken = 0
-        self.pending: dict[Future[FileFacts], str] = {}
-        self._pool = pool
-        self._root = root
-        self._done: queue.SimpleQueue[Future[FileFacts]] = queue.SimpleQueue()
-
-    def post(self, path: str) -> None:
-        future: Future[Any] = self._pool.ask(MESSAGE_TYPE, os.path.join(self._root, path))
-        self.pending[future] = path
-        future.add_done_callback(self._done.put)
-
-    def take(self, timeout: float) -> bool:
-        """Adds up the next result; false if none came within `timeout` seconds."""
-        try:
-            future = self._done.get(timeout=timeout)
-        except queue.Empty:
-            return False
-        path = self.pending.pop(future)
-        if future.cancelled():
-            return True
-        error = future.exception()
-        if error is None:
-            facts = future.result()._replace(path=path)
-        else:
-            facts = FileFacts(path, problem=Problem(FAILED, f"{type(error).__name__}: {error}"))
-        self.taken += 1
-        self.totals.add(facts)
-        return True
-
-    def cancel(self, grace: float) -> None:
-        """Gives up what is queued and waits up to `grace` seconds for what runs."""
-        deadline = time.monotonic() + grace
-        for future in list(self.pending):
-            future.cancel()
-        while self.pending and self.take(max(0.0, deadline - time.monotonic())):
-            pass
+def _is_lost(facts: FileFacts) -> bool:
+    """Whether its worker came to harm: reading it on this thread may end the program."""
+    return facts.problem is not None and facts.problem.kind in (CRASHED, FAILED)
 
 
 @contextmanager
 def _quiet_parser() -> Iterator[None]:
-    """Keeps the warnings that the parser has about other people's code off the screen.
+    """Silences the parser in this process.
 
     Once around everything: the filters belong to the process, and changing them in each handler would
     race between the workers.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
+        quiet_parser()
         yield

@@ -79,11 +79,18 @@ class Totals:
         self.imports.update(facts.imports)
         if facts.sha256 is not None:
             self._contents.add(bytes.fromhex(facts.sha256))
-        found = [Found(facts.path, function) for function in facts.functions]
-        self.most_complex = heapq.nsmallest(TOP, self.most_complex + found, key=_by_complexity)
-        if self.longest is not None:
-            found.append(self.longest)
-        self.longest = min(found, key=_by_length, default=None)
+        self._add_functions(facts)
+
+    def _add_functions(self, facts: FileFacts) -> None:
+        # Most files have nothing to say here: this thread shares its cores with the workers.
+        least = self.most_complex[-1].function.complexity if len(self.most_complex) == TOP else 0
+        found = [Found(facts.path, function) for function in facts.functions if function.complexity >= least]
+        if found:
+            self.most_complex = heapq.nsmallest(TOP, self.most_complex + found, key=_by_complexity)
+        if facts.longest is not None:
+            longest = Found(facts.path, facts.longest)
+            if self.longest is None or _by_length(longest) < _by_length(self.longest):
+                self.longest = longest
 
     def import_ranking(self) -> list[tuple[str, int]]:
         """Imported modules and how many files import each, most first, then by name."""
