@@ -295,7 +295,14 @@ def main() -> None:
             signal.signal(getattr(signal, name), _go_past)
     is_child = True
     _close_inherited()
-    end = child_arrive()
+    by_hand = os.isatty(0)
+    try:
+        end = child_arrive()
+    except OSError:
+        if by_hand:
+            raise
+        # The host is gone already, and nobody is left to tell.
+        os._exit(1)
     faulthandler.enable(file=end.report_descriptor(), all_threads=False)
     child = Child(end)
     try:

@@ -96,6 +96,10 @@ impl<C: Cargo> Lane<C> {
         for held in again.into_iter().rev() {
             state.held.push_front(held);
         }
+        if state.healthy {
+            // It worked: whatever this was, it is not that it cannot start.
+            state.restarts.clear();
+        }
         let planned = matches!(crash.cause, Cause::Stopped | Cause::Memory { .. })
             || matches!(state.phase, Phase::Retiring)
             || retried;

@@ -161,10 +161,6 @@ impl<C: Cargo> State<C> {
         options: &Options,
     ) -> Option<Arc<Crash>> {
         let now = Instant::now();
-        if self.healthy {
-            // It worked: whatever this was, it is not that it cannot start.
-            self.restarts.clear();
-        }
         self.restarts
             .retain(|at| now.duration_since(*at) < options.restart_window);
         if self.restarts.len() < options.max_restarts {
