@@ -47,7 +47,7 @@ def test_the_message_that_ran_fails_and_the_error_says_how(crashing, kind, data,
     error = one.ask(kind, data).exception(WAIT)
     assert type(error) is WorkerCrashedError
     assert (error.exitcode, error.signal) == (exitcode, number)
-    for word in ("the victim", kind, str(before), str(number if exitcode is None else exitcode)):
+    for word in ("the victim", kind, str(before), str(int(number) if exitcode is None else exitcode)):
         assert word in str(error)
     assert queued.result(WAIT) == "before"
     assert one.ask("pid").result(WAIT) != before
