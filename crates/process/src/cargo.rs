@@ -66,6 +66,9 @@ pub trait Cargo: Sized + Send + 'static {
     /// Whether `other` was handed over with it.
     fn is_of_same_batch(&self, other: &Self) -> bool;
 
+    /// Whether another lane could run it just as well.
+    fn may_go_elsewhere(&self) -> bool;
+
     /// How many times it may be begun.
     fn max_attempts(&self) -> u32;
 

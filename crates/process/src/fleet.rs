@@ -26,6 +26,8 @@ pub const DEFAULT_RESTART_WINDOW: Duration = Duration::from_secs(5);
 /// How often the memory of the children is measured, where it is limited: a handler that allocates as fast as it can
 /// gets some 100 MB past the limit.
 const MEMORY_LOOK: Duration = Duration::from_millis(20);
+/// How long a child may answer nothing, or another be idle, before what waits goes to other children.
+const WAITING_LOOK: Duration = Duration::from_millis(10);
 /// How long children get to end by themselves when their fleet is closed.
 const END_LIMIT: Duration = Duration::from_secs(2);
 /// How often to look for ended children where no descriptor tells.
@@ -111,6 +113,8 @@ struct Inner<C: Cargo> {
     threads: Mutex<Vec<JoinHandle<()>>>,
     restarts: AtomicUsize,
     next: AtomicUsize,
+    /// The supervisor looks whether messages wait behind others that could run elsewhere.
+    watching: AtomicBool,
 }
 
 impl<C: Cargo> fmt::Debug for Inner<C> {
@@ -139,6 +143,7 @@ impl<C: Cargo> Fleet<C> {
             threads: Mutex::new(Vec::new()),
             restarts: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
+            watching: AtomicBool::new(false),
         }))
     }
 
@@ -159,8 +164,13 @@ impl<C: Cargo> Fleet<C> {
         let Some(wanted) = self.0.lanes.get(lane) else {
             return;
         };
+        let ahead = self.size() > 1 && cargo.len() > 1 || wanted.load() > 0;
         if wanted.hand(cargo) {
             self.0.begin();
+        }
+        // ORDERING: Relaxed, a hint: the supervisor clears it before it looks a last time.
+        if ahead && self.size() > 1 && !self.0.watching.swap(true, Ordering::Relaxed) {
+            self.0.ring();
         }
     }
 
@@ -374,11 +384,12 @@ impl<C: Cargo> Inner<C> {
     /// The life of the supervisor.
     fn supervise(&self, bell: &Bell) {
         let log = |bytes| self.overseer.log(bytes);
+        let mut looked = Instant::now();
         loop {
             // ORDERING: Acquire, see `close`.
             let closed = self.closed.load(Ordering::Acquire);
             let mut over = true;
-            let mut due: Option<Instant> = None;
+            let mut due: Option<Instant> = self.look_after_waiting(&mut looked);
             for (number, lane) in self.lanes.iter().enumerate() {
                 let given_up = |crash: &Arc<Crash>| self.overseer.lane_failed(number, crash);
                 if lane.bury(&self.options, &log, &given_up) == Some(Fate::Replaced) {
@@ -405,6 +416,29 @@ impl<C: Cargo> Inner<C> {
             }
             self.sleep(bell, due);
         }
+    }
+
+    /// Gives messages that wait behind a slow one to other children, from time to time. Says when the next time is.
+    fn look_after_waiting(&self, looked: &mut Instant) -> Option<Instant> {
+        // ORDERING: Relaxed, a hint.
+        if !self.watching.load(Ordering::Relaxed) {
+            return None;
+        }
+        if looked.elapsed() >= WAITING_LOOK {
+            *looked = Instant::now();
+            // ORDERING: Relaxed, before the look: what is handed over after it sets it again.
+            self.watching.store(false, Ordering::Relaxed);
+            let idle = self.lanes.iter().any(|lane| lane.load() == 0);
+            let mut more = false;
+            for lane in &self.lanes {
+                more |= lane.recall_waiting(idle);
+            }
+            if !more {
+                return None;
+            }
+            self.watching.store(true, Ordering::Relaxed);
+        }
+        Some(*looked + WAITING_LOOK)
     }
 
     /// Sleeps until `due`, a ring, or the end of a child.

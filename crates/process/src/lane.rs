@@ -78,6 +78,9 @@ struct State<C> {
     /// The child has answered a message.
     healthy: bool,
     restarts: VecDeque<Instant>,
+    /// Messages that were answered, and how many there were when the supervisor last looked.
+    answered: u64,
+    answered_seen: u64,
     /// When the child is to be killed, and why.
     kill: Option<(Instant, Cause)>,
     /// The child reported that its initializer failed.
@@ -153,6 +156,8 @@ impl<C: Cargo> Lane<C> {
                 quota: None,
                 healthy: false,
                 restarts: VecDeque::new(),
+                answered: 0,
+                answered_seen: 0,
                 kill: None,
                 unfit: None,
                 ends_by: None,

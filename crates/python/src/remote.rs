@@ -38,6 +38,9 @@ pub(crate) mod flags {
 /// A batch is as many messages as are handled in this time: what one slow message may make others wait for, and much
 /// longer than the way to the child and back.
 const BATCH_TIME: u64 = 1_000_000;
+/// Handlers that take less than this, in nanoseconds, get the next message before they are through. Of slower ones the
+/// gap between two is lost in the noise, and what is sent ahead could wait for long.
+const AHEAD_BELOW: u64 = 10_000_000;
 /// And at most this many: at half a microsecond each, as much as hides the way there and back.
 const BATCH_MESSAGES: u64 = 256;
 
@@ -126,7 +129,9 @@ impl Route {
         if average == 0 || !self.fleet.runs_ahead() || self.one_by_one.load(Ordering::Relaxed) {
             return 1;
         }
-        usize::try_from((BATCH_TIME / average).clamp(1, BATCH_MESSAGES)).unwrap_or(1)
+        // One at least is there when the one before ends: its child would be idle until this process gets a core.
+        let least = if average < AHEAD_BELOW { 2 } else { 1 };
+        usize::try_from((BATCH_TIME / average).clamp(least, BATCH_MESSAGES)).unwrap_or(1)
     }
 
     /// Why nothing more is run, if so.
@@ -422,6 +427,10 @@ impl Cargo for Load {
             ) => delivery.is_of_same_batch(other),
             _ => false,
         }
+    }
+
+    fn may_go_elsewhere(&self) -> bool {
+        self.route().is_some_and(|route| route.lane.is_none())
     }
 
     fn max_attempts(&self) -> u32 {

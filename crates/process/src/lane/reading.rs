@@ -254,6 +254,7 @@ impl<C: Cargo> Lane<C> {
         if unfit.is_some() {
             state.unfit = unfit;
         }
+        state.answered += answers.len() as u64;
         for (seq, answer) in answers.drain(..) {
             match state.take(seq) {
                 Some(flight) => {

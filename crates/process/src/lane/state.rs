@@ -48,6 +48,15 @@ impl<C: Cargo> State<C> {
             })
     }
 
+    /// Whether a message waits behind another one that could run elsewhere.
+    pub(super) fn is_ahead(&self) -> bool {
+        let elsewhere = |flight: &&Flight<C>| {
+            let cargo = flight.cargo.as_ref();
+            cargo.is_some_and(C::may_go_elsewhere)
+        };
+        self.on_their_way > 1 && self.table.iter().flatten().filter(elsewhere).count() > 1
+    }
+
     /// Whether a message that was asked to stop still runs.
     pub(super) fn has_stopping(&self) -> bool {
         self.table

@@ -70,6 +70,24 @@ impl<C: Cargo> Lane<C> {
         C::put_back(found);
     }
 
+    /// Takes back what another lane could run, if one is `idle`, or if the child has answered nothing since this was last
+    /// called. Says whether there is more to look after.
+    pub(crate) fn recall_waiting(&self, idle: bool) -> bool {
+        let stuck = {
+            let mut state = self.state();
+            let stuck = state.answered == state.answered_seen;
+            state.answered_seen = state.answered;
+            if !state.is_ahead() {
+                return false;
+            }
+            stuck
+        };
+        if stuck || idle {
+            self.recall(&C::may_go_elsewhere);
+        }
+        self.state().is_ahead()
+    }
+
     /// Stops the messages that `of` picks: one that has not begun never will, one that runs is asked, and after `GRACE`
     /// (or at once) its child is killed. True: the supervisor is to be told.
     pub(crate) fn stop(&self, of: &dyn Fn(&C) -> bool, at_once: bool) -> bool {
