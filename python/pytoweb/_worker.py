@@ -1,4 +1,8 @@
-"""``PythonWorker``: one named worker."""
+"""``PythonWorker``: one named worker.
+
+Past 600 lines, because the checks of what callers pass stand beside the two classes that take it, and half of
+those is documentation.
+"""
 
 from __future__ import annotations
 

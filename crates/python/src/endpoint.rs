@@ -2,6 +2,8 @@
 //!
 //! Both Python classes inherit [`Endpoint`]. `__new__` takes anything and makes it empty, so that subclasses may have
 //! an `__init__` of any signature; `_set_up` fills it in.
+//!
+//! Past 600 lines, half of which are what `help()` shows of the methods.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
