@@ -49,6 +49,35 @@ def test_handlers_of_a_script_share_its_globals_in_the_child(run_python, cloudpi
     assert done.stdout.splitlines() == ["1 2 (2, 'open')", "103 (3, 'open')", "0 None"]
 
 
+UNGUARDED = """
+from pytoweb.workers import PythonWorker
+
+print("the script runs")
+
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+def make(x):
+    return Point(x)
+
+worker = PythonWorker("making", backend="process")
+worker.on_message("make", make)
+worker.start()
+reply = worker.ask("make", 3).result(20)
+print(type(reply) is Point, reply.x)
+worker.stop()
+"""
+
+
+@pytest.mark.slow
+def test_a_reply_of_a_class_of_the_script_does_not_run_the_script_again(run_python, cloudpickle_is):
+    cloudpickle_is("installed")
+    done = run_python(UNGUARDED, timeout=30)
+    assert (done.rc, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["the script runs", "True 3"]
+
+
 @pytest.mark.slow
 def test_a_start_hook_that_is_registered_late_runs_before_the_next_message(remote, tmp_path):
     from process_handlers import noted

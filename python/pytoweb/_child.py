@@ -14,7 +14,7 @@ import traceback
 import types
 
 from pytoweb import _pickling
-from pytoweb._core import child_arrive
+from pytoweb._core import child_arrive, is_packing
 from pytoweb._runtime import LoopThread
 from pytoweb.errors import SerializationError
 
@@ -51,7 +51,7 @@ class HostMain(types.ModuleType):
         self.__dict__["_origin"] = origin
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or _pickling.pickling:
+        if name.startswith("__") or is_packing():
             raise AttributeError(name)
         return getattr(self._import(), name)
 

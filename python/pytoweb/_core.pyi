@@ -32,6 +32,7 @@ __all__ = [
     "after_fork_in_child",
     "child_arrive",
     "interrupt_thread",
+    "is_packing",
     "load_errors",
     "merged_timings",
     "running_message",
@@ -591,6 +592,9 @@ class ChildPending:
 
     def on_interrupt(self, interrupter: Callable[[], object]) -> None:
         """Has ``interrupter()`` called if the message is cancelled or expires."""
+
+def is_packing() -> bool:
+    """Whether the calling thread pickles a payload: names are looked up then only to compare."""
 
 def child_arrive() -> ChildEnd:
     """Takes over the standard input that the host gave this process.

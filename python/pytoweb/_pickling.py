@@ -38,9 +38,6 @@ MAIN_NAME = b"\x8c\x08__main__"
 #: Bytes that the values of context variables may take, all together: they go with every message.
 CONTEXT_ROOM = 32 << 10
 
-#: Set while a child pickles: its ``__main__`` is not to be imported for that.
-pickling = False
-
 
 class RemoteTraceback(Exception):
     """The traceback of an exception in the process where it was raised; the ``__cause__`` of the one here."""

@@ -5,6 +5,7 @@
 //! pickling a small object. What plain pickle refuses, and functions of `__main__`, go to `cloudpickle` where that is
 //! installed (`_pickling.py`).
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PyRuntimeError;
@@ -79,6 +80,31 @@ fn holds(bytes: &[u8], needle: &[u8]) -> bool {
             .any(|window| window[2] == b'_' && window == needle)
 }
 
+thread_local! {
+    static PACKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread pickles a payload: names are looked up then only to compare.
+#[pyfunction]
+pub(crate) fn is_packing() -> bool {
+    PACKING.get()
+}
+
+/// Notes that this thread pickles, as long as it lives.
+struct Noted(bool);
+
+impl Noted {
+    fn new() -> Self {
+        Self(PACKING.replace(true))
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        PACKING.set(self.0);
+    }
+}
+
 struct Kept {
     sink: Py<Sink>,
     dump: Py<PyAny>,
@@ -130,6 +156,7 @@ pub(crate) fn pack(
     if let Some(stream) = simple::write(object) {
         return Ok(Payload::of_stream(stream));
     }
+    let _noted = Noted::new();
     let store = store();
     let kept = kept(py)?;
     let sink = kept.sink.bind(py).get();
