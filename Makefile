@@ -2,7 +2,8 @@
 #
 # Every target does its own set-up. One release build of the extension serves run, bench and the
 # Python tests: it is compiled once, and what is tested is what users get. Python sources are
-# installed in place, so that only a change of Rust code makes a rebuild.
+# installed in place, so that only a change of Rust code makes a rebuild. While you change Rust code,
+# PROFILE=quick builds it in seconds instead; the next target without it builds the release again.
 
 .DEFAULT_GOAL := help
 # Cargo and pip use every core and lock their directories: targets side by side would only wait.
@@ -16,6 +17,8 @@ PYTHON ?=
 DIR =
 # More arguments for the program that run, bench, faults or test-python starts.
 ARGS =
+# The Cargo profile of the extension: release, or quick.
+PROFILE = release
 # How often `make stress` repeats the tests, on all cores and again on one.
 REPEAT = 20
 # Which Python tests it leaves out: those about output and documents, where threads only do the work,
@@ -55,12 +58,16 @@ help: ## list the targets
 $(VENV)/.python: FORCE
 	@tools/setup.sh $(VENV) "$(PYTHON)"
 
-$(VENV)/.installed: $(VENV)/.python $(SOURCES)
-	$(VENV)/bin/maturin develop --release $(LOCKED) --extras demo,test
+# Names the profile of what is installed; written when that is not PROFILE.
+$(VENV)/.profile: $(VENV)/.python FORCE
+	@[ "$$(cat $@ 2>/dev/null)" = "$(PROFILE)" ] || echo "$(PROFILE)" >$@
+
+$(VENV)/.installed: $(VENV)/.python $(VENV)/.profile $(SOURCES)
+	$(VENV)/bin/maturin develop --profile $(PROFILE) $(LOCKED) --extras demo,test
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.python pyproject.toml | $(VENV)/.installed
-	$(VENV)/bin/maturin develop --release $(LOCKED) --extras lint
+	$(VENV)/bin/maturin develop --profile $(PROFILE) $(LOCKED) --extras lint
 	@touch $@
 
 run: $(VENV)/.installed ## analyse a source tree in background workers (DIR=..., default: the standard library)
@@ -97,9 +104,10 @@ stress: $(VENV)/.installed ## the concurrency tests REPEAT (20) times on all cor
 	tools/stress.sh $(PY) "$(REPEAT)" $(STRESS)
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/.installed
-	$(VENV)/bin/maturin develop --release $(LOCKED) --extras bench
+	$(VENV)/bin/maturin develop --profile $(PROFILE) $(LOCKED) --extras bench
 	@touch $@
 
+bench: PROFILE = release
 bench: $(VENV)/.installed $(VENV)/.bench ## side by side with the peers, on all cores and again on one
 	$(PY) benches/run.py $(ARGS)
 	$(PY) benches/run.py --pin 0 $(ARGS)
