@@ -8,6 +8,7 @@ import os
 import queue
 import threading
 
+import anyio
 import pytest
 
 from pytoweb.workers import (
@@ -162,6 +163,79 @@ def test_awaiting_a_cancelled_future_raises(blocked):
             await asyncio.ensure_future(waiting())
 
     run(main())
+
+
+def test_a_cancel_scope_of_anyio_takes_its_cancellation_back(blocked, gate):
+    one = blocked()
+
+    async def main():
+        with anyio.move_on_after(0.01) as scope:
+            await one.ask("gate")
+        assert scope.cancelled_caught
+        with pytest.raises(TimeoutError), anyio.fail_after(0.01):
+            await one.ask("gate")
+        gate.open()
+        return await one.ask("gate", "and goes on")
+
+    assert run(main()) == "and goes on"
+
+
+def test_the_message_of_a_cancelled_task_is_kept(blocked):
+    one = blocked()
+
+    async def main():
+        async def waiting():
+            with pytest.raises(asyncio.CancelledError) as caught:
+                await one.ask("gate")
+            return caught.value.args
+
+        async def cancelled_with(*args):
+            task = asyncio.ensure_future(waiting())
+            await asyncio.sleep(0)
+            task.cancel(*args)
+            return await task
+
+        assert await cancelled_with("why") == ("why",)
+        assert await cancelled_with() == ()
+
+    run(main())
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_asyncio_wait_takes_futures(blocked, gate, first):
+    one = blocked()
+    when = asyncio.FIRST_COMPLETED if first else asyncio.ALL_COMPLETED
+
+    async def main():
+        one.on_message("echo", lambda data: data)
+        futures = [one.ask("echo", number) for number in range(3)]
+        pending = set(futures)
+        done, pending = await asyncio.wait(pending, timeout=0)
+        assert (len(done), len(pending)) == (0, 3)
+        asyncio.get_running_loop().call_soon(gate.open)
+        seen = set()
+        while pending:
+            done, pending = await asyncio.wait(pending, timeout=WAIT, return_when=when)
+            assert done
+            seen |= {future.result() for future in done}
+        done, _ = await asyncio.wait(futures)
+        return seen, {future.result() for future in done}
+
+    assert run(main()) == ({0, 1, 2}, {0, 1, 2})
+
+
+def test_asyncio_wait_leaves_nothing_on_a_future_that_is_not_done(blocked, gate):
+    one = blocked()
+
+    async def main():
+        future = one.ask("gate", "done")
+        for _ in range(TURNS):
+            await asyncio.wait([future], timeout=0)
+        left = list(vars(future).get("_loop_callbacks", ()))
+        gate.open()
+        return left, await future
+
+    assert run(main()) == ([], "done")
 
 
 def test_a_loop_that_is_closed_early_harms_nothing(echoing, gate):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from concurrent.futures import Future
 
+from pytoweb import _aio
 from pytoweb._core import FutureBase
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any, TypeVar
+
+    from pytoweb._aio import Bridge
 
     T = TypeVar("T")
 
@@ -34,11 +38,14 @@ class WorkerFuture(FutureBase, Future["T"]):
     ``current_message().cancelled``, for the handler to look at; an ``async def`` handler is cancelled.
 
     ``await future`` waits without blocking the event loop; an awaiting task that is cancelled cancels the
-    message.
+    message. ``asyncio.wait_for``, ``wait``, ``gather`` and ``shield`` take it as well.
 
     Callbacks of ``add_done_callback`` run on the thread that settles the reply, as with any ``Future``; what
     they raise is logged by ``pytoweb.worker``.
     """
+
+    #: What `asyncio.wait` is to call once the reply stands, each with the way to its event loop.
+    _loop_callbacks: list[tuple[Callable[[WorkerFuture[T]], object], Bridge]]
 
     if TYPE_CHECKING:
         # The native half does not know the type of the reply.
@@ -69,6 +76,41 @@ class WorkerFuture(FutureBase, Future["T"]):
             fn(self)
         except Exception:
             _log.exception("the callback %r of %r raised", fn, self)
+
+    def _add_loop_callback(self, fn: Callable[[WorkerFuture[T]], object]) -> None:
+        """Has ``fn(self)`` called on the event loop that runs here: what ``asyncio.wait`` adds."""
+        loop = _aio.running_loop()
+        if loop is None:
+            raise RuntimeError("asyncio.wait was called where no event loop runs")
+        callbacks = self.__dict__.get("_loop_callbacks")
+        if callbacks is None:
+            callbacks = self._loop_callbacks = []
+            self.add_done_callback(WorkerFuture._call_loop_callbacks)
+        callbacks.append((fn, _aio.bridge_to(loop)))
+        if self.done():
+            # The thread that settles it may have looked before this one was added.
+            self._call_loop_callbacks()
+
+    def _call_loop_callbacks(self) -> None:
+        # Two threads may do so at the same time; `pop` gives each callback to one of them.
+        with contextlib.suppress(IndexError):
+            while True:
+                fn, bridge = self._loop_callbacks.pop(0)
+                bridge.call(fn, self)
+
+    def remove_done_callback(self, fn: Callable[[WorkerFuture[T]], object]) -> int:
+        """Takes back what ``asyncio.wait`` added; callbacks of ``add_done_callback`` stay.
+
+        Returns:
+            How many were taken back.
+        """
+        callbacks = self.__dict__.get("_loop_callbacks", [])
+        removed = 0
+        for entry in [entry for entry in callbacks if entry[0] == fn]:
+            with contextlib.suppress(ValueError):
+                callbacks.remove(entry)
+                removed += 1
+        return removed
 
     def _tell_waiters(self, told: Callable[[], None]) -> None:
         # What Future.set_result does once the result is in; `_state` says so only from here on.

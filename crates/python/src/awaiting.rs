@@ -155,6 +155,8 @@ struct Wait {
     /// The task's wake-up, and the context to call it in.
     wakeup: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
     cancelled: bool,
+    /// What the task was cancelled with: scopes of anyio tell their own cancellations by it.
+    cancel_message: Option<Py<PyAny>>,
 }
 
 /// What one task waits on.
@@ -193,23 +195,32 @@ impl Waiter {
 
     fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let future = self.future.get();
-        if self.wait().cancelled || future.is_cancelled()? {
+        let (cancelled, message) = {
+            let wait = self.wait();
+            let message = wait.cancel_message.as_ref();
+            (wait.cancelled, message.map(|message| message.clone_ref(py)))
+        };
+        if cancelled || future.is_cancelled()? {
             // What a coroutine expects of a cancelled future; `concurrent.futures` has a class of its own.
-            return Err(asyncio_error(py, "CancelledError"));
+            return Err(asyncio_error(py, "CancelledError", message));
         }
         match future.outcome(py)? {
             Some(Ok(value)) => Ok(value.clone_ref(py)),
             Some(Err(error)) => Err(PyErr::from_value(error.bind(py).clone())),
-            None => Err(asyncio_error(py, "InvalidStateError")),
+            None => Err(asyncio_error(py, "InvalidStateError", None)),
         }
     }
 }
 
-fn asyncio_error(py: Python<'_>, name: &str) -> PyErr {
-    match py
-        .import(intern!(py, "asyncio"))
-        .and_then(|asyncio| asyncio.getattr(name)?.call0())
-    {
+fn asyncio_error(py: Python<'_>, name: &str, message: Option<Py<PyAny>>) -> PyErr {
+    let made = py.import(intern!(py, "asyncio")).and_then(|asyncio| {
+        let class = asyncio.getattr(name)?;
+        match message {
+            Some(message) => class.call1((message,)),
+            None => class.call0(),
+        }
+    });
+    match made {
         Ok(error) => PyErr::from_value(error),
         Err(error) => error,
     }
@@ -286,13 +297,16 @@ impl Waiter {
     /// Ends the wait, and cancels the message.
     #[pyo3(signature = (msg=None))]
     fn cancel(slf: &Bound<'_, Self>, msg: Option<Py<PyAny>>) -> PyResult<bool> {
-        let _ = msg;
         let py = slf.py();
         let this = slf.get();
         if this.is_done(py)? {
             return Ok(false);
         }
-        this.wait().cancelled = true;
+        {
+            let mut wait = this.wait();
+            wait.cancelled = true;
+            wait.cancel_message = msg;
+        }
         this.future.get().cancel()?;
         Completions::push(this.completions.bind(py), slf.clone().unbind());
         Ok(true)
@@ -313,11 +327,12 @@ impl Waiter {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.future)?;
         visit.call(&self.completions)?;
-        if let Ok(wait) = self.wait.try_lock()
-            && let Some((wakeup, context)) = &wait.wakeup
-        {
-            visit.call(wakeup)?;
-            visit.call(context)?;
+        if let Ok(wait) = self.wait.try_lock() {
+            if let Some((wakeup, context)) = &wait.wakeup {
+                visit.call(wakeup)?;
+                visit.call(context)?;
+            }
+            visit.call(&wait.cancel_message)?;
         }
         Ok(())
     }

@@ -277,6 +277,17 @@ impl FutureBase {
     }
 }
 
+/// Whether `callback` belongs to `asyncio.wait`, which takes any object with the methods of a future (since Python
+/// 3.11 it wraps none) and expects to be called on its event loop.
+fn is_of_asyncio_wait(callback: &Bound<'_, PyAny>) -> bool {
+    let py = callback.py();
+    callback
+        .getattr_opt(intern!(py, "__module__"))
+        .ok()
+        .flatten()
+        .is_some_and(|module| module.eq(intern!(py, "asyncio.tasks")).unwrap_or(false))
+}
+
 /// Marks one worker as waiting for another, as long as it lives.
 pub(crate) type WaitEdge = pytoweb_engine::EdgeGuard;
 
@@ -405,6 +416,11 @@ impl FutureBase {
     ///     fn: Called with this future.
     fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Py<PyAny>) -> PyResult<()> {
         let inner = slf.get().inner()?;
+        if is_of_asyncio_wait(r#fn.bind(slf.py())) {
+            return slf
+                .call_method1(intern!(slf.py(), "_add_loop_callback"), (r#fn,))
+                .map(drop);
+        }
         let future = slf.clone().unbind();
         inner.on_done(move || {
             Python::attach(|py| {
