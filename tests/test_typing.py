@@ -25,7 +25,7 @@ STUB = ast.parse(Path(_core.__file__).parent.joinpath("_core.pyi").read_text(enc
 CLASSES = {node.name: node for node in STUB.body if isinstance(node, ast.ClassDef)}
 
 PUBLIC = [
-    *("Endpoint.post_message", "Endpoint.post_messages", "Endpoint.ask", "Endpoint._submit"),
+    *("Endpoint.post_message", "Endpoint.post_messages", "Endpoint.ask", "Endpoint._pytoweb_submit"),
     *("FutureBase.result", "FutureBase.exception", "FutureBase.done", "FutureBase.cancelled"),
     *("FutureBase.running", "FutureBase.cancel", "FutureBase.add_done_callback"),
     *("WorkerMessage.type", "WorkerMessage.data", "WorkerMessage.id", "WorkerMessage.worker"),

@@ -15,6 +15,7 @@ import types
 
 from pytoweb import _pickling
 from pytoweb._core import child_arrive, is_packing
+from pytoweb._internals import Internals, PoolInternals, set_state
 from pytoweb._runtime import LoopThread
 from pytoweb.errors import SerializationError
 
@@ -162,7 +163,7 @@ class Child:
             configured = known if known is not None else self._stand_in(config)
             if known is None:
                 if config["state"] is not None:
-                    configured.__dict__.update(_pickling.loads(config["state"]))
+                    set_state(configured, _pickling.loads(config["state"]))
                 self._stand_ins[number] = configured
             if config["start_number"] != self._start_numbers.get(number, 0):
                 self._start_numbers[number] = config["start_number"]
@@ -205,12 +206,12 @@ class Child:
         if config["class"] is not None:
             made = _pickling.loads(config["class"])
         else:
-            made = WorkerPool if config["pool"] else PythonWorker
+            made = PythonWorker if config["size"] is None else WorkerPool
         worker = made.__new__(made)
-        worker._name = config["name"]
-        worker._handlers = {}
-        worker._pool = None
-        worker._backend = "process"
+        if config["size"] is None:
+            Internals(config["name"], "process").keep_in(worker)
+        else:
+            PoolInternals(config["name"], "process", config["size"]).keep_in(worker)
         return worker
 
     def context(self, packed: bytes) -> Context:

@@ -119,14 +119,14 @@ class Threads:
 class Endpoint:
     """The native half of ``PythonWorker`` and ``WorkerPool``: something that messages are posted to.
 
-    Until ``_set_up`` was called every method raises ``RuntimeError``; in a forked child each raises
+    Until ``_pytoweb_set_up`` was called every method raises ``RuntimeError``; in a forked child each raises
     ``ForkedProcessError``. Every method may be called from any thread.
     """
 
     def __new__(cls, *_args: object, **_kwargs: object) -> Self:
         """Makes an empty one; takes anything, so that subclasses may have an ``__init__`` of their own."""
 
-    def _set_up(
+    def _pytoweb_set_up(
         self,
         *,
         name: str,
@@ -246,7 +246,9 @@ class Endpoint:
             ValueError: ``message_type`` is reserved.
         """
 
-    def _submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> WorkerFuture[_T]:
+    def _pytoweb_submit(
+        self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> WorkerFuture[_T]:
         """Has ``fn(*args, **kwargs)`` called by whichever thread is free: ``submit`` of an ``Executor``.
 
         Blocks only while the pool's own mailbox is full. Only the caller hears of an exception, through the
@@ -268,7 +270,7 @@ class Endpoint:
             ForkedProcessError: It belongs to the parent process.
         """
 
-    def _call(
+    def _pytoweb_call(
         self,
         function: Callable[..., Any],
         args: tuple[Any, ...],
@@ -294,21 +296,21 @@ class Endpoint:
             ValueError: ``timeout`` is negative or NaN.
         """
 
-    def _try_post(
+    def _pytoweb_try_post(
         self, message_type: str, data: object, message_id: str | None, timeout: float | None
     ) -> bool:
         """Posts without waiting; False where a "block" mailbox has no room, which is not counted."""
 
-    def _on_room(self, callback: Callable[[], object]) -> None:
+    def _pytoweb_on_room(self, callback: Callable[[], object]) -> None:
         """Has ``callback()`` called once a post may succeed; here and now if one may already."""
 
-    def _gave_up(self, why: str) -> None:
+    def _pytoweb_gave_up(self, why: str) -> None:
         """Counts a post that waited for room in vain as rejected, and raises its ``MailboxFullError``."""
 
-    def _start(self) -> bool:
+    def _pytoweb_start(self) -> bool:
         """Lets the pool run it; False if it was stopped."""
 
-    def _close(self, mode: str) -> int:
+    def _pytoweb_close(self, mode: str) -> int:
         """Refuses posts from now on; does not wait.
 
         Args:
@@ -318,23 +320,23 @@ class Endpoint:
             How many messages failed.
         """
 
-    def _wait_ended(self, timeout: float | None = None) -> bool | None:
+    def _pytoweb_wait_ended(self, timeout: float | None = None) -> bool | None:
         """Blocks until it has ended: True; False: ``timeout`` has passed; None: waiting could never end."""
 
-    def _wait_idle(self, timeout: float | None = None) -> bool:
+    def _pytoweb_wait_idle(self, timeout: float | None = None) -> bool:
         """Blocks until nothing is queued and nothing runs; False when ``timeout`` has passed.
 
         Raises:
             AskCycleError: Called by a handler that it would wait for.
         """
 
-    def _is_idle(self) -> bool:
+    def _pytoweb_is_idle(self) -> bool:
         """Whether nothing is queued and nothing runs."""
 
-    def _is_current(self) -> bool:
+    def _pytoweb_is_current(self) -> bool:
         """Whether the calling thread runs one of its handlers."""
 
-    def _configure(self, config: dict[str, Any], one_by_one: bool) -> None:
+    def _pytoweb_configure(self, config: dict[str, Any], one_by_one: bool) -> None:
         """Has the child process told of the handlers, before its next message.
 
         Args:
@@ -345,22 +347,22 @@ class Endpoint:
             SerializationError: It cannot be pickled.
         """
 
-    def _set_start_hook(self, hook: Callable[[], object]) -> None:
+    def _pytoweb_set_start_hook(self, hook: Callable[[], object]) -> None:
         """Has ``hook()`` called before the first message, on the thread that handles it."""
 
-    def _want_process(self) -> None:
+    def _pytoweb_want_process(self) -> None:
         """Has its child process started ahead of its first message."""
 
-    def _give_out(self) -> None:
+    def _pytoweb_give_out(self) -> None:
         """Fails what is queued, and refuses what comes: no process runs it any more."""
 
-    def _terminate(self) -> None:
+    def _pytoweb_terminate(self) -> None:
         """Fails everything queued and the reply of what runs; does not wait."""
 
-    def _state(self) -> str:
+    def _pytoweb_state(self) -> str:
         """As ``PythonWorker.state``."""
 
-    def _stats(self) -> dict[str, Any]:
+    def _pytoweb_stats(self) -> dict[str, Any]:
         """Its numbers, by name; times in seconds."""
 
 @disjoint_base

@@ -181,23 +181,23 @@ class WorkerDecorators:
             def target() -> PythonWorker:
                 worker = _started_worker(worker_name, default_pool(kind) if pool is None else pool)
                 if awaits and kind == "thread":
-                    worker._runtime.start_loop()
+                    worker._pytoweb.runtime.start_loop()
                 return worker
 
             def submit(*args: Any, **kwargs: Any) -> WorkerFuture[Any]:
                 if kind == "process":
                     _refuse_in_child(worker_name)
                 worker = target()
-                return worker._call(sent(), args, kwargs or None, awaits, timeout)
+                return worker._pytoweb_call(sent(), args, kwargs or None, awaits, timeout)
 
             @functools.wraps(function)
             def call(*args: Any, **kwargs: Any) -> Any:
                 if kind == "process" and _runs_in_child_of(worker_name):
                     return function(*args, **kwargs)
                 worker = target()
-                if not awaits and worker._is_current():
+                if not awaits and worker._pytoweb_is_current():
                     return function(*args, **kwargs)
-                return worker._call(sent(), args, kwargs or None, awaits, timeout).result()
+                return worker._pytoweb_call(sent(), args, kwargs or None, awaits, timeout).result()
 
             call.submit = submit  # type: ignore[attr-defined]
             return call

@@ -22,17 +22,18 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from pytoweb._core import Threads
+    from pytoweb._internals import Internals
     from pytoweb._runtime import PoolRuntime
 
     class Root(Protocol):
         """A worker of its own, or a pool."""
 
-        _runtime: PoolRuntime
-
-        def _begin_exit(self) -> None: ...
-        def _finish_exit(self) -> None: ...
-        def _break_exit(self) -> None: ...
-        def _has_threads(self) -> bool: ...
+        @property
+        def _pytoweb(self) -> Internals: ...
+        def _pytoweb_begin_exit(self) -> None: ...
+        def _pytoweb_finish_exit(self) -> None: ...
+        def _pytoweb_break_exit(self) -> None: ...
+        def _pytoweb_has_threads(self) -> bool: ...
 
 
 #: Seconds that running handlers get to notice that nobody waits for them any more, and to end once they are
@@ -75,9 +76,9 @@ def _at_exit() -> None:
     roots = list(_roots)
     try:
         for root in roots:
-            root._begin_exit()
+            root._pytoweb_begin_exit()
         for root in roots:
-            root._finish_exit()
+            root._pytoweb_finish_exit()
         for runtime, threads in list(_orphans.items()):
             runtime.ended.wait()
             threads.join()
@@ -97,8 +98,8 @@ def _break_off(roots: list[Root]) -> None:
     broken_off = True
     try:
         for root in roots:
-            root._break_exit()
-        runtimes = [*(root._runtime for root in roots), *_orphans]
+            root._pytoweb_break_exit()
+        runtimes = [*(root._pytoweb.runtime for root in roots), *_orphans]
         if not _all_ended(runtimes, ASKED_SECONDS):
             for runtime in runtimes:
                 runtime.interrupt()
@@ -118,7 +119,7 @@ def _all_ended(runtimes: list[PoolRuntime], seconds: float) -> bool:
 
 
 def _before_fork() -> None:
-    if any(root._has_threads() for root in list(_roots)):
+    if any(root._pytoweb_has_threads() for root in list(_roots)):
         warnings.warn(
             "os.fork() while workers run: the child has none of their threads, and each of their handles "
             "raises ForkedProcessError there",

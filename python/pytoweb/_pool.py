@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from pytoweb import _exit
 from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads
+from pytoweb._internals import PoolInternals
 from pytoweb._runtime import PoolRuntime
 from pytoweb._worker import (
     Addressable,
@@ -79,15 +80,17 @@ class WorkerPool(Addressable, Executor):
         ValueError: ``size`` below 1, ``name`` empty, or ``backend`` unknown.
     """
 
+    _pytoweb: PoolInternals
+
     if TYPE_CHECKING:
 
         def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> WorkerFuture[T]:
-            """As `Endpoint._submit`."""
+            """As `Endpoint._pytoweb_submit`."""
             ...
 
     else:
         # Without a Python frame in between: this is the hot path of an Executor.
-        submit = Endpoint._submit
+        submit = Endpoint._pytoweb_submit
 
     def __init__(
         self,
@@ -104,14 +107,12 @@ class WorkerPool(Addressable, Executor):
         restart_window: float = 5.0,
         transport: Transport | None = None,
     ) -> None:
-        self._size = checked_count((os.cpu_count() or 1) if size is None else size, "size")
+        size = checked_count((os.cpu_count() or 1) if size is None else size, "size")
         checked_backend(backend)
         name = checked_name(f"pool-{next(_numbers)}" if name is None else name)
         if initializer is not None:
             checked_callable(initializer, "initializer")
-        self._lock = threading.RLock()
-        self._workers: dict[str, PythonWorker] = {}
-        self._shut_down = False
+        own = PoolInternals(name, backend, size)
         given: dict[str, Any] = {
             "max_attempts": max_attempts,
             "max_messages": max_messages,
@@ -126,50 +127,48 @@ class WorkerPool(Addressable, Executor):
             from pytoweb._process import ProcessOptions, ProcessRuntime
 
             options = ProcessOptions(**given)
-            self._runtime = ProcessRuntime(f"pytoweb-{name}", self._size, options, initializer, initargs)
+            own.runtime = ProcessRuntime(f"pytoweb-{name}", size, options, initializer, initargs)
         else:
-            self._runtime = PoolRuntime(f"pytoweb-{name}", initializer, initargs)
-        self._threads = Threads(self._size, f"pytoweb-{name}", self._runtime)
-        self._prepare(
-            name,
-            self._threads,
-            self._runtime,
+            own.runtime = PoolRuntime(f"pytoweb-{name}", initializer, initargs)
+        own.threads = Threads(size, f"pytoweb-{name}", own.runtime)
+        self._pytoweb_prepare(
+            own,
             capacity=DEFAULT_CAPACITY,
             overflow="block",
             shared=True,
-            backend=backend,
             max_attempts=max_attempts,
         )
         if backend == "process":
-            cast_processes(self._runtime).place(self, None)
-            self._configure_child()
+            cast_processes(own.runtime).place(self, None)
+            self._pytoweb_configure_child()
         _exit.register(self)
 
     @property
     def name(self) -> str:
         """The pool's name."""
-        return self._name
+        return self._pytoweb.name
 
     @property
     def size(self) -> int:
         """Threads, or processes, that run handlers at the same time."""
-        return self._size
+        return self._pytoweb.size
 
     @property
     def backend(self) -> str:
         """Where handlers run: ``"thread"`` or ``"process"``."""
-        return self._backend
+        return self._pytoweb.backend
 
-    def _configure_child(self) -> None:
+    def _pytoweb_configure_child(self) -> None:
         from pytoweb import _process
 
-        self._configure(_process.configuration(self, WorkerPool, True), self._has_coroutines)
+        config = _process.configuration(self, WorkerPool)
+        self._pytoweb_configure(config, self._pytoweb.has_coroutines)
 
     @property
     def workers(self) -> Mapping[str, PythonWorker]:
         """The pool's workers by name: a read-only copy."""
-        with self._lock:
-            return MappingProxyType(dict(self._workers))
+        with self._pytoweb.lock:
+            return MappingProxyType(dict(self._pytoweb.workers))
 
     def create_worker(self, name: str, **options: Unpack[WorkerOptions]) -> PythonWorker:
         """Makes a worker on this pool's threads, not started.
@@ -183,25 +182,24 @@ class WorkerPool(Addressable, Executor):
             WorkerStoppedError: the pool is shut down.
         """
         name = checked_name(name)
-        with self._lock:
-            if self._shut_down:
-                raise WorkerStoppedError(f"pool {self._name!r} is shut down; make a new one to go on")
-            known = self._workers.get(name)
+        own = self._pytoweb
+        with own.lock:
+            if own.shut_down:
+                raise WorkerStoppedError(f"pool {own.name!r} is shut down; make a new one to go on")
+            known = own.workers.get(name)
             if known is not None and known.state != "stopped":
+                raise ValueError(f"pool {own.name!r} has a worker {name!r} already; use get_worker({name!r})")
+            if options.setdefault("backend", own.backend) != own.backend:  # type: ignore[typeddict-item]
                 raise ValueError(
-                    f"pool {self._name!r} has a worker {name!r} already; use get_worker({name!r})"
-                )
-            if options.setdefault("backend", self._backend) != self._backend:  # type: ignore[typeddict-item]
-                raise ValueError(
-                    f"pool {self._name!r} runs handlers with the backend {self._backend!r}; make a pool of "
+                    f"pool {own.name!r} runs handlers with the backend {own.backend!r}; make a pool of "
                     "the other kind for the others"
                 )
-            worker = self._workers[name] = PythonWorker(name, _pool=self, **options)
+            worker = own.workers[name] = PythonWorker(name, _pool=self, **options)
             return worker
 
     def get_worker(self, name: str) -> PythonWorker | None:
         """The worker of that name, or None."""
-        return self._workers.get(name)
+        return self._pytoweb.workers.get(name)
 
     def remove_worker(self, name: str) -> None:
         """Stops a worker after its queue, and forgets it.
@@ -209,14 +207,14 @@ class WorkerPool(Addressable, Executor):
         Raises:
             KeyError: there is no worker of that name.
         """
-        with self._lock:
-            worker = self._workers.get(name)
+        with self._pytoweb.lock:
+            worker = self._pytoweb.workers.get(name)
         if worker is None:
-            raise KeyError(f"pool {self._name!r} has no worker {name!r}")
+            raise KeyError(f"pool {self._pytoweb.name!r} has no worker {name!r}")
         worker.stop()
-        with self._lock:
-            if self._workers.get(name) is worker:
-                del self._workers[name]
+        with self._pytoweb.lock:
+            if self._pytoweb.workers.get(name) is worker:
+                del self._pytoweb.workers[name]
 
     def stop_all(self, *, drain: bool = True, timeout: float | None = None) -> None:
         """Stops all workers of the pool; the pool itself stays open.
@@ -232,19 +230,19 @@ class WorkerPool(Addressable, Executor):
         mode = "drain" if drain else "finish"
         workers = list(self.workers.values())
         for worker in workers:
-            worker._close(mode)
-        self._wait_for(workers, mode, timeout)
+            worker._pytoweb_close(mode)
+        self._pytoweb_wait_for(workers, mode, timeout)
 
-    def _wait_for(self, endpoints: list[Any], mode: str, timeout: float | None) -> bool:
+    def _pytoweb_wait_for(self, endpoints: list[Any], mode: str, timeout: float | None) -> bool:
         """Waits for closed endpoints; False where one could never end (the caller is its handler)."""
         end = None if timeout is None else time.monotonic() + timeout
         late, ended = [], True
         for endpoint in endpoints:
             left = None if end is None else max(0.0, end - time.monotonic())
             try:
-                ended = endpoint._close_and_wait(mode, left) and ended
+                ended = endpoint._pytoweb_close_and_wait(mode, left) and ended
             except DeadlineError:
-                late.append(endpoint._name)
+                late.append(endpoint._pytoweb.name)
         if late:
             raise DeadlineError(
                 f"still running after {timeout} s: {', '.join(map(repr, late))}; what they had queued failed"
@@ -259,20 +257,20 @@ class WorkerPool(Addressable, Executor):
             cancel_futures: cancels what is queued instead of running it.
         """
         mode = "cancel" if cancel_futures else "drain"
-        self._begin_shutdown(mode)
-        if wait and self._wait_for([self, *self.workers.values()], mode, None):
-            self._threads.join()
-            self._runtime.join()
+        self._pytoweb_begin_shutdown(mode)
+        if wait and self._pytoweb_wait_for([self, *self.workers.values()], mode, None):
+            self._pytoweb.threads.join()
+            self._pytoweb.runtime.join()
 
-    def _begin_shutdown(self, mode: str) -> None:
-        with self._lock:
-            self._shut_down = True
-            workers = list(self._workers.values())
-        self._close(mode)
+    def _pytoweb_begin_shutdown(self, mode: str) -> None:
+        with self._pytoweb.lock:
+            self._pytoweb.shut_down = True
+            workers = list(self._pytoweb.workers.values())
+        self._pytoweb_close(mode)
         for worker in workers:
-            worker._close(mode)
-        self._threads.shutdown()
-        self._runtime.close(self._threads)
+            worker._pytoweb_close(mode)
+        self._pytoweb.threads.shutdown()
+        self._pytoweb.runtime.close(self._pytoweb.threads)
 
     def run_until_idle(self, timeout: float | None = None) -> None:
         """Blocks until nothing is queued and nothing runs, in the pool's mailbox and in its started workers.
@@ -290,7 +288,7 @@ class WorkerPool(Addressable, Executor):
                 left = None if end is None else max(0.0, end - time.monotonic())
                 Addressable.run_until_idle(endpoint, left)
             # One that was idle may have been given work by another one since.
-            if all(endpoint._is_idle() for endpoint in busy):
+            if all(endpoint._pytoweb_is_idle() for endpoint in busy):
                 return
 
     def stats(self) -> PoolStats:
@@ -300,35 +298,36 @@ class WorkerPool(Addressable, Executor):
         return pool_stats(self)
 
     def __repr__(self) -> str:
-        state = "shut down" if self._shut_down else "open"
-        return f"<WorkerPool {self._name!r} of {self._size}, {len(self._workers)} workers, {state}>"
+        own = self._pytoweb
+        state = "shut down" if own.shut_down else "open"
+        return f"<WorkerPool {own.name!r} of {own.size}, {len(own.workers)} workers, {state}>"
 
     def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if _finalizing():
             # Everything was finished before; what the modules held is gone.
             return
         try:
-            self._close("drain")
+            self._pytoweb_close("drain")
         except Exception:
             # Never set up, or the parent's: nothing to stop.
             return
-        for worker in self._workers.values():
+        for worker in self._pytoweb.workers.values():
             worker.__del__()
-        self._threads.shutdown()
-        self._runtime.close(self._threads)
-        _exit.adopt(self._runtime, self._threads)
+        self._pytoweb.threads.shutdown()
+        self._pytoweb.runtime.close(self._pytoweb.threads)
+        _exit.adopt(self._pytoweb.runtime, self._pytoweb.threads)
 
-    def _has_threads(self) -> bool:
-        return self._threads.count() > 0
+    def _pytoweb_has_threads(self) -> bool:
+        return self._pytoweb.threads.count() > 0
 
-    def _begin_exit(self) -> None:
-        self._begin_shutdown("drain")
+    def _pytoweb_begin_exit(self) -> None:
+        self._pytoweb_begin_shutdown("drain")
 
-    def _finish_exit(self) -> None:
+    def _pytoweb_finish_exit(self) -> None:
         self.shutdown()
 
-    def _break_exit(self) -> None:
-        self._terminate()
+    def _pytoweb_break_exit(self) -> None:
+        self._pytoweb_terminate()
         for worker in self.workers.values():
             worker.terminate()
 
@@ -349,7 +348,7 @@ def default_pool(backend: Backend = "thread") -> WorkerPool:
     checked_backend(backend)
     with _default_lock:
         pool, pid = _defaults.get(backend, (None, None))
-        if pool is None or pool._shut_down or pid != os.getpid():
+        if pool is None or pool._pytoweb.shut_down or pid != os.getpid():
             name = "default" if backend == "thread" else f"default-{backend}"
             pool = WorkerPool(name=name, backend=backend)
             _defaults[backend] = pool, os.getpid()

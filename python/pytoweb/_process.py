@@ -9,6 +9,7 @@ import weakref
 
 from pytoweb import _pickling
 from pytoweb._core import Processes
+from pytoweb._internals import PoolInternals, state_of
 from pytoweb._runtime import PoolRuntime
 from pytoweb._worker import PROCESS_OPTIONS, checked_count
 
@@ -205,7 +206,7 @@ class ProcessRuntime(PoolRuntime):
         if len(self._failed) == self._size:
             failed += self._endpoints.get(None, ())
         for endpoint in failed:
-            endpoint._give_out()
+            endpoint._pytoweb_give_out()
 
     def _log_failure(self, place: int, error: WorkerCrashedError) -> None:
         _pool_log.critical("process %d of %r is given up: %s", place + 1, self.name, error)
@@ -234,59 +235,34 @@ def _handle_record(packed: bytes) -> None:
         logger.handle(record)
 
 
-#: What `PythonWorker` and `WorkerPool` keep in their instances; the rest is their subclass's state.
-RESERVED = frozenset(
-    {
-        "_backend",
-        "_default",
-        "_handlers",
-        "_has_coroutines",
-        "_lane",
-        "_lock",
-        "_name",
-        "_on_start",
-        "_packed",
-        "_pool",
-        "_processes",
-        "_replies",
-        "_runtime",
-        "_shut_down",
-        "_size",
-        "_start_number",
-        "_threads",
-        "_workers",
-    }
-)
-
-
-def configuration(endpoint: Addressable, kept: type, is_pool: bool) -> dict[str, Any]:
+def configuration(endpoint: Addressable, kept: type) -> dict[str, Any]:
     """What a child needs to run the handlers of an endpoint.
 
     Args:
         endpoint: the worker or pool.
         kept: its class, if that is not a subclass of somebody else's.
-        is_pool: whether it is a pool.
 
     Raises:
         SerializationError: an attribute that the handlers may use cannot be pickled.
     """
-    uses_self = any(used for _, used in endpoint._packed.values())
-    name = endpoint._name
+    internals = endpoint._pytoweb
+    packed, name = internals.packed, internals.name
+    uses_self = any(used for _, used in packed.values())
     made, state = None, None
     if uses_self:
         if type(endpoint) is not kept:
             made, _ = _pickling.dump_handler(type(endpoint), None, f"the class of worker {name!r}")
-        own = {key: value for key, value in vars(endpoint).items() if key not in RESERVED}
-        for key, value in own.items():
+        own = state_of(endpoint)
+        for key, value in (item for part in own for item in part.items()):
             _pickling.dump_handler(value, endpoint, f"the attribute {key!r} of worker {name!r}")
         state, _ = _pickling.dump_handler(own, endpoint, f"the state of worker {name!r}")
     return {
         "name": name,
-        "pool": is_pool,
+        "size": internals.size if isinstance(internals, PoolInternals) else None,
         "class": made,
         "state": state,
-        "handlers": {kind: packed for kind, (packed, _) in endpoint._packed.items() if kind is not None},
-        "on_start": endpoint._packed[None][0] if None in endpoint._packed else None,
-        "start_number": endpoint._start_number,
-        "one_by_one": endpoint._has_coroutines,
+        "handlers": {kind: pickle for kind, (pickle, _) in packed.items() if kind is not None},
+        "on_start": packed[None][0] if None in packed else None,
+        "start_number": internals.start_number,
+        "one_by_one": internals.has_coroutines,
     }

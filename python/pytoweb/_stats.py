@@ -121,7 +121,7 @@ def share(busy: float, alive: float) -> float:
 
 def pool_stats(pool: WorkerPool) -> PoolStats:
     """The numbers of a pool and of its workers."""
-    own_numbers = pool._stats()
+    own_numbers = pool._pytoweb_stats()
     alive = own_numbers["alive_seconds"]
     own = worker_stats(own_numbers)
     members = dict(pool.workers)
@@ -130,7 +130,7 @@ def pool_stats(pool: WorkerPool) -> PoolStats:
     return PoolStats(
         name=pool.name,
         size=pool.size,
-        threads=pool._threads.count(),
+        threads=pool._pytoweb.threads.count(),
         own=own,
         workers=workers,
         utilisation=share(sums["busy_seconds"], alive * pool.size),

@@ -15,6 +15,7 @@ import weakref
 
 from pytoweb import _aio, _exit
 from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads
+from pytoweb._internals import Internals
 from pytoweb._replies import ERROR, RESPONSE, Replies
 from pytoweb._runtime import PoolRuntime
 from pytoweb.errors import DeadlineError, WorkerStoppedError
@@ -148,46 +149,32 @@ class Addressable(Endpoint):
     Not made by hand; ``PythonWorker`` and ``WorkerPool`` are its kinds.
     """
 
-    _handlers: dict[str | None, Callable[..., object]]
-    _replies: Replies
-    _runtime: PoolRuntime
-    _name: str
-    _backend: str
-    _has_coroutines = False
-    #: For process workers: the pickled handlers by message type, under None the start hook; and whether they
-    #: refer to the worker itself.
-    _packed: dict[str | None, tuple[bytes, bool]]
-    #: Start hooks that were registered.
-    _start_number = 0
+    #: Everything of ours; other names are the subclass's.
+    _pytoweb: Internals
 
-    def _prepare(
+    def _pytoweb_prepare(
         self,
-        name: str,
-        threads: Threads,
-        runtime: PoolRuntime,
+        own: Internals,
         *,
         capacity: int,
         overflow: str,
         shared: bool,
-        backend: str,
         lane: int | None = None,
         max_attempts: int = 1,
     ) -> None:
-        self._name = name
-        self._backend = backend
-        self._handlers = {}
-        self._packed = {}
-        self._replies = Replies(name, capacity, runtime)
-        self._set_up(
-            name=name,
+        """Keeps ``own``, which has its runtime and its threads, and makes the mailbox."""
+        own.replies = Replies(own.name, capacity, own.runtime)
+        own.keep_in(self)
+        self._pytoweb_set_up(
+            name=own.name,
             capacity=capacity,
             overflow=overflow,
-            threads=threads,
-            handlers=self._handlers,
-            replies=self._replies,
+            threads=own.threads,
+            handlers=own.handlers,
+            replies=own.replies,
             owner=weakref.ref(self),
             shared=shared,
-            processes=getattr(runtime, "processes", None),
+            processes=getattr(own.runtime, "processes", None),
             lane=lane,
             max_attempts=max_attempts,
         )
@@ -228,34 +215,36 @@ class Addressable(Endpoint):
             return lambda function: self.on_message(message_type, function)
         checked_callable(handler, "a message handler")
         if message_type in (RESPONSE, ERROR):
-            self._replies.set_handler(message_type, handler)
+            self._pytoweb.replies.set_handler(message_type, handler)
             return handler
+        own = self._pytoweb
         bound: Callable[..., object] = handler
         sent = handler
         if isinstance(handler, types.FunctionType) and hasattr(handler, MESSAGE_TYPES):
             bound = types.MethodType(handler, self)
             # A method that the class does not have would be looked for there.
             sent = functools.partial(handler, self)
-        if self._backend == "process":
-            self._pack(message_type, sent, f"the handler of {message_type!r} of worker {self._name!r}")
-        self._handlers[message_type] = bound
+        if own.backend == "process":
+            what = f"the handler of {message_type!r} of worker {own.name!r}"
+            self._pytoweb_pack(message_type, sent, what)
+        own.handlers[message_type] = bound
         if is_coroutine_function(handler):
-            self._has_coroutines = True
-        self._tell_child()
-        self._start_loop()
+            own.has_coroutines = True
+        self._pytoweb_tell_child()
+        self._pytoweb_start_loop()
         return handler
 
-    def _pack(self, key: str | None, value: object, what: str) -> None:
+    def _pytoweb_pack(self, key: str | None, value: object, what: str) -> None:
         from pytoweb import _pickling
 
-        self._packed[key] = _pickling.dump_handler(value, self, what)
+        self._pytoweb.packed[key] = _pickling.dump_handler(value, self, what)
 
-    def _tell_child(self) -> None:
+    def _pytoweb_tell_child(self) -> None:
         """Has the child process told of the handlers; before the start there is nothing to tell them for."""
-        if self._backend == "process" and self._state() in ("running", "stuck"):
-            self._configure_child()
+        if self._pytoweb.backend == "process" and self._pytoweb_state() in ("running", "stuck"):
+            self._pytoweb_configure_child()
 
-    def _configure_child(self) -> None:
+    def _pytoweb_configure_child(self) -> None:
         raise NotImplementedError
 
     if TYPE_CHECKING:
@@ -284,22 +273,23 @@ class Addressable(Endpoint):
         if hook is None:
             return self.on_start
         checked_callable(hook, "a start hook")
-        if self._backend == "process":
-            self._pack(None, hook, f"the start hook of worker {self._name!r}")
-            self._start_number += 1
-            self._tell_child()
+        if self._pytoweb.backend == "process":
+            self._pytoweb_pack(None, hook, f"the start hook of worker {self._pytoweb.name!r}")
+            self._pytoweb.start_number += 1
+            self._pytoweb_tell_child()
         else:
-            self._set_start_hook(hook)
+            self._pytoweb_set_start_hook(hook)
         return hook
 
-    def _start_loop(self) -> None:
+    def _pytoweb_start_loop(self) -> None:
         """Starts the pool's event loop for handlers that are coroutines, once they may run.
 
         Not by the first of their messages: that may come when the main thread is over, and no thread can be
         started any more.
         """
-        if self._has_coroutines and self._backend == "thread" and self._state() in ("running", "stuck"):
-            self._runtime.start_loop()
+        own = self._pytoweb
+        if own.has_coroutines and own.backend == "thread" and self._pytoweb_state() in ("running", "stuck"):
+            own.runtime.start_loop()
 
     if TYPE_CHECKING:
 
@@ -327,7 +317,7 @@ class Addressable(Endpoint):
         if handler is None:
             return self.on_error
         checked_callable(handler, "an error handler")
-        self._handlers[None] = handler
+        self._pytoweb.handlers[None] = handler
         return handler
 
     async def apost_message(
@@ -350,24 +340,24 @@ class Addressable(Endpoint):
             MailboxFullError: no room came within ``timeout``, or the policy refuses instead of waiting.
             WorkerStoppedError: the worker is stopped.
         """
-        if self._try_post(message_type, data, message_id, timeout):
+        if self._pytoweb_try_post(message_type, data, message_id, timeout):
             return
         if _aio.running_owner() is self:
-            self._gave_up("and its own handler, which makes the room, is what would wait")
+            self._pytoweb_gave_up("and its own handler, which makes the room, is what would wait")
         import asyncio
 
         loop = asyncio.get_running_loop()
         end = None if timeout is None else loop.time() + timeout
         while True:
             room = asyncio.Event()
-            self._on_room(lambda room=room: _wake(loop, room))  # type: ignore[misc]
+            self._pytoweb_on_room(lambda room=room: _wake(loop, room))  # type: ignore[misc]
             left = None if end is None else end - loop.time()
             try:
                 await asyncio.wait_for(room.wait(), left)
             except asyncio.TimeoutError:
-                self._gave_up("no room came within the timeout")
+                self._pytoweb_gave_up("no room came within the timeout")
             left = None if end is None else max(0.0, end - loop.time())
-            if self._try_post(message_type, data, message_id, left):
+            if self._pytoweb_try_post(message_type, data, message_id, left):
                 return
 
     def run_until_idle(self, timeout: float | None = None) -> None:
@@ -380,26 +370,27 @@ class Addressable(Endpoint):
             DeadlineError: ``timeout`` passed first.
             AskCycleError: called by the handler that it would wait for.
         """
-        if not self._wait_idle(timeout):
-            raise DeadlineError(f"{self._name!r} is not idle after {timeout} s: {self._busy_text()}")
+        if not self._pytoweb_wait_idle(timeout):
+            busy = self._pytoweb_busy_text()
+            raise DeadlineError(f"{self._pytoweb.name!r} is not idle after {timeout} s: {busy}")
 
-    def _busy_text(self) -> str:
-        stats = self._stats()
+    def _pytoweb_busy_text(self) -> str:
+        stats = self._pytoweb_stats()
         return f"{stats['depth']} messages are queued and {stats['running']} are running"
 
-    def _close_and_wait(self, mode: str, timeout: float | None) -> bool:
+    def _pytoweb_close_and_wait(self, mode: str, timeout: float | None) -> bool:
         """Closes the mailbox and waits for the end; False where waiting could never end.
 
         Raises:
             DeadlineError: ``timeout`` passed first; the rest has failed.
         """
-        self._close(mode)
-        ended = self._wait_ended(timeout)
+        self._pytoweb_close(mode)
+        ended = self._pytoweb_wait_ended(timeout)
         if ended is False:
-            running = self._stats()["running"]
-            failed = self._close("finish")
+            running = self._pytoweb_stats()["running"]
+            failed = self._pytoweb_close("finish")
             raise DeadlineError(
-                f"{self._name!r} did not stop within {timeout} s: {failed} queued messages failed, "
+                f"{self._pytoweb.name!r} did not stop within {timeout} s: {failed} queued messages failed, "
                 f"{running} still running"
             )
         return ended is True
@@ -451,10 +442,8 @@ class PythonWorker(Addressable):
         ValueError: ``name`` is empty, ``capacity`` below 1, ``overflow`` or ``backend`` unknown.
     """
 
-    _pool: WorkerPool | None = None
-    _threads: Threads
-    _runtime: PoolRuntime
-    _marked: tuple[tuple[str, str], ...] = ()
+    #: The message types of marked methods, and the names of those.
+    _pytoweb_marked: tuple[tuple[str, str], ...] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -463,7 +452,7 @@ class PythonWorker(Addressable):
         for base in reversed(cls.__mro__):
             for attribute, function in vars(base).items():
                 marked.update((kind, attribute) for kind in getattr(function, MESSAGE_TYPES, ()))
-        cls._marked = tuple(marked.items())
+        cls._pytoweb_marked = tuple(marked.items())
 
     def __init__(
         self,
@@ -494,38 +483,36 @@ class PythonWorker(Addressable):
         }
         if backend == "thread":
             refuse_process_options(given)
+        own = Internals(name, backend)
         lane = None
         if _pool is None and backend == "process":
             from pytoweb._process import ProcessOptions, ProcessRuntime
 
             options = ProcessOptions(**given)
             lane = 0
-            self._runtime = ProcessRuntime(f"pytoweb-{name}", 1, options)
-            self._threads = Threads(1, f"pytoweb-{name}", self._runtime)
+            own.runtime = ProcessRuntime(f"pytoweb-{name}", 1, options)
+            own.threads = Threads(1, f"pytoweb-{name}", own.runtime)
         elif _pool is None:
-            self._runtime = PoolRuntime(f"pytoweb-{name}")
-            self._threads = Threads(1, f"pytoweb-{name}", self._runtime)
+            own.runtime = PoolRuntime(f"pytoweb-{name}")
+            own.threads = Threads(1, f"pytoweb-{name}", own.runtime)
         else:
-            self._pool = _pool
-            self._runtime = _pool._runtime
-            self._threads = _pool._threads
+            own.pool = _pool
+            own.runtime = _pool._pytoweb.runtime
+            own.threads = _pool._pytoweb.threads
             if backend == "process":
-                cast_processes(self._runtime).options.check_worker(given)
-                lane = cast_processes(self._runtime).quietest()
-        self._prepare(
-            name,
-            self._threads,
-            self._runtime,
+                cast_processes(own.runtime).options.check_worker(given)
+                lane = cast_processes(own.runtime).quietest()
+        self._pytoweb_prepare(
+            own,
             capacity=capacity,
             overflow=overflow,
             shared=False,
-            backend=backend,
             lane=lane,
             max_attempts=max_attempts,
         )
         if backend == "process":
-            cast_processes(self._runtime).place(self, lane)
-        for message_type, attribute in self._marked:
+            cast_processes(own.runtime).place(self, lane)
+        for message_type, attribute in self._pytoweb_marked:
             self.on_message(message_type, getattr(self, attribute))
         if _pool is None:
             _exit.register(self)
@@ -533,22 +520,23 @@ class PythonWorker(Addressable):
     @property
     def name(self) -> str:
         """The worker's name."""
-        return self._name
+        return self._pytoweb.name
 
     @property
     def backend(self) -> str:
         """Where handlers run: ``"thread"`` or ``"process"``."""
-        return self._backend
+        return self._pytoweb.backend
 
-    def _configure_child(self) -> None:
+    def _pytoweb_configure_child(self) -> None:
         from pytoweb import _process
 
-        self._configure(_process.configuration(self, PythonWorker, False), self._has_coroutines)
+        config = _process.configuration(self, PythonWorker)
+        self._pytoweb_configure(config, self._pytoweb.has_coroutines)
 
     @property
     def pool(self) -> WorkerPool | None:
         """The pool that made it, or None for a worker with a thread of its own."""
-        return self._pool
+        return self._pytoweb.pool
 
     @property
     def state(self) -> str:
@@ -557,11 +545,11 @@ class PythonWorker(Addressable):
         A worker is stuck while a handler runs past its deadline. A process worker has failed when its process
         could not be kept alive: see ``max_restarts``.
         """
-        return self._state()
+        return self._pytoweb_state()
 
     def is_alive(self) -> bool:
         """Whether it was started and has not ended."""
-        return self._state() in ("running", "stuck", "stopping")
+        return self._pytoweb_state() in ("running", "stuck", "stopping")
 
     def start(self: Self) -> Self:
         """Lets it handle messages. Does nothing if it runs already.
@@ -573,13 +561,13 @@ class PythonWorker(Addressable):
             WorkerStoppedError: it was stopped.
             RuntimeError: the system refuses a new thread; the worker is as before.
         """
-        if self._backend == "process" and self._state() == "new":
-            self._configure_child()
-        if not self._start():
-            raise WorkerStoppedError(f"worker {self._name!r} is stopped; make a new one to go on")
-        if self._backend == "process":
-            self._want_process()
-        self._start_loop()
+        if self._pytoweb.backend == "process" and self._pytoweb_state() == "new":
+            self._pytoweb_configure_child()
+        if not self._pytoweb_start():
+            raise WorkerStoppedError(f"worker {self._pytoweb.name!r} is stopped; make a new one to go on")
+        if self._pytoweb.backend == "process":
+            self._pytoweb_want_process()
+        self._pytoweb_start_loop()
         return self
 
     def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:
@@ -598,12 +586,12 @@ class PythonWorker(Addressable):
         """
         checked_timeout(timeout)
         try:
-            ended = self._close_and_wait("drain" if drain else "finish", timeout)
+            ended = self._pytoweb_close_and_wait("drain" if drain else "finish", timeout)
         finally:
-            self._release()
-        if ended and self._pool is None:
-            self._threads.join()
-            self._runtime.join()
+            self._pytoweb_release()
+        if ended and self._pytoweb.pool is None:
+            self._pytoweb.threads.join()
+            self._pytoweb.runtime.join()
 
     def terminate(self) -> None:
         """Abandons everything at once, and does not wait.
@@ -611,14 +599,14 @@ class PythonWorker(Addressable):
         Queued messages fail with ``WorkerStoppedError``, and so does the future of the running one, whose
         handler is asked to stop through ``current_message().cancelled``; a thread cannot be killed.
         """
-        self._terminate()
-        self._release()
+        self._pytoweb_terminate()
+        self._pytoweb_release()
 
     def stats(self) -> WorkerStats:
         """Its numbers at one instant: counters that add up, times in seconds."""
         from pytoweb._stats import worker_stats
 
-        return worker_stats(self._stats())
+        return worker_stats(self._pytoweb_stats())
 
     def __enter__(self: Self) -> Self:
         return self.start()
@@ -637,18 +625,18 @@ class PythonWorker(Addressable):
 
     def __repr__(self) -> str:
         try:
-            state = self._state()
+            state = self._pytoweb_state()
         except RuntimeError:
             # Not set up, or as its own process sees it.
             return f"<{type(self).__name__} {getattr(self, '_name', None)!r}>"
-        return f"<{type(self).__name__} {self._name!r} {state}>"
+        return f"<{type(self).__name__} {self._pytoweb.name!r} {state}>"
 
     def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if _finalizing():
             # Everything was finished before; what the modules held is gone.
             return
         try:
-            forgotten = self._state() in ("running", "stuck")
+            forgotten = self._pytoweb_state() in ("running", "stuck")
         except Exception:
             # Never set up, or the parent's: nothing to stop.
             return
@@ -659,27 +647,27 @@ class PythonWorker(Addressable):
                 stacklevel=2,
                 source=self,
             )
-        self._close("drain")
-        self._release()
-        if self._pool is None:
-            _exit.adopt(self._runtime, self._threads)
+        self._pytoweb_close("drain")
+        self._pytoweb_release()
+        if self._pytoweb.pool is None:
+            _exit.adopt(self._pytoweb.runtime, self._pytoweb.threads)
 
-    def _release(self) -> None:
+    def _pytoweb_release(self) -> None:
         """Lets threads of its own end once they are done."""
-        if self._pool is None:
-            self._threads.shutdown()
-            self._runtime.close(self._threads)
+        if self._pytoweb.pool is None:
+            self._pytoweb.threads.shutdown()
+            self._pytoweb.runtime.close(self._pytoweb.threads)
 
-    def _has_threads(self) -> bool:
-        return self._threads.count() > 0
+    def _pytoweb_has_threads(self) -> bool:
+        return self._pytoweb.threads.count() > 0
 
-    def _begin_exit(self) -> None:
-        self._close("drain")
+    def _pytoweb_begin_exit(self) -> None:
+        self._pytoweb_close("drain")
 
-    def _finish_exit(self) -> None:
+    def _pytoweb_finish_exit(self) -> None:
         self.stop()
 
-    def _break_exit(self) -> None:
+    def _pytoweb_break_exit(self) -> None:
         self.terminate()
 
 

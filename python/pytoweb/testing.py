@@ -109,12 +109,12 @@ def no_leaks(*, timeout: float = LEAK_TIMEOUT) -> Iterator[None]:
     roots: list[Any] = [root for root in list(_exit._roots) if root not in roots_before]
     for root in roots:
         closed = (
-            root._shut_down
+            root._pytoweb.shut_down
             if isinstance(root, WorkerPool)
             else root.state in ("stopping", "stopped", "failed")
         )
         shared = any(root is pool for pool, _ in _pool._defaults.values())
-        if not shared and not _ended(root._runtime, root._threads, end if closed else 0.0):
+        if not shared and not _ended(root._pytoweb.runtime, root._pytoweb.threads, end if closed else 0.0):
             left.append(repr(root))
     for runtime, threads in list(_exit._orphans.items()):
         if runtime not in orphans_before and not _ended(runtime, threads, end):

@@ -1,7 +1,7 @@
 //! The native half of `PythonWorker` and `WorkerPool`: something that messages are posted to.
 //!
 //! Both Python classes inherit [`Endpoint`]. `__new__` takes anything and makes it empty, so that subclasses may have
-//! an `__init__` of any signature; `_set_up` fills it in.
+//! an `__init__` of any signature; `_pytoweb_set_up` fills it in.
 //!
 //! Past 600 lines, half of which are what `help()` shows of the methods.
 
@@ -114,7 +114,7 @@ impl Inner {
 
 /// The native half of ``PythonWorker`` and ``WorkerPool``: something that messages are posted to.
 ///
-/// Until ``_set_up`` was called every method raises ``RuntimeError``; in a forked child each raises
+/// Until ``_pytoweb_set_up`` was called every method raises ``RuntimeError``; in a forked child each raises
 /// ``ForkedProcessError``. Every method may be called from any thread.
 #[pyclass(module = "pytoweb._core", subclass, frozen)]
 #[derive(Debug, Default)]
@@ -178,7 +178,7 @@ impl Endpoint {
         reason = "called from one place, by keyword"
     )]
     #[pyo3(signature = (*, name, capacity, overflow, threads, handlers, replies, owner, shared, processes=None, lane=None, max_attempts=1))]
-    fn _set_up(
+    fn _pytoweb_set_up(
         &self,
         py: Python<'_>,
         name: String,
@@ -328,7 +328,7 @@ impl Endpoint {
 
     /// Has `function(*args, **kwargs)` called; `awaits`: a coroutine that it returns is run too.
     #[pyo3(signature = (function, args, kwargs, awaits, timeout=None))]
-    fn _call<'py>(
+    fn _pytoweb_call<'py>(
         &self,
         py: Python<'py>,
         function: Py<PyAny>,
@@ -368,7 +368,7 @@ impl Endpoint {
     ///     WorkerCrashedError: The pool's initializer failed.
     ///     ForkedProcessError: It belongs to the parent process.
     #[pyo3(signature = (r#fn, /, *args, **kwargs))]
-    fn _submit<'py>(
+    fn _pytoweb_submit<'py>(
         &self,
         py: Python<'py>,
         r#fn: Py<PyAny>,
@@ -442,7 +442,7 @@ impl Endpoint {
     }
 
     /// Posts without waiting; false where a "block" mailbox has no room, which is not counted.
-    fn _try_post(
+    fn _pytoweb_try_post(
         &self,
         py: Python<'_>,
         message_type: &Bound<'_, PyAny>,
@@ -468,7 +468,7 @@ impl Endpoint {
     }
 
     /// Calls `callback()` once a post may succeed; here and now if one may already.
-    fn _on_room(&self, callback: Py<PyAny>) -> PyResult<()> {
+    fn _pytoweb_on_room(&self, callback: Py<PyAny>) -> PyResult<()> {
         let (_, worker) = self.inner()?;
         worker.on_room(move || {
             Python::attach(|py| {
@@ -481,14 +481,14 @@ impl Endpoint {
     }
 
     /// The error of a post that gave up waiting for room; counts it as rejected.
-    fn _gave_up(&self, why: &str) -> PyResult<()> {
+    fn _pytoweb_gave_up(&self, why: &str) -> PyResult<()> {
         let (_, worker) = self.inner()?;
         worker.give_up(1);
         Err(error::full(worker.name(), worker.capacity(), why))
     }
 
     /// Lets the pool run it; false if it was stopped.
-    fn _start(&self) -> PyResult<bool> {
+    fn _pytoweb_start(&self) -> PyResult<bool> {
         let (_, worker) = self.inner()?;
         worker
             .start()
@@ -497,7 +497,7 @@ impl Endpoint {
 
     /// Refuses posts from now on. `mode`: "drain", "finish" (fail the queued) or "cancel" (cancel them). Returns how
     /// many messages failed.
-    fn _close(&self, mode: &str) -> PyResult<usize> {
+    fn _pytoweb_close(&self, mode: &str) -> PyResult<usize> {
         let (_, worker) = self.inner()?;
         Ok(worker.close(match mode {
             "drain" => StopMode::Drain,
@@ -508,7 +508,7 @@ impl Endpoint {
 
     /// Blocks until it has ended: true; false when `timeout` has passed; `None` where waiting could never end.
     #[pyo3(signature = (timeout=None))]
-    fn _wait_ended(
+    fn _pytoweb_wait_ended(
         &self,
         py: Python<'_>,
         timeout: Option<&Bound<'_, PyAny>>,
@@ -520,24 +520,28 @@ impl Endpoint {
 
     /// Blocks until nothing is queued and nothing runs; false when `timeout` has passed.
     #[pyo3(signature = (timeout=None))]
-    fn _wait_idle(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+    fn _pytoweb_wait_idle(
+        &self,
+        py: Python<'_>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
         let (_, worker) = self.inner()?;
         let limit = arguments::timeout(timeout)?;
         waiting::wait_in_slices(py, limit, |step| worker.wait_idle(Some(step)))?
             .map_err(|error| error::wait(py, error))
     }
 
-    fn _is_idle(&self) -> PyResult<bool> {
+    fn _pytoweb_is_idle(&self) -> PyResult<bool> {
         Ok(self.inner()?.1.is_idle())
     }
 
     /// Whether the calling thread runs this worker's handler.
-    fn _is_current(&self) -> PyResult<bool> {
+    fn _pytoweb_is_current(&self) -> PyResult<bool> {
         Ok(self.inner()?.1.is_current())
     }
 
     /// Has the child process told of the handlers, before its next message. `one_by_one`: some are coroutines.
-    fn _configure(
+    fn _pytoweb_configure(
         &self,
         py: Python<'_>,
         config: &Bound<'_, PyAny>,
@@ -554,13 +558,13 @@ impl Endpoint {
     }
 
     /// Has `hook()` called before the first message, on the thread that handles it.
-    fn _set_start_hook(&self, hook: Py<PyAny>) -> PyResult<()> {
+    fn _pytoweb_set_start_hook(&self, hook: Py<PyAny>) -> PyResult<()> {
         self.inner()?.0.shared.start_hook.set(hook);
         Ok(())
     }
 
     /// Has its child process started ahead of its first message.
-    fn _want_process(&self) -> PyResult<()> {
+    fn _pytoweb_want_process(&self) -> PyResult<()> {
         if let Some(packing) = &self.inner()?.0.packing {
             packing.route.want();
         }
@@ -568,22 +572,22 @@ impl Endpoint {
     }
 
     /// Fails what is queued, and refuses what comes: no process runs it any more.
-    fn _give_out(&self) -> PyResult<()> {
+    fn _pytoweb_give_out(&self) -> PyResult<()> {
         self.inner()?.1.give_out();
         Ok(())
     }
 
-    fn _terminate(&self) -> PyResult<()> {
+    fn _pytoweb_terminate(&self) -> PyResult<()> {
         self.inner()?.1.terminate();
         Ok(())
     }
 
-    fn _state(&self) -> PyResult<&'static str> {
+    fn _pytoweb_state(&self) -> PyResult<&'static str> {
         Ok(self.inner()?.1.state().name())
     }
 
     /// Its numbers, by name; times in seconds.
-    fn _stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    fn _pytoweb_stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = self.inner()?.1.stats();
         let numbers = PyDict::new(py);
         let counters = stats.counters;

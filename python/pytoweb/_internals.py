@@ -1,0 +1,102 @@
+"""What workers and pools keep for themselves, out of the reach of their subclasses.
+
+All of it lies in one object, the attribute ``_pytoweb``, and their methods that are not for users begin with
+``_pytoweb_``. Every other name belongs to the user's class, and what it sets goes to the child process.
+"""
+
+from __future__ import annotations
+
+import threading
+from types import MemberDescriptorType
+
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pytoweb._core import Threads
+    from pytoweb._pool import WorkerPool
+    from pytoweb._replies import Replies
+    from pytoweb._runtime import PoolRuntime
+    from pytoweb._worker import PythonWorker
+
+__all__ = ["NAMESPACE", "Internals", "PoolInternals", "set_state", "state_of"]
+
+#: The one attribute of an instance that is not its class's own.
+NAMESPACE = "_pytoweb"
+
+
+class Internals:
+    """What a worker keeps."""
+
+    __slots__ = (
+        "backend",
+        "handlers",
+        "has_coroutines",
+        "name",
+        "packed",
+        "pool",
+        "replies",
+        "runtime",
+        "start_number",
+        "threads",
+    )
+
+    replies: Replies
+    runtime: PoolRuntime
+    threads: Threads
+    #: For process workers: the pickled handlers by message type, under None the start hook; and whether they
+    #: refer to the worker itself.
+    packed: dict[str | None, tuple[bytes, bool]]
+
+    def __init__(self, name: str, backend: str) -> None:
+        self.name = name
+        self.backend = backend
+        self.handlers: dict[str | None, Callable[..., object]] = {}
+        self.packed = {}
+        self.has_coroutines = False
+        #: Start hooks that were registered.
+        self.start_number = 0
+        #: The pool that made it.
+        self.pool: WorkerPool | None = None
+
+    def keep_in(self, owner: object) -> None:
+        """Makes this the ``_pytoweb`` of a worker or pool, past a ``__setattr__`` of its class."""
+        object.__setattr__(owner, NAMESPACE, self)
+
+
+class PoolInternals(Internals):
+    """What a pool keeps."""
+
+    __slots__ = ("lock", "shut_down", "size", "workers")
+
+    def __init__(self, name: str, backend: str, size: int) -> None:
+        super().__init__(name, backend)
+        self.size = size
+        self.workers: dict[str, PythonWorker] = {}
+        self.shut_down = False
+        self.lock = threading.RLock()
+
+
+def state_of(owner: object) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the user's class has set in a worker or pool: in its ``__dict__``, and in its ``__slots__``."""
+    own = {name: value for name, value in vars(owner).items() if name != NAMESPACE}
+    slots: dict[str, Any] = {}
+    for kind in type(owner).__mro__:
+        if "__slots__" in vars(kind):
+            for name, slot in vars(kind).items():
+                if isinstance(slot, MemberDescriptorType) and name not in slots:
+                    try:
+                        slots[name] = slot.__get__(owner)
+                    except AttributeError:
+                        # Not set.
+                        continue
+    return own, slots
+
+
+def set_state(owner: object, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """Sets what ``state_of`` has found, past a ``__setattr__`` of the class."""
+    own, slots = state
+    vars(owner).update(own)
+    for name, value in slots.items():
+        object.__setattr__(owner, name, value)
