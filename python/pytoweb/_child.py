@@ -248,10 +248,13 @@ class Child:
         return name, text, lines
 
     def close(self) -> None:
-        """Ends the event loop."""
+        """Ends the event loop and lets go of the workers: the interpreter ends as that of any program."""
         if self._loop is not None:
             self._loop.close()
             self._loop.join()
+        self._stand_ins.clear()
+        self._main_globals = None
+        self._end.release()
 
 
 def _rebased(function: types.FunctionType, shared: dict[str, Any]) -> types.FunctionType:

@@ -572,6 +572,9 @@ class ChildEnd:
     def log(self, bytes: bytes) -> bool:
         """Sends a log record, pickled; False if it is too long."""
 
+    def release(self) -> None:
+        """Lets go of the workers and their handlers."""
+
     def run(self, child: Any) -> None:
         """Handles requests until the host says that it is over.
 

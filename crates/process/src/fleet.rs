@@ -28,8 +28,9 @@ pub const DEFAULT_RESTART_WINDOW: Duration = Duration::from_secs(5);
 const MEMORY_LOOK: Duration = Duration::from_millis(20);
 /// How long a child may answer nothing, or another be idle, before what waits goes to other children.
 const WAITING_LOOK: Duration = Duration::from_millis(10);
-/// How long children get to end by themselves when their fleet is closed.
-const END_LIMIT: Duration = Duration::from_secs(2);
+/// How long a child gets to end by itself, after its last message: for what a program does at its end (files that are
+/// flushed, functions that were registered for it, threads that it waits for). Then it is killed.
+pub const END_LIMIT: Duration = Duration::from_secs(5);
 /// How often to look for ended children where no descriptor tells.
 const END_LOOK: Duration = Duration::from_millis(20);
 

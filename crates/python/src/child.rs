@@ -615,6 +615,14 @@ impl ChildEnd {
         Ok(true)
     }
 
+    /// Lets go of the workers and their handlers, so that the end of the interpreter finds what they hold as it finds
+    /// everything of a program: in its modules.
+    fn release(&self) {
+        let workers =
+            std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(workers);
+    }
+
     /// Handles requests until the host says that it is over.
     fn run(&self, py: Python<'_>, child: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut frame = Vec::new();

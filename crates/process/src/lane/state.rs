@@ -1,13 +1,13 @@
 //! The table of a lane: what is held, what is on its way, and what is sent next.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Flight, Phase, State};
 use crate::cargo::Cargo;
 use crate::claims::SLOTS;
 use crate::crash::{Cause, Crash};
-use crate::fleet::Options;
+use crate::fleet::{END_LIMIT, Options};
 use crate::frame;
 use crate::link::HostLink;
 
@@ -148,7 +148,7 @@ impl<C: Cargo> State<C> {
     pub(super) fn retire(&mut self, now: Instant) {
         if matches!(self.phase, Phase::Up) {
             self.phase = Phase::Retiring;
-            self.tell_to_end(now + Duration::from_secs(5));
+            self.tell_to_end(now + END_LIMIT);
         }
     }
 
