@@ -171,13 +171,6 @@ def test_any_exception_without_on_error_is_logged_once(failing, raised, caplog):
     assert "fail" in record.getMessage()
 
 
-def test_an_ask_that_fails_without_on_error_is_logged_too(failing, caplog):
-    failing.ask("fail", ValueError("seen")).exception(WAIT)
-    failing.ask("nobody").exception(WAIT)
-    failing.stop(timeout=WAIT)
-    assert [record.exc_info[0] for record in records_of(caplog)] == [ValueError, UnknownMessageError]
-
-
 def test_on_error_replaces_the_log_and_sees_the_message(failing, caplog):
     seen = queue.Queue()
     failing.on_error(lambda error: seen.put((error, current_message())))

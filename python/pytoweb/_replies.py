@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections import deque
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pytoweb._runtime import PoolRuntime
+
+#: The exception comes as `exc_info`, so its text is not in here.
+FAILED = "worker %r failed to handle a message of type %r"
 
 RESPONSE = "response"
 ERROR = "error"
@@ -125,10 +129,9 @@ class Replies:
         }
         if on_error is None:
             self._log().error(
-                "worker %r failed to handle a message of type %r: %s",
+                FAILED,
                 self._name,
                 kind,
-                describe(error),
                 exc_info=error,
                 extra=extra,
             )
@@ -147,9 +150,23 @@ async def _awaited(awaitable: Any) -> object:
     return await awaitable
 
 
-def describe(error: BaseException) -> str:
-    """The type and the text of an exception, whatever its ``__str__`` does."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except BaseException:
-        return type(error).__name__
+def log_unread(
+    name: str,
+    error: BaseException,
+    kind: str,
+    attempt: int,
+    _finalizing: Callable[[], bool] = sys.is_finalizing,
+) -> None:
+    """Logs the failure of a message whose future was dropped before any code had looked at it.
+
+    At the end of the interpreter it does nothing: the future of a global variable is dropped there.
+    """
+    if _finalizing() or _exit.broken_off:
+        return
+    logging.getLogger(f"pytoweb.worker.{name}").error(
+        FAILED + ", and its future was dropped unread",
+        name,
+        kind,
+        exc_info=error,
+        extra={"worker_name": name, "message_id": None, "message_type": kind, "attempt": attempt},
+    )

@@ -303,7 +303,8 @@ class Addressable(Endpoint):
 
         It is called on the worker's thread, before the reply stands, with the exception that the message's
         handler raised; ``current_message()`` in there is the message. What it raises is logged. Without one,
-        failures are logged at ERROR by ``pytoweb.worker.<name>``.
+        failures of posts are logged at ERROR by ``pytoweb.worker.<name>``, and those of asks once their
+        future is dropped before any code has looked at the failure.
 
         Args:
             handler: called with the exception. Without it, this is a decorator.

@@ -40,6 +40,9 @@ class WorkerFuture(FutureBase, Future["T"]):
     ``await future`` waits without blocking the event loop; an awaiting task that is cancelled cancels the
     message. ``asyncio.wait_for``, ``wait``, ``gather`` and ``shield`` take it as well.
 
+    A failure that no error handler was told of is logged when the future is dropped before ``result()``,
+    ``exception()`` or an ``await`` has told of it.
+
     Callbacks of ``add_done_callback`` run on the thread that settles the reply, as with any ``Future``; what
     they raise is logged by ``pytoweb.worker``.
     """
@@ -61,11 +64,11 @@ class WorkerFuture(FutureBase, Future["T"]):
         """Tells the state, and the kind of the result or the exception."""
         state = "cancelled" if self.cancelled() else "pending"
         if self.done() and not self.cancelled():
-            error = self.exception()
+            error = self._exception
             state = (
                 f"raised {type(error).__name__}"
                 if error is not None
-                else f"returned {type(self.result()).__name__}"
+                else f"returned {type(self._result).__name__}"
             )
         elif self.running():
             state = "running"
@@ -119,7 +122,7 @@ class WorkerFuture(FutureBase, Future["T"]):
             for waiter in self._waiters:
                 if self.cancelled():
                     waiter.add_cancelled(self)
-                elif self.exception() is not None:
+                elif self._exception is not None:
                     waiter.add_exception(self)
                 else:
                     waiter.add_result(self)

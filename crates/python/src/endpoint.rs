@@ -102,6 +102,7 @@ impl Inner {
         let task = Arc::new(Task {
             head,
             kwargs,
+            asked: true,
             ..Task::default()
         });
         let message = PyMessage {
@@ -320,7 +321,10 @@ impl Endpoint {
         let kind = arguments::message_type(message_type)?;
         let limit = arguments::timeout(timeout)?;
         let (inner, _) = self.inner()?;
-        let task = Arc::new(Task::default());
+        let task = Arc::new(Task {
+            asked: true,
+            ..Task::default()
+        });
         let data = data.unwrap_or_else(|| py.None());
         let message = inner.message(py, kind, data, Some(task.clone()))?;
         self.ask_for(py, message, task, limit)

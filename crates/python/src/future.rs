@@ -46,6 +46,10 @@ struct Inner {
 }
 
 impl Inner {
+    fn worker_name(&self) -> &str {
+        self.address.as_ref().map_or("", Address::name)
+    }
+
     /// Calls `callback` once the reply stands, which another thread is to see to.
     fn on_done(&self, callback: impl FnOnce() + Send + 'static) {
         self.task.slot.state().on_done(callback);
@@ -59,7 +63,9 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if !self.generation.is_here() {
+        if self.generation.is_here() {
+            self.task.dropped(self.worker_name());
+        } else {
             // The last reference to a worker would take locks that nobody in this process can release.
             std::mem::forget(self.address.take());
             std::mem::forget(self.route.take());
@@ -118,7 +124,20 @@ impl FutureBase {
             .ok_or_else(|| PyRuntimeError::new_err("futures are made by ask() and submit()"))
     }
 
+    /// The reply for the code that asks: a failure counts as read from here on.
     fn value<'a>(
+        &'a self,
+        py: Python<'_>,
+        inner: &'a Inner,
+    ) -> Option<Result<&'a Py<PyAny>, &'a Py<PyAny>>> {
+        let value = self.peek(py, inner);
+        if let Some(Err(_)) = value {
+            inner.task.unread.note_read();
+        }
+        value
+    }
+
+    fn peek<'a>(
         &'a self,
         py: Python<'_>,
         inner: &'a Inner,
@@ -126,8 +145,9 @@ impl FutureBase {
         Some(match inner.task.slot.get()? {
             Ok(value) => value.get(py),
             Err(failure) => Err(self.failure.get_or_init(|| {
-                let worker = inner.address.as_ref().map_or("", Address::name);
-                error::failure(*failure, worker).into_value(py).into_any()
+                error::failure(*failure, inner.worker_name())
+                    .into_value(py)
+                    .into_any()
             })),
         })
     }
@@ -504,15 +524,16 @@ impl FutureBase {
 
     #[getter]
     fn _result(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        Ok(match self.value(py, self.inner()?) {
+        Ok(match self.peek(py, self.inner()?) {
             Some(Ok(value)) => Some(value.clone_ref(py)),
             _ => None,
         })
     }
 
+    /// The exception as it stands; to look at it here is not to read it.
     #[getter]
     fn _exception(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        Ok(match self.value(py, self.inner()?) {
+        Ok(match self.peek(py, self.inner()?) {
             Some(Err(error)) if !self.is_cancelled()? => Some(error.clone_ref(py)),
             _ => None,
         })

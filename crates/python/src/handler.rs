@@ -37,17 +37,35 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Tells the error handler, or the log, of a message that failed and that nobody else answers for.
+    /// Tells the error handler of a message that failed, else its future, else the log.
     pub(crate) fn report(&self, py: Python<'_>, message: &PyMessage, error: &PyErr) {
-        if message.head_kind() == Head::Type {
-            match message.kind(py) {
-                Ok(kind) => self.report_as(py, kind.bind(py), message.about(py), error),
-                Err(error) => error.write_unraisable(py, None),
-            }
+        match message.kind(py) {
+            Ok(kind) => self.report_as(py, kind.bind(py), message.about(py), error),
+            Err(error) => error.write_unraisable(py, None),
         }
     }
 
     fn report_as(&self, py: Python<'_>, kind: &Bound<'_, PyAny>, about: About, error: &PyErr) {
+        let is_call = about
+            .task
+            .as_ref()
+            .is_some_and(|task| task.head != Head::Type);
+        if let Some(task) = about.task.as_ref().filter(|task| task.asked)
+            && (is_call || !self.has_error_handler(py))
+        {
+            let state = task.slot.state();
+            if state.is_cancel_requested() && is_cancelled_error(py, error) {
+                return;
+            }
+            // What a handler raises after its deadline is not in its future.
+            if !state.is_done() || error.is_instance_of::<error::DeadlineError>(py) {
+                task.unread.leave(py, kind, about.attempt);
+                return;
+            }
+        }
+        if is_call {
+            return;
+        }
         let told = self.replies.bind(py).call_method1(
             intern!(py, "report"),
             // `into_value` attaches the traceback, which `value` leaves apart before Python 3.12.
@@ -62,6 +80,10 @@ impl Shared {
         if let Err(error) = told {
             error.write_unraisable(py, None);
         }
+    }
+
+    fn has_error_handler(&self, py: Python<'_>) -> bool {
+        matches!(self.handlers.bind(py).get_item(py.None()), Ok(Some(_)))
     }
 
     /// The same for the message that runs on this thread.
@@ -161,6 +183,12 @@ impl Shared {
             }
         }
     }
+}
+
+/// Whether `error` is how a coroutine ends whose task is cancelled.
+fn is_cancelled_error(py: Python<'_>, error: &PyErr) -> bool {
+    let name = error.get_type(py).fully_qualified_name();
+    name.is_ok_and(|name| name == "asyncio.exceptions.CancelledError")
 }
 
 /// What to call for one message, apart from the message, which is elsewhere during the call.
@@ -311,6 +339,9 @@ impl Handler for PyHandler {
                 }
                 None => Wake::nobody(),
             };
+            if let Some(task) = &message.task {
+                task.ended(&self.shared.name);
+            }
             message.drop_attached(py);
             wake
         })
@@ -351,6 +382,10 @@ impl PyHandler {
         if task.id.is_some() {
             Python::attach(|py| self.shared.deliver(py, &task));
         }
+        if task.unread.is_left() {
+            let (task, shared) = (task.clone(), self.shared.clone());
+            route.job(move |_| task.ended(&shared.name));
+        }
         if threads {
             Wake::threads_of(task)
         } else {
@@ -381,6 +416,7 @@ impl PyHandler {
         if let Some(task) = &message.task {
             task.fail(false, failure);
             self.shared.deliver(py, task);
+            task.ended(&self.shared.name);
         }
     }
 }

@@ -27,6 +27,7 @@ mod simple;
 mod start_hook;
 mod task;
 mod threads;
+mod unread;
 mod waiting;
 
 use pyo3::prelude::*;

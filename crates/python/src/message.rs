@@ -116,6 +116,7 @@ impl PyMessage {
         About {
             id: self.id().map(|id| id.clone_ref(py)),
             attempt: self.attempt(),
+            task: self.task.clone(),
         }
     }
 
@@ -161,15 +162,14 @@ impl PyMessage {
 pub(crate) struct About {
     pub(crate) id: Option<Py<PyString>>,
     pub(crate) attempt: u32,
+    pub(crate) task: Option<Arc<Task>>,
 }
 
-/// Type and more of the typed message whose handler runs on this thread.
-pub(crate) fn running_kind(py: Python<'_>) -> Option<(Py<PyAny>, About)> {
-    running::look(|message, _| match &message.body {
-        Body::Local { head, .. } if message.head_kind() == Head::Type => {
-            Some((head.clone_ref(py), message.about(py)))
-        }
-        _ => None,
+/// Type, or name of the function, and more of the message that runs on this thread.
+pub(crate) fn running_kind(py: Python<'_>) -> Option<(Py<PyString>, About)> {
+    running::look(|message, _| {
+        let kind = message.kind(py).ok()?;
+        Some((kind, message.about(py)))
     })?
 }
 

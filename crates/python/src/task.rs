@@ -15,6 +15,7 @@ use pytoweb_process::{Answer, Payload};
 
 use crate::error;
 use crate::pickling;
+use crate::unread::Unread;
 
 /// An object, or the exception in its place.
 pub(crate) type Object = Result<Py<PyAny>, Py<PyAny>>;
@@ -34,6 +35,14 @@ impl Value {
         match self {
             Self::Here(object) => object.as_ref(),
             Self::Remote(remote) => remote.get(py),
+        }
+    }
+
+    /// Whether it is what the handler returned; one that cannot be unpickled here counts as such.
+    pub(crate) const fn is_result(&self) -> bool {
+        match self {
+            Self::Here(object) => object.is_ok(),
+            Self::Remote(remote) => !remote.failed,
         }
     }
 
@@ -135,6 +144,9 @@ pub(crate) struct Task {
     pub(crate) lane: AtomicU32,
     /// The handler's result is in the slot, to be published once it was counted.
     pub(crate) settled: AtomicBool,
+    /// The caller got a future for it.
+    pub(crate) asked: bool,
+    pub(crate) unread: Unread,
 }
 
 impl Task {
