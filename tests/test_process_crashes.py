@@ -34,7 +34,7 @@ ENDINGS = [
     ("exit_with", 1, 1, None),
     ("exit_with", 77, 77, None),
     ("kill_self", signal.SIGKILL, None, signal.SIGKILL),
-    ("kill_self", signal.SIGTERM, None, signal.SIGTERM),
+    ("kill_self", signal.SIGUSR1, None, signal.SIGUSR1),
 ]
 
 

@@ -8,12 +8,11 @@ import logging
 import os
 import pickle
 import runpy
-import signal
 import sys
 import traceback
 import types
 
-from pytoweb import _pickling
+from pytoweb import _pickling, _signals
 from pytoweb._core import child_arrive, is_packing
 from pytoweb._internals import Internals, PoolInternals, set_state
 from pytoweb._runtime import LoopThread
@@ -35,9 +34,6 @@ importing_main = False
 
 #: This process is a child of a pool.
 is_child = False
-
-#: What the terminal sends to a group of processes. A child has a group of its own, but kill(1) can aim there.
-TERMINAL_SIGNALS = ("SIGINT", "SIGQUIT", "SIGHUP", "SIGTSTP", "SIGTTIN", "SIGTTOU")
 
 
 class HostMain(types.ModuleType):
@@ -286,17 +282,10 @@ def _close_inherited() -> None:
         return
 
 
-def _go_past(number: int, frame: object) -> None:
-    """What this process does about a signal that is for the host."""
-
-
 def main() -> None:
     """Serves the host that started this process, until it says that it is over."""
     global is_child
-    for name in TERMINAL_SIGNALS:
-        if hasattr(signal, name):
-            # Not SIG_IGN, which the programs that a handler starts would inherit.
-            signal.signal(getattr(signal, name), _go_past)
+    _signals.leave_to_host()
     is_child = True
     _close_inherited()
     by_hand = os.isatty(0)

@@ -3,7 +3,7 @@
 //! The child gets one end of a socket as its standard input, and over that socket every other descriptor. It inherits
 //! its standard output and error and nothing else: all other descriptors are closed by exec. It is the leader of a
 //! process group of its own from its first instruction on, so what the terminal sends (Ctrl-C, Ctrl-Z, a hang-up) goes
-//! past it.
+//! past it, and the programs that its handlers start are of that group: they end with a child that is killed or crashes.
 
 use std::ffi::OsString;
 use std::io;
@@ -12,6 +12,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 /// What a child is started with.
 #[derive(Clone, Debug)]
@@ -56,14 +58,28 @@ impl Child {
         self.pidfd.clone()
     }
 
-    /// Ends it at once. Does nothing if it has ended.
+    /// Ends it at once, with the programs that it started and that have not left its process group. Does nothing if
+    /// they have ended. Only before it is reaped: until then the number of the group is its own.
     pub(crate) fn kill(&mut self) {
-        // The only error is that it is gone.
-        let _ = self.process.kill();
+        // The only error is that all of them are gone.
+        if let Some(group) = pid_of(self.process.id()) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
     }
 
-    /// Its exit code or signal, if it has ended; both `None` if somebody else took that.
-    pub(crate) fn try_wait(&mut self) -> Option<(Option<i32>, Option<i32>)> {
+    /// Its exit code or signal, if it has ended; both `None` if another part of the program took that. Unless it exited
+    /// with 0 and was `told` to end, the programs that it started end here, too.
+    pub(crate) fn try_wait(&mut self, told: bool) -> Option<(Option<i32>, Option<i32>)> {
+        let own = WaitId::Pid(pid_of(self.process.id())?);
+        // It stays unreaped, so that its group can still be killed.
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match waitid(own, look) {
+            Ok(None) => return None,
+            Ok(Some(status)) if told && status.exit_status() == Some(0) => {}
+            Ok(Some(_)) => self.kill(),
+            // Its number may be another's by now.
+            Err(_) => return Some((None, None)),
+        }
         match self.process.try_wait() {
             Ok(Some(status)) => Some((status.code(), status.signal())),
             Ok(None) => None,
@@ -72,9 +88,13 @@ impl Child {
     }
 }
 
+fn pid_of(number: u32) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(number).ok()?)
+}
+
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.try_wait().is_none() {
+        if self.try_wait(false).is_none() {
             self.kill();
             let _ = self.process.wait();
         }
@@ -84,10 +104,9 @@ impl Drop for Child {
 /// A descriptor that is readable once the process has ended.
 #[cfg(target_os = "linux")]
 pub(crate) fn pidfd_of(pid: u32) -> Option<OwnedFd> {
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    use rustix::process::{PidfdFlags, pidfd_open};
 
-    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
-    pidfd_open(pid, PidfdFlags::empty()).ok()
+    pidfd_open(pid_of(pid)?, PidfdFlags::empty()).ok()
 }
 
 #[cfg(not(target_os = "linux"))]

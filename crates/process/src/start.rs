@@ -233,10 +233,13 @@ fn end_with(socket: UnixStream, host: Option<OwnedFd>) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends this process without running anything of it.
+/// Ends this process without running anything of it, and the programs that its handlers started.
 pub(crate) fn end_now() -> ! {
-    use rustix::process::{Signal, getpid, kill_process};
+    use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group, kill_process};
 
+    if getpgrp() == getpid() {
+        let _ = kill_current_process_group(Signal::KILL);
+    }
     let _ = kill_process(getpid(), Signal::KILL);
     std::process::abort()
 }

@@ -21,9 +21,10 @@ impl<C: Cargo> Lane<C> {
     ) -> Option<Fate> {
         let link = {
             let mut state = self.state();
+            let told = matches!(state.phase, Phase::Retiring | Phase::Closed);
             let child = state.child.as_mut()?;
             let pid = child.pid();
-            let (exitcode, signal) = child.try_wait()?;
+            let (exitcode, signal) = child.try_wait(told)?;
             let stack = state.report.take().map(Report::read).unwrap_or_default();
             state.child = None;
             let cause = match (state.kill.take(), state.unfit.take()) {
