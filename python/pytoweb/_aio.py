@@ -19,10 +19,27 @@ if TYPE_CHECKING:
 
     from pytoweb._core import Endpoint, WorkerMessage
 
-#: The message and the worker whose ``async def`` handler runs in this context.
-running: ContextVar[tuple[WorkerMessage | None, weakref.ref[Endpoint]] | None] = ContextVar(
-    "pytoweb_running", default=None
-)
+
+class Running:
+    """The message and the worker whose ``async def`` handler runs in a context.
+
+    Tasks that the handler started have copies of its context and may outlive the message. They would keep its
+    data, so it is taken out at the handler's end.
+    """
+
+    __slots__ = ("message", "owner")
+
+    def __init__(self, message: WorkerMessage | None, owner: weakref.ref[Endpoint]) -> None:
+        self.message = message
+        self.owner: weakref.ref[Endpoint] | None = owner
+
+    def end(self) -> None:
+        """The handler is through."""
+        self.message = None
+        self.owner = None
+
+
+running: ContextVar[Running | None] = ContextVar("pytoweb_running", default=None)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -34,7 +51,14 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 def running_owner() -> Endpoint | None:
     """The worker or pool whose ``async def`` handler runs in this context, if it still exists."""
     current = running.get()
-    return None if current is None else current[1]()
+    owner = None if current is None else current.owner
+    return None if owner is None else owner()
+
+
+def running_message() -> WorkerMessage | None:
+    """The message whose ``async def`` handler runs in this context."""
+    current = running.get()
+    return None if current is None else current.message
 
 
 def in_event_loop() -> bool:

@@ -110,7 +110,8 @@ class LoopThread:
     async def _drive(
         coroutine: Coroutine[Any, Any, object], pending: Pending, owner: weakref.ref[Endpoint]
     ) -> None:
-        _aio.running.set((pending.message(), owner))
+        running = _aio.Running(pending.message(), owner)
+        _aio.running.set(running)
         try:
             result = await coroutine
         except BaseException as error:
@@ -118,6 +119,8 @@ class LoopThread:
             pending.failed(error)
         else:
             pending.completed(result)
+        finally:
+            running.end()
 
     def close(self) -> None:
         self._bridge.call(self._loop.stop)

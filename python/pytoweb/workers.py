@@ -67,19 +67,15 @@ def current_message() -> WorkerMessage | None:
     Its ``cancelled`` tells a long-running handler that nobody waits for it any more.
     """
     message = running_message()
-    if message is None:
-        running = _aio.running.get()
-        message = None if running is None else running[0]
-    return message
+    return _aio.running_message() if message is None else message
 
 
 def current_worker() -> PythonWorker | WorkerPool | None:
     """The worker whose handler runs here, or the pool whose own mailbox it is; None outside of handlers."""
     worker = running_owner()
     if worker is None:
-        running = _aio.running.get()
         # There are no endpoints but workers and pools.
-        worker = None if running is None else running[1]()  # type: ignore[assignment]
+        worker = _aio.running_owner()  # type: ignore[assignment]
     return worker
 
 

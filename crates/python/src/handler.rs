@@ -414,6 +414,7 @@ impl PyHandler {
             self.shared.report(py, message, &error);
         }
         if let Some(task) = &message.task {
+            task.forget_interrupter();
             task.fail(false, failure);
             self.shared.deliver(py, task);
             task.ended(&self.shared.name);
@@ -442,6 +443,9 @@ impl Pending {
         let Some(message) = suspension.message() else {
             return Ok(());
         };
+        if let Some(task) = &message.task {
+            task.forget_interrupter();
+        }
         if let Err(error) = &result {
             // A coroutine that was given up raises CancelledError; what counts is why.
             match message.task.as_ref().and_then(|task| task.slot.get()) {
@@ -487,17 +491,15 @@ impl Pending {
 
     /// Has `interrupter` called when the message is cancelled, expires, or its worker is terminated.
     fn on_interrupt(&self, interrupter: Py<PyAny>) -> PyResult<()> {
-        let guard = self
+        let task = self
             .suspension
             .lock()
-            .map_err(|_| PyRuntimeError::new_err("the message is lost"))?;
-        if let Some(task) = guard
+            .map_err(|_| PyRuntimeError::new_err("the message is lost"))?
             .as_ref()
             .and_then(Suspension::message)
-            .and_then(|message| message.task.as_ref())
-        {
-            // Set once, before the coroutine runs.
-            let _ = task.interrupter.set(interrupter);
+            .and_then(|message| message.task.clone());
+        if let Some(task) = task {
+            task.on_interrupt(interrupter);
         }
         Ok(())
     }

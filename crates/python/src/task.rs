@@ -5,7 +5,7 @@
 //! and the moves are a good part of what one costs.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::sync::OnceLockExt;
@@ -138,8 +138,9 @@ pub(crate) struct Task {
     /// The id of a message whose reply goes to the owner.
     pub(crate) id: Option<Py<PyString>>,
     pub(crate) kwargs: Option<Py<PyDict>>,
-    /// Called to interrupt an `async def` handler that runs.
-    pub(crate) interrupter: OnceLock<Py<PyAny>>,
+    /// Called to interrupt an `async def` handler that runs. It refers to the coroutine, whose context refers to this
+    /// message: [`Task::forget_interrupter`] breaks the circle, which the collector cannot see.
+    pub(crate) interrupter: Mutex<Option<Py<PyAny>>>,
     /// The lane that a message of a pool of processes was sent to, plus one; 0 before.
     pub(crate) lane: AtomicU32,
     /// The handler's result is in the slot, to be published once it was counted.
@@ -160,6 +161,27 @@ impl Task {
         settled
     }
 
+    /// Has `interrupter` called when the running handler is asked to stop; here and now if it was asked already.
+    pub(crate) fn on_interrupt(&self, interrupter: Py<PyAny>) {
+        let before = self.lock_interrupter().replace(interrupter);
+        drop(before);
+        if self.slot.state().is_cancel_requested() {
+            self.interrupt();
+        }
+    }
+
+    /// The handler is through: there is nothing to interrupt any more.
+    pub(crate) fn forget_interrupter(&self) {
+        let interrupter = self.lock_interrupter().take();
+        drop(interrupter);
+    }
+
+    fn lock_interrupter(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
+        self.interrupter
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether the handler's result is to be published.
     pub(crate) fn is_settled(&self) -> bool {
         // ORDERING: Relaxed, see `settle`.
@@ -177,12 +199,20 @@ impl Ticket for Task {
     }
 
     fn interrupt(&self) {
-        if let Some(interrupter) = self.interrupter.get() {
-            Python::attach(|py| {
-                if let Err(error) = interrupter.call0(py) {
-                    error.write_unraisable(py, None);
-                }
-            });
+        // Without the interpreter lock first: most handlers are no coroutines, and the deadline thread is not to wait.
+        if self.lock_interrupter().is_none() {
+            return;
         }
+        Python::attach(|py| {
+            let interrupter = self
+                .lock_interrupter()
+                .as_ref()
+                .map(|interrupter| interrupter.clone_ref(py));
+            if let Some(interrupter) = interrupter
+                && let Err(error) = interrupter.call0(py)
+            {
+                error.write_unraisable(py, None);
+            }
+        });
     }
 }
