@@ -499,7 +499,7 @@ impl Answers {
             }
             Ok(value) => match pickling::pack(py, &value, || self.link.store().cloned()) {
                 Ok(payload) => return self.send(py, Outcome::Completed, &[], payload),
-                Err(raised) => error::unsendable(py, "the reply", raised),
+                Err(raised) => error::unpicklable(py, "the reply", raised),
             },
             Err(raised) => raised,
         };

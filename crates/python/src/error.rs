@@ -1,6 +1,6 @@
 //! The one place that knows exception classes: what the engine says, as what Python raises.
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -156,15 +156,28 @@ pub(crate) fn unknown(worker: &str, kind: &str) -> PyErr {
     ))
 }
 
-/// A reply that was asked for while it was being unpickled by the same thread.
-pub(crate) fn lost_reply(py: Python<'_>) -> Py<PyAny> {
-    SerializationError::new_err("the reply is gone: unpickling it asked for it again")
-        .into_value(py)
-        .into_any()
+/// A reply that is asked for while the same thread unpickles it.
+pub(crate) fn lost_reply() -> PyErr {
+    SerializationError::new_err(
+        "the reply is asked for by its own unpickling (a __setstate__ or a reducer of it)",
+    )
 }
 
-/// Something that cannot go to another process.
+/// Whether it is about the thread that it was raised in, not about the data at hand: Ctrl-C, `sys.exit`.
+pub(crate) fn is_interrupt(py: Python<'_>, raised: &PyErr) -> bool {
+    !raised.is_instance_of::<PyException>(py)
+}
+
+/// Something that the calling code cannot send to another process; an interruption of the caller passes as it is.
 pub(crate) fn unsendable(py: Python<'_>, what: &str, raised: PyErr) -> PyErr {
+    if is_interrupt(py, &raised) {
+        return raised;
+    }
+    unpicklable(py, what, raised)
+}
+
+/// Something of a child that cannot go to the host, whatever pickling it raised.
+pub(crate) fn unpicklable(py: Python<'_>, what: &str, raised: PyErr) -> PyErr {
     let error = SerializationError::new_err(format!(
         "{what} cannot be sent to another process: pickling it raised {}",
         brief(py, &raised)

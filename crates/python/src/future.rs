@@ -93,6 +93,9 @@ pub(crate) struct FutureBase {
     failure: OnceLock<Py<PyAny>>,
 }
 
+/// What a reply came to: the result, or the exception.
+pub(crate) type Settled<'a> = Result<&'a Py<PyAny>, &'a Py<PyAny>>;
+
 /// A new future for `task`.
 pub(crate) fn new_future<'py>(
     py: Python<'py>,
@@ -125,31 +128,26 @@ impl FutureBase {
     }
 
     /// The reply for the code that asks: a failure counts as read from here on.
-    fn value<'a>(
-        &'a self,
-        py: Python<'_>,
-        inner: &'a Inner,
-    ) -> Option<Result<&'a Py<PyAny>, &'a Py<PyAny>>> {
-        let value = self.peek(py, inner);
+    fn value<'a>(&'a self, py: Python<'_>, inner: &'a Inner) -> PyResult<Option<Settled<'a>>> {
+        let value = self.peek(py, inner)?;
         if let Some(Err(_)) = value {
             inner.task.unread.note_read();
         }
-        value
+        Ok(value)
     }
 
-    fn peek<'a>(
-        &'a self,
-        py: Python<'_>,
-        inner: &'a Inner,
-    ) -> Option<Result<&'a Py<PyAny>, &'a Py<PyAny>>> {
-        Some(match inner.task.slot.get()? {
-            Ok(value) => value.get(py),
+    fn peek<'a>(&'a self, py: Python<'_>, inner: &'a Inner) -> PyResult<Option<Settled<'a>>> {
+        let Some(reply) = inner.task.slot.get() else {
+            return Ok(None);
+        };
+        Ok(Some(match reply {
+            Ok(value) => value.get(py)?,
             Err(failure) => Err(self.failure.get_or_init(|| {
                 error::failure(*failure, inner.worker_name())
                     .into_value(py)
                     .into_any()
             })),
-        })
+        }))
     }
 
     /// Waits until the reply stands; false when `limit` has passed.
@@ -205,9 +203,9 @@ impl FutureBase {
         &'a self,
         py: Python<'_>,
         timeout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Result<&'a Py<PyAny>, &'a Py<PyAny>>> {
+    ) -> PyResult<Settled<'a>> {
         let inner = self.inner()?;
-        if let Some(value) = self.value(py, inner) {
+        if let Some(value) = self.value(py, inner)? {
             return Ok(value);
         }
         // As `Future` does: a negative time is none left.
@@ -217,7 +215,7 @@ impl FutureBase {
             .transpose()?;
         let limit = limit.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
         if self.wait(py, inner, limit)?
-            && let Some(value) = self.value(py, inner)
+            && let Some(value) = self.value(py, inner)?
         {
             return Ok(value);
         }
@@ -243,11 +241,8 @@ impl FutureBase {
     }
 
     /// What came of it, once that stands.
-    pub(crate) fn outcome(
-        &self,
-        py: Python<'_>,
-    ) -> PyResult<Option<Result<&Py<PyAny>, &Py<PyAny>>>> {
-        Ok(self.value(py, self.inner()?))
+    pub(crate) fn outcome(&self, py: Python<'_>) -> PyResult<Option<Settled<'_>>> {
+        self.value(py, self.inner()?)
     }
 
     /// Calls `callback` on the thread that settles the future, or here and now if it is.
@@ -524,7 +519,7 @@ impl FutureBase {
 
     #[getter]
     fn _result(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        Ok(match self.peek(py, self.inner()?) {
+        Ok(match self.peek(py, self.inner()?)? {
             Some(Ok(value)) => Some(value.clone_ref(py)),
             _ => None,
         })
@@ -533,7 +528,7 @@ impl FutureBase {
     /// The exception as it stands; to look at it here is not to read it.
     #[getter]
     fn _exception(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        Ok(match self.peek(py, self.inner()?) {
+        Ok(match self.peek(py, self.inner()?)? {
             Some(Err(error)) if !self.is_cancelled()? => Some(error.clone_ref(py)),
             _ => None,
         })

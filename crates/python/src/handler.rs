@@ -101,8 +101,13 @@ impl Shared {
         };
         let replies = self.replies.bind(py);
         let told = match reply.as_ref().map(|value| value.get(py)) {
-            Ok(Ok(result)) => replies.call_method1(intern!(py, "deliver"), (id, result, false)),
-            Ok(Err(error)) => replies.call_method1(intern!(py, "deliver"), (id, error, true)),
+            Ok(Err(interrupt)) => {
+                // No code that asks for it is interrupted here: the unpickling has raised it by itself.
+                let error = error::unreadable_reply(py, interrupt);
+                replies.call_method1(intern!(py, "deliver"), (id, error, true))
+            }
+            Ok(Ok(Ok(result))) => replies.call_method1(intern!(py, "deliver"), (id, result, false)),
+            Ok(Ok(Err(error))) => replies.call_method1(intern!(py, "deliver"), (id, error, true)),
             Err(failure) => {
                 let error = error::failure(*failure, &self.name).into_value(py);
                 replies.call_method1(intern!(py, "deliver"), (id, error, true))

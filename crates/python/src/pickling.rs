@@ -15,7 +15,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList};
 use pytoweb_process::{ALIGNMENT, Packer, Parcel, Payload, Store};
 
-use crate::{buffers, simple};
+use crate::{buffers, error, simple};
 
 /// How a pickle names the module `__main__`: a text of eight bytes.
 const MAIN: &[u8] = b"\x8c\x08__main__";
@@ -165,7 +165,10 @@ pub(crate) fn pack(
         ..Filling::default()
     };
     let mut dumped = kept.dump.call1(py, (object,)).map(drop);
-    let again = dumped.is_err() || sink.lock().names_main;
+    let again = match &dumped {
+        Ok(()) => sink.lock().names_main,
+        Err(raised) => !error::is_interrupt(py, raised),
+    };
     if again {
         // Into a fresh packer: what the first attempt wrote is no use.
         let spare = std::mem::replace(
@@ -180,7 +183,9 @@ pub(crate) fn pack(
             Ok(done) if done.is_truthy()? => dumped = Ok(()),
             // There is no cloudpickle: the first attempt stands.
             Ok(_) => *sink.lock() = spare,
-            Err(error) if dumped.is_ok() => dumped = Err(error),
+            Err(raised) if dumped.is_ok() || error::is_interrupt(py, &raised) => {
+                dumped = Err(raised);
+            }
             Err(_) => {}
         }
     }

@@ -509,7 +509,8 @@ fn answered(mut delivery: Delivery<PyHandler>, answer: Answer) {
             let remote = Remote::new(true, answer);
             route.job(move |py| {
                 let raised = match remote.get(py) {
-                    Ok(value) | Err(value) => PyErr::from_value(value.bind(py).clone()),
+                    Ok(Ok(value) | Err(value)) => PyErr::from_value(value.bind(py).clone()),
+                    Err(raised) => raised,
                 };
                 fail(py, delivery, |_, _| raised);
             });

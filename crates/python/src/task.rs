@@ -5,10 +5,10 @@
 //! and the moves are a good part of what one costs.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::ThreadId;
 
 use pyo3::prelude::*;
-use pyo3::sync::OnceLockExt;
 use pyo3::types::{PyDict, PyString};
 use pytoweb_engine::{Failure, ReplyState, Shared, Slot, Ticket};
 use pytoweb_process::{Answer, Payload};
@@ -31,9 +31,12 @@ pub(crate) enum Value {
 
 impl Value {
     /// The objects; those of another process are made by the first who asks.
-    pub(crate) fn get(&self, py: Python<'_>) -> Result<&Py<PyAny>, &Py<PyAny>> {
+    ///
+    /// # Errors
+    /// What interrupted the calling thread while it made them (Ctrl-C): they can be asked for again.
+    pub(crate) fn get(&self, py: Python<'_>) -> PyResult<Result<&Py<PyAny>, &Py<PyAny>>> {
         match self {
-            Self::Here(object) => object.as_ref(),
+            Self::Here(object) => Ok(object.as_ref()),
             Self::Remote(remote) => remote.get(py),
         }
     }
@@ -57,47 +60,109 @@ impl Value {
     }
 }
 
-/// A reply of another process, unpickled by the thread that asks for it.
+/// A reply of another process, unpickled by the thread that asks for it first.
 #[derive(Debug)]
 pub(crate) struct Remote {
     failed: bool,
-    answer: Mutex<Option<Answer>>,
+    reading: Mutex<Reading>,
+    /// Rung when a thread is through with reading.
+    read: Condvar,
     object: OnceLock<Object>,
+}
+
+/// How far a reply of another process is read.
+#[derive(Debug)]
+enum Reading {
+    /// Not yet, or the thread that did was interrupted.
+    Open(Answer),
+    /// This thread unpickles it.
+    By(ThreadId),
+    /// The object is there.
+    Done,
 }
 
 impl Remote {
     pub(crate) fn new(failed: bool, answer: Answer) -> Self {
         Self {
             failed,
-            answer: Mutex::new(Some(answer)),
+            reading: Mutex::new(Reading::Open(answer)),
+            read: Condvar::new(),
             object: OnceLock::new(),
         }
     }
 
-    pub(crate) fn get(&self, py: Python<'_>) -> Result<&Py<PyAny>, &Py<PyAny>> {
-        self.object
-            .get_or_init_py_attached(py, || {
-                let answer = self
-                    .answer
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .take();
-                let Some(answer) = answer else {
-                    return Err(error::lost_reply(py));
-                };
-                let parcel = answer.parcel.as_ref();
-                if self.failed {
-                    return Err(error::remote(py, &answer.note, parcel));
+    /// The object.
+    ///
+    /// # Errors
+    /// What interrupted the unpickling, which is the calling thread's own: the next call begins again.
+    pub(crate) fn get(&self, py: Python<'_>) -> PyResult<Result<&Py<PyAny>, &Py<PyAny>>> {
+        let this_thread = std::thread::current().id();
+        loop {
+            if let Some(object) = self.object.get() {
+                return Ok(object.as_ref());
+            }
+            let mut reading = self.lock();
+            match &*reading {
+                Reading::Open(_) => {
+                    let Reading::Open(answer) =
+                        std::mem::replace(&mut *reading, Reading::By(this_thread))
+                    else {
+                        continue;
+                    };
+                    drop(reading);
+                    self.read(py, answer)?;
                 }
-                let unpacked = match parcel {
-                    Some(parcel) => pickling::unpack(py, parcel),
-                    None => Ok(py.None().into_bound(py)),
-                };
-                unpacked
-                    .map(Bound::unbind)
-                    .map_err(|raised| error::unreadable_reply(py, raised))
-            })
-            .as_ref()
+                Reading::By(thread) if *thread == this_thread => return Err(error::lost_reply()),
+                Reading::By(_) => {
+                    drop(reading);
+                    py.detach(|| self.wait());
+                }
+                Reading::Done => {}
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Reading> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait(&self) {
+        let mut reading = self.lock();
+        while matches!(*reading, Reading::By(_)) {
+            reading = self
+                .read
+                .wait(reading)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn read(&self, py: Python<'_>, answer: Answer) -> PyResult<()> {
+        let object = match self.unpack(py, &answer) {
+            Err(raised) if error::is_interrupt(py, &raised) => {
+                *self.lock() = Reading::Open(answer);
+                self.read.notify_all();
+                return Err(raised);
+            }
+            Ok(object) => object,
+            Err(raised) => Err(error::unreadable_reply(py, raised)),
+        };
+        // Only the thread that reads sets it.
+        let _ = self.object.set(object);
+        *self.lock() = Reading::Done;
+        self.read.notify_all();
+        Ok(())
+    }
+
+    fn unpack(&self, py: Python<'_>, answer: &Answer) -> PyResult<Object> {
+        let parcel = answer.parcel.as_ref();
+        if self.failed {
+            return Ok(Err(error::remote(py, &answer.note, parcel)));
+        }
+        let object = match parcel {
+            Some(parcel) => pickling::unpack(py, parcel)?.unbind(),
+            None => py.None(),
+        };
+        Ok(Ok(object))
     }
 }
 

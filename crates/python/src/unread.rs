@@ -101,7 +101,10 @@ impl Task {
             // The future may be dropped while an exception is on its way.
             let on_its_way = PyErr::take(py);
             let failure = match self.slot.get() {
-                Some(Ok(value)) => value.get(py).err().map(|error| error.clone_ref(py)),
+                Some(Ok(value)) => match value.get(py) {
+                    Ok(object) => object.err().map(|error| error.clone_ref(py)),
+                    Err(raised) => Some(raised.into_value(py).into_any()),
+                },
                 Some(Err(failure)) => {
                     Some(error::failure(*failure, worker).into_value(py).into_any())
                 }
