@@ -51,7 +51,8 @@ DEFAULT_CAPACITY: Final = 16384
 class _Runtime(Protocol):
     """What the engine threads of a pool call in Python; ``PoolRuntime`` is one."""
 
-    def thread_started(self, name: str) -> bool:
+    def run_thread(self, name: str, life: Callable[[], None]) -> None: ...
+    def thread_started(self) -> bool:
         """Called on each new thread, before its first message; False breaks the pool."""
 
     def thread_ended(self) -> None:

@@ -12,6 +12,7 @@ from queue import SimpleQueue
 
 from pytoweb import _aio, _exit
 from pytoweb._core import interrupt_thread
+from pytoweb._pool_thread import PoolThread
 from pytoweb.errors import WorkerCrashedError
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -150,10 +151,12 @@ class PoolRuntime:
         #: Set once the pool is closed and its engine threads are past their last message.
         self.ended = threading.Event()
 
-    def thread_started(self, name: str) -> bool:
+    def run_thread(self, name: str, life: Callable[[], None]) -> None:
+        """Called on each new engine thread; ``life`` runs its messages until the thread is to end."""
+        PoolThread(name, life).live()
+
+    def thread_started(self) -> bool:
         """Called on each new engine thread, before its first message; False breaks the pool."""
-        # The threading module learns of it, so that logs and debuggers show its name.
-        threading.current_thread().name = name
         self._idents.add(threading.get_ident())
         if self._initializer is None:
             return True
@@ -170,22 +173,12 @@ class PoolRuntime:
     def thread_ended(self) -> None:
         """Called on an engine thread that ends; the last one ends the threads here too."""
         self._idents.discard(threading.get_ident())
-        self._forget_dummy()
         self._close_if_last()
 
     def interrupt(self) -> None:
         """Raises ``SystemExit`` in the handlers that run."""
         for ident in list(self._idents):
             interrupt_thread(ident, SystemExit)
-
-    @staticmethod
-    def _forget_dummy() -> None:
-        # The standard library removes the entries of its own threads only.
-        ident = threading.get_ident()
-        entry = threading._active.get(ident)  # type: ignore[attr-defined]
-        if isinstance(entry, threading._DummyThread):
-            with threading._active_limbo_lock:  # type: ignore[attr-defined]
-                threading._active.pop(ident, None)  # type: ignore[attr-defined]
 
     def broken_error(self) -> WorkerCrashedError:
         """What work of a pool whose initializer failed fails with."""

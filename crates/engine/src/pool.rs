@@ -20,7 +20,7 @@ const MAX_ROOMY: usize = 64;
 /// What surrounds a pool's threads: a language runtime that wants to know when they start, wait and end.
 pub trait Host: Send + Sync + 'static {
     /// Runs `body`, which is the life of one pool thread.
-    fn thread(&self, body: &mut dyn FnMut()) {
+    fn thread(&self, body: Box<dyn FnOnce() + Send>) {
         body();
     }
 
@@ -28,13 +28,26 @@ pub trait Host: Send + Sync + 'static {
     fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {
         wait();
     }
+
+    /// Bytes of stack for a thread that is about to start; `None` is the standard library's own size, 2 MiB unless
+    /// `RUST_MIN_STACK` says otherwise. Called on the thread that starts it, with no engine lock held.
+    fn stack_bytes(&self) -> Option<usize> {
+        None
+    }
 }
 
-/// A host without wishes.
+/// A host that adds nothing, but for the size of the stacks.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct PlainHost;
+pub struct PlainHost {
+    /// See [`Host::stack_bytes`].
+    pub stack_bytes: Option<usize>,
+}
 
-impl Host for PlainHost {}
+impl Host for PlainHost {
+    fn stack_bytes(&self) -> Option<usize> {
+        self.stack_bytes
+    }
+}
 
 /// How a pool is made.
 pub struct PoolOptions {
@@ -64,7 +77,7 @@ impl PoolOptions {
         Self {
             size,
             name: "pytoweb-worker".to_owned(),
-            host: Arc::new(PlainHost),
+            host: Arc::new(PlainHost::default()),
             clock: Arc::new(MonotonicClock::new()),
         }
     }
@@ -118,8 +131,8 @@ impl PoolInner {
         let inner = self.clone();
         let started = self.spawn(move || {
             inner.scheduler.enter();
-            let host = inner.host.clone();
-            host.thread(&mut || inner.work());
+            let own = inner.clone();
+            inner.host.thread(Box::new(move || own.work()));
             inner.end_deadlines();
         });
         if started.is_err() {
@@ -141,9 +154,13 @@ impl PoolInner {
     fn spawn(&self, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
         // ORDERING: Relaxed, only the number matters.
         let number = self.numbering.fetch_add(1, Ordering::Relaxed) + 1;
-        let handle = thread::Builder::new()
-            .name(format!("{}-{number}", self.name))
-            .spawn(body)?;
+        // The system takes no NUL in the name of a thread.
+        let name = format!("{}-{number}", self.name).replace('\0', "\u{fffd}");
+        let mut thread = thread::Builder::new().name(name);
+        if let Some(bytes) = self.host.stack_bytes() {
+            thread = thread.stack_size(bytes);
+        }
+        let handle = thread.spawn(body)?;
         let mut threads = self.threads.lock();
         threads.retain(|thread| !thread.is_finished());
         threads.push(handle);

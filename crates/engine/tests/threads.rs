@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Closures, Job, LONG, ask, bounded, pool, post, worker};
-use pytoweb_engine::{Pool, PoolOptions, PostError, StopMode, Worker, WorkerOptions};
+use pytoweb_engine::{PlainHost, Pool, PoolOptions, PostError, StopMode, Worker, WorkerOptions};
 
 /// How many threads of this process are named `<name>-<number>`; none where the system does not tell.
 fn threads_named(name: &str) -> usize {
@@ -296,5 +296,42 @@ fn joining_from_several_threads_and_from_inside_returns() {
             }
         });
         assert_eq!(pool.threads(), 0);
+    });
+}
+
+#[test]
+fn a_name_that_no_thread_may_have_does_not_keep_it_from_starting() {
+    bounded(|| {
+        let pool = named("nul\0inside", 1);
+        assert_eq!(ask(&worker(&pool, "worker"), || 7).reply(), Ok(7));
+        pool.shutdown();
+        pool.join();
+    });
+}
+
+/// Uses some 64 bytes of stack for each of `levels`.
+fn recurse(levels: u64) -> u64 {
+    let frame = std::hint::black_box([levels; 8]);
+    if frame[0] == 0 {
+        return 0;
+    }
+    1 + recurse(frame[0] - 1)
+}
+
+#[test]
+fn stacks_are_as_large_as_the_host_says() {
+    bounded(|| {
+        let pool = Pool::new(PoolOptions {
+            host: Arc::new(PlainHost {
+                stack_bytes: Some(256 << 20),
+            }),
+            ..PoolOptions::new(1)
+        });
+        // Far more than fits into the 2 MiB of the default.
+        let levels = 200_000;
+        assert_eq!(
+            ask(&worker(&pool, "deep"), move || recurse(levels)).reply(),
+            Ok(levels)
+        );
     });
 }

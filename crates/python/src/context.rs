@@ -144,6 +144,18 @@ pub(crate) fn interrupt_thread(ident: c_long, exception: &Bound<'_, PyType>) {
     unsafe { ffi::PyThreadState_SetAsyncExc(ident, exception.as_ptr()) };
 }
 
+unsafe extern "C" {
+    /// Part of the C API; PyO3 has no declaration of it.
+    safe fn PyThread_get_stacksize() -> usize;
+}
+
+/// Bytes of stack that `threading.stack_size` was given for new threads; `None` if it was not called.
+///
+/// Not asked of `threading.stack_size()` itself, which forgets what it was given when it is called without.
+pub(crate) fn stack_bytes(_attached: Python<'_>) -> Option<usize> {
+    Some(PyThread_get_stacksize()).filter(|bytes| *bytes > 0)
+}
+
 /// Whether `object` is the coroutine of an `async def`.
 pub(crate) fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: a type comparison.

@@ -1,13 +1,19 @@
 //! What surrounds a pool's threads in a Python process.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyCFunction;
 use pytoweb_engine::Host;
 
 use crate::context;
+
+/// Bytes of stack for a thread where `threading.stack_size()` names none: what the main thread has on Linux, and with
+/// it any `threading.Thread`. The interpreter's limits on recursion are made for it: on less, a deep `json.dumps` is a
+/// segmentation fault instead of a `RecursionError`. It is address space; memory is taken only for what a handler uses.
+const DEFAULT_STACK_BYTES: usize = 8 << 20;
 
 /// Keeps one Python thread state for the life of a pool thread, lets go of the interpreter lock around waits, and
 /// runs the pool's initializer.
@@ -21,32 +27,64 @@ pub(crate) struct PyHost {
     pub(crate) broken: Arc<AtomicBool>,
 }
 
-impl Host for PyHost {
-    fn thread(&self, body: &mut dyn FnMut()) {
-        Python::attach(|py| {
-            let runtime = self.runtime.bind(py);
-            let own = std::thread::current();
-            let started = runtime.call_method1(
-                intern!(py, "thread_started"),
-                (own.name().unwrap_or_default(),),
-            );
-            match started.and_then(|works| works.extract::<bool>()) {
-                Ok(true) => {}
-                Ok(false) => self.broken.store(true, Ordering::Release),
-                Err(error) => {
-                    error.write_unraisable(py, Some(runtime));
-                    self.broken.store(true, Ordering::Release);
-                }
-            }
-            body();
-            context::leave_empty(py);
-            if let Err(error) = runtime.call_method0(intern!(py, "thread_ended")) {
+impl PyHost {
+    /// From the start of a thread to its end, inside what Python knows of it.
+    fn live(&self, py: Python<'_>, body: Box<dyn FnOnce() + Send>) {
+        let runtime = self.runtime.bind(py);
+        let started = runtime.call_method0(intern!(py, "thread_started"));
+        match started.and_then(|works| works.extract::<bool>()) {
+            Ok(true) => {}
+            Ok(false) => self.broken.store(true, Ordering::Release),
+            Err(error) => {
                 error.write_unraisable(py, Some(runtime));
+                self.broken.store(true, Ordering::Release);
+            }
+        }
+        body();
+        context::leave_empty(py);
+        if let Err(error) = runtime.call_method0(intern!(py, "thread_ended")) {
+            error.write_unraisable(py, Some(runtime));
+        }
+    }
+}
+
+impl Host for PyHost {
+    fn thread(&self, body: Box<dyn FnOnce() + Send>) {
+        Python::attach(|py| {
+            let own = std::thread::current();
+            let body = Arc::new(Mutex::new(Some(body)));
+            let taken = body.clone();
+            let take = move || taken.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let host = Self {
+                runtime: self.runtime.clone_ref(py),
+                broken: self.broken.clone(),
+            };
+            let life = PyCFunction::new_closure(py, None, None, move |args, _| {
+                if let Some(body) = take() {
+                    host.live(args.py(), body);
+                }
+            });
+            let runtime = self.runtime.bind(py);
+            let lived = life.and_then(|life| {
+                let name = own.name().unwrap_or_default();
+                runtime.call_method1(intern!(py, "run_thread"), (name, life))
+            });
+            if let Err(error) = lived {
+                error.write_unraisable(py, Some(runtime));
+            }
+            // Python refused to know of the thread, for want of memory: the pool counts on it all the same.
+            let left = body.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(body) = left {
+                self.live(py, body);
             }
         });
     }
 
     fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {
         Python::attach(|py| py.detach(wait));
+    }
+
+    fn stack_bytes(&self) -> Option<usize> {
+        Some(Python::attach(context::stack_bytes).unwrap_or(DEFAULT_STACK_BYTES))
     }
 }
