@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pytoweb_engine::{
-    self as engine, Counters, Pool as EnginePool, PoolOptions, StopTimedOut, TimingStats,
-    WorkerOptions, WorkerState, WorkerStats,
+    self as engine, Counters, PlainHost, Pool as EnginePool, PoolOptions, StopTimedOut,
+    TimingStats, WorkerOptions, WorkerState, WorkerStats,
 };
 
 use crate::dispatch::{Dispatch, Table, run_typed};
@@ -109,6 +109,7 @@ impl WorkerPool {
         PoolBuilder {
             size: None,
             name: None,
+            stack_bytes: None,
             options: WorkerOptions::default(),
         }
     }
@@ -728,6 +729,7 @@ fn stop_each<'a>(
 pub struct PoolBuilder {
     size: Option<usize>,
     name: Option<String>,
+    stack_bytes: Option<usize>,
     options: WorkerOptions,
 }
 
@@ -759,6 +761,27 @@ impl PoolBuilder {
     /// ```
     pub fn name(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
+        self
+    }
+
+    /// Bytes of stack for each thread; the standard library's 2 MiB (or `RUST_MIN_STACK`) unless told otherwise.
+    ///
+    /// Address space, not memory: the system gives memory for as much of it as handlers have used.
+    ///
+    /// ```
+    /// use pytoweb_workers::WorkerPool;
+    ///
+    /// fn depth(n: u64) -> u64 {
+    ///     let frame = std::hint::black_box([n; 64]);
+    ///     if frame[0] == 0 { 0 } else { 1 + depth(frame[0] - 1) }
+    /// }
+    ///
+    /// let pool = WorkerPool::builder().size(1).stack_bytes(64 << 20).build();
+    /// assert_eq!(pool.submit(|| depth(20_000)).map_err(|_| "shut down")?.wait()?, 20_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn stack_bytes(mut self, bytes: usize) -> Self {
+        self.stack_bytes = Some(bytes);
         self
     }
 
@@ -816,6 +839,9 @@ impl PoolBuilder {
         if let Some(name) = self.name {
             options.name = name;
         }
+        options.host = Arc::new(PlainHost {
+            stack_bytes: self.stack_bytes,
+        });
         let threads = EnginePool::new(options);
         let dispatch = Dispatch {
             table: Arc::new(Table::new(threads.name(), Weak::new())),

@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use pytoweb_engine::{
-    Overflow, Pool as EnginePool, PoolOptions, StopMode, StopTimedOut, WorkerOptions, WorkerState,
-    WorkerStats,
+    Overflow, PlainHost, Pool as EnginePool, PoolOptions, StopMode, StopTimedOut, WorkerOptions,
+    WorkerState, WorkerStats,
 };
 
 use crate::dispatch::{Dispatch, Table, run_typed};
@@ -137,6 +137,7 @@ impl Worker {
     pub fn builder(name: &str) -> WorkerBuilder<'_> {
         WorkerBuilder {
             name,
+            stack_bytes: None,
             options: WorkerOptions::default(),
         }
     }
@@ -617,6 +618,7 @@ impl Worker {
 #[must_use = "call build"]
 pub struct WorkerBuilder<'a> {
     name: &'a str,
+    stack_bytes: Option<usize>,
     options: WorkerOptions,
 }
 
@@ -654,6 +656,22 @@ impl WorkerBuilder<'_> {
         self
     }
 
+    /// Bytes of stack for its thread; the standard library's 2 MiB (or `RUST_MIN_STACK`) unless told otherwise.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let worker = Worker::builder("deep").stack_bytes(64 << 20).build();
+    /// assert_eq!(worker.name(), "deep");
+    /// ```
+    pub const fn stack_bytes(mut self, bytes: usize) -> Self {
+        self.stack_bytes = Some(bytes);
+        self
+    }
+
     /// Makes the worker. Starts nothing.
     ///
     /// # Panics
@@ -670,7 +688,12 @@ impl WorkerBuilder<'_> {
     #[must_use]
     pub fn build(self) -> Worker {
         assert!(!self.name.is_empty(), "a worker needs a name");
-        let pool = EnginePool::new(PoolOptions::new(1));
+        let pool = EnginePool::new(PoolOptions {
+            host: Arc::new(PlainHost {
+                stack_bytes: self.stack_bytes,
+            }),
+            ..PoolOptions::new(1)
+        });
         Worker::make(self.name, self.options, &pool, true)
     }
 }
