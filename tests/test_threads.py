@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import importlib.util
 import os
@@ -11,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pytoweb.workers import PythonWorker
+from pytoweb.workers import PythonWorker, WorkerDecorators
 
 WAIT = 10.0
+CALLS = 200
 MIB = 1 << 20
 DEFAULT_STACK = 8 * MIB
 
@@ -362,3 +364,46 @@ with PythonWorker("fork") as worker:
     print(worker.ask("fork").result(10))
 """)
     assert (done.rc, done.stdout, done.stderr) == (0, "0\n", "")
+
+
+@pytest.mark.parametrize("kind", ["submit", "ask", "worker", "run_in_worker", "await"])
+def test_calls_that_follow_each_other_start_one_thread(pool, kind):
+    started = []
+    many = pool(16, initializer=lambda: started.append(threading.get_ident()))
+    many.on_message("work", lambda data: data)
+    named = many.create_worker("named")
+    named.on_message("work", lambda data: data)
+    named.start()
+    decorated = WorkerDecorators.run_in_worker("decorated", pool=many)(abs)
+
+    async def awaiting():
+        for number in range(CALLS):
+            assert await many.submit(abs, number) == number
+
+    for number in range(CALLS):
+        if kind == "submit":
+            assert many.submit(abs, number).result(WAIT) == number
+        elif kind == "ask":
+            assert many.ask("work", number).result(WAIT) == number
+        elif kind == "worker":
+            assert named.ask("work", number).result(WAIT) == number
+        elif kind == "run_in_worker":
+            assert decorated(number) == number
+    if kind == "await":
+        asyncio.run(awaiting())
+
+    assert len(started) == 1
+
+
+def test_calls_at_the_same_time_get_a_thread_each(pool):
+    together = threading.Barrier(8)
+    many = pool(8)
+    waiting = [many.submit(together.wait, WAIT) for _ in range(8)]
+    assert sorted(future.result(WAIT) for future in waiting) == list(range(8))
+
+
+def test_initializers_of_threads_that_are_needed_run_at_the_same_time(pool):
+    together = threading.Barrier(4)
+    many = pool(4, initializer=lambda: together.wait(WAIT))
+    waiting = [many.submit(abs, number) for number in range(4)]
+    assert [future.result(WAIT) for future in waiting] == list(range(4))

@@ -130,7 +130,9 @@ impl PoolInner {
         }
         let inner = self.clone();
         let started = self.spawn(move || {
-            inner.scheduler.enter();
+            let rouse = inner.scheduler.enter();
+            // Another one that cannot be started is not missed, see `push`.
+            let _ = inner.rouse(rouse);
             let own = inner.clone();
             inner.host.thread(Box::new(move || own.work()));
             inner.end_deadlines();
@@ -172,10 +174,11 @@ impl PoolInner {
         let mut wake = Wake::nobody();
         // Workers that went idle with large buffers since this thread last slept.
         let mut roomy: Vec<Arc<dyn AnyCell>> = Vec::new();
+        let mut found = self.scheduler.try_next();
         loop {
             // Without letting go of the runtime first, where there is work; else whoever waits for the last reply is
             // woken after letting go, so that it does not run into what this thread still holds.
-            let (cell, rouse) = match self.scheduler.try_next() {
+            let (cell, rouse) = match found {
                 Some(next) => {
                     drop(wake);
                     next
@@ -204,9 +207,10 @@ impl PoolInner {
                 let _current = wait::enter_turn(cell.clone());
                 cell.clone().run_turn()
             };
+            let mut again = None;
             wake = match turn {
                 Turn::More => {
-                    self.push(cell);
+                    again = Some(cell);
                     Wake::nobody()
                 }
                 Turn::Done { wake, roomy: large } => {
@@ -219,6 +223,7 @@ impl PoolInner {
                     wake
                 }
             };
+            found = self.scheduler.finish(again);
         }
     }
 

@@ -4,13 +4,16 @@
 //! so no ready worker waits behind more than one budget of every other. One locked queue serves all threads: a turn
 //! is a batch of messages, so the lock is taken once a batch.
 //!
-//! A thread is *active* (runs a turn or looks for one), *parked* (nothing to do), or *blocked* (its handler waits
-//! for a reply). At most `size` threads are active; a blocked one is made up for by another, parked or new, so a pool
+//! A thread is *active* (runs a turn or is *looking* for one), *parked* (nothing to do), or *blocked* (its handler
+//! waits for a reply). At most `size` threads are active; a blocked one is made up for by another, parked or new, so a pool
 //! whose threads all wait for each other goes on. When the blocked ones come back there may be more active threads
 //! than `size` for a moment; then each parks at the end of its turn until the number is right.
 //!
 //! Waking is a chain: at most one thread is *waking* (notified or being started, and not yet looking). It takes a
 //! worker and wakes the next thread if there is more. So a burst of posts costs one wake-up call, not one each.
+//! A looking thread takes a worker or looks once more under the lock before it parks, so none is woken or started for
+//! as many workers as there are looking threads: calls that follow each other run on one thread, however large the
+//! pool.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -26,6 +29,8 @@ struct State<J> {
     ready: VecDeque<J>,
     threads: usize,
     active: usize,
+    /// Of the active ones, those that have started, or finished a turn, and have found no worker yet.
+    looking: usize,
     parked: usize,
     blocked: usize,
     /// Notified or started, and not looking yet.
@@ -62,7 +67,7 @@ pub(crate) enum Work<J> {
 
 impl<J> State<J> {
     fn rouse(&mut self, size: usize) -> Rouse {
-        if self.ready.is_empty() || self.waking > 0 || self.active >= size {
+        if self.ready.len() <= self.looking || self.waking > 0 || self.active >= size {
             return Rouse::Nobody;
         }
         self.waking += 1;
@@ -74,13 +79,15 @@ impl<J> State<J> {
         }
     }
 
-    fn pop(&mut self, size: usize) -> Option<Work<J>> {
+    /// Of a looking thread, which is looking no more if it gets one.
+    fn pop(&mut self, size: usize) -> Option<(J, Rouse)> {
         if self.active > size {
             return None;
         }
         let job = self.ready.pop_front()?;
+        self.looking -= 1;
         let rouse = self.rouse(size);
-        Some(Work::Run(job, rouse))
+        Some((job, rouse))
     }
 }
 
@@ -92,6 +99,7 @@ impl<J> Scheduler<J> {
                 ready: VecDeque::new(),
                 threads: 0,
                 active: 0,
+                looking: 0,
                 parked: 0,
                 blocked: 0,
                 waking: 0,
@@ -117,11 +125,23 @@ impl<J> Scheduler<J> {
         state.rouse(self.size)
     }
 
-    /// The first thing a new thread does.
-    pub(crate) fn enter(&self) {
+    /// The first thing a new thread does. It is looking from then on.
+    pub(crate) fn enter(&self) -> Rouse {
         let mut state = self.state.lock();
         state.waking = state.waking.saturating_sub(1);
         state.active += 1;
+        state.looking += 1;
+        // What its language has to do first may take long: the next one does not wait for that.
+        state.rouse(self.size)
+    }
+
+    /// A thread has run a turn, and is looking again; `again` goes behind the other jobs. The next one, if there is one
+    /// that it may run.
+    pub(crate) fn finish(&self, again: Option<J>) -> Option<(J, Rouse)> {
+        let mut state = self.state.lock();
+        state.looking += 1;
+        state.ready.extend(again);
+        state.pop(self.size)
     }
 
     /// The thread that was to be started could not be.
@@ -142,31 +162,30 @@ impl<J> Scheduler<J> {
         Rouse::NewThread
     }
 
-    /// The next job, if there is one that this thread may run. Never blocks.
+    /// The next job of a looking thread, if there is one that it may run. Never blocks.
     pub(crate) fn try_next(&self) -> Option<(J, Rouse)> {
-        match self.state.lock().pop(self.size)? {
-            Work::Run(job, rouse) => Some((job, rouse)),
-            Work::Exit => None,
-        }
+        self.state.lock().pop(self.size)
     }
 
-    /// The next job; parks while there is none.
+    /// The same; parks while there is none.
     pub(crate) fn next(&self) -> Work<J> {
         let mut state = self.state.lock();
         loop {
-            if let Some(work) = state.pop(self.size) {
-                return work;
+            if let Some((job, rouse)) = state.pop(self.size) {
+                return Work::Run(job, rouse);
             }
             let spare = state.threads - state.blocked > self.size;
             if state.shutdown && state.ready.is_empty() && state.suspended == 0 {
                 return self.leave(state);
             }
             state.active -= 1;
+            state.looking -= 1;
             state.parked += 1;
             let (guard, timed_out) = self.parked.wait(state, spare.then_some(SPARE_KEEP_ALIVE));
             state = guard;
             state.parked -= 1;
             state.active += 1;
+            state.looking += 1;
             // Woken without a notification (by time, or for no reason) it may count another thread's as its own.
             // That one then looks too, which costs a look; none is lost.
             state.waking = state.waking.saturating_sub(1);
@@ -178,6 +197,7 @@ impl<J> Scheduler<J> {
 
     fn leave(&self, mut state: MutexGuard<'_, State<J>>) -> Work<J> {
         state.active -= 1;
+        state.looking -= 1;
         state.threads -= 1;
         let shutdown = state.shutdown;
         drop(state);

@@ -57,6 +57,10 @@ impl Run {
             Rouse::Nobody => {}
             Rouse::NewThread => {
                 assert!(self.active() < self.size, "more threads than may be active");
+                assert!(
+                    self.queue.len() > self.looking,
+                    "a looking thread would have taken it"
+                );
                 assert_eq!(self.starting, 0, "one wakes at a time");
                 self.starting += 1;
             }
@@ -81,8 +85,14 @@ impl Run {
         if self.looking == 0 {
             return;
         }
+        let found = self.scheduler.try_next();
+        self.take(found);
+    }
+
+    /// A looking thread has looked.
+    fn take(&mut self, found: Option<(usize, Rouse)>) {
         let may = self.active() <= self.size;
-        let Some((worker, rouse)) = self.scheduler.try_next() else {
+        let Some((worker, rouse)) = found else {
             assert!(
                 self.queue.is_empty() || !may,
                 "work, and a thread that may do it"
@@ -115,8 +125,9 @@ impl Run {
                 if self.starting > 0 {
                     self.starting -= 1;
                     if starts {
-                        self.scheduler.enter();
+                        let rouse = self.scheduler.enter();
                         self.looking += 1;
+                        self.rouse(rouse);
                     } else {
                         self.scheduler.start_failed();
                     }
@@ -128,8 +139,10 @@ impl Run {
                     let worker = self.running.remove(pick % self.running.len());
                     self.looking += 1;
                     if more {
-                        self.push(worker);
+                        self.queue.push_back((worker, BTreeMap::new()));
                     }
+                    let found = self.scheduler.finish(more.then_some(worker));
+                    self.take(found);
                 }
             }
             Step::Block(pick) => {
@@ -180,4 +193,31 @@ proptest! {
             run.step(step);
         }
     }
+}
+
+#[test]
+fn one_job_after_the_other_needs_one_thread() {
+    let scheduler = Scheduler::new(16);
+    assert_eq!(scheduler.push(0), Rouse::NewThread);
+    assert_eq!(scheduler.enter(), Rouse::Nobody);
+    assert_eq!(scheduler.try_next(), Some((0, Rouse::Nobody)));
+    for job in 1..10 {
+        // Its reply is published before the thread looks again, and the next job comes only then.
+        assert_eq!(scheduler.finish(None), None);
+        assert_eq!(scheduler.push(job), Rouse::Nobody);
+        assert_eq!(scheduler.try_next(), Some((job, Rouse::Nobody)));
+    }
+    assert_eq!(scheduler.threads(), 1);
+}
+
+#[test]
+fn jobs_at_once_get_a_thread_each_even_while_the_first_is_still_starting() {
+    let scheduler = Scheduler::new(3);
+    assert_eq!(scheduler.push(0), Rouse::NewThread);
+    assert_eq!(scheduler.push(1), Rouse::Nobody);
+    assert_eq!(scheduler.push(2), Rouse::Nobody);
+    assert_eq!(scheduler.enter(), Rouse::NewThread);
+    assert_eq!(scheduler.enter(), Rouse::NewThread);
+    assert_eq!(scheduler.enter(), Rouse::Nobody);
+    assert_eq!(scheduler.threads(), 3);
 }

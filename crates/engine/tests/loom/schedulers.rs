@@ -47,7 +47,8 @@ impl Pool {
             self.started.add();
             let pool = self.clone();
             let thread = thread::spawn(move || {
-                pool.scheduler.enter();
+                let rouse = pool.scheduler.enter();
+                pool.rouse(rouse);
                 pool.work();
             });
             self.threads.lock().expect("not poisoned").push(thread);
@@ -60,7 +61,15 @@ impl Pool {
     }
 
     fn work(self: &Arc<Self>) {
-        while let Work::Run(job, rouse) = self.scheduler.next() {
+        let mut found = None;
+        loop {
+            let (job, rouse) = match found
+                .map(|(job, rouse)| Work::Run(job, rouse))
+                .unwrap_or_else(|| self.scheduler.next())
+            {
+                Work::Run(job, rouse) => (job, rouse),
+                Work::Exit => return,
+            };
             self.rouse(rouse);
             match job {
                 Job::Plain => {}
@@ -81,6 +90,7 @@ impl Pool {
                 }
             }
             self.done.add();
+            found = self.scheduler.finish(None);
         }
     }
 
