@@ -28,11 +28,43 @@ def test_a_size_that_is_not_an_int_is_refused(size):
         WorkerPool(size)
 
 
-def test_the_default_size_is_the_number_of_cpus(pool):
-    counts = {os.cpu_count()}
-    if hasattr(os, "sched_getaffinity"):
-        counts.add(len(os.sched_getaffinity(0)))
-    assert pool(None).stats().size in counts
+SIZES = """
+import os
+if AFFINITY:
+    os.sched_setaffinity(0, AFFINITY)
+from pytoweb.workers import WorkerPool, default_pool
+print(WorkerPool().size, default_pool().size, WorkerPool(backend="process").size)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "variable", "size"),
+    [
+        ((), None, None),
+        ((), "5", 5),
+        (("-X", "cpu_count=3"), None, 3),
+        (("-X", "cpu_count=3"), "5", 3),
+        (("-X", "cpu_count=default"), "5", None),
+        (("-E",), "5", None),
+    ],
+)
+@pytest.mark.parametrize("pinned", [False, True])
+def test_the_default_size_is_the_number_of_usable_cpus(
+    run_python, snippet_env, require, flags, variable, size, pinned
+):
+    require(hasattr(os, "sched_getaffinity"), "os.sched_getaffinity")
+    affinity = os.sched_getaffinity(0)
+    if pinned:
+        affinity = {min(affinity)}
+    snippet_env.pop("PYTHON_CPU_COUNT", None)
+    if variable is not None:
+        snippet_env["PYTHON_CPU_COUNT"] = variable
+
+    done = run_python(SIZES.replace("AFFINITY", repr(affinity if pinned else None)), flags=flags)
+
+    expected = str(len(affinity) if size is None else size)
+    assert (done.rc, done.stdout.split(), done.stderr) == (0, [expected] * 3, "")
 
 
 def test_an_unknown_backend_is_refused():

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from pytoweb import _exit
 from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads
+from pytoweb._cpus import usable_cpus
 from pytoweb._internals import PoolInternals
 from pytoweb._runtime import PoolRuntime
 from pytoweb._worker import (
@@ -61,7 +62,8 @@ class WorkerPool(Addressable, Executor):
     pool whose handlers all wait for each other goes on.
 
     Args:
-        size: threads that run handlers at the same time; None is the CPU count.
+        size: threads that run handlers at the same time; None is the number of CPUs that this process may
+            use, as ``os.process_cpu_count()`` of Python 3.13 tells it.
         backend: where handlers run: ``"thread"``, or ``"process"`` for ``size`` child processes. A named
             worker lives in one of them, with its state.
         name: names the pool and its threads.
@@ -107,7 +109,7 @@ class WorkerPool(Addressable, Executor):
         restart_window: float = 5.0,
         transport: Transport | None = None,
     ) -> None:
-        size = checked_count((os.cpu_count() or 1) if size is None else size, "size")
+        size = checked_count(usable_cpus() if size is None else size, "size")
         checked_backend(backend)
         name = checked_name(f"pool-{next(_numbers)}" if name is None else name)
         if initializer is not None:
@@ -338,7 +340,7 @@ _default_lock = threading.RLock()
 
 
 def default_pool(backend: Backend = "thread") -> WorkerPool:
-    """The pool that the whole program shares, of the CPU count's size.
+    """The pool that the whole program shares, with a thread (or process) for each CPU it may use.
 
     Made on first use, and anew after a shutdown or a fork.
 

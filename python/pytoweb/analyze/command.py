@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers",
         metavar="N",
         type=_worker_count,
-        help=f"how many files are read at the same time (default: ${WORKERS_VARIABLE}, else the CPU count)",
+        help=f"how many files are read at the same time (default: ${WORKERS_VARIABLE}, else the usable CPUs)",
     )
     parser.add_argument(
         "--backend",

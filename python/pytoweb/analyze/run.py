@@ -88,7 +88,7 @@ def open_pool(
 
     Args:
         backend: Where the workers are.
-        size: How many files at the same time; None for the CPU count.
+        size: How many files at the same time; None for the CPUs that it may use.
         handler: Takes a path, returns the facts about the file.
         files: How many there will be.
 
@@ -133,7 +133,7 @@ def analyze_tree(
         tree: The files.
         totals: Where to add what is found.
         backend: Where the workers are.
-        size: How many files at the same time; None for the CPU count.
+        size: How many files at the same time; None for the CPUs that it may use.
         crashes: How many files end the process of their worker instead of being read, spread over the
             tree. With processes only.
         compare: Whether to measure how much faster the workers are than one thread.
