@@ -25,7 +25,7 @@ from row import Row  # noqa: E402
 ROWS_OF = {
     "throughput": ("thread-post", "thread-post-batch", "thread-ask", "pool-submit"),
     "round_trip": ("round-trip-p50", "round-trip-p99"),
-    "asyncio_rows": ("asyncio-ask",),
+    "asyncio_rows": ("asyncio-ask", "asyncio-gather", "asyncio-gather-tasks"),
     "many_workers": (
         "many-workers-spread",
         "many-workers-bursts",

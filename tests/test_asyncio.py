@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import os
 import queue
 import threading
@@ -20,6 +21,7 @@ from pytoweb.workers import (
     WorkerStoppedError,
     current_message,
     current_worker,
+    gather,
 )
 
 WAIT = 10.0
@@ -66,6 +68,79 @@ def test_gather(echoing):
         return await asyncio.gather(*(echoing.ask("echo", number) for number in range(64)))
 
     assert run(main()) == list(range(64))
+
+
+def test_gather_of_ours_gives_results_in_order(echoing, remote):
+    child = remote()
+    child.on_message("echo", abs)
+    child.start()
+
+    async def main():
+        assert await gather() == []
+        same = echoing.ask("echo", "same")
+        assert await gather(same, same) == ["same", "same"]
+        assert await gather(same) == ["same"], "of what is done"
+        assert await gather(echoing.ask("echo", 1), asyncio.sleep(0, 2), child.ask("echo", -3)) == [1, 2, 3]
+        both = [*(echoing.ask("echo", n) for n in range(64)), *(child.ask("echo", -n) for n in range(64))]
+        return await asyncio.wait_for(gather(*both), WAIT)
+
+    assert run(main()) == [*range(64), *range(64)]
+
+
+def test_gather_of_ours_raises_the_first_exception_and_leaves_the_others(echoing, gate):
+    raised = KeyError("original")
+
+    async def main():
+        echoing.on_message("gate", gate)
+        failed, held = echoing.ask("fail", raised), echoing.ask("gate", "goes on")
+        with pytest.raises(KeyError) as caught:
+            await gather(held, failed)
+        assert caught.value is raised
+        assert not held.done()
+        gate.open()
+        assert await gather(held, failed, return_exceptions=True) == ["goes on", raised]
+        with pytest.raises(KeyError):
+            await gather(held, failed)
+
+    run(main())
+
+
+def test_gather_of_ours_leaves_no_failure_unread(echoing, gate, caplog):
+    async def main():
+        echoing.on_message("gate", gate)
+        echoing.post_message("gate")
+        futures = [echoing.ask("fail", KeyError(number)) for number in range(3)]
+        gathering = asyncio.ensure_future(gather(*futures))
+        asyncio.get_running_loop().call_soon(gate.open)
+        with pytest.raises(KeyError):
+            await gathering
+
+    run(main())
+    echoing.run_until_idle(WAIT)
+    gc.collect()
+    assert [record for record in caplog.records if record.name.startswith("pytoweb")] == []
+
+
+def test_gather_of_ours_and_cancelling(blocked, gate):
+    one = blocked()
+
+    async def main():
+        one.on_message("echo", lambda data: data)
+        futures = [one.ask("echo", number) for number in range(3)]
+        task = asyncio.ensure_future(gather(*futures))
+        await asyncio.sleep(0)
+        task.cancel("why")
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert all(future.cancelled() for future in futures)
+        with pytest.raises(asyncio.CancelledError):
+            await gather(one.ask("echo"), futures[0])
+        gate.open()
+        one_is_cancelled = await gather(futures[0], one.ask("echo", 4), return_exceptions=True)
+        assert [type(result) for result in one_is_cancelled] == [asyncio.CancelledError, int]
+
+    run(main())
+    assert one.stats().cancelled == 3
 
 
 def test_two_tasks_await_one_future(echoing, gate):
@@ -504,7 +579,8 @@ def test_a_coroutine_past_its_deadline_is_reported_as_that():
     assert [type(error) for error in reported] == [DeadlineError]
 
 
-def test_a_coroutine_that_waits_for_two_is_told_of_either_circle():
+@pytest.mark.parametrize("collect", [asyncio.gather, gather])
+def test_a_coroutine_that_waits_for_two_is_told_of_either_circle(collect):
     async def main():
         async with PythonWorker("hub") as hub, PythonWorker("back") as back, PythonWorker("leaf") as leaf:
             answered = asyncio.Event()
@@ -518,7 +594,7 @@ def test_a_coroutine_that_waits_for_two_is_told_of_either_circle():
             @hub.on_message("both")
             async def both(data):
                 # The later wait must not hide the earlier one.
-                results = await asyncio.gather(back.ask("ask"), leaf.ask("slow"), return_exceptions=True)
+                results = await collect(back.ask("ask"), leaf.ask("slow"), return_exceptions=True)
                 loop.call_soon_threadsafe(answered.set)
                 return [type(result) for result in results]
 

@@ -27,6 +27,7 @@ from pytoweb.workers import (
     current_message,
     current_worker,
     default_pool,
+    gather,
 )
 
 
@@ -156,6 +157,9 @@ def functions(report: Report) -> None:
 async def coroutines(worker: PythonWorker, pool: WorkerPool) -> None:
     assert_type(await pool.submit(add, 1), int)
     assert_type(await describe.submit(1), str)
+    assert_type(await gather(pool.submit(add, 1), pool.submit(add, 2)), list[int])
+    both = await gather(pool.submit(add, 1), return_exceptions=True)
+    assert_type(both, Union[list[int], list[Union[int, BaseException]]])
     await worker.apost_message("work", 1, timeout=1)
     async with Counter("counter") as counter:
         assert_type(counter, Counter)

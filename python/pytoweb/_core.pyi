@@ -6,7 +6,7 @@ beside it. Times are float seconds everywhere.
 
 import threading
 import weakref
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextvars import Context
 from typing import Any, Final, Protocol, TypedDict, TypeVar, final
 
@@ -31,6 +31,7 @@ __all__ = [
     "WorkerMessage",
     "after_fork_in_child",
     "child_arrive",
+    "gathered",
     "interrupt_thread",
     "is_packing",
     "load_errors",
@@ -701,6 +702,17 @@ class _Timings(TypedDict):
     wait_p99: float | None
     run_p50: float | None
     run_p99: float | None
+
+def gathered(futures: Sequence[FutureBase], return_exceptions: bool) -> Awaitable[list[Any]]:
+    """Awaits many replies as one; not for handlers, whose waits are to be known one by one.
+
+    Args:
+        futures: The futures of the replies.
+        return_exceptions: Whether an exception is a result like any other.
+
+    Returns:
+        An awaitable of the list of results, in the order of ``futures``.
+    """
 
 def merged_timings(endpoints: Sequence[Endpoint]) -> _Timings:
     """The timings of several endpoints, as if they were one.

@@ -7,18 +7,18 @@ import logging
 from concurrent.futures import Future
 
 from pytoweb import _aio
-from pytoweb._core import FutureBase
+from pytoweb._core import FutureBase, gathered
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-    from typing import Any, TypeVar
+    from collections.abc import Awaitable, Callable, Generator
+    from typing import Any, Literal, TypeVar, overload
 
     from pytoweb._aio import Bridge
 
     T = TypeVar("T")
 
-__all__ = ["WorkerFuture"]
+__all__ = ["WorkerFuture", "gather"]
 
 _log = logging.getLogger("pytoweb.worker")
 
@@ -129,4 +129,40 @@ class WorkerFuture(FutureBase, Future["T"]):
             self._condition.notify_all()
 
 
+if TYPE_CHECKING:
+
+    @overload
+    async def gather(*futures: Awaitable[T], return_exceptions: Literal[False] = False) -> list[T]: ...
+    @overload
+    async def gather(
+        *futures: Awaitable[T], return_exceptions: bool
+    ) -> list[T] | list[T | BaseException]: ...
+
+
+async def gather(*futures: Awaitable[Any], return_exceptions: bool = False) -> list[Any]:
+    """Waits for many replies at once: ``asyncio.gather``, without a task for each.
+
+    A task costs several times what a reply does, and ``asyncio.gather`` makes one for each future that is not
+    asyncio's own.
+
+    Cancelling the task that waits cancels all the messages. After an exception the others go on.
+
+    Args:
+        *futures: what ``ask`` and ``submit`` returned; anything else that can be awaited makes this
+            ``asyncio.gather``.
+        return_exceptions: whether exceptions are in the list like results, instead of the first one being
+            raised as soon as it is here.
+
+    Returns:
+        The results, in the order of the futures.
+    """
+    # In a handler each wait is looked at for circles.
+    if _aio.running_owner() is None and all(isinstance(future, WorkerFuture) for future in futures):
+        return await gathered(futures, return_exceptions)  # type: ignore[arg-type]
+    import asyncio
+
+    return await asyncio.gather(*futures, return_exceptions=return_exceptions)
+
+
 WorkerFuture.__module__ = "pytoweb.workers"
+gather.__module__ = "pytoweb.workers"

@@ -28,7 +28,7 @@ from pytoweb.errors import (
     WorkerError,
     WorkerStoppedError,
 )
-from pytoweb.futures import WorkerFuture
+from pytoweb.futures import WorkerFuture, gather
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ __all__ = [
     "current_message",
     "current_worker",
     "default_pool",
+    "gather",
 ]
 
 

@@ -1,6 +1,6 @@
 //! Awaiting a future: completions brought to an event loop in batches.
 //!
-//! `await future` iterates over a [`Waiter`], which is to the awaiting task what an asyncio future is: an object with
+//! `await future` (and `gather`, of many) iterates over a [`Waiter`], which is to the awaiting task what an asyncio future is: an object with
 //! `_asyncio_future_blocking`, as asyncio's own tasks expect of a "future-compatible object". A real one would have
 //! the loop make a handle for each completion, which costs more than everything here together. Instead the
 //! [`Completions`] of a loop wake all tasks whose replies came, one after the other, from one handle.
@@ -25,6 +25,7 @@ use crate::context;
 use crate::doorbell::Doorbell;
 use crate::endpoint::Endpoint;
 use crate::future::{FutureBase, WaitEdge};
+use crate::gathering::{self, Gathered};
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -159,11 +160,18 @@ struct Wait {
     cancel_message: Option<Py<PyAny>>,
 }
 
+/// The replies of one wait.
+#[derive(Debug)]
+enum Awaited {
+    One(Py<FutureBase>),
+    All(Gathered),
+}
+
 /// What one task waits on.
 #[pyclass(module = "pytoweb._core", frozen)]
 #[derive(Debug)]
 pub(crate) struct Waiter {
-    future: Py<FutureBase>,
+    awaited: Awaited,
     completions: Py<Completions>,
     wait: Mutex<Wait>,
     /// Held for the time of the wait: it tells other workers that this one cannot answer before the reply is here.
@@ -188,28 +196,41 @@ impl Waiter {
         wakeup.call1(py, (slf,)).map(drop)
     }
 
-    fn is_done(&self, py: Python<'_>) -> PyResult<bool> {
-        let _ = py;
-        Ok(self.wait().cancelled || self.future.get().done()?)
+    fn is_done(&self) -> PyResult<bool> {
+        if self.wait().cancelled {
+            return Ok(true);
+        }
+        match &self.awaited {
+            Awaited::One(future) => future.get().done(),
+            Awaited::All(gathered) => gathered.is_done(),
+        }
     }
 
     fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let future = self.future.get();
-        let (cancelled, message) = {
+        {
             let wait = self.wait();
-            let message = wait.cancel_message.as_ref();
-            (wait.cancelled, message.map(|message| message.clone_ref(py)))
-        };
-        if cancelled || future.is_cancelled()? {
-            // What a coroutine expects of a cancelled future; `concurrent.futures` has a class of its own.
-            return Err(asyncio_error(py, "CancelledError", message));
+            if wait.cancelled {
+                let message = wait.cancel_message.as_ref();
+                let message = message.map(|message| message.clone_ref(py));
+                drop(wait);
+                return Err(cancelled_error(py, message));
+            }
         }
-        match future.outcome(py)? {
-            Some(Ok(value)) => Ok(value.clone_ref(py)),
-            Some(Err(error)) => Err(PyErr::from_value(error.bind(py).clone())),
-            None => Err(asyncio_error(py, "InvalidStateError", None)),
+        match &self.awaited {
+            Awaited::One(future) => gathering::outcome(py, future),
+            Awaited::All(gathered) => gathered.value(py),
         }
     }
+}
+
+/// What a coroutine expects of a cancelled future; `concurrent.futures` has a class of its own.
+pub(crate) fn cancelled_error(py: Python<'_>, message: Option<Py<PyAny>>) -> PyErr {
+    asyncio_error(py, "CancelledError", message)
+}
+
+/// What a coroutine expects of a future that is not done.
+pub(crate) fn unfinished_error(py: Python<'_>) -> PyErr {
+    asyncio_error(py, "InvalidStateError", None)
 }
 
 fn asyncio_error(py: Python<'_>, name: &str, message: Option<Py<PyAny>>) -> PyErr {
@@ -232,10 +253,14 @@ impl Waiter {
         slf
     }
 
+    const fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
     /// First the waiter itself, for the task to wait on; then the end of the iteration, with the reply.
     fn __next__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
-        if slf.get().is_done(py)? {
+        if slf.get().is_done()? {
             let value = slf.get().value(py)?;
             return Err(context::stop_iteration(value.into_bound(py)));
         }
@@ -269,15 +294,20 @@ impl Waiter {
         let this = slf.get();
         let before = this.wait().wakeup.replace((r#fn, context));
         drop(before);
-        if this.is_done(py)? {
+        if this.is_done()? {
             Completions::push(this.completions.bind(py), slf.clone().unbind());
             return Ok(());
         }
         let completions = this.completions.clone_ref(py);
         let waiter = slf.clone().unbind();
-        this.future.get().on_done(move || {
-            Python::attach(|py| Completions::push(completions.bind(py), waiter));
-        })
+        match &this.awaited {
+            Awaited::One(future) => future.get().on_done(move || {
+                Python::attach(|py| Completions::push(completions.bind(py), waiter));
+            }),
+            Awaited::All(gathered) => gathered.watch(move || {
+                Python::attach(|py| Completions::push(completions.bind(py), waiter.clone_ref(py)));
+            }),
+        }
     }
 
     fn remove_done_callback(&self, r#fn: &Bound<'_, PyAny>) -> PyResult<usize> {
@@ -299,7 +329,7 @@ impl Waiter {
     fn cancel(slf: &Bound<'_, Self>, msg: Option<Py<PyAny>>) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
-        if this.is_done(py)? {
+        if this.is_done()? {
             return Ok(false);
         }
         {
@@ -307,17 +337,24 @@ impl Waiter {
             wait.cancelled = true;
             wait.cancel_message = msg;
         }
-        this.future.get().cancel()?;
+        match &this.awaited {
+            Awaited::One(future) => future.get().cancel().map(drop)?,
+            Awaited::All(gathered) => gathered.cancel()?,
+        }
         Completions::push(this.completions.bind(py), slf.clone().unbind());
         Ok(true)
     }
 
-    fn done(&self, py: Python<'_>) -> PyResult<bool> {
-        self.is_done(py)
+    fn done(&self) -> PyResult<bool> {
+        self.is_done()
     }
 
     fn cancelled(&self) -> PyResult<bool> {
-        Ok(self.wait().cancelled || self.future.get().is_cancelled()?)
+        Ok(self.wait().cancelled
+            || match &self.awaited {
+                Awaited::One(future) => future.get().is_cancelled()?,
+                Awaited::All(_) => false,
+            })
     }
 
     fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -325,7 +362,10 @@ impl Waiter {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.future)?;
+        match &self.awaited {
+            Awaited::One(future) => visit.call(future)?,
+            Awaited::All(gathered) => gathered.traverse(&visit)?,
+        }
         visit.call(&self.completions)?;
         if let Ok(wait) = self.wait.try_lock() {
             if let Some((wakeup, context)) = &wait.wakeup {
@@ -392,11 +432,8 @@ pub(crate) fn note_coroutines() {
     COROUTINES.store(true, Ordering::Relaxed);
 }
 
-/// What `await future` iterates over.
-pub(crate) fn awaitable<'py>(future: &Bound<'py, FutureBase>) -> PyResult<Bound<'py, PyAny>> {
+fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     static RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    static RUNNING_OWNER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = future.py();
     let event_loop = RUNNING_LOOP
         .import(py, "asyncio", "_get_running_loop")?
         .call0()?;
@@ -405,6 +442,14 @@ pub(crate) fn awaitable<'py>(future: &Bound<'py, FutureBase>) -> PyResult<Bound<
             "await a WorkerFuture in a coroutine of a running event loop, or call its result()",
         ));
     }
+    Ok(event_loop)
+}
+
+/// What `await future` iterates over.
+pub(crate) fn awaitable<'py>(future: &Bound<'py, FutureBase>) -> PyResult<Bound<'py, PyAny>> {
+    static RUNNING_OWNER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = future.py();
+    let event_loop = running_loop(py)?;
     let mut edge = None;
     if COROUTINES.load(Ordering::Relaxed) && !future.get().done()? {
         let owner = RUNNING_OWNER
@@ -414,12 +459,38 @@ pub(crate) fn awaitable<'py>(future: &Bound<'py, FutureBase>) -> PyResult<Bound<
             edge = future.get().wait_edge(py, owner.cast::<Endpoint>()?)?;
         }
     }
-    let completions = completions_of(&event_loop)?.unbind();
+    let awaited = Awaited::One(future.clone().unbind());
+    waiter(&event_loop, awaited, edge)
+}
+
+fn waiter<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    awaited: Awaited,
+    edge: Option<WaitEdge>,
+) -> PyResult<Bound<'py, PyAny>> {
     let waiter = Waiter {
-        future: future.clone().unbind(),
-        completions,
+        awaited,
+        completions: completions_of(event_loop)?.unbind(),
         wait: Mutex::default(),
         _edge: edge,
     };
-    Ok(Bound::new(py, waiter)?.into_any())
+    Ok(Bound::new(event_loop.py(), waiter)?.into_any())
+}
+
+/// Awaits many replies as one; not for handlers, whose waits are to be known one by one.
+///
+/// Args:
+///     futures: The futures of the replies.
+///     return_exceptions: Whether an exception is a result like any other.
+///
+/// Returns:
+///     An awaitable of the list of results, in the order of ``futures``.
+#[pyfunction]
+pub(crate) fn gathered(
+    py: Python<'_>,
+    futures: Vec<Py<FutureBase>>,
+    return_exceptions: bool,
+) -> PyResult<Bound<'_, PyAny>> {
+    let awaited = Awaited::All(Gathered::new(futures, return_exceptions));
+    waiter(&running_loop(py)?, awaited, None)
 }

@@ -251,6 +251,21 @@ impl FutureBase {
         Ok(())
     }
 
+    /// The same, with whether it failed, which counts as read: the caller is told of the first failure of many.
+    pub(crate) fn on_outcome(&self, callback: impl FnOnce(bool) + Send + 'static) -> PyResult<()> {
+        let inner = self.inner()?;
+        // Weakly: the callback is a part of the task until the reply stands.
+        let task = Arc::downgrade(&inner.task);
+        inner.on_done(move || {
+            let failed = task.upgrade().filter(|task| task.has_failed());
+            if let Some(task) = &failed {
+                task.unread.note_read();
+            }
+            callback(failed.is_some());
+        });
+        Ok(())
+    }
+
     pub(crate) fn is_cancelled(&self) -> PyResult<bool> {
         Ok(matches!(
             self.inner()?.task.slot.get(),

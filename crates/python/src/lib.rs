@@ -14,6 +14,7 @@ mod error;
 mod fleet;
 mod fork;
 mod future;
+mod gathering;
 mod handler;
 mod host;
 mod message;
@@ -35,6 +36,8 @@ use pyo3::prelude::*;
 /// The engine of `pytoweb.workers`.
 #[pymodule(gil_used = true)]
 mod _core {
+    #[pymodule_export]
+    use crate::awaiting::gathered;
     #[pymodule_export]
     use crate::child::{ChildEnd, ChildPending, child_arrive};
     #[pymodule_export]

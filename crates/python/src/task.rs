@@ -247,6 +247,15 @@ impl Task {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the reply stands and is no result.
+    pub(crate) fn has_failed(&self) -> bool {
+        match self.slot.get() {
+            Some(Ok(value)) => !value.is_result(),
+            Some(Err(_)) => true,
+            None => false,
+        }
+    }
+
     /// Whether the handler's result is to be published.
     pub(crate) fn is_settled(&self) -> bool {
         // ORDERING: Relaxed, see `settle`.
