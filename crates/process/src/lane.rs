@@ -9,6 +9,8 @@
 //!
 //! No code of a message's owner runs under the lock of a lane.
 
+#[path = "lane/answers.rs"]
+mod answers;
 #[path = "lane/burial.rs"]
 mod burial;
 #[path = "lane/reading.rs"]
@@ -59,6 +61,8 @@ struct Flight<C> {
     attempt: u32,
     /// Taken back before it began; `None` as well once it is elsewhere.
     revoked: bool,
+    /// The child gave an answer that cannot be true. It is not trusted with another one, and the message fails with it.
+    disputed: bool,
     cargo: Option<C>,
 }
 

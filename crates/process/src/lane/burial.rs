@@ -81,6 +81,8 @@ impl<C: Cargo> Lane<C> {
             if flight.revoked || flight.attempt == u32::MAX {
                 // It never began, or the child was killed for it.
                 skipped.push(cargo);
+            } else if flight.disputed {
+                victims.push(cargo);
             } else if link.as_ref().is_some_and(|link| link.has_begun(seq)) {
                 if flight.attempt < cargo.max_attempts() && cargo.is_wanted() {
                     retried = true;

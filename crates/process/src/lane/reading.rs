@@ -251,21 +251,23 @@ impl<C: Cargo> Lane<C> {
             return Taken::Nothing;
         }
         let mut strange = received.err().map(|broken| broken.to_string());
-        if unfit.is_some() {
-            state.unfit = unfit;
-        }
         state.answered += answers.len() as u64;
         for (seq, answer) in answers.drain(..) {
-            match state.take(seq) {
-                Some(flight) => {
-                    if let Some(cargo) = flight.cargo {
-                        state.healthy |= !cargo.is_control();
-                        over.push((cargo, answer));
-                    }
+            match state.end(seq, answer.verdict) {
+                Ok(Some(cargo)) => {
+                    state.healthy |= !cargo.is_control();
+                    over.push((cargo, answer));
                 }
-                None => {
-                    strange = Some(format!("it answered message {seq}, which it does not have"))
-                }
+                Ok(None) => {}
+                Err(what) => strange = Some(what),
+            }
+        }
+        if let Some(bytes) = unfit {
+            if state.healthy {
+                strange =
+                    Some("it said that its initializer failed after it had answered".to_owned());
+            } else {
+                state.unfit = Some(bytes);
             }
         }
         let broken = strange.is_some();

@@ -122,6 +122,7 @@ impl<C: Cargo> State<C> {
             seq,
             attempt,
             revoked: false,
+            disputed: false,
             cargo: Some(cargo),
         });
         self.on_their_way += 1;

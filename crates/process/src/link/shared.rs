@@ -18,6 +18,9 @@ const ROOM_LOOK: Duration = Duration::from_micros(200);
 
 /// How long the host sleeps at most while frames wait for room in the ring.
 const KEPT_LOOK: Duration = Duration::from_millis(1);
+/// How long the host sleeps at most: its bell is a word that a child can write, and one that says `AWAKE` while the host
+/// sleeps keeps the child from waking it.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// Frames that one call takes from the ring.
 const MOST_AT_ONCE: usize = 4096;
 
@@ -184,7 +187,7 @@ impl HostLink for SharedHost {
     fn wait(&self, limit: Option<Duration>) {
         // Nothing tells when a frame that is kept has room.
         let kept = (!lock(&self.line).waiting.is_empty()).then_some(KEPT_LOOK);
-        let limit = limit.into_iter().chain(kept).min();
+        let limit = limit.into_iter().chain(kept).chain([LONGEST_SLEEP]).min();
         self.host_bell.sleep(limit, || {
             // ORDERING: Relaxed, the bell orders it.
             self.woken.swap(false, Ordering::Relaxed) || !lock(&self.intake).ring.is_empty()

@@ -77,10 +77,17 @@ impl SocketHost {
                     continue;
                 }
                 let frame = frame::decode_for_host(frame)?;
-                if let ToHost::Reply(reply) = &frame {
-                    self.change(|requests| requests.answered(reply.seq))?;
-                }
-                each(frame)?;
+                let ToHost::Reply(reply) = &frame else {
+                    each(frame)?;
+                    count += 1;
+                    continue;
+                };
+                let seq = reply.seq;
+                self.change(|requests| requests.answered(seq, reply.outcome))?;
+                each(frame).inspect_err(|_| {
+                    // An answer of no use: it must not run again for that.
+                    lock(&self.outbox).requests.spend(seq);
+                })?;
                 count += 1;
             }
             // A frame that is on its way is read to its end, and its length has a limit.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::frame::Notice;
+use crate::frame::{Notice, Outcome};
 use crate::link::Broken;
 
 /// What waits until the child comes for it, in order.
@@ -29,6 +29,8 @@ pub(super) struct Requests {
     spent: BTreeSet<u64>,
     /// Taken back, and the answer to it not given yet.
     skipped: Vec<u64>,
+    /// Requests below this were sent.
+    sent: u64,
 }
 
 impl Requests {
@@ -36,9 +38,14 @@ impl Requests {
     pub(super) fn step_up(&mut self, seq: u64) -> bool {
         let free = self.front.is_none() && self.line.is_empty();
         if free {
-            self.front = Some(Front { seq, begun: false });
+            self.send(seq);
         }
         free
+    }
+
+    fn send(&mut self, seq: u64) {
+        self.front = Some(Front { seq, begun: false });
+        self.sent = seq.saturating_add(1);
     }
 
     pub(super) fn request_waits(&mut self, seq: u64, frame: Vec<u8>) {
@@ -61,7 +68,7 @@ impl Requests {
         }
         match self.line.pop_front()? {
             Waiting::Request(seq, frame) => {
-                self.front = Some(Front { seq, begun: false });
+                self.send(seq);
                 Some(frame)
             }
             Waiting::Other(frame) => Some(frame),
@@ -114,16 +121,20 @@ impl Requests {
                 Some(front) if front.seq == seq && !front.begun => front.begun = true,
                 _ => return Err(strange("began", seq)),
             },
-            Notice::Free { seq } => {
-                // The request may have been answered by another thread of the child in the meantime.
-                if self
-                    .front
-                    .take_if(|front| front.seq == seq && front.begun)
-                    .is_some()
-                {
+            Notice::Free { seq } => match &self.front {
+                Some(front) if front.seq == seq && front.begun => {
+                    self.front = None;
                     self.background.insert(seq);
                 }
-            }
+                Some(front) if front.seq == seq => {
+                    // It fails with the child: another one would say the same of it.
+                    self.spend(seq);
+                    return Err(strange("left", seq));
+                }
+                // Another thread of the child may have answered the request in the meantime.
+                _ if seq < self.sent && !self.background.contains(&seq) => {}
+                _ => return Err(strange("left", seq)),
+            },
         }
         Ok(())
     }
@@ -131,10 +142,20 @@ impl Requests {
     /// Takes in that the child has answered a request.
     ///
     /// # Errors
-    /// [`Broken::Nonsense`]: it was not sent this request, or has answered it.
-    pub(super) fn answered(&mut self, seq: u64) -> Result<(), Broken> {
-        if self.front.take_if(|front| front.seq == seq).is_none() && !self.background.remove(&seq) {
-            return Err(strange("answered", seq));
+    /// [`Broken::Nonsense`]: it was not sent this request, has answered it, or skips what it has begun, or answers what
+    /// it has not.
+    pub(super) fn answered(&mut self, seq: u64, outcome: Outcome) -> Result<(), Broken> {
+        let skipped = outcome == Outcome::Skipped;
+        let front = self.front.take_if(|front| front.seq == seq);
+        let begun = match front {
+            Some(front) => front.begun,
+            None if self.background.remove(&seq) => true,
+            None => return Err(strange("answered", seq)),
+        };
+        if skipped == begun {
+            // It stays known as begun, so that it fails with the child rather than run again.
+            self.spend(seq);
+            return Err(strange(if skipped { "skipped" } else { "answered" }, seq));
         }
         self.spent.remove(&seq);
         Ok(())

@@ -1,0 +1,38 @@
+//! What a child may answer, and what its host knows to be false.
+//!
+//! A message that the host took back is skipped, and no other: the two ends settle that by one exchange of a claim word
+//! (`claims.rs`), or the request never left the host. An answer that says otherwise is no mistake of a working child, so
+//! the child is ended. Its message stays in the table until then: it fails with the child rather than not at all.
+
+use super::State;
+use crate::cargo::{Cargo, Verdict};
+
+impl<C: Cargo> State<C> {
+    /// Ends the message that the child answered. `None`: it was taken back, and is elsewhere by now.
+    ///
+    /// # Errors
+    /// Why the answer cannot be true.
+    pub(super) fn end(&mut self, seq: u64, verdict: Verdict) -> Result<Option<C>, String> {
+        // A link without claim words skips what it is asked to stop and has not begun.
+        let may_skip_stopped = self.link.as_ref().is_some_and(|link| !link.runs_ahead());
+        let flight = self
+            .table
+            .get_mut(Self::place(seq))
+            .and_then(Option::as_mut)
+            .filter(|flight| flight.seq == seq)
+            .ok_or_else(|| format!("it answered message {seq}, which it does not have"))?;
+        let skipped = verdict == Verdict::Skipped;
+        let may_skip = flight.revoked || (flight.attempt == u32::MAX && may_skip_stopped);
+        if skipped && !may_skip {
+            flight.disputed = true;
+            return Err(format!(
+                "it skipped message {seq}, which was not taken back"
+            ));
+        }
+        if !skipped && flight.revoked {
+            flight.disputed = true;
+            return Err(format!("it ran message {seq}, which was taken back"));
+        }
+        Ok(self.take(seq).and_then(|flight| flight.cargo))
+    }
+}

@@ -1,0 +1,265 @@
+//! The host: hands messages to a fleet of one, and sees how each ends.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use pytoweb_process::frame::{Request, encode_request};
+use pytoweb_process::{
+    Answer, Cargo, Cause, Crash, Fleet, Options, Overseer, Payload, Program, Transport, Verdict,
+};
+
+use crate::child::LIE_OF_A_SOCKET;
+
+/// No test waits longer for anything.
+const LIMIT: Duration = Duration::from_secs(20);
+
+pub(crate) const TRANSPORTS: [Transport; 2] = [Transport::SharedMemory, Transport::Socket];
+
+/// How a message ended, by its number.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Answered(Verdict),
+    Crashed(Cause),
+}
+
+struct Message {
+    number: usize,
+    kind: &'static str,
+    control: bool,
+    tell: Sender<(usize, End)>,
+}
+
+impl Message {
+    fn ends(self, end: End) {
+        if !self.control {
+            // The test may have seen enough.
+            let _ = self.tell.send((self.number, end));
+        }
+    }
+}
+
+impl Cargo for Message {
+    fn encode(&self, seq: u64, attempt: u32, frame: &mut Vec<u8>) {
+        let request = Request {
+            seq,
+            worker: 1,
+            attempt,
+            flags: 0,
+            kind: self.kind,
+            id: None,
+            context: &[],
+            payload: &Payload::empty(),
+        };
+        encode_request(&request, frame).unwrap();
+    }
+
+    fn area(&self) -> &[u8] {
+        &[]
+    }
+
+    fn worker(&self) -> u32 {
+        1
+    }
+
+    fn config_version(&self) -> u32 {
+        0
+    }
+
+    fn configuration(&self) -> Self {
+        unreachable!("there is none")
+    }
+
+    fn is_control(&self) -> bool {
+        self.control
+    }
+
+    fn is_of_same_batch(&self, _: &Self) -> bool {
+        false
+    }
+
+    fn may_go_elsewhere(&self) -> bool {
+        false
+    }
+
+    fn max_attempts(&self) -> u32 {
+        1
+    }
+
+    fn is_wanted(&self) -> bool {
+        true
+    }
+
+    fn put_back(_: Vec<Self>) {}
+
+    fn answered(self, answer: Answer) {
+        self.ends(End::Answered(answer.verdict));
+    }
+
+    fn crashed(self, crash: &Arc<Crash>) {
+        self.ends(End::Crashed(crash.cause.clone()));
+    }
+}
+
+struct Watch {
+    tell: Sender<(usize, End)>,
+    logged: Sender<Vec<u8>>,
+}
+
+impl Overseer<Message> for Watch {
+    fn setup(&self) -> Message {
+        Message {
+            number: usize::MAX,
+            kind: "",
+            control: true,
+            tell: self.tell.clone(),
+        }
+    }
+
+    fn log(&self, bytes: Vec<u8>) {
+        let _ = self.logged.send(bytes);
+    }
+
+    fn lane_failed(&self, _: usize, _: &Arc<Crash>) {}
+}
+
+struct Host {
+    fleet: Fleet<Message>,
+    tell: Sender<(usize, End)>,
+    ends: Receiver<(usize, End)>,
+    logs: Receiver<Vec<u8>>,
+    next: usize,
+}
+
+impl Host {
+    fn new(transport: Transport) -> Self {
+        let (tell, ends) = channel();
+        let (logged, logs) = channel();
+        let options = Options {
+            name: "hostile".to_owned(),
+            size: 1,
+            program: Program {
+                executable: std::env::current_exe().unwrap().into(),
+                arguments: vec!["child".into()],
+            },
+            transport,
+            max_messages: None,
+            max_memory: None,
+            max_restarts: 3,
+            restart_window: Duration::from_secs(3600),
+        };
+        let watch = Watch {
+            tell: tell.clone(),
+            logged,
+        };
+        Self {
+            fleet: Fleet::new(options, Box::new(watch)),
+            tell,
+            ends,
+            logs,
+            next: 0,
+        }
+    }
+
+    /// Hands one message of each kind over, and says which number the first one has.
+    fn hand(&mut self, kinds: &[&'static str]) -> usize {
+        let first = self.next;
+        self.next += kinds.len();
+        let messages = (first..).zip(kinds).map(|(number, kind)| Message {
+            number,
+            kind,
+            control: false,
+            tell: self.tell.clone(),
+        });
+        self.fleet.hand(0, messages.collect());
+        first
+    }
+
+    /// How the next `count` messages ended, by number.
+    fn ends(&self, count: usize) -> Vec<(usize, End)> {
+        let mut all: Vec<_> = (0..count)
+            .map(|_| self.ends.recv_timeout(LIMIT).expect("every message ends"))
+            .collect();
+        all.sort_unstable_by_key(|(number, _)| *number);
+        all
+    }
+
+    fn works(&mut self) {
+        let number = self.hand(&["works"]);
+        assert_eq!(self.ends(1), [(number, End::Answered(Verdict::Completed))]);
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.fleet.close();
+        self.fleet.join();
+    }
+}
+
+/// Waits for a state that nothing announces.
+fn until(what: &str, reached: impl Fn() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !reached() {
+        assert!(Instant::now() < end, "{what}: never");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+pub(crate) fn a_lie_ends_its_child(transport: Transport, lie: &'static str) {
+    let mut host = Host::new(transport);
+    host.works();
+    let liar = host.fleet.pids();
+    let first = host.hand(&[lie, "works", "works"]);
+    let ends = host.ends(3);
+    let (_, told) = &ends[0];
+    // What came before the lie counts, and so does a message that the lie was not about.
+    let fails_itself = matches!(
+        lie,
+        "skips before it begins"
+            | "skips after it began"
+            | "answers from a store that is not there"
+            | "answers from beyond its store"
+            | LIE_OF_A_SOCKET
+    );
+    let stopped = matches!(told, End::Crashed(Cause::Protocol(what)) if !what.is_empty());
+    let answered = *told == End::Answered(Verdict::Completed);
+    assert!(stopped || (answered && !fails_itself), "{lie}: {told:?}");
+    assert_eq!(
+        ends[1..]
+            .iter()
+            .map(|(number, _)| *number)
+            .collect::<Vec<_>>(),
+        [first + 1, first + 2]
+    );
+    until(lie, || {
+        host.fleet.pids() != liar && host.fleet.restarts() == 1
+    });
+    host.works();
+}
+
+pub(crate) fn what_was_taken_back_does_not_come_back(transport: Transport) {
+    let mut host = Host::new(transport);
+    host.works();
+    let first = host.hand(&["takes the next and keeps it", "is taken back"]);
+    assert_eq!(host.ends(1), [(first, End::Answered(Verdict::Completed))]);
+    assert_eq!(host.logs.recv_timeout(LIMIT).unwrap(), b"kept");
+    host.fleet
+        .stop([0], &|message| message.number == first + 1, false);
+    // In the next child, or in this one before it is ended.
+    let last = host.hand(&["works"]);
+    let ends = host.ends(2);
+    assert_eq!(ends[0], (first + 1, End::Answered(Verdict::Skipped)));
+    assert_eq!(ends[1].0, last);
+    until("the liar lives", || host.fleet.restarts() == 1);
+    host.works();
+}
+
+pub(crate) fn a_message_that_makes_every_child_lie_ends(transport: Transport) {
+    let mut host = Host::new(transport);
+    let lies = ["skips before it begins"; 5];
+    host.hand(&lies);
+    for (_, end) in host.ends(lies.len()) {
+        assert!(matches!(end, End::Crashed(_)), "{end:?}");
+    }
+}
