@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import pickle
 import queue
+import signal
 import threading
 import traceback
+from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures.thread import BrokenThreadPool
 
 import pytest
 
@@ -123,6 +127,46 @@ def test_the_tree_of_errors():
     assert issubclass(DeadlineError, TimeoutError)
     assert issubclass(DeadlineError, concurrent.futures.TimeoutError)
     assert issubclass(WorkerCrashedError, concurrent.futures.BrokenExecutor)
+    assert issubclass(SerializationError, pickle.PicklingError)
+
+
+@pytest.mark.parametrize("backend", ["thread", "process"])
+def test_a_broken_pool_is_one_of_the_standard_library(pool, backend):
+    one = pool(1, backend=backend, initializer=divmod, initargs=(1, 0))
+    error = one.ask("anything").exception(WAIT)
+    standard = {"thread": BrokenThreadPool, "process": BrokenProcessPool}
+    assert isinstance(error, WorkerCrashedError)
+    assert [kind for kind, one in standard.items() if isinstance(error, one)] == [backend]
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again)) == (type(error), str(error))
+
+
+def test_a_crashed_process_is_a_broken_process_pool(remote):
+    one = remote(start=False)
+    one.on_error(lambda error: None)
+    error = one.start().ask("kill_self", signal.SIGKILL).exception(WAIT)
+    assert isinstance(error, (WorkerCrashedError, BrokenProcessPool))
+    with pytest.raises(BrokenProcessPool, match="SIGKILL"):
+        raise error
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), again.signal, str(again)) == (type(error), signal.SIGKILL, str(error))
+
+
+def test_the_standard_library_s_classes_are_imported_when_they_are_needed(run_python):
+    done = run_python(
+        """
+import sys
+import pytoweb.workers
+print([name for name in sys.modules if name.startswith(("multiprocessing", "concurrent.futures."))])
+from pytoweb.errors import ProcessCrashedError
+from concurrent.futures.process import BrokenProcessPool
+print(issubclass(ProcessCrashedError, (BrokenProcessPool, )), ProcessCrashedError)
+"""
+    )
+    assert (done.rc, done.stderr) == (0, "")
+    loaded, later = done.stdout.splitlines()
+    assert loaded == "['concurrent.futures._base']"
+    assert later == "True <class 'pytoweb.errors.ProcessCrashedError'>"
 
 
 def test_the_original_exception_is_raised_again_with_its_traceback(failing, raised):

@@ -45,9 +45,9 @@ def test_the_message_that_ran_fails_and_the_error_says_how(crashing, kind, data,
     before = one.ask("pid").result(WAIT)
     queued = one.ask("echo", "before")
     error = one.ask(kind, data).exception(WAIT)
-    assert type(error) is WorkerCrashedError
+    assert isinstance(error, WorkerCrashedError)
     assert (error.exitcode, error.signal) == (exitcode, number)
-    for word in ("the victim", kind, str(before), str(int(number) if exitcode is None else exitcode)):
+    for word in ("the victim", kind, str(before), number.name if exitcode is None else f"code {exitcode}"):
         assert word in str(error)
     assert queued.result(WAIT) == "before"
     assert one.ask("pid").result(WAIT) != before

@@ -34,7 +34,7 @@ def test_a_worker_that_only_crashes_fails_after_three_restarts(limited, tmp_path
     one, path = limited("hopeless"), str(tmp_path / "begun")
     futures = [one.ask("crash_noting", path) for _ in range(10)]
     errors = [future.exception(WAIT) for future in futures]
-    assert all(type(error) is WorkerCrashedError for error in errors)
+    assert all(isinstance(error, WorkerCrashedError) for error in errors)
     assert len(handlers.noted(path)) == 4, "the first child and three more"
     assert ["crash_noting" in str(error) for error in errors[:4]] == [True] * 4
     for error in errors[4:]:

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from pytoweb import _aio, _exit
 from pytoweb._core import interrupt_thread
 from pytoweb._pool_thread import PoolThread
-from pytoweb.errors import WorkerCrashedError
+from pytoweb.errors import crashed_error
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pytoweb._core import Endpoint, Pending, Threads
+    from pytoweb.errors import WorkerCrashedError
 
 _pool_log = logging.getLogger("pytoweb.pool")
 
@@ -182,7 +183,9 @@ class PoolRuntime:
 
     def broken_error(self) -> WorkerCrashedError:
         """What work of a pool whose initializer failed fails with."""
-        error = WorkerCrashedError(f"the initializer of pool {self.name!r} failed: {self._broken!r}")
+        error = crashed_error("ThreadsBrokenError")(
+            f"the initializer of pool {self.name!r} failed: {self._broken!r}"
+        )
         error.__cause__ = self._broken
         return error
 

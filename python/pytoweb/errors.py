@@ -7,8 +7,15 @@ too, so code written for ``concurrent.futures`` keeps working.
 from __future__ import annotations
 
 import sys
+
+# The class of `pickle`, whose import takes longer.
+from _pickle import PicklingError
 from concurrent.futures import BrokenExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "AskCycleError",
@@ -57,6 +64,9 @@ else:  # Older ones have two classes of that name.
 class WorkerCrashedError(WorkerError, BrokenExecutor):
     """What should have run the message is gone, or never came up (a pool whose ``initializer`` failed).
 
+    That of a process is a ``concurrent.futures.process.BrokenProcessPool`` too, that of a pool of threads a
+    ``concurrent.futures.thread.BrokenThreadPool``.
+
     Attributes:
         exitcode: the process's exit code, or None.
         signal: the number of the signal that ended it, or None.
@@ -73,8 +83,8 @@ class HandlerError(WorkerError):
     """A handler failed with an exception that cannot be brought over as it is; carries its name and text."""
 
 
-class SerializationError(WorkerError):
-    """A payload cannot be sent to where the worker runs."""
+class SerializationError(WorkerError, PicklingError):
+    """A payload cannot be sent to where the worker runs, or cannot be read there."""
 
 
 class AskCycleError(WorkerError):
@@ -89,3 +99,46 @@ class AskCycleError(WorkerError):
 
 class ForkedProcessError(WorkerError):
     """The handle is the parent process's; after ``os.fork()`` make a new worker or pool in the child."""
+
+
+def _process_crashed_error() -> type[WorkerCrashedError]:
+    from concurrent.futures.process import BrokenProcessPool
+
+    class ProcessCrashedError(WorkerCrashedError, BrokenProcessPool):
+        """The process that should have run the message is gone, or never came up."""
+
+    return ProcessCrashedError
+
+
+def _threads_broken_error() -> type[WorkerCrashedError]:
+    from concurrent.futures.thread import BrokenThreadPool
+
+    class ThreadsBrokenError(WorkerCrashedError, BrokenThreadPool):
+        """The initializer of a pool of threads failed."""
+
+    return ThreadsBrokenError
+
+
+#: Classes that are made when the first of their kind is raised, because their bases take long to import.
+_LATER = {"ProcessCrashedError": _process_crashed_error, "ThreadsBrokenError": _threads_broken_error}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    made = _LATER[name]()
+    # Pickles name it so.
+    made.__qualname__ = name
+    return globals().setdefault(name, made)
+
+
+def crashed_error(name: str) -> type[WorkerCrashedError]:
+    """The class of that name in ``_LATER``, or ``WorkerCrashedError`` where it cannot be made.
+
+    The program may be at its end, when ``concurrent.futures.process`` refuses to be imported.
+    """
+    try:
+        made: type[WorkerCrashedError] = getattr(sys.modules[__name__], name)
+    except Exception:
+        return WorkerCrashedError
+    return made

@@ -31,7 +31,7 @@ def out_of_memory(trial: Trial) -> None:
         future = worker.ask("grow_memory", MUCH)
         behind = [worker.ask("echo", number) for _ in range(10)]
         error = trial.outcome(future).error
-        clear = type(error) is WorkerCrashedError and error.signal == signal.SIGKILL
+        clear = isinstance(error, WorkerCrashedError) and error.signal == signal.SIGKILL
         unclear += not clear or not all(word in str(error) for word in ("memory", str(LIMIT), "grow_memory"))
         neighbours += sum(trial.outcome(one).value != number for one in [ahead, *behind])
         same += trial.outcome(worker.ask("pid")).value == pid

@@ -58,7 +58,7 @@ class Hopeless:
             found.append(f"its state is {self.worker.state}")
         if time.monotonic() - self.began > WINDOW:
             found.append("it took too long")
-        if not all(type(error) is WorkerCrashedError for error in errors):
+        if not all(isinstance(error, WorkerCrashedError) for error in errors):
             found.append(f"the messages ended with {[type(error).__name__ for error in errors]}")
         if not all("restarts" in str(error) and "77" in str(error) for error in errors[-WAITING:]):
             found.append(f"no reason is told: {errors[-1]}")

@@ -68,7 +68,10 @@ impl fmt::Display for Crash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.cause {
             Cause::Itself => match (self.signal, self.exitcode) {
-                (Some(signal), _) => write!(f, "process {} ended by signal {signal}", self.pid)?,
+                (Some(signal), _) => match signal_name(signal) {
+                    Some(name) => write!(f, "process {} ended by {name}", self.pid)?,
+                    None => write!(f, "process {} ended by signal {signal}", self.pid)?,
+                },
                 (None, Some(code)) => write!(f, "process {} exited with code {code}", self.pid)?,
                 (None, None) => write!(f, "process {} ended", self.pid)?,
             },
@@ -98,4 +101,47 @@ impl fmt::Display for Crash {
         }
         Ok(())
     }
+}
+
+/// What a signal is called, if it has a name on this system.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    use rustix::process::Signal;
+
+    const NAMES: &[(Signal, &str)] = &[
+        (Signal::HUP, "SIGHUP"),
+        (Signal::INT, "SIGINT"),
+        (Signal::QUIT, "SIGQUIT"),
+        (Signal::ILL, "SIGILL"),
+        (Signal::TRAP, "SIGTRAP"),
+        (Signal::ABORT, "SIGABRT"),
+        (Signal::BUS, "SIGBUS"),
+        (Signal::FPE, "SIGFPE"),
+        (Signal::KILL, "SIGKILL"),
+        (Signal::USR1, "SIGUSR1"),
+        (Signal::SEGV, "SIGSEGV"),
+        (Signal::USR2, "SIGUSR2"),
+        (Signal::PIPE, "SIGPIPE"),
+        (Signal::ALARM, "SIGALRM"),
+        (Signal::TERM, "SIGTERM"),
+        (Signal::CHILD, "SIGCHLD"),
+        (Signal::CONT, "SIGCONT"),
+        (Signal::STOP, "SIGSTOP"),
+        (Signal::TSTP, "SIGTSTP"),
+        (Signal::TTIN, "SIGTTIN"),
+        (Signal::TTOU, "SIGTTOU"),
+        (Signal::URG, "SIGURG"),
+        (Signal::XCPU, "SIGXCPU"),
+        (Signal::XFSZ, "SIGXFSZ"),
+        (Signal::VTALARM, "SIGVTALRM"),
+        (Signal::PROF, "SIGPROF"),
+        (Signal::WINCH, "SIGWINCH"),
+        (Signal::IO, "SIGIO"),
+        (Signal::SYS, "SIGSYS"),
+        #[cfg(target_os = "linux")]
+        (Signal::POWER, "SIGPWR"),
+    ];
+    NAMES
+        .iter()
+        .find(|(known, _)| known.as_raw() == signal)
+        .map(|(_, name)| *name)
 }

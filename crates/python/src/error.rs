@@ -14,7 +14,6 @@ pyo3::import_exception!(pytoweb.errors, MailboxFullError);
 pyo3::import_exception!(pytoweb.errors, WorkerStoppedError);
 pyo3::import_exception!(pytoweb.errors, UnknownMessageError);
 pyo3::import_exception!(pytoweb.errors, DeadlineError);
-pyo3::import_exception!(pytoweb.errors, WorkerCrashedError);
 pyo3::import_exception!(pytoweb.errors, SerializationError);
 pyo3::import_exception!(pytoweb.errors, AskCycleError);
 pyo3::import_exception!(pytoweb.errors, ForkedProcessError);
@@ -30,7 +29,6 @@ pub(crate) fn load_errors(py: Python<'_>) {
         WorkerStoppedError::type_object,
         UnknownMessageError::type_object,
         DeadlineError::type_object,
-        WorkerCrashedError::type_object,
         SerializationError::type_object,
         AskCycleError::type_object,
         ForkedProcessError::type_object,
@@ -60,7 +58,7 @@ pub(crate) fn failure(failure: Failure, worker: &str) -> PyErr {
             "worker {worker:?} stopped before it finished this message"
         )),
         Failure::Cancelled => CancelledError::new_err(()),
-        Failure::Broken => WorkerCrashedError::new_err(format!(
+        Failure::Broken => process_crashed(format!(
             "what runs the messages of worker {worker:?} is gone"
         )),
         Failure::Expired => DeadlineError::new_err(format!(
@@ -79,7 +77,7 @@ pub(crate) fn crashed(
 ) -> PyErr {
     let kind = message.and_then(|message| message.kind(py).ok());
     if worker.is_empty() {
-        return WorkerCrashedError::new_err(crash.to_string());
+        return process_crashed(crash.to_string());
     }
     let what = match (&crash.cause, kind) {
         (Cause::TooManyRestarts { .. } | Cause::Start(_) | Cause::Initializer(_), _)
@@ -100,15 +98,27 @@ pub(crate) fn crashed(
         let details = PyDict::new(py);
         details.set_item("exitcode", crash.exitcode)?;
         details.set_item("signal", crash.signal)?;
-        let error = py
-            .get_type::<WorkerCrashedError>()
-            .call((text,), Some(&details))?;
+        let error = crashed_class(py)?.call((text,), Some(&details))?;
         if let Cause::Initializer(bytes) = &crash.cause {
             error.setattr("__cause__", remote(py, bytes, None).bind(py))?;
         }
         Ok(PyErr::from_value(error))
     };
     raised().unwrap_or_else(|error| error)
+}
+
+/// The class of what becomes of messages whose process is gone.
+fn crashed_class(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import("pytoweb.errors")?
+        .getattr("crashed_error")?
+        .call1(("ProcessCrashedError",))
+}
+
+fn process_crashed(text: String) -> PyErr {
+    Python::attach(|py| -> PyResult<PyErr> {
+        Ok(PyErr::from_value(crashed_class(py)?.call1((text,))?))
+    })
+    .unwrap_or_else(|error| error)
 }
 
 /// What a handler in a child raised, from its note and its pickle.
