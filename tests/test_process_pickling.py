@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import threading
 
 import process_handlers as handlers
@@ -96,3 +97,53 @@ def test_a_child_that_dies_while_it_pickles_costs_that_message(remote):
     assert isinstance(error, WorkerCrashedError)
     assert error.exitcode == 67
     assert behind.result(WAIT) == "behind"
+
+
+class Reduced:
+    """What `copyreg` says how to pickle."""
+
+    def __init__(self, how):
+        self.how = how
+
+
+def reduce_first(one):
+    return Reduced, ("first",)
+
+
+def reduce_second(one):
+    return Reduced, ("second",)
+
+
+REDUCERS = {"first": reduce_first, "second": reduce_second, None: None}
+
+
+def register(name):
+    """Changes how this process pickles it, and says how that is from now on."""
+    if name is None:
+        copyreg.dispatch_table.pop(Reduced, None)
+    else:
+        copyreg.pickle(Reduced, REDUCERS[name])
+    return Reduced("itself")
+
+
+@pytest.mark.parametrize("side", ["host", "child"])
+def test_a_reducer_counts_from_its_registration_on(worker, side):
+    one = worker(backend="process")
+    one.on_message("register", register)
+    one.on_message("echo", handlers.echo)
+    one.start()
+    try:
+        for name in (None, "first", "second", None, "first"):
+            answer = one.ask("echo", register(name)) if side == "host" else one.ask("register", name)
+            assert answer.result(WAIT).how == (name or "itself")
+    finally:
+        register(None)
+
+
+def test_a_view_of_memory_crosses_as_its_bytes_whatever_is_registered(remote):
+    one = remote()
+    register("first")
+    try:
+        assert one.ask("echo", [memoryview(b"some bytes")]).result(WAIT) == [b"some bytes"]
+    finally:
+        register(None)

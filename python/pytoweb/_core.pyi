@@ -26,6 +26,7 @@ __all__ = [
     "FutureBase",
     "Pending",
     "Processes",
+    "Reducers",
     "Sink",
     "Threads",
     "WorkerMessage",
@@ -547,6 +548,13 @@ class Processes:
 
     def join(self) -> None:
         """Blocks until they have ended, after ``close``."""
+
+@final
+class Reducers:
+    """The dispatch table of a pickler, over one that others may change at any time."""
+
+    def __new__(cls, shared: dict[type, Any], own: dict[type, Any]) -> Reducers: ...
+    def __getitem__(self, class_: Any, /) -> Any: ...
 
 @final
 class Sink:

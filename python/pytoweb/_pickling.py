@@ -13,6 +13,7 @@ import pickle
 import sys
 from pickle import loads
 
+from pytoweb._core import Reducers
 from pytoweb.errors import HandlerError, SerializationError
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -50,14 +51,14 @@ def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
     return memoryview, (pickle.PickleBuffer(view),)
 
 
-def _dispatch_table() -> dict[type, Any]:
-    return {**copyreg.dispatch_table, memoryview: _reduce_memoryview}
+#: How payloads reduce objects of classes that do not say it themselves: as ``copyreg`` has it at the moment.
+_reducers = Reducers(copyreg.dispatch_table, {memoryview: _reduce_memoryview})
 
 
 def make_pickler(sink: Sink) -> pickle.Pickler:
     """A pickler for payloads, used again and again."""
     pickler = pickle.Pickler(sink, 5, buffer_callback=sink.buffer)
-    pickler.dispatch_table = _dispatch_table()
+    pickler.dispatch_table = _reducers  # type: ignore[assignment]  # all that it takes is []
     return pickler
 
 

@@ -57,7 +57,7 @@ mod _core {
     #[pymodule_export]
     use crate::message::{WorkerMessage, running_message, running_owner};
     #[pymodule_export]
-    use crate::pickling::{Sink, is_packing};
+    use crate::pickling::{Reducers, Sink, is_packing};
     #[pymodule_export]
     use crate::threads::Threads;
 

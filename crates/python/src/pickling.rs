@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyKeyError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -69,6 +69,36 @@ impl Sink {
         }
         filling.buffers.push(buffer);
         false
+    }
+}
+
+/// The dispatch table of a pickler, over one that others may change at any time.
+#[pyclass(module = "pytoweb._core", frozen)]
+pub(crate) struct Reducers {
+    shared: Py<PyDict>,
+    own: Py<PyDict>,
+}
+
+#[pymethods]
+impl Reducers {
+    /// `shared` comes before `own`.
+    #[new]
+    const fn new(shared: Py<PyDict>, own: Py<PyDict>) -> Self {
+        Self { shared, own }
+    }
+
+    fn __getitem__<'py>(
+        &self,
+        py: Python<'py>,
+        class: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(reducer) = self.shared.bind(py).get_item(class)? {
+            return Ok(reducer);
+        }
+        match self.own.bind(py).get_item(class)? {
+            Some(reducer) => Ok(reducer),
+            None => Err(PyKeyError::new_err(())),
+        }
     }
 }
 
