@@ -26,6 +26,7 @@ POLL = 0.002
 MIB = 1 << 20
 
 color = contextvars.ContextVar("color", default="none")
+shape: contextvars.ContextVar[Any] = contextvars.ContextVar("shape")
 log = logging.getLogger("tests.process")
 state: dict[str, Any] = {"count": 0}
 """The state of one child process."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextvars
 import logging
 import os
+import sys
 import threading
+import types
 
 import process_handlers as handlers
 import pytest
@@ -122,6 +124,53 @@ def test_values_that_cannot_cross_stay_behind(remote):
         assert one.ask("echo", "alive").result(WAIT) == "alive"
     finally:
         unimportable[0].reset(token)
+
+
+def test_a_variable_that_the_child_cannot_rebuild_stays_behind_alone(remote, monkeypatch):
+    here_only = types.ModuleType("here_only")
+    here_only.variable = contextvars.ContextVar("here_only")
+    monkeypatch.setitem(sys.modules, "here_only", here_only)
+    one = remote()
+    handlers.color.set("red")
+
+    def ask():
+        handlers.shape.set(handlers.ExplodesElsewhere())
+        here_only.variable.set("not there")
+        return [one.ask("look").result(WAIT) for _ in range(3)]
+
+    assert contextvars.copy_context().run(ask) == ["red"] * 3
+    one.run_until_idle(WAIT)
+    assert one.stats().failed == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["installed", "absent"])
+def test_a_variable_of_the_script_does_not_make_the_child_run_it(run_python, cloudpickle_is, state):
+    cloudpickle_is(state)
+    done = run_python(
+        f"""
+import os, sys
+sys.path.append({os.path.dirname(os.path.abspath(__file__))!r})
+from contextvars import ContextVar
+import process_handlers
+from pytoweb.workers import PythonWorker
+
+print("the script runs", flush=True)
+
+class Color:
+    pass
+
+color = ContextVar("color")
+color.set("of the script")
+process_handlers.color.set("red")
+process_handlers.shape.set(Color())
+with PythonWorker("colored", backend="process") as worker:
+    worker.on_message("look", process_handlers.look)
+    print(worker.ask("look").result(20))
+""",
+        timeout=30,
+    )
+    assert (done.rc, done.stdout.splitlines(), done.stderr) == (0, ["the script runs", "red"], "")
 
 
 def test_a_large_value_of_a_context_variable_crosses_or_stays_behind(remote):

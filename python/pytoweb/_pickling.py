@@ -6,11 +6,13 @@ take from ``__main__`` by name goes to ``cloudpickle``, where that is installed.
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import importlib
 import io
 import pickle
 import sys
+import types
 from pickle import loads
 
 from pytoweb._core import Reducers
@@ -202,11 +204,30 @@ def pack_context(context: Context) -> bytes:
 
 
 def unpack_context(packed: bytes) -> Context:
-    """The context again, in the child."""
+    """The context again, in the child; a variable that cannot be had here stays behind."""
     import contextvars
 
     context = contextvars.Context()
     for module, attribute, value in loads(packed):
-        variable = getattr(importlib.import_module(module), attribute)
-        context.run(variable.set, loads(value))
+        if (module, attribute) in _absent or (
+            (module == "__main__" or MAIN_NAME in value) and not _main_is_here()
+        ):
+            continue
+        try:
+            variable = getattr(importlib.import_module(module), attribute)
+        except BaseException:
+            # Looked for once: an import that fails runs the module each time.
+            _absent.add((module, attribute))
+            continue
+        with contextlib.suppress(BaseException):
+            context.run(variable.set, loads(value))
     return context
+
+
+#: In a child: where variables of the host are that cannot be had here.
+_absent: set[tuple[str, str]] = set()
+
+
+def _main_is_here() -> bool:
+    """Whether the main module is one, and not what would run the host's script to become it."""
+    return type(sys.modules["__main__"]) is types.ModuleType
