@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import os
 import queue
 import threading
+from concurrent.futures import TimeoutError as FutureTimeout
 
 import anyio
 import pytest
@@ -25,6 +27,7 @@ from pytoweb.workers import (
 )
 
 WAIT = 10.0
+TIMEOUTS = (TimeoutError, FutureTimeout)
 TURNS = 20
 """Turns of the event loop that prove that it is not blocked."""
 
@@ -401,6 +404,111 @@ def test_apost_message_ends_with_the_worker(blocked):
             await waiting
 
     run(main())
+
+
+def test_aask_waits_for_room_and_for_the_reply(blocked, gate):
+    one = blocked(capacity=1)
+    one.on_message("echo", lambda data: data)
+    one.on_message("fail", fail)
+
+    async def main():
+        first = asyncio.ensure_future(one.aask("echo", "in the mailbox"))
+        await asyncio.sleep(0)
+        waiting = [asyncio.ensure_future(one.aask("echo", number)) for number in range(5)]
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        assert one.stats().depth == 1
+        with pytest.raises(MailboxFullError):
+            await one.aask("echo", timeout=0.01)
+        gate.open()
+        with pytest.raises(KeyError):
+            await one.aask("fail", KeyError("original"))
+        return await first, await asyncio.gather(*waiting)
+
+    assert run(main()) == ("in the mailbox", [0, 1, 2, 3, 4])
+
+
+def test_coroutines_that_wait_for_room_keep_their_order_and_wake_one_by_one(blocked, gate):
+    one = blocked(capacity=2)
+    handled, attempts = [], []
+    one.on_message("echo", handled.append)
+
+    async def main():
+        try_post = one._pytoweb_try_post
+        loop = asyncio.get_running_loop()
+
+        async def post(number):
+            await one._pytoweb_when_room(
+                lambda left: attempts.append(number) or try_post("echo", number, None, left) or None, None
+            )
+
+        waiting = [asyncio.ensure_future(post(number)) for number in range(200)]
+        await asyncio.sleep(0)
+        waiting[100].cancel()
+        loop.call_soon(gate.open)
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    run(main())
+    one.run_until_idle(WAIT)
+    assert handled == [number for number in range(200) if number != 100]
+    assert len(attempts) <= 3 * 200, "each free place wakes all of them"
+
+
+def test_async_with_a_pool_drains_without_blocking_the_loop(pool, gate):
+    two = pool(2)
+
+    async def main():
+        async with two as entered:
+            assert entered is two
+            future = two.submit(gate, "drained")
+            asyncio.get_running_loop().call_later(0.01, gate.open)
+        with pytest.raises(WorkerStoppedError):
+            two.submit(gate)
+        return future.result(0)
+
+    assert run(main()) == "drained"
+
+
+def test_the_pool_is_asked_without_blocking_the_loop(pool, gate):
+    one = pool(1)
+    one.on_message("echo", lambda data: data)
+
+    async def main():
+        assert await one.aask("echo", 1) == 1
+        await one.ashutdown()
+        with pytest.raises(WorkerStoppedError):
+            await one.aask("echo", 2)
+
+    run(main())
+
+
+def test_blocking_calls_in_a_loop_warn_in_debug_mode(blocked, pool, gate, remote_blocked):
+    one, two, child = blocked(), pool(1), remote_blocked()
+
+    async def main():
+        for blocking, instead in (
+            (lambda: one.ask("gate").result(0.01), "await"),
+            (lambda: child.ask("gate").exception(0.01), "await"),
+            (lambda: one.stop(drain=False, timeout=0.01), "astop"),
+            (lambda: two.__exit__(None, None, None), "ashutdown"),
+        ):
+            with (
+                pytest.warns(RuntimeWarning, match=instead),
+                contextlib.suppress(*TIMEOUTS),
+            ):
+                blocking()
+        with pytest.raises(FutureTimeout):
+            child.ask("gate").result(0)
+
+    asyncio.run(main(), debug=True)
+    with pytest.raises(FutureTimeout):
+        asyncio.run(in_a_loop(lambda: child.ask("gate").result(0.01)))
+    gate.open()
+
+
+async def in_a_loop(function):
+    """Calls it in a loop whose debug mode is off."""
+    return function()
 
 
 def test_a_cancelled_apost_message_posts_nothing(blocked, gate):

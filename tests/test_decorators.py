@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import pickle
 import threading
 
 import pytest
@@ -150,6 +153,103 @@ def test_a_timeout_is_a_deadline(pool, until):
 
     with pytest.raises(DeadlineError):
         slow()
+
+
+def test_a_coroutine_function_stays_one_and_does_not_block_the_loop(pool):
+    one = pool(1)
+    loops = set()
+
+    @run_in_worker("coroutines", pool=one)
+    async def fetch(url, *, times=1):
+        """Gets it."""
+        loops.add(asyncio.get_running_loop())
+        await asyncio.sleep(0)
+        return url * times
+
+    @run_in_worker("coroutines", pool=one)
+    async def fetch_inline(url):
+        return await fetch(url, times=3)
+
+    for is_coroutine_function in (inspect.iscoroutinefunction, asyncio.iscoroutinefunction):
+        assert is_coroutine_function(fetch)
+    assert list(inspect.signature(fetch).parameters) == ["url", "times"]
+    assert (fetch.__name__, fetch.__doc__) == ("fetch", "Gets it.")
+
+    async def main():
+        one.get_worker("coroutines")
+        turns = 0
+        calls = asyncio.gather(fetch("a", times=2), fetch("b"), fetch_inline("c"))
+        while not calls.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns > 1
+        return await calls
+
+    assert asyncio.run(asyncio.wait_for(main(), WAIT)) == ["aa", "b", "ccc"]
+    assert len(loops) == 1
+    assert fetch.submit("d").result(WAIT) == "d"
+
+
+def test_an_awaited_call_waits_for_room_without_blocking_the_loop(pool, gate):
+    one = pool(1)
+    worker = one.create_worker("narrow", capacity=1).start()
+    worker.on_message("gate", gate)
+
+    @run_in_worker("narrow", pool=one)
+    async def echo(value):
+        return value
+
+    async def main():
+        worker.post_message("gate")
+        gate.wait_entered()
+        calls = asyncio.gather(*(echo(number) for number in range(5)))
+        await asyncio.sleep(0)
+        gate.open()
+        return await calls
+
+    assert asyncio.run(asyncio.wait_for(main(), WAIT)) == [0, 1, 2, 3, 4]
+
+
+class Report:
+    """Has methods that run in a worker."""
+
+    def __init__(self, title):
+        self.title = title
+
+    @run_in_worker("reports")
+    def line(self, number, *, unit=""):
+        """Makes one line."""
+        return f"{self.title} {number}{unit}"
+
+    @run_in_worker("reports")
+    async def page(self, number):
+        await asyncio.sleep(0)
+        return f"{self.title}, page {number}"
+
+
+def test_a_method_and_its_submit_know_their_instance():
+    report = Report("yearly")
+    assert report.line(1, unit="m") == "yearly 1m"
+    assert report.line.submit(2, unit="m").result(WAIT) == "yearly 2m"
+    assert report.page.submit(3).result(WAIT) == "yearly, page 3"
+    assert asyncio.run(report.page(4)) == "yearly, page 4"
+    assert Report.line(report, 5) == "yearly 5"
+    assert Report.line.submit(report, 6).result(WAIT) == "yearly 6"
+    assert (report.line.__self__, report.line.__name__, report.line.__doc__) == (
+        report,
+        "line",
+        "Makes one line.",
+    )
+    assert list(inspect.signature(report.line).parameters) == ["number", "unit"]
+    for is_coroutine_function in (asyncio.iscoroutinefunction, inspect.iscoroutinefunction):
+        assert not is_coroutine_function(report.line)
+    assert asyncio.iscoroutinefunction(report.page)
+
+
+def test_a_method_is_pickled_by_name():
+    copy = pickle.loads(pickle.dumps(Report("yearly").line))
+    assert copy(7) == "yearly 7"
+    assert pickle.loads(pickle.dumps(Report.line)) is Report.line
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 
@@ -102,7 +103,8 @@ def test_exceptions_come_back():
 
 
 def test_a_coroutine_function_runs_in_the_process():
-    data, pid = later("data")
+    data, pid = asyncio.run(later("data"))
+    assert later.submit("data").result(WAIT) == (data, pid)
     assert data == "data"
     assert pid != os.getpid()
 

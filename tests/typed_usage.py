@@ -146,9 +146,12 @@ def functions(report: Report) -> None:
     assert_type(describe.submit(1, unit="m"), WorkerFuture[str])
     assert_type(describe.submit(1).result(timeout=1), str)
     assert_type(describe.__name__, str)
-    assert_type(download("url"), bytes)
+    download("url").close()
     assert_type(download.submit("url"), WorkerFuture[bytes])
     assert_type(report.line(1), str)
+    assert_type(report.line.submit(1), WorkerFuture[str])
+    assert_type(Report.line(report, 1), str)
+    report.line.submit("1")  # type: ignore[arg-type]
     describe("1")  # type: ignore[arg-type]
     describe.submit(1, units="m")  # type: ignore[call-arg]
     report.line("1")  # type: ignore[arg-type]
@@ -160,7 +163,14 @@ async def coroutines(worker: PythonWorker, pool: WorkerPool) -> None:
     assert_type(await gather(pool.submit(add, 1), pool.submit(add, 2)), list[int])
     both = await gather(pool.submit(add, 1), return_exceptions=True)
     assert_type(both, Union[list[int], list[Union[int, BaseException]]])
+    assert_type(await download("url"), bytes)
     await worker.apost_message("work", 1, timeout=1)
+    assert_type(await worker.aask("work", 1, timeout=1), Any)
+    assert_type(await pool.aask("work"), Any)
+    await worker.astop(drain=False, timeout=1)
+    await pool.ashutdown(cancel_futures=True)
+    async with pool as entered:
+        assert_type(entered, WorkerPool)
     async with Counter("counter") as counter:
         assert_type(counter, Counter)
 

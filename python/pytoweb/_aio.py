@@ -15,9 +15,11 @@ TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
 
     from pytoweb._core import Endpoint, WorkerMessage
+
+    T = TypeVar("T")
 
 
 class Running:
@@ -64,6 +66,26 @@ def running_message() -> WorkerMessage | None:
 def in_event_loop() -> bool:
     """Whether blocking this thread would block an event loop."""
     return running_loop() is not None
+
+
+def warn_of_blocking(call: str, instead: str, stacklevel: int = 3) -> None:
+    """Warns of a call that blocks the event loop of this thread, in asyncio's debug mode."""
+    loop = running_loop()
+    if loop is not None and loop.get_debug():
+        import warnings
+
+        warnings.warn(f"{call} blocks the event loop: {instead}", RuntimeWarning, stacklevel=stacklevel)
+
+
+async def in_thread(function: Callable[..., T], /, **options: Any) -> T:
+    """Waits for ``function(**options)``, which blocks, on a thread of the event loop.
+
+    Not here, because replies and handlers may need this event loop before the function can return.
+    """
+    import asyncio
+    from functools import partial
+
+    return await asyncio.get_running_loop().run_in_executor(None, partial(function, **options))
 
 
 class Bridge:

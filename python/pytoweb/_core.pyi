@@ -304,6 +304,21 @@ class Endpoint:
     ) -> bool:
         """Posts without waiting; False where a "block" mailbox has no room, which is not counted."""
 
+    def _pytoweb_try_ask(
+        self, message_type: str, data: object, timeout: float | None = None
+    ) -> WorkerFuture[Any] | None:
+        """Asks without waiting; None where a "block" mailbox has no room, which is not counted."""
+
+    def _pytoweb_try_call(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        awaits: bool,
+        timeout: float | None = None,
+    ) -> WorkerFuture[Any] | None:
+        """As ``_pytoweb_call``, without waiting; None where a "block" mailbox has no room."""
+
     def _pytoweb_on_room(self, callback: Callable[[], object]) -> None:
         """Has ``callback()`` called once a post may succeed; here and now if one may already."""
 

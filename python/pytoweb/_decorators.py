@@ -7,7 +7,9 @@ import importlib
 import sys
 import threading
 
+from pytoweb import _aio
 from pytoweb._core import running_owner
+from pytoweb._functions import is_method, method_of
 from pytoweb._pool import default_pool
 from pytoweb._worker import (
     MESSAGE_TYPES,
@@ -28,35 +30,38 @@ if TYPE_CHECKING:
     from pytoweb._worker import Backend, PythonWorker
     from pytoweb.futures import WorkerFuture
 
+    C = TypeVar("C", covariant=True)
     F = TypeVar("F", bound=Callable[..., object])
     P = ParamSpec("P")
     Q = ParamSpec("Q")
     R = TypeVar("R")
     S = TypeVar("S")
 
-    class WorkerFunction(Protocol[P, R]):
-        """What a decorated function is to type checkers; really, a function with an attribute."""
+    class WorkerFunction(Protocol[P, C, R]):
+        """What a decorated function is to type checkers: what a call gives, and what the worker makes."""
 
         __name__: str
         __qualname__: str
         __wrapped__: Callable[..., Any]
 
-        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C: ...
         def submit(self, *args: P.args, **kwargs: P.kwargs) -> WorkerFuture[R]: ...
         @overload
-        def __get__(self, instance: None, owner: type[Any]) -> WorkerFunction[P, R]: ...
+        def __get__(self, instance: None, owner: type[Any]) -> WorkerFunction[P, C, R]: ...
         @overload
         def __get__(
-            self: WorkerFunction[Concatenate[S, Q], R], instance: S, owner: type[Any]
-        ) -> Callable[Q, R]: ...
+            self: WorkerFunction[Concatenate[S, Q], C, R], instance: S, owner: type[Any]
+        ) -> WorkerFunction[Q, C, R]: ...
 
     class RunInWorker(Protocol):
-        """The decorator. The result of an ``async def`` function is what its coroutine returns."""
+        """The decorator. An ``async def`` function stays one."""
 
         @overload
-        def __call__(self, function: Callable[P, Coroutine[Any, Any, R]]) -> WorkerFunction[P, R]: ...
+        def __call__(
+            self, function: Callable[P, Coroutine[Any, Any, R]]
+        ) -> WorkerFunction[P, Coroutine[Any, Any, R], R]: ...
         @overload
-        def __call__(self, function: Callable[P, R]) -> WorkerFunction[P, R]: ...
+        def __call__(self, function: Callable[P, R]) -> WorkerFunction[P, R, R]: ...
 
 
 __all__ = ["WorkerDecorators"]
@@ -145,8 +150,10 @@ class WorkerDecorators:
 
         Calling the decorated function waits for the result and returns it, or raises what the function
         raised. Its ``submit(...)`` returns a ``WorkerFuture`` instead, which can be awaited. Calls take their
-        turn in the worker: one at a time, in order. Called from inside that same worker it runs inline. An
-        ``async def`` function runs on the pool's event loop.
+        turn in the worker: one at a time, in order. Called from inside that same worker it runs inline.
+
+        An ``async def`` function runs on the pool's event loop, and stays one: awaiting the call waits for
+        room in the mailbox and for the result without blocking the caller's event loop.
 
         Args:
             worker_name: the worker, made and started on the first call. Functions may share one.
@@ -190,17 +197,27 @@ class WorkerDecorators:
                 worker = target()
                 return worker._pytoweb_call(sent(), args, kwargs or None, awaits, timeout)
 
-            @functools.wraps(function)
             def call(*args: Any, **kwargs: Any) -> Any:
                 if kind == "process" and _runs_in_child_of(worker_name):
                     return function(*args, **kwargs)
                 worker = target()
-                if not awaits and worker._pytoweb_is_current():
+                if worker._pytoweb_is_current():
                     return function(*args, **kwargs)
-                return worker._pytoweb_call(sent(), args, kwargs or None, awaits, timeout).result()
+                return worker._pytoweb_call(sent(), args, kwargs or None, False, timeout).result()
 
-            call.submit = submit  # type: ignore[attr-defined]
-            return call
+            async def acall(*args: Any, **kwargs: Any) -> Any:
+                if kind == "process" and _runs_in_child_of(worker_name):
+                    return await function(*args, **kwargs)
+                worker = target()
+                if _aio.running_owner() is worker:
+                    return await function(*args, **kwargs)
+                return await worker._pytoweb_acall(sent(), args, kwargs or None, timeout)
+
+            made: Any = functools.wraps(function)(acall if awaits else call)
+            if is_method(function):
+                return method_of(made, submit, awaits)  # type: ignore[no-any-return]
+            made.submit = submit
+            return made  # type: ignore[no-any-return]
 
         return decorate  # type: ignore[return-value]  # it does not know of the overloads
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytoweb._core import Threads
     from pytoweb._pool import WorkerPool
     from pytoweb._replies import Replies
+    from pytoweb._room import Line
     from pytoweb._runtime import PoolRuntime
     from pytoweb._worker import PythonWorker
 
@@ -33,6 +34,7 @@ class Internals:
         "backend",
         "handlers",
         "has_coroutines",
+        "line",
         "name",
         "packed",
         "pool",
@@ -55,6 +57,8 @@ class Internals:
         self.handlers: dict[str | None, Callable[..., object]] = {}
         self.packed = {}
         self.has_coroutines = False
+        #: The coroutines that wait for room, once there were some.
+        self.line: Line | None = None
         #: Start hooks that were registered.
         self.start_number = 0
         #: The pool that made it.

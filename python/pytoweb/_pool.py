@@ -10,7 +10,7 @@ import time
 from concurrent.futures import Executor
 from types import MappingProxyType
 
-from pytoweb import _exit
+from pytoweb import _aio, _exit
 from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads
 from pytoweb._cpus import usable_cpus
 from pytoweb._internals import PoolInternals
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pytoweb._worker import Backend, Transport, WorkerOptions
     from pytoweb.futures import WorkerFuture
 
+    Self = TypeVar("Self", bound="WorkerPool")
     P = ParamSpec("P")
     T = TypeVar("T")
 
@@ -258,11 +259,28 @@ class WorkerPool(Addressable, Executor):
             wait: whether to wait for the end.
             cancel_futures: cancels what is queued instead of running it.
         """
+        if wait:
+            _aio.warn_of_blocking("shutdown()", "use `async with`, or `await pool.ashutdown()`")
         mode = "cancel" if cancel_futures else "drain"
         self._pytoweb_begin_shutdown(mode)
         if wait and self._pytoweb_wait_for([self, *self.workers.values()], mode, None):
             self._pytoweb.threads.join()
             self._pytoweb.runtime.join()
+
+    async def ashutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """``shutdown`` for coroutines: waits for the end without blocking the event loop.
+
+        Args:
+            wait: as for ``shutdown``.
+            cancel_futures: as for ``shutdown``.
+        """
+        await _aio.in_thread(self.shutdown, wait=wait, cancel_futures=cancel_futures)
+
+    async def __aenter__(self: Self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.ashutdown()
 
     def _pytoweb_begin_shutdown(self, mode: str) -> None:
         with self._pytoweb.lock:

@@ -17,6 +17,7 @@ from pytoweb import _aio, _exit
 from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads
 from pytoweb._internals import Internals
 from pytoweb._replies import ERROR, RESPONSE, Replies
+from pytoweb._room import line_of
 from pytoweb._runtime import PoolRuntime
 from pytoweb.errors import DeadlineError, WorkerStoppedError
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     #: A handler takes the data; a marked method that is not bound yet takes the worker before that.
     H = TypeVar("H", bound=Union[Callable[[Any], object], Callable[[Any, Any], object]])
     E = TypeVar("E", bound=Callable[[Any], object])
+    R = TypeVar("R")
     S = TypeVar("S", bound=Callable[[], object])
     Self = TypeVar("Self", bound="PythonWorker")
 
@@ -341,25 +343,59 @@ class Addressable(Endpoint):
             MailboxFullError: no room came within ``timeout``, or the policy refuses instead of waiting.
             WorkerStoppedError: the worker is stopped.
         """
-        if self._pytoweb_try_post(message_type, data, message_id, timeout):
-            return
+        await self._pytoweb_when_room(
+            lambda left: self._pytoweb_try_post(message_type, data, message_id, left) or None, timeout
+        )
+
+    async def aask(self, message_type: str, data: object = None, *, timeout: float | None = None) -> Any:
+        """``ask`` for coroutines: waits for room without blocking the event loop, then for the reply.
+
+        Args:
+            message_type: the type of the message.
+            data: what the handler gets.
+            timeout: seconds until the message expires, the wait for room included.
+
+        Returns:
+            What the handler returned.
+
+        Raises:
+            BaseException: what the handler raised.
+            MailboxFullError: no room came within ``timeout``, or the policy refuses instead of waiting.
+            DeadlineError: ``timeout`` passed with the message queued or running.
+            WorkerStoppedError: the worker is stopped.
+        """
+        return await (
+            await self._pytoweb_when_room(
+                lambda left: self._pytoweb_try_ask(message_type, data, left), timeout
+            )
+        )
+
+    async def _pytoweb_acall(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        timeout: float | None,
+    ) -> Any:
+        """The same for a call of an ``async def`` function."""
+        return await (
+            await self._pytoweb_when_room(
+                lambda left: self._pytoweb_try_call(function, args, kwargs, True, left), timeout
+            )
+        )
+
+    async def _pytoweb_when_room(
+        self, attempt: Callable[[float | None], R | None], timeout: float | None
+    ) -> R:
+        """What ``attempt(seconds left)`` returns once there is room for it."""
+        line = self._pytoweb.line
+        if line is None or not line:
+            result = attempt(timeout)
+            if result is not None:
+                return result
         if _aio.running_owner() is self:
             self._pytoweb_gave_up("and its own handler, which makes the room, is what would wait")
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        end = None if timeout is None else loop.time() + timeout
-        while True:
-            room = asyncio.Event()
-            self._pytoweb_on_room(lambda room=room: _wake(loop, room))  # type: ignore[misc]
-            left = None if end is None else end - loop.time()
-            try:
-                await asyncio.wait_for(room.wait(), left)
-            except asyncio.TimeoutError:
-                self._pytoweb_gave_up("no room came within the timeout")
-            left = None if end is None else max(0.0, end - loop.time())
-            if self._pytoweb_try_post(message_type, data, message_id, left):
-                return
+        return await line_of(self).wait(self, attempt, timeout)
 
     def run_until_idle(self, timeout: float | None = None) -> None:
         """Blocks until nothing is queued and nothing runs; for tests and orderly ends.
@@ -371,6 +407,7 @@ class Addressable(Endpoint):
             DeadlineError: ``timeout`` passed first.
             AskCycleError: called by the handler that it would wait for.
         """
+        _aio.warn_of_blocking("run_until_idle()", "use `await asyncio.to_thread(worker.run_until_idle)`")
         if not self._pytoweb_wait_idle(timeout):
             busy = self._pytoweb_busy_text()
             raise DeadlineError(f"{self._pytoweb.name!r} is not idle after {timeout} s: {busy}")
@@ -400,14 +437,6 @@ class Addressable(Endpoint):
 def cast_processes(runtime: PoolRuntime) -> ProcessRuntime:
     """``runtime``, which is that of process workers."""
     return runtime  # type: ignore[return-value]
-
-
-def _wake(loop: Any, event: Any) -> None:
-    try:
-        loop.call_soon_threadsafe(event.set)
-    except RuntimeError:
-        # The loop is closed: nobody waits there any more.
-        return
 
 
 class PythonWorker(Addressable):
@@ -586,6 +615,7 @@ class PythonWorker(Addressable):
                 runs.
         """
         checked_timeout(timeout)
+        _aio.warn_of_blocking("stop()", "use `async with`, or `await worker.astop()`")
         try:
             ended = self._pytoweb_close_and_wait("drain" if drain else "finish", timeout)
         finally:
@@ -593,6 +623,18 @@ class PythonWorker(Addressable):
         if ended and self._pytoweb.pool is None:
             self._pytoweb.threads.join()
             self._pytoweb.runtime.join()
+
+    async def astop(self, *, drain: bool = True, timeout: float | None = None) -> None:
+        """``stop`` for coroutines: waits for the end without blocking the event loop.
+
+        Args:
+            drain: as for ``stop``.
+            timeout: as for ``stop``.
+
+        Raises:
+            DeadlineError: as for ``stop``.
+        """
+        await _aio.in_thread(self.stop, drain=drain, timeout=timeout)
 
     def terminate(self) -> None:
         """Abandons everything at once, and does not wait.
@@ -619,10 +661,7 @@ class PythonWorker(Addressable):
         return self.start()
 
     async def __aexit__(self, *exc_info: object) -> None:
-        import asyncio
-
-        # In a thread, because replies and handlers may need this event loop before the worker can end.
-        await asyncio.get_running_loop().run_in_executor(None, self.stop)
+        await self.astop()
 
     def __repr__(self) -> str:
         try:

@@ -432,6 +432,19 @@ pub(crate) fn note_coroutines() {
     COROUTINES.store(true, Ordering::Relaxed);
 }
 
+/// Warns, in asyncio's debug mode, of a wait that blocks the event loop of this thread.
+pub(crate) fn warn_of_blocking(py: Python<'_>) -> PyResult<()> {
+    static MODULES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let modules = MODULES.import(py, "sys", "modules")?;
+    if modules.contains(intern!(py, "asyncio"))? {
+        py.import(intern!(py, "pytoweb._aio"))?.call_method1(
+            intern!(py, "warn_of_blocking"),
+            ("result()", "await the future instead", 2),
+        )?;
+    }
+    Ok(())
+}
+
 fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     static RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let event_loop = RUNNING_LOOP

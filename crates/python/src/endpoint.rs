@@ -342,13 +342,8 @@ impl Endpoint {
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let limit = arguments::timeout(timeout)?;
-        let head = if awaits {
-            Head::AsyncFunction
-        } else {
-            Head::Function
-        };
         let (inner, _) = self.inner()?;
-        let (message, task) = inner.call(py, head, function, args, kwargs)?;
+        let (message, task) = inner.call(py, Head::of(awaits), function, args, kwargs)?;
         self.ask_for(py, message, task, limit)
     }
 
@@ -460,15 +455,46 @@ impl Endpoint {
         let limit = arguments::timeout(timeout)?;
         let task = task_of_post(id, limit);
         let message = inner.message(py, kind, data, task.clone())?;
-        match worker.try_post(message) {
-            Ok(()) => {}
-            Err(PostError::Full(_)) if worker.overflow() == Overflow::Block => return Ok(false),
-            Err(error) => return Err(waiting::refused(worker, error)),
-        }
-        if let (Some(limit), Some(task)) = (limit, task) {
-            set_deadline(worker, task, limit)?;
-        }
-        Ok(true)
+        try_post(worker, message, limit.zip(task))
+    }
+
+    /// Asks without waiting; `None` where a "block" mailbox has no room, which is not counted.
+    #[pyo3(signature = (message_type, data, timeout=None))]
+    fn _pytoweb_try_ask<'py>(
+        &self,
+        py: Python<'py>,
+        message_type: &Bound<'py, PyAny>,
+        data: Py<PyAny>,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let (inner, _) = self.inner()?;
+        let kind = arguments::message_type(message_type)?;
+        let limit = arguments::timeout(timeout)?;
+        let task = Arc::new(Task {
+            asked: true,
+            ..Task::default()
+        });
+        let message = inner.message(py, kind, data, Some(task.clone()))?;
+        self.try_ask_for(py, message, task, limit)
+    }
+
+    /// The same for a call of `function(*args, **kwargs)`; `awaits`: a coroutine that it returns is run too.
+    #[pyo3(signature = (function, args, kwargs, awaits, timeout=None))]
+    fn _pytoweb_try_call<'py>(
+        &self,
+        py: Python<'py>,
+        function: Py<PyAny>,
+        args: Py<PyTuple>,
+        kwargs: Option<Py<PyDict>>,
+        awaits: bool,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let limit = arguments::timeout(timeout)?;
+        let (message, task) = self
+            .inner()?
+            .0
+            .call(py, Head::of(awaits), function, args, kwargs)?;
+        self.try_ask_for(py, message, task, limit)
     }
 
     /// Calls `callback()` once a post may succeed; here and now if one may already.
@@ -637,11 +663,44 @@ impl Endpoint {
         task: Arc<Task>,
         limit: Option<Duration>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (inner, worker) = self.inner()?;
         self.post(py, message, limit)?;
+        self.future(py, task)
+    }
+
+    fn try_ask_for<'py>(
+        &self,
+        py: Python<'py>,
+        message: PyMessage,
+        task: Arc<Task>,
+        limit: Option<Duration>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let (_, worker) = self.inner()?;
+        let posted = try_post(worker, message, limit.map(|limit| (limit, task.clone())))?;
+        posted.then(|| self.future(py, task)).transpose()
+    }
+
+    fn future<'py>(&self, py: Python<'py>, task: Arc<Task>) -> PyResult<Bound<'py, PyAny>> {
+        let (inner, worker) = self.inner()?;
         let route = inner.packing.as_ref().map(|packing| packing.route.clone());
         new_future(py, task, worker.address(), route, inner.generation)
     }
+}
+
+/// Posts without waiting, with a deadline if there is one; false where a "block" mailbox has no room.
+fn try_post(
+    worker: &Worker<PyHandler>,
+    message: PyMessage,
+    deadline: Option<(Duration, Arc<Task>)>,
+) -> PyResult<bool> {
+    match worker.try_post(message) {
+        Ok(()) => {}
+        Err(PostError::Full(_)) if worker.overflow() == Overflow::Block => return Ok(false),
+        Err(error) => return Err(waiting::refused(worker, error)),
+    }
+    if let Some((limit, task)) = deadline {
+        set_deadline(worker, task, limit)?;
+    }
+    Ok(true)
 }
 
 /// A plain post needs no task; an id and a deadline do.

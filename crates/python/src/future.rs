@@ -19,7 +19,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyTuple, PyType};
 use pytoweb_engine::{Address, Failure, Ticket, Unpark};
 
-use crate::awaiting::awaitable;
+use crate::awaiting::{awaitable, warn_of_blocking};
 use crate::context::bare_instance;
 use crate::endpoint::Endpoint;
 use crate::error;
@@ -166,12 +166,17 @@ impl FutureBase {
         if let Some(route) = &inner.route {
             // Its reply is read by this very thread, if nobody else reads.
             py.check_signals()?;
+            if limit != Some(Duration::ZERO) {
+                warn_of_blocking(py)?;
+            }
             let limit = limit.map_or(SIGNAL_LOOK, |limit| limit.min(SIGNAL_LOOK));
             if py.detach(|| route.help(&inner.task, limit)) {
                 return Ok(true);
             }
         } else if py.detach(|| ticket.state().wait_briefly()) {
             return Ok(true);
+        } else if limit != Some(Duration::ZERO) {
+            warn_of_blocking(py)?;
         }
         let parker = Parker::of_this_thread()
             .ok_or_else(|| PyRuntimeError::new_err("can't allocate lock"))?;

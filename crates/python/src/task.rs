@@ -196,6 +196,17 @@ pub(crate) enum Head {
     AsyncFunction,
 }
 
+impl Head {
+    /// A function; `awaits`: a coroutine that it returns is run.
+    pub(crate) const fn of(awaits: bool) -> Self {
+        if awaits {
+            Self::AsyncFunction
+        } else {
+            Self::Function
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Task {
     pub(crate) slot: Slot<Value, Shared>,
