@@ -234,3 +234,60 @@ say(worker.ask("pid").result(20) == before, pool.submit(pow, 2, 3).result(20))
     )
     assert (rc, stderr) == (0, "")
     assert lines == ["0", "True 8"]
+
+
+DROPPED = """
+import gc, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+
+def shared():
+    with open("/proc/self/maps") as maps:
+        return sum("/memfd:" in line for line in maps)
+
+def drop_a_pool(size):
+    pool = WorkerPool(size, backend="process")
+    futures = [pool.submit(handlers.pid, None) for _ in range(4 * size)]
+    assert all(future.result(20) for future in futures)
+"""
+
+
+@pytest.mark.slow
+def test_a_pool_that_was_dropped_frees_its_memory_without_another_call(run, require):
+    require(os.path.exists("/proc/self/maps"), "/proc")
+    rc, lines, stderr = run(
+        DROPPED
+        + """
+del worker
+drop_a_pool(2)
+gc.collect()
+end = time.monotonic() + 10
+while shared() and time.monotonic() < end:
+    time.sleep(0.01)
+say(shared())
+"""
+    )
+    assert (rc, stderr) == (0, "")
+    assert lines == ["0"]
+
+
+@pytest.mark.slow
+def test_a_fork_while_a_dropped_pool_ends_is_harmless(run):
+    rc, lines, stderr = run(
+        DROPPED
+        + """
+def fork_and_leave():
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    return os.waitpid(pid, 0)[1]
+
+codes = set()
+for _ in range(3):
+    drop_a_pool(8)
+    gc.collect()
+    codes.update(fork_and_leave() for _ in range(50))
+say(codes)
+"""
+    )
+    assert (rc, stderr) == (0, "")
+    assert lines == ["{0}"]

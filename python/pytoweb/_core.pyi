@@ -30,7 +30,6 @@ __all__ = [
     "Sink",
     "Threads",
     "WorkerMessage",
-    "after_fork_in_child",
     "child_arrive",
     "gathered",
     "interrupt_thread",
@@ -710,9 +709,6 @@ class WorkerMessage:
         True once its future was cancelled while it ran, its deadline has passed, or its worker was
         terminated.
         """
-
-def after_fork_in_child() -> None:
-    """Has every handle made so far raise ``ForkedProcessError``; called in a forked child."""
 
 def interrupt_thread(ident: int, exception: type[BaseException]) -> None:
     """Raises ``exception`` in the thread of that identifier, the next time that it runs Python code."""

@@ -15,7 +15,7 @@ import time
 import warnings
 import weakref
 
-from pytoweb._core import after_fork_in_child, load_errors
+from pytoweb._core import load_errors
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -129,7 +129,6 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    after_fork_in_child()
     _roots.clear()
     _orphans.clear()
 

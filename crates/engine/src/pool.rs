@@ -19,8 +19,9 @@ const MAX_ROOMY: usize = 64;
 
 /// What surrounds a pool's threads: a language runtime that wants to know when they start, wait and end.
 pub trait Host: Send + Sync + 'static {
-    /// Runs `body`, which is the life of one pool thread.
-    fn thread(&self, body: Box<dyn FnOnce() + Send>) {
+    /// Runs `body`, which is the life of one pool thread. The thread's references to the pool and to the host end in
+    /// here.
+    fn thread(self: Arc<Self>, body: Box<dyn FnOnce() + Send>) {
         body();
     }
 
@@ -133,9 +134,11 @@ impl PoolInner {
             let rouse = inner.scheduler.enter();
             // Another one that cannot be started is not missed, see `push`.
             let _ = inner.rouse(rouse);
-            let own = inner.clone();
-            inner.host.thread(Box::new(move || own.work()));
-            inner.end_deadlines();
+            let host = inner.host.clone();
+            host.thread(Box::new(move || {
+                inner.work();
+                inner.end_deadlines();
+            }));
         });
         if started.is_err() {
             self.scheduler.start_failed();

@@ -1,6 +1,6 @@
 //! The parts of CPython's C API that PyO3 does not wrap: contexts, and bare instances of a subclass.
 //!
-//! With `running` and `parker`, the only modules of this crate with `unsafe` in them.
+//! With `running`, `parker` and `fork`, the only modules of this crate with `unsafe` in them.
 #![expect(unsafe_code, reason = "the one home of calls into CPython's C API")]
 
 use std::cell::RefCell;

@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pytoweb_engine::{Overflow, PostError, StopMode, Ticket, Worker, WorkerOptions, WorkerStats};
 
+use crate::attached::Attached;
 use crate::fleet::Processes;
 use crate::fork::Generation;
 use crate::future::new_future;
@@ -34,7 +35,7 @@ const POST_CHUNK: usize = 1024;
 #[derive(Debug)]
 struct Inner {
     worker: Option<Worker<PyHandler>>,
-    shared: Arc<Shared>,
+    shared: Arc<Attached<Shared>>,
     /// For an endpoint whose handlers run in other processes.
     packing: Option<Packing>,
     generation: Generation,
@@ -202,7 +203,7 @@ impl Endpoint {
                     pyo3::exceptions::PyValueError::new_err(error.to_string())
                 })?;
         let options = WorkerOptions { capacity, overflow };
-        let own = Arc::new(Shared {
+        let own = Arc::new(Attached::new(Shared {
             name: name.clone(),
             handlers,
             replies,
@@ -210,7 +211,7 @@ impl Endpoint {
             owner,
             broken: threads.broken.clone(),
             start_hook: StartHook::default(),
-        });
+        }));
         let pool = threads.pool()?;
         let route = match processes {
             None => None,

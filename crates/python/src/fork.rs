@@ -3,7 +3,14 @@
 //! After `os.fork()` the child has the parent's handles but none of its threads, and a lock that another thread held
 //! stays locked for ever. So every handle remembers the generation it was made in, and looks at that before it
 //! touches anything.
+//!
+//! The C library moves the generation, within `fork` itself: before anything of Python runs in the child, the hooks of
+//! `os.register_at_fork` included, since whatever runs may drop a handle.
 
+#![expect(unsafe_code, reason = "the C library calls it in a forked child")]
+
+use std::ffi::c_int;
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use pyo3::prelude::*;
@@ -33,9 +40,31 @@ impl Generation {
     }
 }
 
+#[cfg(unix)]
+unsafe extern "C" {
+    fn pthread_atfork(
+        prepare: Option<extern "C" fn()>,
+        parent: Option<extern "C" fn()>,
+        child: Option<extern "C" fn()>,
+    ) -> c_int;
+}
+
 /// Called in a forked child: every handle made before belongs to the parent.
-#[pyfunction]
-pub(crate) fn after_fork_in_child() {
+extern "C" fn begin_generation() {
     // ORDERING: Relaxed, see `Generation::now`.
     GENERATION.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Has the C library move the generation in every forked child of this process.
+pub(crate) fn watch() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        #[cfg(unix)]
+        // SAFETY: the signature is POSIX's. The function lives as long as the process, because extension modules are
+        // never unloaded, and does nothing that is forbidden in a forked child of a process with threads.
+        unsafe {
+            // The only error is a lack of memory for a list entry.
+            pthread_atfork(None, None, Some(begin_generation));
+        }
+    });
 }

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pytoweb_engine::{Delivery, Failure, Handled, Handler, Outcome, Suspension, Ticket, Wake};
 
+use crate::attached::Attached;
 use crate::awaiting::note_coroutines;
 use crate::context;
 use crate::error;
@@ -234,7 +235,7 @@ impl<'py> Call<'py> {
 /// Runs Python messages.
 #[derive(Clone, Debug)]
 pub(crate) struct PyHandler {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Attached<Shared>>,
     /// Where messages go that are handled in another process.
     pub(crate) route: Option<Arc<Route>>,
 }

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
 use pytoweb_engine::Host;
 
+use crate::attached::Attached;
 use crate::context;
 
 /// Bytes of stack for a thread where `threading.stack_size()` names none: what the main thread has on Linux, and with
@@ -22,7 +23,7 @@ const DEFAULT_STACK_BYTES: usize = 8 << 20;
 #[derive(Debug)]
 pub(crate) struct PyHost {
     /// The pool's `PoolRuntime`.
-    pub(crate) runtime: Py<PyAny>,
+    pub(crate) runtime: Attached<Py<PyAny>>,
     /// Set once the initializer has failed.
     pub(crate) broken: Arc<AtomicBool>,
 }
@@ -49,14 +50,14 @@ impl PyHost {
 }
 
 impl Host for PyHost {
-    fn thread(&self, body: Box<dyn FnOnce() + Send>) {
+    fn thread(self: Arc<Self>, body: Box<dyn FnOnce() + Send>) {
         Python::attach(|py| {
             let own = std::thread::current();
             let body = Arc::new(Mutex::new(Some(body)));
             let taken = body.clone();
             let take = move || taken.lock().unwrap_or_else(PoisonError::into_inner).take();
             let host = Self {
-                runtime: self.runtime.clone_ref(py),
+                runtime: Attached::new(self.runtime.clone_ref(py)),
                 broken: self.broken.clone(),
             };
             let life = PyCFunction::new_closure(py, None, None, move |args, _| {
@@ -77,6 +78,8 @@ impl Host for PyHost {
             if let Some(body) = left {
                 self.live(py, body);
             }
+            // Attached, because it may be the last reference to the runtime.
+            drop(self);
         });
     }
 

@@ -4,6 +4,7 @@
 //! classes. What is here is on the path of every message, or talks to the engine.
 
 mod arguments;
+mod attached;
 mod awaiting;
 mod buffers;
 mod child;
@@ -36,6 +37,8 @@ use pyo3::prelude::*;
 /// The engine of `pytoweb.workers`.
 #[pymodule(gil_used = true)]
 mod _core {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use crate::awaiting::gathered;
     #[pymodule_export]
@@ -49,8 +52,6 @@ mod _core {
     #[pymodule_export]
     use crate::fleet::Processes;
     #[pymodule_export]
-    use crate::fork::after_fork_in_child;
-    #[pymodule_export]
     use crate::future::FutureBase;
     #[pymodule_export]
     use crate::handler::Pending;
@@ -60,6 +61,12 @@ mod _core {
     use crate::pickling::{Reducers, Sink, is_packing};
     #[pymodule_export]
     use crate::threads::Threads;
+
+    #[pymodule_init]
+    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::fork::watch();
+        Ok(())
+    }
 
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");

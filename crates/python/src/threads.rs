@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use pyo3::prelude::*;
 use pytoweb_engine::{Pool, PoolOptions};
 
+use crate::attached::Attached;
 use crate::error;
 use crate::fork::Generation;
 use crate::host::PyHost;
@@ -42,7 +43,7 @@ impl Threads {
         let broken = Arc::new(AtomicBool::new(false));
         Python::attach(|py| {
             let host = PyHost {
-                runtime: runtime.clone_ref(py),
+                runtime: Attached::new(runtime.clone_ref(py)),
                 broken: broken.clone(),
             };
             let pool = Pool::new(PoolOptions {
