@@ -123,6 +123,7 @@ class Child:
         self._start_numbers: dict[int, int] = {}
         #: The globals of functions of the host's main module that came by value.
         self._main_globals: dict[str, Any] | None = None
+        self._to_host = ToHost(end)
 
     def set_up(self, setup: dict[str, Any]) -> None:
         """Makes this process like the host's, and runs the pool's initializer."""
@@ -130,18 +131,26 @@ class Child:
         sys.path[:] = setup["path"]
         sys.argv[:] = setup["argv"]
         sys.modules["__main__"] = HostMain(setup["main"])
-        handler = ToHost(self._end)
-        logging.getLogger().addHandler(handler)
+        logging.getLogger().addHandler(self._to_host)
         for name, level in setup["levels"].items():
             logging.getLogger(name or None).setLevel(level)
         if setup["initializer"] is not None:
-            try:
-                function, args = _pickling.loads(setup["initializer"])
-                function(*args)
-            except BaseException as error:
-                self._end.unfit(*self.describe(error))
-                os._exit(1)
+            self._initialize(setup["initializer"])
         self._end.ready()
+
+    def _initialize(self, packed: bytes) -> None:
+        raised: BaseException | None = None
+        own = os.getpid()
+        try:
+            function, args = _pickling.loads(packed)
+            function(*args)
+        except BaseException as error:
+            raised = error
+        if os.getpid() != own:
+            self.end_copy(raised)
+        if raised is not None:
+            self._end.unfit(*self.describe(raised))
+            os._exit(1)
 
     def configure(self, number: int, config: dict[str, Any]) -> tuple[Any, ...]:
         """A worker of this process, or new handlers for one.
@@ -243,6 +252,33 @@ class Child:
             lines = "".join(traceback.format_tb(where)) + name
         return name, text, lines
 
+    def let_go(self) -> None:
+        """Called in a process that a handler forked: the host is its parent's."""
+        logging.getLogger().removeHandler(self._to_host)
+        # What it would write is read as the last words of the parent.
+        faulthandler.disable()
+
+    def end_copy(self, error: BaseException | None) -> None:
+        """Ends a process that a handler forked and that came back from the handler: its work is done.
+
+        Args:
+            error: what the handler raised there.
+        """
+        code: object = 0
+        if isinstance(error, SystemExit):
+            code = error.code
+        elif error is not None:
+            code = 1
+            with contextlib.suppress(Exception):
+                traceback.print_exception(type(error), error, error.__traceback__)
+        if code is not None and not isinstance(code, int):
+            print(code, file=sys.stderr)
+            code = 1
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(code or 0)
+
     def close(self) -> None:
         """Ends the event loop and lets go of the workers: the interpreter ends as that of any program."""
         if self._loop is not None:
@@ -298,6 +334,7 @@ def main() -> None:
         os._exit(1)
     faulthandler.enable(file=end.report_descriptor(), all_threads=False)
     child = Child(end)
+    os.register_at_fork(after_in_child=child.let_go)
     try:
         end.run(child)
     finally:

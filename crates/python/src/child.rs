@@ -22,6 +22,7 @@ use pytoweb_process::frame::{
 };
 use pytoweb_process::{Arrival, ChildLink, Parcel, Payload};
 
+use crate::fork::Generation;
 use crate::message::{Delivery, WorkerMessage};
 use crate::remote::flags;
 use crate::start_hook::StartHook;
@@ -113,6 +114,7 @@ pub(crate) struct ChildEnd {
     workers: Mutex<HashMap<u32, Arc<Own>>>,
     /// What interrupts a coroutine that runs, by message.
     interrupters: Arc<Mutex<HashMap<u64, Py<PyAny>>>>,
+    generation: Generation,
 }
 
 /// Takes over the standard input that the host gave this process.
@@ -128,6 +130,7 @@ pub(crate) fn child_arrive() -> PyResult<ChildEnd> {
         report,
         workers: Mutex::default(),
         interrupters: Arc::default(),
+        generation: Generation::now(),
     })
 }
 
@@ -212,6 +215,7 @@ impl ChildEnd {
         let answers = Answers {
             link: self.link.clone(),
             seq: head.seq,
+            generation: self.generation,
             began: Instant::now(),
             wanted: head.flags & flags::NO_REPLY == 0,
         };
@@ -365,7 +369,15 @@ impl<'py> Call<'_, 'py> {
         });
         let result = (|| {
             let _entered = context::enter(py, context.as_ref())?;
-            self.worker.start_hook.run(py)?;
+            let started = self.worker.start_hook.run(py);
+            if !self.end.generation.is_here() {
+                // A copy that the hook forked: the message is its parent's.
+                let raised = started.err().map(|raised| raised.into_value(py));
+                self.child
+                    .call_method1(intern!(py, "end_copy"), (raised,))?;
+                return Err(error::forked());
+            }
+            started?;
             if is_function {
                 let args = data.cast_into::<PyTuple>()?;
                 let kwargs = payload.get_item(2)?;
@@ -440,6 +452,7 @@ impl<'py> Call<'_, 'py> {
 struct Answers {
     link: Arc<dyn ChildLink>,
     seq: u64,
+    generation: Generation,
     began: Instant,
     /// Whether anybody wants the value.
     wanted: bool,
@@ -493,6 +506,13 @@ impl Answers {
         child: &Bound<'_, PyAny>,
         result: PyResult<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
+        if !self.generation.is_here() {
+            // A copy that the handler forked. The answer is its parent's to give, and the link its parent's to use.
+            let raised = result.err().map(|raised| raised.into_value(py));
+            return child
+                .call_method1(intern!(py, "end_copy"), (raised,))
+                .map(drop);
+        }
         let raised = match result {
             Ok(_) if !self.wanted => {
                 return self.send(py, Outcome::Completed, &[], Payload::empty());
@@ -592,6 +612,7 @@ impl ChildEnd {
 
     /// Tells the host that this process is ready.
     fn ready(&self, py: Python<'_>) -> PyResult<()> {
+        self.generation.check()?;
         let mut frame = Vec::new();
         encode_ready(&[], &mut frame);
         py.detach(|| self.link.send(&frame, &[])).map_err(broken)
@@ -599,13 +620,15 @@ impl ChildEnd {
 
     /// Tells the host that the initializer failed, in three texts.
     fn unfit(&self, py: Python<'_>, kind: &str, text: &str, traceback: &str) -> PyResult<()> {
+        self.generation.check()?;
         let mut frame = Vec::new();
         encode_broken(&note::write([kind, text, traceback]), &mut frame);
         py.detach(|| self.link.send(&frame, &[])).map_err(broken)
     }
 
-    /// Sends a log record, pickled; false if it is too long.
+    /// Sends a log record, pickled; false if it is too long. Refuses in a forked copy of this process.
     fn log(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<bool> {
+        self.generation.check()?;
         let mut frame = Vec::new();
         encode_log(bytes, &mut frame);
         if !self.link.fits(frame.len()) {
