@@ -173,6 +173,7 @@ def test_a_deadline_is_the_futures_to_tell(blocked, gate, read, caplog):
     assert [record.exc_info[0] for record in records_of(caplog)] == ([] if read else [DeadlineError])
 
 
+@pytest.mark.slow
 def test_what_a_handler_raises_after_its_deadline_is_in_no_future_and_logged(worker, until, caplog):
     one = worker("late")
 
@@ -182,7 +183,8 @@ def test_what_a_handler_raises_after_its_deadline_is_in_no_future_and_logged(wor
         until(lambda: message.cancelled, "the deadline")
         raise ValueError("late")
 
-    assert isinstance(one.start().ask("late", timeout=0.01).exception(WAIT), DeadlineError)
+    # Long enough for the handler to have begun.
+    assert isinstance(one.start().ask("late", timeout=1).exception(WAIT), DeadlineError)
     one.stop(timeout=WAIT)
     assert [record.exc_info[0] for record in records_of(caplog)] == [ValueError]
 
@@ -197,7 +199,9 @@ def test_a_crash_is_the_futures_to_tell(pool, read, caplog):
         assert isinstance(future.exception(), WorkerCrashedError)
     del future
     one.shutdown()
-    assert [record.exc_info[0] for record in records_of(caplog)] == ([] if read else [WorkerCrashedError])
+    assert [isinstance(record.exc_info[1], WorkerCrashedError) for record in records_of(caplog)] == (
+        [] if read else [True]
+    )
 
 
 def test_a_future_that_is_dropped_while_an_exception_passes_leaves_it_alone(owner, caplog):

@@ -57,8 +57,9 @@ class HostMain(types.ModuleType):
         origin = self.__dict__["_origin"]
         if origin is None:
             raise SerializationError(
-                "the main module of the host cannot be imported here (it is interactive, or has no file): "
-                "put the function into a module, or install cloudpickle (the extra pytoweb[process])"
+                "the program has no file that could be imported here (it came from standard input, by -c, or "
+                "was typed in): put the function into a module, or install cloudpickle (the extra "
+                "pytoweb[process])"
             )
         kind, where = origin
         module = types.ModuleType("__mp_main__")
@@ -177,7 +178,7 @@ class Child:
                 handlers[kind] = self._with_shared_globals(_pickling.loads(handler))
         except BaseException as error:
             unfit = SerializationError(
-                f"the handlers of worker {config['name']!r} came to its process, but unpickling them raised "
+                f"the process of worker {config['name']!r} cannot unpickle its handlers: it raised "
                 f"{type(error).__name__}: {error}"
             )
             unfit.__cause__ = error

@@ -46,7 +46,17 @@ INTERRUPTED_EXIT_CODE = 130
 #: Ctrl-C broke the end of the interpreter off: what handlers raise now is no news.
 broken_off = False
 
+#: The main thread is over, and what is queued is being finished.
+ending = False
+
 _roots: weakref.WeakSet[Root] = weakref.WeakSet()
+
+
+def no_more(what: str, ended: str) -> str:
+    """Why a worker or a pool takes nothing more, and what to do."""
+    if ending:
+        return f"{what} takes nothing more, because the program is ending: post before the main thread ends"
+    return f"{what} {ended}; make a new one to go on"
 
 
 def register(root: Root) -> None:
@@ -73,6 +83,8 @@ def forget(runtime: PoolRuntime) -> None:
 
 
 def _at_exit() -> None:
+    global ending
+    ending = True
     roots = list(_roots)
     try:
         for root in roots:

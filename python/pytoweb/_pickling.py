@@ -137,12 +137,22 @@ def dump_handler(value: object, owner: object, what: str) -> tuple[bytes, bool]:
             error = raised if dumped is None else None
     if dumped is not None:
         return dumped
-    hint = (
-        ""
-        if cloudpickle is not None
-        else "; install cloudpickle (the extra pytoweb[process]) for lambdas and closures"
+    assert error is not None
+    raise SerializationError(
+        f"{what} cannot be sent to another process: pickling it raised {type(error).__name__}: {error}"
+        f"{hint(error)}"
+    ) from error
+
+
+def hint(error: BaseException) -> str:
+    """What to do about a function that pickle cannot find by its name; empty for other reasons."""
+    text = str(error)
+    if ("<lambda>" not in text and "local object" not in text) or find_cloudpickle() is not None:
+        return ""
+    return (
+        "; put the function into a module, or install cloudpickle (the extra pytoweb[process]), which takes "
+        "lambdas and closures"
     )
-    raise SerializationError(f"{what} cannot be sent to another process: {error!r}{hint}") from error
 
 
 def _dump(pickler_class: Any, value: object, owner: object) -> tuple[bytes, bool]:

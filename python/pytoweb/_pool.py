@@ -188,7 +188,7 @@ class WorkerPool(Addressable, Executor):
         own = self._pytoweb
         with own.lock:
             if own.shut_down:
-                raise WorkerStoppedError(f"pool {own.name!r} is shut down; make a new one to go on")
+                raise WorkerStoppedError(_exit.no_more(f"pool {own.name!r}", "is shut down"))
             known = own.workers.get(name)
             if known is not None and known.state != "stopped":
                 raise ValueError(f"pool {own.name!r} has a worker {name!r} already; use get_worker({name!r})")
@@ -248,7 +248,8 @@ class WorkerPool(Addressable, Executor):
                 late.append(endpoint._pytoweb.name)
         if late:
             raise DeadlineError(
-                f"still running after {timeout} s: {', '.join(map(repr, late))}; what they had queued failed"
+                f"still running after {timeout} s: {', '.join(map(repr, late))}; the messages that were "
+                "queued there failed"
             )
         return ended
 

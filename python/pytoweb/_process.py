@@ -112,7 +112,8 @@ def _main_origin() -> tuple[str, str] | None:
     if spec is not None and spec.name != "__main__":
         return "name", spec.name
     path = getattr(main, "__file__", None)
-    return None if path is None else ("path", os.path.abspath(path))
+    # Standard input calls itself "<stdin>".
+    return None if path is None or path.startswith("<") else ("path", os.path.abspath(path))
 
 
 def _arguments() -> list[str]:

@@ -67,7 +67,9 @@ class Line:
                 try:
                     await asyncio.wait_for(place, None if end is None else end - loop.time())
                 except asyncio.TimeoutError:
-                    endpoint._pytoweb_gave_up("no room came within the timeout")
+                    endpoint._pytoweb_gave_up(
+                        f"no room came within {timeout} s; allow more time, or post fewer"
+                    )
                 result = attempt(None if end is None else max(0.0, end - loop.time()))
                 if result is not None:
                     return result

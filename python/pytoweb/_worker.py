@@ -53,6 +53,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Addressable", "PythonWorker"]
 
+#: As the native half says it of `post_message`.
+_WOULD_DEADLOCK = (
+    "waiting would deadlock, because the caller is this worker's own handler or one that it awaits; post "
+    "fewer, or choose another overflow policy"
+)
+
 #: Set on functions by ``WorkerDecorators.worker_method``: the message types that the function handles.
 MESSAGE_TYPES = "__pytoweb_message_types__"
 
@@ -394,7 +400,7 @@ class Addressable(Endpoint):
             if result is not None:
                 return result
         if _aio.running_owner() is self:
-            self._pytoweb_gave_up("and its own handler, which makes the room, is what would wait")
+            self._pytoweb_gave_up(_WOULD_DEADLOCK)
         return await line_of(self).wait(self, attempt, timeout)
 
     def run_until_idle(self, timeout: float | None = None) -> None:
@@ -414,7 +420,7 @@ class Addressable(Endpoint):
 
     def _pytoweb_busy_text(self) -> str:
         stats = self._pytoweb_stats()
-        return f"{stats['depth']} messages are queued and {stats['running']} are running"
+        return f"queued messages: {stats['depth']}, running: {stats['running']}"
 
     def _pytoweb_close_and_wait(self, mode: str, timeout: float | None) -> bool:
         """Closes the mailbox and waits for the end; False where waiting could never end.
@@ -428,8 +434,8 @@ class Addressable(Endpoint):
             running = self._pytoweb_stats()["running"]
             failed = self._pytoweb_close("finish")
             raise DeadlineError(
-                f"{self._pytoweb.name!r} did not stop within {timeout} s: {failed} queued messages failed, "
-                f"{running} still running"
+                f"{self._pytoweb.name!r} did not stop within {timeout} s; messages that still run: {running}"
+                f", queued ones that failed: {failed}"
             )
         return ended is True
 
@@ -594,7 +600,7 @@ class PythonWorker(Addressable):
         if self._pytoweb.backend == "process" and self._pytoweb_state() == "new":
             self._pytoweb_configure_child()
         if not self._pytoweb_start():
-            raise WorkerStoppedError(f"worker {self._pytoweb.name!r} is stopped; make a new one to go on")
+            raise WorkerStoppedError(_exit.no_more(f"worker {self._pytoweb.name!r}", "is stopped"))
         if self._pytoweb.backend == "process":
             self._pytoweb_want_process()
         self._pytoweb_start_loop()

@@ -20,11 +20,11 @@ use crate::fleet::Processes;
 use crate::fork::Generation;
 use crate::future::new_future;
 use crate::handler::{PyHandler, Shared};
-use crate::message::{Body, PyMessage};
+use crate::message::{Body, PyMessage, name_of};
 use crate::packing::Packing;
 use crate::remote::Route;
 use crate::start_hook::StartHook;
-use crate::task::{Head, Task};
+use crate::task::{Head, Limit, Task};
 use crate::threads::Threads;
 use crate::{arguments, context, error, pickling, waiting};
 
@@ -85,7 +85,11 @@ impl Inner {
         function: Py<PyAny>,
         args: Py<PyTuple>,
         kwargs: Option<Py<PyDict>>,
+        limit: Option<Duration>,
     ) -> PyResult<(PyMessage, Arc<Task>)> {
+        let limit = limit
+            .map(|limit| PyResult::Ok(Limit::new(&name_of(function.bind(py))?, limit)))
+            .transpose()?;
         let (body, kwargs) = match &self.packing {
             None => {
                 let body = Body::Local {
@@ -104,6 +108,7 @@ impl Inner {
             head,
             kwargs,
             asked: true,
+            limit,
             ..Task::default()
         });
         let message = PyMessage {
@@ -118,7 +123,8 @@ impl Inner {
 ///
 /// Until ``_pytoweb_set_up`` was called every method raises ``RuntimeError``; in a forked child each raises
 /// ``ForkedProcessError``. Every method may be called from any thread.
-#[pyclass(module = "pytoweb._core", subclass, frozen)]
+// Under the name that a `TypeError` of a call should have; in `_core` it is `Endpoint`.
+#[pyclass(module = "pytoweb._core", name = "PythonWorker", subclass, frozen)]
 #[derive(Debug, Default)]
 pub(crate) struct Endpoint {
     inner: OnceLock<Inner>,
@@ -283,7 +289,8 @@ impl Endpoint {
         let limit = arguments::timeout(timeout)?;
         let (inner, _) = self.inner()?;
         let data = data.unwrap_or_else(|| py.None());
-        let message = inner.message(py, kind, data, task_of_post(id, limit))?;
+        let task = task_of_post(kind.bind(py), id, limit);
+        let message = inner.message(py, kind, data, task)?;
         self.post(py, message, limit)
     }
 
@@ -324,6 +331,7 @@ impl Endpoint {
         let (inner, _) = self.inner()?;
         let task = Arc::new(Task {
             asked: true,
+            limit: limit.map(|limit| Limit::new(kind.bind(py), limit)),
             ..Task::default()
         });
         let data = data.unwrap_or_else(|| py.None());
@@ -344,7 +352,7 @@ impl Endpoint {
     ) -> PyResult<Bound<'py, PyAny>> {
         let limit = arguments::timeout(timeout)?;
         let (inner, _) = self.inner()?;
-        let (message, task) = inner.call(py, Head::of(awaits), function, args, kwargs)?;
+        let (message, task) = inner.call(py, Head::of(awaits), function, args, kwargs, limit)?;
         self.ask_for(py, message, task, limit)
     }
 
@@ -379,7 +387,7 @@ impl Endpoint {
         if inner.shared.broken.load(Ordering::Acquire) {
             return Err(inner.shared.broken_error(py));
         }
-        let (message, task) = inner.call(py, Head::Function, r#fn, args, kwargs)?;
+        let (message, task) = inner.call(py, Head::Function, r#fn, args, kwargs, None)?;
         self.ask_for(py, message, task, None)
     }
 
@@ -424,7 +432,7 @@ impl Endpoint {
                     Err((more, PostError::Full(()))) if worker.overflow() == Overflow::Block => {
                         accepted += more;
                         waiting::may_wait(py, worker, chunk.len())?;
-                        if let Err(error) = waiting::wait_for_room(py, worker, None) {
+                        if let Err(error) = waiting::wait_for_room(py, worker, None, None) {
                             worker.give_up(chunk.len());
                             return Err(error);
                         }
@@ -454,7 +462,7 @@ impl Endpoint {
         let kind = arguments::message_type(message_type)?;
         let id = arguments::message_id(message_id)?;
         let limit = arguments::timeout(timeout)?;
-        let task = task_of_post(id, limit);
+        let task = task_of_post(kind.bind(py), id, limit);
         let message = inner.message(py, kind, data, task.clone())?;
         try_post(worker, message, limit.zip(task))
     }
@@ -473,6 +481,7 @@ impl Endpoint {
         let limit = arguments::timeout(timeout)?;
         let task = Arc::new(Task {
             asked: true,
+            limit: limit.map(|limit| Limit::new(kind.bind(py), limit)),
             ..Task::default()
         });
         let message = inner.message(py, kind, data, Some(task.clone()))?;
@@ -491,10 +500,10 @@ impl Endpoint {
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let limit = arguments::timeout(timeout)?;
-        let (message, task) = self
-            .inner()?
-            .0
-            .call(py, Head::of(awaits), function, args, kwargs)?;
+        let (message, task) =
+            self.inner()?
+                .0
+                .call(py, Head::of(awaits), function, args, kwargs, limit)?;
         self.try_ask_for(py, message, task, limit)
     }
 
@@ -705,10 +714,15 @@ fn try_post(
 }
 
 /// A plain post needs no task; an id and a deadline do.
-fn task_of_post(id: Option<Py<PyString>>, limit: Option<Duration>) -> Option<Arc<Task>> {
+fn task_of_post(
+    kind: &Bound<'_, PyString>,
+    id: Option<Py<PyString>>,
+    limit: Option<Duration>,
+) -> Option<Arc<Task>> {
     (id.is_some() || limit.is_some()).then(|| {
         Arc::new(Task {
             id,
+            limit: limit.map(|limit| Limit::new(kind, limit)),
             ..Task::default()
         })
     })

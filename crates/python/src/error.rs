@@ -1,5 +1,7 @@
 //! The one place that knows exception classes: what the engine says, as what Python raises.
 
+use std::fmt::{self, Write};
+
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -8,6 +10,7 @@ use pytoweb_engine::{Failure, WaitError};
 use pytoweb_process::{Cause, Crash, Parcel};
 
 use crate::message::PyMessage;
+use crate::task::Task;
 use crate::{note, pickling};
 
 pyo3::import_exception!(pytoweb.errors, MailboxFullError);
@@ -48,24 +51,70 @@ pub(crate) fn wait_timeout(py: Python<'_>) -> PyErr {
     }
 }
 
+/// A name as Python's `repr` shows it, so that errors quote alike whichever side makes them.
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quote = if self.0.contains('\'') && !self.0.contains('"') {
+            '"'
+        } else {
+            '\''
+        };
+        f.write_char(quote)?;
+        for character in self.0.chars() {
+            match character {
+                '\\' => f.write_str("\\\\")?,
+                '\'' if quote == '\'' => f.write_str("\\'")?,
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                '\t' => f.write_str("\\t")?,
+                control if control.is_ascii_control() => {
+                    write!(f, "\\x{:02x}", u32::from(control))?;
+                }
+                plain => f.write_char(plain)?,
+            }
+        }
+        f.write_char(quote)
+    }
+}
+
 /// Why a message of `worker` was not handled.
-pub(crate) fn failure(failure: Failure, worker: &str) -> PyErr {
+pub(crate) fn failure(failure: Failure, worker: &str, task: Option<&Task>) -> PyErr {
+    let name = Quoted(worker);
     match failure {
         Failure::Dropped(reason) => MailboxFullError::new_err(format!(
-            "dropped from the full mailbox of worker {worker:?} as its {reason} message"
+            "dropped from the full mailbox of worker {name} as its {reason} message"
         )),
         Failure::Stopped => WorkerStoppedError::new_err(format!(
-            "worker {worker:?} stopped before it finished this message"
+            "worker {name} stopped before it finished this message"
         )),
         Failure::Cancelled => CancelledError::new_err(()),
         Failure::Broken => process_crashed(format!(
-            "what runs the messages of worker {worker:?} is gone"
+            "worker {name} has failed: its process could not be kept alive"
         )),
-        Failure::Expired => DeadlineError::new_err(format!(
-            "worker {worker:?} did not finish the message before its deadline"
-        )),
+        Failure::Expired => DeadlineError::new_err(expired(name, task)),
         _ => PyRuntimeError::new_err(failure.to_string()),
     }
+}
+
+fn expired(worker: Quoted<'_>, task: Option<&Task>) -> String {
+    let limited = task.and_then(|task| Some((task, task.limit.as_ref()?)));
+    let Some((task, limit)) = limited else {
+        return format!("worker {worker} did not finish the message before its deadline");
+    };
+    let (kind, seconds) = (Quoted(&limit.kind), limit.seconds);
+    // Only a handler that ran was asked to stop.
+    if !task.slot.state().is_cancel_requested() {
+        return format!(
+            "a message of type {kind} waited {seconds} s, its whole timeout, in the mailbox of worker {worker} and was \
+             not run: allow it more time, or give the work to more workers"
+        );
+    }
+    format!(
+        "worker {worker} was still running a message of type {kind} when its timeout of {seconds} s ended: allow it \
+         more time, or split its work"
+    )
 }
 
 /// The end of the child that ran `message`, or was to run it.
@@ -76,17 +125,18 @@ pub(crate) fn crashed(
     worker: &str,
 ) -> PyErr {
     let kind = message.and_then(|message| message.kind(py).ok());
+    let name = Quoted(worker);
     if worker.is_empty() {
         return process_crashed(crash.to_string());
     }
     let what = match (&crash.cause, kind) {
         (Cause::TooManyRestarts { .. } | Cause::Start(_) | Cause::Initializer(_), _)
         | (_, None) => {
-            format!("worker {worker:?} has failed")
+            format!("worker {name} has failed")
         }
         (_, Some(kind)) => format!(
-            "worker {worker:?} crashed while it handled a message of type {:?}",
-            kind.bind(py).to_string()
+            "worker {name} crashed while it handled a message of type {}",
+            Quoted(&kind.bind(py).to_string())
         ),
     };
     let mut text = format!("{what}: {crash}");
@@ -151,9 +201,16 @@ pub(crate) fn unreadable_reply(py: Python<'_>, raised: PyErr) -> Py<PyAny> {
 
 /// A payload that came to a child and cannot be read there.
 pub(crate) fn unreadable_payload(py: Python<'_>, worker: &str, kind: &str, raised: PyErr) -> PyErr {
+    // Ours says all there is to say.
+    let why = if raised.is_instance_of::<SerializationError>(py) {
+        raised.value(py).to_string()
+    } else {
+        format!("it raised {}", brief(py, &raised))
+    };
     let error = SerializationError::new_err(format!(
-        "the message of type {kind:?} came to the process of worker {worker:?}, but unpickling it raised {}",
-        brief(py, &raised)
+        "the process of worker {} cannot unpickle a message of type {}: {why}",
+        Quoted(worker),
+        Quoted(kind),
     ));
     error.set_cause(py, Some(raised));
     error
@@ -162,7 +219,9 @@ pub(crate) fn unreadable_payload(py: Python<'_>, worker: &str, kind: &str, raise
 /// A message of a type that nobody handles.
 pub(crate) fn unknown(worker: &str, kind: &str) -> PyErr {
     UnknownMessageError::new_err(format!(
-        "worker {worker:?} has no handler for messages of type {kind:?}; register one with on_message"
+        "worker {} has no handler for messages of type {}; register one with on_message",
+        Quoted(worker),
+        Quoted(kind)
     ))
 }
 
@@ -188,8 +247,17 @@ pub(crate) fn unsendable(py: Python<'_>, what: &str, raised: PyErr) -> PyErr {
 
 /// Something of a child that cannot go to the host, whatever pickling it raised.
 pub(crate) fn unpicklable(py: Python<'_>, what: &str, raised: PyErr) -> PyErr {
+    let hint = py
+        .import("pytoweb._pickling")
+        .and_then(|module| {
+            module
+                .getattr("hint")?
+                .call1((raised.value(py),))?
+                .extract()
+        })
+        .unwrap_or_else(|_| String::new());
     let error = SerializationError::new_err(format!(
-        "{what} cannot be sent to another process: pickling it raised {}",
+        "{what} cannot be sent to another process: pickling it raised {}{hint}",
         brief(py, &raised)
     ));
     error.set_cause(py, Some(raised));
@@ -224,18 +292,33 @@ pub(crate) fn wait(py: Python<'_>, error: WaitError) -> PyErr {
 }
 
 pub(crate) fn stopped(name: &str) -> PyErr {
-    WorkerStoppedError::new_err(format!(
-        "worker {name:?} is stopped; make a new one to go on"
-    ))
+    no_more(&format!("worker {}", Quoted(name)), "is stopped")
 }
 
-pub(crate) fn pool_stopped() -> PyErr {
-    WorkerStoppedError::new_err("cannot schedule new futures after shutdown")
+pub(crate) fn pool_stopped(name: &str) -> PyErr {
+    // The first words are those of the standard library.
+    let what = format!(
+        "cannot schedule new futures after shutdown: pool {}",
+        Quoted(name)
+    );
+    no_more(&what, "is shut down")
+}
+
+fn no_more(what: &str, ended: &str) -> PyErr {
+    let text = Python::attach(|py| {
+        py.import("pytoweb._exit")?
+            .getattr("no_more")?
+            .call1((what, ended))?
+            .extract::<String>()
+    });
+    text.map_or_else(|error| error, WorkerStoppedError::new_err)
 }
 
 pub(crate) fn full(name: &str, capacity: usize, hint: &str) -> PyErr {
+    let messages = if capacity == 1 { "message" } else { "messages" };
     MailboxFullError::new_err(format!(
-        "the mailbox of {name:?} is full ({capacity} messages); {hint}"
+        "the mailbox of {} is full ({capacity} {messages}): {hint}",
+        Quoted(name)
     ))
 }
 
@@ -282,7 +365,8 @@ pub(crate) fn bad_timeout(seconds: f64) -> PyErr {
 
 pub(crate) fn reserved(kind: &str) -> PyErr {
     PyValueError::new_err(format!(
-        "{kind:?} is the owner's side of a reply and cannot be posted; handle it with on_message({kind:?}, handler)"
+        "{0} is the owner's side of a reply and cannot be posted; handle it with on_message({0}, handler)",
+        Quoted(kind)
     ))
 }
 

@@ -143,7 +143,7 @@ impl FutureBase {
         Ok(Some(match reply {
             Ok(value) => value.get(py)?,
             Err(failure) => Err(self.failure.get_or_init(|| {
-                error::failure(*failure, inner.worker_name())
+                error::failure(*failure, inner.worker_name(), Some(&inner.task))
                     .into_value(py)
                     .into_any()
             })),

@@ -110,7 +110,7 @@ impl Shared {
             Ok(Ok(Ok(result))) => replies.call_method1(intern!(py, "deliver"), (id, result, false)),
             Ok(Ok(Err(error))) => replies.call_method1(intern!(py, "deliver"), (id, error, true)),
             Err(failure) => {
-                let error = error::failure(*failure, &self.name).into_value(py);
+                let error = error::failure(*failure, &self.name, Some(task)).into_value(py);
                 replies.call_method1(intern!(py, "deliver"), (id, error, true))
             }
         };
@@ -156,7 +156,8 @@ impl Shared {
         }
         if outcome == Outcome::Completed {
             // Whoever posted without a future learns it here.
-            self.report(py, message, &error::failure(Failure::Expired, &self.name));
+            let error = error::failure(Failure::Expired, &self.name, message.task.as_deref());
+            self.report(py, message, &error);
         }
         Outcome::Expired
     }
@@ -416,7 +417,7 @@ impl PyHandler {
             }
         }
         if failure == Failure::Expired {
-            let error = error::failure(failure, &self.shared.name);
+            let error = error::failure(failure, &self.shared.name, message.task.as_deref());
             self.shared.report(py, message, &error);
         }
         if let Some(task) = &message.task {
@@ -457,7 +458,8 @@ impl Pending {
             match message.task.as_ref().and_then(|task| task.slot.get()) {
                 Some(Err(Failure::Stopped)) => {}
                 Some(Err(given_up)) => {
-                    shared.report(py, message, &error::failure(*given_up, &shared.name))
+                    let error = error::failure(*given_up, &shared.name, message.task.as_deref());
+                    shared.report(py, message, &error);
                 }
                 _ => shared.report(py, message, error),
             }

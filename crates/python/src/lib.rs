@@ -45,8 +45,9 @@ mod _core {
     use crate::child::{ChildEnd, ChildPending, child_arrive};
     #[pymodule_export]
     use crate::context::interrupt_thread;
+    use crate::endpoint::Endpoint;
     #[pymodule_export]
-    use crate::endpoint::{Endpoint, merged_timings};
+    use crate::endpoint::merged_timings;
     #[pymodule_export]
     use crate::error::load_errors;
     #[pymodule_export]
@@ -63,9 +64,9 @@ mod _core {
     use crate::threads::Threads;
 
     #[pymodule_init]
-    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::fork::watch();
-        Ok(())
+        module.add("Endpoint", module.py().get_type::<Endpoint>())
     }
 
     #[pymodule_export]

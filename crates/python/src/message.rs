@@ -9,6 +9,7 @@ use pyo3::types::PyString;
 use pytoweb_engine::{Address, Message, ReplyState, Ticket};
 use pytoweb_process::ChildLink;
 
+use crate::error::Quoted;
 use crate::remote::flags;
 use crate::task::{Head, Packed, Task};
 use crate::{child, pickling, running};
@@ -105,11 +106,7 @@ impl PyMessage {
         if self.head_kind() == Head::Type {
             return Ok(head.cast::<PyString>()?.clone().unbind());
         }
-        Ok(match head.getattr_opt(intern!(py, "__qualname__"))? {
-            Some(name) => name.str()?,
-            None => head.get_type().name()?,
-        }
-        .unbind())
+        name_of(head).map(Bound::unbind)
     }
 
     pub(crate) fn about(&self, py: Python<'_>) -> About {
@@ -155,6 +152,14 @@ impl PyMessage {
                 task: self.task.clone(),
             }),
         })
+    }
+}
+
+/// What stands for the type of a message that calls `function`.
+pub(crate) fn name_of<'py>(function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+    match function.getattr_opt(intern!(function.py(), "__qualname__"))? {
+        Some(name) => name.str(),
+        None => function.get_type().name(),
     }
 }
 
@@ -322,8 +327,8 @@ impl WorkerMessage {
             None => "None".to_owned(),
         };
         Ok(format!(
-            "WorkerMessage(type={kind}, id={id}, worker={:?})",
-            self.worker
+            "WorkerMessage(type={kind}, id={id}, worker={})",
+            Quoted(&self.worker)
         ))
     }
 

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
+use crate::error::Quoted;
 use crate::message::Body;
 use crate::remote::{Route, flags};
 use crate::task::{Head, Packed, Task};
@@ -32,8 +33,9 @@ impl Packing {
     ) -> PyResult<Body> {
         let payload = pickling::pack(py, data, || self.route.fleet.store()).map_err(|raised| {
             let what = format!(
-                "the data of a message of type {:?} for worker {worker:?}",
-                kind.to_string()
+                "the data of a message of type {} for worker {}",
+                Quoted(&kind.to_string()),
+                Quoted(worker)
             );
             error::unsendable(py, &what, raised)
         })?;
@@ -69,7 +71,7 @@ impl Packing {
         };
         let call = (function, args, kwargs).into_pyobject(py)?;
         let payload = pickling::pack(py, &call, || self.route.fleet.store()).map_err(|raised| {
-            let what = format!("a call of {:?}", kind.to_string());
+            let what = format!("a call of {}", Quoted(&kind.to_string()));
             error::unsendable(py, &what, raised)
         })?;
         let (context, own_context) = variables(py)?;

@@ -573,7 +573,8 @@ fn given_up(py: Python<'_>, delivery: &Delivery<PyHandler>) -> Outcome {
     let shared = &delivery.handler().shared;
     match failure {
         Some(Failure::Expired) => {
-            let error = error::failure(Failure::Expired, &shared.name);
+            let task = message.task.as_deref();
+            let error = error::failure(Failure::Expired, &shared.name, task);
             report(py, delivery, message, &error);
             Outcome::Expired
         }

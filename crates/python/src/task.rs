@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -184,6 +185,23 @@ pub(crate) struct Packed {
     pub(crate) attempt: AtomicU32,
 }
 
+/// How long a message may take, for the error that says that it took longer.
+#[derive(Debug)]
+pub(crate) struct Limit {
+    /// The message's type, or the name of the function.
+    pub(crate) kind: Box<str>,
+    pub(crate) seconds: f64,
+}
+
+impl Limit {
+    pub(crate) fn new(kind: &Bound<'_, PyString>, limit: Duration) -> Box<Self> {
+        Box::new(Self {
+            kind: kind.to_string_lossy().into(),
+            seconds: limit.as_secs_f64(),
+        })
+    }
+}
+
 /// What the head of a message is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Head {
@@ -223,6 +241,7 @@ pub(crate) struct Task {
     pub(crate) settled: AtomicBool,
     /// The caller got a future for it.
     pub(crate) asked: bool,
+    pub(crate) limit: Option<Box<Limit>>,
     pub(crate) unread: Unread,
 }
 

@@ -106,7 +106,8 @@ impl Task {
                     Err(raised) => Some(raised.into_value(py).into_any()),
                 },
                 Some(Err(failure)) => {
-                    Some(error::failure(*failure, worker).into_value(py).into_any())
+                    let error = error::failure(*failure, worker, Some(self));
+                    Some(error.into_value(py).into_any())
                 }
                 None => None,
             };

@@ -25,7 +25,8 @@ pub(crate) fn refused<M>(worker: &Worker<PyHandler>, error: PostError<M>) -> PyE
         PostError::WouldDeadlock(_) => error::full(
             worker.name(),
             worker.capacity(),
-            "and its handler, which makes the room, is or awaits the caller",
+            "waiting would deadlock, because the caller is this worker's own handler or one that it awaits; post fewer, \
+             or choose another overflow policy",
         ),
         PostError::NoThread(_, error) => {
             PyRuntimeError::new_err(format!("can't start new thread: {error}"))
@@ -37,7 +38,7 @@ pub(crate) fn refused<M>(worker: &Worker<PyHandler>, error: PostError<M>) -> PyE
             .and_then(|route| route.failure())
         {
             Some(crash) => Python::attach(|py| error::crashed(py, &crash, None, worker.name())),
-            None if !worker.is_exclusive() => error::pool_stopped(),
+            None if !worker.is_exclusive() => error::pool_stopped(worker.name()),
             None => error::stopped(worker.name()),
         },
     }
@@ -54,7 +55,7 @@ pub(crate) fn post_when_room(
     let until = limit.and_then(|limit| Instant::now().checked_add(limit));
     may_wait(py, worker, 1)?;
     loop {
-        if let Err(error) = wait_for_room(py, worker, until) {
+        if let Err(error) = wait_for_room(py, worker, limit, until) {
             worker.give_up(1);
             return Err(error);
         }
@@ -83,6 +84,7 @@ pub(crate) fn may_wait(py: Python<'_>, worker: &Worker<PyHandler>, posts: usize)
 pub(crate) fn wait_for_room(
     py: Python<'_>,
     worker: &Worker<PyHandler>,
+    limit: Option<Duration>,
     until: Option<Instant>,
 ) -> PyResult<()> {
     loop {
@@ -98,8 +100,9 @@ pub(crate) fn wait_for_room(
         }
         py.check_signals()?;
         if left.is_some_and(|left| left.is_zero()) {
-            let hint = "no room came within the timeout";
-            return Err(error::full(worker.name(), worker.capacity(), hint));
+            let seconds = limit.map_or(0.0, |limit| limit.as_secs_f64());
+            let hint = format!("no room came within {seconds} s; allow more time, or post fewer");
+            return Err(error::full(worker.name(), worker.capacity(), &hint));
         }
     }
 }
