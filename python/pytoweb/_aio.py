@@ -11,6 +11,8 @@ import weakref
 from collections import deque
 from contextvars import ContextVar
 
+from pytoweb._core import write_unraisable
+
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
     import asyncio
@@ -112,6 +114,9 @@ class Bridge:
             if self._scheduled:
                 return True
             self._scheduled = True
+        return self._schedule()
+
+    def _schedule(self) -> bool:
         try:
             self._call_soon_threadsafe(self._drain)
         except RuntimeError:
@@ -126,8 +131,25 @@ class Bridge:
             self._scheduled = False
             ready = len(calls)
         for _ in range(ready):
+            if not calls:
+                # A function has run the loop again, and with it what was left.
+                return
             function, args = calls.popleft()
-            function(*args)
+            try:
+                function(*args)
+            except Exception as error:
+                write_unraisable(error, function)
+            except BaseException:
+                # Ctrl-C ends the run of the loop; the others have their turn when it runs again.
+                self._go_on()
+                raise
+
+    def _go_on(self) -> None:
+        with self._lock:
+            if self._scheduled or not self._calls:
+                return
+            self._scheduled = True
+        self._schedule()
 
 
 _bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Bridge] = weakref.WeakKeyDictionary()

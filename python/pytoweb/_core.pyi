@@ -38,6 +38,7 @@ __all__ = [
     "merged_timings",
     "running_message",
     "running_owner",
+    "write_unraisable",
 ]
 
 _P = ParamSpec("_P")
@@ -712,6 +713,9 @@ class WorkerMessage:
 
 def interrupt_thread(ident: int, exception: type[BaseException]) -> None:
     """Raises ``exception`` in the thread of that identifier, the next time that it runs Python code."""
+
+def write_unraisable(error: BaseException, object: object) -> None:
+    """Tells ``sys.unraisablehook`` of an exception that ends where it was raised; never raises."""
 
 def load_errors() -> None:
     """Imports the exception classes, so that none has to be imported when it is needed."""

@@ -8,6 +8,7 @@ import sys
 import weakref
 
 from pytoweb import _pickling
+from pytoweb._contained import contained
 from pytoweb._core import Processes
 from pytoweb._internals import PoolInternals, state_of
 from pytoweb._runtime import PoolRuntime
@@ -192,7 +193,7 @@ class ProcessRuntime(PoolRuntime):
             self.reply_thread().call(_handle_record, packed)
         except RuntimeError:
             # No thread can be started any more.
-            _handle_record(packed)
+            contained(_handle_record, packed)
 
     def lane_failed(self, place: int, error: WorkerCrashedError) -> None:
         """A child was restarted too often, or never came up; called on the supervisor's thread."""
@@ -202,7 +203,7 @@ class ProcessRuntime(PoolRuntime):
             self.reply_thread().call(self._log_failure, place, error)
         except RuntimeError:
             # No thread can be started any more.
-            self._log_failure(place, error)
+            contained(self._log_failure, place, error)
         failed = list(self._endpoints.get(place, ()))
         if len(self._failed) == self._size:
             failed += self._endpoints.get(None, ())

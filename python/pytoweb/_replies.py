@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import threading
 from collections import deque
 
 from pytoweb import _aio, _exit
+from pytoweb._contained import contained
 from pytoweb._core import WorkerMessage
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -100,14 +102,20 @@ class Replies:
                 else:
                     task = asyncio.ensure_future(result)
                     _tasks.add(task)
-                    task.add_done_callback(self._task_done)
-        except BaseException:
-            self._log().exception("the %r handler of worker %r raised", message.type, self._name)
+                    task.add_done_callback(functools.partial(self._task_done, message.type))
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                # Ctrl-C, which came while an event loop of the main thread was here.
+                raise
+            contained(self._log_raised, message.type, error)
 
-    def _task_done(self, task: Any) -> None:
+    def _task_done(self, kind: str, task: Any) -> None:
         _tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            self._log().error("a reply handler of worker %r raised", self._name, exc_info=task.exception())
+            contained(self._log_raised, kind, task.exception())
+
+    def _log_raised(self, kind: str, error: BaseException) -> None:
+        self._log().error("the %r handler of worker %r raised", kind, self._name, exc_info=error)
 
     def report(
         self,

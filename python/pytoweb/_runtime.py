@@ -11,6 +11,7 @@ import threading
 from queue import SimpleQueue
 
 from pytoweb import _aio, _exit
+from pytoweb._contained import contained
 from pytoweb._core import interrupt_thread
 from pytoweb._pool_thread import PoolThread
 from pytoweb.errors import crashed_error
@@ -45,7 +46,7 @@ class ReplyThread:
     def _run(queue: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]] | None]) -> None:
         while (item := queue.get()) is not None:
             function, args = item
-            function(*args)
+            contained(function, *args)
             # Nothing of the last reply is kept while waiting for the next.
             del item, function, args
 
@@ -58,31 +59,36 @@ class ReplyThread:
 
 
 class LoopThread:
-    """Runs the coroutines of ``async def`` handlers on one event loop."""
+    """Runs the coroutines of ``async def`` handlers on one event loop.
+
+    The loop goes on whatever runs on it: a task that raises ``SystemExit`` ends a run of the loop, and so
+    does ``loop.stop()``.
+    """
 
     def __init__(self, name: str) -> None:
         import asyncio
 
         self._loop = asyncio.new_event_loop()
         self._bridge = _aio.Bridge(self._loop)
-        self._thread = threading.Thread(target=self._run, args=(self._loop,), name=name, daemon=True)
+        closing = self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(self._loop, closing), name=name, daemon=True)
         self._thread.start()
 
     @staticmethod
-    def _run(loop: asyncio.AbstractEventLoop) -> None:
+    def _run(loop: asyncio.AbstractEventLoop, closing: threading.Event) -> None:
         import asyncio
 
         asyncio.set_event_loop(loop)
-        try:
-            loop.run_forever()
-        finally:
-            tasks = asyncio.all_tasks(loop)
-            for task in tasks:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            asyncio.set_event_loop(None)
-            loop.close()
+        while not closing.is_set() and not loop.is_closed():
+            contained(loop.run_forever)
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        # Each run that ends early has ended a task.
+        while tasks := [task for task in asyncio.all_tasks(loop) if not task.done()]:
+            contained(_run_until_complete, loop, tasks)
+        contained(loop.run_until_complete, loop.shutdown_asyncgens())
+        asyncio.set_event_loop(None)
+        loop.close()
 
     def run(
         self,
@@ -112,9 +118,10 @@ class LoopThread:
     async def _drive(
         coroutine: Coroutine[Any, Any, object], pending: Pending, owner: weakref.ref[Endpoint]
     ) -> None:
-        running = _aio.Running(pending.message(), owner)
+        running = _aio.Running(None, owner)
         _aio.running.set(running)
         try:
+            running.message = pending.message()
             result = await coroutine
         except BaseException as error:
             # SystemExit and KeyboardInterrupt fail the message, and go no further.
@@ -125,11 +132,18 @@ class LoopThread:
             running.end()
 
     def close(self) -> None:
+        self._closing.set()
         self._bridge.call(self._loop.stop)
 
     def join(self) -> None:
         if self._thread is not threading.current_thread():
             self._thread.join()
+
+
+def _run_until_complete(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[Any]]) -> None:
+    import asyncio
+
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
 
 class PoolRuntime:
@@ -164,12 +178,15 @@ class PoolRuntime:
         try:
             self._initializer(*self._initargs)
         except BaseException as error:
-            _pool_log.critical(
-                "the initializer of pool %r raised: no more work is run", self.name, exc_info=error
-            )
             self._broken = error
+            contained(self._log_broken, error)
             return False
         return True
+
+    def _log_broken(self, error: BaseException) -> None:
+        _pool_log.critical(
+            "the initializer of pool %r raised: no more work is run", self.name, exc_info=error
+        )
 
     def thread_ended(self) -> None:
         """Called on an engine thread that ends; the last one ends the threads here too."""

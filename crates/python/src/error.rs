@@ -23,6 +23,13 @@ pyo3::import_exception!(pytoweb.errors, ForkedProcessError);
 pyo3::import_exception!(concurrent.futures, CancelledError);
 pyo3::import_exception!(concurrent.futures, InvalidStateError);
 
+/// Tells ``sys.unraisablehook`` of an exception that ends where it was raised; never raises.
+#[pyfunction]
+pub(crate) fn write_unraisable(error: Bound<'_, PyAny>, object: &Bound<'_, PyAny>) {
+    let py = object.py();
+    PyErr::from_value(error).write_unraisable(py, Some(object));
+}
+
 /// Imports every class above, so that none has to be imported when it is needed.
 #[pyfunction]
 pub(crate) fn load_errors(py: Python<'_>) {

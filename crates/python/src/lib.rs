@@ -49,7 +49,7 @@ mod _core {
     #[pymodule_export]
     use crate::endpoint::merged_timings;
     #[pymodule_export]
-    use crate::error::load_errors;
+    use crate::error::{load_errors, write_unraisable};
     #[pymodule_export]
     use crate::fleet::Processes;
     #[pymodule_export]
