@@ -15,7 +15,7 @@ import types
 from pytoweb import _pickling, _signals
 from pytoweb._core import child_arrive, is_packing
 from pytoweb._internals import Internals, PoolInternals, set_state
-from pytoweb._runtime import LoopThread
+from pytoweb._runtime import LoopThread, cast_owner, initialize
 from pytoweb.errors import SerializationError
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -144,7 +144,7 @@ class Child:
         own = os.getpid()
         try:
             function, args = _pickling.loads(packed)
-            function(*args)
+            initialize(function, args, self._start_loop)
         except BaseException as error:
             raised = error
         if os.getpid() != own:
@@ -228,9 +228,16 @@ class Child:
         self, coroutine: Any, context: Context | None, pending: ChildPending, owner: Any, kind: str
     ) -> None:
         """Runs an ``async def`` handler on the event loop of this process."""
+        self._start_loop().run(coroutine, context, pending, cast_owner(owner))  # type: ignore[arg-type]
+
+    def finish_hook(self, coroutine: Any, context: Context | None, message: Any, owner: Any) -> None:
+        """Runs a start hook that is a coroutine on the event loop of this process, and waits for it."""
+        self._start_loop().finish_hook(coroutine, context, message, cast_owner(owner))
+
+    def _start_loop(self) -> LoopThread:
         if self._loop is None:
             self._loop = LoopThread(f"{self._name}-loop")
-        self._loop.run(coroutine, context, pending, lambda: owner)  # type: ignore[arg-type]
+        return self._loop
 
     def describe(self, error: BaseException) -> tuple[str, str, str]:
         """Type, text and traceback of an exception, whatever its own methods do."""

@@ -6,7 +6,7 @@ beside it. Times are float seconds everywhere.
 
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from contextvars import Context
 from typing import Any, Final, Protocol, TypedDict, TypeVar, final
 
@@ -68,6 +68,25 @@ class _Runtime(Protocol):
     ) -> None:
         """Has the coroutine of an ``async def`` handler run, and ``pending`` told of its end."""
 
+    def run_hook(
+        self,
+        coroutine: Any,
+        context: Context | None,
+        message: WorkerMessage | None,
+        owner: weakref.ref[Endpoint],
+        then: Callable[[BaseException | None], object],
+    ) -> None:
+        """Has the coroutine of a hook run, and ``then`` called with what it raised; does not wait."""
+
+    def finish_hook(
+        self,
+        coroutine: Any,
+        context: Context | None,
+        message: WorkerMessage | None,
+        owner: weakref.ref[Endpoint],
+    ) -> None:
+        """Runs the coroutine of a hook, waits for its end, and raises what it raised."""
+
 class _Replies(Protocol):
     """Where the engine threads bring replies and failures; ``Replies`` is one."""
 
@@ -81,7 +100,7 @@ class _Replies(Protocol):
         message_id: str | None,
         attempt: int,
         handlers: dict[str | None, Callable[..., object]],
-    ) -> None:
+    ) -> Coroutine[Any, Any, None] | None:
         """Tells the error handler of a failed message, or the log."""
 
 @final

@@ -8,13 +8,13 @@ import sys
 import threading
 
 from pytoweb import _aio
+from pytoweb._callables import checked_handler
 from pytoweb._core import running_owner
 from pytoweb._functions import is_method, method_of
 from pytoweb._pool import default_pool
 from pytoweb._worker import (
     MESSAGE_TYPES,
     checked_backend,
-    checked_callable,
     checked_name,
     is_coroutine_function,
 )
@@ -173,7 +173,7 @@ class WorkerDecorators:
         kind: Any = backend or ("thread" if pool is None else pool.backend)
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-            checked_callable(function, "what run_in_worker decorates")
+            checked_handler(function, "what run_in_worker decorates")
             awaits = is_coroutine_function(function)
 
             # In a child the function is found by its name, which is that of the decorated one. Found by the
@@ -239,7 +239,7 @@ class WorkerDecorators:
             raise TypeError(f"a message type must be a str, not {type(message_type).__name__}")
 
         def mark(function: F) -> F:
-            checked_callable(function, "what worker_method decorates")
+            checked_handler(function, "what worker_method decorates")
             setattr(function, MESSAGE_TYPES, (*getattr(function, MESSAGE_TYPES, ()), message_type))
             return function
 

@@ -33,6 +33,7 @@ class Internals:
     __slots__ = (
         "backend",
         "handlers",
+        "has_coroutine_hooks",
         "has_coroutines",
         "line",
         "name",
@@ -59,6 +60,8 @@ class Internals:
         self.has_coroutines = False
         #: The coroutines that wait for room, once there were some.
         self.line: Line | None = None
+        #: Error handlers and start hooks that run on the pool's event loop.
+        self.has_coroutine_hooks = False
         #: Start hooks that were registered.
         self.start_number = 0
         #: The pool that made it.

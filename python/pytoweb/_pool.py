@@ -11,6 +11,7 @@ from concurrent.futures import Executor
 from types import MappingProxyType
 
 from pytoweb import _aio, _exit
+from pytoweb._callables import checked_handler
 from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads
 from pytoweb._cpus import usable_cpus
 from pytoweb._internals import PoolInternals
@@ -20,7 +21,6 @@ from pytoweb._worker import (
     PythonWorker,
     cast_processes,
     checked_backend,
-    checked_callable,
     checked_count,
     checked_name,
     checked_timeout,
@@ -68,7 +68,8 @@ class WorkerPool(Addressable, Executor):
         backend: where handlers run: ``"thread"``, or ``"process"`` for ``size`` child processes. A named
             worker lives in one of them, with its state.
         name: names the pool and its threads.
-        initializer: called at the start of each thread, or of each process. If it raises, the pool is broken:
+        initializer: called at the start of each thread, or of each process; the coroutine of an ``async def``
+            function runs on the event loop, and the thread waits for it. If it raises, the pool is broken:
             what is queued and what comes fails with ``WorkerCrashedError``.
         initargs: its arguments.
         max_attempts: how many times a message of the pool's own mailbox may be begun whose process crashes.
@@ -79,7 +80,8 @@ class WorkerPool(Addressable, Executor):
         transport: as for ``PythonWorker``.
 
     Raises:
-        TypeError: ``size`` is not an int, ``name`` not a str, or ``initializer`` not callable.
+        TypeError: ``size`` is not an int, ``name`` not a str, or ``initializer`` not callable or a
+            generator function.
         ValueError: ``size`` below 1, ``name`` empty, or ``backend`` unknown.
     """
 
@@ -114,7 +116,7 @@ class WorkerPool(Addressable, Executor):
         checked_backend(backend)
         name = checked_name(f"pool-{next(_numbers)}" if name is None else name)
         if initializer is not None:
-            checked_callable(initializer, "initializer")
+            checked_handler(initializer, "initializer")
         own = PoolInternals(name, backend, size)
         given: dict[str, Any] = {
             "max_attempts": max_attempts,

@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 from collections import deque
+from types import CoroutineType
 
 from pytoweb import _aio, _exit
 from pytoweb._contained import contained
@@ -14,7 +15,7 @@ from pytoweb._core import WorkerMessage
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from typing import Any
 
     from pytoweb._runtime import PoolRuntime
@@ -124,10 +125,14 @@ class Replies:
         message_id: str | None,
         attempt: int,
         handlers: dict[str | None, Callable[..., object]],
-    ) -> None:
-        """Tells the error handler of a failed message, or the log; called on the worker's thread."""
+    ) -> Coroutine[Any, Any, None] | None:
+        """Tells the error handler of a failed message, or the log; called on the worker's thread.
+
+        Returns:
+            What is to be awaited on the pool's event loop, if the error handler is a coroutine.
+        """
         if _exit.broken_off:
-            return
+            return None
         on_error = handlers.get(None)
         extra = {
             "worker_name": self._name,
@@ -143,11 +148,22 @@ class Replies:
                 exc_info=error,
                 extra=extra,
             )
-            return
+            return None
         try:
-            on_error(error)
+            returned = on_error(error)
         except BaseException:
-            self._log().exception("the error handler of worker %r raised", self._name, extra=extra)
+            self._log_error_handler(extra)
+            return None
+        return self._report_later(returned, extra) if isinstance(returned, CoroutineType) else None
+
+    async def _report_later(self, coroutine: Coroutine[Any, Any, object], extra: dict[str, Any]) -> None:
+        try:
+            await coroutine
+        except BaseException:
+            contained(self._log_error_handler, extra)
+
+    def _log_error_handler(self, extra: dict[str, Any]) -> None:
+        self._log().exception("the error handler of worker %r raised", self._name, extra=extra)
 
 
 #: Reply handlers that are coroutines: asyncio itself keeps only weak references.

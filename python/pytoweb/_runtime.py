@@ -9,6 +9,7 @@ import contextvars
 import logging
 import threading
 from queue import SimpleQueue
+from types import CoroutineType
 
 from pytoweb import _aio, _exit
 from pytoweb._contained import contained
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from typing import Any
 
-    from pytoweb._core import Endpoint, Pending, Threads
+    from pytoweb._core import Endpoint, Pending, Threads, WorkerMessage
     from pytoweb.errors import WorkerCrashedError
 
 _pool_log = logging.getLogger("pytoweb.pool")
@@ -70,17 +71,26 @@ class LoopThread:
 
         self._loop = asyncio.new_event_loop()
         self._bridge = _aio.Bridge(self._loop)
+        #: The hooks that run.
+        self._hooks: set[asyncio.Task[None]] = set()
         closing = self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(self._loop, closing), name=name, daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(self._loop, closing, self._hooks), name=name, daemon=True
+        )
         self._thread.start()
 
     @staticmethod
-    def _run(loop: asyncio.AbstractEventLoop, closing: threading.Event) -> None:
+    def _run(
+        loop: asyncio.AbstractEventLoop, closing: threading.Event, hooks: set[asyncio.Task[None]]
+    ) -> None:
         import asyncio
 
         asyncio.set_event_loop(loop)
         while not closing.is_set() and not loop.is_closed():
             contained(loop.run_forever)
+        # No message waits for some of them: what is left of an error handler is finished all the same.
+        while hooks:
+            contained(_run_until_complete, loop, list(hooks))
         for task in asyncio.all_tasks(loop):
             task.cancel()
         # Each run that ends early has ended a task.
@@ -131,6 +141,64 @@ class LoopThread:
         finally:
             running.end()
 
+    def run_hook(
+        self,
+        coroutine: Coroutine[Any, Any, object],
+        context: Context | None,
+        message: WorkerMessage | None,
+        owner: weakref.ref[Endpoint],
+        then: Callable[[BaseException | None], object],
+    ) -> None:
+        """Runs the coroutine of a hook, and calls ``then`` on the loop with what it raised; does not wait."""
+        if not self._bridge.call(self._begin_hook, coroutine, context, message, owner, then):
+            coroutine.close()
+            raise RuntimeError("the event loop of the pool is closed")
+
+    def _begin_hook(
+        self,
+        coroutine: Coroutine[Any, Any, object],
+        context: Context | None,
+        message: WorkerMessage | None,
+        owner: weakref.ref[Endpoint],
+        then: Callable[[BaseException | None], object],
+    ) -> None:
+        context = contextvars.Context() if context is None else context.copy()
+        task = context.run(self._loop.create_task, self._drive_hook(coroutine, message, owner, then))
+        self._hooks.add(task)
+        task.add_done_callback(self._hooks.discard)
+
+    @staticmethod
+    async def _drive_hook(
+        coroutine: Coroutine[Any, Any, object],
+        message: WorkerMessage | None,
+        owner: weakref.ref[Endpoint],
+        then: Callable[[BaseException | None], object],
+    ) -> None:
+        running = _aio.Running(message, owner)
+        _aio.running.set(running)
+        try:
+            await coroutine
+        except BaseException as error:
+            running.end()
+            then(error)
+        else:
+            running.end()
+            then(None)
+
+    def finish_hook(
+        self,
+        coroutine: Coroutine[Any, Any, object],
+        context: Context | None,
+        message: WorkerMessage | None,
+        owner: weakref.ref[Endpoint],
+    ) -> None:
+        """Runs the coroutine of a hook, waits for its end, and raises what it raised."""
+        ended: SimpleQueue[BaseException | None] = SimpleQueue()
+        self.run_hook(coroutine, context, message, owner, ended.put)
+        error = ended.get()
+        if error is not None:
+            raise error
+
     def close(self) -> None:
         self._closing.set()
         self._bridge.call(self._loop.stop)
@@ -144,6 +212,20 @@ def _run_until_complete(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Tas
     import asyncio
 
     loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+
+
+def initialize(
+    initializer: Callable[..., object], initargs: tuple[Any, ...], start_loop: Callable[[], LoopThread]
+) -> None:
+    """Calls the initializer of a pool on the thread that is initialized; a coroutine runs on the loop."""
+    returned = initializer(*initargs)
+    if isinstance(returned, CoroutineType):
+        start_loop().finish_hook(returned, contextvars.copy_context(), None, cast_owner(None))
+
+
+def cast_owner(owner: object) -> weakref.ref[Endpoint]:
+    """A strong reference to ``owner``, or to None, in the place of a weak one."""
+    return lambda: owner  # type: ignore[return-value]
 
 
 class PoolRuntime:
@@ -176,7 +258,7 @@ class PoolRuntime:
         if self._initializer is None:
             return True
         try:
-            self._initializer(*self._initargs)
+            initialize(self._initializer, self._initargs, self.start_loop)
         except BaseException as error:
             self._broken = error
             contained(self._log_broken, error)
@@ -215,6 +297,32 @@ class PoolRuntime:
     ) -> None:
         """Runs an ``async def`` handler on the pool's event loop."""
         self.start_loop().run(coroutine, context, pending, owner)
+
+    def run_hook(
+        self,
+        coroutine: Coroutine[Any, Any, object],
+        context: Context | None,
+        message: WorkerMessage | None,
+        owner: weakref.ref[Endpoint],
+        then: Callable[[BaseException | None], object],
+    ) -> None:
+        """As `LoopThread.run_hook`."""
+        try:
+            loop = self.start_loop()
+        except BaseException:
+            coroutine.close()
+            raise
+        loop.run_hook(coroutine, context, message, owner, then)
+
+    def finish_hook(
+        self,
+        coroutine: Coroutine[Any, Any, object],
+        context: Context | None,
+        message: WorkerMessage | None,
+        owner: weakref.ref[Endpoint],
+    ) -> None:
+        """As `LoopThread.finish_hook`."""
+        self.start_loop().finish_hook(coroutine, context, message, owner)
 
     def start_loop(self) -> LoopThread:
         """The thread that runs coroutines, started if it is not."""

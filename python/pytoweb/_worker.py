@@ -14,6 +14,7 @@ import warnings
 import weakref
 
 from pytoweb import _aio, _exit
+from pytoweb._callables import checked_handler
 from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads
 from pytoweb._internals import Internals
 from pytoweb._replies import ERROR, RESPONSE, Replies
@@ -145,12 +146,6 @@ def checked_timeout(timeout: object) -> None:
         raise ValueError(f"timeout must be 0 or more seconds, not {timeout}")
 
 
-def checked_callable(handler: object, what: str) -> None:
-    """Refuses what cannot be called."""
-    if not callable(handler):
-        raise TypeError(f"{what} must be callable, not {type(handler).__name__}")
-
-
 class Addressable(Endpoint):
     """What a worker and a pool have in common: handlers, posts and replies.
 
@@ -215,13 +210,13 @@ class Addressable(Endpoint):
             The handler, or a decorator.
 
         Raises:
-            TypeError: ``message_type`` is not a str, or the handler is not callable.
+            TypeError: ``message_type`` is not a str, or the handler is not callable or a generator function.
         """
         if not isinstance(message_type, str):
             raise TypeError(f"a message type must be a str, not {type(message_type).__name__}")
         if handler is None:
             return lambda function: self.on_message(message_type, function)
-        checked_callable(handler, "a message handler")
+        checked_handler(handler, "a message handler")
         if message_type in (RESPONSE, ERROR):
             self._pytoweb.replies.set_handler(message_type, handler)
             return handler
@@ -266,37 +261,43 @@ class Addressable(Endpoint):
         """Registers what is to run before the first message, where the handlers run: for their state.
 
         With the backend ``"process"`` it runs in the child process, and again in each that replaces it. If it
-        raises, the message that it ran for fails with that, and it runs again before the next.
+        raises, the message that it ran for fails with that, and it runs again before the next. One that is
+        registered while another runs, or by it, runs before the next message.
 
         Args:
-            hook: called without arguments. Without it, this is a decorator.
+            hook: called without arguments. An ``async def`` hook runs on the event loop, and the worker waits
+                for it. Without it, this is a decorator.
 
         Returns:
             The hook, or a decorator.
 
         Raises:
-            TypeError: the hook is not callable.
+            TypeError: the hook is not callable, or a generator function.
             SerializationError: it cannot be sent to another process.
         """
         if hook is None:
             return self.on_start
-        checked_callable(hook, "a start hook")
-        if self._pytoweb.backend == "process":
+        checked_handler(hook, "a start hook")
+        own = self._pytoweb
+        if own.backend == "process":
             self._pytoweb_pack(None, hook, f"the start hook of worker {self._pytoweb.name!r}")
             self._pytoweb.start_number += 1
             self._pytoweb_tell_child()
         else:
+            own.has_coroutine_hooks = own.has_coroutine_hooks or is_coroutine_function(hook)
+            self._pytoweb_start_loop()
             self._pytoweb_set_start_hook(hook)
         return hook
 
     def _pytoweb_start_loop(self) -> None:
-        """Starts the pool's event loop for handlers that are coroutines, once they may run.
+        """Starts the pool's event loop for handlers and hooks that are coroutines, once they may run.
 
         Not by the first of their messages: that may come when the main thread is over, and no thread can be
         started any more.
         """
         own = self._pytoweb
-        if own.has_coroutines and own.backend == "thread" and self._pytoweb_state() in ("running", "stuck"):
+        wanted = own.has_coroutine_hooks or (own.has_coroutines and own.backend == "thread")
+        if wanted and self._pytoweb_state() in ("running", "stuck"):
             own.runtime.start_loop()
 
     if TYPE_CHECKING:
@@ -315,17 +316,21 @@ class Addressable(Endpoint):
         future is dropped before any code has looked at the failure.
 
         Args:
-            handler: called with the exception. Without it, this is a decorator.
+            handler: called with the exception. An ``async def`` handler runs on the pool's event loop, with
+                ``backend="process"`` too, and the message ends after it. Without it, this is a decorator.
 
         Returns:
             The handler, or a decorator.
 
         Raises:
-            TypeError: the handler is not callable.
+            TypeError: the handler is not callable, or a generator function.
         """
         if handler is None:
             return self.on_error
-        checked_callable(handler, "an error handler")
+        checked_handler(handler, "an error handler")
+        own = self._pytoweb
+        own.has_coroutine_hooks = own.has_coroutine_hooks or is_coroutine_function(handler)
+        self._pytoweb_start_loop()
         self._pytoweb.handlers[None] = handler
         return handler
 

@@ -235,6 +235,15 @@ impl Drop for Blocking {
     }
 }
 
+/// Runs `wait`, which blocks this thread. Inside a handler another thread of the pool runs meanwhile.
+///
+/// # Errors
+/// [`WaitError::NoThread`] when the pool would stand still; `wait` did not run.
+pub fn lend<R>(wait: impl FnOnce() -> R) -> Result<R, WaitError> {
+    let _blocking = Blocking::enter()?;
+    Ok(wait())
+}
+
 /// Blocks until the reply of `ticket`, which `target` owes, stands; at most for `limit`. Says whether it stands.
 ///
 /// Inside a handler another thread of the pool runs meanwhile, so a pool whose threads all wait goes on.

@@ -369,7 +369,13 @@ impl<'py> Call<'_, 'py> {
         });
         let result = (|| {
             let _entered = context::enter(py, context.as_ref())?;
-            let started = self.worker.start_hook.run(py);
+            let started = self.worker.start_hook.run(py, |coroutine| {
+                let message = running_message(py)?;
+                let args = (coroutine, context.as_ref(), message, &self.worker.owner);
+                self.child
+                    .call_method1(intern!(py, "finish_hook"), args)
+                    .map(drop)
+            });
             if !self.end.generation.is_here() {
                 // A copy that the hook forked: the message is its parent's.
                 let raised = started.err().map(|raised| raised.into_value(py));

@@ -14,7 +14,8 @@ use crate::attached::Attached;
 use crate::awaiting::note_coroutines;
 use crate::context;
 use crate::error;
-use crate::message::{About, Body, PyMessage, running_kind};
+use crate::hook::Hook;
+use crate::message::{About, Body, PyMessage, running_kind, running_message};
 use crate::remote::Route;
 use crate::running;
 use crate::start_hook::StartHook;
@@ -38,15 +39,39 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Tells the error handler of a message that failed, else its future, else the log.
+    /// Tells the error handler of a message that failed, else its future, else the log. The message does not wait for
+    /// an error handler that is a coroutine.
     pub(crate) fn report(&self, py: Python<'_>, message: &PyMessage, error: &PyErr) {
-        match message.kind(py) {
-            Ok(kind) => self.report_as(py, kind.bind(py), message.about(py), error),
-            Err(error) => error.write_unraisable(py, None),
+        if let Some(hook) = self.tell(py, message, error) {
+            hook.run(py, self, |_| {});
         }
     }
 
-    fn report_as(&self, py: Python<'_>, kind: &Bound<'_, PyAny>, about: About, error: &PyErr) {
+    /// The same; returns the coroutine of an error handler that is one, for the message to end after it.
+    pub(crate) fn tell(&self, py: Python<'_>, message: &PyMessage, error: &PyErr) -> Option<Hook> {
+        let told = message
+            .kind(py)
+            .and_then(|kind| self.tell_as(py, kind.bind(py), message.about(py), error));
+        match told {
+            Ok(coroutine) => coroutine.map(|coroutine| Hook {
+                coroutine,
+                message: message.view_of(py, &self.name).ok(),
+                context: message.context().map(|context| context.clone_ref(py)),
+            }),
+            Err(error) => {
+                error.write_unraisable(py, None);
+                None
+            }
+        }
+    }
+
+    fn tell_as(
+        &self,
+        py: Python<'_>,
+        kind: &Bound<'_, PyAny>,
+        about: About,
+        error: &PyErr,
+    ) -> PyResult<Option<Py<PyAny>>> {
         let is_call = about
             .task
             .as_ref()
@@ -56,16 +81,16 @@ impl Shared {
         {
             let state = task.slot.state();
             if state.is_cancel_requested() && is_cancelled_error(py, error) {
-                return;
+                return Ok(None);
             }
             // What a handler raises after its deadline is not in its future.
             if !state.is_done() || error.is_instance_of::<error::DeadlineError>(py) {
                 task.unread.leave(py, kind, about.attempt);
-                return;
+                return Ok(None);
             }
         }
         if is_call {
-            return;
+            return Ok(None);
         }
         let told = self.replies.bind(py).call_method1(
             intern!(py, "report"),
@@ -77,10 +102,8 @@ impl Shared {
                 about.attempt,
                 self.handlers.bind(py),
             ),
-        );
-        if let Err(error) = told {
-            error.write_unraisable(py, None);
-        }
+        )?;
+        Ok((!told.is_none()).then(|| told.unbind()))
     }
 
     fn has_error_handler(&self, py: Python<'_>) -> bool {
@@ -88,11 +111,30 @@ impl Shared {
     }
 
     /// The same for the message that runs on this thread.
-    fn report_running(&self, py: Python<'_>, error: &PyErr) {
+    fn tell_of_running(&self, py: Python<'_>, error: &PyErr) -> Option<Py<PyAny>> {
         // What it says of itself is read before the report, which may look at the message too.
-        if let Some((kind, about)) = running_kind(py) {
-            self.report_as(py, kind.bind(py), about, error);
-        }
+        let (kind, about) = running_kind(py)?;
+        self.tell_as(py, kind.bind(py), about, error)
+            .unwrap_or_else(|error| {
+                error.write_unraisable(py, None);
+                None
+            })
+    }
+
+    /// Runs the coroutine of a start hook on the pool's event loop, and waits for it: another thread of the pool may
+    /// run meanwhile.
+    fn finish_hook(
+        &self,
+        py: Python<'_>,
+        coroutine: &Bound<'_, PyAny>,
+        context: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let message = running_message(py)?;
+        let args = (coroutine, context, message, &self.owner);
+        let runtime = self.runtime.bind(py);
+        pytoweb_engine::lend(|| runtime.call_method1(intern!(py, "finish_hook"), args))
+            .map_err(|error| error::wait(py, error))?
+            .map(drop)
     }
 
     /// Brings the reply of a message with an id to its owner.
@@ -242,6 +284,39 @@ pub(crate) struct PyHandler {
 }
 
 impl Shared {
+    /// Ends a message with `error` once the coroutine of its error handler is through.
+    fn fail_after(coroutine: Py<PyAny>, error: PyErr, suspension: Suspension<PyHandler>) {
+        Python::attach(|py| {
+            let shared = suspension.handler().shared.clone();
+            let address = suspension.address();
+            let hook = Hook {
+                coroutine,
+                message: suspension
+                    .message()
+                    .and_then(|message| message.view(py, &address).ok()),
+                context: suspension
+                    .message()
+                    .and_then(PyMessage::context)
+                    .map(|context| context.clone_ref(py)),
+            };
+            let own = shared.clone();
+            hook.run(py, &shared, move |py| own.end(py, suspension, Err(error)));
+        });
+    }
+
+    /// Settles the reply of a message that was suspended, and ends it.
+    fn end(
+        &self,
+        py: Python<'_>,
+        suspension: Suspension<PyHandler>,
+        result: PyResult<Bound<'_, PyAny>>,
+    ) {
+        if let Some(message) = suspension.message() {
+            let outcome = self.settle(py, message, result);
+            suspension.finish(outcome);
+        }
+    }
+
     /// Hands a coroutine to the pool's event loop; the worker goes on when it is done.
     fn go_on(&self, coroutine: &Py<PyAny>, suspension: Suspension<PyHandler>) {
         note_coroutines();
@@ -282,14 +357,25 @@ impl Handler for PyHandler {
             let awaits = call.awaits();
             let context = message.context().map(|context| context.bind(py));
             // The error handler is part of the call: it finds the message as the current one, and its context.
+            let mut hook = None;
             let result = running::with(message, &self.shared, || {
                 let _entered = context::enter(py, context)?;
                 self.shared
                     .start_hook
-                    .run(py)
+                    .run(py, |coroutine| {
+                        self.shared.finish_hook(py, &coroutine, context)
+                    })
                     .and_then(|()| call.run())
-                    .inspect_err(|error| self.shared.report_running(py, error))
+                    .inspect_err(|error| hook = self.shared.tell_of_running(py, error))
             });
+            if let Some(hook) = hook
+                && let Err(error) = &result
+            {
+                let error = error.clone_ref(py);
+                return Handled::Suspend(Box::new(move |suspension| {
+                    Shared::fail_after(hook, error, suspension);
+                }));
+            }
             if awaits
                 && let Ok(coroutine) = &result
                 && context::is_coroutine(coroutine)
@@ -453,19 +539,26 @@ impl Pending {
         if let Some(task) = &message.task {
             task.forget_interrupter();
         }
-        if let Err(error) = &result {
-            // A coroutine that was given up raises CancelledError; what counts is why.
-            match message.task.as_ref().and_then(|task| task.slot.get()) {
-                Some(Err(Failure::Stopped)) => {}
-                Some(Err(given_up)) => {
-                    let error = error::failure(*given_up, &shared.name, message.task.as_deref());
-                    shared.report(py, message, &error);
-                }
-                _ => shared.report(py, message, error),
+        let Err(error) = &result else {
+            shared.end(py, suspension, result);
+            return Ok(());
+        };
+        // A coroutine that was given up raises CancelledError; what counts is why.
+        let hook = match message.task.as_ref().and_then(|task| task.slot.get()) {
+            Some(Err(Failure::Stopped)) => None,
+            Some(Err(given_up)) => {
+                let error = error::failure(*given_up, &shared.name, message.task.as_deref());
+                shared.tell(py, message, &error)
+            }
+            _ => shared.tell(py, message, error),
+        };
+        match hook {
+            None => shared.end(py, suspension, result),
+            Some(hook) => {
+                let (own, error) = (shared.clone(), error.clone_ref(py));
+                hook.run(py, &shared, move |py| own.end(py, suspension, Err(error)));
             }
         }
-        let outcome = shared.settle(py, message, result);
-        suspension.finish(outcome);
         Ok(())
     }
 }

@@ -17,6 +17,7 @@ mod fork;
 mod future;
 mod gathering;
 mod handler;
+mod hook;
 mod host;
 mod message;
 mod note;

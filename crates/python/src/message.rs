@@ -142,15 +142,23 @@ impl PyMessage {
     /// The message as `current_message()` shows it.
     pub(crate) fn view(&self, py: Python<'_>, address: &Address) -> PyResult<WorkerMessage> {
         Ok(WorkerMessage {
-            kind: self.kind(py)?,
-            data: self.data(py)?,
-            id: self.id().map(|id| id.clone_ref(py)),
-            worker: address.name().to_owned(),
-            attempt: self.attempt(),
             delivery: Some(Delivery::Here {
                 address: address.clone(),
                 task: self.task.clone(),
             }),
+            ..self.view_of(py, address.name())?
+        })
+    }
+
+    /// The same of a message that no handler has.
+    pub(crate) fn view_of(&self, py: Python<'_>, worker: &str) -> PyResult<WorkerMessage> {
+        Ok(WorkerMessage {
+            kind: self.kind(py)?,
+            data: self.data(py)?,
+            id: self.id().map(|id| id.clone_ref(py)),
+            worker: worker.to_owned(),
+            attempt: self.attempt(),
+            delivery: None,
         })
     }
 }

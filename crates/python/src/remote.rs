@@ -17,6 +17,7 @@ use pytoweb_process::frame::{Request, encode_request};
 use pytoweb_process::{Answer, Cargo, Crash, Fleet, Payload, Verdict, is_taking_in};
 
 use crate::handler::PyHandler;
+use crate::hook::Hook;
 use crate::message::PyMessage;
 use crate::task::{Packed, Remote, Task, Value};
 use crate::{context, error};
@@ -532,32 +533,47 @@ fn fail(
     let Some(message) = delivery.message() else {
         return;
     };
-    let done = message.state().is_some_and(ReplyState::is_done);
-    let outcome = if done {
-        given_up(py, &delivery)
-    } else {
-        let error = raised(Some(message), &shared.name);
-        report(py, &delivery, message, &error);
-        match &message.task {
-            Some(task) if !task.settle(Value::Here(Err(error.into_value(py).into_any()))) => {
-                given_up(py, &delivery)
-            }
-            _ => Outcome::Failed,
+    if message.state().is_some_and(ReplyState::is_done) {
+        let outcome = given_up(py, &delivery);
+        return delivery.finish(outcome, None);
+    }
+    let error = raised(Some(message), &shared.name);
+    match tell(py, &delivery, message, &error) {
+        None => end(py, delivery, error),
+        Some(hook) => hook.run(py, &shared, move |py| end(py, delivery, error)),
+    }
+}
+
+fn end(py: Python<'_>, delivery: Delivery<PyHandler>, error: PyErr) {
+    let task = delivery.message().and_then(|message| message.task.as_ref());
+    let outcome = match task {
+        Some(task) if !task.settle(Value::Here(Err(error.into_value(py).into_any()))) => {
+            given_up(py, &delivery)
         }
+        _ => Outcome::Failed,
     };
     delivery.finish(outcome, None);
 }
 
-/// Tells the error handler, which finds the message as the current one, and its context.
-fn report(py: Python<'_>, delivery: &Delivery<PyHandler>, message: &PyMessage, error: &PyErr) {
+/// Tells the error handler, which finds the message as the current one, and its context. Returns its coroutine, if it
+/// is one.
+fn tell(
+    py: Python<'_>,
+    delivery: &Delivery<PyHandler>,
+    message: &PyMessage,
+    error: &PyErr,
+) -> Option<Hook> {
     let shared = &delivery.handler().shared;
     let context = message.context().map(|context| context.bind(py));
     delivery.with_current(|| {
         crate::running::with(message, shared, || match context::enter(py, context) {
-            Ok(_entered) => shared.report(py, message, error),
-            Err(error) => error.write_unraisable(py, None),
-        });
-    });
+            Ok(_entered) => shared.tell(py, message, error),
+            Err(error) => {
+                error.write_unraisable(py, None);
+                None
+            }
+        })
+    })
 }
 
 /// What a message counts as whose reply was settled before its handler ended; the error handler learns of deadlines.
@@ -575,7 +591,9 @@ fn given_up(py: Python<'_>, delivery: &Delivery<PyHandler>) -> Outcome {
         Some(Failure::Expired) => {
             let task = message.task.as_deref();
             let error = error::failure(Failure::Expired, &shared.name, task);
-            report(py, delivery, message, &error);
+            if let Some(hook) = tell(py, delivery, message, &error) {
+                hook.run(py, shared, |_| {});
+            }
             Outcome::Expired
         }
         Some(Failure::Cancelled) => Outcome::Cancelled,

@@ -1,14 +1,16 @@
 //! What a worker runs before its first message.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
+
+use crate::context;
 
 /// A hook that is still to run, if there is one.
 #[derive(Debug, Default)]
 pub(crate) struct StartHook {
-    /// Whether there may be one: looked at for every message.
+    /// Whether there may be one: looked at for every message. Changed under the lock.
     waits: AtomicBool,
     hook: Mutex<Option<Py<PyAny>>>,
 }
@@ -21,37 +23,68 @@ impl StartHook {
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
+        self.hook.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Has `hook` run before the next message.
     pub(crate) fn set(&self, hook: Py<PyAny>) {
-        let before = self
-            .hook
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .replace(hook);
+        let mut place = self.lock();
+        let before = place.replace(hook);
         // ORDERING: Release, with `run`; the interpreter lock orders them as well.
         self.waits.store(true, Ordering::Release);
+        drop(place);
         drop(before);
     }
 
-    /// Runs it, before a message; if it raises, again before the next one.
-    pub(crate) fn run(&self, py: Python<'_>) -> PyResult<()> {
+    /// Runs it, before a message, and then one that was registered meanwhile, if only by the hook itself. One that
+    /// raises runs again before the next message, unless another has taken its place. `finish` runs a coroutine.
+    pub(crate) fn run(
+        &self,
+        py: Python<'_>,
+        finish: impl Fn(Bound<'_, PyAny>) -> PyResult<()>,
+    ) -> PyResult<()> {
         // ORDERING: Acquire, with `set`.
         if !self.waits.load(Ordering::Acquire) {
             return Ok(());
         }
-        let hook = self
-            .hook
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(hook) = hook else { return Ok(()) };
-        let done = hook.call0(py);
-        if done.is_err() {
-            self.set(hook);
-        } else {
+        let mut done: Option<Py<PyAny>> = None;
+        while let Some(hook) = self.take(done.as_ref()) {
+            let ended = hook.bind(py).call0().and_then(|returned| {
+                if context::is_coroutine(&returned) {
+                    finish(returned)
+                } else {
+                    Ok(())
+                }
+            });
+            if ended.is_err() {
+                let mut place = self.lock();
+                if place.is_none() {
+                    *place = Some(hook);
+                    // ORDERING: Release, as in `set`.
+                    self.waits.store(true, Ordering::Release);
+                }
+                return ended;
+            }
+            done = Some(hook);
+        }
+        Ok(())
+    }
+
+    /// Takes the hook that is to run next. One that has registered itself waits for the next message.
+    fn take(&self, done: Option<&Py<PyAny>>) -> Option<Py<PyAny>> {
+        let mut place = self.lock();
+        if done
+            .zip(place.as_ref())
+            .is_some_and(|(done, next)| done.is(next))
+        {
+            return None;
+        }
+        let next = place.take();
+        if next.is_none() {
             // ORDERING: Release, as in `set`.
             self.waits.store(false, Ordering::Release);
         }
-        done.map(drop)
+        next
     }
 }
