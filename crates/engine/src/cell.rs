@@ -363,7 +363,9 @@ impl<H: Handler> AnyCell for Cell<H> {
     }
 
     fn shrink(&self) {
-        self.mailbox.shrink();
+        if self.mailbox.shrink() {
+            self.pool.inner().tidy_later();
+        }
     }
 
     fn lend(&self, more: bool) {

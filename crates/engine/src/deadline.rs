@@ -1,19 +1,37 @@
 //! Deadlines of a pool: one thread, started by the first deadline, that sleeps until the next one.
 //!
 //! It needs nothing that a handler may hold (an interpreter lock, say) to mark a worker stuck and to settle a reply.
+//!
+//! Messages mostly end long before their deadline, and their entries stay. While there are many, the thread looks at a
+//! few of them now and then, and sweeps where most are of ended messages. After a burst it has the host tidy up.
 
 use std::cmp::Ordering as Order;
 use std::collections::BinaryHeap;
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use crate::cell::AnyCell;
 use crate::clock::{Clock, Timestamp};
 use crate::message::Ticket;
+use crate::pool::Host;
 use crate::sync::{Condvar, Mutex};
 
 /// Entries below this number are not swept for tickets that were settled in time.
 const SWEEP_FROM: usize = 1024;
+
+/// How long the thread waits between two looks at many entries.
+const SWEEP_PAUSE: Duration = Duration::from_millis(250);
+/// How many entries it looks at, to learn whether most are of ended messages.
+const SAMPLE: usize = 64;
+/// How long after a burst the host tidies up for the first time. Then again after twice the time each, because what
+/// callers keep of it goes later; and for the last time after `LAST_TIDY`.
+const FIRST_TIDY: Duration = Duration::from_millis(250);
+const LAST_TIDY: Duration = Duration::from_secs(8);
+/// Tidying up takes at most one part in this many of the time.
+const TIDY_SHARE: u32 = 100;
+/// So many entries swept at once are a burst.
+const BURST: usize = 16_384;
 
 /// The tickets of one worker whose deadline has passed.
 type Due = (Arc<dyn AnyCell>, Vec<Arc<dyn Ticket>>);
@@ -22,6 +40,21 @@ struct Entry {
     at: Timestamp,
     ticket: Weak<dyn Ticket>,
     cell: Weak<dyn AnyCell>,
+}
+
+impl Entry {
+    /// Whether its message is over. The ticket goes to `looked_at`: see [`Deadlines::add`].
+    fn is_over(&self, looked_at: &mut Vec<Arc<dyn Ticket>>) -> bool {
+        if self.ticket.strong_count() == 0 {
+            return true;
+        }
+        let Some(ticket) = self.ticket.upgrade() else {
+            return true;
+        };
+        let over = ticket.state().is_done();
+        looked_at.push(ticket);
+        over
+    }
 }
 
 impl PartialEq for Entry {
@@ -45,12 +78,51 @@ impl Ord for Entry {
     }
 }
 
+/// When the host is to tidy up next.
+#[derive(Clone, Copy, PartialEq)]
+struct Tidy {
+    at: Timestamp,
+    pause: Duration,
+}
+
 #[derive(Default)]
 struct State {
     heap: BinaryHeap<Entry>,
     sweep_at: usize,
+    /// When to look at many entries next.
+    look_at: Option<Timestamp>,
+    tidy: Option<Tidy>,
+    /// Not before this time, however many bursts there are.
+    tidy_from: Option<Timestamp>,
     thread: bool,
     shutdown: bool,
+}
+
+impl State {
+    /// Drops the entries of messages that are over.
+    fn sweep(&mut self, looked_at: &mut Vec<Arc<dyn Ticket>>) {
+        self.heap.retain(|entry| !entry.is_over(looked_at));
+        self.heap.shrink_to(self.heap.len() * 2);
+        self.sweep_at = self.heap.len() * 2;
+    }
+
+    /// Whether most entries are of messages that are over, as far as a few of them show.
+    fn is_mostly_over(&self, looked_at: &mut Vec<Arc<dyn Ticket>>) -> bool {
+        let step = (self.heap.len() / SAMPLE).max(1);
+        let sample: Vec<bool> = self
+            .heap
+            .iter()
+            .step_by(step)
+            .map(|entry| entry.is_over(looked_at))
+            .collect();
+        sample.iter().filter(|over| **over).count() * 2 > sample.len()
+    }
+
+    fn tidy_after(&mut self, now: Timestamp, pause: Duration) {
+        let at = now.after(pause);
+        let at = self.tidy_from.map_or(at, |from| from.max(at));
+        self.tidy = Some(Tidy { at, pause });
+    }
 }
 
 #[derive(Default)]
@@ -79,16 +151,11 @@ impl Deadlines {
         if state.heap.len() >= state.sweep_at.max(SWEEP_FROM) {
             // Most messages are settled long before their deadline; each sweep at least halves what is kept, or
             // doubles the mark of the next one.
-            state.heap.retain(|entry| {
-                entry.ticket.upgrade().is_some_and(|ticket| {
-                    let open = !ticket.state().is_done();
-                    looked_at.push(ticket);
-                    open
-                })
-            });
-            state.sweep_at = state.heap.len() * 2;
+            state.sweep(&mut looked_at);
         }
-        let first = state.heap.peek().is_none_or(|next| at < next.at);
+        // The thread wakes for the next deadline, and to look at many entries.
+        let first =
+            state.heap.peek().is_none_or(|next| at < next.at) || state.heap.len() + 1 == SWEEP_FROM;
         state.heap.push(Entry {
             at,
             ticket: Arc::downgrade(ticket),
@@ -98,6 +165,19 @@ impl Deadlines {
         state.thread |= start;
         drop(state);
         if first && !start {
+            self.changed.notify_one();
+        }
+        start
+    }
+
+    /// There was a burst: has the host tidy up once it is over. True: as for [`Deadlines::add`].
+    pub(crate) fn tidy_later(&self, now: Timestamp) -> bool {
+        let mut state = self.state.lock();
+        state.tidy_after(now, FIRST_TIDY);
+        let start = !state.thread && !state.shutdown;
+        state.thread |= start;
+        drop(state);
+        if !start {
             self.changed.notify_one();
         }
         start
@@ -144,15 +224,69 @@ impl Deadlines {
         }
     }
 
+    /// Sweeps, if it is time to look and most entries are of messages that are over.
+    fn sweep_if_mostly_over(&self, now: Timestamp) {
+        // See `add`.
+        let mut looked_at = Vec::new();
+        let mut state = self.state.lock();
+        if state.heap.len() < SWEEP_FROM {
+            state.look_at = None;
+            return;
+        }
+        if state.look_at.is_none_or(|at| at <= now) {
+            // Not at the first look: the burst that it comes with may be under way.
+            if state.look_at.is_some() && state.is_mostly_over(&mut looked_at) {
+                let before = state.heap.len();
+                state.sweep(&mut looked_at);
+                if before - state.heap.len() >= BURST {
+                    state.tidy_after(now, FIRST_TIDY);
+                }
+            }
+            state.look_at = Some(now.after(SWEEP_PAUSE));
+        }
+        drop(state);
+        drop(looked_at);
+    }
+
+    /// Has the host tidy up, if it is time.
+    fn tidy_if_due(&self, clock: &dyn Clock, host: &dyn Host) {
+        let due = self.state.lock().tidy;
+        let Some(due) = due.filter(|due| due.at <= clock.now()) else {
+            return;
+        };
+        let started = Instant::now();
+        host.tidy();
+        let rest = started.elapsed().saturating_mul(TIDY_SHARE);
+        let mut state = self.state.lock();
+        let now = clock.now();
+        state.tidy_from = Some(now.after(rest));
+        // Another burst has its own time.
+        if state.tidy == Some(due) {
+            state.tidy = None;
+            if due.pause < LAST_TIDY {
+                state.tidy_after(now, due.pause * 2);
+            }
+        }
+    }
+
     /// The thread's body: returns after [`Deadlines::shutdown`].
-    pub(crate) fn run(&self, clock: &dyn Clock) {
+    pub(crate) fn run(&self, clock: &dyn Clock, host: &dyn Host) {
         loop {
-            self.expire_due(clock.now());
+            let now = clock.now();
+            self.expire_due(now);
+            self.sweep_if_mostly_over(now);
+            self.tidy_if_due(clock, host);
             let state = self.state.lock();
             if state.shutdown {
                 return;
             }
-            let wait = state.heap.peek().map(|next| next.at.since(clock.now()));
+            let next = [
+                state.heap.peek().map(|next| next.at),
+                state.look_at,
+                state.tidy.map(|tidy| tidy.at),
+            ];
+            let now = clock.now();
+            let wait = next.into_iter().flatten().min().map(|next| next.since(now));
             if wait.is_none_or(|wait| !wait.is_zero()) {
                 drop(self.changed.wait(state, wait));
             }

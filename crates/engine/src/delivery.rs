@@ -17,7 +17,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cell::{Address, Cell};
+use crate::cell::{Address, AnyCell, Cell};
 use crate::clock::Timestamp;
 use crate::handler::Handler;
 use crate::mailbox::{Entry, Finished, Found};
@@ -201,6 +201,9 @@ impl<H: Handler> Cell<H> {
             self.abandon_all(take.leftovers);
             if take.publishing {
                 self.mailbox.published();
+            }
+            if take.roomy {
+                self.shrink();
             }
             return;
         }

@@ -25,6 +25,15 @@ pub trait Host: Send + Sync + 'static {
         body();
     }
 
+    /// Whether [`Host::tidy`] does anything.
+    fn tidies(&self) -> bool {
+        false
+    }
+
+    /// Gives free memory back to the system. Called some time after a burst of messages, on a thread that is in no
+    /// [`Host::thread`].
+    fn tidy(&self) {}
+
     /// Runs `wait`, which may block. Called on a pool thread, inside [`Host::thread`].
     fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {
         wait();
@@ -149,11 +158,19 @@ impl PoolInner {
     /// Starts the thread that watches deadlines.
     pub(crate) fn start_deadlines(self: &Arc<Self>) -> io::Result<()> {
         let inner = self.clone();
-        let started = self.spawn(move || inner.deadlines.run(&*inner.clock));
+        let started = self.spawn(move || inner.deadlines.run(&*inner.clock, &*inner.host));
         if started.is_err() {
             self.deadlines.start_failed();
         }
         started
+    }
+
+    /// There was a burst of messages, and its memory is free: the host may give it back once there is no other.
+    pub(crate) fn tidy_later(self: &Arc<Self>) {
+        if self.host.tidies() && self.deadlines.tidy_later(self.clock.now()) {
+            // Without the thread the memory stays, for the next burst.
+            let _ = self.start_deadlines();
+        }
     }
 
     fn spawn(&self, body: impl FnOnce() + Send + 'static) -> io::Result<()> {

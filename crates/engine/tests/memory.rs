@@ -5,6 +5,7 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use common::{Closures, Gate, LONG, bounded, pool};
 use pytoweb_engine::{
@@ -154,11 +155,44 @@ fn asked_messages_that_are_cancelled() {
     drop(keep);
 }
 
+fn deadlines_that_are_met() {
+    // Nothing is posted after the burst, and the deadlines are far.
+    const MESSAGES: u64 = 50_000;
+    let pool = pool(1);
+    let options = WorkerOptions {
+        capacity: 100_000,
+        ..WorkerOptions::default()
+    };
+    let worker = Worker::new("w", Closures, options, &pool);
+    worker.start().expect("a thread");
+    let set = |asked: &common::Asked| {
+        worker
+            .set_deadline(&asked.ticket(), LONG * 15)
+            .expect("a thread");
+    };
+    set(&common::ask(&worker, || 0));
+    let before = live();
+    let asked: Vec<_> = (0..MESSAGES)
+        .map(|number| common::ask(&worker, move || number))
+        .inspect(set)
+        .collect();
+    for (number, asked) in (0..).zip(asked) {
+        assert_eq!(asked.reply(), Ok(number));
+    }
+    let end = Instant::now() + LONG;
+    while live().saturating_sub(before) > 512 * 1024 {
+        assert!(Instant::now() < end, "{} bytes are left", live() - before);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    worker.stop(StopMode::Drain, Some(LONG)).expect("in time");
+}
+
 #[test]
 fn memory() {
     bounded(|| {
         a_million_messages();
         asked_messages_that_are_cancelled();
+        deadlines_that_are_met();
         let before = live();
         ten_thousand_idle_workers();
         let left = live().saturating_sub(before);

@@ -1,4 +1,5 @@
-//! The parts of CPython's C API that PyO3 does not wrap: contexts, and bare instances of a subclass.
+//! The parts of CPython's C API that PyO3 does not wrap: contexts, and bare instances of a subclass; and one call into
+//! the C library, for the memory that it keeps.
 //!
 //! With `running`, `parker` and `fork`, the only modules of this crate with `unsafe` in them.
 #![expect(unsafe_code, reason = "the one home of calls into CPython's C API")]
@@ -160,4 +161,20 @@ pub(crate) fn stack_bytes(_attached: Python<'_>) -> Option<usize> {
 pub(crate) fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: a type comparison.
     unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// Whether [`trim_memory`] does anything.
+pub(crate) const TRIMS_MEMORY: bool = cfg!(all(target_os = "linux", target_env = "gnu"));
+
+/// Has the C library give free memory back to the system. It keeps all that lies below anything still in use, and
+/// after a burst of messages that is most.
+pub(crate) fn trim_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            fn malloc_trim(pad: usize) -> std::ffi::c_int;
+        }
+        // SAFETY: it takes no pointer, and its own locks while it looks at the heap.
+        unsafe { malloc_trim(0) };
+    }
 }

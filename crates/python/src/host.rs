@@ -87,6 +87,14 @@ impl Host for PyHost {
         Python::attach(|py| py.detach(wait));
     }
 
+    fn tidies(&self) -> bool {
+        context::TRIMS_MEMORY
+    }
+
+    fn tidy(&self) {
+        context::trim_memory();
+    }
+
     fn stack_bytes(&self) -> Option<usize> {
         Some(Python::attach(context::stack_bytes).unwrap_or(DEFAULT_STACK_BYTES))
     }
