@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import process_handlers as handlers
 import pytest
 
 from pytoweb.workers import PythonWorker, WorkerPool
@@ -31,10 +32,9 @@ def test_a_count_that_is_not_an_int_is_refused(make, option, value):
         make(**{option: value})
 
 
-@pytest.mark.parametrize("option", ["max_attempts", "max_restarts"])
-def test_a_count_that_has_no_none_refuses_it(make, option):
-    with pytest.raises(TypeError, match=option):
-        make(**{option: None})
+def test_attempts_without_a_limit_are_refused(make):
+    with pytest.raises(TypeError, match="max_attempts"):
+        make(max_attempts=None)
 
 
 @pytest.mark.parametrize("option", ["max_attempts", "max_messages", "max_memory", "max_restarts"])
@@ -49,21 +49,39 @@ def test_restarts_below_zero_are_refused(make):
         make(max_restarts=-1)
 
 
+SECONDS = ["restart_window", "grace", "start_timeout"]
+
+
+@pytest.mark.parametrize("option", SECONDS)
 @pytest.mark.parametrize("value", [0, -1, -0.5, math.nan, -math.inf])
-def test_a_window_that_is_no_time_is_refused(make, value):
-    with pytest.raises(ValueError, match="restart_window"):
-        make(restart_window=value)
+def test_seconds_that_are_no_time_are_refused(make, option, value):
+    if (option, value) == ("grace", 0):
+        value = -(10**400)  # no grace at all is one
+    with pytest.raises(ValueError, match=option):
+        make(**{option: value})
 
 
+@pytest.mark.parametrize("option", SECONDS)
 @pytest.mark.parametrize("value", [None, True, "5", [5]])
-def test_a_window_that_is_no_number_is_refused(make, value):
-    with pytest.raises(TypeError, match="restart_window"):
-        make(restart_window=value)
+def test_seconds_that_are_no_number_are_refused(make, option, value):
+    if (option, value) == ("start_timeout", None):
+        value = b"1"  # None is no limit
+    with pytest.raises(TypeError, match=option):
+        make(**{option: value})
 
 
-@pytest.mark.parametrize("value", [math.inf, 1e300, 5, 0.001])
-def test_a_window_may_be_any_time(worker, value):
-    worker(backend="process", restart_window=value)
+@pytest.mark.parametrize("option", SECONDS)
+@pytest.mark.parametrize("value", [math.inf, 1e300, 30])
+def test_seconds_may_be_any_time(worker, option, value):
+    one = worker(backend="process", **{option: value})
+    one.on_message("echo", handlers.echo)
+    assert one.start().ask("echo", 1).result(10) == 1
+
+
+@pytest.mark.parametrize("option", ["max_restarts", *SECONDS])
+def test_options_of_processes_are_refused_for_threads(worker, option):
+    with pytest.raises(ValueError, match=f"{option} is for backend='process'"):
+        worker(backend="thread", **{option: 7})
 
 
 @pytest.mark.parametrize("value", ["", "pigeon", "Socket", 3, b"socket", ["socket"]])

@@ -286,3 +286,35 @@ def test_workers_of_one_pool_that_wait_for_each_other_in_the_host_are_told(proce
     one.post_message("echo", "first", message_id="task")
     assert done.wait(WAIT)
     assert seen == ["from the reply"]
+
+
+@pytest.mark.slow
+def test_calls_one_after_the_other_start_one_child(pool, tmp_path):
+    path = str(tmp_path / "initialized")
+    some = pool(16, backend="process", initializer=handlers.initialize, initargs=(path, "word"))
+    pids = {some.submit(handlers.pid, None).result(WAIT) for _ in range(40)}
+    some.on_message("pid", handlers.pid)
+    pids |= {some.ask("pid").result(WAIT) for _ in range(20)}
+    assert len(pids) == some.stats().processes == len(handlers.noted(path)) == 1
+
+
+@pytest.mark.slow
+def test_another_child_starts_when_none_is_idle(pool, remote_gate):
+    some = pool(3, backend="process")
+    blocked = some.submit(remote_gate)
+    remote_gate.wait_entered()
+    pids = {some.submit(handlers.pid, None).result(WAIT) for _ in range(20)}
+    assert len(pids) == 1
+    assert pids != {remote_gate.pids()[0]}
+    assert some.stats().processes == 2
+    remote_gate.open()
+    blocked.result(WAIT)
+
+
+def test_a_pool_of_any_size_costs_what_is_used_of_it(pool):
+    some = pool(10_000, backend="process")
+    before = len(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else 0
+    assert [some.submit(handlers.echo, number).result(WAIT) for number in range(3)] == [0, 1, 2]
+    assert some.stats().processes == 1
+    if before:
+        assert len(os.listdir("/proc/self/task")) - before <= 4, "threads of the pool, a reader, a supervisor"

@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
 
 import process_handlers as handlers
+import process_starts as starts
 import pytest
 
 from pytoweb.workers import DeadlineError, WorkerDecorators, WorkerStoppedError
@@ -244,3 +245,21 @@ def test_a_deadline_passes_although_the_host_is_busy(timed):
     assert time.monotonic() - before <= DEADLINE + PROMISED
     over.set()
     busy.join(WAIT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", ["shared-memory", "socket"])
+@pytest.mark.parametrize(("grace", "lives"), [(WAIT, True), (0.1, False), (0, False)])
+def test_the_grace_is_an_option(timed, tmp_path, grace, lives, transport):
+    one, path = timed(grace=grace, transport=transport), str(tmp_path / "entered")
+    one.on_message("linger", starts.linger)
+    for end in ("deadline", "cancel"):
+        before = one.ask("pid").result(WAIT)
+        future = one.ask("linger", path, timeout=DEADLINE if end == "deadline" else None)
+        handlers.wait_for(path)
+        if end == "cancel":
+            assert future.cancel()
+        with pytest.raises((DeadlineError, CancelledError)):
+            future.result(WAIT)
+        assert (one.ask("pid").result(WAIT) == before) is lives
+        os.unlink(path)

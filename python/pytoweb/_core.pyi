@@ -390,9 +390,6 @@ class Endpoint:
     def _pytoweb_want_process(self) -> None:
         """Has its child process started ahead of its first message."""
 
-    def _pytoweb_give_out(self) -> None:
-        """Fails what is queued, and refuses what comes: no process runs it any more."""
-
     def _pytoweb_terminate(self) -> None:
         """Fails everything queued and the reply of what runs; does not wait."""
 
@@ -529,8 +526,11 @@ class _ProcessRuntime(Protocol):
     def child_logged(self, packed: bytes) -> None:
         """A log record of a child, pickled."""
 
-    def lane_failed(self, place: int, error: WorkerCrashedError) -> None:
-        """A child is given up."""
+    def lane_failed(self, place: int, error: WorkerCrashedError, rest: float) -> None:
+        """A child is given up, and tried again after ``rest`` seconds."""
+
+    def lane_recovered(self, place: int) -> None:
+        """A place that was given up has a child again."""
 
 @final
 class Processes:
@@ -548,8 +548,10 @@ class Processes:
         setup: dict[str, Any],
         max_messages: int | None,
         max_memory: int | None,
-        max_restarts: int,
+        max_restarts: int | None,
         restart_window: float,
+        grace: float,
+        start_timeout: float | None,
     ) -> Self:
         """None of them, yet.
 
@@ -563,9 +565,11 @@ class Processes:
             setup: What each of them gets first: see `_child.Child.set_up`.
             max_messages: Messages after which one is replaced.
             max_memory: Bytes of resident memory above which one is replaced.
-            max_restarts: Crashes within the window, without a message handled in between, after which one is
-                given up.
-            restart_window: That window, in seconds.
+            max_restarts: Those in a row that are replaced although they ended before they had begun a
+                message; after them the place is given up for a while. None is no limit.
+            restart_window: One that was ready for longer than these seconds is none of those.
+            grace: Seconds from asking a handler to stop to the kill.
+            start_timeout: Seconds that one may take to be ready; None is no limit.
 
         Raises:
             SerializationError: ``setup`` cannot be pickled.
@@ -573,9 +577,6 @@ class Processes:
 
     def pids(self) -> list[int | None]:
         """The process numbers of the children that exist, by place."""
-
-    def restarts(self) -> int:
-        """Children that ended and had, or will have, a successor."""
 
     def close(self) -> None:
         """Tells the children to end; those that do not are killed. Does not wait."""

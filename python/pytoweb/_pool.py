@@ -77,6 +77,8 @@ class WorkerPool(Addressable, Executor):
         max_memory: bytes of resident memory above which a process is replaced; None is no limit.
         max_restarts: as for ``PythonWorker``, for each process.
         restart_window: as for ``PythonWorker``.
+        grace: as for ``PythonWorker``.
+        start_timeout: as for ``PythonWorker``.
         transport: as for ``PythonWorker``.
 
     Raises:
@@ -108,8 +110,10 @@ class WorkerPool(Addressable, Executor):
         max_attempts: int = 1,
         max_messages: int | None = None,
         max_memory: int | None = None,
-        max_restarts: int = 3,
+        max_restarts: int | None = 3,
         restart_window: float = 5.0,
+        grace: float = 0.1,
+        start_timeout: float | None = 60.0,
         transport: Transport | None = None,
     ) -> None:
         size = checked_count(usable_cpus() if size is None else size, "size")
@@ -124,6 +128,8 @@ class WorkerPool(Addressable, Executor):
             "max_memory": max_memory,
             "max_restarts": max_restarts,
             "restart_window": restart_window,
+            "grace": grace,
+            "start_timeout": start_timeout,
             "transport": transport,
         }
         if backend == "thread":

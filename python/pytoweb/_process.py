@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
@@ -42,14 +43,20 @@ class ProcessOptions:
         max_attempts: int,
         max_messages: int | None,
         max_memory: int | None,
-        max_restarts: int,
+        max_restarts: int | None,
         restart_window: float,
+        grace: float,
+        start_timeout: float | None,
         transport: str | None,
     ) -> None:
         self.max_messages = _checked_limit(max_messages, "max_messages")
         self.max_memory = _checked_limit(max_memory, "max_memory")
         self.max_restarts = _checked_restarts(max_restarts)
-        self.restart_window = _checked_window(restart_window)
+        self.restart_window = _checked_seconds(restart_window, "restart_window")
+        self.grace = _checked_seconds(grace, "grace", or_zero=True)
+        self.start_timeout = (
+            None if start_timeout is None else _checked_seconds(start_timeout, "start_timeout")
+        )
         self.transport = _checked_transport(transport)
         checked_count(max_attempts, "max_attempts")
 
@@ -71,19 +78,22 @@ def _checked_limit(value: Any, what: str) -> int | None:
     return value
 
 
-def _checked_restarts(value: Any) -> int:
+def _checked_restarts(value: Any) -> int | None:
+    if value is None:
+        return None
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"max_restarts must be an int, not {type(value).__name__}")
+        raise TypeError(f"max_restarts must be an int or None, not {type(value).__name__}")
     if value < 0:
         raise ValueError(f"max_restarts must be 0 or more, not {value}")
     return value
 
 
-def _checked_window(value: Any) -> float:
+def _checked_seconds(value: Any, what: str, or_zero: bool = False) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"restart_window must be a number of seconds, not {type(value).__name__}")
-    if not value > 0:
-        raise ValueError(f"restart_window must be more than 0 seconds, not {value}")
+        raise TypeError(f"{what} must be a number of seconds, not {type(value).__name__}")
+    if not (value > 0 or (or_zero and value == 0)):
+        least = "0 or more" if or_zero else "more than 0"
+        raise ValueError(f"{what} must be {least} seconds, not {value}")
     return float(value)
 
 
@@ -154,7 +164,6 @@ class ProcessRuntime(PoolRuntime):
             packed, _ = _pickling.dump_handler((initializer, initargs), None, f"the initializer of {name!r}")
         #: By place: the endpoints whose handlers run there. None stands for all of them.
         self._endpoints: dict[int | None, weakref.WeakSet[Endpoint]] = {}
-        self._failed: set[int] = set()
         self.options = options
         self._size = size
         own = weakref.ref(self)
@@ -177,6 +186,8 @@ class ProcessRuntime(PoolRuntime):
             max_memory=options.max_memory,
             max_restarts=options.max_restarts,
             restart_window=options.restart_window,
+            grace=options.grace,
+            start_timeout=options.start_timeout,
         )
 
     def place(self, endpoint: Endpoint, place: int | None) -> None:
@@ -184,8 +195,11 @@ class ProcessRuntime(PoolRuntime):
         self._endpoints.setdefault(place, weakref.WeakSet()).add(endpoint)
 
     def quietest(self) -> int:
-        """The place with the fewest named workers."""
-        return min(range(self._size), key=lambda place: len(self._endpoints.get(place, ())))
+        """The place with the fewest named workers; of equals one whose child is there."""
+        pids = self.processes.pids()
+        return min(
+            range(self._size), key=lambda place: (len(self._endpoints.get(place, ())), pids[place] is None)
+        )
 
     def child_logged(self, packed: bytes) -> None:
         """A log record of a child; called on a thread that reads replies."""
@@ -195,23 +209,24 @@ class ProcessRuntime(PoolRuntime):
             # No thread can be started any more.
             contained(_handle_record, packed)
 
-    def lane_failed(self, place: int, error: WorkerCrashedError) -> None:
-        """A child was restarted too often, or never came up; called on the supervisor's thread."""
-        self._failed.add(place)
+    def lane_failed(self, place: int, error: WorkerCrashedError, rest: float) -> None:
+        """No child can be started at a place for ``rest`` seconds; called on the supervisor's thread."""
+        text = "process %d of %r is given up, and tried again in %g s: %s"
+        # The exception of an initializer goes along, with its traceback.
+        self._log(logging.CRITICAL, text, place + 1, self.name, rest, error, exc_info=error.__cause__)
+
+    def lane_recovered(self, place: int) -> None:
+        """There is a child again at a place; called on the supervisor's thread."""
+        self._log(logging.WARNING, "process %d of %r is up again", place + 1, self.name)
+
+    def _log(self, level: int, *args: object, exc_info: BaseException | None = None) -> None:
+        log = functools.partial(_pool_log.log, level, *args, exc_info=exc_info)
         try:
             # On a thread that Python knows: a log record names it.
-            self.reply_thread().call(self._log_failure, place, error)
+            self.reply_thread().call(log)
         except RuntimeError:
             # No thread can be started any more.
-            contained(self._log_failure, place, error)
-        failed = list(self._endpoints.get(place, ()))
-        if len(self._failed) == self._size:
-            failed += self._endpoints.get(None, ())
-        for endpoint in failed:
-            endpoint._pytoweb_give_out()
-
-    def _log_failure(self, place: int, error: WorkerCrashedError) -> None:
-        _pool_log.critical("process %d of %r is given up: %s", place + 1, self.name, error)
+            contained(log)
 
     def has_processes(self) -> bool:
         """Whether there are child processes."""

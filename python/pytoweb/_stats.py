@@ -56,6 +56,10 @@ class WorkerStats(NamedTuple):
     """Median run time of the handler."""
     run_p99: float | None
     """99th percentile of the same."""
+    processes: int
+    """Child processes that run its handlers and are there now; 0 for a thread worker."""
+    restarts: int
+    """Child processes that were started in the place of one that had ended, for whatever reason."""
 
     @property
     def stuck(self) -> bool:
@@ -91,6 +95,10 @@ class PoolStats(NamedTuple):
     wait_p99: float | None
     run_p50: float | None
     run_p99: float | None
+    processes: int
+    """Child processes that are there now; they start when there is work for them. 0 for a pool of threads."""
+    restarts: int
+    """Child processes that were started in the place of one that had ended, for whatever reason."""
 
 
 _SUMS = (
@@ -134,6 +142,8 @@ def pool_stats(pool: WorkerPool) -> PoolStats:
         own=own,
         workers=workers,
         utilisation=share(sums["busy_seconds"], alive * pool.size),
+        processes=own.processes,
+        restarts=own.restarts,
         **sums,
         **merged_timings([pool, *members.values()]),
     )

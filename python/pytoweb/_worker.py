@@ -107,6 +107,8 @@ PROCESS_OPTIONS: dict[str, Any] = {
     "max_memory": None,
     "max_restarts": 3,
     "restart_window": 5.0,
+    "grace": 0.1,
+    "start_timeout": 60.0,
     "transport": None,
 }
 
@@ -472,9 +474,14 @@ class PythonWorker(Addressable):
         max_messages: messages after which the process is replaced; None is no limit.
         max_memory: bytes of resident memory above which the process is replaced, while a handler runs (its
             message fails) and between messages (none is lost); None is no limit.
-        max_restarts: crashes within ``restart_window`` seconds, without a message handled in between, after
-            which the worker has failed.
-        restart_window: those seconds.
+        max_restarts: processes in a row that are replaced at once although they ended before they had begun a
+            message. After them the worker has failed, for a second; then it is tried again, after twice as
+            long each time that this fails, up to a minute. None is no limit.
+        restart_window: a process that was ready for longer than these seconds is none of those.
+        grace: seconds that a handler has to return once it is asked to stop (deadline, cancelled message);
+            then its process is killed.
+        start_timeout: seconds that a process may take to be ready; then it is killed, and the worker has
+            failed, as above. None is no limit.
         transport: ``"shared-memory"`` (Linux) or ``"socket"``; None is the environment variable
             ``PYTOWEB_TRANSPORT``, else the faster one of the platform.
 
@@ -505,8 +512,10 @@ class PythonWorker(Addressable):
         max_attempts: int = 1,
         max_messages: int | None = None,
         max_memory: int | None = None,
-        max_restarts: int = 3,
+        max_restarts: int | None = 3,
         restart_window: float = 5.0,
+        grace: float = 0.1,
+        start_timeout: float | None = 60.0,
         transport: Transport | None = None,
         _pool: WorkerPool | None = None,
     ) -> None:
@@ -520,6 +529,8 @@ class PythonWorker(Addressable):
             "max_memory": max_memory,
             "max_restarts": max_restarts,
             "restart_window": restart_window,
+            "grace": grace,
+            "start_timeout": start_timeout,
             "transport": transport,
         }
         if backend == "thread":
@@ -583,8 +594,8 @@ class PythonWorker(Addressable):
     def state(self) -> str:
         """What it does: ``"new"``, ``"running"``, ``"stuck"``, ``"stopping"``, ``"stopped"`` or ``"failed"``.
 
-        A worker is stuck while a handler runs past its deadline. A process worker has failed when its process
-        could not be kept alive: see ``max_restarts``.
+        A worker is stuck while a handler runs past its deadline. A process worker has failed while no process
+        can be started for it, and runs again once one is up: see ``max_restarts``.
         """
         return self._pytoweb_state()
 

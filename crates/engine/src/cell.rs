@@ -102,8 +102,6 @@ pub(crate) struct Cell<H: Handler> {
     edges: Edges,
     stuck: AtomicBool,
     pub(crate) terminated: AtomicBool,
-    /// What runs its messages is gone for good.
-    pub(crate) broken: AtomicBool,
     /// When it was started, and when it was seen to have ended.
     pub(crate) life: Mutex<(Option<Timestamp>, Option<Timestamp>)>,
     own: Weak<Self>,
@@ -145,7 +143,6 @@ impl<H: Handler> Cell<H> {
             edges: Mutex::default(),
             stuck: AtomicBool::new(false),
             terminated: AtomicBool::new(false),
-            broken: AtomicBool::new(false),
             life: Mutex::new((None, None)),
             own: own.clone(),
         })
@@ -271,8 +268,6 @@ impl<H: Handler> Cell<H> {
 
     pub(crate) fn state(&self) -> WorkerState {
         match self.mailbox.gate() {
-            // ORDERING: Relaxed, a report for people; nothing is published by it.
-            (Gate::Closed, _) if self.broken.load(Ordering::Relaxed) => WorkerState::Failed,
             (Gate::Closed, true) => WorkerState::Stopped,
             // ORDERING: Relaxed, see `clear_stuck`.
             (Gate::Open, _) if self.stuck.load(Ordering::Relaxed) => WorkerState::Stuck,
@@ -402,11 +397,15 @@ impl<H: Handler> Cell<H> {
         tickets: &mut Vec<Arc<dyn Ticket>>,
         expired: bool,
     ) -> Vec<Leftover<H::Message>> {
-        if tickets.iter().any(|ticket| ticket.state().is_claimed()) {
+        let leftovers = if tickets.iter().any(|ticket| ticket.state().is_claimed()) {
             self.recalled(|mailbox| mailbox.remove(tickets, expired))
         } else {
             self.mailbox.remove(tickets, expired)
+        };
+        if !tickets.is_empty() {
+            self.handler.ended_unbegun();
         }
+        leftovers
     }
 
     /// False: it does not run, or its handler returned in between.

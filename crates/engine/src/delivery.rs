@@ -118,6 +118,24 @@ impl<H: Handler> Delivery<H> {
         }
     }
 
+    /// Ends a message that nothing has begun, and never will, with `failure`.
+    pub fn abandon(mut self, failure: Failure) {
+        self.give_up(failure);
+    }
+
+    fn give_up(&mut self, failure: Failure) {
+        let outcome = match failure {
+            Failure::Cancelled => Outcome::Cancelled,
+            Failure::Expired => Outcome::Expired,
+            _ => Outcome::Failed,
+        };
+        if let Some(message) = self.message.take() {
+            self.count(&message, outcome, None);
+            self.batch.cell.handler.abandon(message, failure);
+            self.end();
+        }
+    }
+
     fn count(&self, message: &H::Message, outcome: Outcome, ran: Option<Duration>) {
         let cell = &self.batch.cell;
         let timed = self.posted_at.zip(ran).map(|(posted, ran)| {
@@ -145,11 +163,7 @@ impl<H: Handler> Delivery<H> {
 
 impl<H: Handler> Drop for Delivery<H> {
     fn drop(&mut self) {
-        if let Some(message) = self.message.take() {
-            self.count(&message, Outcome::Failed, None);
-            self.batch.cell.handler.abandon(message, Failure::Stopped);
-            self.end();
-        }
+        self.give_up(Failure::Stopped);
     }
 }
 

@@ -46,6 +46,17 @@ pub trait Handler: Send + Sync + Sized + 'static {
     /// looked through. Never blocks.
     fn recall(&self) {}
 
+    /// Told that messages ended before they began, cancelled or past their deadline: what was handed over may be taken
+    /// up by nothing any more. Never blocks.
+    fn ended_unbegun(&self) {}
+
+    /// Ends what was handed over and not begun, with [`Delivery::abandon`]: the worker has stopped, and its queue has
+    /// failed as `failure` says. Returns how many messages that were. Never blocks.
+    fn withdraw(&self, failure: Failure) -> usize {
+        let _ = failure;
+        0
+    }
+
     /// Stops the message of `ticket`, whose reply is settled, or with `None` everything of this worker at once. For
     /// messages that were handed over; one that is handled here has [`Ticket::interrupt`]. Never blocks.
     fn stop(&self, ticket: Option<&Arc<dyn Ticket>>) {

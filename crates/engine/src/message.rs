@@ -36,8 +36,6 @@ pub enum Failure {
     Cancelled,
     /// Its deadline passed.
     Expired,
-    /// What runs the worker's messages is gone for good; the handler knows why.
-    Broken,
 }
 
 impl fmt::Display for Failure {
@@ -47,7 +45,6 @@ impl fmt::Display for Failure {
             Self::Stopped => f.write_str("its worker stopped before it was handled"),
             Self::Cancelled => f.write_str("cancelled"),
             Self::Expired => f.write_str("its deadline passed"),
-            Self::Broken => f.write_str("what runs its worker's messages is gone"),
         }
     }
 }

@@ -206,8 +206,6 @@ pub enum WorkerState {
     Stopping,
     /// Over.
     Stopped,
-    /// Given up, because what runs its messages is gone for good.
-    Failed,
 }
 
 impl WorkerState {
@@ -220,7 +218,6 @@ impl WorkerState {
             Self::Stuck => "stuck",
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
-            Self::Failed => "failed",
         }
     }
 }

@@ -383,19 +383,22 @@ impl<H: Handler> Worker<H> {
     /// Refuses posts from now on; what is queued is handled or failed as `mode` says. Does not wait. Returns how
     /// many messages failed.
     pub fn close(&self, mode: StopMode) -> usize {
-        let leftovers = match mode {
-            StopMode::Drain => self.cell.mailbox.close(Rest::Run),
-            StopMode::FinishRunning => self.fail_rest(Failure::Stopped),
-            StopMode::CancelQueued => self.fail_rest(Failure::Cancelled),
+        let failure = match mode {
+            StopMode::Drain => return self.abandon(self.cell.mailbox.close(Rest::Run)),
+            StopMode::FinishRunning => Failure::Stopped,
+            StopMode::CancelQueued => Failure::Cancelled,
         };
-        let failed = leftovers.len();
-        self.cell.abandon_all(leftovers);
-        failed
+        let rest = self
+            .cell
+            .recalled(|mailbox| mailbox.close(Rest::Fail(failure)));
+        // The first message of a batch was not brought back, and is queued all the same until it begins.
+        self.cell.handler.withdraw(failure) + self.abandon(rest)
     }
 
-    fn fail_rest(&self, failure: Failure) -> Vec<Leftover<H::Message>> {
-        self.cell
-            .recalled(|mailbox| mailbox.close(Rest::Fail(failure)))
+    fn abandon(&self, leftovers: Vec<Leftover<H::Message>>) -> usize {
+        let count = leftovers.len();
+        self.cell.abandon_all(leftovers);
+        count
     }
 
     /// Blocks until the worker has ended after [`Worker::close`], at most for `limit`; false when that has passed.
@@ -468,15 +471,6 @@ impl<H: Handler> Worker<H> {
             ticket.interrupt();
         }
         self.cell.handler.stop(None);
-    }
-
-    /// Gives the worker up, because what runs its messages is gone for good: those that are queued fail with
-    /// [`Failure::Broken`], posts are refused, and its state is [`WorkerState::Failed`]. Does not wait.
-    pub fn give_out(&self) {
-        // ORDERING: Relaxed, a report for people; nothing is published by it.
-        self.cell.broken.store(true, Ordering::Relaxed);
-        let leftovers = self.cell.mailbox.close(Rest::Fail(Failure::Broken));
-        self.cell.abandon_all(leftovers);
     }
 
     /// Its numbers at one instant.

@@ -18,18 +18,20 @@ pub enum Cause {
         /// What it may use.
         limit: u64,
     },
+    /// It took up nothing that was sent to it, although it had nothing else to do.
+    Silent,
     /// It wrote what no working child writes.
     Protocol(String),
     /// It could not be started.
     Start(String),
+    /// It took longer than that to be ready for messages.
+    SlowStart(Duration),
     /// Its initializer failed; the bytes are what the child says of it.
     Initializer(Vec<u8>),
-    /// It was restarted too often.
+    /// Too many in a row ended before they had begun a message.
     TooManyRestarts {
-        /// How often.
+        /// How many there were after the first one.
         restarts: usize,
-        /// Within which time.
-        window: Duration,
         /// How the last one ended.
         last: Box<Crash>,
     },
@@ -81,23 +83,25 @@ impl fmt::Display for Crash {
                 "process {} was stopped: it used {used} bytes of memory, {limit} are allowed",
                 self.pid
             )?,
+            Cause::Silent => write!(
+                f,
+                "process {} was stopped: it took up nothing that was sent to it",
+                self.pid
+            )?,
             Cause::Protocol(what) => {
                 write!(f, "process {} was stopped: {what}", self.pid)?;
             }
             Cause::Start(why) => write!(f, "no process could be started: {why}")?,
+            Cause::SlowStart(limit) => write!(
+                f,
+                "process {} was stopped: it was not ready within {limit:?} (start_timeout)",
+                self.pid
+            )?,
             Cause::Initializer(_) => f.write_str("the initializer failed")?,
-            Cause::TooManyRestarts {
-                restarts,
-                window,
-                last,
-            } => {
-                write!(f, "{restarts} restarts ")?;
-                // Longer than that is no window at all.
-                if window.as_secs() < 100 * 365 * 24 * 3600 {
-                    write!(f, "within {window:?} ")?;
-                }
-                write!(f, "and no message handled in between; the last {last}")?;
-            }
+            Cause::TooManyRestarts { restarts, last } => write!(
+                f,
+                "{restarts} restarts in a row, and no message begun in between; the last {last}"
+            )?,
         }
         Ok(())
     }

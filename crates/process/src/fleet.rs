@@ -15,14 +15,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::cargo::Cargo;
 use crate::crash::{Cause, Crash};
-use crate::lane::{Fate, Lane};
+use crate::lane::{Lane, Standing};
 use crate::spawn::Program;
 use crate::store::Store;
 
-/// Restarts within [`DEFAULT_RESTART_WINDOW`] without a message handled in between, after which a lane is given up.
-pub const DEFAULT_MAX_RESTARTS: usize = 3;
-/// See [`DEFAULT_MAX_RESTARTS`]: long enough for three starts of a slow interpreter, short enough to tell soon.
-pub const DEFAULT_RESTART_WINDOW: Duration = Duration::from_secs(5);
+/// Children that are started anew one after the other, before the pace is slowed down where no limit is set.
+pub(crate) const DEFAULT_MAX_RESTARTS: usize = 3;
 /// How often the memory of the children is measured, where it is limited: a handler that allocates as fast as it can
 /// gets some 100 MB past the limit.
 const MEMORY_LOOK: Duration = Duration::from_millis(20);
@@ -59,10 +57,15 @@ pub struct Options {
     pub max_messages: Option<u64>,
     /// Bytes of resident memory above which a child is replaced.
     pub max_memory: Option<u64>,
-    /// Restarts within the window, without a message handled in between, before a lane is given up.
-    pub max_restarts: usize,
-    /// That window.
+    /// Children that are started in a row in the place of one that ended before it had begun a message; after those
+    /// the lane is given up for a while. `None`: never, but they are started ever more slowly.
+    pub max_restarts: Option<usize>,
+    /// A child that was ready for longer than this is none of these.
     pub restart_window: Duration,
+    /// How long a message that was asked to stop may take to end by itself before its child is killed.
+    pub grace: Duration,
+    /// How long a child may take to be ready, and to take in the configuration of each worker.
+    pub start_limit: Option<Duration>,
 }
 
 /// What a fleet tells its owner. Called on the fleet's own threads, so nothing here may block for long.
@@ -73,8 +76,11 @@ pub trait Overseer<C>: Send + Sync + 'static {
     /// A child has something to say for the log.
     fn log(&self, bytes: Vec<u8>);
 
-    /// A lane was given up.
-    fn lane_failed(&self, lane: usize, crash: &Arc<Crash>);
+    /// A lane was given up; it is tried again after `rest`.
+    fn lane_failed(&self, lane: usize, crash: &Arc<Crash>, rest: Duration);
+
+    /// A lane that was given up has a child again.
+    fn lane_recovered(&self, lane: usize);
 }
 
 /// A pair of sockets by which other threads call the supervisor.
@@ -112,8 +118,10 @@ struct Inner<C: Cargo> {
     bell: Mutex<Option<Arc<Bell>>>,
     closed: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    restarts: AtomicUsize,
-    next: AtomicUsize,
+    /// The lanes below this number have been used; the others never had a child.
+    used: AtomicUsize,
+    /// Lanes that are given up at the moment.
+    failed: AtomicUsize,
     /// The supervisor looks whether messages wait behind others that could run elsewhere.
     watching: AtomicBool,
 }
@@ -142,8 +150,8 @@ impl<C: Cargo> Fleet<C> {
             bell: Mutex::new(None),
             closed: AtomicBool::new(false),
             threads: Mutex::new(Vec::new()),
-            restarts: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
+            used: AtomicUsize::new(0),
+            failed: AtomicUsize::new(0),
             watching: AtomicBool::new(false),
         }))
     }
@@ -165,8 +173,9 @@ impl<C: Cargo> Fleet<C> {
         let Some(wanted) = self.0.lanes.get(lane) else {
             return;
         };
+        self.0.uses(lane);
         let ahead = self.size() > 1 && cargo.len() > 1 || wanted.load() > 0;
-        if wanted.hand(cargo) {
+        if wanted.hand(cargo.into_iter().map(|cargo| (cargo, 1))) {
             self.0.begin();
         }
         // ORDERING: Relaxed, a hint: the supervisor clears it before it looks a last time.
@@ -177,21 +186,19 @@ impl<C: Cargo> Fleet<C> {
 
     /// Starts the child of a lane, if there is none.
     pub fn want(&self, lane: usize) {
-        if self.0.lanes.get(lane).is_some_and(Lane::want) {
-            self.0.begin();
+        if let Some(wanted) = self.0.lanes.get(lane) {
+            self.0.uses(lane);
+            if wanted.want() {
+                self.0.begin();
+            }
         }
     }
 
-    /// The lane with the least to do; of equals another one each time.
+    /// The lane that runs a message soonest: one whose child is idle, else one without a child, else the one with the
+    /// least to do. While some lane is given up, no other one is tried that has no child.
     #[must_use]
     pub fn quietest(&self) -> usize {
-        let size = self.0.lanes.len();
-        // ORDERING: Relaxed, only to spread.
-        let start = self.0.next.fetch_add(1, Ordering::Relaxed);
-        (0..size)
-            .map(|offset| (start + offset) % size)
-            .min_by_key(|lane| self.0.lanes[*lane].load())
-            .unwrap_or(0)
+        self.0.quietest().map_or(0, |(lane, _)| lane)
     }
 
     /// Whether messages may be sent to a child before those before them have ended: whether they can be taken back.
@@ -200,10 +207,23 @@ impl<C: Cargo> Fleet<C> {
         self.0.options.transport == Transport::SharedMemory
     }
 
-    /// Why a lane was given up, if it was.
+    /// Why a lane is given up at the moment, and how long until it is tried again. `None`: why no lane could run a
+    /// message.
     #[must_use]
-    pub fn failure(&self, lane: usize) -> Option<Arc<Crash>> {
-        self.0.lanes.get(lane).and_then(Lane::failure)
+    pub fn failure(&self, lane: Option<usize>) -> Option<(Arc<Crash>, Duration)> {
+        if !self.0.has_failures() {
+            return None;
+        }
+        if let Some(lane) = lane {
+            return self.0.lanes.get(lane).and_then(Lane::failure);
+        }
+        match self.0.quietest() {
+            Some((_, standing)) if standing < Standing::Out => None,
+            _ => {
+                let failures = self.0.used().iter().filter_map(Lane::failure);
+                failures.min_by_key(|(_, rest)| *rest)
+            }
+        }
     }
 
     /// The process numbers of the children, by lane.
@@ -212,11 +232,14 @@ impl<C: Cargo> Fleet<C> {
         self.0.lanes.iter().map(Lane::pid).collect()
     }
 
-    /// Children that were started in the place of another one.
+    /// Children of these lanes that are there now, and children that were started in the place of another one.
     #[must_use]
-    pub fn restarts(&self) -> usize {
-        // ORDERING: Relaxed, a number for people.
-        self.0.restarts.load(Ordering::Relaxed)
+    pub fn census(&self, lanes: impl IntoIterator<Item = usize>) -> (usize, u64) {
+        let lanes = lanes.into_iter().filter_map(|lane| self.0.used().get(lane));
+        lanes.fold((0, 0), |(alive, restarts), lane| {
+            let is_there = usize::from(lane.pid().is_some());
+            (alive + is_there, restarts + lane.restarts())
+        })
     }
 
     /// Reads the replies of a lane on the calling thread until `done`, at most for `limit`: quicker than to be woken by
@@ -239,11 +262,38 @@ impl<C: Cargo> Fleet<C> {
 
     /// Puts messages back that `of` picks and that no child has begun.
     pub fn recall(&self, lanes: impl IntoIterator<Item = usize>, of: &dyn Fn(&C) -> bool) {
-        for lane in lanes {
-            if let Some(lane) = self.0.lanes.get(lane) {
-                lane.recall(of);
-            }
+        for lane in lanes.into_iter().filter_map(|lane| self.0.used().get(lane)) {
+            lane.recall(of);
         }
+    }
+
+    /// Sees to it that children of these lanes that have nothing to do take up what they were sent.
+    pub fn watch(&self, lanes: impl IntoIterator<Item = usize>) {
+        let mut rings = false;
+        for lane in lanes.into_iter().filter_map(|lane| self.0.used().get(lane)) {
+            rings |= lane.watch(self.0.options.grace);
+        }
+        if rings {
+            self.0.ring();
+        }
+    }
+
+    /// Takes the messages out that `of` picks and that no child has begun: their worker has stopped.
+    #[must_use]
+    pub fn withdraw(
+        &self,
+        lanes: impl IntoIterator<Item = usize>,
+        of: &dyn Fn(&C) -> bool,
+    ) -> Vec<C> {
+        let mut found = Vec::new();
+        let mut rings = false;
+        for lane in lanes.into_iter().filter_map(|lane| self.0.used().get(lane)) {
+            rings |= lane.withdraw(of, self.0.options.grace, &mut found);
+        }
+        if rings {
+            self.0.ring();
+        }
+        found
     }
 
     /// Stops messages that `of` picks: what runs is asked, and then killed with its child; `at_once`: without asking.
@@ -253,10 +303,9 @@ impl<C: Cargo> Fleet<C> {
         of: &dyn Fn(&C) -> bool,
         at_once: bool,
     ) {
-        for lane in lanes {
-            if let Some(lane) = self.0.lanes.get(lane)
-                && lane.stop(of, at_once)
-            {
+        let grace = (!at_once).then_some(self.0.options.grace);
+        for lane in lanes.into_iter().filter_map(|lane| self.0.used().get(lane)) {
+            if lane.stop(of, grace) {
                 self.0.ring();
             }
         }
@@ -296,6 +345,55 @@ impl<C: Cargo> Inner<C> {
         self.bell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The lanes that may have a child.
+    fn used(&self) -> &[Lane<C>] {
+        // ORDERING: Acquire, with `uses`: a number that is seen stands for lanes that are looked at under their locks.
+        let used = self.used.load(Ordering::Acquire);
+        &self.lanes[..used.min(self.lanes.len())]
+    }
+
+    /// Counts a lane as used.
+    fn uses(&self, lane: usize) {
+        // ORDERING: Relaxed, a hint whether to write: it only ever grows.
+        if self.used.load(Ordering::Relaxed) <= lane {
+            // ORDERING: Release, see `used`.
+            self.used.fetch_max(lane + 1, Ordering::Release);
+        }
+    }
+
+    /// Whether some lane is given up.
+    fn has_failures(&self) -> bool {
+        // ORDERING: Relaxed, counted before the messages fail by which the owner could know.
+        self.failed.load(Ordering::Relaxed) > 0
+    }
+
+    /// The lane that runs a message soonest, and how soon.
+    fn quietest(&self) -> Option<(usize, Standing)> {
+        let used = self.used();
+        // What keeps one child from starting may well do so with the next one.
+        let tries = !self.has_failures();
+        let mut best = None;
+        for (lane, one) in used.iter().enumerate() {
+            let standing = one.standing();
+            if standing == Standing::Empty && !tries {
+                continue;
+            }
+            if best.is_none_or(|(_, least)| standing < least) {
+                best = Some((lane, standing));
+            }
+            if standing == Standing::Idle {
+                break;
+            }
+        }
+        let fresh = tries && used.len() < self.lanes.len();
+        let fresh = fresh.then_some((used.len(), Standing::Empty));
+        match (best, fresh) {
+            (Some((_, standing)), Some(fresh)) if standing > Standing::Empty => Some(fresh),
+            (None, fresh) => fresh,
+            (best, _) => best,
+        }
+    }
+
     fn store(&self) -> Option<Arc<Store>> {
         if self.options.transport != Transport::SharedMemory {
             return None;
@@ -318,7 +416,7 @@ impl<C: Cargo> Inner<C> {
 
     fn close(&self) {
         for lane in &self.lanes {
-            lane.close(END_LIMIT);
+            lane.close(END_LIMIT, self.options.grace);
         }
         // ORDERING: Release, with the supervisor's Acquire: it sees every lane closed.
         self.closed.store(true, Ordering::Release);
@@ -337,13 +435,13 @@ impl<C: Cargo> Inner<C> {
         // ORDERING: Relaxed, a hint: what is handed to a closed lane fails there.
         if bell.is_none() && !self.closed.load(Ordering::Relaxed) {
             let made = Bell::new().map(Arc::new);
-            let begun = made.and_then(|made| self.start_threads(&made).map(|()| made));
+            let begun = made.and_then(|made| self.start_supervisor(&made).map(|()| made));
             match begun {
                 Ok(made) => *bell = Some(made),
                 Err(error) => {
                     drop(bell);
                     let crash = Arc::new(Crash::without_process(Cause::Start(error.to_string())));
-                    for lane in &self.lanes {
+                    for lane in self.used() {
                         lane.refuse(&crash);
                     }
                     return;
@@ -354,19 +452,9 @@ impl<C: Cargo> Inner<C> {
         self.ring();
     }
 
-    /// The reader threads that are missing (an earlier attempt may have made some), and the supervisor.
-    fn start_threads(self: &Arc<Self>, bell: &Arc<Bell>) -> io::Result<()> {
-        let mut threads = self.lock_threads();
-        while threads.len() < self.lanes.len() {
-            let (inner, lane) = (self.clone(), threads.len());
-            threads.push(
-                thread::Builder::new()
-                    .name(format!("{}-child-{}", self.options.name, lane + 1))
-                    .spawn(move || inner.read(lane))?,
-            );
-        }
+    fn start_supervisor(self: &Arc<Self>, bell: &Arc<Bell>) -> io::Result<()> {
         let (inner, bell) = (self.clone(), bell.clone());
-        threads.push(
+        self.lock_threads().push(
             thread::Builder::new()
                 .name(format!("{}-supervisor", self.options.name))
                 .spawn(move || {
@@ -377,45 +465,105 @@ impl<C: Cargo> Inner<C> {
         Ok(())
     }
 
+    fn start_reader(self: &Arc<Self>, lane: usize) -> io::Result<()> {
+        let inner = self.clone();
+        self.lock_threads().push(
+            thread::Builder::new()
+                .name(format!("{}-child-{}", self.options.name, lane + 1))
+                .spawn(move || inner.read(lane))?,
+        );
+        Ok(())
+    }
+
     /// The life of a thread that reads the replies of one lane.
     fn read(&self, lane: usize) {
         self.lanes[lane].read(&|bytes| self.overseer.log(bytes), &|| self.ring());
     }
 
     /// The life of the supervisor.
-    fn supervise(&self, bell: &Bell) {
-        let log = |bytes| self.overseer.log(bytes);
+    fn supervise(self: &Arc<Self>, bell: &Bell) {
         let mut looked = Instant::now();
+        // By lane: whether it has a thread that reads its replies.
+        let mut reading: Vec<bool> = Vec::new();
         loop {
             // ORDERING: Acquire, see `close`.
             let closed = self.closed.load(Ordering::Acquire);
             let mut over = true;
             let mut due: Option<Instant> = self.look_after_waiting(&mut looked);
-            for (number, lane) in self.lanes.iter().enumerate() {
-                let given_up = |crash: &Arc<Crash>| self.overseer.lane_failed(number, crash);
-                if lane.bury(&self.options, &log, &given_up) == Some(Fate::Replaced) {
-                    // ORDERING: Relaxed, a number for people.
-                    self.restarts.fetch_add(1, Ordering::Relaxed);
-                }
-                let mut needs = lane.needs();
-                if needs.start {
-                    lane.start(&self.options, self.store().as_ref(), self.overseer.setup());
-                    needs = lane.needs();
-                }
-                let memory = self.options.max_memory.zip(needs.pid);
-                let used = memory.and_then(|(limit, pid)| Some((resident(pid)?, limit)));
-                lane.enforce(Instant::now(), used);
-                let look = memory.map(|_| Instant::now() + MEMORY_LOOK);
-                due = [due, lane.needs().kill_at, look]
-                    .into_iter()
-                    .flatten()
-                    .min();
-                over &= needs.over || (closed && needs.pid.is_none());
+            reading.resize(self.used().len().max(reading.len()), false);
+            for (number, reading) in reading.iter_mut().enumerate() {
+                let (lane_due, lane_over) = self.look_after(number, reading);
+                due = due.into_iter().chain(lane_due).min();
+                over &= lane_over || (closed && self.lanes[number].pid().is_none());
             }
             if closed && over {
                 return;
             }
             self.sleep(bell, due);
+        }
+    }
+
+    /// Does for one lane what is due. Says when something is next, and whether nothing more ever is.
+    fn look_after(self: &Arc<Self>, number: usize, reading: &mut bool) -> (Option<Instant>, bool) {
+        let lane = &self.lanes[number];
+        let log = |bytes| self.overseer.log(bytes);
+        if lane.has_recovered() {
+            // ORDERING: Relaxed, see `Fleet::has_failures`.
+            self.failed.fetch_sub(1, Ordering::Relaxed);
+            self.overseer.lane_recovered(number);
+        }
+        lane.bury(&self.options, &log, &|crash, rest, movable| {
+            self.given_up(number, crash, rest, movable);
+        });
+        if lane.needs().start {
+            let reads = if *reading {
+                Ok(())
+            } else {
+                self.start_reader(number)
+            };
+            match reads {
+                Ok(()) => {
+                    *reading = true;
+                    lane.start(&self.options, self.store().as_ref(), self.overseer.setup());
+                }
+                Err(error) => {
+                    let cause = Cause::Start(error.to_string());
+                    lane.refuse(&Arc::new(Crash::without_process(cause)));
+                }
+            }
+        }
+        let now = Instant::now();
+        let pid = lane.pid();
+        let memory = self.options.max_memory.zip(pid);
+        let used = memory.and_then(|(limit, pid)| Some((resident(pid)?, limit)));
+        lane.enforce(now, used, self.options.grace);
+        let look = memory.map(|_| now + MEMORY_LOOK);
+        let needs = lane.needs();
+        (needs.due.into_iter().chain(look).min(), needs.over)
+    }
+
+    /// A lane is given up: what others could run goes to one of those.
+    fn given_up(
+        &self,
+        lane: usize,
+        crash: &Arc<Crash>,
+        rest: Option<Duration>,
+        movable: &mut Vec<(C, u32)>,
+    ) {
+        if let Some(rest) = rest {
+            // ORDERING: Relaxed, see `Fleet::has_failures`.
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            self.overseer.lane_failed(lane, crash, rest);
+        }
+        if movable.is_empty() {
+            return;
+        }
+        if let Some((other, standing)) = self.quietest()
+            && standing != Standing::Out
+        {
+            self.uses(other);
+            self.lanes[other].hand(std::mem::take(movable));
+            self.ring();
         }
     }
 
@@ -429,9 +577,13 @@ impl<C: Cargo> Inner<C> {
             *looked = Instant::now();
             // ORDERING: Relaxed, before the look: what is handed over after it sets it again.
             self.watching.store(false, Ordering::Relaxed);
-            let idle = self.lanes.iter().any(|lane| lane.load() == 0);
+            let idle = self.used().len() < self.lanes.len()
+                || self
+                    .used()
+                    .iter()
+                    .any(|lane| lane.standing() < Standing::Busy(0));
             let mut more = false;
-            for lane in &self.lanes {
+            for lane in self.used() {
                 more |= lane.recall_waiting(idle);
             }
             if !more {
@@ -444,8 +596,8 @@ impl<C: Cargo> Inner<C> {
 
     /// Sleeps until `due`, a ring, or the end of a child.
     fn sleep(&self, bell: &Bell, due: Option<Instant>) {
-        let ended: Vec<_> = self.lanes.iter().filter_map(Lane::ended).collect();
-        let children = self.lanes.iter().filter_map(Lane::pid).count();
+        let ended: Vec<_> = self.used().iter().filter_map(Lane::ended).collect();
+        let children = self.used().iter().filter_map(Lane::pid).count();
         let look = (children > ended.len()).then(|| Instant::now() + END_LOOK);
         let due = due.into_iter().chain(look).min();
         let wait = due.map(|due| due.saturating_duration_since(Instant::now()));

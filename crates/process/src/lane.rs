@@ -13,6 +13,8 @@
 mod answers;
 #[path = "lane/burial.rs"]
 mod burial;
+#[path = "lane/health.rs"]
+mod health;
 #[path = "lane/reading.rs"]
 pub(crate) mod reading;
 #[path = "lane/state.rs"]
@@ -34,23 +36,19 @@ use crate::spawn::Child;
 use crate::start::{Report, start_child};
 use crate::store::Store;
 
-/// How long a message that nobody waits for any more may take to end by itself before its child is killed: enough for a
-/// handler that looks at `cancelled`, and well within the half second in which the kill is promised.
-const GRACE: Duration = Duration::from_millis(100);
+use health::Health;
 
 /// What a lane is doing.
 #[derive(Clone, Debug)]
 enum Phase {
     /// No child, and no need of one.
     Idle,
-    /// A child is to be started.
-    Wanted,
+    /// A child is to be started, at that time.
+    Wanted(Instant),
     /// There is a child.
     Up,
     /// The child was told to end, and will be replaced if there is work.
     Retiring,
-    /// Given up.
-    Failed(Arc<Crash>),
     /// Closed; the child was told to end.
     Closed,
 }
@@ -63,30 +61,42 @@ struct Flight<C> {
     revoked: bool,
     /// The child gave an answer that cannot be true. It is not trusted with another one, and the message fails with it.
     disputed: bool,
+    /// Its worker has stopped: if it has not begun when the child ends, it never will.
+    withdrawn: bool,
     cargo: Option<C>,
 }
 
 struct State<C> {
     phase: Phase,
+    /// Why the lane was given up; until a child is ready again, all that comes fails with it.
+    failed: Option<Arc<Crash>>,
+    /// It is not any more, and the supervisor has not been told.
+    recovered: bool,
+    health: Health,
     link: Option<Arc<dyn HostLink>>,
     child: Option<Child>,
     report: Option<Report>,
     table: Vec<Option<Flight<C>>>,
     on_their_way: usize,
+    /// Those of them that are set-ups and configurations.
+    controls: usize,
     next_seq: u64,
     held: VecDeque<(C, u32)>,
     /// The configuration that the child has, by worker.
     configured: HashMap<u32, u32>,
     /// Messages that this child may still be sent.
     quota: Option<u64>,
-    /// The child has answered a message.
-    healthy: bool,
-    restarts: VecDeque<Instant>,
     /// Messages that were answered, and how many there were when the supervisor last looked.
     answered: u64,
     answered_seen: u64,
     /// When the child is to be killed, and why.
     kill: Option<(Instant, Cause)>,
+    /// When the child is to have dealt with the controls that it has.
+    controls_by: Option<Instant>,
+    /// When the child is to have taken up what it has, and how many messages were answered before: see `stopping.rs`.
+    take_up: Option<(Instant, u64)>,
+    /// How long the child may take to be ready, and for each configuration.
+    start_limit: Option<Duration>,
     /// The child reported that its initializer failed.
     unfit: Option<Vec<u8>>,
     ends_by: Option<Instant>,
@@ -128,20 +138,24 @@ impl<C> fmt::Debug for Lane<C> {
 #[derive(Debug, Default)]
 pub(crate) struct Needs {
     pub(crate) start: bool,
-    pub(crate) kill_at: Option<Instant>,
-    pub(crate) pid: Option<u32>,
+    /// When to look again.
+    pub(crate) due: Option<Instant>,
     pub(crate) over: bool,
 }
 
-/// What became of a lane whose child ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// The lane is closed.
-    Over,
-    /// Another one is to be started.
-    Replaced,
-    /// It was given up.
-    Failed,
+/// How soon a message that is sent to a lane begins: the least is the soonest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    /// There is a child, and it has nothing to do.
+    Idle,
+    /// A child is being started, and nothing waits for it yet.
+    Starting,
+    /// There is no child.
+    Empty,
+    /// So many messages are before it.
+    Busy(usize),
+    /// It is given up, or closed.
+    Out,
 }
 
 impl<C: Cargo> Lane<C> {
@@ -149,20 +163,25 @@ impl<C: Cargo> Lane<C> {
         Self {
             state: Mutex::new(State {
                 phase: Phase::Idle,
+                failed: None,
+                recovered: false,
+                health: Health::default(),
                 link: None,
                 child: None,
                 report: None,
                 table: Vec::new(),
                 on_their_way: 0,
+                controls: 0,
                 next_seq: 0,
                 held: VecDeque::new(),
                 configured: HashMap::new(),
                 quota: None,
-                healthy: false,
-                restarts: VecDeque::new(),
                 answered: 0,
                 answered_seen: 0,
                 kill: None,
+                controls_by: None,
+                take_up: None,
+                start_limit: None,
                 unfit: None,
                 ends_by: None,
                 frame: Vec::new(),
@@ -187,29 +206,23 @@ impl<C: Cargo> Lane<C> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends messages, in order, or holds them. True: a child is to be started for them.
-    pub(crate) fn hand(&self, cargo: impl IntoIterator<Item = C>) -> bool {
+    /// Sends messages with their attempts, in order, or holds them. True: a child is to be started for them.
+    pub(crate) fn hand(&self, cargo: impl IntoIterator<Item = (C, u32)>) -> bool {
         let mut state = self.state();
-        let failed = match &state.phase {
-            Phase::Failed(crash) => Some(crash.clone()),
-            Phase::Closed => Some(Arc::new(Crash::without_process(Cause::Stopped))),
-            _ => None,
+        let refused = match (&state.phase, &state.failed) {
+            (Phase::Closed, _) => Some(Arc::new(Crash::without_process(Cause::Stopped))),
+            (_, failed) => failed.clone(),
         };
-        if let Some(crash) = failed {
+        if let Some(crash) = refused {
             drop(state);
-            for cargo in cargo {
+            for (cargo, _) in cargo {
                 cargo.crashed(&crash);
             }
             return false;
         }
-        for cargo in cargo {
-            state.held.push_back((cargo, 1));
-        }
+        state.held.extend(cargo);
         let link = state.send_held();
-        let wanted = matches!(state.phase, Phase::Idle);
-        if wanted {
-            state.phase = Phase::Wanted;
-        }
+        let wanted = state.want();
         drop(state);
         if let Some(link) = link {
             link.flush();
@@ -219,29 +232,50 @@ impl<C: Cargo> Lane<C> {
 
     /// Has a child started, if there is none. True: the supervisor is to be told.
     pub(crate) fn want(&self) -> bool {
-        let mut state = self.state();
-        let wanted = matches!(state.phase, Phase::Idle);
-        if wanted {
-            state.phase = Phase::Wanted;
-        }
-        wanted
+        self.state().want()
     }
 
     /// Messages on their way or held.
     pub(crate) fn load(&self) -> usize {
         let state = self.state();
-        match state.phase {
-            Phase::Failed(_) | Phase::Closed => usize::MAX,
-            _ => state.on_their_way + state.held.len(),
+        state.on_their_way - state.controls + state.held.len()
+    }
+
+    /// How soon a message that is sent here begins.
+    pub(crate) fn standing(&self) -> Standing {
+        let state = self.state();
+        if state.failed.is_some() {
+            return Standing::Out;
+        }
+        match (
+            &state.phase,
+            state.on_their_way - state.controls + state.held.len(),
+        ) {
+            (Phase::Closed, _) => Standing::Out,
+            (Phase::Idle, 0) => Standing::Empty,
+            (Phase::Up, 0) if state.health.is_ready() => Standing::Idle,
+            (Phase::Up | Phase::Wanted(_), 0) => Standing::Starting,
+            (_, load) => Standing::Busy(load),
         }
     }
 
-    /// Why it was given up, if it was.
-    pub(crate) fn failure(&self) -> Option<Arc<Crash>> {
-        match &self.state().phase {
-            Phase::Failed(crash) => Some(crash.clone()),
-            _ => None,
-        }
+    /// Why it was given up, while it is, and how long until it is tried again.
+    pub(crate) fn failure(&self) -> Option<(Arc<Crash>, Duration)> {
+        let state = self.state();
+        let crash = state
+            .failed
+            .clone()
+            .filter(|_| !matches!(state.phase, Phase::Closed))?;
+        let rest = match state.phase {
+            Phase::Wanted(at) => at.saturating_duration_since(Instant::now()),
+            _ => Duration::ZERO,
+        };
+        Some((crash, rest))
+    }
+
+    /// Children that were started in the place of another one.
+    pub(crate) fn restarts(&self) -> u64 {
+        self.state().health.restarts()
     }
 
     /// The number of its process.
@@ -252,17 +286,26 @@ impl<C: Cargo> Lane<C> {
     /// What the supervisor is to do here.
     pub(crate) fn needs(&self) -> Needs {
         let state = self.state();
+        let start_at = match state.phase {
+            Phase::Wanted(at) => Some(at),
+            _ => None,
+        };
+        let start = start_at.is_some_and(|at| at <= Instant::now());
+        let kill_at = state.kill.as_ref().map(|(at, _)| *at);
+        let take_up = state.take_up.map(|(at, _)| at);
         Needs {
-            start: matches!(state.phase, Phase::Wanted),
-            kill_at: state
-                .kill
-                .as_ref()
-                .map(|(at, _)| *at)
-                .into_iter()
-                .chain(state.ends_by)
-                .min(),
-            pid: state.child.as_ref().map(Child::pid),
-            over: state.child.is_none() && matches!(state.phase, Phase::Closed | Phase::Failed(_)),
+            start,
+            due: [
+                start_at.filter(|_| !start),
+                kill_at,
+                state.ends_by,
+                state.controls_by,
+                take_up,
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
+            over: state.child.is_none() && matches!(state.phase, Phase::Closed),
         }
     }
 
@@ -271,17 +314,26 @@ impl<C: Cargo> Lane<C> {
         self.state().child.as_ref().and_then(Child::ended)
     }
 
-    /// Whether the child is to be killed.
-    pub(crate) fn is_condemned(&self) -> bool {
-        self.state().kill.is_some()
+    /// Whether there is something for the supervisor to do.
+    pub(crate) fn calls(&self) -> bool {
+        let state = self.state();
+        state.kill.is_some() || state.recovered
+    }
+
+    /// Whether a lane that was given up has a child again, since this was last asked.
+    pub(crate) fn has_recovered(&self) -> bool {
+        std::mem::take(&mut self.state().recovered)
     }
 
     /// Fails what is held, because no child can be started now.
     pub(crate) fn refuse(&self, crash: &Arc<Crash>) {
         let mut state = self.state();
-        if matches!(state.phase, Phase::Wanted) {
+        if matches!(state.phase, Phase::Wanted(_)) {
             // The next message tries again: the system may have room by then.
-            state.phase = Phase::Idle;
+            state.phase = match state.failed {
+                Some(_) => Phase::Wanted(state.health.rests_until(Instant::now())),
+                None => Phase::Idle,
+            };
         }
         let held = std::mem::take(&mut state.held);
         drop(state);
@@ -292,7 +344,7 @@ impl<C: Cargo> Lane<C> {
 
     /// Starts a child, if one is wanted. The error is what the held messages fail with.
     pub(crate) fn start(&self, options: &Options, store: Option<&Arc<Store>>, setup: C) {
-        if !matches!(self.state().phase, Phase::Wanted) {
+        if !matches!(self.state().phase, Phase::Wanted(_)) {
             return;
         }
         match start_child(options, store) {
@@ -305,12 +357,15 @@ impl<C: Cargo> Lane<C> {
                 state.link = Some(link.clone());
                 state.report = report;
                 state.phase = Phase::Up;
-                state.healthy = false;
+                state.health.begins();
                 state.kill = None;
+                state.take_up = None;
+                state.controls_by = None;
                 state.unfit = None;
                 state.configured.clear();
                 state.quota = options.max_messages;
                 state.held.push_front((setup, 1));
+                state.start_limit = options.start_limit;
                 let _ = state.send_held();
                 drop(state);
                 self.changed.notify_all();
@@ -324,12 +379,16 @@ impl<C: Cargo> Lane<C> {
         }
     }
 
-    /// Tells the child to end, and refuses what comes. `limit`: when it is killed for not ending.
-    pub(crate) fn close(&self, limit: Duration) {
+    /// Tells the child to end, and refuses what comes. `limit`: when it is killed for not ending; `grace`: the same of
+    /// one that is still starting, which has nothing to bring to an end.
+    pub(crate) fn close(&self, limit: Duration, grace: Duration) {
         let mut state = self.state();
-        if !matches!(state.phase, Phase::Failed(_)) {
-            state.phase = Phase::Closed;
-        }
+        state.phase = Phase::Closed;
+        let limit = if state.health.is_ready() && state.controls == 0 {
+            limit
+        } else {
+            grace.min(limit)
+        };
         state.tell_to_end(Instant::now() + limit);
         let held = std::mem::take(&mut state.held);
         drop(state);

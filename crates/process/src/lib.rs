@@ -43,9 +43,7 @@ pub use cargo::{Answer, Cargo, Verdict};
 #[cfg(unix)]
 pub use crash::{Cause, Crash};
 #[cfg(unix)]
-pub use fleet::{
-    DEFAULT_MAX_RESTARTS, DEFAULT_RESTART_WINDOW, END_LIMIT, Fleet, Options, Overseer, Transport,
-};
+pub use fleet::{END_LIMIT, Fleet, Options, Overseer, Transport};
 #[cfg(unix)]
 pub use lane::reading::is_taking_in;
 #[cfg(unix)]

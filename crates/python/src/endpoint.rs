@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
-use pytoweb_engine::{Overflow, PostError, StopMode, Ticket, Worker, WorkerOptions, WorkerStats};
+use pytoweb_engine::{
+    Overflow, PostError, StopMode, Ticket, Worker, WorkerOptions, WorkerState, WorkerStats,
+};
 
 use crate::attached::Attached;
 use crate::fleet::Processes;
@@ -52,6 +54,16 @@ impl Drop for Inner {
 }
 
 impl Inner {
+    /// The name of a state. While no process can be started, a worker that would run has failed.
+    fn state_of(&self, state: WorkerState) -> &'static str {
+        let runs = matches!(state, WorkerState::Running | WorkerState::Stuck);
+        let packing = self.packing.as_ref().filter(|_| runs);
+        match packing.and_then(|packing| packing.route.failure()) {
+            Some(_) => "failed",
+            None => state.name(),
+        }
+    }
+
     /// A message for the handler of `kind`.
     fn message(
         &self,
@@ -100,7 +112,7 @@ impl Inner {
                 (body, kwargs)
             }
             Some(packing) => (
-                packing.call(py, head, function.bind(py), args, kwargs)?,
+                packing.call(py, &self.shared.name, head, function.bind(py), args, kwargs)?,
                 None,
             ),
         };
@@ -611,28 +623,28 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Fails what is queued, and refuses what comes: no process runs it any more.
-    fn _pytoweb_give_out(&self) -> PyResult<()> {
-        self.inner()?.1.give_out();
-        Ok(())
-    }
-
     fn _pytoweb_terminate(&self) -> PyResult<()> {
         self.inner()?.1.terminate();
         Ok(())
     }
 
     fn _pytoweb_state(&self) -> PyResult<&'static str> {
-        Ok(self.inner()?.1.state().name())
+        let (inner, worker) = self.inner()?;
+        Ok(inner.state_of(worker.state()))
     }
 
     /// Its numbers, by name; times in seconds.
     fn _pytoweb_stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = self.inner()?.1.stats();
+        let (inner, worker) = self.inner()?;
+        let stats = worker.stats();
+        let route = inner.packing.as_ref().map(|packing| &packing.route);
+        let (processes, restarts) = route.map_or((0, 0), |route| route.census());
         let numbers = PyDict::new(py);
         let counters = stats.counters;
         numbers.set_item("name", &stats.name)?;
-        numbers.set_item("state", stats.state.name())?;
+        numbers.set_item("state", inner.state_of(stats.state))?;
+        numbers.set_item("processes", processes)?;
+        numbers.set_item("restarts", restarts)?;
         numbers.set_item("capacity", stats.capacity)?;
         numbers.set_item("depth", counters.queued)?;
         numbers.set_item("running", counters.running)?;

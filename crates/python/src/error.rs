@@ -1,6 +1,7 @@
 //! The one place that knows exception classes: what the engine says, as what Python raises.
 
 use std::fmt::{self, Write};
+use std::time::Duration;
 
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -97,9 +98,6 @@ pub(crate) fn failure(failure: Failure, worker: &str, task: Option<&Task>) -> Py
             "worker {name} stopped before it finished this message"
         )),
         Failure::Cancelled => CancelledError::new_err(()),
-        Failure::Broken => process_crashed(format!(
-            "worker {name} has failed: its process could not be kept alive"
-        )),
         Failure::Expired => DeadlineError::new_err(expired(name, task)),
         _ => PyRuntimeError::new_err(failure.to_string()),
     }
@@ -124,29 +122,40 @@ fn expired(worker: Quoted<'_>, task: Option<&Task>) -> String {
     )
 }
 
-/// The end of the child that ran `message`, or was to run it.
+/// The end of the child that ran `message`, or was to run it. `rest`: how long until another one is tried.
 pub(crate) fn crashed(
     py: Python<'_>,
     crash: &Crash,
     message: Option<&PyMessage>,
     worker: &str,
+    rest: Option<Duration>,
 ) -> PyErr {
     let kind = message.and_then(|message| message.kind(py).ok());
     let name = Quoted(worker);
-    if worker.is_empty() {
-        return process_crashed(crash.to_string());
-    }
     let what = match (&crash.cause, kind) {
-        (Cause::TooManyRestarts { .. } | Cause::Start(_) | Cause::Initializer(_), _)
+        _ if worker.is_empty() => String::new(),
+        (
+            Cause::TooManyRestarts { .. }
+            | Cause::Start(_)
+            | Cause::SlowStart(_)
+            | Cause::Initializer(_),
+            _,
+        )
         | (_, None) => {
-            format!("worker {name} has failed")
+            format!("worker {name} has failed: ")
         }
         (_, Some(kind)) => format!(
-            "worker {name} crashed while it handled a message of type {}",
+            "worker {name} crashed while it handled a message of type {}: ",
             Quoted(&kind.bind(py).to_string())
         ),
     };
-    let mut text = format!("{what}: {crash}");
+    let mut text = format!("{what}{crash}");
+    if let Some(rest) = rest {
+        text.push_str(&format!(
+            "; it is tried again in {:.1} s",
+            rest.as_secs_f64()
+        ));
+    }
     if !crash.stack.is_empty() {
         text.push_str("\n\nThe last it wrote:\n");
         text.push_str(&crash.stack);
@@ -169,13 +178,6 @@ fn crashed_class(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     py.import("pytoweb.errors")?
         .getattr("crashed_error")?
         .call1(("ProcessCrashedError",))
-}
-
-fn process_crashed(text: String) -> PyErr {
-    Python::attach(|py| -> PyResult<PyErr> {
-        Ok(PyErr::from_value(crashed_class(py)?.call1((text,))?))
-    })
-    .unwrap_or_else(|error| error)
 }
 
 /// What a handler in a child raised, from its note and its pickle.

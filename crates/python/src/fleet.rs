@@ -81,12 +81,25 @@ impl Overseer<Load> for Told {
         });
     }
 
-    fn lane_failed(&self, lane: usize, crash: &Arc<Crash>) {
+    fn lane_failed(&self, lane: usize, crash: &Arc<Crash>, rest: Duration) {
         Python::attach(|py| {
-            let reason = error::crashed(py, crash, None, "").into_value(py);
-            self.tell(py, intern!(py, "lane_failed"), (lane, reason));
+            let reason = error::crashed(py, crash, None, "", None).into_value(py);
+            let args = (lane, reason, rest.as_secs_f64());
+            self.tell(py, intern!(py, "lane_failed"), args);
         });
     }
+
+    fn lane_recovered(&self, lane: usize) {
+        Python::attach(|py| self.tell(py, intern!(py, "lane_recovered"), (lane,)));
+    }
+}
+
+/// A grace beyond that is none: the deadline would be over for years.
+const LONGEST_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What is too long for a `Duration` is no limit.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }
 
 #[pymethods]
@@ -96,7 +109,7 @@ impl Processes {
         clippy::too_many_arguments,
         reason = "called from one place, by keyword"
     )]
-    #[pyo3(signature = (*, name, size, executable, arguments, transport, runtime, setup, max_messages, max_memory, max_restarts, restart_window))]
+    #[pyo3(signature = (*, name, size, executable, arguments, transport, runtime, setup, max_messages, max_memory, max_restarts, restart_window, grace, start_timeout))]
     fn new(
         py: Python<'_>,
         name: String,
@@ -108,8 +121,10 @@ impl Processes {
         setup: &Bound<'_, PyAny>,
         max_messages: Option<u64>,
         max_memory: Option<u64>,
-        max_restarts: usize,
+        max_restarts: Option<usize>,
         restart_window: f64,
+        grace: f64,
+        start_timeout: Option<f64>,
     ) -> PyResult<Self> {
         let setup = pickling::pack(py, setup, || None)
             .map_err(|raised| error::unsendable(py, "the set-up of the child processes", raised))?;
@@ -132,7 +147,9 @@ impl Processes {
             max_messages,
             max_memory,
             max_restarts,
-            restart_window: Duration::try_from_secs_f64(restart_window).unwrap_or(Duration::MAX),
+            restart_window: seconds(restart_window),
+            grace: seconds(grace).min(LONGEST_GRACE),
+            start_limit: start_timeout.map(seconds),
         };
         Ok(Self {
             fleet: Some(Arc::new(Fleet::new(options, Box::new(told)))),
@@ -143,11 +160,6 @@ impl Processes {
     /// The process numbers of the children that exist, by place.
     fn pids(&self) -> PyResult<Vec<Option<u32>>> {
         Ok(self.fleet()?.pids())
-    }
-
-    /// Children that ended and had, or will have, a successor.
-    fn restarts(&self) -> PyResult<usize> {
-        Ok(self.fleet()?.restarts())
     }
 
     /// Tells the children to end; those that do not are killed. Does not wait.

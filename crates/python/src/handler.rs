@@ -409,6 +409,18 @@ impl Handler for PyHandler {
         }
     }
 
+    fn ended_unbegun(&self) {
+        if let Some(route) = &self.route {
+            route.ended_unbegun();
+        }
+    }
+
+    fn withdraw(&self, failure: Failure) -> usize {
+        self.route
+            .as_ref()
+            .map_or(0, |route| route.withdraw(failure))
+    }
+
     fn stop(&self, ticket: Option<&Arc<dyn Ticket>>) {
         if let Some(route) = &self.route {
             route.stop(ticket);
@@ -487,21 +499,6 @@ impl PyHandler {
     }
 
     fn abandon_here(&self, py: Python<'_>, message: &PyMessage, failure: Failure) {
-        let crash = self
-            .route
-            .as_ref()
-            .filter(|_| failure == Failure::Broken)
-            .and_then(|route| route.failure());
-        if let Some(crash) = crash {
-            let error = error::crashed(py, &crash, Some(message), &self.shared.name);
-            self.shared.report(py, message, &error);
-            if let Some(task) = &message.task
-                && task.settle(Value::Here(Err(error.into_value(py).into_any())))
-                && task.slot.publish()
-            {
-                task.slot.state().wake_threads();
-            }
-        }
         if failure == Failure::Expired {
             let error = error::failure(failure, &self.shared.name, message.task.as_deref());
             self.shared.report(py, message, &error);

@@ -22,6 +22,14 @@ pub(crate) struct Packing {
 }
 
 impl Packing {
+    /// Refuses messages while no process can be started that would run them.
+    fn check(&self, py: Python<'_>, worker: &str) -> PyResult<()> {
+        match self.route.failure() {
+            None => Ok(()),
+            Some((crash, rest)) => Err(error::crashed(py, &crash, None, worker, Some(rest))),
+        }
+    }
+
     /// A message for the handler of `kind`.
     pub(crate) fn message(
         &self,
@@ -31,6 +39,7 @@ impl Packing {
         data: &Bound<'_, PyAny>,
         task: Option<&Task>,
     ) -> PyResult<Body> {
+        self.check(py, worker)?;
         let payload = pickling::pack(py, data, || self.route.fleet.store()).map_err(|raised| {
             let what = format!(
                 "the data of a message of type {} for worker {}",
@@ -60,11 +69,13 @@ impl Packing {
     pub(crate) fn call(
         &self,
         py: Python<'_>,
+        worker: &str,
         head: Head,
         function: &Bound<'_, PyAny>,
         args: Py<PyTuple>,
         kwargs: Option<Py<PyDict>>,
     ) -> PyResult<Body> {
+        self.check(py, worker)?;
         let kind = match function.getattr_opt(intern!(py, "__qualname__"))? {
             Some(name) => name.str()?,
             None => function.get_type().name()?,

@@ -135,9 +135,14 @@ impl Route {
         usize::try_from((BATCH_TIME / average).clamp(least, BATCH_MESSAGES)).unwrap_or(1)
     }
 
-    /// Why nothing more is run, if so.
-    pub(crate) fn failure(&self) -> Option<Arc<Crash>> {
-        self.lanes().find_map(|lane| self.fleet.failure(lane))
+    /// Why nothing is run at the moment, if so, and how long until that is tried again.
+    pub(crate) fn failure(&self) -> Option<(Arc<Crash>, Duration)> {
+        self.fleet.failure(self.lane)
+    }
+
+    /// Children that run its messages and are there now, and how many were started in the place of another one.
+    pub(crate) fn census(&self) -> (usize, u64) {
+        self.fleet.census(self.lanes())
     }
 
     fn note_run(&self, ran: Duration) {
@@ -205,6 +210,26 @@ impl Route {
     pub(crate) fn recall(&self) {
         self.fleet
             .recall(self.lanes(), &|load| load.worker() == self.worker);
+    }
+
+    /// Messages were cancelled or have expired that no child had begun.
+    pub(crate) fn ended_unbegun(&self) {
+        self.fleet.watch(self.lanes());
+    }
+
+    /// Ends what no child has begun: the worker has stopped. Returns how many messages that were.
+    pub(crate) fn withdraw(&self, failure: Failure) -> usize {
+        let found = self
+            .fleet
+            .withdraw(self.lanes(), &|load| load.worker() == self.worker);
+        let mut count = 0;
+        for load in found {
+            if let Load::Message { delivery, .. } = load {
+                delivery.abandon(failure);
+                count += 1;
+            }
+        }
+        count
     }
 
     pub(crate) fn stop(&self, ticket: Option<&Arc<dyn Ticket>>) {
@@ -469,7 +494,7 @@ impl Cargo for Load {
             let crash = crash.clone();
             route.job(move |py| {
                 fail(py, delivery, |message, worker| {
-                    error::crashed(py, &crash, message, worker)
+                    error::crashed(py, &crash, message, worker, None)
                 })
             });
         }

@@ -31,16 +31,8 @@ pub(crate) fn refused<M>(worker: &Worker<PyHandler>, error: PostError<M>) -> PyE
         PostError::NoThread(_, error) => {
             PyRuntimeError::new_err(format!("can't start new thread: {error}"))
         }
-        _ => match worker
-            .handler()
-            .route
-            .as_ref()
-            .and_then(|route| route.failure())
-        {
-            Some(crash) => Python::attach(|py| error::crashed(py, &crash, None, worker.name())),
-            None if !worker.is_exclusive() => error::pool_stopped(worker.name()),
-            None => error::stopped(worker.name()),
-        },
+        _ if !worker.is_exclusive() => error::pool_stopped(worker.name()),
+        _ => error::stopped(worker.name()),
     }
 }
 

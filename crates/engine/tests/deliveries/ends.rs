@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use pytoweb_engine::{Delivery, Failure, Outcome, Overflow, PostError, StopMode, WorkerState};
+use pytoweb_engine::{Failure, Outcome, Overflow, PostError, StopMode, WorkerState};
 
 use crate::child::{
     Asked, Note, Recalling, ask, ask_all, asked_note, assert_settled, counters, load, note, post,
@@ -141,47 +141,20 @@ fn what_is_put_back_after_a_terminate_counts_as_failed() {
 }
 
 #[test]
-fn a_worker_that_was_given_up_fails_what_is_queued_and_refuses_posts() {
+fn a_delivery_that_is_abandoned_ends_as_its_failure_says() {
     bounded(|| {
         let pool = pool(1);
         let worker = roomy(&pool, 2);
-        let asked = ask_all(&worker, 0..4);
-        start(&worker);
-        worker.give_out();
-        assert_eq!(worker.state(), WorkerState::Failed);
-        assert_eq!(asked[2].now(), Some(Err(Failure::Broken)));
-        assert_eq!(asked[3].now(), Some(Err(Failure::Broken)));
-        assert!(matches!(
-            worker.try_post(note(9)),
-            Err(PostError::Stopped(_))
-        ));
-        assert_eq!(load(&worker), (1, 1));
-        // Whoever gave it up knows what was on its way.
-        assert_eq!(asked[0].now(), None);
-        drop(worker.handler().pull_all());
-        assert_eq!(asked[0].now(), Some(Err(Failure::Stopped)));
-        assert_eq!(asked[1].now(), Some(Err(Failure::Stopped)));
-        assert_eq!(worker.state(), WorkerState::Failed);
-        assert_eq!(counters(&worker).failed, 4);
-        assert!(!worker.start().expect("a thread"), "for good");
-        assert_settled(&worker);
-    });
-}
-
-#[test]
-fn what_is_put_back_into_a_worker_that_was_given_up_is_not_handed_over_again() {
-    bounded(|| {
-        let pool = pool(1);
-        let worker = roomy(&pool, 3);
         let asked = ask_all(&worker, 0..3);
         start(&worker);
-        worker.give_out();
-        Delivery::put_back(worker.handler().pull_all());
-        assert_eq!(worker.handler().batches().len(), 1);
-        for asked in &asked {
-            assert_eq!(asked.now(), Some(Err(Failure::Broken)));
+        for delivery in worker.handler().pull_all() {
+            delivery.abandon(Failure::Cancelled);
         }
-        assert_eq!(counters(&worker).failed, 3);
+        assert_eq!(asked[0].now(), Some(Err(Failure::Cancelled)));
+        assert_eq!(asked[1].now(), Some(Err(Failure::Cancelled)));
+        assert_eq!(worker.handler().run_all(), [2], "the worker goes on");
+        let counters = counters(&worker);
+        assert_eq!((counters.cancelled, counters.completed), (2, 1));
         assert_settled(&worker);
     });
 }

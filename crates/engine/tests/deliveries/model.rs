@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use pytoweb_engine::{
-    Counters, DropReason, Failure, Outcome, Overflow, PostError, StopMode, Worker, WorkerState,
+    Counters, DropReason, Failure, Outcome, Overflow, PostError, StopMode, Worker,
 };
 
 use crate::child::{Asked, Child, Note, Recalling, asked_note, counters, fresh, note, recall};
@@ -43,7 +43,6 @@ enum Step {
     Advance(u64),
     Close(StopMode),
     Terminate,
-    GiveOut,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -70,7 +69,6 @@ fn close() -> impl Strategy<Value = Step> {
         Just(Step::Close(StopMode::FinishRunning)),
         Just(Step::Close(StopMode::CancelQueued)),
         Just(Step::Terminate),
-        Just(Step::GiveOut),
     ]
 }
 
@@ -559,11 +557,6 @@ impl Bench {
             Step::Terminate => {
                 self.model.terminate();
                 self.worker.terminate();
-            }
-            Step::GiveOut => {
-                self.model.close(Some(Failure::Broken));
-                self.worker.give_out();
-                assert_eq!(self.worker.state(), WorkerState::Failed);
             }
         }
         self.check();

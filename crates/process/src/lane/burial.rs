@@ -1,30 +1,35 @@
 //! The end of a child: what becomes of its messages, and of its lane.
 
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
+use super::health::Outlook;
 use super::reading::{Log, Taken};
-use super::{Fate, Lane, Phase};
+use super::{Lane, Phase};
 use crate::cargo::{Answer, Cargo};
 use crate::crash::{Cause, Crash};
 use crate::fleet::Options;
 use crate::link::HostLink;
 use crate::start::Report;
 
+/// Told why a lane is given up, and for how long if it was not before. Takes what other lanes could run, with the
+/// attempts.
+pub(crate) type GivenUp<'a, C> = &'a dyn Fn(&Arc<Crash>, Option<Duration>, &mut Vec<(C, u32)>);
+
 impl<C: Cargo> Lane<C> {
     /// Looks whether the child has ended; if so, decides what becomes of its messages and of the lane. `given_up`
     /// is told if the lane is.
-    pub(crate) fn bury(
-        &self,
-        options: &Options,
-        log: Log<'_>,
-        given_up: &dyn Fn(&Arc<Crash>),
-    ) -> Option<Fate> {
-        let link = {
+    pub(crate) fn bury(&self, options: &Options, log: Log<'_>, given_up: GivenUp<'_, C>) {
+        let (link, crash) = {
             let mut state = self.state();
             let told = matches!(state.phase, Phase::Retiring | Phase::Closed);
-            let child = state.child.as_mut()?;
+            let Some(child) = state.child.as_mut() else {
+                return;
+            };
             let pid = child.pid();
-            let (exitcode, signal) = child.try_wait(told)?;
+            let Some((exitcode, signal)) = child.try_wait(told) else {
+                return;
+            };
             let stack = state.report.take().map(Report::read).unwrap_or_default();
             state.child = None;
             let cause = match (state.kill.take(), state.unfit.take()) {
@@ -41,13 +46,12 @@ impl<C: Cargo> Lane<C> {
             });
             (state.link.clone(), crash)
         };
-        let (link, crash) = link;
         if let Some(link) = &link {
             // What it answered before it ended counts. Nobody else is reading when this has the lock.
             let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
             while self.take_in(link, &mut intake, log) == Taken::News {}
         }
-        Some(self.after(link, &crash, options, given_up))
+        self.after(link, &crash, options, given_up);
     }
 
     fn after(
@@ -55,8 +59,8 @@ impl<C: Cargo> Lane<C> {
         link: Option<Arc<dyn HostLink>>,
         crash: &Arc<Crash>,
         options: &Options,
-        given_up: &dyn Fn(&Arc<Crash>),
-    ) -> Fate {
+        given_up: GivenUp<'_, C>,
+    ) {
         let mut state = self.state();
         let crash = match state.unfit.take() {
             Some(bytes) => Arc::new(Crash {
@@ -68,8 +72,6 @@ impl<C: Cargo> Lane<C> {
         let mut victims = Vec::new();
         let mut skipped = Vec::new();
         let mut again = Vec::new();
-        // A message that is tried again bounds its crashes itself, by its attempts.
-        let mut retried = false;
         for seq in state.numbers() {
             let Some(flight) = state.take(seq) else {
                 continue;
@@ -78,18 +80,22 @@ impl<C: Cargo> Lane<C> {
             if cargo.is_control() {
                 continue;
             }
-            if flight.revoked || flight.attempt == u32::MAX {
-                // It never began, or the child was killed for it.
+            let begun = link.as_ref().is_some_and(|link| link.has_begun(seq));
+            if flight.attempt == u32::MAX {
+                // The child was killed for it.
                 skipped.push(cargo);
             } else if flight.disputed {
                 victims.push(cargo);
-            } else if link.as_ref().is_some_and(|link| link.has_begun(seq)) {
+            } else if begun {
+                // Its crashes are bounded by its attempts, and are no sign that children cannot start.
+                state.health.proves_useful();
                 if flight.attempt < cargo.max_attempts() && cargo.is_wanted() {
-                    retried = true;
                     again.push((cargo, flight.attempt + 1));
                 } else {
                     victims.push(cargo);
                 }
+            } else if flight.withdrawn {
+                victims.push(cargo);
             } else {
                 again.push((cargo, flight.attempt));
             }
@@ -99,60 +105,61 @@ impl<C: Cargo> Lane<C> {
         for held in again.into_iter().rev() {
             state.held.push_front(held);
         }
-        if state.healthy {
-            // It worked: whatever this was, it is not that it cannot start.
-            state.restarts.clear();
-        }
-        let planned = matches!(crash.cause, Cause::Stopped | Cause::Memory { .. })
-            || matches!(state.phase, Phase::Retiring)
-            || retried;
-        let mut fate = Fate::Over;
+        let planned = matches!(
+            crash.cause,
+            Cause::Stopped | Cause::Silent | Cause::Memory { .. }
+        ) || matches!(state.phase, Phase::Retiring);
+        let mut rest = None;
         if !matches!(state.phase, Phase::Closed) {
-            let failed = if matches!(crash.cause, Cause::Initializer(_)) {
-                Some(crash.clone())
-            } else if planned {
-                None
-            } else {
-                state.too_many_restarts(&crash, options)
-            };
-            state.phase = match failed {
-                Some(crash) => {
-                    fate = Fate::Failed;
-                    Phase::Failed(crash)
+            let now = Instant::now();
+            match state.health.ends(&crash, planned, now, options) {
+                Outlook::Again(at) => state.phase = Phase::Wanted(at),
+                Outlook::GivenUp(at, cause) => {
+                    state.phase = Phase::Wanted(at);
+                    let crash = Crash {
+                        cause,
+                        ..(*crash).clone()
+                    };
+                    let before = state.failed.replace(Arc::new(crash));
+                    rest = before.is_none().then_some(at - now);
                 }
-                // At once, so that the next message does not wait for it.
-                None => {
-                    fate = Fate::Replaced;
-                    Phase::Wanted
-                }
-            };
+            }
         }
         let reason = match &state.phase {
-            Phase::Failed(reason) => Some(reason.clone()),
             Phase::Closed => Some(crash.clone()),
-            _ => None,
+            _ => state.failed.clone(),
         };
-        let left = reason.map(|reason| (std::mem::take(&mut state.held), reason));
+        let mut left = Vec::new();
+        let mut movable = Vec::new();
+        if reason.is_some() {
+            for (cargo, attempt) in std::mem::take(&mut state.held) {
+                if cargo.may_go_elsewhere() {
+                    movable.push((cargo, attempt));
+                } else {
+                    left.push(cargo);
+                }
+            }
+        }
         drop(state);
         self.changed.notify_all();
         if let Some(link) = link {
             link.wake();
         }
         // First, so that whoever learns of a failed message finds its worker failed.
-        if let Some((_, reason)) = left.as_ref().filter(|_| fate == Fate::Failed) {
-            given_up(reason);
+        if let Some(reason) = &reason {
+            given_up(reason, rest, &mut movable);
         }
+        left.extend(movable.into_iter().map(|(cargo, _)| cargo));
         for cargo in skipped {
             cargo.answered(Answer::skipped());
         }
         for cargo in victims {
             cargo.crashed(&crash);
         }
-        if let Some((held, reason)) = left {
-            for (cargo, _) in held {
+        if let Some(reason) = reason {
+            for cargo in left {
                 cargo.crashed(&reason);
             }
         }
-        fate
     }
 }

@@ -71,7 +71,7 @@ impl<C: Cargo> Lane<C> {
                 continue;
             };
             let news = look_while_yielding(|| self.drive(&link, log).then_some(()));
-            if self.is_condemned() {
+            if self.calls() {
                 ring();
             }
             // ORDERING: SeqCst, with the guest's: it sees the seat taken, or this sees the guest.
@@ -132,7 +132,7 @@ impl<C: Cargo> Lane<C> {
         let done = self.read_as_guest(&link, done, limit, log);
         // ORDERING: SeqCst, see `read`.
         self.guests.fetch_sub(1, Ordering::SeqCst);
-        if self.is_condemned() {
+        if self.calls() {
             ring();
         }
         if self.is_busy() {
@@ -212,6 +212,7 @@ impl<C: Cargo> Lane<C> {
             logs,
         } = intake;
         let mut unfit = None;
+        let mut ready = false;
         let received = link.receive(&mut |frame| {
             match frame {
                 ToHost::Reply(Reply {
@@ -231,7 +232,7 @@ impl<C: Cargo> Lane<C> {
                 )),
                 ToHost::Log { bytes } => logs.push(bytes.to_vec()),
                 ToHost::Broken { bytes } => unfit = Some(bytes.to_vec()),
-                ToHost::Ready { .. } => {}
+                ToHost::Ready { .. } => ready = true,
             }
             Ok(())
         });
@@ -251,11 +252,17 @@ impl<C: Cargo> Lane<C> {
             return Taken::Nothing;
         }
         let mut strange = received.err().map(|broken| broken.to_string());
+        if ready {
+            state.health.is_ready_at(Instant::now());
+            state.recovered |= state.failed.take().is_some();
+        }
         state.answered += answers.len() as u64;
         for (seq, answer) in answers.drain(..) {
             match state.end(seq, answer.verdict) {
                 Ok(Some(cargo)) => {
-                    state.healthy |= !cargo.is_control();
+                    if !cargo.is_control() {
+                        state.health.proves_useful();
+                    }
                     over.push((cargo, answer));
                 }
                 Ok(None) => {}
@@ -263,7 +270,7 @@ impl<C: Cargo> Lane<C> {
             }
         }
         if let Some(bytes) = unfit {
-            if state.healthy {
+            if state.health.is_useful() {
                 strange =
                     Some("it said that its initializer failed after it had answered".to_owned());
             } else {
@@ -295,7 +302,7 @@ impl<C: Cargo> Lane<C> {
             if let Some(link) = &state.link {
                 return Some(link.clone());
             }
-            if matches!(state.phase, Phase::Closed | Phase::Failed(_)) {
+            if matches!(state.phase, Phase::Closed) {
                 return None;
             }
             state = self

@@ -6,8 +6,8 @@ use std::time::Instant;
 use super::{Flight, Phase, State};
 use crate::cargo::Cargo;
 use crate::claims::SLOTS;
-use crate::crash::{Cause, Crash};
-use crate::fleet::{END_LIMIT, Options};
+use crate::crash::Cause;
+use crate::fleet::END_LIMIT;
 use crate::frame;
 use crate::link::HostLink;
 
@@ -34,10 +34,33 @@ impl<C: Cargo> State<C> {
         if place.as_ref()?.seq != seq {
             return None;
         }
+        let flight = place.take()?;
         self.on_their_way -= 1;
-        place.take()
+        if flight.cargo.as_ref().is_some_and(C::is_control) {
+            self.controls -= 1;
+            self.limit_controls();
+        }
+        Some(flight)
     }
 
+    /// Has a child started, if there is none. True: it was not wanted before.
+    pub(super) fn want(&mut self) -> bool {
+        let wanted = matches!(self.phase, Phase::Idle);
+        if wanted {
+            self.phase = Phase::Wanted(Instant::now());
+        }
+        wanted
+    }
+
+    /// The child has as long as a start may take for the controls that it has now.
+    pub(super) fn limit_controls(&mut self) {
+        self.controls_by = self
+            .start_limit
+            .filter(|_| self.controls > 0)
+            .and_then(|limit| Instant::now().checked_add(limit));
+    }
+
+    /// Whether the child is at something: a message, or a control.
     pub(super) fn has_begun(&self) -> bool {
         self.on_their_way > 0
             && self.link.as_ref().is_some_and(|link| {
@@ -118,14 +141,22 @@ impl<C: Cargo> State<C> {
         self.frame.clear();
         cargo.encode(seq, attempt, &mut self.frame);
         let sent = link.offer(seq, &self.frame, cargo.area());
+        let is_control = cargo.is_control();
         self.table[Self::place(seq)] = Some(Flight {
             seq,
             attempt,
             revoked: false,
             disputed: false,
+            withdrawn: false,
             cargo: Some(cargo),
         });
         self.on_their_way += 1;
+        if is_control {
+            self.controls += 1;
+            if self.controls_by.is_none() {
+                self.limit_controls();
+            }
+        }
         if let Err(broken) = sent {
             self.condemn(Instant::now(), Cause::Protocol(broken.to_string()));
         }
@@ -163,27 +194,5 @@ impl<C: Cargo> State<C> {
             link.wake();
             self.ends_by = Some(by);
         }
-    }
-
-    pub(super) fn too_many_restarts(
-        &mut self,
-        crash: &Arc<Crash>,
-        options: &Options,
-    ) -> Option<Arc<Crash>> {
-        let now = Instant::now();
-        self.restarts
-            .retain(|at| now.duration_since(*at) < options.restart_window);
-        if self.restarts.len() < options.max_restarts {
-            self.restarts.push_back(now);
-            return None;
-        }
-        Some(Arc::new(Crash {
-            cause: Cause::TooManyRestarts {
-                restarts: self.restarts.len(),
-                window: options.restart_window,
-                last: Box::new((**crash).clone()),
-            },
-            ..(**crash).clone()
-        }))
     }
 }

@@ -1,11 +1,18 @@
 //! Messages that are taken back or stopped, and children that are killed for them.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::{GRACE, Lane, Phase, State};
+use super::{Flight, Lane, Phase, State};
 use crate::cargo::{Answer, Cargo};
 use crate::crash::Cause;
 use crate::frame;
+use crate::link::HostLink;
+
+/// How long an idle child may take to come by a message that it was sent, whatever the grace: it has to get a core.
+const TAKE_UP: Duration = Duration::from_millis(100);
+/// How often to look at a child that was killed and has not ended.
+const KILLED_LOOK: Duration = Duration::from_millis(100);
 
 impl<C: Cargo> Lane<C> {
     /// Takes back what the child has not begun, but for the first message of each batch, of the messages that `of`
@@ -88,24 +95,24 @@ impl<C: Cargo> Lane<C> {
         self.state().is_ahead()
     }
 
-    /// Stops the messages that `of` picks: one that has not begun never will, one that runs is asked, and after `GRACE`
-    /// (or at once) its child is killed. True: the supervisor is to be told.
-    pub(crate) fn stop(&self, of: &dyn Fn(&C) -> bool, at_once: bool) -> bool {
+    /// Stops the messages that `of` picks: one that has not begun never will, one that runs is asked, and after the grace
+    /// (`None`: at once) its child is killed. True: the supervisor is to be told.
+    pub(crate) fn stop(&self, of: &dyn Fn(&C) -> bool, grace: Option<Duration>) -> bool {
         let mut state = self.state();
-        let mut runs = false;
+        let mut skipped = state.revoke(&|cargo| of(cargo) && !cargo.is_control());
         let mut told = Vec::new();
         if let Some(link) = state.link.clone() {
-            for flight in state.table.iter_mut().flatten() {
+            for flight in state.table.iter().flatten() {
                 if flight.revoked || !flight.cargo.as_ref().is_some_and(of) {
                     continue;
                 }
-                if link.revoke(flight.seq) {
-                    flight.revoked = true;
-                } else {
-                    link.ask_to_stop(flight.seq);
-                    told.push(flight.seq);
-                    runs = true;
+                // A configuration is not asked: it belongs to the start of the child, unless its worker is over.
+                let is_control = flight.cargo.as_ref().is_some_and(C::is_control);
+                if is_control && !(grace.is_none() && link.has_begun(flight.seq)) {
+                    continue;
                 }
+                link.ask_to_stop(flight.seq);
+                told.push(flight.seq);
             }
             for seq in &told {
                 let mut frame = Vec::new();
@@ -115,37 +122,57 @@ impl<C: Cargo> Lane<C> {
             }
             link.flush();
         }
-        let mut skipped = Vec::new();
-        let held = std::mem::take(&mut state.held);
-        for (cargo, attempt) in held {
-            if of(&cargo) {
-                skipped.push(cargo);
-            } else {
-                state.held.push_back((cargo, attempt));
+        for seq in &told {
+            if let Some(Some(flight)) = state.table.get_mut(State::<C>::place(*seq)) {
+                flight.attempt = u32::MAX;
             }
         }
-        if runs {
-            let at = if at_once {
-                Instant::now()
-            } else {
-                Instant::now() + GRACE
-            };
-            for seq in told {
-                if let Some(Some(flight)) = state.table.get_mut(State::<C>::place(seq)) {
-                    flight.attempt = u32::MAX;
-                }
-            }
-            state.condemn(at, Cause::Stopped);
+        let watches = state.expect_taking_up(grace.unwrap_or_default());
+        if !told.is_empty() {
+            state.condemn(Instant::now() + grace.unwrap_or_default(), Cause::Stopped);
         }
+        skipped.extend(state.take_held(of));
         drop(state);
         for cargo in skipped {
             cargo.answered(Answer::skipped());
         }
-        runs
+        watches || !told.is_empty()
+    }
+
+    /// Sees to it that the child takes up what it was sent, or passes by what was taken back of it. True: the supervisor
+    /// is to be told.
+    pub(crate) fn watch(&self, grace: Duration) -> bool {
+        self.state().expect_taking_up(grace)
+    }
+
+    /// Takes the messages out that `of` picks and that have not begun: their worker has stopped. Those of which that is
+    /// not known yet follow when their child has ended. True: the supervisor is to be told.
+    pub(crate) fn withdraw(
+        &self,
+        of: &dyn Fn(&C) -> bool,
+        grace: Duration,
+        found: &mut Vec<C>,
+    ) -> bool {
+        let mut state = self.state();
+        found.extend(state.revoke(&|cargo| of(cargo) && !cargo.is_control()));
+        if let Some(link) = state.link.clone() {
+            for flight in state.table.iter_mut().flatten() {
+                if flight
+                    .cargo
+                    .as_ref()
+                    .is_some_and(|cargo| of(cargo) && !cargo.is_control())
+                    && !link.has_begun(flight.seq)
+                {
+                    flight.withdrawn = true;
+                }
+            }
+        }
+        found.extend(state.take_held(of));
+        state.expect_taking_up(grace)
     }
 
     /// Kills the child if its time has come, or it uses more memory than `limit`.
-    pub(crate) fn enforce(&self, now: Instant, memory: Option<(u64, u64)>) {
+    pub(crate) fn enforce(&self, now: Instant, memory: Option<(u64, u64)>, grace: Duration) {
         let mut state = self.state();
         if let Some((used, limit)) = memory.filter(|(used, limit)| used > limit)
             && matches!(state.phase, Phase::Up)
@@ -156,6 +183,8 @@ impl<C: Cargo> Lane<C> {
                 state.retire(now);
             }
         }
+        state.look_at_controls(now);
+        state.look_at_taking_up(now, grace);
         // What it was to be killed for may be over.
         if matches!(&state.kill, Some((_, Cause::Stopped))) && !state.has_stopping() {
             state.kill = None;
@@ -165,6 +194,95 @@ impl<C: Cargo> Lane<C> {
         if late && let Some(child) = &mut state.child {
             child.kill();
             state.ends_by = None;
+            if let Some((at, _)) = &mut state.kill {
+                // Once is enough: from here on its end is waited for.
+                *at = now + KILLED_LOOK;
+            }
+        }
+    }
+}
+
+impl<C: Cargo> State<C> {
+    /// Takes the messages out that `of` picks and that the child has not begun, and now never will.
+    fn revoke(&mut self, of: &dyn Fn(&C) -> bool) -> Vec<C> {
+        let Some(link) = self.link.clone() else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for flight in self.table.iter_mut().flatten() {
+            if flight.cargo.as_ref().is_some_and(of) && !flight.revoked && link.revoke(flight.seq) {
+                flight.revoked = true;
+                found.extend(flight.cargo.take());
+            }
+        }
+        found
+    }
+
+    fn take_held(&mut self, of: &dyn Fn(&C) -> bool) -> Vec<C> {
+        let mut found = Vec::new();
+        for (cargo, attempt) in std::mem::take(&mut self.held) {
+            if of(&cargo) {
+                found.push(cargo);
+            } else {
+                self.held.push_back((cargo, attempt));
+            }
+        }
+        found
+    }
+
+    /// If something lies before the child, it is to come by that within the grace: see [`Self::look_at_taking_up`]. True:
+    /// this was not expected of it before.
+    fn expect_taking_up(&mut self, grace: Duration) -> bool {
+        let is_new = self.take_up.is_none() && self.on_their_way > 0;
+        if is_new {
+            self.take_up = Some((Instant::now() + grace.max(TAKE_UP), self.answered));
+        }
+        is_new
+    }
+
+    /// Condemns a child that has nothing to do and does not come by what it was sent: it is stopped, or some thread of
+    /// it keeps the interpreter. One that is busy, or starts, has limits of its own.
+    fn look_at_taking_up(&mut self, now: Instant, grace: Duration) {
+        let Some((at, answered)) = self.take_up else {
+            return;
+        };
+        if at > now {
+            return;
+        }
+        if self.on_their_way == 0 {
+            self.take_up = None;
+        } else if answered != self.answered || !self.health.is_ready() || self.has_begun() {
+            self.take_up = Some((now + grace.max(TAKE_UP), self.answered));
+        } else {
+            self.take_up = None;
+            self.condemn(now, Cause::Silent);
+        }
+    }
+
+    /// Condemns a child that is not ready in time, or that stays at a configuration.
+    fn look_at_controls(&mut self, now: Instant) {
+        let Some(limit) = self
+            .start_limit
+            .filter(|_| self.controls_by.is_some_and(|by| by <= now))
+        else {
+            return;
+        };
+        let is_at_one = |flight: &Flight<C>, link: &Arc<dyn HostLink>| {
+            flight.cargo.as_ref().is_some_and(C::is_control) && link.has_begun(flight.seq)
+        };
+        let late = !self.health.is_ready()
+            || self.link.as_ref().is_some_and(|link| {
+                self.table
+                    .iter()
+                    .flatten()
+                    .any(|flight| is_at_one(flight, link))
+            });
+        if late {
+            self.controls_by = None;
+            self.condemn(now, Cause::SlowStart(limit));
+        } else {
+            // It is at something else, which is before them.
+            self.limit_controls();
         }
     }
 }

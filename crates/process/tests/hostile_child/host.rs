@@ -120,7 +120,9 @@ impl Overseer<Message> for Watch {
         let _ = self.logged.send(bytes);
     }
 
-    fn lane_failed(&self, _: usize, _: &Arc<Crash>) {}
+    fn lane_failed(&self, _: usize, _: &Arc<Crash>, _: Duration) {}
+
+    fn lane_recovered(&self, _: usize) {}
 }
 
 struct Host {
@@ -145,7 +147,9 @@ impl Host {
             transport,
             max_messages: None,
             max_memory: None,
-            max_restarts: 3,
+            max_restarts: Some(3),
+            grace: Duration::from_millis(100),
+            start_limit: None,
             restart_window: Duration::from_secs(3600),
         };
         let watch = Watch {
@@ -233,7 +237,7 @@ pub(crate) fn a_lie_ends_its_child(transport: Transport, lie: &'static str) {
         [first + 1, first + 2]
     );
     until(lie, || {
-        host.fleet.pids() != liar && host.fleet.restarts() == 1
+        host.fleet.pids() != liar && host.fleet.census(0..1).1 == 1
     });
     host.works();
 }
@@ -251,7 +255,7 @@ pub(crate) fn what_was_taken_back_does_not_come_back(transport: Transport) {
     let ends = host.ends(2);
     assert_eq!(ends[0], (first + 1, End::Answered(Verdict::Skipped)));
     assert_eq!(ends[1].0, last);
-    until("the liar lives", || host.fleet.restarts() == 1);
+    until("the liar lives", || host.fleet.census(0..1).1 == 1);
     host.works();
 }
 
