@@ -597,3 +597,19 @@ for extra in (
     raise_named, raise_with_code, raise_chained,
 ):  # fmt: skip
     ANSWERING[extra.__name__] = extra
+
+
+def wait_until_cancelled() -> None:
+    """Goes on until it is asked to stop."""
+    while not current_message().cancelled:
+        time.sleep(0.001)
+
+
+def wait_until_cancelled_with(data: Any) -> None:
+    """The same for one item."""
+    wait_until_cancelled()
+
+
+def refuse_to_initialize() -> None:
+    """An initializer that raises."""
+    raise OSError("not here")

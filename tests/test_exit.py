@@ -375,3 +375,33 @@ for number in range(50):
 say("end")
 """)
         assert (rc, lines) == (0, ["end"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "end",
+    ["pool.shutdown(timeout=0.1)", "worker.stop(timeout=0.1)", "pool.terminate()", "worker.terminate()"],
+)
+@pytest.mark.parametrize("job", ["time.sleep(600)", "while True: pass"], ids=["sleeps", "computes"])
+def test_the_end_does_not_wait_for_a_job_that_its_owner_gave_up(run_python, end, job):
+    done = run_python(
+        "import contextlib, sys, threading, time\n"
+        "from pytoweb.workers import DeadlineError, PythonWorker, WorkerPool\n"
+        "started = threading.Event()\n"
+        "def job(data=None):\n"
+        "    started.set()\n"
+        f"    {job}\n"
+        f"if {end.startswith('pool')}:\n"
+        "    pool = WorkerPool(2)\n"
+        "    pool.submit(job)\n"
+        "else:\n"
+        "    worker = PythonWorker('worker')\n"
+        "    worker.on_message('job', job)\n"
+        "    worker.start().post_message('job')\n"
+        "assert started.wait(10)\n"
+        "with contextlib.suppress(DeadlineError):\n"
+        f"    {end}\n"
+        "print('ends')\n"
+        "sys.exit(3)\n"
+    )
+    assert (done.rc, done.stdout, done.stderr) == (3, "ends\n", "")

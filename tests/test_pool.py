@@ -7,9 +7,20 @@ import queue
 import threading
 from pathlib import Path
 
+import process_handlers as handlers
 import pytest
 
-from pytoweb.workers import PythonWorker, WorkerPool, WorkerStoppedError, current_worker
+from pytoweb.workers import (
+    DeadlineError,
+    MailboxFullError,
+    PythonWorker,
+    WorkerCrashedError,
+    WorkerPool,
+    WorkerStoppedError,
+    current_worker,
+)
+
+both_backends = pytest.mark.parametrize("backend", ["thread", "process"])
 
 WAIT = 10.0
 NEVER = 0.05
@@ -271,6 +282,107 @@ def test_stop_all_stops_the_named_workers_only(pool):
     assert two.submit(pow, 2, 2).result(WAIT) == 4
     two.create_worker("another")
     two.stop_all(drain=False, timeout=WAIT)
+
+
+def test_stop_all_without_draining_fails_what_the_pool_itself_has_queued(pool, gate):
+    one = pool(1)
+    one.submit(gate)
+    gate.wait_entered()
+    queued = [one.submit(pow, 2, 2) for _ in range(5)]
+    one.stop_all(drain=False, timeout=WAIT)
+    assert [type(future.exception(WAIT)) for future in queued] == [WorkerStoppedError] * 5
+    assert one.stats().own.failed == 5
+    gate.open()
+    assert one.submit(pow, 2, 3).result(WAIT) == 8, "the pool itself stays open"
+
+
+def test_the_mailbox_of_a_pool_may_be_small_and_refuse(pool, gate):
+    one = pool(1, capacity=2, overflow="reject")
+    one.submit(gate)
+    gate.wait_entered()
+    accepted = [one.submit(pow, 2, 2) for _ in range(2)]
+    for refused in (lambda: one.submit(pow, 2, 2), lambda: one.ask("type"), lambda: one.post_message("type")):
+        with pytest.raises(MailboxFullError):
+            refused()
+    assert (one.stats().own.capacity, one.stats().own.rejected) == (2, 3)
+    gate.open()
+    assert [future.result(WAIT) for future in accepted] == [4, 4]
+    for options in ({"capacity": 0}, {"overflow": "ring"}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            pool(1, **options)
+
+
+@both_backends
+def test_options_give_each_call_a_deadline(pool, backend):
+    two = pool(2, backend=backend).start(WAIT)
+    enough, limited = two.options(timeout=WAIT), two.options(timeout=0.05)
+    assert enough.submit(pow, 2, exp=3).result(WAIT) == 8
+    assert list(enough.map(abs, [-1, -2])) == [1, 2]
+    forever = limited.submit(handlers.wait_until_cancelled)
+    with pytest.raises(DeadlineError):
+        forever.result(WAIT)
+    with pytest.raises(DeadlineError):
+        list(limited.map(handlers.wait_until_cancelled_with, [None]))
+    for bad, error in ((-1, ValueError), ("3", TypeError)):
+        with pytest.raises(error, match="timeout"):
+            two.options(timeout=bad)
+
+
+@both_backends
+def test_a_started_pool_is_ready(pool, backend):
+    two = pool(2, backend=backend, overflow="reject", capacity=1)
+    before = threading.active_count()
+    assert two.start(WAIT) is two
+    if backend == "process":
+        assert len(two._pytoweb.runtime.processes.pids()) == 2
+        assert None not in two._pytoweb.runtime.processes.pids()
+    else:
+        assert threading.active_count() == before + 2
+    assert two.start(timeout=WAIT) is two, "again, at no cost"
+    assert two.submit(pow, 2, 2).result(WAIT) == 4
+    assert not two.workers
+
+
+@both_backends
+def test_starting_tells_of_an_initializer_that_fails(pool, backend, caplog):
+    one = pool(1, backend=backend, initializer=handlers.refuse_to_initialize)
+    with pytest.raises(WorkerCrashedError):
+        one.start(WAIT)
+
+
+def test_starting_two_pools_that_never_come_up_in_time(pool, gate):
+    one = pool(1, initializer=gate, initargs=(None,))
+    with pytest.raises(DeadlineError, match="not ready"):
+        one.start(0.01)
+    gate.open()
+    assert one.start(WAIT) is one
+
+
+@both_backends
+def test_a_shutdown_that_takes_too_long_says_what_runs(pool, backend, gate, until):
+    two = pool(2, backend=backend)
+    worker = two.create_worker("named").start()
+    running = two.submit(handlers.wait_until_cancelled)
+    until(lambda: two.stats().own.running == 1)
+    queued = worker.ask("type")
+    with pytest.raises(DeadlineError, match=two.name):
+        two.shutdown(timeout=0.05)
+    assert isinstance(running.exception(WAIT), (WorkerStoppedError, WorkerCrashedError))
+    assert queued.exception(WAIT) is not None
+    two.shutdown(timeout=WAIT)
+
+
+@both_backends
+def test_terminate_abandons_everything_at_once(pool, backend, until):
+    two = pool(1, backend=backend)
+    running, queued = two.submit(handlers.wait_until_cancelled), two.submit(pow, 2, 2)
+    until(lambda: two.stats().own.running == 1)
+    two.terminate()
+    assert isinstance(running.exception(WAIT), (WorkerStoppedError, WorkerCrashedError))
+    assert isinstance(queued.exception(WAIT), WorkerStoppedError)
+    with pytest.raises(WorkerStoppedError):
+        two.submit(pow, 2, 2)
+    two.shutdown(timeout=WAIT)
 
 
 def test_shutdown_closes_the_pool_and_its_workers(pool, gate, spawn):

@@ -341,6 +341,20 @@ class Endpoint:
     def _pytoweb_on_room(self, callback: Callable[[], object]) -> None:
         """Has ``callback()`` called once a post may succeed; here and now if one may already."""
 
+    def _pytoweb_wait_for_room(self, timeout: float | None = None) -> None:
+        """Blocks until a post may succeed.
+
+        Raises:
+            MailboxFullError: ``timeout`` passed first.
+            AskCycleError: The caller is the handler that makes the room.
+        """
+
+    def _pytoweb_refuse(self) -> None:
+        """Refuses posts as if it were stopped, but for those that do not wait for room."""
+
+    def _pytoweb_fail_queued(self) -> int:
+        """Fails what is queued, and stays open; returns how many messages failed."""
+
     def _pytoweb_gave_up(self, why: str) -> None:
         """Counts a post that waited for room in vain as rejected, and raises its ``MailboxFullError``."""
 

@@ -43,7 +43,7 @@ INTERRUPTED_SECONDS = 0.5
 #: What a shell reports of a program that Ctrl-C ended.
 INTERRUPTED_EXIT_CODE = 130
 
-#: Ctrl-C broke the end of the interpreter off: what handlers raise now is no news.
+#: Handlers are interrupted because the program ends: what they raise now is no news.
 broken_off = False
 
 #: The main thread is over, and what is queued is being finished.
@@ -95,6 +95,7 @@ def _at_exit() -> None:
             runtime.ended.wait()
             threads.join()
             runtime.join()
+        _end_given_up([root._pytoweb.runtime for root in roots if root._pytoweb.given_up])
     except KeyboardInterrupt:
         _break_off(roots)
 
@@ -123,6 +124,19 @@ def _break_off(roots: list[Root]) -> None:
         with contextlib.suppress(Exception):
             stream.flush()
     os._exit(INTERRUPTED_EXIT_CODE)
+
+
+def _end_given_up(runtimes: list[PoolRuntime]) -> None:
+    """Interrupts handlers that their owner does not wait for any more.
+
+    One that goes on all the same stands in native code, as a rule, and the process ends around it.
+    """
+    global broken_off
+    if not _all_ended(runtimes, 0.0):
+        broken_off = True
+        for runtime in runtimes:
+            runtime.interrupt()
+        _all_ended(runtimes, INTERRUPTED_SECONDS)
 
 
 def _all_ended(runtimes: list[PoolRuntime], seconds: float) -> bool:

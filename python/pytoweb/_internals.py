@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pytoweb._core import Threads
+    from pytoweb._map import Feed
     from pytoweb._pool import WorkerPool
     from pytoweb._replies import Replies
     from pytoweb._room import Line
     from pytoweb._runtime import PoolRuntime
-    from pytoweb._worker import PythonWorker
+    from pytoweb._worker import Backend, PythonWorker
 
 __all__ = ["NAMESPACE", "Internals", "PoolInternals", "set_state", "state_of"]
 
@@ -32,6 +33,7 @@ class Internals:
 
     __slots__ = (
         "backend",
+        "given_up",
         "handlers",
         "has_coroutine_hooks",
         "has_coroutines",
@@ -52,12 +54,14 @@ class Internals:
     #: refer to the worker itself.
     packed: dict[str | None, tuple[bytes, bool]]
 
-    def __init__(self, name: str, backend: str) -> None:
+    def __init__(self, name: str, backend: Backend) -> None:
         self.name = name
         self.backend = backend
         self.handlers: dict[str | None, Callable[..., object]] = {}
         self.packed = {}
         self.has_coroutines = False
+        #: The end of the program does not wait for it: its owner has waited long enough, or abandoned it.
+        self.given_up = False
         #: The coroutines that wait for room, once there were some.
         self.line: Line | None = None
         #: Error handlers and start hooks that run on the pool's event loop.
@@ -75,13 +79,15 @@ class Internals:
 class PoolInternals(Internals):
     """What a pool keeps."""
 
-    __slots__ = ("lock", "shut_down", "size", "workers")
+    __slots__ = ("feeds", "lock", "shut_down", "size", "workers")
 
-    def __init__(self, name: str, backend: str, size: int) -> None:
+    def __init__(self, name: str, backend: Backend, size: int) -> None:
         super().__init__(name, backend)
         self.size = size
         self.workers: dict[str, PythonWorker] = {}
         self.shut_down = False
+        #: Each `map` whose calls wait for room.
+        self.feeds: set[Feed] = set()
         self.lock = threading.RLock()
 
 

@@ -7,15 +7,18 @@ import os
 import sys
 import threading
 import time
-from concurrent.futures import Executor
+from concurrent.futures import CancelledError, Executor
 from types import MappingProxyType
 
 from pytoweb import _aio, _exit
 from pytoweb._callables import checked_handler
-from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads
+from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads, running_owner
 from pytoweb._cpus import usable_cpus
 from pytoweb._internals import PoolInternals
+from pytoweb._map import map_calls
+from pytoweb._options import PoolOptions
 from pytoweb._runtime import PoolRuntime
+from pytoweb._start import start_all
 from pytoweb._worker import (
     Addressable,
     PythonWorker,
@@ -23,6 +26,7 @@ from pytoweb._worker import (
     checked_backend,
     checked_count,
     checked_name,
+    checked_overflow,
     checked_timeout,
     refuse_process_options,
 )
@@ -30,13 +34,14 @@ from pytoweb.errors import DeadlineError, WorkerStoppedError
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any, TypeVar
 
     from typing_extensions import ParamSpec, Unpack
 
+    from pytoweb._map import Feed
     from pytoweb._stats import PoolStats
-    from pytoweb._worker import Backend, Transport, WorkerOptions
+    from pytoweb._worker import Backend, Overflow, Transport, WorkerOptions
     from pytoweb.futures import WorkerFuture
 
     Self = TypeVar("Self", bound="WorkerPool")
@@ -56,8 +61,8 @@ class WorkerPool(Addressable, Executor):
 
     The pool is an address too: what is posted to the pool itself (``on_message``, ``post_message``,
     ``post_messages``, ``ask``, ``submit``, ``map``) goes to whichever thread is free, up to ``size`` at a
-    time. That mailbox is open from the start, holds ``DEFAULT_CAPACITY`` messages, and makes senders wait
-    when it is full.
+    time. That mailbox is open from the start, holds ``capacity`` messages, and when it is full does with
+    senders what ``overflow`` says.
 
     Threads start when there is work. A handler that waits for a reply lends its place to another thread, so a
     pool whose handlers all wait for each other goes on.
@@ -72,6 +77,9 @@ class WorkerPool(Addressable, Executor):
             function runs on the event loop, and the thread waits for it. If it raises, the pool is broken:
             what is queued and what comes fails with ``WorkerCrashedError``.
         initargs: its arguments.
+        capacity: messages that the pool's own mailbox holds at most, at least 1.
+        overflow: as for ``PythonWorker``, for the pool's own mailbox. With ``"reject"`` a pool that cannot
+            keep up says no at once: ``MailboxFullError``, a web server's 503.
         max_attempts: how many times a message of the pool's own mailbox may be begun whose process crashes.
         max_messages: messages after which a process is replaced; None is no limit.
         max_memory: bytes of resident memory above which a process is replaced; None is no limit.
@@ -82,9 +90,9 @@ class WorkerPool(Addressable, Executor):
         transport: as for ``PythonWorker``.
 
     Raises:
-        TypeError: ``size`` is not an int, ``name`` not a str, or ``initializer`` not callable or a
-            generator function.
-        ValueError: ``size`` below 1, ``name`` empty, or ``backend`` unknown.
+        TypeError: ``size`` or ``capacity`` is not an int, ``name`` not a str, or ``initializer`` not callable
+            or a generator function.
+        ValueError: ``size`` or ``capacity`` below 1, ``name`` empty, ``backend`` or ``overflow`` unknown.
     """
 
     _pytoweb: PoolInternals
@@ -107,6 +115,8 @@ class WorkerPool(Addressable, Executor):
         name: str | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
+        capacity: int = DEFAULT_CAPACITY,
+        overflow: Overflow = "block",
         max_attempts: int = 1,
         max_messages: int | None = None,
         max_memory: int | None = None,
@@ -118,6 +128,8 @@ class WorkerPool(Addressable, Executor):
     ) -> None:
         size = checked_count(usable_cpus() if size is None else size, "size")
         checked_backend(backend)
+        checked_count(capacity, "capacity")
+        checked_overflow(overflow)
         name = checked_name(f"pool-{next(_numbers)}" if name is None else name)
         if initializer is not None:
             checked_handler(initializer, "initializer")
@@ -144,8 +156,8 @@ class WorkerPool(Addressable, Executor):
         own.threads = Threads(size, f"pytoweb-{name}", own.runtime)
         self._pytoweb_prepare(
             own,
-            capacity=DEFAULT_CAPACITY,
-            overflow="block",
+            capacity=capacity,
+            overflow=overflow,
             shared=True,
             max_attempts=max_attempts,
         )
@@ -165,7 +177,7 @@ class WorkerPool(Addressable, Executor):
         return self._pytoweb.size
 
     @property
-    def backend(self) -> str:
+    def backend(self) -> Backend:
         """Where handlers run: ``"thread"`` or ``"process"``."""
         return self._pytoweb.backend
 
@@ -196,11 +208,11 @@ class WorkerPool(Addressable, Executor):
         own = self._pytoweb
         with own.lock:
             if own.shut_down:
-                raise WorkerStoppedError(_exit.no_more(f"pool {own.name!r}", "is shut down"))
+                raise self._pytoweb_stopped()
             known = own.workers.get(name)
             if known is not None and known.state != "stopped":
                 raise ValueError(f"pool {own.name!r} has a worker {name!r} already; use get_worker({name!r})")
-            if options.setdefault("backend", own.backend) != own.backend:  # type: ignore[typeddict-item]
+            if options.setdefault("backend", own.backend) != own.backend:
                 raise ValueError(
                     f"pool {own.name!r} runs handlers with the backend {own.backend!r}; make a pool of "
                     "the other kind for the others"
@@ -227,11 +239,81 @@ class WorkerPool(Addressable, Executor):
             if self._pytoweb.workers.get(name) is worker:
                 del self._pytoweb.workers[name]
 
+    def start(self: Self, timeout: float | None = None) -> Self:
+        """Has all threads, or child processes, started and their initializers run, and waits for that.
+
+        Without it they start when there is work: the first requests wait for them.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Returns:
+            The pool.
+
+        Raises:
+            TimeoutError: ``timeout`` passed first; they go on starting.
+            WorkerCrashedError: an initializer failed, or a child process does not come up.
+            WorkerStoppedError: the pool is shut down.
+        """
+        checked_timeout(timeout)
+        start_all(self, timeout)
+        return self
+
+    def options(self, *, timeout: float | None = None) -> PoolOptions:
+        """A view of the pool whose ``submit`` and ``map`` have options.
+
+        ``pool.options(timeout=3).submit(f, x)``: the keywords of ``submit`` itself are the function's.
+
+        Args:
+            timeout: seconds that each call may take, queued and running, before its future fails with
+                ``DeadlineError``.
+
+        Raises:
+            TypeError: ``timeout`` is not a number.
+            ValueError: ``timeout`` is negative or NaN.
+        """
+        return PoolOptions(self, timeout)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Calls ``fn`` for each item, as ``map`` does, and gives the results in order, as they come.
+
+        The input is read at once and everything is run, whether or not results are taken. Calls that find the
+        mailbox full wait for room outside of it, and this returns without waiting for that.
+
+        Args:
+            fn: what to call.
+            *iterables: one for each argument; the shortest ends all.
+            timeout: seconds from now until taking a result raises ``TimeoutError``.
+            chunksize: for processes: how many calls make one message; threads have no use for it.
+            buffersize: how many messages are under way before their results are taken; the input is read as
+                they are, so that it may be endless. None reads all of it now.
+
+        Returns:
+            The results. The exception of a call is raised in its place. That, a late result, or dropping the
+            iterator before its end cancels the rest.
+
+        Raises:
+            MailboxFullError: the policy of the pool's mailbox refuses; none of the calls is run that is not
+                running.
+            SerializationError: an item cannot be sent to another process; likewise.
+            WorkerStoppedError: the pool is shut down.
+            TypeError: ``chunksize`` or ``buffersize`` is not an int, or an argument not iterable.
+            ValueError: ``chunksize`` or ``buffersize`` is below 1.
+        """
+        return map_calls(self, fn, iterables, timeout, chunksize, buffersize, None)
+
     def stop_all(self, *, drain: bool = True, timeout: float | None = None) -> None:
         """Stops all workers of the pool; the pool itself stays open.
 
         Args:
-            drain: as for ``PythonWorker.stop``.
+            drain: as for ``PythonWorker.stop``. False fails what is queued in the pool's own mailbox, too.
             timeout: seconds for all of them together.
 
         Raises:
@@ -242,6 +324,10 @@ class WorkerPool(Addressable, Executor):
         workers = list(self.workers.values())
         for worker in workers:
             worker._pytoweb_close(mode)
+        if not drain:
+            for feed in list(self._pytoweb.feeds):
+                feed.give_up(self._pytoweb_stopped())
+            self._pytoweb_fail_queued()
         self._pytoweb_wait_for(workers, mode, timeout)
 
     def _pytoweb_wait_for(self, endpoints: list[Any], mode: str, timeout: float | None) -> bool:
@@ -261,29 +347,75 @@ class WorkerPool(Addressable, Executor):
             )
         return ended
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def shutdown(
+        self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | None = None
+    ) -> None:
         """Refuses further work and ends the threads once everything is done; the ``Executor`` contract.
 
         Args:
             wait: whether to wait for the end.
             cancel_futures: cancels what is queued instead of running it.
-        """
-        if wait:
-            _aio.warn_of_blocking("shutdown()", "use `async with`, or `await pool.ashutdown()`")
-        mode = "cancel" if cancel_futures else "drain"
-        self._pytoweb_begin_shutdown(mode)
-        if wait and self._pytoweb_wait_for([self, *self.workers.values()], mode, None):
-            self._pytoweb.threads.join()
-            self._pytoweb.runtime.join()
+            timeout: seconds to wait at most. Past it the rest fails, handlers that run are asked to stop and
+                child processes are killed; the end of the program waits for none of them.
 
-    async def ashutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        Raises:
+            DeadlineError: ``timeout`` passed first; names what still runs.
+        """
+        checked_timeout(timeout)
+        mode = "cancel" if cancel_futures else "drain"
+        own = self._pytoweb
+        self._pytoweb_begin_shutdown(mode)
+        if not wait:
+            return
+        _aio.warn_of_blocking("shutdown()", "use `async with`, or `await pool.ashutdown()`")
+        end = None if timeout is None else time.monotonic() + timeout
+        try:
+            if not self._pytoweb_wait_for_feeds(end):
+                return
+            left = None if end is None else max(0.0, end - time.monotonic())
+            ended = self._pytoweb_wait_for([self, *self.workers.values()], mode, left)
+        except DeadlineError as late:
+            self.terminate()
+            running = [one for one in (self, *self.workers.values()) if one._pytoweb_stats()["running"]]
+            names = ", ".join(repr(one._pytoweb.name) for one in running) or "none"
+            raise DeadlineError(
+                f"pool {own.name!r} did not end within {timeout} s: what was queued has failed; handlers "
+                f"that still run, and are asked to stop: {names}"
+            ) from late
+        if ended:
+            own.threads.join()
+            own.runtime.join()
+
+    async def ashutdown(
+        self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | None = None
+    ) -> None:
         """``shutdown`` for coroutines: waits for the end without blocking the event loop.
 
         Args:
             wait: as for ``shutdown``.
             cancel_futures: as for ``shutdown``.
+            timeout: as for ``shutdown``.
+
+        Raises:
+            DeadlineError: as for ``shutdown``.
         """
-        await _aio.in_thread(self.shutdown, wait=wait, cancel_futures=cancel_futures)
+        await _aio.in_thread(self.shutdown, wait=wait, cancel_futures=cancel_futures, timeout=timeout)
+
+    def terminate(self) -> None:
+        """Abandons everything at once, and does not wait.
+
+        Queued messages fail with ``WorkerStoppedError``, and so do those that run: handlers on threads are
+        asked to stop, as by ``PythonWorker.terminate``, and child processes are killed. The end of the
+        program does not wait for handlers that go on.
+        """
+        with self._pytoweb.lock:
+            self._pytoweb.shut_down = self._pytoweb.given_up = True
+        for feed in list(self._pytoweb.feeds):
+            feed.give_up(self._pytoweb_stopped())
+        self._pytoweb_terminate()
+        for worker in self.workers.values():
+            worker.terminate()
+        self._pytoweb_close_all("finish")
 
     async def __aenter__(self: Self) -> Self:
         return self
@@ -291,15 +423,48 @@ class WorkerPool(Addressable, Executor):
     async def __aexit__(self, *exc_info: object) -> None:
         await self.ashutdown()
 
+    def _pytoweb_stopped(self) -> WorkerStoppedError:
+        return WorkerStoppedError(_exit.no_more(f"pool {self._pytoweb.name!r}", "is shut down"))
+
     def _pytoweb_begin_shutdown(self, mode: str) -> None:
         with self._pytoweb.lock:
             self._pytoweb.shut_down = True
-            workers = list(self._pytoweb.workers.values())
+            feeds = list(self._pytoweb.feeds)
+        if feeds and mode == "drain":
+            # The last of them closes: their calls are work that was accepted.
+            self._pytoweb_refuse()
+            return
+        for feed in feeds:
+            feed.give_up(CancelledError())
+        self._pytoweb_close_all(mode)
+
+    def _pytoweb_close_all(self, mode: str) -> None:
         self._pytoweb_close(mode)
-        for worker in workers:
+        for worker in self.workers.values():
             worker._pytoweb_close(mode)
         self._pytoweb.threads.shutdown()
         self._pytoweb.runtime.close(self._pytoweb.threads)
+
+    def _pytoweb_feed_ended(self, feed: Feed) -> None:
+        """The calls of a ``map`` are all posted, or given up."""
+        with self._pytoweb.lock:
+            self._pytoweb.feeds.discard(feed)
+            closes = self._pytoweb.shut_down and not self._pytoweb.feeds
+        if closes:
+            self._pytoweb_close_all("drain")
+
+    def _pytoweb_wait_for_feeds(self, end: float | None) -> bool:
+        """Waits until the calls of ``map`` are posted; False where the caller is a handler, which they need.
+
+        Raises:
+            DeadlineError: ``end`` came first.
+        """
+        for feed in list(self._pytoweb.feeds):
+            if running_owner() is not None:
+                return False
+            if not feed.ended.wait(None if end is None else max(0.0, end - time.monotonic())):
+                raise DeadlineError("calls of map still wait for room")
+        return True
 
     def run_until_idle(self, timeout: float | None = None) -> None:
         """Blocks until nothing is queued and nothing runs, in the pool's mailbox and in its started workers.
@@ -316,8 +481,8 @@ class WorkerPool(Addressable, Executor):
             for endpoint in busy:
                 left = None if end is None else max(0.0, end - time.monotonic())
                 Addressable.run_until_idle(endpoint, left)
-            # One that was idle may have been given work by another one since.
-            if all(endpoint._pytoweb_is_idle() for endpoint in busy):
+            # One that was idle may have been given work by another one since, or by a `map`.
+            if not self._pytoweb.feeds and all(endpoint._pytoweb_is_idle() for endpoint in busy):
                 return
 
     def stats(self) -> PoolStats:
@@ -353,12 +518,11 @@ class WorkerPool(Addressable, Executor):
         self._pytoweb_begin_shutdown("drain")
 
     def _pytoweb_finish_exit(self) -> None:
-        self.shutdown()
+        if not self._pytoweb.given_up:
+            self.shutdown()
 
     def _pytoweb_break_exit(self) -> None:
-        self._pytoweb_terminate()
-        for worker in self.workers.values():
-            worker.terminate()
+        self.terminate()
 
 
 #: By backend: the pool, and the process that it was made in.

@@ -518,6 +518,7 @@ class PythonWorker(Addressable):
         start_timeout: float | None = 60.0,
         transport: Transport | None = None,
         _pool: WorkerPool | None = None,
+        _place: int | None = None,
     ) -> None:
         name = checked_name(name)
         checked_backend(backend)
@@ -553,7 +554,7 @@ class PythonWorker(Addressable):
             own.threads = _pool._pytoweb.threads
             if backend == "process":
                 cast_processes(own.runtime).options.check_worker(given)
-                lane = cast_processes(own.runtime).quietest()
+                lane = cast_processes(own.runtime).quietest() if _place is None else _place
         self._pytoweb_prepare(
             own,
             capacity=capacity,
@@ -634,12 +635,15 @@ class PythonWorker(Addressable):
 
         Raises:
             DeadlineError: ``timeout`` passed first: the rest of the queue has failed, and a handler still
-                runs.
+                runs. The end of the program does not wait for it.
         """
         checked_timeout(timeout)
         _aio.warn_of_blocking("stop()", "use `async with`, or `await worker.astop()`")
         try:
             ended = self._pytoweb_close_and_wait("drain" if drain else "finish", timeout)
+        except DeadlineError:
+            self._pytoweb.given_up = True
+            raise
         finally:
             self._pytoweb_release()
         if ended and self._pytoweb.pool is None:
@@ -662,8 +666,10 @@ class PythonWorker(Addressable):
         """Abandons everything at once, and does not wait.
 
         Queued messages fail with ``WorkerStoppedError``, and so does the future of the running one, whose
-        handler is asked to stop through ``current_message().cancelled``; a thread cannot be killed.
+        handler is asked to stop through ``current_message().cancelled``; a thread cannot be killed, but the
+        end of the program does not wait for it.
         """
+        self._pytoweb.given_up = True
         self._pytoweb_terminate()
         self._pytoweb_release()
 
@@ -727,7 +733,8 @@ class PythonWorker(Addressable):
         self._pytoweb_close("drain")
 
     def _pytoweb_finish_exit(self) -> None:
-        self.stop()
+        if not self._pytoweb.given_up:
+            self.stop()
 
     def _pytoweb_break_exit(self) -> None:
         self.terminate()

@@ -300,20 +300,35 @@ impl<M: Message> Mailbox<M> {
         Some(inbox.activate(queued))
     }
 
+    /// Takes out what is queued, to be failed by the caller, and stays open.
+    pub(crate) fn fail_queued(&self, failure: Failure) -> Vec<Leftover<M>> {
+        self.sweep(|_| Some(failure))
+    }
+
     /// Refuses posts from now on. What is queued is run, or comes back as leftovers; a mailbox that was never opened
     /// has nobody to run it, so there it always comes back.
     pub(crate) fn close(&self, rest: Rest) -> Vec<Leftover<M>> {
+        self.sweep(|inbox| {
+            let rest = if inbox.gate == Gate::Paused && rest == Rest::Run {
+                Rest::Fail(Failure::Stopped)
+            } else {
+                rest
+            };
+            inbox.gate = Gate::Closed;
+            let Rest::Fail(failure) = rest else {
+                return None;
+            };
+            inbox.failing = Some(failure);
+            Some(failure)
+        })
+    }
+
+    /// Takes out what is queued, if `decide` says how it fails, and wakes all who wait for room.
+    fn sweep(&self, decide: impl FnOnce(&mut Inbox<M>) -> Option<Failure>) -> Vec<Leftover<M>> {
         let mut leftovers = Vec::new();
         let mut outbox = self.outbox.0.lock();
         let mut inbox = self.inbox.0.lock();
-        let rest = if inbox.gate == Gate::Paused && rest == Rest::Run {
-            Rest::Fail(Failure::Stopped)
-        } else {
-            rest
-        };
-        inbox.gate = Gate::Closed;
-        if let Rest::Fail(failure) = rest {
-            inbox.failing = Some(failure);
+        if let Some(failure) = decide(&mut inbox) {
             while let Some(entry) = outbox.pop_any(&mut inbox, &mut leftovers) {
                 outbox.counts.count_failure(failure);
                 leftovers.push((entry.message, failure));

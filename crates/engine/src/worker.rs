@@ -401,6 +401,14 @@ impl<H: Handler> Worker<H> {
         count
     }
 
+    /// Fails what is queued with [`Failure::Stopped`], and stays open. Returns how many messages failed.
+    pub fn fail_queued(&self) -> usize {
+        let failure = Failure::Stopped;
+        let queued = self.cell.recalled(|mailbox| mailbox.fail_queued(failure));
+        // As for a mailbox that closes.
+        self.cell.handler.withdraw(failure) + self.abandon(queued)
+    }
+
     /// Blocks until the worker has ended after [`Worker::close`], at most for `limit`; false when that has passed.
     ///
     /// # Errors

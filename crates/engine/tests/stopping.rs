@@ -42,6 +42,27 @@ fn drain_handles_what_is_queued() {
 }
 
 #[test]
+fn a_queue_that_fails_leaves_the_worker_open() {
+    bounded(|| {
+        let pool = pool(1);
+        let worker = worker(&pool, "w");
+        let gate = occupy(&worker);
+        let queued: Vec<_> = (0..10).map(|n| ask(&worker, move || n)).collect();
+        assert_eq!(worker.fail_queued(), 10);
+        assert_eq!(worker.fail_queued(), 0);
+        for asked in &queued {
+            assert_eq!(asked.now(), Some(Err(Failure::Stopped)));
+        }
+        let later = ask(&worker, || 7);
+        gate.open();
+        assert_eq!(later.reply(), Ok(7));
+        let counters = worker.stats().counters;
+        assert_adds_up(&counters);
+        assert_eq!((counters.completed, counters.failed), (2, 10));
+    });
+}
+
+#[test]
 fn the_other_modes_fail_or_cancel_what_is_queued_and_finish_what_runs() {
     bounded(|| {
         for (mode, failure) in [

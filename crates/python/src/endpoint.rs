@@ -6,7 +6,7 @@
 //! Past 600 lines, half of which are what `help()` shows of the methods.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -155,7 +155,8 @@ impl Endpoint {
 
     /// Posts `message`, waiting for room as the policy says. Its deadline counts from here, that wait included.
     fn post(&self, py: Python<'_>, message: PyMessage, limit: Option<Duration>) -> PyResult<()> {
-        let (_, worker) = self.inner()?;
+        let (inner, worker) = self.inner()?;
+        inner.shared.check_open()?;
         let deadline = limit
             .zip(message.task.clone())
             .map(|(limit, task)| (limit, Instant::now(), task));
@@ -228,6 +229,7 @@ impl Endpoint {
             runtime: threads.runtime.clone_ref(py),
             owner,
             broken: threads.broken.clone(),
+            closing: AtomicBool::new(false),
             start_hook: StartHook::default(),
         }));
         let pool = threads.pool()?;
@@ -427,6 +429,7 @@ impl Endpoint {
         items: &Bound<'_, PyAny>,
     ) -> PyResult<usize> {
         let (inner, worker) = self.inner()?;
+        inner.shared.check_open()?;
         let kind = arguments::message_type(message_type)?;
         let mut items = items.try_iter()?;
         let mut accepted = 0;
@@ -530,6 +533,35 @@ impl Endpoint {
             });
         });
         Ok(())
+    }
+
+    /// Blocks until a post may succeed.
+    #[pyo3(signature = (timeout=None))]
+    fn _pytoweb_wait_for_room(
+        &self,
+        py: Python<'_>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (_, worker) = self.inner()?;
+        let limit = arguments::timeout(timeout)?;
+        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+        waiting::wait_for_room(py, worker, limit, until)
+    }
+
+    /// Refuses posts as if it were stopped, but for those that do not wait for room: `map` still has some.
+    fn _pytoweb_refuse(&self) -> PyResult<()> {
+        // ORDERING: Relaxed, a post that is under way at the same time may come before or after.
+        self.inner()?
+            .0
+            .shared
+            .closing
+            .store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Fails what is queued, and stays open. Returns how many messages failed.
+    fn _pytoweb_fail_queued(&self) -> PyResult<usize> {
+        Ok(self.inner()?.1.fail_queued())
     }
 
     /// The error of a post that gave up waiting for room; counts it as rejected.

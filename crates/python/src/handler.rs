@@ -35,10 +35,21 @@ pub(crate) struct Shared {
     pub(crate) owner: Py<PyAny>,
     /// Set once the pool's initializer has failed.
     pub(crate) broken: Arc<AtomicBool>,
+    /// Set once a pool is to close when the calls of its `map` are posted.
+    pub(crate) closing: AtomicBool,
     pub(crate) start_hook: StartHook,
 }
 
 impl Shared {
+    /// An error once posts are refused because the pool is about to close.
+    pub(crate) fn check_open(&self) -> PyResult<()> {
+        // ORDERING: Relaxed, see where it is set.
+        if self.closing.load(Ordering::Relaxed) {
+            return Err(error::pool_stopped(&self.name));
+        }
+        Ok(())
+    }
+
     /// Tells the error handler of a message that failed, else its future, else the log. The message does not wait for
     /// an error handler that is a coroutine.
     pub(crate) fn report(&self, py: Python<'_>, message: &PyMessage, error: &PyErr) {

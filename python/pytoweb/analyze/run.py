@@ -177,7 +177,7 @@ def _drive(
     return Analysis(
         tree=tree,
         totals=courier.totals,
-        backend=pool.backend,  # type: ignore[arg-type]
+        backend=pool.backend,
         stats=pool.stats(),
         messages=tuple(sorted(courier.messages.values(), reverse=True)),
         wall_seconds=time.perf_counter() - started,

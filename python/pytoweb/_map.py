@@ -1,0 +1,279 @@
+"""``WorkerPool.map``: calls of one function on many inputs, and their results in order.
+
+The input is read at once, as the standard library reads it. Calls that find no room in the mailbox wait in a
+`Feed`, which posts them as room comes, on the threads that make it, so that all are run although no code
+takes a result. With ``buffersize`` the input is read as the results are taken instead.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as FutureTimeout
+from itertools import islice
+
+from pytoweb._chunks import make_chunks, run_chunk
+from pytoweb._worker import checked_count
+from pytoweb.errors import MailboxFullError, SerializationError
+
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    from pytoweb._pool import WorkerPool
+    from pytoweb.futures import WorkerFuture
+
+__all__ = ["Feed", "map_calls"]
+
+
+def map_calls(
+    pool: WorkerPool,
+    function: Callable[..., Any],
+    iterables: tuple[Iterable[Any], ...],
+    timeout: float | None,
+    chunksize: int,
+    buffersize: int | None,
+    call_timeout: float | None,
+) -> Iterator[Any]:
+    """The results of ``function`` for the items of ``iterables``; see ``WorkerPool.map``."""
+    checked_count(chunksize, "chunksize")
+    if buffersize is not None:
+        checked_count(buffersize, "buffersize")
+    end = None if timeout is None else time.monotonic() + timeout
+    calls: Iterator[tuple[Any, ...]]
+    chunked = chunksize > 1 and pool.backend == "process"
+    if chunked:
+        calls = _chunked(function, chunksize, iterables)
+        function = run_chunk
+    else:
+        calls = zip(*iterables)
+    results: Iterator[Any]
+    if buffersize is not None:
+        results = _Window(pool, function, calls, buffersize, call_timeout).results(end)
+    else:
+        results = _posted(pool, function, calls, call_timeout).results(end)
+    return _flattened(results) if chunked else results
+
+
+def _chunked(
+    function: Callable[..., Any], size: int, iterables: tuple[Iterable[Any], ...]
+) -> Iterator[tuple[Any, ...]]:
+    for chunk in make_chunks(size, *iterables):
+        yield (function, *chunk)
+
+
+def _flattened(chunks: Iterator[list[Any]]) -> Iterator[Any]:
+    for chunk in chunks:
+        yield from chunk
+
+
+def _posted(
+    pool: WorkerPool, function: Callable[..., Any], calls: Iterator[tuple[Any, ...]], timeout: float | None
+) -> Feed:
+    """Posts the calls for which there is room, and reads the others."""
+    futures: deque[Any] = deque()
+    try_call = pool._pytoweb_try_call
+    own = pool._pytoweb
+    if own.shut_down:
+        raise pool._pytoweb_stopped()
+    rest: deque[tuple[Any, ...]] = deque()
+    try:
+        for call in calls:
+            future = try_call(function, call, None, False, timeout)
+            if future is None:
+                rest.append(call)
+                rest.extend(calls)
+                break
+            futures.append(future)
+    except BaseException:
+        # None of the calls is of use to the caller.
+        for future in futures:
+            future.cancel()
+        raise
+    feed = Feed(pool, function, futures, rest, timeout)
+    if rest:
+        with own.lock:
+            own.feeds.add(feed)
+        feed.watch(len(futures))
+    return feed
+
+
+class _Failed:
+    """Stands for the future of a call that could not be posted."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def result(self, timeout: float | None = None) -> Any:
+        raise self._error
+
+    def cancel(self) -> bool:
+        return False
+
+
+class Feed:
+    """The calls of one ``map``: the futures of those that were posted, and those that wait for room."""
+
+    def __init__(
+        self,
+        pool: WorkerPool,
+        function: Callable[..., Any],
+        futures: deque[Any],
+        rest: deque[tuple[Any, ...]],
+        timeout: float | None,
+    ) -> None:
+        self._pool = pool
+        self._function = function
+        self._futures = futures
+        self._rest = rest
+        self._timeout = timeout
+        #: Held by the thread that posts; another one that finds it held leaves the work to it.
+        self._posting = threading.Lock()
+        self._wanted = False
+        #: Set once nothing waits for room any more.
+        self.ended = threading.Event()
+        if not rest:
+            self.ended.set()
+
+    def watch(self, posted: int) -> None:
+        """Goes on when there is room for many of the calls: half of the ``posted`` last ones are done."""
+        if posted > 1:
+            # From the end: results may have been taken meanwhile.
+            try:
+                self._futures[-(posted // 2)].add_done_callback(self._post)
+                return
+            except (AttributeError, IndexError):
+                pass
+        self._pool._pytoweb_on_room(self._post)
+
+    def _post(self, _done: object = None) -> None:
+        """Posts the calls for which there is room, on whichever thread made it."""
+        self._wanted = True
+        while self._wanted and self._posting.acquire(blocking=False):
+            try:
+                self._wanted = False
+                posted = self._post_some()
+                if self._rest:
+                    # It may call here and now, and then finds the lock held.
+                    self.watch(posted)
+            finally:
+                self._posting.release()
+        if not self._rest and not self.ended.is_set():
+            self.ended.set()
+            self._pool._pytoweb_feed_ended(self)
+
+    def _post_some(self) -> int:
+        posted = 0
+        while True:
+            try:
+                call = self._rest[0]
+            except IndexError:
+                # All are posted, or given up meanwhile.
+                break
+            future: Any
+            try:
+                future = self._pool._pytoweb_try_call(self._function, call, None, False, self._timeout)
+            except SerializationError as error:
+                future = _Failed(error)
+            except BaseException as error:
+                # Nothing can be posted any more.
+                self._fail(error)
+                break
+            if future is None:
+                break
+            self._futures.append(future)
+            try:
+                self._rest.popleft()
+            except IndexError:
+                # Given up meanwhile.
+                future.cancel()
+            posted += 1
+        return posted
+
+    def _fail(self, error: BaseException) -> None:
+        self._rest.clear()
+        self._futures.append(_Failed(error))
+
+    def give_up(self, error: BaseException) -> None:
+        """Drops the calls that wait for room; whoever takes their results gets ``error``."""
+        if self._rest:
+            self._fail(error)
+            self._post()
+
+    def results(self, end: float | None) -> Iterator[Any]:
+        """The results in order; the rest is cancelled when one fails, is late, or is not asked for."""
+        try:
+            while (future := self._next(end)) is not None:
+                yield _result(future, end)
+                del future
+        finally:
+            self.give_up(CancelledError())
+            for future in self._futures:
+                future.cancel()
+
+    def _next(self, end: float | None) -> Any:
+        while True:
+            # Before the look at the futures: a call moves from the one to the other.
+            waiting = bool(self._rest)
+            try:
+                return self._futures.popleft()
+            except IndexError:
+                if not waiting:
+                    return None
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                raise FutureTimeout
+            try:
+                # All that were posted are done: other senders have taken the room.
+                self._pool._pytoweb_wait_for_room(left)
+            except MailboxFullError:
+                raise FutureTimeout from None
+            self._post()
+
+
+class _Window:
+    """The calls of one ``map`` with ``buffersize``: as many futures, and the input that is still unread."""
+
+    def __init__(
+        self,
+        pool: WorkerPool,
+        function: Callable[..., Any],
+        calls: Iterator[tuple[Any, ...]],
+        size: int,
+        timeout: float | None,
+    ) -> None:
+        self._pool = pool
+        self._function = function
+        self._calls = calls
+        self._timeout = timeout
+        self._futures: deque[WorkerFuture[Any]] = deque()
+        for call in islice(calls, size):
+            self._post(call)
+
+    def _post(self, call: tuple[Any, ...]) -> None:
+        future = self._pool._pytoweb_call(self._function, call, None, False, self._timeout)
+        self._futures.append(future)
+
+    def results(self, end: float | None) -> Iterator[Any]:
+        try:
+            while self._futures:
+                for call in islice(self._calls, 1):
+                    self._post(call)
+                yield _result(self._futures.popleft(), end)
+        finally:
+            for future in self._futures:
+                future.cancel()
+
+
+def _result(future: Any, end: float | None) -> Any:
+    try:
+        try:
+            return future.result(None if end is None else max(0.0, end - time.monotonic()))
+        finally:
+            future.cancel()
+    finally:
+        # An exception refers to this frame: it is not to refer to the future.
+        del future

@@ -1,0 +1,78 @@
+"""``WorkerPool.options``: what cannot be a keyword of ``submit``, whose keywords are the function's."""
+
+from __future__ import annotations
+
+from pytoweb._map import map_calls
+from pytoweb._worker import checked_timeout
+
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, TypeVar
+
+    from typing_extensions import ParamSpec
+
+    from pytoweb._pool import WorkerPool
+    from pytoweb.futures import WorkerFuture
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
+
+__all__ = ["PoolOptions"]
+
+
+class PoolOptions:
+    """A pool whose ``submit`` and ``map`` have options; made by ``WorkerPool.options``.
+
+    It keeps nothing but the pool and the options, so it may be made for each call or kept. What takes an
+    executor for its ``submit``, such as ``loop.run_in_executor``, takes it too.
+    """
+
+    __slots__ = ("_pool", "_timeout")
+
+    def __init__(self, pool: WorkerPool, timeout: float | None) -> None:
+        checked_timeout(timeout)
+        self._pool = pool
+        self._timeout = timeout
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> WorkerFuture[T]:
+        """As ``WorkerPool.submit``, with the options.
+
+        Args:
+            fn: what to call.
+            *args: its arguments.
+            **kwargs: its keyword arguments.
+
+        Returns:
+            The future of what it returns.
+
+        Raises:
+            MailboxFullError: as for ``WorkerPool.submit``; or no room came within ``timeout``.
+            WorkerStoppedError: the pool is shut down.
+        """
+        return self._pool._pytoweb_call(fn, args, kwargs or None, False, self._timeout)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """As ``WorkerPool.map``, with the options for each of its messages.
+
+        Args:
+            fn: as for ``WorkerPool.map``.
+            *iterables: as for ``WorkerPool.map``.
+            timeout: as for ``WorkerPool.map``: for all results together.
+            chunksize: as for ``WorkerPool.map``; the timeout of the options is that of a chunk.
+            buffersize: as for ``WorkerPool.map``.
+
+        Returns:
+            The results, in order.
+        """
+        return map_calls(self._pool, fn, iterables, timeout, chunksize, buffersize, self._timeout)
+
+    def __repr__(self) -> str:
+        return f"<PoolOptions timeout={self._timeout} of {self._pool!r}>"
