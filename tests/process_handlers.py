@@ -613,3 +613,21 @@ def wait_until_cancelled_with(data: Any) -> None:
 def refuse_to_initialize() -> None:
     """An initializer that raises."""
     raise OSError("not here")
+
+
+def surround() -> Any:
+    """Surrounds handlers: counts how deep they are."""
+    state["depth"] = state.get("depth", 0) + 1
+    yield
+    state["depth"] -= 1
+
+
+def look_around(data: Any) -> tuple[int, int]:
+    """Says where it is and how often it is surrounded."""
+    return os.getpid(), state.get("depth", 0)
+
+
+async def look_around_later(data: Any) -> tuple[int, int]:
+    """The same in a coroutine."""
+    await asyncio.sleep(0)
+    return look_around(data)

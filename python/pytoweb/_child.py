@@ -13,6 +13,7 @@ import traceback
 import types
 
 from pytoweb import _pickling, _signals
+from pytoweb._around import Around
 from pytoweb._core import child_arrive, is_packing
 from pytoweb._internals import Internals, PoolInternals, set_state
 from pytoweb._runtime import LoopThread, cast_owner, initialize
@@ -157,14 +158,14 @@ class Child:
         """A worker of this process, or new handlers for one.
 
         Returns:
-            Its name, its stand-in, its handlers, its start hook, whether some handler is a coroutine, and why
-            it cannot run anything.
+            Its name, its stand-in, its handlers, its start hook, whether some handler is a coroutine, what
+            surrounds them, and why it cannot run anything.
         """
         global configured
         known = self._stand_ins.get(number)
         unfit: BaseException | None = None
         handlers: dict[str, Callable[..., object]] = {}
-        on_start = None
+        on_start = around = None
         try:
             configured = known if known is not None else self._stand_in(config)
             if known is None:
@@ -176,6 +177,10 @@ class Child:
                 on_start = self._with_shared_globals(_pickling.loads(config["on_start"]))
             for kind, handler in config["handlers"].items():
                 handlers[kind] = self._with_shared_globals(_pickling.loads(handler))
+            if config["around"]:
+                around = Around(None)
+                for hook in config["around"]:
+                    around.add(self._with_shared_globals(_pickling.loads(hook)))
         except BaseException as error:
             unfit = SerializationError(
                 f"the process of worker {config['name']!r} cannot unpickle its handlers: it raised "
@@ -183,7 +188,7 @@ class Child:
             )
             unfit.__cause__ = error
         worker, configured = configured, None
-        return config["name"], worker, handlers, on_start, config["one_by_one"], unfit
+        return config["name"], worker, handlers, on_start, config["one_by_one"], around, unfit
 
     def _with_shared_globals(self, function: Any) -> Any:
         """A function of the host's main module with the globals of those that came before.

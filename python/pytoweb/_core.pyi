@@ -401,6 +401,11 @@ class Endpoint:
     def _pytoweb_set_start_hook(self, hook: Callable[[], object]) -> None:
         """Has ``hook()`` called before the first message, on the thread that handles it."""
 
+    def _pytoweb_set_around(
+        self, around: Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any] | None, bool], Any]
+    ) -> None:
+        """Has ``around(function, args, kwargs, awaits)`` call its handlers and functions."""
+
     def _pytoweb_want_process(self) -> None:
         """Has its child process started ahead of its first message."""
 

@@ -10,13 +10,12 @@ import threading
 from pytoweb import _aio
 from pytoweb._callables import checked_handler
 from pytoweb._core import running_owner
-from pytoweb._functions import is_method, method_of
+from pytoweb._functions import is_coroutine_function, is_method, method_of
 from pytoweb._pool import default_pool
 from pytoweb._worker import (
     MESSAGE_TYPES,
     checked_backend,
     checked_name,
-    is_coroutine_function,
 )
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.

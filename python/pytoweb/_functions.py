@@ -1,7 +1,7 @@
-"""What ``run_in_worker`` makes of a function: what calls it, and what a method of a class becomes.
+"""Functions: which are coroutine functions, and what ``run_in_worker`` makes of them.
 
-A function stays one, and an ``async def`` function stays that: frameworks look at their flags. A method has
-to know its instance for ``submit`` too, so it becomes a descriptor.
+A decorated function stays one, and an ``async def`` function stays that: frameworks look at their flags. A
+method has to know its instance for ``submit`` too, so it becomes a descriptor.
 """
 
 from __future__ import annotations
@@ -17,7 +17,22 @@ if TYPE_CHECKING:
 
     from pytoweb.futures import WorkerFuture
 
-__all__ = ["is_method", "method_of"]
+__all__ = ["is_coroutine_function", "is_method", "method_of"]
+
+#: `inspect.CO_COROUTINE`: the flag of an ``async def``.
+CO_COROUTINE = 0x80
+
+
+def is_coroutine_function(function: Callable[..., object]) -> bool:
+    """As `inspect.iscoroutinefunction`, which takes 5 ms to import."""
+    if isinstance(function, types.MethodType):
+        function = function.__func__
+    if isinstance(function, types.FunctionType) and "inspect" not in sys.modules:
+        # Only `inspect` could have marked the function as what its flags do not say.
+        return bool(function.__code__.co_flags & CO_COROUTINE)
+    import inspect
+
+    return inspect.iscoroutinefunction(function)
 
 
 def is_method(function: Callable[..., Any]) -> bool:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pytoweb._around import Around
     from pytoweb._core import Threads
     from pytoweb._map import Feed
     from pytoweb._pool import WorkerPool
@@ -32,6 +33,7 @@ class Internals:
     """What a worker keeps."""
 
     __slots__ = (
+        "around",
         "backend",
         "given_up",
         "handlers",
@@ -40,6 +42,7 @@ class Internals:
         "line",
         "name",
         "packed",
+        "packed_around",
         "pool",
         "replies",
         "runtime",
@@ -60,6 +63,9 @@ class Internals:
         self.handlers: dict[str | None, Callable[..., object]] = {}
         self.packed = {}
         self.has_coroutines = False
+        #: What surrounds its handlers, once there was something; and the same pickled for its process.
+        self.around: Around | None = None
+        self.packed_around: list[bytes] = []
         #: The end of the program does not wait for it: its owner has waited long enough, or abandoned it.
         self.given_up = False
         #: The coroutines that wait for room, once there were some.

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import ParamSpec, Unpack
 
+    from pytoweb._around import Around
     from pytoweb._map import Feed
     from pytoweb._stats import PoolStats
     from pytoweb._worker import Backend, Overflow, Transport, WorkerOptions
@@ -238,6 +239,18 @@ class WorkerPool(Addressable, Executor):
         with self._pytoweb.lock:
             if self._pytoweb.workers.get(name) is worker:
                 del self._pytoweb.workers[name]
+
+    def _pytoweb_surround(self) -> Around:
+        with self._pytoweb.lock:
+            around = super()._pytoweb_surround()
+            for worker in self._pytoweb.workers.values():
+                worker._pytoweb_surround().outer = around
+        return around
+
+    def _pytoweb_tell_surrounded(self) -> None:
+        self._pytoweb_tell_child()
+        for worker in self.workers.values():
+            worker._pytoweb_tell_child()
 
     def start(self: Self, timeout: float | None = None) -> Self:
         """Has all threads, or child processes, started and their initializers run, and waits for that.

@@ -273,6 +273,7 @@ def configuration(endpoint: Addressable, kept: type) -> dict[str, Any]:
         for key, value in (item for part in own for item in part.items()):
             _pickling.dump_handler(value, endpoint, f"the attribute {key!r} of worker {name!r}")
         state, _ = _pickling.dump_handler(own, endpoint, f"the state of worker {name!r}")
+    outer = [] if internals.pool is None else internals.pool._pytoweb.packed_around
     return {
         "name": name,
         "size": internals.size if isinstance(internals, PoolInternals) else None,
@@ -282,4 +283,5 @@ def configuration(endpoint: Addressable, kept: type) -> dict[str, Any]:
         "on_start": packed[None][0] if None in packed else None,
         "start_number": internals.start_number,
         "one_by_one": internals.has_coroutines,
+        "around": [*outer, *internals.packed_around],
     }

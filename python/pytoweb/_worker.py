@@ -14,8 +14,10 @@ import warnings
 import weakref
 
 from pytoweb import _aio, _exit
+from pytoweb._around import Around, check_hook
 from pytoweb._callables import checked_handler
 from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads
+from pytoweb._functions import is_coroutine_function
 from pytoweb._internals import Internals
 from pytoweb._replies import ERROR, RESPONSE, Replies
 from pytoweb._room import line_of
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     #: A handler takes the data; a marked method that is not bound yet takes the worker before that.
     H = TypeVar("H", bound=Union[Callable[[Any], object], Callable[[Any, Any], object]])
+    A = TypeVar("A", bound=Callable[[], object])
     E = TypeVar("E", bound=Callable[[Any], object])
     R = TypeVar("R")
     S = TypeVar("S", bound=Callable[[], object])
@@ -64,22 +67,6 @@ _WOULD_DEADLOCK = (
 MESSAGE_TYPES = "__pytoweb_message_types__"
 
 OVERFLOWS = ("block", "reject", "drop_newest", "drop_oldest")
-
-
-#: `inspect.CO_COROUTINE`: the flag of an ``async def``.
-CO_COROUTINE = 0x80
-
-
-def is_coroutine_function(function: Callable[..., object]) -> bool:
-    """As `inspect.iscoroutinefunction`, which takes 5 ms to import."""
-    if isinstance(function, types.MethodType):
-        function = function.__func__
-    if isinstance(function, types.FunctionType) and "inspect" not in sys.modules:
-        # Only `inspect` could have marked the function as what its flags do not say.
-        return bool(function.__code__.co_flags & CO_COROUTINE)
-    import inspect
-
-    return inspect.iscoroutinefunction(function)
 
 
 def checked_name(name: object) -> str:
@@ -290,6 +277,59 @@ class Addressable(Endpoint):
             self._pytoweb_start_loop()
             self._pytoweb_set_start_hook(hook)
         return hook
+
+    if TYPE_CHECKING:
+
+        @overload
+        def around(self, hook: None = None) -> Callable[[A], A]: ...
+        @overload
+        def around(self, hook: A) -> A: ...
+
+    def around(self, hook: Any = None) -> Any:
+        """Registers what is to surround each handler: middleware for connections, transactions, tracing.
+
+        It is entered before the handler and left after it, where that runs: on its thread, on the event loop,
+        in the child process. In there ``current_message()`` is the message. Those of a pool surround what its
+        own mailbox runs (``submit`` and ``map`` too) and, outermost, the handlers of its workers; several
+        are entered in the order of registration. What it raises, before or after, fails the message; a
+        context manager that swallows the exception of a handler makes the reply None.
+
+        Args:
+            hook: a generator function that yields once, or what returns a context manager; called without
+                arguments for each message. An asynchronous one can surround ``async def`` handlers only;
+                others fail with ``TypeError``. Without it, this is a decorator.
+
+        Returns:
+            The hook, or a decorator.
+
+        Raises:
+            TypeError: the hook is not callable, or an ``async def`` function that does not yield.
+            SerializationError: it cannot be sent to another process.
+        """
+        if hook is None:
+            return self.around
+        check_hook(hook)
+        own = self._pytoweb
+        if own.backend == "process":
+            from pytoweb import _pickling
+
+            packed, _ = _pickling.dump_handler(hook, self, f"what surrounds the handlers of {own.name!r}")
+            own.packed_around.append(packed)
+        self._pytoweb_surround().add(hook)
+        self._pytoweb_tell_surrounded()
+        return hook
+
+    def _pytoweb_tell_surrounded(self) -> None:
+        """Has the child processes told of what surrounds the handlers."""
+        self._pytoweb_tell_child()
+
+    def _pytoweb_surround(self) -> Around:
+        """Has its handlers surrounded."""
+        own = self._pytoweb
+        if own.around is None:
+            own.around = Around(None if own.pool is None else own.pool._pytoweb.around)
+            self._pytoweb_set_around(own.around)
+        return own.around
 
     def _pytoweb_start_loop(self) -> None:
         """Starts the pool's event loop for handlers and hooks that are coroutines, once they may run.
@@ -565,6 +605,8 @@ class PythonWorker(Addressable):
         )
         if backend == "process":
             cast_processes(own.runtime).place(self, lane)
+        if _pool is not None and _pool._pytoweb.around is not None:
+            self._pytoweb_surround()
         for message_type, attribute in self._pytoweb_marked:
             self.on_message(message_type, getattr(self, attribute))
         if _pool is None:

@@ -22,6 +22,7 @@ use pytoweb_process::frame::{
 };
 use pytoweb_process::{Arrival, ChildLink, Parcel, Payload};
 
+use crate::around::Surroundings;
 use crate::fork::Generation;
 use crate::message::{Delivery, WorkerMessage};
 use crate::remote::flags;
@@ -92,6 +93,7 @@ type Configured = (
     Option<Py<PyAny>>,
     bool,
     Option<Py<PyAny>>,
+    Option<Py<PyAny>>,
 );
 
 /// A worker, as its child knows it.
@@ -100,6 +102,7 @@ struct Own {
     owner: Py<PyAny>,
     handlers: Py<PyDict>,
     start_hook: Arc<StartHook>,
+    surroundings: Surroundings,
     /// Some handler is a coroutine, and the host sends one message at a time.
     one_by_one: bool,
     /// Why it cannot run anything.
@@ -282,7 +285,7 @@ impl ChildEnd {
             .cloned();
         let own = match known {
             Ok(parts) => {
-                let (name, owner, handlers, on_start, one_by_one, unfit): Configured =
+                let (name, owner, handlers, on_start, one_by_one, around, unfit): Configured =
                     parts.extract()?;
                 Own {
                     name,
@@ -293,6 +296,7 @@ impl ChildEnd {
                         (None, Some(before)) => before.start_hook.clone(),
                         (hook, _) => Arc::new(StartHook::new(hook)),
                     },
+                    surroundings: Surroundings::new(around),
                     one_by_one,
                     unfit,
                 }
@@ -302,6 +306,7 @@ impl ChildEnd {
                 owner: py.None(),
                 handlers: PyDict::new(py).unbind(),
                 start_hook: Arc::default(),
+                surroundings: Surroundings::default(),
                 one_by_one: false,
                 unfit: Some(raised.into_value(py).into_any()),
             },
@@ -388,10 +393,15 @@ impl<'py> Call<'_, 'py> {
                 let args = data.cast_into::<PyTuple>()?;
                 let kwargs = payload.get_item(2)?;
                 let kwargs = kwargs.cast::<PyDict>().ok();
-                return payload.get_item(0)?.call(args, kwargs);
+                let awaits = self.head.flags & flags::AWAITS != 0;
+                let function = payload.get_item(0)?;
+                return self
+                    .worker
+                    .surroundings
+                    .call(&function, args, kwargs, awaits);
             }
             match self.worker.handlers.bind(py).get_item(&self.kind)? {
-                Some(handler) => handler.call1((data,)),
+                Some(handler) => self.worker.surroundings.handle(&handler, data),
                 None => Err(error::unknown(&self.worker.name, &self.kind.to_string())),
             }
         })();

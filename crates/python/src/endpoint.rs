@@ -17,6 +17,7 @@ use pytoweb_engine::{
     Overflow, PostError, StopMode, Ticket, Worker, WorkerOptions, WorkerState, WorkerStats,
 };
 
+use crate::around::Surroundings;
 use crate::attached::Attached;
 use crate::fleet::Processes;
 use crate::fork::Generation;
@@ -231,6 +232,7 @@ impl Endpoint {
             broken: threads.broken.clone(),
             closing: AtomicBool::new(false),
             start_hook: StartHook::default(),
+            surroundings: Surroundings::default(),
         }));
         let pool = threads.pool()?;
         let route = match processes {
@@ -647,6 +649,12 @@ impl Endpoint {
         Ok(())
     }
 
+    /// Has `around(function, args, kwargs, awaits)` call its handlers and functions.
+    fn _pytoweb_set_around(&self, around: Py<PyAny>) -> PyResult<()> {
+        self.inner()?.0.shared.surroundings.set(around);
+        Ok(())
+    }
+
     /// Has its child process started ahead of its first message.
     fn _pytoweb_want_process(&self) -> PyResult<()> {
         if let Some(packing) = &self.inner()?.0.packing {
@@ -704,6 +712,7 @@ impl Endpoint {
         if idle {
             visit.call(&inner.shared.handlers)?;
             visit.call(&inner.shared.replies)?;
+            inner.shared.surroundings.traverse(&visit)?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pytoweb_engine::{Delivery, Failure, Handled, Handler, Outcome, Suspension, Ticket, Wake};
 
+use crate::around::Surroundings;
 use crate::attached::Attached;
 use crate::awaiting::note_coroutines;
 use crate::context;
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     /// Set once a pool is to close when the calls of its `map` are posted.
     pub(crate) closing: AtomicBool,
     pub(crate) start_hook: StartHook,
+    pub(crate) surroundings: Surroundings,
 }
 
 impl Shared {
@@ -264,15 +266,15 @@ enum Call<'py> {
 }
 
 impl<'py> Call<'py> {
-    fn run(self) -> PyResult<Bound<'py, PyAny>> {
+    fn run(self, surroundings: &Surroundings) -> PyResult<Bound<'py, PyAny>> {
         match self {
-            Self::Handler(handler, data) => handler.call1((data,)),
+            Self::Handler(handler, data) => surroundings.handle(&handler, data),
             Self::Function {
                 function,
                 args,
                 kwargs,
-                ..
-            } => function.call(args, kwargs.as_ref()),
+                awaits,
+            } => surroundings.call(&function, args, kwargs.as_ref(), awaits),
             Self::Nobody(error) => Err(error),
         }
     }
@@ -376,7 +378,7 @@ impl Handler for PyHandler {
                     .run(py, |coroutine| {
                         self.shared.finish_hook(py, &coroutine, context)
                     })
-                    .and_then(|()| call.run())
+                    .and_then(|()| call.run(&self.shared.surroundings))
                     .inspect_err(|error| hook = self.shared.tell_of_running(py, error))
             });
             if let Some(hook) = hook

@@ -4,6 +4,7 @@
 //! classes. What is here is on the path of every message, or talks to the engine.
 
 mod arguments;
+mod around;
 mod attached;
 mod awaiting;
 mod buffers;

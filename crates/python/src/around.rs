@@ -1,0 +1,63 @@
+//! What surrounds the calls of handlers: the middleware of a worker.
+
+use std::sync::OnceLock;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
+
+/// Calls handlers, through a `pytoweb._around.Around` where there is one.
+#[derive(Debug, Default)]
+pub(crate) struct Surroundings(OnceLock<Py<PyAny>>);
+
+impl Surroundings {
+    pub(crate) fn new(around: Option<Py<PyAny>>) -> Self {
+        let own = Self::default();
+        if let Some(around) = around {
+            own.set(around);
+        }
+        own
+    }
+
+    /// Has `around(function, args, kwargs, awaits)` make the calls from now on; the first one stays.
+    pub(crate) fn set(&self, around: Py<PyAny>) {
+        let _ = self.0.set(around);
+    }
+
+    /// Calls the handler of a message.
+    pub(crate) fn handle<'py>(
+        &self,
+        handler: &Bound<'py, PyAny>,
+        data: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match self.0.get() {
+            None => handler.call1((data,)),
+            Some(around) => {
+                let none: Option<&Bound<'py, PyDict>> = None;
+                around
+                    .bind(handler.py())
+                    .call1((handler, (data,), none, true))
+            }
+        }
+    }
+
+    /// Calls a function; `awaits`: a coroutine that it returns is run too.
+    pub(crate) fn call<'py>(
+        &self,
+        function: &Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+        awaits: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match self.0.get() {
+            None => function.call(args, kwargs),
+            Some(around) => around
+                .bind(function.py())
+                .call1((function, args, kwargs, awaits)),
+        }
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.0.get().map_or(Ok(()), |around| visit.call(around))
+    }
+}
