@@ -382,7 +382,15 @@ say("end")
     "end",
     ["pool.shutdown(timeout=0.1)", "worker.stop(timeout=0.1)", "pool.terminate()", "worker.terminate()"],
 )
-@pytest.mark.parametrize("job", ["time.sleep(600)", "while True: pass"], ids=["sleeps", "computes"])
+@pytest.mark.parametrize(
+    "job",
+    [
+        "time.sleep(600)",
+        "while True: pass",
+        "while True:\n        with contextlib.suppress(BaseException):\n            while True: pass",
+    ],
+    ids=["sleeps", "computes", "cannot be interrupted"],
+)
 def test_the_end_does_not_wait_for_a_job_that_its_owner_gave_up(run_python, end, job):
     done = run_python(
         "import contextlib, sys, threading, time\n"

@@ -6,6 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
+use crate::ending;
+
 /// Calls handlers, through a `pytoweb._around.Around` where there is one.
 #[derive(Debug, Default)]
 pub(crate) struct Surroundings(OnceLock<Py<PyAny>>);
@@ -31,12 +33,12 @@ impl Surroundings {
         data: Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         match self.0.get() {
-            None => handler.call1((data,)),
+            None => ending::call_one(handler, &data),
             Some(around) => {
+                let py = handler.py();
                 let none: Option<&Bound<'py, PyDict>> = None;
-                around
-                    .bind(handler.py())
-                    .call1((handler, (data,), none, true))
+                let args = (handler, (data,), none, true).into_pyobject(py)?;
+                ending::call(around.bind(py), &args, None)
             }
         }
     }
@@ -50,10 +52,12 @@ impl Surroundings {
         awaits: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         match self.0.get() {
-            None => function.call(args, kwargs),
-            Some(around) => around
-                .bind(function.py())
-                .call1((function, args, kwargs, awaits)),
+            None => ending::call(function, &args, kwargs),
+            Some(around) => {
+                let py = function.py();
+                let args = (function, args, kwargs, awaits).into_pyobject(py)?;
+                ending::call(around.bind(py), &args, None)
+            }
         }
     }
 

@@ -11,6 +11,7 @@ mod buffers;
 mod child;
 mod context;
 mod doorbell;
+mod ending;
 mod endpoint;
 mod error;
 mod fleet;
