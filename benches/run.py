@@ -17,7 +17,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "python"))
 
-import machine  # noqa: E402 - these modules live beside the row files, not on the path
+import chart  # noqa: E402 - these modules live beside the row files, not on the path
+import guide  # noqa: E402
+import machine  # noqa: E402
 import report  # noqa: E402
 import rust_rows  # noqa: E402
 from row import Row  # noqa: E402
@@ -50,6 +52,14 @@ ROWS_OF = {
         "process-bytes-others",
         "process-array",
         "process-array-others",
+    ),
+    "process_script": (
+        "script-submit",
+        "script-submit-plain",
+        "script-submit-records",
+        "map-files",
+        "map-imported",
+        "map-script",
     ),
     "process_compute": ("process-compute",),
     "process_life": ("process-memory-rss", "process-memory-pss", "process-start", "process-kill"),
@@ -89,7 +99,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a smoke run: few messages and rounds")
     parser.add_argument("--pin", type=int, metavar="CORE", help="run everything on this one core")
     parser.add_argument("--only", metavar="NAME", help="only rows or groups whose name contains this")
-    return parser.parse_args()
+    parser.add_argument(
+        "--write", action="store_true", help="write the run into the guide and draw the README's chart"
+    )
+    options = parser.parse_args()
+    if options.write and (options.quick or options.only):
+        parser.error("--write wants a full run, without --quick and --only")
+    return options
 
 
 def main() -> int:
@@ -125,6 +141,13 @@ def main() -> int:
     show = report.document if options.json else report.table
     omitted = [row for group in left_out for row in ROWS_OF[group]]
     print(show(header, rows, quick=options.quick, omitted=omitted))
+    if options.write and not failed:
+        try:
+            written = guide.write(HERE.parent, header, rows)
+        except (guide.NotWritten, chart.MissingRows) as error:
+            print(f"not written: {error}", file=sys.stderr)
+            return 1
+        print(f"wrote {', '.join(str(path) for path in written)}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -1,4 +1,9 @@
-"""The documents: every Python block of the guide and the README runs, and every example."""
+"""The documents: every Python block of the guide and the README runs, and every example.
+
+A block that begins with a comment such as ``# app.py`` is that file: it is written, and imported where its
+name allows it, as the program of the page would import it. ``test_frameworks.py`` runs what a page cannot run
+by itself.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +18,31 @@ WAIT = 50.0
 """Seconds for one page or one example."""
 
 ROOT = Path(__file__).resolve().parent.parent
-# The Rust page is run by rustdoc.
+# The Rust page is run by rustdoc, that of Jupyter as a notebook.
+ELSEWHERE = ("rust.md", "jupyter.md")
 PAGES = [
     ROOT / "README.md",
-    *(page for page in sorted((ROOT / "docs" / "guide").glob("*.md")) if page.name != "rust.md"),
+    *(page for page in sorted((ROOT / "docs" / "guide").rglob("*.md")) if page.name not in ELSEWHERE),
 ]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 TAKES_ARGUMENTS = re.compile(r"\b(argparse|sys\.argv)\b")
 
 RUNNER = """
-import pathlib, re, sys
+import importlib, pathlib, re, sys
 
 page = pathlib.Path(sys.argv[1])
+sys.path.insert(0, "")
 text = page.read_text(encoding="utf-8")
 names = {"__name__": "__main__", "__file__": str(page)}
 for block in re.finditer(sys.argv[2], text, re.DOTALL | re.MULTILINE):
+    file = re.match(r"# ([\\w.]+)\\.py\\n", block.group(1))
+    if file:
+        pathlib.Path(file.group(1) + ".py").write_text(block.group(1), encoding="utf-8")
+        if file.group(1).isidentifier():
+            module = importlib.import_module(file.group(1))
+            names.update((name, value) for name, value in vars(module).items() if not name.startswith("__"))
+        continue
     # Empty lines in front keep the line numbers of the page in every traceback.
     before = text.count("\\n", 0, block.start(1))
     exec(compile("\\n" * before + block.group(1), str(page), "exec"), names)
