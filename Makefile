@@ -27,6 +27,8 @@ STRESS = $(foreach name,analyze cli docs examples faults guide typing,--ignore-g
 # How many times a thread may be interrupted in an interleaving that loom explores.
 LOOM_MAX_PREEMPTIONS ?= 3
 
+comma := ,
+
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 # In CI a Cargo.lock that does not fit is an error, not something to mend.
 LOCKED := $(if $(CI),--locked)
@@ -62,8 +64,9 @@ $(VENV)/.python: FORCE
 $(VENV)/.profile: $(VENV)/.python FORCE
 	@[ "$$(cat $@ 2>/dev/null)" = "$(PROFILE)" ] || echo "$(PROFILE)" >$@
 
+# The extras are looked up only when pyproject.toml has changed: a changed line of Rust is not to wait for that.
 $(VENV)/.installed: $(VENV)/.python $(VENV)/.profile $(SOURCES)
-	$(VENV)/bin/maturin develop --profile $(PROFILE) $(LOCKED) --extras demo,test
+	$(VENV)/bin/maturin develop --profile $(PROFILE) $(LOCKED) $(if $(filter pyproject.toml,$?),--extras demo$(comma)test)
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.python pyproject.toml | $(VENV)/.installed
