@@ -25,7 +25,7 @@ import rust_rows  # noqa: E402
 from row import Row  # noqa: E402
 
 ROWS_OF = {
-    "throughput": ("thread-post", "thread-post-batch", "thread-ask", "pool-submit"),
+    "throughput": ("thread-post", "thread-post-batch", "thread-post-call", "thread-ask", "pool-submit"),
     "round_trip": ("round-trip-p50", "round-trip-p99"),
     "asyncio_rows": ("asyncio-ask", "asyncio-gather", "asyncio-gather-tasks"),
     "many_workers": (
@@ -62,7 +62,13 @@ ROWS_OF = {
         "map-script",
     ),
     "process_compute": ("process-compute",),
-    "process_life": ("process-memory-rss", "process-memory-pss", "process-start", "process-kill"),
+    "process_life": (
+        "process-memory-rss",
+        "process-memory-pss",
+        "process-start",
+        "process-start-fork",
+        "process-kill",
+    ),
 }
 """File in ``python/`` to the rows it prints, so that ``--only`` starts no group in vain."""
 

@@ -129,13 +129,15 @@ def start_rows(plan: Plan) -> Iterator[Row]:
     competitors = {OURS: start_ours, **{_label(method): _start_executor(method) for method in METHODS}}
     taken = alternate(competitors, count=STARTS, plan=plan)
     ours = Side(OURS, taken.pop(OURS))
-    peers = [Side(label, samples) for label, samples in taken.items()]
+    spawned, forked = (Side(label, taken[label]) for label in map(_label, ("spawn", "fork")))
+    title = "start to first reply, one child"
+    yield Row("process-start", title, "ms", ours, [spawned], bound=AT_MOST, target=0.7)
     yield Row(
-        "process-start",
-        "start to first reply, one child",
+        "process-start-fork",
+        "the same, next to a forked one",
         "ms",
         ours,
-        peers,
+        [forked],
         bound=AT_MOST,
         notes=["fork copies this process instead of starting an interpreter, which is unsafe beside threads"],
     )

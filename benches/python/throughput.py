@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Callable
 
 from pytoweb.workers import DEFAULT_CAPACITY, PythonWorker, WorkerPool
 from rounds import Plan, alternate, main
-from row import RATE, Row, Side
+from row import AT_MOST, RATE, Row, Side
 from seed_design import SeedWorker
 
 Run = Callable[[int], float]
@@ -134,12 +134,29 @@ def submit_threads() -> Iterator[Run]:
         yield lambda count: _submit_all(executor, count)
 
 
+@contextlib.contextmanager
+def call_bare() -> Iterator[Run]:
+    """The handler called in a loop, without anything around it."""
+
+    def run(count: int) -> float:
+        begin = time.perf_counter()
+        for item in range(count):
+            noop(item)
+        return count / (time.perf_counter() - begin)
+
+    yield run
+
+
+def _times(side: str, rates: Sequence[float]) -> Side:
+    return Side(side, [1e6 / rate for rate in rates])
+
+
 def post_rows(plan: Plan) -> Iterator[Row]:
-    """Post and handled, singly (the row with the target) and in one call."""
+    """Post and handled, singly (the row with the target) and in one call; and next to a bare call."""
     single, batch, seed = "PythonWorker.post_message", "PythonWorker.post_messages", "seed design"
-    taken = alternate(
-        {single: post_ours, batch: post_batch_ours, seed: post_seed}, count=plan.count(POSTED), plan=plan
-    )
+    bare = "a bare Python call"
+    competitors = {single: post_ours, batch: post_batch_ours, seed: post_seed, bare: call_bare}
+    taken = alternate(competitors, count=plan.count(POSTED), plan=plan)
     peer = Side(seed, taken[seed])
     yield Row(
         "thread-post",
@@ -157,6 +174,15 @@ def post_rows(plan: Plan) -> Iterator[Row]:
         Side(batch, taken[batch]),
         [peer],
         notes=["context only: the peer has no such call"],
+    )
+    yield Row(
+        "thread-post-call",
+        "post + handled, per message",
+        "us",
+        _times(single, taken[single]),
+        [_times(bare, taken[bare])],
+        bound=AT_MOST,
+        target=8,
     )
 
 
