@@ -87,6 +87,15 @@ def test_one_whose_future_was_dropped_before_is_logged_once(owner, call, caplog)
     assert "fail" in caplog.text, "with its traceback"
 
 
+@pytest.mark.parametrize("options", [{}, {"chunksize": 3}, {"buffersize": 4}], ids=str)
+def test_map_tells_of_the_first_failure_alone(owner, options, caplog):
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(owner.map(int, ["x"] * 20, **options))
+    owner.map(int, ["x"] * 20, **options)
+    owner.shutdown()
+    assert records_of(caplog) == []
+
+
 def test_a_callback_that_reads_the_failure_is_a_reader(owner, caplog):
     seen = []
     ask(owner).add_done_callback(lambda future: seen.append(future.exception()))

@@ -529,6 +529,9 @@ class FutureBase:
             concurrent.futures.InvalidStateError: Always.
         """
 
+    def _note_read(self) -> None:
+        """Counts a failure as read from now on: the code that has the future tells of it in another way."""
+
     def _worker_name(self) -> str:
         """The name of the worker that owes the reply."""
 

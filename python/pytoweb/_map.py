@@ -255,6 +255,8 @@ class _Window:
 
     def _post(self, call: tuple[Any, ...]) -> None:
         future = self._pool._pytoweb_call(self._function, call, None, False, self._timeout)
+        # The first failure is raised, and the others are not news.
+        future._note_read()
         self._futures.append(future)
 
     def results(self, end: float | None) -> Iterator[Any]:

@@ -521,6 +521,8 @@ impl Endpoint {
             self.inner()?
                 .0
                 .call(py, Head::of(awaits), function, args, kwargs, limit)?;
+        // `map` and a coroutine's own call, which take every result or tell of the first failure alone.
+        task.unread.note_read();
         self.try_ask_for(py, message, task, limit)
     }
 

@@ -554,6 +554,12 @@ impl FutureBase {
         })
     }
 
+    /// Counts a failure as read from now on: the code that has the future tells of it in another way.
+    fn _note_read(&self) -> PyResult<()> {
+        self.inner()?.task.unread.note_read();
+        Ok(())
+    }
+
     /// The name of the worker that owes the reply.
     fn _worker_name(&self) -> PyResult<String> {
         Ok(self
