@@ -1,4 +1,4 @@
-"""WorkerPool.map: everything is run, in order, whatever the mailbox holds and whoever takes the results."""
+"""WorkerPool.map: everything is run, in order, whatever the mailbox holds, and results taken or not."""
 
 from __future__ import annotations
 

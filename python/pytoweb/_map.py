@@ -198,7 +198,7 @@ class Feed:
         self._futures.append(_Failed(error))
 
     def give_up(self, error: BaseException) -> None:
-        """Drops the calls that wait for room; whoever takes their results gets ``error``."""
+        """Drops the calls that wait for room; their results are ``error``."""
         if self._rest:
             self._fail(error)
             self._post()
