@@ -108,11 +108,23 @@ impl Bell {
     }
 }
 
+/// Where large payloads go.
+#[derive(Debug)]
+enum Stored {
+    /// Not known yet.
+    Unasked,
+    Here(Arc<Store>),
+    /// The system has no memory of the kind, so the children are reached by sockets; or the fleet is closed.
+    Nowhere,
+}
+
 struct Inner<C: Cargo> {
     options: Options,
     lanes: Vec<Lane<C>>,
-    /// Made for the first large payload or the first child, and let go of when the fleet is closed.
-    store: Mutex<Option<Arc<Store>>>,
+    /// Made for the first large payload or the first child.
+    store: Mutex<Stored>,
+    /// The system has refused shared memory.
+    refused: AtomicBool,
     overseer: Box<dyn Overseer<C>>,
     /// Calls the supervisor; there while it is.
     bell: Mutex<Option<Arc<Bell>>>,
@@ -145,7 +157,8 @@ impl<C: Cargo> Fleet<C> {
         Self(Arc::new(Inner {
             lanes: (0..options.size).map(|_| Lane::new()).collect(),
             options,
-            store: Mutex::new(None),
+            store: Mutex::new(Stored::Unasked),
+            refused: AtomicBool::new(false),
             overseer,
             bell: Mutex::new(None),
             closed: AtomicBool::new(false),
@@ -204,7 +217,9 @@ impl<C: Cargo> Fleet<C> {
     /// Whether messages may be sent to a child before those before them have ended: whether they can be taken back.
     #[must_use]
     pub fn runs_ahead(&self) -> bool {
+        // ORDERING: Relaxed, set before the first message is packed.
         self.0.options.transport == Transport::SharedMemory
+            && !self.0.refused.load(Ordering::Relaxed)
     }
 
     /// Why a lane is given up at the moment, and how long until it is tried again. `None`: why no lane could run a
@@ -399,12 +414,17 @@ impl<C: Cargo> Inner<C> {
             return None;
         }
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        // ORDERING: Relaxed, under the lock; `close` takes it after setting the flag.
-        if store.is_none() && !self.closed.load(Ordering::Relaxed) {
-            // Without one, payloads go where there is room for them: into the messages.
-            *store = Store::create("pytoweb-requests").ok();
+        if matches!(*store, Stored::Unasked) {
+            // The first answer stands: what was packed for the one transport cannot go over the other.
+            *store = Store::create("pytoweb-requests").map_or(Stored::Nowhere, Stored::Here);
+            // ORDERING: Relaxed, see `Fleet::runs_ahead`.
+            self.refused
+                .store(matches!(*store, Stored::Nowhere), Ordering::Relaxed);
         }
-        store.clone()
+        match &*store {
+            Stored::Here(store) => Some(store.clone()),
+            Stored::Unasked | Stored::Nowhere => None,
+        }
     }
 
     /// Calls the supervisor, if there is one.
@@ -420,12 +440,11 @@ impl<C: Cargo> Inner<C> {
         }
         // ORDERING: Release, with the supervisor's Acquire: it sees every lane closed.
         self.closed.store(true, Ordering::Release);
-        drop(
-            self.store
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
+        let store = std::mem::replace(
+            &mut *self.store.lock().unwrap_or_else(PoisonError::into_inner),
+            Stored::Nowhere,
         );
+        drop(store);
         self.ring();
     }
 

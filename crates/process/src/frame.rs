@@ -6,7 +6,7 @@
 //! | at | bytes | |
 //! |---|---|---|
 //! | 0 | 1 | tag: which frame it is |
-//! | 1 | 1 | bits: 1 the area is stored, 2 there is an id, 4 it went well |
+//! | 1 | 1 | bits: 1 the area is stored, 2 there is an id, 4 the area is lost: see [`without_area`] |
 //! | 2 | 1 | outcome |
 //! | 3 | 1 | zero |
 //! | 4 | 4 | word: the number of a worker, or the length of the note |
@@ -17,6 +17,7 @@
 //! | `Release` | 2 | child | | offset: 8 |
 //! | `StopAsked` | 3 | child | | seq: 8 |
 //! | `Quit` | 4 | child | | |
+//! | `Part` | 64 | both | | see `link/shared/parts.rs` |
 //! | `Ready` | 129 | host | | bytes |
 //! | `Broken` | 130 | host | | bytes |
 //! | `Reply` | 131 | host | length of the note | see below |
@@ -24,7 +25,8 @@
 //! | `Began` | 133 | host | | seq: 8 |
 //! | `Free` | 134 | host | | seq: 8 |
 //!
-//! The last two are notices from one end of a link to the other, where no shared memory says it.
+//! The last two are notices from one end of a link to the other, where no shared memory says it. Parts are for the two
+//! ends too: what the ring does not carry at once.
 //!
 //! | at | bytes | `Request` | `Reply` |
 //! |---|---|---|---|
@@ -47,9 +49,9 @@ use std::fmt;
 
 use crate::payload::Payload;
 
-pub use self::decode::{decode_for_child, decode_for_host};
 #[cfg(unix)]
-pub(crate) use self::decode::{decode_notice, seq_of_reply};
+pub(crate) use self::decode::{HEAD_ROOM, decode_notice, seq_of_reply, without_area};
+pub use self::decode::{decode_for_child, decode_for_host};
 #[cfg(unix)]
 pub(crate) use self::encode::encode_notice;
 pub use self::encode::{
@@ -57,6 +59,8 @@ pub use self::encode::{
     encode_request, encode_stop_asked,
 };
 pub use self::raw::RawPayload;
+#[cfg(target_os = "linux")]
+pub(crate) use self::tag::PART;
 
 #[path = "frame/decode.rs"]
 mod decode;
@@ -75,6 +79,8 @@ mod tag {
     pub(super) const RELEASE: u8 = 2;
     pub(super) const STOP_ASKED: u8 = 3;
     pub(super) const QUIT: u8 = 4;
+    #[cfg(target_os = "linux")]
+    pub(crate) const PART: u8 = 64;
     pub(super) const READY: u8 = 129;
     pub(super) const BROKEN: u8 = 130;
     pub(super) const REPLY: u8 = 131;
@@ -88,6 +94,7 @@ mod tag {
 mod bits {
     pub(super) const STORED: u8 = 1;
     pub(super) const HAS_ID: u8 = 2;
+    pub(super) const LOST: u8 = 4;
 }
 
 /// Where the parts of a header lie.

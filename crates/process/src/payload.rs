@@ -67,6 +67,8 @@ impl Area {
 /// no room leaves it where it is.
 pub struct Packer {
     area: Area,
+    /// There was no memory for something: what is here is not all of it.
+    lacks: bool,
     store: Option<Arc<Store>>,
     /// None while the stream is being written.
     stream_len: Option<usize>,
@@ -79,6 +81,7 @@ impl Packer {
     pub fn new(store: Option<Arc<Store>>) -> Self {
         Self {
             area: Area::Memory(Vec::with_capacity(FIRST_ROOM)),
+            lacks: false,
             store,
             stream_len: None,
             buffers: Vec::new(),
@@ -116,11 +119,18 @@ impl Packer {
         let needed = self.area.len().saturating_add(more);
         match &mut self.area {
             Area::Memory(bytes) if needed < INLINE_LIMIT || self.store.is_none() => {
-                bytes.reserve(more);
+                // Where this fails, what is written fails.
+                let _ = bytes.try_reserve(more);
             }
             Area::Block { block, .. } if needed <= block.capacity() => {}
             _ => self.grow(needed),
         }
+    }
+
+    /// Whether there was no memory for some of what was written: the payload is of no use.
+    #[must_use]
+    pub const fn lacks_memory(&self) -> bool {
+        self.lacks
     }
 
     /// The finished payload.
@@ -136,9 +146,7 @@ impl Packer {
     #[inline]
     fn append(&mut self, bytes: &[u8]) {
         match &mut self.area {
-            Area::Memory(area)
-                if area.len() + bytes.len() < INLINE_LIMIT || self.store.is_none() =>
-            {
+            Area::Memory(area) if area.len() + bytes.len() < INLINE_LIMIT => {
                 area.extend_from_slice(bytes);
             }
             _ => self.append_large(bytes),
@@ -148,14 +156,20 @@ impl Packer {
     #[cold]
     fn append_large(&mut self, bytes: &[u8]) {
         self.reserve(bytes.len());
-        match &mut self.area {
-            Area::Memory(area) => area.extend_from_slice(bytes),
-            Area::Block { block, len } => {
-                let written = block.write(*len, bytes);
-                debug_assert!(written, "reserve made room");
+        if let Area::Block { block, len } = &mut self.area {
+            if block.write(*len, bytes) {
                 *len += bytes.len();
+                return;
             }
-            Area::Detached { .. } => unreachable!("only a finished payload is detached"),
+            // It has room, so the system has no memory for it that is shared.
+            self.fall_back(self.area.len().saturating_add(bytes.len()));
+        }
+        if let Area::Memory(area) = &mut self.area {
+            if area.try_reserve(bytes.len()).is_ok() {
+                area.extend_from_slice(bytes);
+            } else {
+                self.lacks = true;
+            }
         }
     }
 
@@ -177,8 +191,11 @@ impl Packer {
             Area::Block { block: old, .. } => old.copy_to(len, &mut block),
             Area::Detached { .. } => false,
         };
-        debug_assert!(moved, "a larger block of the same store");
-        self.area = Area::Block { block, len };
+        if moved {
+            self.area = Area::Block { block, len };
+        } else {
+            self.fall_back(needed);
+        }
     }
 
     /// Goes on in ordinary memory: the store has no room.
@@ -186,11 +203,14 @@ impl Packer {
         self.store = None;
         let len = self.area.len();
         match &mut self.area {
-            Area::Memory(bytes) => bytes.reserve(needed - len),
+            Area::Memory(bytes) => {
+                // Where this fails, what is written fails.
+                let _ = bytes.try_reserve(needed - len);
+            }
             Area::Block { block, .. } => {
-                let mut bytes = Vec::with_capacity(needed);
-                let copied = block.copy_out(len, &mut bytes);
-                debug_assert!(copied, "the area is within the block");
+                let mut bytes = Vec::new();
+                let room = bytes.try_reserve(needed).is_ok();
+                self.lacks |= !(room && block.copy_out(len, &mut bytes));
                 self.area = Area::Memory(bytes);
             }
             Area::Detached { .. } => {}
@@ -212,6 +232,11 @@ impl fmt::Debug for Packer {
 pub enum Place<'a> {
     /// In ordinary memory: here it is.
     Inline(&'a [u8]),
+    /// Nowhere: the reader had no memory for it.
+    Lost {
+        /// The length, in bytes.
+        len: u64,
+    },
     /// In the store of the process that wrote it.
     Stored {
         /// The offset in the store.
@@ -288,7 +313,8 @@ impl Payload {
         match &self.area {
             Area::Memory(bytes) => area.extend_from_slice(bytes),
             Area::Block { block, len } => {
-                block.copy_out(*len, &mut area);
+                // Where there is no memory for a copy, it lacks the area and is of no use.
+                let _ = block.copy_out(*len, &mut area);
             }
             // It is the other process's by now.
             Area::Detached { .. } => {}

@@ -41,34 +41,36 @@ pub(crate) struct Report(File);
 impl Report {
     fn create() -> io::Result<Self> {
         #[cfg(target_os = "linux")]
-        {
-            use rustix::fs::{MemfdFlags, memfd_create};
-            Ok(Self(File::from(memfd_create(
-                "pytoweb-report",
-                MemfdFlags::CLOEXEC,
-            )?)))
+        if let Ok(memory) = crate::memory::SharedFile::nameless("pytoweb-report") {
+            return Ok(Self(File::from(memory)));
         }
-        #[cfg(not(target_os = "linux"))]
-        {
-            use std::sync::atomic::{AtomicUsize, Ordering};
+        // A crash without a report is better than no child.
+        let file = Self::without_name().or_else(|_| {
+            let mut options = std::fs::OpenOptions::new();
+            options.read(true).write(true).open("/dev/null")
+        })?;
+        Ok(Self(file))
+    }
 
-            static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    /// A file that is gone with its last descriptor. A pipe would have to be read while the child runs.
+    fn without_name() -> io::Result<File> {
+        use std::sync::atomic::{AtomicUsize, Ordering};
 
-            // Elsewhere a pipe would have to be read while the child runs; a file without a name does it.
-            let path = std::env::temp_dir().join(format!(
-                "pytoweb-report-{}-{}",
-                std::process::id(),
-                // ORDERING: Relaxed, only uniqueness matters.
-                NUMBER.fetch_add(1, Ordering::Relaxed)
-            ));
-            let file = std::fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create_new(true)
-                .open(&path)?;
-            std::fs::remove_file(path)?;
-            Ok(Self(file))
-        }
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+
+        let path = std::env::temp_dir().join(format!(
+            "pytoweb-report-{}-{}",
+            std::process::id(),
+            // ORDERING: Relaxed, only uniqueness matters.
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        ));
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
+        std::fs::remove_file(path)?;
+        Ok(file)
     }
 
     /// What was written.
@@ -198,8 +200,11 @@ pub fn arrive() -> io::Result<Arrival> {
             let side = crate::ring::ChildSide::open(next()?)?;
             let view = Arc::new(crate::store::View::open(next()?)?);
             let host = next().ok();
-            let store = Store::create("pytoweb-replies")?;
-            send_descriptors(&socket, BY_SHARED_MEMORY, &[store.fd()])?;
+            // Without one, large replies go through the ring.
+            let store = Store::create("pytoweb-replies").ok();
+            if let Some(store) = &store {
+                send_descriptors(&socket, BY_SHARED_MEMORY, &[store.fd()])?;
+            }
             end_with(socket, host)?;
             let link = Arc::new(crate::link::shared::SharedChild::new(side, view, store));
             Ok(Arrival { link, report })

@@ -1,9 +1,10 @@
 //! The store: where payloads lie that are too large for the ring.
 //!
-//! A store is one large, sparse piece of shared memory with one writing process. Other processes map it to read only.
-//! Memory is used where something was written, and what is freed stays warm for the next payload, because the faults
-//! that bring in new pages cost as much as the copy: up to [`WARM_LIMIT`] in all, then the oldest pages go back to the
-//! system. Where blocks begin and end is kept in the writer's own memory, so no reader can disturb it.
+//! A store is one large, sparse piece of shared memory with one writing process. Other processes read it. Memory is used
+//! where something was written, and what is freed stays warm for the next payload, because the faults that bring in new
+//! pages cost as much as the copy: up to [`WARM_LIMIT`] in all, then the oldest pages go back to the system. Address
+//! space is used where a payload lies (`store/windows.rs`). Where blocks begin and end is kept in the writer's own
+//! memory, so no reader can disturb it.
 //!
 //! Everything here is for Linux. Elsewhere `store/absent.rs` takes this module's place, and payloads travel in frames.
 
@@ -11,17 +12,21 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::ranges::{Range, Ranges};
-use crate::memory::Memory;
+pub(crate) use self::windows::Window;
+use self::windows::Windows;
+use crate::memory::SharedFile;
 
 #[path = "store/ranges.rs"]
 pub(crate) mod ranges;
+#[path = "store/windows.rs"]
+mod windows;
 
-/// Address space that a store asks for first: more than payloads in flight take, and a small part of what a process
-/// has. Half of it, and half of that, is tried where the system refuses.
+/// The bytes of a store: more than payloads in flight take. Nothing is used for them. Half of it, and half of that, is
+/// tried where the system limits the size of files (`ulimit -f`).
 const LARGEST: usize = 1 << if usize::BITS == 64 { 36 } else { 30 };
 /// Below this a store is of no use.
 const SMALLEST: usize = 64 << 20;
@@ -37,13 +42,15 @@ const SLOW: std::ops::Range<usize> = 1..16;
 const SLOW_PERIOD: usize = 4 << 10;
 /// So much at a time is copied with other instructions.
 const PIECE: usize = 2 << 10;
+/// What is copied at once from block to block where one of them is not mapped.
+const BOUNCE: usize = 64 << 10;
 
 /// The writing side of a store.
 ///
 /// Threads share it. After a fork it hands out nothing in the new process, and gives no pages back there: the ranges
 /// are the first process's to use.
 pub struct Store {
-    memory: Memory,
+    windows: Windows,
     state: Mutex<State>,
     /// The process that made it.
     owner: u32,
@@ -59,12 +66,12 @@ impl Store {
     /// Makes a store; `name` is what tools show for its memory.
     ///
     /// # Errors
-    /// The system refused even the smallest one.
+    /// The system has no memory of the kind, or refused even the smallest one.
     pub fn create(name: &str) -> io::Result<Arc<Self>> {
         let mut len = LARGEST;
-        let memory = loop {
-            match Memory::create(name, len, true) {
-                Ok(memory) => break memory,
+        let file = loop {
+            match SharedFile::create(name, len, true) {
+                Ok(file) => break file,
                 Err(error) if len <= SMALLEST => return Err(error),
                 Err(_) => len /= 2,
             }
@@ -72,7 +79,7 @@ impl Store {
         // Pages are given back a unit at a time, so a unit is at least a page.
         let unit = UNIT.max(rustix::param::page_size());
         Ok(Arc::new(Self {
-            memory,
+            windows: Windows::new(file),
             state: Mutex::new(State {
                 ranges: Ranges::new(unit, len, WARM_LIMIT),
                 detached: HashMap::new(),
@@ -84,13 +91,19 @@ impl Store {
     /// The descriptor that [`View::open`] takes in the other process.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.memory.fd()
+        self.windows.file().fd()
     }
 
-    /// The address space it has, in bytes.
+    /// How many bytes it has room for.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.memory.len()
+        self.windows.file().len()
+    }
+
+    /// The address space that it takes now, in bytes.
+    #[must_use]
+    pub fn mapped(&self) -> usize {
+        self.windows.mapped()
     }
 
     /// Takes a block of at least `len` bytes, whose contents are anything. None: no such stretch is free.
@@ -102,6 +115,7 @@ impl Store {
         let range = self.lock().ranges.take(len)?;
         Some(Block {
             store: Arc::clone(self),
+            window: self.windows.open(range.offset, range.len),
             range: Some(range),
             offset: range.offset,
             capacity: range.len,
@@ -129,7 +143,7 @@ impl Store {
             }
             drop(state);
             // Should it fail, the pages stay until the range is used again, which is all that can be done.
-            let _ = self.memory.punch(surplus.offset, surplus.len);
+            let _ = self.windows.file().punch(surplus.offset, surplus.len);
             state = self.lock();
             state.ranges.put_back(surplus);
         }
@@ -158,6 +172,8 @@ pub struct Block {
     store: Arc<Store>,
     /// None once detached.
     range: Option<Range>,
+    /// None where the system refused it.
+    window: Option<Window>,
     offset: usize,
     capacity: usize,
     len: usize,
@@ -188,57 +204,86 @@ impl Block {
         self.capacity
     }
 
-    /// Copies `bytes` into it, from `at` on. False: they do not fit, and nothing was written.
+    /// Copies `bytes` into it, from `at` on. False: they do not fit, and nothing was written, or the system has no memory
+    /// for them.
     pub fn write(&mut self, at: usize, bytes: &[u8]) -> bool {
         let Some(end) = at.checked_add(bytes.len()) else {
             return false;
         };
-        end <= self.capacity && self.touch(end) && self.copy_in(self.offset + at, bytes)
+        end <= self.capacity && self.touch(end) && self.copy_in(at, bytes)
     }
 
-    fn copy_in(&self, offset: usize, bytes: &[u8]) -> bool {
-        let memory = &self.store.memory;
-        let distance = memory.pointer(offset, bytes.len()).map(|to| {
+    fn copy_in(&self, at: usize, bytes: &[u8]) -> bool {
+        let Some(window) = &self.window else {
+            let file = self.store.windows.file();
+            return file.write_at(self.offset + at, bytes).is_ok();
+        };
+        let distance = window.pointer(at, bytes.len()).map(|to| {
             let distance = to.addr().get().wrapping_sub(bytes.as_ptr().addr());
             distance % SLOW_PERIOD
         });
         if bytes.len() < PIECE || !distance.is_some_and(|distance| SLOW.contains(&distance)) {
-            return memory.copy_in(offset, bytes);
+            return window.copy_in(at, bytes);
         }
-        let mut offsets = (offset..).step_by(PIECE);
+        let mut offsets = (at..).step_by(PIECE);
         bytes.chunks(PIECE).all(|piece| {
             offsets
                 .next()
-                .is_some_and(|offset| memory.copy_in(offset, piece))
+                .is_some_and(|offset| window.copy_in(offset, piece))
         })
     }
 
-    /// Copies its first `len` bytes into the beginning of `into`. False: `into` is not of the same store, or one of
-    /// the two is too small.
+    /// Copies its first `len` bytes into the beginning of `into`. False: `into` is not of the same store, one of the two
+    /// is too small, or the system has no memory for them.
     pub(crate) fn copy_to(&self, len: usize, into: &mut Self) -> bool {
         if !Arc::ptr_eq(&self.store, &into.store) || len > self.capacity || len > into.capacity {
             return false;
         }
-        let memory = &self.store.memory;
-        let (Some(from), Some(to)) = (
-            memory.pointer(self.offset, len),
-            memory.pointer(into.offset, len),
-        ) else {
-            return false;
-        };
         into.touch(len);
+        let windows = self.window.as_ref().zip(into.window.as_ref());
+        let Some((from, to)) =
+            windows.and_then(|(from, to)| from.pointer(0, len).zip(to.pointer(0, len)))
+        else {
+            return self.bounce_to(len, into);
+        };
         #[expect(unsafe_code, reason = "a copy from shared memory to shared memory")]
-        // SAFETY: both ranges lie in the mapping, which lives as long as the store; two blocks never overlap, and
-        // nobody but their owners writes them.
+        // SAFETY: both ranges are mapped as long as their windows live; two blocks never overlap, and nothing but their
+        // owners writes them.
         unsafe {
             ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), len);
         }
         true
     }
 
-    /// Appends its first `len` bytes to `into`. False: there are less, and nothing was done.
+    /// As [`Self::copy_to`], by way of ordinary memory.
+    fn bounce_to(&self, len: usize, into: &Self) -> bool {
+        let mut piece = vec![0; BOUNCE.min(len)];
+        (0..len).step_by(BOUNCE).all(|at| {
+            let piece = &mut piece[..BOUNCE.min(len - at)];
+            self.copy_piece(at, piece) && into.copy_in(at, piece)
+        })
+    }
+
+    /// Appends its first `len` bytes to `into`. False: there are less, or no memory for them, and nothing was done.
     pub(crate) fn copy_out(&self, len: usize, into: &mut Vec<u8>) -> bool {
-        len <= self.capacity && self.store.memory.copy_out(self.offset, len, into)
+        if len > self.capacity || into.try_reserve(len).is_err() {
+            return false;
+        }
+        let start = into.len();
+        into.resize(start + len, 0);
+        let copied = self.copy_piece(0, &mut into[start..]);
+        if !copied {
+            into.truncate(start);
+        }
+        copied
+    }
+
+    fn copy_piece(&self, at: usize, into: &mut [u8]) -> bool {
+        self.store
+            .windows
+            .file()
+            .read_at(self.offset + at, into)
+            .is_ok()
     }
 
     /// Gives up ownership: the block stays in use until its offset, returned here, is handed to [`Store::release`].
@@ -262,6 +307,9 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
+        if let Some(window) = self.window.take() {
+            self.store.windows.close(window);
+        }
         if let Some(range) = self.range.take() {
             self.store.free(range);
         }
@@ -280,22 +328,23 @@ impl fmt::Debug for Block {
 
 /// The reading side of a store that another process writes.
 pub struct View {
-    memory: Memory,
+    windows: Windows,
 }
 
 impl View {
-    /// Maps the store behind `fd`, to read only.
+    /// Takes the store behind `fd`, to read only.
     ///
     /// # Errors
-    /// It cannot be mapped, or the other process could shrink it.
+    /// It is no store, or the other process could shrink it.
     pub fn open(fd: OwnedFd) -> io::Result<Self> {
-        Memory::open(fd, false).map(|memory| Self { memory })
+        let windows = Windows::new(SharedFile::open(fd, false)?);
+        Ok(Self { windows })
     }
 
     /// How many bytes there are.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.memory.len() as u64
+        self.windows.file().len() as u64
     }
 
     /// Whether there are none.
@@ -304,28 +353,36 @@ impl View {
         self.len() == 0
     }
 
-    /// Where a range begins in this process, valid as long as the view. None: it is not within the store.
-    ///
-    /// The writing process may change the bytes at any time, so no reference to them may be made.
+    /// Whether a range lies within the store.
     #[must_use]
-    pub fn pointer(&self, offset: u64, len: u64) -> Option<NonNull<u8>> {
-        self.memory
-            .pointer(usize::try_from(offset).ok()?, usize::try_from(len).ok()?)
+    pub fn contains(&self, offset: u64, len: u64) -> bool {
+        offset.checked_add(len).is_some_and(|end| end <= self.len())
     }
 
-    /// Copies a range out. False: it is not within the store, and nothing was copied.
+    /// Maps a range that is within the store. None: it is not, or the system refuses.
+    ///
+    /// The writing process may change the bytes at any time, so no reference to them may be made.
+    pub(crate) fn window(&self, offset: u64, len: u64) -> Option<Window> {
+        self.windows
+            .open(usize::try_from(offset).ok()?, usize::try_from(len).ok()?)
+    }
+
+    /// The address space that it takes now, in bytes.
+    #[must_use]
+    pub fn mapped(&self) -> usize {
+        self.windows.mapped()
+    }
+
+    /// Takes a window back.
+    pub(crate) fn close(&self, window: Window) {
+        self.windows.close(window);
+    }
+
+    /// Copies a range out, without mapping it. False: it is not within the store, or could not be read.
     #[must_use]
     pub fn copy_to(&self, offset: u64, into: &mut [u8]) -> bool {
-        let Some(from) = self.pointer(offset, into.len() as u64) else {
-            return false;
-        };
-        #[expect(unsafe_code, reason = "a copy out of shared memory")]
-        // SAFETY: the range lies in the mapping, which lives as long as the view, and `into` is ordinary memory. Bytes
-        // that change meanwhile are copied in one state or the other; no reference to them is made.
-        unsafe {
-            ptr::copy_nonoverlapping(from.as_ptr(), into.as_mut_ptr(), into.len());
-        }
-        true
+        let file = self.windows.file();
+        usize::try_from(offset).is_ok_and(|offset| file.read_at(offset, into).is_ok())
     }
 }
 

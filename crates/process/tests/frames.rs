@@ -66,7 +66,7 @@ fn pack(store: Option<&Arc<Store>>, stream: &[u8], buffers: &[Vec<u8>]) -> Paylo
 fn whole(head: &[u8], payload: &Payload) -> Vec<u8> {
     match payload.place() {
         Place::Inline(area) => [head, area].concat(),
-        Place::Stored { .. } => head.to_vec(),
+        Place::Stored { .. } | Place::Lost { .. } => head.to_vec(),
     }
 }
 

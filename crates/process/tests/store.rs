@@ -56,6 +56,65 @@ fn a_new_store_is_large_and_uses_no_memory() {
 }
 
 #[test]
+fn address_space_is_taken_where_payloads_lie_and_given_back() {
+    let store = create();
+    let view = view(&store);
+    assert_eq!(store.mapped(), 0);
+    let small = filled(&store, 20 * KIB);
+    assert!(store.mapped() <= 4 * MIB, "{}", store.mapped());
+
+    let burst: Vec<_> = (0..100).map(|_| filled(&store, MIB)).collect();
+    let large = filled(&store, 100 * MIB);
+    let windows: Vec<_> = burst
+        .iter()
+        .chain([&large])
+        .map(|block| view.window(block.offset(), block.len() as u64).unwrap())
+        .collect();
+    assert!(store.mapped() <= 512 * MIB, "{}", store.mapped());
+    drop((burst, large));
+    for window in windows {
+        view.close(window);
+    }
+    assert!(
+        store.mapped() <= 2 * WARM_LIMIT + 4 * MIB,
+        "{}",
+        store.mapped()
+    );
+    assert!(
+        view.mapped() <= 2 * WARM_LIMIT + 4 * MIB,
+        "{}",
+        view.mapped()
+    );
+    drop(small);
+}
+
+/// A window shows what lies in its range, wherever that is, and nothing beyond.
+#[test]
+fn windows_show_their_range() {
+    let store = create();
+    let view = view(&store);
+    let step = 4 * MIB;
+    // Within one step, up to its end, over one boundary and over many.
+    for (offset, len) in [
+        (0, 10),
+        (step - 10, 10),
+        (step - 5, 10),
+        (3 * step, step),
+        (5 * step - 1, 3 * step + 2),
+    ] {
+        let window = view.window(offset as u64, len as u64).unwrap();
+        assert!(window.pointer(0, len).is_some());
+        assert!(window.pointer(len, 0).is_some());
+        assert!(window.pointer(1, len).is_none());
+        assert!(window.pointer(usize::MAX, 1).is_none());
+        let again = view.window(offset as u64, len as u64).unwrap();
+        assert_eq!(window.pointer(0, len), again.pointer(0, len));
+        view.close(window);
+        view.close(again);
+    }
+}
+
+#[test]
 fn memory_falls_back_after_a_burst() {
     let store = create();
     for sizes in [vec![MIB; 96], vec![20 * KIB; 3000], vec![100 * MIB]] {
@@ -209,8 +268,8 @@ fn a_view_reads_what_was_written_and_nothing_outside() {
     assert_eq!(&read, b"seen");
 
     let len = view.len();
-    assert!(view.pointer(0, len).is_some());
-    assert!(view.pointer(len, 0).is_some());
+    assert!(view.contains(0, len) && view.window(0, len).is_some());
+    assert!(view.contains(len, 0) && view.window(len, 0).is_some());
     for (offset, len) in [
         (len, 1),
         (1, len),
@@ -219,7 +278,8 @@ fn a_view_reads_what_was_written_and_nothing_outside() {
         (1, u64::MAX),
         (u64::MAX, u64::MAX),
     ] {
-        assert!(view.pointer(offset, len).is_none(), "{offset} {len}");
+        assert!(!view.contains(offset, len), "{offset} {len}");
+        assert!(view.window(offset, len).is_none(), "{offset} {len}");
     }
     assert!(!view.copy_to(len - 3, &mut read));
     assert!(!view.copy_to(u64::MAX - 1, &mut read));

@@ -500,7 +500,7 @@ impl Answers {
         let sent = {
             let area: &[u8] = match payload.place() {
                 pytoweb_process::Place::Inline(area) => area,
-                pytoweb_process::Place::Stored { .. } => &[],
+                _ => &[],
             };
             if self.link.try_send(&head, area).map_err(broken)? {
                 Ok(())

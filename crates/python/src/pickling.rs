@@ -8,12 +8,12 @@
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pyo3::exceptions::{PyKeyError, PyRuntimeError};
+use pyo3::exceptions::{PyKeyError, PyMemoryError, PyOverflowError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList};
-use pytoweb_process::{ALIGNMENT, Packer, Parcel, Payload, Store};
+use pytoweb_process::{ALIGNMENT, Packer, Parcel, Payload, Place, Store};
 
 use crate::{buffers, error, simple};
 
@@ -23,6 +23,8 @@ const MAIN: &[u8] = b"\x8c\x08__main__";
 const FRAME_LIMIT: usize = 128 << 10;
 /// Buffers of one payload that go out of band: their lengths have to fit into the ring.
 const MOST_BUFFERS: usize = 1024;
+/// Bytes of a payload that goes in a frame: the length of a frame is a `u32`, and there is its head.
+const LONGEST_INLINE: u64 = (u32::MAX - (1 << 20)) as u64;
 /// Idle picklers kept at most: threads that pickle at the same time.
 const MOST_KEPT: usize = 16;
 
@@ -241,7 +243,20 @@ pub(crate) fn pack(
     for view in raw {
         buffers::with_bytes(&view, |bytes| packer.buffer(bytes))?;
     }
-    Ok(packer.finish())
+    if packer.lacks_memory() {
+        return Err(PyMemoryError::new_err(
+            "there is no memory for the pickled data",
+        ));
+    }
+    let payload = packer.finish();
+    let in_memory = matches!(payload.place(), Place::Inline(_));
+    if in_memory && payload.area_len() > LONGEST_INLINE {
+        return Err(PyOverflowError::new_err(format!(
+            "{} bytes are too many where no shared memory takes them: {LONGEST_INLINE} are allowed",
+            payload.area_len()
+        )));
+    }
+    Ok(payload)
 }
 
 /// The object that was pickled into `parcel`.
@@ -249,6 +264,11 @@ pub(crate) fn pack(
 /// # Errors
 /// What the unpickler raised; the caller says what it was about.
 pub(crate) fn unpack<'py>(py: Python<'py>, parcel: &Parcel) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(len) = parcel.lost() {
+        return Err(PyMemoryError::new_err(format!(
+            "there is no memory for {len} bytes of pickled data"
+        )));
+    }
     let stream = parcel.stream();
     if stream.is_empty() {
         return Ok(py.None().into_bound(py));

@@ -82,7 +82,7 @@ pub(crate) fn seq_of_reply(head: &[u8]) -> Option<u64> {
 
 fn decode_request(frame: &[u8]) -> Result<Request<'_, RawPayload<'_>>, Malformed> {
     let header = Header::of(frame)?;
-    header.expect_bits(bits::STORED | bits::HAS_ID)?;
+    header.expect_bits(bits::STORED | bits::HAS_ID | bits::LOST)?;
     expect_zero(header.bytes[at::OUTCOME])?;
     let ([kind, id, context], payload) = header.parts([
         header.u32(at::KIND_LEN),
@@ -108,7 +108,7 @@ fn decode_request(frame: &[u8]) -> Result<Request<'_, RawPayload<'_>>, Malformed
 
 fn decode_reply(frame: &[u8]) -> Result<Reply<'_, RawPayload<'_>>, Malformed> {
     let header = Header::of(frame)?;
-    header.expect_bits(bits::STORED)?;
+    header.expect_bits(bits::STORED | bits::LOST)?;
     expect_zero(header.u64(at::KIND_LEN))?;
     expect_zero(header.u32(at::CONTEXT_LEN))?;
     let outcome = match header.bytes[at::OUTCOME] {
@@ -125,6 +125,36 @@ fn decode_reply(frame: &[u8]) -> Result<Reply<'_, RawPayload<'_>>, Malformed> {
         note,
         payload,
     })
+}
+
+/// The bytes of a frame's beginning that hold all but its area, for every frame that this crate's users make.
+#[cfg(unix)]
+pub(crate) const HEAD_ROOM: usize = 96 << 10;
+
+/// Makes a frame of the first bytes of a long one whose reader had no memory for the rest: all but the area, which counts
+/// as lost. So its message fails, and says why; the other process has done nothing wrong.
+///
+/// A frame without an area stays cut, and is refused.
+#[cfg(unix)]
+pub(crate) fn without_area(start: &mut Vec<u8>) {
+    let Ok(header) = Header::of(start) else {
+        return;
+    };
+    let texts = match header.bytes[0] {
+        tag::REQUEST => [at::KIND_LEN, at::ID_LEN, at::CONTEXT_LEN],
+        tag::REPLY => [at::WORD, at::CONTEXT_LEN, at::CONTEXT_LEN],
+        _ => return,
+    };
+    let head = texts.iter().fold(
+        HEADER as u64 + u64::from(header.u32(at::BUFFERS)) * 8,
+        |sum, text| sum + u64::from(header.u32(*text)),
+    );
+    if let Ok(head) = usize::try_from(head)
+        && head <= start.len()
+    {
+        start.truncate(head);
+        start[at::BITS] |= bits::LOST;
+    }
 }
 
 fn split_prefix(frame: &[u8]) -> Result<(&[u8; PREFIX], &[u8]), Malformed> {
@@ -211,7 +241,10 @@ impl<'a> Header<'a> {
         }
         let offset = self.u64(at::AREA_OFFSET);
         let len = self.u64(at::AREA_LEN);
-        let place = if self.bytes[at::BITS] & bits::STORED != 0 {
+        let place = if self.bytes[at::BITS] & bits::LOST != 0 {
+            expect_zero(offset | u64::from(self.bytes[at::BITS] & bits::STORED))?;
+            Place::Lost { len }
+        } else if self.bytes[at::BITS] & bits::STORED != 0 {
             Place::Stored { offset, len }
         } else {
             expect_zero(offset)?;

@@ -63,6 +63,7 @@ impl<'a> RawPayload<'a> {
                     len: area.len() as u64,
                 })
             }
+            Place::Lost { len } => Ok(Parcel::lost_of(len)),
             Place::Stored { offset, len } => {
                 let view = view.ok_or(Malformed::NoStore)?;
                 Parcel::lent(

@@ -1,11 +1,16 @@
 //! The link over shared memory: two rings, two bells and the claim words of `ring/sides.rs`.
 
+#[path = "shared/parts.rs"]
+mod parts;
+
 use std::collections::VecDeque;
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
+use self::parts::{FRAME_LIMIT, Whole, parts};
 use super::{Broken, ChildLink, HostLink};
 use crate::frame::{self, RawPayload, ToHost};
 use crate::payload::{Parcel, Release};
@@ -21,6 +26,8 @@ const KEPT_LOOK: Duration = Duration::from_millis(1);
 /// How long the host sleeps at most: its bell is a word that a child can write, and one that says `AWAKE` while the host
 /// sleeps keeps the child from waking it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+/// What a reader's buffer may keep: the longest frame that the ring carries at once.
+const FRAME_KEPT: usize = 128 << 10;
 /// Frames that one call takes from the ring.
 const MOST_AT_ONCE: usize = 4096;
 
@@ -37,14 +44,26 @@ struct Line {
 }
 
 impl Line {
-    /// Sends a frame, or keeps it. True: it is the first one kept.
+    /// Sends a frame, or keeps what has no room of it. True: nothing was kept before.
     fn push(&mut self, head: &[u8], area: &[u8]) -> Result<bool, Broken> {
         self.flush()?;
-        if self.waiting.is_empty() && self.ring.push(&[head, area]).map_err(nonsense)? {
-            return Ok(false);
+        let before = self.waiting.len();
+        if head.len().saturating_add(area.len()) <= self.ring.max_frame() {
+            self.push_or_keep(&[head, area])?;
+        } else {
+            check_length(head, area)?;
+            for (header, of_head, of_area) in parts(head, area, self.ring.max_frame()) {
+                self.push_or_keep(&[&header, of_head, of_area])?;
+            }
         }
-        self.waiting.push_back([head, area].concat());
-        Ok(self.waiting.len() == 1)
+        Ok(before == 0 && !self.waiting.is_empty())
+    }
+
+    fn push_or_keep(&mut self, pieces: &[&[u8]]) -> Result<(), Broken> {
+        if !self.waiting.is_empty() || !self.ring.push(pieces).map_err(nonsense)? {
+            self.waiting.push_back(pieces.concat());
+        }
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<bool, Broken> {
@@ -63,6 +82,7 @@ impl Line {
 struct Intake {
     ring: Consumer<Span>,
     frame: Vec<u8>,
+    whole: Whole,
 }
 
 /// The host's end.
@@ -92,6 +112,7 @@ impl SharedHost {
             intake: Mutex::new(Intake {
                 ring: side.replies,
                 frame: Vec::new(),
+                whole: Whole::default(),
             }),
             child_bell: side.child_bell,
             host_bell: side.host_bell,
@@ -147,12 +168,17 @@ impl HostLink for SharedHost {
         each: &mut dyn FnMut(ToHost<'_>) -> Result<(), Broken>,
     ) -> Result<usize, Broken> {
         let mut intake = lock(&self.intake);
-        let Intake { ring, frame } = &mut *intake;
+        let Intake { ring, frame, whole } = &mut *intake;
         let mut count = 0;
         // A child that writes without end does not keep this thread from its other work.
         while count < MOST_AT_ONCE && ring.pop(frame).map_err(nonsense)? {
-            each(frame::decode_for_host(frame)?)?;
             count += 1;
+            if whole.take(frame)? {
+                each(frame::decode_for_host(frame)?)?;
+            }
+        }
+        if frame.capacity() > FRAME_KEPT {
+            *frame = Vec::new();
         }
         drop(intake);
         if lock(&self.line).flush()? {
@@ -220,20 +246,30 @@ impl HostLink for SharedHost {
 /// The child's end.
 #[derive(Debug)]
 pub(crate) struct SharedChild {
-    requests: Mutex<Consumer<Span>>,
+    requests: Mutex<Requests>,
     replies: Mutex<Producer<Span>>,
     child_bell: SharedBell,
     host_bell: SharedBell,
     claims: SharedClaims,
     woken: AtomicBool,
     view: Arc<View>,
-    store: Arc<Store>,
+    store: Option<Arc<Store>>,
+}
+
+#[derive(Debug)]
+struct Requests {
+    ring: Consumer<Span>,
+    whole: Whole,
 }
 
 impl SharedChild {
-    pub(crate) fn new(side: ChildSide, view: Arc<View>, store: Arc<Store>) -> Self {
+    /// Without a store, large replies go through the ring in parts.
+    pub(crate) fn new(side: ChildSide, view: Arc<View>, store: Option<Arc<Store>>) -> Self {
         Self {
-            requests: Mutex::new(side.requests),
+            requests: Mutex::new(Requests {
+                ring: side.requests,
+                whole: Whole::default(),
+            }),
             replies: Mutex::new(side.replies),
             child_bell: side.child_bell,
             host_bell: side.host_bell,
@@ -245,15 +281,36 @@ impl SharedChild {
     }
 }
 
+impl SharedChild {
+    /// Waits for room, and pushes a frame.
+    fn push(&self, replies: &mut Producer<Span>, pieces: &[&[u8]]) -> Result<(), Broken> {
+        while !replies.push(pieces).map_err(nonsense)? {
+            self.host_bell.ring();
+            std::thread::sleep(ROOM_LOOK);
+        }
+        self.host_bell.ring();
+        Ok(())
+    }
+}
+
 impl ChildLink for SharedChild {
     fn receive(&self, frame: &mut Vec<u8>) -> Result<bool, Broken> {
-        lock(&self.requests).pop(frame).map_err(nonsense)
+        if frame.capacity() > FRAME_KEPT {
+            *frame = Vec::new();
+        }
+        let mut requests = lock(&self.requests);
+        while requests.ring.pop(frame).map_err(nonsense)? {
+            if requests.whole.take(frame)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn wait(&self, limit: Option<Duration>) {
         self.child_bell.sleep(limit, || {
             // ORDERING: Relaxed, the bell orders it.
-            self.woken.swap(false, Ordering::Relaxed) || !lock(&self.requests).is_empty()
+            self.woken.swap(false, Ordering::Relaxed) || !lock(&self.requests).ring.is_empty()
         });
     }
 
@@ -272,20 +329,36 @@ impl ChildLink for SharedChild {
     }
 
     fn try_send(&self, head: &[u8], area: &[u8]) -> Result<bool, Broken> {
-        let sent = lock(&self.replies).push(&[head, area]).map_err(nonsense)?;
+        let mut replies = match self.replies.try_lock() {
+            Ok(replies) => replies,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Another thread may be sending a long one, and waits for room.
+            Err(TryLockError::WouldBlock) => return Ok(false),
+        };
+        if head.len().saturating_add(area.len()) > replies.max_frame() {
+            return Ok(false);
+        }
+        let sent = replies.push(&[head, area]).map_err(nonsense)?;
+        drop(replies);
         self.host_bell.ring();
         Ok(sent)
     }
 
     fn send(&self, head: &[u8], area: &[u8]) -> Result<(), Broken> {
-        while !self.try_send(head, area)? {
-            std::thread::sleep(ROOM_LOOK);
+        let mut replies = lock(&self.replies);
+        let longest = replies.max_frame();
+        if head.len().saturating_add(area.len()) <= longest {
+            return self.push(&mut replies, &[head, area]);
+        }
+        check_length(head, area)?;
+        for (header, of_head, of_area) in parts(head, area, longest) {
+            self.push(&mut replies, &[&header, of_head, of_area])?;
         }
         Ok(())
     }
 
     fn fits(&self, bytes: usize) -> bool {
-        bytes <= lock(&self.replies).max_frame()
+        bytes <= FRAME_KEPT / 2
     }
 
     fn view(&self) -> Option<&Arc<View>> {
@@ -293,8 +366,18 @@ impl ChildLink for SharedChild {
     }
 
     fn store(&self) -> Option<&Arc<Store>> {
-        Some(&self.store)
+        self.store.as_ref()
     }
+}
+
+/// Refuses a frame that no other side would take.
+fn check_length(head: &[u8], area: &[u8]) -> Result<(), Broken> {
+    let len = head.len().saturating_add(area.len());
+    if len <= FRAME_LIMIT {
+        return Ok(());
+    }
+    let why = format!("a frame of {len} bytes is too long");
+    Err(Broken::Io(io::Error::new(io::ErrorKind::InvalidInput, why)))
 }
 
 fn nonsense(violation: crate::ring::Violation) -> Broken {

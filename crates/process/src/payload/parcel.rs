@@ -6,7 +6,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::next_start;
-use crate::store::View;
+use crate::store::{View, Window};
 
 /// Called with the offset of a block when nobody here reads it any more.
 pub type Release = Arc<dyn Fn(u64) + Send + Sync>;
@@ -24,20 +24,44 @@ pub struct Parcel {
 enum Body {
     Own(Vec<u8>),
     Lent(Lent),
+    /// There was no memory for a copy, of so many bytes.
+    Lost(usize),
 }
 
 /// A range of another process's store.
 struct Lent {
     view: Arc<View>,
-    offset: u64,
-    release: Option<Release>,
+    /// There until the drop.
+    window: Option<Window>,
+    _given_back: GivenBack,
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let Some(release) = &self.release {
-            release(self.offset);
+        if let Some(window) = self.window.take() {
+            self.view.close(window);
         }
+    }
+}
+
+/// Tells the process that wrote a block when it is dropped.
+struct GivenBack(u64, Option<Release>);
+
+impl Drop for GivenBack {
+    fn drop(&mut self) {
+        if let Some(release) = &self.1 {
+            release(self.0);
+        }
+    }
+}
+
+/// A copy made by `fill` in ordinary memory, as far as there is memory and `fill` succeeds.
+fn copied(len: usize, fill: impl FnOnce(&mut Vec<u8>) -> bool) -> Body {
+    let mut bytes = Vec::new();
+    if bytes.try_reserve_exact(len).is_ok() && fill(&mut bytes) {
+        Body::Own(bytes)
+    } else {
+        Body::Lost(len)
     }
 }
 
@@ -49,11 +73,23 @@ impl Parcel {
         buffers: impl Iterator<Item = u64>,
     ) -> Option<Self> {
         let (stream_len, buffers) = lay_out(area.len() as u64, stream_len, buffers)?;
+        let body = copied(area.len(), |bytes| {
+            bytes.extend_from_slice(area);
+            true
+        });
         Some(Self {
-            body: Body::Own(area.to_vec()),
+            body,
             stream_len,
             buffers,
         })
+    }
+
+    /// A parcel of `len` bytes that there was no memory for.
+    pub(crate) fn lost_of(len: u64) -> Self {
+        Self {
+            body: Body::Lost(usize::try_from(len).unwrap_or(usize::MAX)),
+            ..Self::empty()
+        }
     }
 
     /// A parcel of nothing.
@@ -65,8 +101,8 @@ impl Parcel {
         }
     }
 
-    /// A parcel whose area lies at `offset` of `view`. None: as for [`Self::own`], or it is not within the view; then
-    /// `release` is not called.
+    /// A parcel whose area lies at `offset` of `view`. Where it cannot be mapped it is copied and given back at once.
+    /// None: as for [`Self::own`], or it is not within the view; then `release` is not called.
     pub(crate) fn lent(
         view: &Arc<View>,
         (offset, len): (u64, u64),
@@ -74,17 +110,39 @@ impl Parcel {
         buffers: impl Iterator<Item = u64>,
         release: Option<&Release>,
     ) -> Option<Self> {
-        view.pointer(offset, len)?;
+        if !view.contains(offset, len) {
+            return None;
+        }
         let (stream_len, buffers) = lay_out(len, stream_len, buffers)?;
-        Some(Self {
-            body: Body::Lent(Lent {
+        let given_back = GivenBack(offset, release.cloned());
+        let body = match view.window(offset, len) {
+            Some(window) => Body::Lent(Lent {
                 view: Arc::clone(view),
-                offset,
-                release: release.cloned(),
+                window: Some(window),
+                _given_back: given_back,
             }),
+            None => {
+                let len = usize::try_from(len).ok()?;
+                copied(len, |bytes| {
+                    bytes.resize(len, 0);
+                    view.copy_to(offset, bytes)
+                })
+            }
+        };
+        Some(Self {
+            body,
             stream_len,
             buffers,
         })
+    }
+
+    /// How many bytes there was no memory for. Stream and buffers are empty then.
+    #[must_use]
+    pub const fn lost(&self) -> Option<usize> {
+        match self.body {
+            Body::Lost(len) => Some(len),
+            _ => None,
+        }
     }
 
     /// The stream.
@@ -118,10 +176,11 @@ impl Parcel {
                 .get(start..)
                 .and_then(|rest| rest.get(..len))
                 .map(Source::Own),
-            Body::Lent(Lent { view, offset, .. }) => offset
-                .checked_add(start as u64)
-                .and_then(|offset| view.pointer(offset, len as u64))
+            Body::Lent(Lent { window, .. }) => window
+                .as_ref()
+                .and_then(|window| window.pointer(start, len))
                 .map(|start| Source::Lent { start, len }),
+            Body::Lost(_) => Some(Source::Own(&[])),
         };
         debug_assert!(found.is_some(), "checked when the parcel was made");
         Bytes {
@@ -221,7 +280,7 @@ impl<'a> Bytes<'a> {
             Source::Own(bytes) => into.copy_from_slice(bytes),
             Source::Lent { start, len } => {
                 #[expect(unsafe_code, reason = "a copy out of shared memory")]
-                // SAFETY: the range was checked to lie within the view, which lives as long as the parcel borrowed
+                // SAFETY: the range was checked to lie within the window, which lives as long as the parcel borrowed
                 // here; `into` is ordinary memory of the same length.
                 unsafe {
                     ptr::copy_nonoverlapping(start.as_ptr(), into.as_mut_ptr(), len);

@@ -75,16 +75,36 @@ impl Block {
     }
 }
 
+/// A mapped range of a store, of which there is none here.
+#[derive(Debug)]
+pub(crate) struct Window(Infallible);
+
+impl Window {
+    pub(crate) fn pointer(&self, offset: usize, len: usize) -> Option<NonNull<u8>> {
+        let _ = (offset, len);
+        match self.0 {}
+    }
+}
+
 /// The reading side of a store that another process writes, of which there is none here.
 #[derive(Debug)]
 pub struct View(Infallible);
 
 impl View {
-    /// Where a range begins in this process.
+    /// Whether a range lies within the store.
     #[must_use]
-    pub fn pointer(&self, offset: u64, len: u64) -> Option<NonNull<u8>> {
+    pub fn contains(&self, offset: u64, len: u64) -> bool {
         let _ = (offset, len);
         match self.0 {}
+    }
+
+    pub(crate) fn window(&self, offset: u64, len: u64) -> Option<Window> {
+        let _ = (offset, len);
+        match self.0 {}
+    }
+
+    pub(crate) fn close(&self, window: Window) {
+        match window.0 {}
     }
 
     /// Copies a range out.

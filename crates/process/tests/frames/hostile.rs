@@ -39,10 +39,18 @@ fn open(raw: RawPayload<'_>) {
             releases.fetch_add(1, Ordering::Relaxed);
         })
     };
+    // All of it, so that other windows are this one.
+    let window = view.window(0, VIEW_LEN as u64).unwrap();
     let (start, stored_len) = match raw.place() {
         crate::payload::Place::Inline(area) => (area.as_ptr() as usize, None),
+        crate::payload::Place::Lost { len } => {
+            let parcel = raw.into_parcel(None, None).unwrap();
+            assert_eq!(parcel.lost(), Some(usize::try_from(len).unwrap()));
+            assert!(parcel.stream().is_empty() && parcel.buffers() == 0);
+            return;
+        }
         crate::payload::Place::Stored { offset, len } => {
-            let start = view.pointer(0, 0).unwrap().as_ptr() as usize;
+            let start = window.pointer(0, 0).unwrap().as_ptr() as usize;
             (start, Some((offset, len)))
         }
     };
@@ -50,7 +58,7 @@ fn open(raw: RawPayload<'_>) {
         .is_none_or(|(offset, len)| u128::from(offset) + u128::from(len) <= VIEW_LEN as u128);
     let len = match raw.place() {
         crate::payload::Place::Inline(area) => area.len() as u64,
-        crate::payload::Place::Stored { len, .. } => len,
+        crate::payload::Place::Stored { len, .. } | crate::payload::Place::Lost { len } => len,
     };
     let sound = inside && area_len(&raw) == u128::from(len);
     if stored_len.is_some() {
@@ -331,10 +339,10 @@ fn what_a_header_has_no_use_for_is_zero() {
     frame::encode_request(&request, &mut head).unwrap();
     refuses(
         &head,
-        &[(1, 4), (1, 0x80), (2, 1), (3, 1), (48, 1), (55, 1)],
+        &[(1, 8), (1, 0x80), (2, 1), (3, 1), (48, 1), (55, 1)],
     );
     frame::encode_reply(&reply, &mut head).unwrap();
-    let unused: Vec<_> = [(1, 2), (1, 4), (3, 1), (48, 1), (55, 1)]
+    let unused: Vec<_> = [(1, 2), (1, 8), (3, 1), (48, 1), (55, 1)]
         .into_iter()
         .chain((24..36).map(|at| (at, 1)))
         .collect();

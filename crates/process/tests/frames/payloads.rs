@@ -137,7 +137,7 @@ fn a_stream_may_come_in_pieces() {
 fn offset(payload: &Payload) -> u64 {
     match payload.place() {
         Place::Stored { offset, .. } => offset,
-        Place::Inline(_) => panic!("it is not in the store"),
+        Place::Inline(_) | Place::Lost { .. } => panic!("it is not in the store"),
     }
 }
 

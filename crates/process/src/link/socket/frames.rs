@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, read};
 
+use crate::frame;
 use crate::link::Broken;
 
 /// What is read at once, for frames that are shorter. Some hundred small frames.
@@ -35,6 +36,22 @@ struct Large {
     len: usize,
     /// What has arrived of it.
     bytes: Vec<u8>,
+    /// There is no memory for the rest. So many bytes of it have arrived and are gone.
+    lost: Option<usize>,
+}
+
+impl Large {
+    fn missing(&self) -> usize {
+        self.len - self.bytes.len() - self.lost.unwrap_or(0)
+    }
+
+    /// The whole frame, or what there is of it.
+    fn finish(mut self) -> Vec<u8> {
+        if self.lost.is_some() {
+            frame::without_area(&mut self.bytes);
+        }
+        self.bytes
+    }
 }
 
 enum Found {
@@ -120,10 +137,14 @@ impl Frames {
                 return Ok(Found::Small(start..self.at));
             }
             let bytes = self.chunk[start..self.at].to_vec();
-            self.large = Some(Large { len, bytes });
+            self.large = Some(Large {
+                len,
+                bytes,
+                lost: None,
+            });
         }
-        match self.large.take_if(|large| large.bytes.len() == large.len) {
-            Some(large) => Ok(Found::Large(large.bytes)),
+        match self.large.take_if(|large| large.missing() == 0) {
+            Some(large) => Ok(Found::Large(large.finish())),
             None => Ok(Found::Nothing),
         }
     }
@@ -133,19 +154,24 @@ impl Frames {
     /// # Errors
     /// [`Broken::Io`].
     pub(super) fn fill(&mut self, stream: impl AsFd) -> Result<Filled, Broken> {
-        let into = if let Some(large) = &mut self.large {
+        if let Some(large) = &mut self.large
+            && large.lost.is_none()
+            && large.bytes.capacity() == large.bytes.len()
+        {
             // Never more than has arrived already, so a length that lies takes nothing.
-            let missing = large.len - large.bytes.len();
-            let more = missing.min(large.bytes.len().max(CHUNK));
-            if large.bytes.capacity() == large.bytes.len() {
-                large.bytes.reserve_exact(more);
+            let more = large.missing().min(large.bytes.len().max(CHUNK));
+            if large.bytes.try_reserve_exact(more).is_err() {
+                large.lost = Some(0);
             }
-            &mut large.bytes
-        } else {
-            self.chunk.drain(..self.at);
-            self.at = 0;
-            self.chunk.reserve_exact(CHUNK - self.chunk.len());
-            &mut self.chunk
+        }
+        let into = match &mut self.large {
+            Some(large) if large.lost.is_none() => &mut large.bytes,
+            _ => {
+                self.chunk.drain(..self.at);
+                self.at = 0;
+                self.chunk.reserve_exact(CHUNK - self.chunk.len());
+                &mut self.chunk
+            }
         };
         let room = into.capacity() - into.len();
         let read = loop {
@@ -160,6 +186,14 @@ impl Frames {
             }
         };
         if let Some(large) = &mut self.large
+            && let Some(lost) = &mut large.lost
+        {
+            let more = (large.len - large.bytes.len() - *lost).min(self.chunk.len());
+            let kept = more.min(frame::HEAD_ROOM.saturating_sub(large.bytes.len()));
+            large.bytes.extend_from_slice(&self.chunk[..kept]);
+            *lost += more - kept;
+            self.at = more;
+        } else if let Some(large) = &mut self.large
             && large.bytes.len() > large.len
         {
             // The allocator gave more room than was asked for, and the next frame began in it.
@@ -172,6 +206,15 @@ impl Frames {
         } else {
             Filled::All
         })
+    }
+
+    /// Has a large frame come to the end of memory.
+    #[cfg(test)]
+    pub(super) fn lose(&mut self) -> bool {
+        match &mut self.large {
+            Some(large) => large.lost.get_or_insert(0) == &0,
+            None => false,
+        }
     }
 
     /// The bytes of memory it holds.

@@ -48,7 +48,9 @@ impl Outbox {
         if written == all {
             return Ok(false);
         }
-        let mut rest = Vec::with_capacity(all - written);
+        let mut rest = Vec::new();
+        rest.try_reserve_exact(all - written)
+            .map_err(|_| Broken::Io(std::io::ErrorKind::OutOfMemory.into()))?;
         while rest.len() < all - written {
             for part in behind(&parts, written + rest.len()) {
                 rest.extend_from_slice(part);

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use super::{END_GRACE, SocketChild, SocketHost};
 use crate::frame::{
-    self, Notice, Outcome, Reply, Request, ToChild, ToHost, decode_for_child, encode_log,
-    encode_quit, encode_ready, encode_reply, encode_request,
+    self, Notice, Outcome, Reply, Request, ToChild, ToHost, decode_for_child, decode_for_host,
+    encode_log, encode_quit, encode_ready, encode_reply, encode_request,
 };
 use crate::link::{Broken, ChildLink, HostLink};
 use crate::payload::{Packer, Payload, Place};
@@ -44,7 +44,7 @@ fn payload(bytes: &[u8]) -> Payload {
 fn area(payload: &Payload) -> &[u8] {
     match payload.place() {
         Place::Inline(area) => area,
-        Place::Stored { .. } => panic!("there is no store"),
+        Place::Stored { .. } | Place::Lost { .. } => panic!("there is no store"),
     }
 }
 

@@ -5,7 +5,7 @@ use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, prop_o
 use proptest::strategy::{Just, Strategy};
 use proptest::test_runner::RngAlgorithm;
 
-use super::super::frames::{Filled, Frames};
+use super::super::frames::{Filled, Frames, PREFIX};
 use super::super::stream::behind;
 use super::*;
 
@@ -214,4 +214,38 @@ fn a_large_frame_may_come_with_the_beginning_of_the_next() {
     theirs.write_all(rest).expect("room");
     found.extend(read(&mut frames, &ours, false).expect("frames"));
     assert!(found == sent);
+}
+
+/// Of a reply that there is no memory for, all but its area is there, and what follows is as it was.
+#[test]
+fn a_frame_without_memory_for_it_loses_its_area_and_no_more() {
+    let payload = payload(&vec![5; 300_000]);
+    let large = [&reply(7, &payload)[..], area(&payload)].concat();
+    for lose_after in [0, 40, 63, 65, 100, 70_000, 250_000] {
+        let (ours, mut theirs) = pipe();
+        let mut frames = Frames::new(1 << 20);
+        let mut found = Vec::new();
+        let sent = framed(&large);
+        let (first, rest) = sent.split_at(lose_after + PREFIX);
+        let mut lost = false;
+        for piece in first
+            .chunks(40_000)
+            .chain(rest.chunks(40_000))
+            .chain([&framed(b"next")[..]])
+        {
+            theirs.write_all(piece).expect("room");
+            found.extend(read(&mut frames, &ours, true).expect("frames"));
+            lost = lost || frames.lose();
+        }
+        assert!(lost);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[1], b"next");
+        let Ok(ToHost::Reply(reply)) = decode_for_host(&found[0]) else {
+            panic!("{lose_after}: {:?}", decode_for_host(&found[0]));
+        };
+        assert_eq!(reply.seq, 7);
+        assert_eq!(reply.payload.place(), Place::Lost { len: 300_000 });
+        let parcel = reply.payload.into_parcel(None, None).expect("lost");
+        assert_eq!(parcel.lost(), Some(300_000));
+    }
 }
