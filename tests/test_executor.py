@@ -313,3 +313,18 @@ def test_what_only_ours_promises(pool):
     broken = pool(2, initializer=fail, initargs=(ValueError("in the initializer"),))
     with pytest.raises(WorkerCrashedError):
         broken.submit(pow, 2, 2).result(WAIT)
+
+
+@pytest.mark.parametrize("backend", ["thread", "process"])
+def test_the_size_has_the_name_that_libraries_look_at(pool, backend):
+    assert pool(3, backend=backend)._max_workers == 3
+
+
+def test_a_subclass_may_use_that_name_for_itself():
+    class Limited(WorkerPool):
+        def __init__(self):
+            super().__init__(2)
+            self._max_workers = 1
+
+    with Limited() as limited:
+        assert (limited._max_workers, limited.size) == (1, 2)

@@ -9,7 +9,7 @@ import functools
 import logging
 from collections.abc import Coroutine
 from concurrent.futures import Executor, Future, as_completed, wait
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Literal, Optional, Union
 
 from typing_extensions import assert_type
 
@@ -88,6 +88,8 @@ def posts(worker: PythonWorker) -> None:
     worker.post_message("work", None, None, 7)  # type: ignore[misc]
     assert_type(worker.post_messages("work", range(3)), int)
     assert_type(worker.ask("work", timeout=0.5), WorkerFuture[Any])
+    assert_type(worker.state, Literal["new", "running", "stuck", "stopping", "stopped", "failed"])
+    assert_type(worker.stats().state, Literal["new", "running", "stuck", "stopping", "stopped", "failed"])
 
 
 class Counter(PythonWorker):

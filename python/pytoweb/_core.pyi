@@ -8,12 +8,12 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from contextvars import Context
-from typing import Any, Final, Protocol, TypedDict, TypeVar, final
+from typing import Any, Final, Protocol, SupportsFloat, SupportsIndex, TypedDict, TypeVar, final
 
 from typing_extensions import ParamSpec, Self, disjoint_base
 
 from pytoweb._pool import WorkerPool
-from pytoweb._worker import PythonWorker
+from pytoweb._worker import PythonWorker, WorkerState
 from pytoweb.errors import WorkerCrashedError
 from pytoweb.futures import WorkerFuture
 
@@ -30,6 +30,7 @@ __all__ = [
     "Sink",
     "Threads",
     "WorkerMessage",
+    "checked_timeout",
     "child_arrive",
     "gathered",
     "interrupt_thread",
@@ -412,7 +413,7 @@ class Endpoint:
     def _pytoweb_terminate(self) -> None:
         """Fails everything queued and the reply of what runs; does not wait."""
 
-    def _pytoweb_state(self) -> str:
+    def _pytoweb_state(self) -> WorkerState:
         """As ``PythonWorker.state``."""
 
     def _pytoweb_stats(self) -> dict[str, Any]:
@@ -767,6 +768,20 @@ class _Timings(TypedDict):
     wait_p99: float | None
     run_p50: float | None
     run_p99: float | None
+
+def checked_timeout(timeout: SupportsFloat | SupportsIndex | None) -> float | None:
+    """What callers may give as seconds: any number that converts to a float, but for a bool.
+
+    Args:
+        timeout: Seconds from 0 on, or None.
+
+    Returns:
+        The seconds; None for no limit, which infinity and more than a clock can tell are, too.
+
+    Raises:
+        TypeError: It is not a number.
+        ValueError: It is negative or NaN.
+    """
 
 def gathered(futures: Sequence[FutureBase], return_exceptions: bool) -> Awaitable[list[Any]]:
     """Awaits many replies as one; not for handlers, whose waits are to be known one by one.

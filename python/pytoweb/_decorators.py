@@ -9,7 +9,7 @@ import threading
 
 from pytoweb import _aio
 from pytoweb._callables import checked_handler
-from pytoweb._core import running_owner
+from pytoweb._core import checked_timeout, running_owner
 from pytoweb._functions import is_coroutine_function, is_method, method_of
 from pytoweb._pool import default_pool
 from pytoweb._worker import (
@@ -162,9 +162,11 @@ class WorkerDecorators:
                 its own worker run inline, and those of another process worker raise ``RuntimeError``.
 
         Raises:
-            ValueError: ``pool`` has another backend.
+            TypeError: ``timeout`` is not a number.
+            ValueError: ``pool`` has another backend, or ``timeout`` is negative or NaN.
         """
         checked_name(worker_name)
+        timeout = checked_timeout(timeout)
         if backend is not None:
             checked_backend(backend)
             if pool is not None and pool.backend != backend:

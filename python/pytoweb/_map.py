@@ -15,6 +15,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from itertools import islice
 
 from pytoweb._chunks import make_chunks, run_chunk
+from pytoweb._core import checked_timeout
 from pytoweb._worker import checked_count
 from pytoweb.errors import MailboxFullError, SerializationError
 
@@ -42,7 +43,9 @@ def map_calls(
     checked_count(chunksize, "chunksize")
     if buffersize is not None:
         checked_count(buffersize, "buffersize")
-    end = None if timeout is None else time.monotonic() + timeout
+    # As everywhere in `concurrent.futures`, less than nothing is nothing.
+    limit = 0.0 if timeout is not None and timeout < 0 else checked_timeout(timeout)
+    end = None if limit is None else time.monotonic() + limit
     calls: Iterator[tuple[Any, ...]]
     chunked = chunksize > 1 and pool.backend == "process"
     if chunked:

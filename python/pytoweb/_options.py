@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pytoweb._core import checked_timeout
 from pytoweb._map import map_calls
-from pytoweb._worker import checked_timeout
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -31,9 +31,8 @@ class PoolOptions:
     __slots__ = ("_pool", "_timeout")
 
     def __init__(self, pool: WorkerPool, timeout: float | None) -> None:
-        checked_timeout(timeout)
         self._pool = pool
-        self._timeout = timeout
+        self._timeout = checked_timeout(timeout)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> WorkerFuture[T]:
         """As ``WorkerPool.submit``, with the options.

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from pytoweb import _aio, _exit
 from pytoweb._callables import checked_handler
-from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads, running_owner
+from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads, checked_timeout, running_owner
 from pytoweb._cpus import usable_cpus
 from pytoweb._internals import PoolInternals
 from pytoweb._map import map_calls
@@ -27,7 +27,6 @@ from pytoweb._worker import (
     checked_count,
     checked_name,
     checked_overflow,
-    checked_timeout,
     refuse_process_options,
 )
 from pytoweb.errors import DeadlineError, WorkerStoppedError
@@ -52,6 +51,16 @@ if TYPE_CHECKING:
 __all__ = ["WorkerPool", "default_pool"]
 
 _numbers = itertools.count(1)
+
+
+class _MaxWorkers:
+    """The size of a pool under the name that ``ThreadPoolExecutor`` has for it, which libraries look at.
+
+    No data descriptor, so that a subclass may set the name for itself.
+    """
+
+    def __get__(self, pool: WorkerPool | None, owner: type[WorkerPool]) -> int | _MaxWorkers:
+        return self if pool is None else pool.size
 
 
 class WorkerPool(Addressable, Executor):
@@ -97,6 +106,8 @@ class WorkerPool(Addressable, Executor):
     """
 
     _pytoweb: PoolInternals
+
+    _max_workers = _MaxWorkers()
 
     if TYPE_CHECKING:
 
@@ -268,8 +279,7 @@ class WorkerPool(Addressable, Executor):
             WorkerCrashedError: an initializer failed, or a child process does not come up.
             WorkerStoppedError: the pool is shut down.
         """
-        checked_timeout(timeout)
-        start_all(self, timeout)
+        start_all(self, checked_timeout(timeout))
         return self
 
     def options(self, *, timeout: float | None = None) -> PoolOptions:
@@ -332,7 +342,7 @@ class WorkerPool(Addressable, Executor):
         Raises:
             DeadlineError: ``timeout`` passed first; names the workers that still run.
         """
-        checked_timeout(timeout)
+        timeout = checked_timeout(timeout)
         mode = "drain" if drain else "finish"
         workers = list(self.workers.values())
         for worker in workers:
@@ -355,7 +365,7 @@ class WorkerPool(Addressable, Executor):
                 late.append(endpoint._pytoweb.name)
         if late:
             raise DeadlineError(
-                f"still running after {timeout} s: {', '.join(map(repr, late))}; the messages that were "
+                f"still running after {timeout:g} s: {', '.join(map(repr, late))}; the messages that were "
                 "queued there failed"
             )
         return ended
@@ -374,7 +384,7 @@ class WorkerPool(Addressable, Executor):
         Raises:
             DeadlineError: ``timeout`` passed first; names what still runs.
         """
-        checked_timeout(timeout)
+        timeout = checked_timeout(timeout)
         mode = "cancel" if cancel_futures else "drain"
         own = self._pytoweb
         self._pytoweb_begin_shutdown(mode)
@@ -488,6 +498,7 @@ class WorkerPool(Addressable, Executor):
         Raises:
             DeadlineError: ``timeout`` passed first.
         """
+        timeout = checked_timeout(timeout)
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             busy = [self, *(worker for worker in self.workers.values() if worker.state != "new")]

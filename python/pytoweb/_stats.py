@@ -8,6 +8,7 @@ from pytoweb._core import merged_timings
 
 if TYPE_CHECKING:
     from pytoweb._pool import WorkerPool
+    from pytoweb._worker import WorkerState
 
 __all__ = ["PoolStats", "WorkerStats"]
 
@@ -20,7 +21,7 @@ class WorkerStats(NamedTuple):
     """
 
     name: str
-    state: str
+    state: WorkerState
     """As ``PythonWorker.state``."""
     capacity: int
     """Messages that the mailbox holds at most."""

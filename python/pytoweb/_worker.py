@@ -16,7 +16,7 @@ import weakref
 from pytoweb import _aio, _exit
 from pytoweb._around import Around, check_hook
 from pytoweb._callables import checked_handler
-from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads
+from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads, checked_timeout
 from pytoweb._functions import is_coroutine_function
 from pytoweb._internals import Internals
 from pytoweb._replies import ERROR, RESPONSE, Replies
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pytoweb._process import ProcessRuntime
 
     Backend = Literal["thread", "process"]
+    WorkerState = Literal["new", "running", "stuck", "stopping", "stopped", "failed"]
     Transport = Literal["shared-memory", "socket"]
     Overflow = Literal["block", "reject", "drop_newest", "drop_oldest"]
 
@@ -123,16 +124,6 @@ def checked_overflow(overflow: object) -> str:
     if overflow not in OVERFLOWS:
         raise ValueError(f"unknown overflow {overflow!r}: use one of {', '.join(map(repr, OVERFLOWS))}")
     return str(overflow)
-
-
-def checked_timeout(timeout: object) -> None:
-    """Refuses what is not a number of seconds from 0 on, or None."""
-    if timeout is None:
-        return
-    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
-        raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
-    if not timeout >= 0:
-        raise ValueError(f"timeout must be 0 or more seconds, not {timeout}")
 
 
 class Addressable(Endpoint):
@@ -441,6 +432,7 @@ class Addressable(Endpoint):
         self, attempt: Callable[[float | None], R | None], timeout: float | None
     ) -> R:
         """What ``attempt(seconds left)`` returns once there is room for it."""
+        timeout = checked_timeout(timeout)
         line = self._pytoweb.line
         if line is None or not line:
             result = attempt(timeout)
@@ -461,9 +453,10 @@ class Addressable(Endpoint):
             AskCycleError: called by the handler that it would wait for.
         """
         _aio.warn_of_blocking("run_until_idle()", "use `await asyncio.to_thread(worker.run_until_idle)`")
+        timeout = checked_timeout(timeout)
         if not self._pytoweb_wait_idle(timeout):
             busy = self._pytoweb_busy_text()
-            raise DeadlineError(f"{self._pytoweb.name!r} is not idle after {timeout} s: {busy}")
+            raise DeadlineError(f"{self._pytoweb.name!r} is not idle after {timeout:g} s: {busy}")
 
     def _pytoweb_busy_text(self) -> str:
         stats = self._pytoweb_stats()
@@ -481,8 +474,8 @@ class Addressable(Endpoint):
             running = self._pytoweb_stats()["running"]
             failed = self._pytoweb_close("finish")
             raise DeadlineError(
-                f"{self._pytoweb.name!r} did not stop within {timeout} s; messages that still run: {running}"
-                f", queued ones that failed: {failed}"
+                f"{self._pytoweb.name!r} did not stop within {timeout:g} s; messages that still run: "
+                f"{running}, queued ones that failed: {failed}"
             )
         return ended is True
 
@@ -634,7 +627,7 @@ class PythonWorker(Addressable):
         return self._pytoweb.pool
 
     @property
-    def state(self) -> str:
+    def state(self) -> WorkerState:
         """What it does: ``"new"``, ``"running"``, ``"stuck"``, ``"stopping"``, ``"stopped"`` or ``"failed"``.
 
         A worker is stuck while a handler runs past its deadline. A process worker has failed while no process
@@ -679,7 +672,7 @@ class PythonWorker(Addressable):
             DeadlineError: ``timeout`` passed first: the rest of the queue has failed, and a handler still
                 runs. The end of the program does not wait for it.
         """
-        checked_timeout(timeout)
+        timeout = checked_timeout(timeout)
         _aio.warn_of_blocking("stop()", "use `async with`, or `await worker.astop()`")
         try:
             ended = self._pytoweb_close_and_wait("drain" if drain else "finish", timeout)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn, TypeVar
 from pytoweb._component_html import Markup, escape, html
 from pytoweb._component_state import Changes, Listener, StateCell, StateFunction
 from pytoweb._component_workers import OwnedWorkers, make_worker
+from pytoweb._core import checked_timeout
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -230,12 +231,12 @@ class Component:
 
         Raises:
             DeadlineError: The timeout passed.
+            TypeError: The timeout is not a number; nothing was done.
             ValueError: The timeout is negative or NaN; nothing was done.
             BaseException: The first error of `on_unmount` and of the stops. Every worker is stopped
                 nevertheless; further errors are logged by the logger `pytoweb.component`.
         """
-        if timeout is not None and not timeout >= 0:
-            raise ValueError(f"timeout is seconds from 0 up, or None, not {timeout!r}")
+        timeout = checked_timeout(timeout)
         errors: list[BaseException] = []
         if self.__switch(False):
             try:

@@ -21,7 +21,7 @@ import time
 import weakref
 
 from pytoweb import _exit, _pool
-from pytoweb._worker import checked_timeout
+from pytoweb._core import checked_timeout
 from pytoweb.errors import DeadlineError
 from pytoweb.workers import PythonWorker, WorkerPool
 
@@ -60,7 +60,7 @@ def wait_until_idle(*addresses: PythonWorker | WorkerPool, timeout: float | None
         TypeError: ``timeout`` is not a number.
         ValueError: ``timeout`` is negative or NaN.
     """
-    checked_timeout(timeout)
+    timeout = checked_timeout(timeout)
     end = None if timeout is None else time.monotonic() + timeout
     before = None
     while True:
@@ -72,7 +72,7 @@ def wait_until_idle(*addresses: PythonWorker | WorkerPool, timeout: float | None
         if now == before and not any(still_open for _, still_open in now):
             return
         if before is not None and end is not None and time.monotonic() > end:
-            raise DeadlineError(f"still posting to each other after {timeout} s: {addresses}")
+            raise DeadlineError(f"still posting to each other after {timeout:g} s: {addresses}")
         before = now
 
 
@@ -103,8 +103,9 @@ def no_leaks(*, timeout: float = LEAK_TIMEOUT) -> Iterator[None]:
     # Weak, so that the block may also test how a worker is collected.
     roots_before = weakref.WeakSet(list(_exit._roots))
     orphans_before = set(_exit._orphans)
+    limit = checked_timeout(timeout)
     yield
-    end = time.monotonic() + timeout
+    end = time.monotonic() + (IDLE_TIMEOUT if limit is None else limit)
     left = []
     roots: list[Any] = [root for root in list(_exit._roots) if root not in roots_before]
     for root in roots:

@@ -32,7 +32,7 @@ pub(crate) fn message_id(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<P
     }
 }
 
-/// Seconds: a number from 0 on. Infinity, and more than a clock can tell, are no limit.
+/// Seconds: any number from 0 on that converts to a float. Infinity, and more than a clock can tell, are no limit.
 pub(crate) fn timeout(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
     let Some(object) = object.filter(|object| !object.is_none()) else {
         return Ok(None);
@@ -45,4 +45,11 @@ pub(crate) fn timeout(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Dura
         return Err(error::bad_timeout(seconds));
     }
     Ok(Duration::try_from_secs_f64(seconds).ok())
+}
+
+/// The same for what waits in Python: a float, or none for no limit.
+#[pyfunction]
+#[pyo3(signature = (timeout))]
+pub(crate) fn checked_timeout(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<f64>> {
+    Ok(self::timeout(timeout)?.map(|limit| limit.as_secs_f64()))
 }

@@ -43,6 +43,8 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use crate::arguments::checked_timeout;
+    #[pymodule_export]
     use crate::awaiting::gathered;
     #[pymodule_export]
     use crate::child::{ChildEnd, ChildPending, child_arrive};
