@@ -15,6 +15,7 @@ from pytoweb import _aio, _exit
 from pytoweb._contained import contained
 from pytoweb._core import interrupt_thread
 from pytoweb._pool_thread import PoolThread
+from pytoweb._surroundings import refuse_greenlets
 from pytoweb.errors import crashed_error
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -234,6 +235,7 @@ class PoolRuntime:
     def __init__(
         self, name: str, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()
     ) -> None:
+        refuse_greenlets()
         self.name = name
         self._initializer = initializer
         self._initargs = initargs

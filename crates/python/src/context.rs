@@ -145,6 +145,12 @@ pub(crate) fn interrupt_thread(ident: c_long, exception: &Bound<'_, PyType>) {
     unsafe { ffi::PyThreadState_SetAsyncExc(ident, exception.as_ptr()) };
 }
 
+/// Whether the calling thread is attached to the interpreter that the process began with.
+pub(crate) fn is_main_interpreter(_attached: Python<'_>) -> bool {
+    // SAFETY: attached, so there is a current interpreter; the call reads a number of it.
+    unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) == 0 }
+}
+
 unsafe extern "C" {
     /// Part of the C API; PyO3 has no declaration of it.
     safe fn PyThread_get_stacksize() -> usize;

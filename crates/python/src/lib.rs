@@ -40,7 +40,10 @@ use pyo3::prelude::*;
 /// The engine of `pytoweb.workers`.
 #[pymodule(gil_used = true)]
 mod _core {
+    use pyo3::exceptions::PyImportError;
     use pyo3::prelude::*;
+
+    use crate::context;
 
     #[pymodule_export]
     use crate::arguments::checked_timeout;
@@ -70,6 +73,13 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // CPython refuses sub-interpreters with a lock of their own, from 3.12 on. Any other would share with the main
+        // one what this module keeps for one.
+        if !context::is_main_interpreter(module.py()) {
+            return Err(PyImportError::new_err(
+                "module pytoweb._core does not support loading in subinterpreters",
+            ));
+        }
         crate::fork::watch();
         module.add("Endpoint", module.py().get_type::<Endpoint>())
     }
