@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -413,3 +414,79 @@ def test_the_end_does_not_wait_for_a_job_that_its_owner_gave_up(run_python, end,
         "sys.exit(3)\n"
     )
     assert (done.rc, done.stdout, done.stderr) == (3, "ends\n", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["thread", "process"])
+def test_more_ctrl_c_at_the_exit_says_nothing(backend, start_interrupted):
+    for _ in range(5):
+        assert start_interrupted(
+            PRELUDE
+            + f"""
+import time
+
+if __name__ == "__main__":
+    impatient = PythonWorker("impatient", backend={backend!r})
+    impatient.on_message("sleep", time.sleep)
+    impatient.start().post_message("sleep", 300)
+
+    def watch():
+        while impatient.state != "stopping":
+            time.sleep(0.001)
+        say("exiting")
+
+    threading.Thread(target=watch, daemon=True).start()
+"""
+        ) == (130, "")
+
+
+@pytest.fixture
+def start_interrupted(tmp_path, snippet_env):
+    """Returns `start_interrupted(code)`: exit code and stderr of a script with many a Ctrl-C at its exit."""
+
+    def start(code):
+        script = tmp_path / "impatient.py"
+        script.write_text(code, encoding="utf-8")
+        with subprocess.Popen(
+            [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=snippet_env,
+        ) as child:  # fmt: skip
+            try:
+                assert child.stdout.readline() == "exiting\n"
+                deadline = time.monotonic() + WAIT
+                while child.poll() is None:
+                    assert time.monotonic() < deadline, "Ctrl-C does not break the wait at the exit"
+                    child.send_signal(signal.SIGINT)
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        child.wait(0.001)
+                return child.returncode, child.stderr.read()
+            finally:
+                child.kill()
+
+    return start
+
+
+INTERRUPTED_IMPORT = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            sys.meta_path.remove(self)
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+try:
+    import pytoweb.workers
+except KeyboardInterrupt:
+    print("interrupted")
+import pytoweb.workers
+with pytoweb.workers.WorkerPool(1) as pool:
+    print(pool.submit(abs, -1).result(10))
+"""
+
+
+@pytest.mark.parametrize("name", ["pytoweb._core", "pytoweb.errors", "concurrent.futures", "pytoweb._exit"])
+def test_ctrl_c_while_importing_is_raised_there(run_python, name):
+    done = run_python(INTERRUPTED_IMPORT.format(name=name))
+    assert (done.rc, done.stdout.split(), done.stderr) == (0, ["interrupted", "1"], "")

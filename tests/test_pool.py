@@ -33,6 +33,16 @@ def test_a_size_below_one_is_refused(size):
         WorkerPool(size)
 
 
+@pytest.mark.parametrize(("backend", "most"), [("thread", 1_000_000), ("process", 4_096)])
+def test_a_size_beyond_any_system_is_refused_and_a_large_one_starts_on_demand(pool, backend, most):
+    for size in (most + 1, 10**8, 2**64, 2**100):
+        with pytest.raises(ValueError, match=f"at most {most}"):
+            WorkerPool(size, backend=backend)
+    large = pool(most, backend=backend)
+    assert large.size == most
+    assert large.stats().threads == 0
+
+
 @pytest.mark.parametrize("size", [True, 1.5, "2"])
 def test_a_size_that_is_not_an_int_is_refused(size):
     with pytest.raises(TypeError):

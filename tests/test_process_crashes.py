@@ -249,3 +249,28 @@ def test_all_kinds_of_ends_at_once_leave_the_numbers_right(pool, tmp_path, adds_
 def test_crash_errors_are_worker_errors(crashing):
     error = crashing().ask("exit_with", 1).exception(WAIT)
     assert isinstance(error, WorkerError)
+
+
+DYING_AT_ONCE = """
+import logging, os, signal, sys
+from pytoweb.workers import WorkerCrashedError, WorkerPool
+
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+logging.disable()
+# Each child is gone before its host has sent it anything.
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+sys.executable = "/bin/false"
+for _ in range(20):
+    pool = WorkerPool(1, backend="process", max_restarts=0)
+    failed = pool.submit(abs, -1).exception(20)
+    pool.shutdown()
+print(isinstance(failed, WorkerCrashedError))
+"""
+
+
+@pytest.mark.slow
+def test_a_child_that_dies_at_its_start_does_not_end_a_host_that_dies_of_broken_pipes(run_python, require):
+    require(hasattr(os, "sched_setaffinity"), "os.sched_setaffinity")
+    done = run_python(DYING_AT_ONCE, timeout=60)
+    assert (done.rc, done.stderr) == (0, "")
+    assert done.stdout == "True\n"

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from pytoweb.workers import PythonWorker, WorkerFuture
+from pytoweb.workers import PythonWorker, WorkerDecorators, WorkerFuture, WorkerPool
 
 WAIT = 10.0
 NOT_STRINGS = [None, 3, b"bytes", ["work"], object()]
@@ -33,6 +33,18 @@ def test_the_name_is_a_string(name):
 def test_the_name_is_not_empty():
     with pytest.raises(ValueError, match="name"):
         PythonWorker("")
+
+
+@pytest.mark.parametrize("backend", ["thread", "process"])
+@pytest.mark.parametrize("name", ["nul\0inside", "\ud800"])
+def test_a_name_that_no_thread_may_have_is_refused(name, backend):
+    for make in (PythonWorker, lambda name, **options: WorkerPool(1, name=name, **options)):
+        with pytest.raises(ValueError, match="name"):
+            make(name, backend=backend)
+    with WorkerPool(1, backend=backend) as pool, pytest.raises(ValueError, match="name"):
+        pool.create_worker(name)
+    with pytest.raises(ValueError, match="name"):
+        WorkerDecorators.run_in_worker(name)
 
 
 @pytest.mark.parametrize("capacity", [0, -1, -(2**70)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -19,7 +20,8 @@ from pytoweb._core import load_errors
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
-    from typing import Protocol
+    from types import FrameType
+    from typing import Any, Protocol
 
     from pytoweb._core import Threads
     from pytoweb._internals import Internals
@@ -82,22 +84,56 @@ def forget(runtime: PoolRuntime) -> None:
     _orphans.pop(runtime, None)
 
 
+class _FirstInterrupt:
+    """Raises ``KeyboardInterrupt`` at the first Ctrl-C and no more.
+
+    An impatient second one would raise where nothing can catch it: in the short time that `_break_off` takes.
+    """
+
+    def __init__(self) -> None:
+        self._seen = False
+        self._before: Any = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if not self._seen:
+            self._seen = True
+            raise KeyboardInterrupt
+
+    def __enter__(self) -> None:
+        # A program's own handler stays. Only the main thread may, which an embedded one may not end on.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            with contextlib.suppress(ValueError):
+                self._before = signal.signal(signal.SIGINT, self)
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+
 def _at_exit() -> None:
     global ending
     ending = True
     roots = list(_roots)
-    try:
-        for root in roots:
-            root._pytoweb_begin_exit()
-        for root in roots:
-            root._pytoweb_finish_exit()
-        for runtime, threads in list(_orphans.items()):
-            runtime.ended.wait()
-            threads.join()
-            runtime.join()
-        _end_given_up([root._pytoweb.runtime for root in roots if root._pytoweb.given_up])
-    except KeyboardInterrupt:
-        _break_off(roots)
+    if not roots and not _orphans:
+        return
+    with _FirstInterrupt():
+        try:
+            _finish(roots)
+        except KeyboardInterrupt:
+            _break_off(roots)
+
+
+def _finish(roots: list[Root]) -> None:
+    """Finishes what is queued, and waits for the threads."""
+    for root in roots:
+        root._pytoweb_begin_exit()
+    for root in roots:
+        root._pytoweb_finish_exit()
+    for runtime, threads in list(_orphans.items()):
+        runtime.ended.wait()
+        threads.join()
+        runtime.join()
+    _end_given_up([root._pytoweb.runtime for root in roots if root._pytoweb.given_up])
 
 
 def _break_off(roots: list[Root]) -> None:
@@ -117,6 +153,9 @@ def _break_off(roots: list[Root]) -> None:
             for runtime in runtimes:
                 runtime.interrupt()
             _all_ended(runtimes, INTERRUPTED_SECONDS)
+        # These may take longer, so Ctrl-C ends them.
+        if isinstance(signal.getsignal(signal.SIGINT), _FirstInterrupt):
+            signal.signal(signal.SIGINT, lambda number, frame: os._exit(INTERRUPTED_EXIT_CODE))
         atexit._run_exitfuncs()
     except KeyboardInterrupt:
         pass

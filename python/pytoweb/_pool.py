@@ -20,6 +20,7 @@ from pytoweb._options import PoolOptions
 from pytoweb._runtime import PoolRuntime
 from pytoweb._start import start_all
 from pytoweb._worker import (
+    MAX_PROCESSES,
     Addressable,
     PythonWorker,
     cast_processes,
@@ -27,6 +28,7 @@ from pytoweb._worker import (
     checked_count,
     checked_name,
     checked_overflow,
+    checked_size,
     refuse_process_options,
 )
 from pytoweb.errors import DeadlineError, WorkerStoppedError
@@ -102,7 +104,8 @@ class WorkerPool(Addressable, Executor):
     Raises:
         TypeError: ``size`` or ``capacity`` is not an int, ``name`` not a str, or ``initializer`` not callable
             or a generator function.
-        ValueError: ``size`` or ``capacity`` below 1, ``name`` empty, ``backend`` or ``overflow`` unknown.
+        ValueError: ``size`` below 1, above 1 000 000 threads or 4 096 processes, ``capacity`` below 1, ``name``
+            empty, ``backend`` or ``overflow`` unknown.
     """
 
     _pytoweb: PoolInternals
@@ -138,8 +141,8 @@ class WorkerPool(Addressable, Executor):
         start_timeout: float | None = 60.0,
         transport: Transport | None = None,
     ) -> None:
-        size = checked_count(usable_cpus() if size is None else size, "size")
         checked_backend(backend)
+        size = checked_size(min(usable_cpus(), MAX_PROCESSES) if size is None else size, backend)
         checked_count(capacity, "capacity")
         checked_overflow(overflow)
         name = checked_name(f"pool-{next(_numbers)}" if name is None else name)

@@ -58,6 +58,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Addressable", "PythonWorker"]
 
+#: How large a pool can be: far more than a system runs side by side.
+MAX_PROCESSES = 4_096
+MAX_THREADS = 1_000_000
+
 #: As the native half says it of `post_message`.
 _WOULD_DEADLOCK = (
     "waiting would deadlock, because the caller is this worker's own handler or one that it awaits; post "
@@ -76,6 +80,10 @@ def checked_name(name: object) -> str:
         raise TypeError(f"a name must be a str, not {type(name).__name__}")
     if not name:
         raise ValueError("a name must not be empty")
+    if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
+        raise ValueError(
+            f"a name must be text that threads can have, without NUL and lone surrogates, not {name!r}"
+        )
     return name
 
 
@@ -117,6 +125,15 @@ def checked_count(value: object, what: str) -> int:
     if value < 1:
         raise ValueError(f"{what} must be at least 1, not {value}")
     return value
+
+
+def checked_size(value: object, backend: str) -> int:
+    """``value``, if a pool can have so many threads or processes."""
+    size = checked_count(value, "size")
+    most = MAX_PROCESSES if backend == "process" else MAX_THREADS
+    if size > most:
+        raise ValueError(f"size must be at most {most} for backend={backend!r}, not {size}")
+    return size
 
 
 def checked_overflow(overflow: object) -> str:

@@ -30,6 +30,8 @@ mod crash;
 #[cfg(unix)]
 mod fleet;
 #[cfg(unix)]
+mod hangup;
+#[cfg(unix)]
 mod lane;
 #[cfg(unix)]
 mod link;

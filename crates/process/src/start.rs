@@ -15,12 +15,13 @@ use std::sync::Arc;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    SendAncillaryMessage, recvmsg, sendmsg,
 };
 
 use crate::fleet::Options;
 #[cfg(target_os = "linux")]
 use crate::fleet::Transport;
+use crate::hangup::{self, NO_SIGNAL};
 use crate::link::{ChildLink, HostLink};
 use crate::spawn::Child;
 use crate::store::Store;
@@ -120,12 +121,8 @@ fn send_descriptors(socket: &UnixStream, tag: u8, fds: &[BorrowedFd<'_>]) -> io:
     if !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    sendmsg(
-        socket,
-        &[IoSlice::new(&[tag])],
-        &mut ancillary,
-        SendFlags::empty(),
-    )?;
+    hangup::expect(socket)?;
+    sendmsg(socket, &[IoSlice::new(&[tag])], &mut ancillary, NO_SIGNAL)?;
     Ok(())
 }
 

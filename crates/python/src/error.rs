@@ -33,8 +33,12 @@ pub(crate) fn write_unraisable(error: Bound<'_, PyAny>, object: &Bound<'_, PyAny
 
 /// Imports every class above, so that none has to be imported when it is needed.
 #[pyfunction]
-pub(crate) fn load_errors(py: Python<'_>) {
+pub(crate) fn load_errors(py: Python<'_>) -> PyResult<()> {
     use pyo3::PyTypeInfo;
+    // PyO3 panics where a class cannot be imported. Ctrl-C may come in the middle of an import, but not once the modules
+    // are loaded: what follows runs nothing of Python.
+    py.import("pytoweb.errors")?;
+    py.import("concurrent.futures")?.getattr("CancelledError")?;
     for class in [
         MailboxFullError::type_object,
         WorkerStoppedError::type_object,
@@ -48,6 +52,7 @@ pub(crate) fn load_errors(py: Python<'_>) {
     ] {
         class(py);
     }
+    Ok(())
 }
 
 /// `concurrent.futures.TimeoutError`, which is the built-in one from Python 3.11 on.

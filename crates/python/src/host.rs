@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pyo3::exceptions::PySystemExit;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
@@ -43,7 +44,10 @@ impl PyHost {
         }
         body();
         context::leave_empty(py);
-        if let Err(error) = runtime.call_method0(intern!(py, "thread_ended")) {
+        let end = || runtime.call_method0(intern!(py, "thread_ended"));
+        // What interrupts handlers at a broken-off exit may come too late for them.
+        let late = |error: &PyErr| error.is_instance_of::<PySystemExit>(py);
+        if let Err(error) = end().or_else(|error| if late(&error) { end() } else { Err(error) }) {
             error.write_unraisable(py, Some(runtime));
         }
     }

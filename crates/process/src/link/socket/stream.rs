@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg, sockopt};
+use rustix::net::{SendAncillaryBuffer, sendmsg, sockopt};
 
+use crate::hangup::{self, NO_SIGNAL};
 use crate::link::Broken;
 
 /// What the kernel may hold of either direction: a few of the frames that are written at once. Some systems give no
@@ -24,16 +25,8 @@ pub(super) fn set_up(socket: &UnixStream) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     // Only speed depends on it.
     let _ = sockopt::set_socket_send_buffer_size(socket, KERNEL_ROOM);
-    #[cfg(target_vendor = "apple")]
-    sockopt::set_socket_nosigpipe(socket, true)?;
-    Ok(())
+    hangup::expect(socket)
 }
-
-/// Without a signal where the other end is closed.
-#[cfg(not(target_vendor = "apple"))]
-const FLAGS: SendFlags = SendFlags::NOSIGNAL;
-#[cfg(target_vendor = "apple")]
-const FLAGS: SendFlags = SendFlags::empty();
 
 /// Writes what the socket takes now of the bytes behind the first `skip`, and returns how many it took.
 ///
@@ -48,7 +41,13 @@ pub(super) fn write_some(
     let mut done = skip;
     while done < total {
         let slices = behind(parts, done).map(IoSlice::new);
-        match sendmsg(socket, &slices, &mut SendAncillaryBuffer::default(), FLAGS) {
+        let sent = sendmsg(
+            socket,
+            &slices,
+            &mut SendAncillaryBuffer::default(),
+            NO_SIGNAL,
+        );
+        match sent {
             Ok(sent) => done += sent,
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN | Errno::NOBUFS) => break,
