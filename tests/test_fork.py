@@ -116,14 +116,141 @@ say("exit code", fork(child))
     ]
 
 
-def test_a_handle_that_was_not_started_says_so_too(run):
-    assert run("""
-def child():
-    say(forked(worker.start), forked(alone.post_message, "echo"), forked(pool.submit, pow, 2, 2))
+UNSTARTED = """
+import operator
 
-say(fork(child))
-assert alone.start().ask("echo", 1).result(10) == 1
-""") == ["True True True", "0"]
+def answered(message):
+    replies.append((message.id, message.data["result"]))
+    came.set()
+
+replies, came, hooks = [], threading.Event(), []
+pool = WorkerPool(2, name="web", backend=BACKEND)
+pool.on_message("negate", operator.neg)
+worker = pool.create_worker("named", capacity=3, overflow="reject")
+worker.on_message("negate", operator.neg)
+worker.on_message("response", answered)
+alone = PythonWorker("alone", backend=BACKEND)
+alone.on_message("negate", operator.neg)
+if BACKEND == "thread":
+    alone.on_start(lambda: hooks.append("started"))
+    pool.on_message("await", lambda data: data)
+# Those of the parent stay with the parent.
+queued = alone.ask("negate", 1)
+shared = default_pool(BACKEND)
+late = WorkerDecorators.run_in_worker("decorated", backend=BACKEND)(operator.neg)
+
+def use(number):
+    assert worker.stats().capacity == 3
+    alone.start()
+    got = [alone.ask("negate", number).result(20), pool.submit(operator.neg, number).result(20),
+           pool.ask("negate", number).result(20), worker.start().ask("negate", number).result(20),
+           shared.submit(operator.neg, number).result(20), late(number)]
+    assert default_pool(BACKEND) is shared
+    worker.post_message("negate", number, "id")
+    assert came.wait(20)
+    say(*got, replies, alone.stats().posted, *hooks)
+    pool.shutdown()
+    alone.stop()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["thread", "process"])
+def test_handles_that_have_started_nothing_start_afresh(run, backend):
+    lines = run(
+        UNSTARTED.replace("BACKEND", repr(backend))
+        + """
+def child():
+    say(forked(queued.result, 5))
+    use(2)
+    # And once more, from a child that has started them.
+    say("grandchild", fork(lambda: say(forked(alone.start), forked(pool.submit, abs, 1))))
+
+def grandparent():
+    # A child that starts nothing forks another one.
+    say("exit code", fork(lambda: use(4)))
+
+say("exit code", fork(child))
+say("exit code", fork(grandparent))
+use(3)
+assert queued.result(20) == -1
+"""
+    )
+    started = ["started"] if backend == "thread" else []
+    assert lines == [
+        "True",
+        " ".join(["-2 " * 6 + "[('id', -2)]", "1", *started]),
+        "True True",
+        "grandchild 0",
+        "exit code 0",
+        " ".join(["-4 " * 6 + "[('id', -4)]", "1", *started]),
+        "exit code 0",
+        "exit code 0",
+        " ".join(["-3 " * 6 + "[('id', -3)]", "2", *started]),
+    ]
+
+
+def test_handles_that_have_started_say_their_names_and_what_to_do(run):
+    lines = run(
+        START
+        + """
+def child():
+    for call in (alone.start, lambda: worker.ask("echo"), pool.stats, lambda: pool.submit(abs, 1),
+                 lambda: queued.result(1)):
+        try:
+            call()
+        except ForkedProcessError as error:
+            say(error)
+
+fork(child)
+"""
+        + FINISH
+    )
+    says = [line.partition(" was started before os.fork()")[0] for line in lines[:5]]
+    assert [says[0], says[1], says[4]] == ["worker 'alone'", "worker 'named'", "worker 'named'"]
+    assert says[2].startswith("pool 'pool-")
+    assert says[3] == says[2]
+    assert all("post_fork" in line for line in lines[:5])
+
+
+LOCKS = """
+holding, forked_once = threading.Event(), threading.Event()
+
+def hold(lock):
+    with lock:
+        holding.set()
+        forked_once.wait(20)
+
+from pytoweb import _decorators, _pool, _replies
+fresh, started = WorkerPool(1), WorkerPool(1)
+started.submit(abs, 1).result(10)
+locks = [_pool._default_lock, _decorators._lock, _replies._lock]
+locks += [lock for pool in (fresh, started) for lock in (pool._pytoweb.lock, pool._pytoweb.runtime._lock)]
+threads = []
+for lock in locks:
+    holding.clear()
+    threads.append(threading.Thread(target=hold, args=(lock,)))
+    threads[-1].start()
+    assert holding.wait(10)
+
+def child():
+    assert forked(started.create_worker, "late") and forked(started.shutdown)
+    worker = fresh.create_worker("late")
+    worker.on_message("echo", lambda data: data)
+    worker.on_message("response", print)
+    assert worker.start().ask("echo", 1).result(10) == 1
+    assert WorkerDecorators.run_in_worker("decorated")(abs)(-1) == 1
+    say("all free")
+
+say("exit code", fork(child))
+forked_once.set()
+for thread in threads:
+    thread.join(10)
+"""
+
+
+def test_locks_that_another_thread_holds_at_the_fork_are_free_in_the_child(run):
+    assert run(LOCKS, prelude=PRELUDE) == ["all free", "exit code 0"]
 
 
 def test_the_child_may_make_new_workers(run):

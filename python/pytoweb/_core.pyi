@@ -184,6 +184,9 @@ class Endpoint:
             RuntimeError: It is set up already.
         """
 
+    def _pytoweb_renew(self, threads: Threads, processes: Processes | None = None) -> None:
+        """In a forked child: makes it anew, empty and not started, with threads of this process."""
+
     def post_message(
         self,
         message_type: str,
@@ -600,6 +603,9 @@ class Processes:
 
     def pids(self) -> list[int | None]:
         """The process numbers of the children that exist, by place."""
+
+    def has_started(self) -> bool:
+        """Whether a child was ever wanted."""
 
     def close(self) -> None:
         """Tells the children to end; those that do not are killed. Does not wait."""

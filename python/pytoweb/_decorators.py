@@ -7,7 +7,7 @@ import importlib
 import sys
 import threading
 
-from pytoweb import _aio
+from pytoweb import _aio, _exit
 from pytoweb._callables import checked_handler
 from pytoweb._core import checked_timeout, running_owner
 from pytoweb._functions import is_coroutine_function, is_method, method_of
@@ -66,6 +66,14 @@ if TYPE_CHECKING:
 __all__ = ["WorkerDecorators"]
 
 _lock = threading.RLock()
+
+
+def _unlock() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+_exit.unlock_after_fork(_unlock)
 
 
 def _started_worker(name: str, pool: WorkerPool) -> PythonWorker:

@@ -20,6 +20,7 @@ from pytoweb._core import load_errors
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
     from typing import Any, Protocol
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
         def _pytoweb_finish_exit(self) -> None: ...
         def _pytoweb_break_exit(self) -> None: ...
         def _pytoweb_has_threads(self) -> bool: ...
+        def _pytoweb_has_started(self) -> bool: ...
+        def _pytoweb_unlock(self) -> None: ...
+        def _pytoweb_start_afresh(self) -> None: ...
 
 
 #: Seconds that running handlers get to notice that nobody waits for them any more, and to end once they are
@@ -183,8 +187,21 @@ def _all_ended(runtimes: list[PoolRuntime], seconds: float) -> bool:
     return all(runtime.ended.wait(max(0.0, end - time.monotonic())) for runtime in runtimes)
 
 
+#: Called in a forked child: each replaces locks that another thread of the parent may have held.
+_unlocks: list[Callable[[], None]] = []
+#: Between the two halves of a fork: what has started nothing, and so starts afresh in the child.
+_fresh: list[Root] = []
+
+
+def unlock_after_fork(unlock: Callable[[], None]) -> None:
+    """Has ``unlock`` called in every forked child; it replaces locks of its module."""
+    _unlocks.append(unlock)
+
+
 def _before_fork() -> None:
-    if any(root._pytoweb_has_threads() for root in list(_roots)):
+    roots = list(_roots)
+    _fresh[:] = [root for root in roots if not root._pytoweb_has_started()]
+    if any(root._pytoweb_has_threads() for root in roots):
         warnings.warn(
             "os.fork() while workers run: the child has none of their threads, and each of their handles "
             "raises ForkedProcessError there",
@@ -193,9 +210,23 @@ def _before_fork() -> None:
         )
 
 
+def _after_fork_in_parent() -> None:
+    _fresh.clear()
+
+
 def _after_fork_in_child() -> None:
-    _roots.clear()
+    global _roots
+    roots, fresh = list(_roots), list(_fresh)
+    _roots = weakref.WeakSet()
     _orphans.clear()
+    _fresh.clear()
+    for unlock in _unlocks:
+        unlock()
+    for root in roots:
+        root._pytoweb_unlock()
+    for root in fresh:
+        root._pytoweb_start_afresh()
+        _roots.add(root)
 
 
 # At the very end of the interpreter nothing can be imported any more, and a handle may still be asked for
@@ -206,4 +237,6 @@ load_errors()
 # the reverse order of registration, so before that of concurrent.futures.
 getattr(threading, "_register_atexit", atexit.register)(_at_exit)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )

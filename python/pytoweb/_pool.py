@@ -104,8 +104,8 @@ class WorkerPool(Addressable, Executor):
     Raises:
         TypeError: ``size`` or ``capacity`` is not an int, ``name`` not a str, or ``initializer`` not callable
             or a generator function.
-        ValueError: ``size`` below 1, above 1 000 000 threads or 4 096 processes, ``capacity`` below 1, ``name``
-            empty, ``backend`` or ``overflow`` unknown.
+        ValueError: ``size`` below 1, above 1 000 000 threads or 4 096 processes, ``capacity`` below 1,
+            ``name`` empty, ``backend`` or ``overflow`` unknown.
     """
 
     _pytoweb: PoolInternals
@@ -541,6 +541,28 @@ class WorkerPool(Addressable, Executor):
     def _pytoweb_has_threads(self) -> bool:
         return self._pytoweb.threads.count() > 0
 
+    def _pytoweb_has_started(self) -> bool:
+        own = self._pytoweb
+        return own.shut_down or self._pytoweb_has_threads() or own.runtime.has_started()
+
+    def _pytoweb_unlock(self) -> None:
+        self._pytoweb.lock = threading.RLock()
+        self._pytoweb.runtime.unlock()
+
+    def _pytoweb_start_afresh(self) -> None:
+        own = self._pytoweb
+        own.runtime.start_afresh()
+        if own.backend == "process":
+            cast_processes(own.runtime).renew_processes()
+        threads = Threads(own.size, own.runtime.name, own.runtime)
+        for endpoint in (self, *own.workers.values()):
+            endpoint._pytoweb_start_afresh_on(threads, own.runtime)
+        if own.backend == "process":
+            self._pytoweb_configure_child()
+        default, _ = _defaults.get(own.backend, (None, None))
+        if default is self:
+            _defaults[own.backend] = self, os.getpid()
+
     def _pytoweb_begin_exit(self) -> None:
         self._pytoweb_begin_shutdown("drain")
 
@@ -555,6 +577,14 @@ class WorkerPool(Addressable, Executor):
 #: By backend: the pool, and the process that it was made in.
 _defaults: dict[str, tuple[WorkerPool, int]] = {}
 _default_lock = threading.RLock()
+
+
+def _unlock() -> None:
+    global _default_lock
+    _default_lock = threading.RLock()
+
+
+_exit.unlock_after_fork(_unlock)
 
 
 def default_pool(backend: Backend = "thread") -> WorkerPool:

@@ -166,21 +166,25 @@ class ProcessRuntime(PoolRuntime):
         self._endpoints: dict[int | None, weakref.WeakSet[Endpoint]] = {}
         self.options = options
         self._size = size
-        own = weakref.ref(self)
-        self.processes = Processes(
+        self._packed_initializer = packed
+        self.processes = self._make_processes()
+
+    def _make_processes(self) -> Processes:
+        name, options = self.name, self.options
+        return Processes(
             name=name,
-            size=size,
+            size=self._size,
             executable=sys.executable,
             arguments=_arguments(),
             transport=options.transport,
-            runtime=own,
+            runtime=weakref.ref(self),
             setup={
                 "name": name,
                 "path": list(sys.path),
                 "argv": list(sys.argv),
                 "main": _main_origin(),
                 "levels": _levels(),
-                "initializer": packed,
+                "initializer": self._packed_initializer,
             },
             max_messages=options.max_messages,
             max_memory=options.max_memory,
@@ -189,6 +193,14 @@ class ProcessRuntime(PoolRuntime):
             grace=options.grace,
             start_timeout=options.start_timeout,
         )
+
+    def renew_processes(self) -> None:
+        """In a forked child: the places are for children of this process."""
+        self.processes = self._make_processes()
+
+    def has_started(self) -> bool:
+        """Also where there was a child."""
+        return super().has_started() or self.processes.has_started()
 
     def place(self, endpoint: Endpoint, place: int | None) -> None:
         """Notes where the handlers of an endpoint run."""

@@ -31,6 +31,14 @@ ERROR = "error"
 _lock = threading.RLock()
 
 
+def _unlock() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+_exit.unlock_after_fork(_unlock)
+
+
 class Replies:
     """Replies on their way to one owner, in order, never on the worker's thread.
 
@@ -57,6 +65,13 @@ class Replies:
             kept = None if self._kept is None else self._kept.pop(kind, None)
             for message in kept or ():
                 way.call(self._handle, handler, message)
+
+    def start_afresh(self) -> None:
+        """In a forked child: the reply thread is another one there, and replies of the parent stay there."""
+        self._kept = None
+        for kind, (handler, way) in self._routes.items():
+            if hasattr(way, "join"):
+                self._routes[kind] = (handler, self._runtime)
 
     def deliver(self, message_id: str, value: object, failed: bool) -> None:
         """Brings one reply to the owner; called on the worker's thread."""

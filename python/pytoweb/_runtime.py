@@ -239,6 +239,10 @@ class PoolRuntime:
         self.name = name
         self._initializer = initializer
         self._initargs = initargs
+        self.start_afresh()
+
+    def start_afresh(self) -> None:
+        """Begins as one that has started nothing; again in a forked child, which has no threads."""
         self._broken: BaseException | None = None
         self._lock = threading.RLock()
         #: The identifiers of the engine threads.
@@ -332,6 +336,21 @@ class PoolRuntime:
             if self._loop is None:
                 self._loop = LoopThread(f"{self.name}-loop")
             return self._loop
+
+    def unlock(self) -> None:
+        """In a forked child: replaces what another thread of the parent may have locked."""
+        self._lock = threading.RLock()
+
+    def has_started(self) -> bool:
+        """Whether it was closed, or there are processes: what a forked child cannot begin with.
+
+        An event loop and a reply thread that nothing has run on yet are made again when they are needed.
+        """
+        return self._closing is not None or self.ended.is_set()
+
+    def call(self, function: Callable[..., object], *args: Any) -> bool:
+        """As `ReplyThread.call`, on the reply thread that there is by then."""
+        return self.reply_thread().call(function, *args)
 
     def reply_thread(self) -> ReplyThread:
         """The thread that calls reply handlers."""

@@ -179,6 +179,13 @@ class Addressable(Endpoint):
             max_attempts=max_attempts,
         )
 
+    def _pytoweb_start_afresh_on(self, threads: Threads, runtime: PoolRuntime) -> None:
+        """In a forked child: begins as one that has started nothing, on threads of this process."""
+        own = self._pytoweb
+        own.threads, own.runtime, own.line = threads, runtime, None
+        own.replies.start_afresh()
+        self._pytoweb_renew(threads, getattr(runtime, "processes", None))
+
     if TYPE_CHECKING:
 
         @overload
@@ -780,6 +787,20 @@ class PythonWorker(Addressable):
 
     def _pytoweb_has_threads(self) -> bool:
         return self._pytoweb.threads.count() > 0
+
+    def _pytoweb_has_started(self) -> bool:
+        runtime = self._pytoweb.runtime
+        return self._pytoweb_state() != "new" or self._pytoweb_has_threads() or runtime.has_started()
+
+    def _pytoweb_unlock(self) -> None:
+        self._pytoweb.runtime.unlock()
+
+    def _pytoweb_start_afresh(self) -> None:
+        runtime = self._pytoweb.runtime
+        runtime.start_afresh()
+        if self._pytoweb.backend == "process":
+            cast_processes(runtime).renew_processes()
+        self._pytoweb_start_afresh_on(Threads(1, runtime.name, runtime), runtime)
 
     def _pytoweb_begin_exit(self) -> None:
         self._pytoweb_close("drain")

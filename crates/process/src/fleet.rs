@@ -331,6 +331,12 @@ impl<C: Cargo> Fleet<C> {
         self.0.close();
     }
 
+    /// Whether a child was ever wanted: its threads came with the first, and stay until the end.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        !self.0.lock_threads().is_empty()
+    }
+
     /// Blocks until the children and the threads have ended, after [`Fleet::close`].
     pub fn join(&self) {
         loop {

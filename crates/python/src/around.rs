@@ -21,6 +21,11 @@ impl Surroundings {
         own
     }
 
+    /// The same, for the endpoint that takes this one's place in a forked child.
+    pub(crate) fn again(&self, py: Python<'_>) -> Self {
+        Self::new(self.0.get().map(|around| around.clone_ref(py)))
+    }
+
     /// Has `around(function, args, kwargs, awaits)` make the calls from now on; the first one stays.
     pub(crate) fn set(&self, around: Py<PyAny>) {
         let _ = self.0.set(around);

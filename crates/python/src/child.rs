@@ -386,7 +386,7 @@ impl<'py> Call<'_, 'py> {
                 let raised = started.err().map(|raised| raised.into_value(py));
                 self.child
                     .call_method1(intern!(py, "end_copy"), (raised,))?;
-                return Err(error::forked());
+                return Err(error::copied());
             }
             started?;
             if is_function {
@@ -619,6 +619,17 @@ impl ChildPending {
     }
 }
 
+impl ChildEnd {
+    /// Refuses in a copy of this process that a handler forked.
+    fn check(&self) -> PyResult<()> {
+        if self.generation.is_here() {
+            Ok(())
+        } else {
+            Err(error::copied())
+        }
+    }
+}
+
 #[pymethods]
 impl ChildEnd {
     /// The descriptor for last words.
@@ -628,7 +639,7 @@ impl ChildEnd {
 
     /// Tells the host that this process is ready.
     fn ready(&self, py: Python<'_>) -> PyResult<()> {
-        self.generation.check()?;
+        self.check()?;
         let mut frame = Vec::new();
         encode_ready(&[], &mut frame);
         py.detach(|| self.link.send(&frame, &[])).map_err(broken)
@@ -636,7 +647,7 @@ impl ChildEnd {
 
     /// Tells the host that the initializer failed, in three texts.
     fn unfit(&self, py: Python<'_>, kind: &str, text: &str, traceback: &str) -> PyResult<()> {
-        self.generation.check()?;
+        self.check()?;
         let mut frame = Vec::new();
         encode_broken(&note::write([kind, text, traceback]), &mut frame);
         py.detach(|| self.link.send(&frame, &[])).map_err(broken)
@@ -644,7 +655,7 @@ impl ChildEnd {
 
     /// Sends a log record, pickled; false if it is too long. Refuses in a forked copy of this process.
     fn log(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<bool> {
-        self.generation.check()?;
+        self.check()?;
         let mut frame = Vec::new();
         encode_log(bytes, &mut frame);
         if !self.link.fits(frame.len()) {

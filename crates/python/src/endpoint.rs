@@ -14,7 +14,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pytoweb_engine::{
-    Overflow, PostError, StopMode, Ticket, Worker, WorkerOptions, WorkerState, WorkerStats,
+    Overflow, Pool, PostError, StopMode, Ticket, Worker, WorkerOptions, WorkerState, WorkerStats,
 };
 
 use crate::around::Surroundings;
@@ -63,6 +63,51 @@ impl Inner {
             Some(_) => "failed",
             None => state.name(),
         }
+    }
+
+    /// What every use in a forked child raises.
+    fn forked(&self) -> PyErr {
+        // Reads what never changes: no lock.
+        let is_pool = self
+            .worker
+            .as_ref()
+            .is_some_and(|worker| !worker.is_exclusive());
+        error::forked(if is_pool { "pool" } else { "worker" }, &self.shared.name)
+    }
+
+    fn make(
+        own: Attached<Shared>,
+        options: WorkerOptions,
+        shared: bool,
+        pool: &Pool,
+        way: Option<(&Processes, Option<usize>, u32)>,
+    ) -> PyResult<Self> {
+        let own = Arc::new(own);
+        let packing = match way {
+            None => None,
+            Some((processes, lane, max_attempts)) => {
+                let fleet = processes.fleet()?.clone();
+                Some(Packing {
+                    route: Arc::new(Route::new(&own.name, fleet, lane, pool)),
+                    max_attempts,
+                })
+            }
+        };
+        let handler = PyHandler {
+            shared: own.clone(),
+            route: packing.as_ref().map(|packing| packing.route.clone()),
+        };
+        let worker = if shared {
+            Worker::shared(&own.name, handler, options, pool)
+        } else {
+            Worker::new(&own.name, handler, options, pool)
+        };
+        Ok(Self {
+            worker: Some(worker),
+            shared: own,
+            packing,
+            generation: Generation::now(),
+        })
     }
 
     /// A message for the handler of `kind`.
@@ -141,6 +186,8 @@ impl Inner {
 #[derive(Debug, Default)]
 pub(crate) struct Endpoint {
     inner: OnceLock<Inner>,
+    /// In a forked child: the same endpoint as it was made anew there.
+    renewed: OnceLock<Box<Self>>,
 }
 
 impl Endpoint {
@@ -150,8 +197,13 @@ impl Endpoint {
 
     fn inner(&self) -> PyResult<(&Inner, &Worker<PyHandler>)> {
         let inner = self.inner.get().ok_or_else(error::not_set_up)?;
-        inner.generation.check()?;
-        Ok((inner, inner.worker.as_ref().ok_or_else(error::forked)?))
+        match &inner.worker {
+            Some(worker) if inner.generation.is_here() => Ok((inner, worker)),
+            _ => match self.renewed.get() {
+                Some(renewed) => renewed.inner(),
+                None => Err(inner.forked()),
+            },
+        }
     }
 
     /// Posts `message`, waiting for room as the policy says. Its deadline counts from here, that wait included.
@@ -223,8 +275,8 @@ impl Endpoint {
                     pyo3::exceptions::PyValueError::new_err(error.to_string())
                 })?;
         let options = WorkerOptions { capacity, overflow };
-        let own = Arc::new(Attached::new(Shared {
-            name: name.clone(),
+        let own = Attached::new(Shared {
+            name,
             handlers,
             replies,
             runtime: threads.runtime.clone_ref(py),
@@ -233,36 +285,56 @@ impl Endpoint {
             closing: AtomicBool::new(false),
             start_hook: StartHook::default(),
             surroundings: Surroundings::default(),
-        }));
-        let pool = threads.pool()?;
-        let route = match processes {
-            None => None,
-            Some(processes) => {
-                let fleet = processes.get().fleet()?.clone();
-                Some(Arc::new(Route::new(&name, fleet, lane, pool)))
-            }
-        };
-        let handler = PyHandler {
-            shared: own.clone(),
-            route: route.clone(),
-        };
-        let worker = if shared {
-            Worker::shared(&name, handler, options, pool)
-        } else {
-            Worker::new(&name, handler, options, pool)
-        };
-        let inner = Inner {
-            worker: Some(worker),
-            shared: own,
-            packing: route.map(|route| Packing {
-                route,
-                max_attempts,
-            }),
-            generation: Generation::now(),
-        };
+        });
+        let way = processes.map(|processes| (processes.get(), lane, max_attempts));
+        let inner = Inner::make(own, options, shared, threads.pool()?, way)?;
         self.inner
             .set(inner)
             .map_err(|_| PyRuntimeError::new_err("the worker is set up already"))
+    }
+
+    /// In a forked child: makes it anew, empty and not started, on threads and processes of this process.
+    #[pyo3(signature = (threads, processes=None))]
+    fn _pytoweb_renew(
+        &self,
+        py: Python<'_>,
+        threads: &Bound<'_, Threads>,
+        processes: Option<&Bound<'_, Processes>>,
+    ) -> PyResult<()> {
+        let mut last = self;
+        while let Some(renewed) = last.renewed.get() {
+            last = renewed;
+        }
+        let before = last.inner.get().ok_or_else(error::not_set_up)?;
+        let worker = before.worker.as_ref().ok_or_else(|| before.forked())?;
+        let options = WorkerOptions {
+            capacity: worker.capacity(),
+            overflow: worker.overflow(),
+        };
+        let threads = threads.get();
+        let own = Attached::new(Shared {
+            name: before.shared.name.clone(),
+            handlers: before.shared.handlers.clone_ref(py),
+            replies: before.shared.replies.clone_ref(py),
+            runtime: threads.runtime.clone_ref(py),
+            owner: before.shared.owner.clone_ref(py),
+            broken: threads.broken.clone(),
+            closing: AtomicBool::new(false),
+            start_hook: before.shared.start_hook.again(py),
+            surroundings: before.shared.surroundings.again(py),
+        });
+        let way = processes
+            .zip(before.packing.as_ref())
+            .map(|(processes, packing)| {
+                (processes.get(), packing.route.lane, packing.max_attempts)
+            });
+        let inner = Inner::make(own, options, !worker.is_exclusive(), threads.pool()?, way)?;
+        let renewed = Box::<Self>::default();
+        // Just made, so it is not set.
+        let _ = renewed.inner.set(inner);
+        last.renewed
+            .set(renewed)
+            .map_err(|_| PyRuntimeError::new_err("the worker was made anew already"))
     }
 
     /// Queues a message, and returns without waiting for its handler.

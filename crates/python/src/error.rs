@@ -336,9 +336,21 @@ pub(crate) fn full(name: &str, capacity: usize, hint: &str) -> PyErr {
     ))
 }
 
-pub(crate) fn forked() -> PyErr {
+/// Something of the parent in a forked child. `kind`: "worker" or "pool".
+pub(crate) fn forked(kind: &str, name: &str) -> PyErr {
+    let name = Quoted(name);
+    ForkedProcessError::new_err(format!(
+        "{kind} {name} was started before os.fork(), so its threads and its messages are the parent process's: start it \
+         after the fork (under gunicorn in post_fork), where one that was not started works as it is, or make a new \
+         {kind} here"
+    ))
+}
+
+/// A copy of a process worker's child that a handler forked.
+pub(crate) fn copied() -> PyErr {
     ForkedProcessError::new_err(
-        "this worker belongs to the parent process; after os.fork() make a new worker or pool in the child",
+        "this process is a copy that a handler forked: the message and its reply are those of the process it was \
+         forked from",
     )
 }
 

@@ -19,6 +19,7 @@ use crate::remote::{Load, flags};
 #[derive(Debug)]
 pub(crate) struct Processes {
     fleet: Option<Arc<Fleet<Load>>>,
+    name: String,
     generation: Generation,
 }
 
@@ -33,8 +34,10 @@ impl Drop for Processes {
 
 impl Processes {
     pub(crate) fn fleet(&self) -> PyResult<&Arc<Fleet<Load>>> {
-        self.generation.check()?;
-        self.fleet.as_ref().ok_or_else(error::forked)
+        self.generation.check("pool", &self.name)?;
+        self.fleet
+            .as_ref()
+            .ok_or_else(|| error::forked("pool", &self.name))
     }
 }
 
@@ -152,6 +155,7 @@ impl Processes {
             start_limit: start_timeout.map(seconds),
         };
         Ok(Self {
+            name: options.name.clone(),
             fleet: Some(Arc::new(Fleet::new(options, Box::new(told)))),
             generation: Generation::now(),
         })
@@ -160,6 +164,11 @@ impl Processes {
     /// The process numbers of the children that exist, by place.
     fn pids(&self) -> PyResult<Vec<Option<u32>>> {
         Ok(self.fleet()?.pids())
+    }
+
+    /// Whether a child was ever wanted.
+    fn has_started(&self) -> PyResult<bool> {
+        Ok(self.fleet()?.has_started())
     }
 
     /// Tells the children to end; those that do not are killed. Does not wait.

@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use pyo3::prelude::*;
 
+use crate::error;
+
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// A process generation: one more in every forked child.
@@ -31,11 +33,12 @@ impl Generation {
         self == Self::now()
     }
 
-    pub(crate) fn check(self) -> PyResult<()> {
+    /// `ForkedProcessError` in any other process than its own. `kind` and `name` say of what.
+    pub(crate) fn check(self, kind: &str, name: &str) -> PyResult<()> {
         if self.is_here() {
             Ok(())
         } else {
-            Err(crate::error::forked())
+            Err(error::forked(kind, name))
         }
     }
 }

@@ -152,7 +152,7 @@ impl FutureBase {
 
     /// Waits until the reply stands; false when `limit` has passed.
     fn wait(&self, py: Python<'_>, inner: &Inner, limit: Option<Duration>) -> PyResult<bool> {
-        inner.generation.check()?;
+        inner.generation.check("worker", inner.worker_name())?;
         let Some(address) = &inner.address else {
             return Ok(false);
         };
@@ -434,7 +434,7 @@ impl FutureBase {
         if inner.task.slot.state().is_done() {
             return self.is_cancelled();
         }
-        inner.generation.check()?;
+        inner.generation.check("worker", inner.worker_name())?;
         let ticket: Arc<dyn Ticket> = inner.task.clone();
         Ok(inner
             .address

@@ -27,6 +27,12 @@ impl StartHook {
         self.hook.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same hook, for the endpoint that takes this one's place in a forked child. Its lock is only ever held with
+    /// the interpreter lock, so that no other thread of the parent held it at the fork.
+    pub(crate) fn again(&self, py: Python<'_>) -> Self {
+        Self::new(self.lock().as_ref().map(|hook| hook.clone_ref(py)))
+    }
+
     /// Has `hook` run before the next message.
     pub(crate) fn set(&self, hook: Py<PyAny>) {
         let mut place = self.lock();

@@ -31,8 +31,12 @@ impl Drop for Threads {
 
 impl Threads {
     pub(crate) fn pool(&self) -> PyResult<&Pool> {
-        self.generation.check()?;
-        self.pool.as_ref().ok_or_else(error::forked)
+        // Reads what never changes: no lock.
+        let name = self.pool.as_ref().map_or("", Pool::name);
+        self.generation.check("pool", name)?;
+        self.pool
+            .as_ref()
+            .ok_or_else(|| error::forked("pool", name))
     }
 }
 
