@@ -208,18 +208,27 @@ class WorkerPool(Addressable, Executor):
         with self._pytoweb.lock:
             return MappingProxyType(dict(self._pytoweb.workers))
 
-    def create_worker(self, name: str, **options: Unpack[WorkerOptions]) -> PythonWorker:
+    def create_worker(
+        self, name: str, *, pin: bool = False, **options: Unpack[WorkerOptions]
+    ) -> PythonWorker:
         """Makes a worker on this pool's threads, not started.
 
         Args:
             name: the worker's name, unique among the pool's workers that are not stopped.
+            pin: gives it one thread of its own, beyond the pool's ``size``, on which its start hook and all
+                its messages run: for what belongs to a thread (a SQLite connection, a GUI toolkit, a CUDA
+                context). With processes that is so anyway: a named worker runs on the main thread of one
+                child.
             **options: ``capacity`` and ``overflow``, as for ``PythonWorker``.
 
         Raises:
+            TypeError: ``pin`` is not a bool.
             ValueError: the name is taken.
             WorkerStoppedError: the pool is shut down.
         """
         name = checked_name(name)
+        if not isinstance(pin, bool):
+            raise TypeError(f"pin must be a bool, not {type(pin).__name__}")
         own = self._pytoweb
         with own.lock:
             if own.shut_down:
@@ -232,7 +241,7 @@ class WorkerPool(Addressable, Executor):
                     f"pool {own.name!r} runs handlers with the backend {own.backend!r}; make a pool of "
                     "the other kind for the others"
                 )
-            worker = own.workers[name] = PythonWorker(name, _pool=self, **options)
+            worker = own.workers[name] = PythonWorker(name, _pool=self, _pin=pin, **options)
             return worker
 
     def get_worker(self, name: str) -> PythonWorker | None:
@@ -350,6 +359,7 @@ class WorkerPool(Addressable, Executor):
         workers = list(self.workers.values())
         for worker in workers:
             worker._pytoweb_close(mode)
+            worker._pytoweb_release()
         if not drain:
             for feed in list(self._pytoweb.feeds):
                 feed.give_up(self._pytoweb_stopped())
@@ -409,8 +419,10 @@ class WorkerPool(Addressable, Executor):
                 f"that still run, and are asked to stop: {names}"
             ) from late
         if ended:
-            own.threads.join()
-            own.runtime.join()
+            pinned = [worker for worker in self.workers.values() if worker._pytoweb_owns_threads()]
+            for owner in (self, *pinned):
+                owner._pytoweb.threads.join()
+                owner._pytoweb.runtime.join()
 
     async def ashutdown(
         self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | None = None
@@ -468,6 +480,7 @@ class WorkerPool(Addressable, Executor):
         self._pytoweb_close(mode)
         for worker in self.workers.values():
             worker._pytoweb_close(mode)
+            worker._pytoweb_release()
         self._pytoweb.threads.shutdown()
         self._pytoweb.runtime.close(self._pytoweb.threads)
 
@@ -555,7 +568,10 @@ class WorkerPool(Addressable, Executor):
         if own.backend == "process":
             cast_processes(own.runtime).renew_processes()
         threads = Threads(own.size, own.runtime.name, own.runtime)
-        for endpoint in (self, *own.workers.values()):
+        # Pinned ones begin by themselves, or have started.
+        shared = [worker for worker in own.workers.values() if not worker._pytoweb_owns_threads()]
+        own.threads = threads
+        for endpoint in (self, *shared):
             endpoint._pytoweb_start_afresh_on(threads, own.runtime)
         if own.backend == "process":
             self._pytoweb_configure_child()

@@ -337,6 +337,10 @@ class PoolRuntime:
                 self._loop = LoopThread(f"{self.name}-loop")
             return self._loop
 
+    def of_its_own(self, worker: str) -> PoolRuntime:
+        """One for the thread of a pinned worker, which is initialized as those of the pool are."""
+        return PoolRuntime(f"{self.name}-{worker}", self._initializer, self._initargs)
+
     def unlock(self) -> None:
         """In a forked child: replaces what another thread of the parent may have locked."""
         self._lock = threading.RLock()

@@ -136,13 +136,14 @@ def pool_stats(pool: WorkerPool) -> PoolStats:
     members = dict(pool.workers)
     workers = {name: worker.stats() for name, worker in members.items()}
     sums = {name: sum(getattr(stats, name) for stats in (own, *workers.values())) for name in _SUMS}
+    pinned = [worker for worker in members.values() if worker._pytoweb_owns_threads()]
     return PoolStats(
         name=pool.name,
         size=pool.size,
-        threads=pool._pytoweb.threads.count(),
+        threads=sum(owner._pytoweb.threads.count() for owner in (pool, *pinned)),
         own=own,
         workers=workers,
-        utilisation=share(sums["busy_seconds"], alive * pool.size),
+        utilisation=share(sums["busy_seconds"], alive * (pool.size + len(pinned))),
         processes=own.processes,
         restarts=own.restarts,
         **sums,

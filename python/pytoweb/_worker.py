@@ -576,6 +576,7 @@ class PythonWorker(Addressable):
         transport: Transport | None = None,
         _pool: WorkerPool | None = None,
         _place: int | None = None,
+        _pin: bool = False,
     ) -> None:
         name = checked_name(name)
         checked_backend(backend)
@@ -605,6 +606,10 @@ class PythonWorker(Addressable):
         elif _pool is None:
             own.runtime = PoolRuntime(f"pytoweb-{name}")
             own.threads = Threads(1, f"pytoweb-{name}", own.runtime)
+        elif _pin and backend == "thread":
+            own.pool = _pool
+            own.runtime = _pool._pytoweb.runtime.of_its_own(name)
+            own.threads = Threads(1, own.runtime.name, own.runtime)
         else:
             own.pool = _pool
             own.runtime = _pool._pytoweb.runtime
@@ -626,7 +631,7 @@ class PythonWorker(Addressable):
             self._pytoweb_surround()
         for message_type, attribute in self._pytoweb_marked:
             self.on_message(message_type, getattr(self, attribute))
-        if _pool is None:
+        if self._pytoweb_owns_threads():
             _exit.register(self)
 
     @property
@@ -705,7 +710,7 @@ class PythonWorker(Addressable):
             raise
         finally:
             self._pytoweb_release()
-        if ended and self._pytoweb.pool is None:
+        if ended and self._pytoweb_owns_threads():
             self._pytoweb.threads.join()
             self._pytoweb.runtime.join()
 
@@ -776,14 +781,19 @@ class PythonWorker(Addressable):
             )
         self._pytoweb_close("drain")
         self._pytoweb_release()
-        if self._pytoweb.pool is None:
+        if self._pytoweb_owns_threads():
             _exit.adopt(self._pytoweb.runtime, self._pytoweb.threads)
 
     def _pytoweb_release(self) -> None:
         """Lets threads of its own end once they are done."""
-        if self._pytoweb.pool is None:
+        if self._pytoweb_owns_threads():
             self._pytoweb.threads.shutdown()
             self._pytoweb.runtime.close(self._pytoweb.threads)
+
+    def _pytoweb_owns_threads(self) -> bool:
+        """Whether it has threads of its own, which end with it: by itself, or pinned in a pool."""
+        own = self._pytoweb
+        return own.pool is None or own.threads is not own.pool._pytoweb.threads
 
     def _pytoweb_has_threads(self) -> bool:
         return self._pytoweb.threads.count() > 0
