@@ -17,6 +17,7 @@ from pytoweb._around import Around
 from pytoweb._core import child_arrive, is_packing
 from pytoweb._internals import Internals, PoolInternals, set_state
 from pytoweb._runtime import LoopThread, cast_owner, initialize
+from pytoweb._soft import SoftLimited
 from pytoweb.errors import SerializationError
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -177,6 +178,8 @@ class Child:
                 on_start = self._with_shared_globals(_pickling.loads(config["on_start"]))
             for kind, handler in config["handlers"].items():
                 handlers[kind] = self._with_shared_globals(_pickling.loads(handler))
+            for kind, seconds in config["soft_limits"].items():
+                handlers[kind] = SoftLimited(handlers[kind], seconds, kind)
             if config["around"]:
                 around = Around(None)
                 for hook in config["around"]:

@@ -29,6 +29,10 @@ __all__ = ["NAMESPACE", "Internals", "PoolInternals", "set_state", "state_of"]
 NAMESPACE = "_pytoweb"
 
 
+#: Most workers have no soft limit, and share this.
+_NONE: dict[str, float] = {}
+
+
 class Internals:
     """What a worker keeps."""
 
@@ -46,6 +50,7 @@ class Internals:
         "pool",
         "replies",
         "runtime",
+        "soft_limits",
         "start_number",
         "threads",
     )
@@ -63,6 +68,8 @@ class Internals:
         self.handlers: dict[str | None, Callable[..., object]] = {}
         self.packed = {}
         self.has_coroutines = False
+        #: By message type, where there are any: seconds that its handler may run.
+        self.soft_limits: dict[str, float] = _NONE
         #: What surrounds its handlers, once there was something; and the same pickled for its process.
         self.around: Around | None = None
         self.packed_around: list[bytes] = []

@@ -291,6 +291,7 @@ def configuration(endpoint: Addressable, kept: type) -> dict[str, Any]:
         "size": internals.size if isinstance(internals, PoolInternals) else None,
         "class": made,
         "state": state,
+        "soft_limits": internals.soft_limits,
         "handlers": {kind: pickle for kind, (pickle, _) in packed.items() if kind is not None},
         "on_start": packed[None][0] if None in packed else None,
         "start_number": internals.start_number,

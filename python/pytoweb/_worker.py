@@ -189,11 +189,13 @@ class Addressable(Endpoint):
     if TYPE_CHECKING:
 
         @overload
-        def on_message(self, message_type: str, handler: None = None) -> Callable[[H], H]: ...
+        def on_message(
+            self, message_type: str, handler: None = None, *, soft_timeout: float | None = None
+        ) -> Callable[[H], H]: ...
         @overload
-        def on_message(self, message_type: str, handler: H) -> H: ...
+        def on_message(self, message_type: str, handler: H, *, soft_timeout: float | None = None) -> H: ...
 
-    def on_message(self, message_type: str, handler: Any = None) -> Any:
+    def on_message(self, message_type: str, handler: Any = None, *, soft_timeout: float | None = None) -> Any:
         """Registers ``handler`` for messages of one type; at any time, replacing an earlier one.
 
         Two types are the owner's side of a reply: handlers for ``"response"`` and ``"error"`` get a
@@ -209,19 +211,27 @@ class Addressable(Endpoint):
                 handler runs on the pool's event loop thread. A function marked by
                 ``WorkerDecorators.worker_method`` is called with the worker and the data. Without it, this is
                 a decorator.
+            soft_timeout: seconds that the handler may run before ``DeadlineError`` is raised in it, so that
+                it can clean up before the ``timeout`` of the message gives it up: in a coroutine where it
+                awaits, else as soon as it runs Python code. None is no limit.
 
         Returns:
             The handler, or a decorator.
 
         Raises:
-            TypeError: ``message_type`` is not a str, or the handler is not callable or a generator function.
+            ValueError: ``soft_timeout`` is negative or NaN, or for a handler of replies.
+            TypeError: ``soft_timeout`` is not a number, ``message_type`` is not a str, or the handler is not
+                callable or a generator function.
         """
         if not isinstance(message_type, str):
             raise TypeError(f"a message type must be a str, not {type(message_type).__name__}")
+        soft_timeout = checked_timeout(soft_timeout)
         if handler is None:
-            return lambda function: self.on_message(message_type, function)
+            return lambda function: self.on_message(message_type, function, soft_timeout=soft_timeout)
         checked_handler(handler, "a message handler")
         if message_type in (RESPONSE, ERROR):
+            if soft_timeout is not None:
+                raise ValueError(f"soft_timeout is for handlers of messages, not for {message_type!r}")
             self._pytoweb.replies.set_handler(message_type, handler)
             return handler
         own = self._pytoweb
@@ -231,6 +241,13 @@ class Addressable(Endpoint):
             bound = types.MethodType(handler, self)
             # A method that the class does not have would be looked for there.
             sent = functools.partial(handler, self)
+        if soft_timeout is None:
+            own.soft_limits.pop(message_type, None)
+        else:
+            from pytoweb._soft import SoftLimited
+
+            own.soft_limits = {**own.soft_limits, message_type: soft_timeout}
+            bound = SoftLimited(bound, soft_timeout, message_type)
         if own.backend == "process":
             what = f"the handler of {message_type!r} of worker {own.name!r}"
             self._pytoweb_pack(message_type, sent, what)
