@@ -181,6 +181,12 @@ impl<C: Cargo> Fleet<C> {
         self.0.lanes.len()
     }
 
+    /// The lanes from 0 to this number may have a child; the others never had one.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.0.used().len()
+    }
+
     /// Sends messages to the child of a lane, in order; starts it if there is none. Never blocks for the child.
     pub fn hand(&self, lane: usize, cargo: Vec<C>) {
         let Some(wanted) = self.0.lanes.get(lane) else {

@@ -37,6 +37,7 @@ use crate::start::{Report, start_child};
 use crate::store::Store;
 
 use health::Health;
+use stopping::TakingUp;
 
 /// What a lane is doing.
 #[derive(Clone, Debug)]
@@ -93,8 +94,8 @@ struct State<C> {
     kill: Option<(Instant, Cause)>,
     /// When the child is to have dealt with the controls that it has.
     controls_by: Option<Instant>,
-    /// When the child is to have taken up what it has, and how many messages were answered before: see `stopping.rs`.
-    take_up: Option<(Instant, u64)>,
+    /// By when the child is to take up what it has: see `stopping.rs`.
+    take_up: Option<TakingUp>,
     /// How long the child may take to be ready, and for each configuration.
     start_limit: Option<Duration>,
     /// The child reported that its initializer failed.
@@ -292,7 +293,7 @@ impl<C: Cargo> Lane<C> {
         };
         let start = start_at.is_some_and(|at| at <= Instant::now());
         let kill_at = state.kill.as_ref().map(|(at, _)| *at);
-        let take_up = state.take_up.map(|(at, _)| at);
+        let take_up = state.take_up.as_ref().map(|expected| expected.by);
         Needs {
             start,
             due: [

@@ -120,7 +120,7 @@ impl Route {
     fn lanes(&self) -> std::ops::Range<usize> {
         match self.lane {
             Some(lane) => lane..lane + 1,
-            None => 0..self.fleet.size(),
+            None => 0..self.fleet.used(),
         }
     }
 
@@ -190,7 +190,7 @@ impl Route {
     pub(crate) fn call(&self, task: &Task) {
         match self.lane_of(task) {
             Some(lane) => self.fleet.call(lane),
-            None => (0..self.fleet.size()).for_each(|lane| self.fleet.call(lane)),
+            None => self.lanes().for_each(|lane| self.fleet.call(lane)),
         }
     }
 

@@ -11,8 +11,20 @@ use crate::link::HostLink;
 
 /// How long an idle child may take to come by a message that it was sent, whatever the grace: it has to get a core.
 const TAKE_UP: Duration = Duration::from_millis(100);
+/// How long after it did not, it is looked at again before it is killed.
+const SECOND_LOOK: Duration = Duration::from_millis(50);
 /// How often to look at a child that was killed and has not ended.
 const KILLED_LOOK: Duration = Duration::from_millis(100);
+
+/// What is expected of a child that was sent something which is over.
+#[derive(Debug)]
+pub(super) struct TakingUp {
+    pub(super) by: Instant,
+    /// Messages that it had answered before.
+    answered: u64,
+    /// It was looked at already, and had not.
+    late: bool,
+}
 
 impl<C: Cargo> Lane<C> {
     /// Takes back what the child has not begun, but for the first message of each batch, of the messages that `of`
@@ -235,27 +247,40 @@ impl<C: Cargo> State<C> {
     fn expect_taking_up(&mut self, grace: Duration) -> bool {
         let is_new = self.take_up.is_none() && self.on_their_way > 0;
         if is_new {
-            self.take_up = Some((Instant::now() + grace.max(TAKE_UP), self.answered));
+            self.take_up = Some(self.taking_up(Instant::now(), grace));
         }
         is_new
+    }
+
+    fn taking_up(&self, now: Instant, grace: Duration) -> TakingUp {
+        TakingUp {
+            by: now + grace.max(TAKE_UP),
+            answered: self.answered,
+            late: false,
+        }
     }
 
     /// Condemns a child that has nothing to do and does not come by what it was sent: it is stopped, or some thread of
     /// it keeps the interpreter. One that is busy, or starts, has limits of its own.
     fn look_at_taking_up(&mut self, now: Instant, grace: Duration) {
-        let Some((at, answered)) = self.take_up else {
+        let Some(expected) = self.take_up.take_if(|expected| expected.by <= now) else {
             return;
         };
-        if at > now {
+        if self.on_their_way == 0 {
             return;
         }
-        if self.on_their_way == 0 {
-            self.take_up = None;
-        } else if answered != self.answered || !self.health.is_ready() || self.has_begun() {
-            self.take_up = Some((now + grace.max(TAKE_UP), self.answered));
-        } else {
-            self.take_up = None;
+        let is_busy = !self.health.is_ready() || self.has_begun();
+        if is_busy || expected.answered != self.answered {
+            self.take_up = Some(self.taking_up(now, grace));
+        } else if expected.late {
             self.condemn(now, Cause::Silent);
+        } else {
+            // It may be this process that was not running: its answers are read first.
+            self.take_up = Some(TakingUp {
+                by: now + SECOND_LOOK,
+                late: true,
+                ..expected
+            });
         }
     }
 
