@@ -148,7 +148,7 @@ def kills_under_load(trial: Trial) -> None:
     trial.exactly("kills", trial.injected, count)
     trial.exactly("other messages failed", sum(
         more - 1 if pid in kills.killed else more for pid, more in told.items()
-    ) + sum(type(error) is not WorkerCrashedError for _, error in load.failed))  # fmt: skip
+    ) + sum(not isinstance(error, WorkerCrashedError) for _, error in load.failed))  # fmt: skip
     trial.exactly("wrong ends told", kills.wrong_ends)
     trial.exactly("wrong answers", load.wrong)
     trial.exactly("not handled exactly once", sum(

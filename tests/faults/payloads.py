@@ -70,7 +70,7 @@ def payload_kills(trial: Trial) -> None:
         if number % 2 == 0:
             killer.join(WAIT)
         crashed += error is not None
-        unclear += error is not None and type(error) is not WorkerCrashedError
+        unclear += error is not None and not isinstance(error, WorkerCrashedError)
         wrong += error is None and value != data
         del value, future
         small = trial.outcome(worker.ask("echo", number))

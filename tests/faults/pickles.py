@@ -114,7 +114,7 @@ def bad_pickles(trial: Trial) -> None:
             if kind == "give" and way == "post":
                 # Nobody asked for the result, so it is not pickled.
                 wanted = type(None)
-            if type(error) is not wanted:
+            if not isinstance(error, wanted):
                 other += 1
                 trial.logged.append(f"{kind} {name}, {way}: {type(error).__name__}: {str(error)[:150]}")
             if not ways.serve():

@@ -94,7 +94,7 @@ def poison(trial: Trial) -> None:
             futures = [worker.ask("note", (around, place)) for place in range(10)]
             future = worker.ask("die_noting", deadly)
             futures += [worker.ask("note", (around, place)) for place in range(10, 20)]
-            unclear += type(trial.outcome(future).error) is not WorkerCrashedError
+            unclear += not isinstance(trial.outcome(future).error, WorkerCrashedError)
             neighbours += sum(trial.outcome(one).error is not None for one in futures)
             begun += lines(deadly) != [str(attempt) for attempt in range(1, 1 + attempts)]
             order += lines(around) != [str(place) for place in range(20)]
