@@ -162,7 +162,8 @@ def test_a_child_that_is_stopped_while_it_runs_a_message_is_ended(
 ):
     one = remote(start=False, transport=transport)
     one.on_message("gate", remote_gate)
-    future = one.start().ask("gate", timeout=1.0 if end == "deadline" else None)
+    one.start().ask("echo").result(WAIT)
+    future = one.ask("gate", timeout=1.0 if end == "deadline" else None)
     remote_gate.wait_entered()
     (child,) = remote_gate.pids()
     os.kill(child, signal.SIGSTOP)

@@ -161,7 +161,8 @@ from {__name__} import run_a_program
 path, end = {str(path)!r}, {end!r}
 worker.on_message("run", run_a_program)
 worker.on_error(lambda error: None)
-future = worker.ask("run", path, timeout=0.5 if end == "deadline" else None)
+worker.ask("echo").result(20)
+future = worker.ask("run", path, timeout=1.0 if end == "deadline" else None)
 handlers.wait_for(path)
 child, program = map(int, handlers.noted(path)[0].split())
 print(program, flush=True)
