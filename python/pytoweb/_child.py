@@ -7,15 +7,14 @@ import faulthandler
 import logging
 import os
 import pickle
-import runpy
 import sys
 import traceback
-import types
 
 from pytoweb import _pickling, _signals
 from pytoweb._around import Around
-from pytoweb._core import child_arrive, is_packing
+from pytoweb._core import child_arrive, load
 from pytoweb._internals import Internals, PoolInternals, set_state
+from pytoweb._main import HostMain
 from pytoweb._runtime import LoopThread, cast_owner, initialize
 from pytoweb._soft import SoftLimited
 from pytoweb.errors import SerializationError
@@ -31,50 +30,8 @@ if TYPE_CHECKING:
 #: The worker that is being configured: what `_pickling._own_worker` gives.
 configured: Any = None
 
-#: The host's main module is being imported here: nothing may start processes.
-importing_main = False
-
 #: This process is a child of a pool.
 is_child = False
-
-
-class HostMain(types.ModuleType):
-    """Stands in for the host's main module until something of it is needed, and imports it then.
-
-    As ``multiprocessing`` does, it is run under the name ``__mp_main__``, so that what stands under
-    ``if __name__ == "__main__"`` is not run again.
-    """
-
-    def __init__(self, origin: tuple[str, str] | None) -> None:
-        super().__init__("__main__")
-        self.__dict__["_origin"] = origin
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or is_packing():
-            raise AttributeError(name)
-        return getattr(self._import(), name)
-
-    def _import(self) -> types.ModuleType:
-        global importing_main
-        origin = self.__dict__["_origin"]
-        if origin is None:
-            raise SerializationError(
-                "the program has no file that could be imported here (it came from standard input, by -c, or "
-                "was typed in): put the function into a module, or install cloudpickle (the extra "
-                "pytoweb[process])"
-            )
-        kind, where = origin
-        module = types.ModuleType("__mp_main__")
-        importing_main = True
-        try:
-            if kind == "name":
-                module.__dict__.update(runpy.run_module(where, run_name="__mp_main__", alter_sys=True))
-            else:
-                module.__dict__.update(runpy.run_path(where, run_name="__mp_main__"))
-        finally:
-            importing_main = False
-        sys.modules["__main__"] = sys.modules["__mp_main__"] = module
-        return module
 
 
 class ToHost(logging.Handler):
@@ -124,8 +81,6 @@ class Child:
         self._loop: LoopThread | None = None
         self._stand_ins: dict[int, Any] = {}
         self._start_numbers: dict[int, int] = {}
-        #: The globals of functions of the host's main module that came by value.
-        self._main_globals: dict[str, Any] | None = None
         self._to_host = ToHost(end)
 
     def set_up(self, setup: dict[str, Any]) -> None:
@@ -145,7 +100,7 @@ class Child:
         raised: BaseException | None = None
         own = os.getpid()
         try:
-            function, args = _pickling.loads(packed)
+            function, args = load(packed)
             initialize(function, args, self._start_loop)
         except BaseException as error:
             raised = error
@@ -171,19 +126,19 @@ class Child:
             configured = known if known is not None else self._stand_in(config)
             if known is None:
                 if config["state"] is not None:
-                    set_state(configured, _pickling.loads(config["state"]))
+                    set_state(configured, load(config["state"]))
                 self._stand_ins[number] = configured
             if config["start_number"] != self._start_numbers.get(number, 0):
                 self._start_numbers[number] = config["start_number"]
-                on_start = self._with_shared_globals(_pickling.loads(config["on_start"]))
+                on_start = load(config["on_start"])
             for kind, handler in config["handlers"].items():
-                handlers[kind] = self._with_shared_globals(_pickling.loads(handler))
+                handlers[kind] = load(handler)
             for kind, seconds in config["soft_limits"].items():
                 handlers[kind] = SoftLimited(handlers[kind], seconds, kind)
             if config["around"]:
                 around = Around(None)
                 for hook in config["around"]:
-                    around.add(self._with_shared_globals(_pickling.loads(hook)))
+                    around.add(load(hook))
         except BaseException as error:
             unfit = SerializationError(
                 f"the process of worker {config['name']!r} cannot unpickle its handlers: it raised "
@@ -193,32 +148,12 @@ class Child:
         worker, configured = configured, None
         return config["name"], worker, handlers, on_start, config["one_by_one"], around, unfit
 
-    def _with_shared_globals(self, function: Any) -> Any:
-        """A function of the host's main module with the globals of those that came before.
-
-        Functions that come by value bring copies of the globals that they use. As functions of one module
-        they share them here, too, and a new handler finds what the others have made of them.
-        """
-        if not isinstance(function, types.FunctionType) or function.__module__ != "__main__":
-            return function
-        own = function.__globals__
-        if self._main_globals is None:
-            self._main_globals = own
-        shared = self._main_globals
-        if own is shared:
-            return function
-        for name, value in own.items():
-            if name not in shared:
-                is_own = isinstance(value, types.FunctionType) and value.__globals__ is own
-                shared[name] = _rebased(value, shared) if is_own else value
-        return _rebased(function, shared)
-
     @staticmethod
     def _stand_in(config: dict[str, Any]) -> Any:
         from pytoweb.workers import PythonWorker, WorkerPool
 
         if config["class"] is not None:
-            made = _pickling.loads(config["class"])
+            made = load(config["class"])
         else:
             made = PythonWorker if config["size"] is None else WorkerPool
         worker = made.__new__(made)
@@ -303,18 +238,6 @@ class Child:
         self._stand_ins.clear()
         self._main_globals = None
         self._end.release()
-
-
-def _rebased(function: types.FunctionType, shared: dict[str, Any]) -> types.FunctionType:
-    made = types.FunctionType(
-        function.__code__, shared, function.__name__, function.__defaults__, function.__closure__
-    )
-    made.__kwdefaults__ = function.__kwdefaults__
-    made.__qualname__ = function.__qualname__
-    made.__module__ = function.__module__
-    made.__doc__ = function.__doc__
-    made.__dict__.update(function.__dict__)
-    return made
 
 
 def _close_inherited() -> None:

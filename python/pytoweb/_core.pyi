@@ -35,6 +35,8 @@ __all__ = [
     "gathered",
     "interrupt_thread",
     "is_packing",
+    "is_unpacking",
+    "load",
     "load_errors",
     "merged_timings",
     "running_message",
@@ -402,6 +404,9 @@ class Endpoint:
             SerializationError: It cannot be pickled.
         """
 
+    def _pytoweb_mark_stale(self) -> None:
+        """Has ``_pytoweb_refresh`` called by the next post."""
+
     def _pytoweb_set_start_hook(self, hook: Callable[[], object]) -> None:
         """Has ``hook()`` called before the first message, on the thread that handles it."""
 
@@ -674,6 +679,12 @@ class ChildPending:
 
 def is_packing() -> bool:
     """Whether the calling thread pickles a payload: names are looked up then only to compare."""
+
+def is_unpacking() -> bool:
+    """Whether the calling thread unpickles what the other process sent."""
+
+def load(pickle: bytes) -> Any:
+    """The object of a pickle that the other process sent."""
 
 def child_arrive() -> ChildEnd:
     """Takes over the standard input that the host gave this process.

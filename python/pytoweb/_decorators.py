@@ -110,9 +110,9 @@ def _by_name(function: Callable[..., Any]) -> Any:
     if "<locals>" in function.__qualname__:
         return function
     if function.__module__ == "__main__":
-        from pytoweb import _pickling
+        from pytoweb import _by_value
 
-        if _pickling.find_cloudpickle() is not None:
+        if _by_value.find_cloudpickle() is not None:
             return function
     return _Undecorated(function)
 

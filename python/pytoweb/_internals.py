@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytoweb._around import Around
     from pytoweb._core import Threads
     from pytoweb._map import Feed
+    from pytoweb._named import Named
     from pytoweb._pool import WorkerPool
     from pytoweb._replies import Replies
     from pytoweb._room import Line
@@ -58,9 +59,9 @@ class Internals:
     replies: Replies
     runtime: PoolRuntime
     threads: Threads
-    #: For process workers: the pickled handlers by message type, under None the start hook; and whether they
-    #: refer to the worker itself.
-    packed: dict[str | None, tuple[bytes, bool]]
+    #: For process workers: the handlers by message type, under None the start hook. Those that are pickled
+    #: already say whether they refer to the worker itself.
+    packed: dict[str | None, tuple[bytes, bool] | Named]
 
     def __init__(self, name: str, backend: Backend) -> None:
         self.name = name

@@ -12,9 +12,10 @@ import importlib
 import io
 import pickle
 import sys
-import types
 from pickle import loads
 
+from pytoweb import _main
+from pytoweb._by_value import find_cloudpickle, pickler_to_child
 from pytoweb._core import Reducers
 from pytoweb.errors import HandlerError, SerializationError
 
@@ -64,22 +65,13 @@ def make_pickler(sink: Sink) -> pickle.Pickler:
     return pickler
 
 
-def find_cloudpickle() -> Any:
-    """The module, or None where it is not installed, or does not work."""
-    try:
-        import cloudpickle  # type: ignore[import-untyped]
-    except Exception:
-        return None
-    return cloudpickle
-
-
-def dump_otherwise(value: object, sink: Sink) -> bool:
+def dump_otherwise(value: object, sink: Sink, to_child: bool) -> bool:
     """Pickles with ``cloudpickle``; False if that is not installed."""
     cloudpickle = find_cloudpickle()
     if cloudpickle is None:
         return False
-    pickler = cloudpickle.Pickler(sink, 5, buffer_callback=sink.buffer)
-    pickler.dump(value)
+    pickler_class = pickler_to_child(cloudpickle) if to_child else cloudpickle.Pickler
+    pickler_class(sink, 5, buffer_callback=sink.buffer).dump(value)
     return True
 
 
@@ -132,7 +124,7 @@ def dump_handler(value: object, owner: object, what: str) -> tuple[bytes, bool]:
     cloudpickle = find_cloudpickle()
     if cloudpickle is not None:
         try:
-            return _dump(type("_CloudPickler", (_Owned, cloudpickle.Pickler), {}), value, owner)
+            return _dump(type("_CloudPickler", (_Owned, pickler_to_child(cloudpickle)), {}), value, owner)
         except Exception as raised:
             error = raised if dumped is None else None
     if dumped is not None:
@@ -220,7 +212,7 @@ def unpack_context(packed: bytes) -> Context:
     context = contextvars.Context()
     for module, attribute, value in loads(packed):
         if (module, attribute) in _absent or (
-            (module == "__main__" or MAIN_NAME in value) and not _main_is_here()
+            (module == "__main__" or MAIN_NAME in value) and not _main.is_imported()
         ):
             continue
         try:
@@ -236,8 +228,3 @@ def unpack_context(packed: bytes) -> Context:
 
 #: In a child: where variables of the host are that cannot be had here.
 _absent: set[tuple[str, str]] = set()
-
-
-def _main_is_here() -> bool:
-    """Whether the main module is one, and not what would run the host's script to become it."""
-    return type(sys.modules["__main__"]) is types.ModuleType

@@ -178,7 +178,8 @@ class WorkerPool(Addressable, Executor):
         )
         if backend == "process":
             cast_processes(own.runtime).place(self, None)
-            self._pytoweb_configure_child()
+            # By its first post its handlers are known by their names.
+            self._pytoweb_mark_stale()
         _exit.register(self)
 
     @property

@@ -8,10 +8,11 @@ import os
 import sys
 import weakref
 
-from pytoweb import _pickling
+from pytoweb import _main, _pickling
 from pytoweb._contained import contained
 from pytoweb._core import Processes
 from pytoweb._internals import PoolInternals, state_of
+from pytoweb._named import Named
 from pytoweb._runtime import PoolRuntime
 from pytoweb._worker import PROCESS_OPTIONS, checked_count
 
@@ -107,9 +108,9 @@ def _checked_transport(transport: str | None) -> str:
     return transport
 
 
-def _refuse_missing_guard() -> None:
-    child = sys.modules.get("pytoweb._child")
-    if child is not None and child.importing_main:
+def refuse_missing_guard() -> None:
+    """Refuses to start a child while one imports the script that does it."""
+    if _main.importing:
         raise RuntimeError(
             "this script makes process workers when it is imported, and its handlers make the children "
             'import it: put what it runs under  if __name__ == "__main__":  (or install cloudpickle, '
@@ -154,7 +155,6 @@ class ProcessRuntime(PoolRuntime):
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
     ) -> None:
-        _refuse_missing_guard()
         super().__init__(name)
         # Replies name classes of a main module that a child has imported under this name.
         if "__main__" in sys.modules:
@@ -275,7 +275,11 @@ def configuration(endpoint: Addressable, kept: type) -> dict[str, Any]:
         SerializationError: an attribute that the handlers may use cannot be pickled.
     """
     internals = endpoint._pytoweb
-    packed, name = internals.packed, internals.name
+    name = internals.name
+    packed = {
+        kind: handler.dump(endpoint) if isinstance(handler, Named) else handler
+        for kind, handler in internals.packed.items()
+    }
     uses_self = any(used for _, used in packed.values())
     made, state = None, None
     if uses_self:

@@ -236,11 +236,9 @@ class Addressable(Endpoint):
             return handler
         own = self._pytoweb
         bound: Callable[..., object] = handler
-        sent = handler
-        if isinstance(handler, types.FunctionType) and hasattr(handler, MESSAGE_TYPES):
+        takes_worker = isinstance(handler, types.FunctionType) and hasattr(handler, MESSAGE_TYPES)
+        if takes_worker:
             bound = types.MethodType(handler, self)
-            # A method that the class does not have would be looked for there.
-            sent = functools.partial(handler, self)
         if soft_timeout is None:
             own.soft_limits.pop(message_type, None)
         else:
@@ -250,7 +248,7 @@ class Addressable(Endpoint):
             bound = SoftLimited(bound, soft_timeout, message_type)
         if own.backend == "process":
             what = f"the handler of {message_type!r} of worker {own.name!r}"
-            self._pytoweb_pack(message_type, sent, what)
+            self._pytoweb_pack(message_type, handler, what, takes_worker)
         own.handlers[message_type] = bound
         if is_coroutine_function(handler):
             own.has_coroutines = True
@@ -258,15 +256,40 @@ class Addressable(Endpoint):
         self._pytoweb_start_loop()
         return handler
 
-    def _pytoweb_pack(self, key: str | None, value: object, what: str) -> None:
-        from pytoweb import _pickling
+    def _pytoweb_pack(self, key: str | None, handler: Any, what: str, takes_worker: bool = False) -> None:
+        from pytoweb import _named, _pickling
 
-        self._pytoweb.packed[key] = _pickling.dump_handler(value, self, what)
+        if _named.is_named(handler):
+            named = _named.Named(handler, what, takes_worker)
+            if self._pytoweb_is_running() and named.is_bound():
+                # Its child is told at once: what cannot be is the error of this call, and leaves no trace.
+                named.dump(self)
+            self._pytoweb.packed[key] = named
+            return
+        # A method that the class does not have would be looked for there.
+        sent = functools.partial(handler, self) if takes_worker else handler
+        self._pytoweb.packed[key] = _pickling.dump_handler(sent, self, what)
+
+    def _pytoweb_is_running(self) -> bool:
+        return self._pytoweb_state() in ("running", "stuck")
 
     def _pytoweb_tell_child(self) -> None:
         """Has the child process told of the handlers; before the start there is nothing to tell them for."""
-        if self._pytoweb.backend == "process" and self._pytoweb_state() in ("running", "stuck"):
+        if self._pytoweb.backend != "process" or not self._pytoweb_is_running():
+            return
+        later = [handler for handler in self._pytoweb.packed.values() if not isinstance(handler, tuple)]
+        if all(handler.is_bound() for handler in later):
             self._pytoweb_configure_child()
+        else:
+            # By the next post the names lead to the handlers.
+            self._pytoweb_mark_stale()
+
+    def _pytoweb_refresh(self) -> None:
+        """Has the child told of handlers that were not known by name before; called by a post."""
+        from pytoweb import _process
+
+        _process.refuse_missing_guard()
+        self._pytoweb_configure_child()
 
     def _pytoweb_configure_child(self) -> None:
         raise NotImplementedError
@@ -696,6 +719,9 @@ class PythonWorker(Addressable):
             RuntimeError: the system refuses a new thread; the worker is as before.
         """
         if self._pytoweb.backend == "process" and self._pytoweb_state() == "new":
+            from pytoweb import _process
+
+            _process.refuse_missing_guard()
             self._pytoweb_configure_child()
         if not self._pytoweb_start():
             raise WorkerStoppedError(_exit.no_more(f"worker {self._pytoweb.name!r}", "is stopped"))

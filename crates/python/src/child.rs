@@ -25,6 +25,7 @@ use pytoweb_process::{Arrival, ChildLink, Parcel, Payload};
 use crate::around::Surroundings;
 use crate::fork::Generation;
 use crate::message::{Delivery, WorkerMessage};
+use crate::pickling::Way;
 use crate::remote::flags;
 use crate::start_hook::StartHook;
 use crate::{context, error, note, pickling};
@@ -533,10 +534,12 @@ impl Answers {
             Ok(_) if !self.wanted => {
                 return self.send(py, Outcome::Completed, &[], Payload::empty());
             }
-            Ok(value) => match pickling::pack(py, &value, || self.link.store().cloned()) {
-                Ok(payload) => return self.send(py, Outcome::Completed, &[], payload),
-                Err(raised) => error::unpicklable(py, "the reply", raised),
-            },
+            Ok(value) => {
+                match pickling::pack(py, Way::ToHost, &value, || self.link.store().cloned()) {
+                    Ok(payload) => return self.send(py, Outcome::Completed, &[], payload),
+                    Err(raised) => error::unpicklable(py, "the reply", raised),
+                }
+            }
             Err(raised) => raised,
         };
         let value = raised.into_value(py);
@@ -544,8 +547,10 @@ impl Answers {
         let texts: PyResult<(String, String, String)> = described.and_then(|texts| texts.extract());
         let (kind, text, traceback) = texts.unwrap_or_default();
         let note = note::write([&kind, &text, &traceback]);
-        let payload = pickling::pack(py, value.bind(py).as_any(), || self.link.store().cloned())
-            .unwrap_or_else(|_| Payload::empty());
+        let payload = pickling::pack(py, Way::ToHost, value.bind(py).as_any(), || {
+            self.link.store().cloned()
+        })
+        .unwrap_or_else(|_| Payload::empty());
         self.send(py, Outcome::Failed, &note, payload)
     }
 }

@@ -25,6 +25,7 @@ use crate::future::new_future;
 use crate::handler::{PyHandler, Shared};
 use crate::message::{Body, PyMessage, name_of};
 use crate::packing::Packing;
+use crate::pickling::Way;
 use crate::remote::Route;
 use crate::start_hook::StartHook;
 use crate::task::{Head, Limit, Task};
@@ -90,6 +91,8 @@ impl Inner {
                 Some(Packing {
                     route: Arc::new(Route::new(&own.name, fleet, lane, pool)),
                     max_attempts,
+                    // A pool has no start that would tell its children.
+                    stale: AtomicBool::new(shared),
                 })
             }
         };
@@ -124,13 +127,16 @@ impl Inner {
                 data,
                 context: context::capture(py)?,
             },
-            Some(packing) => packing.message(
-                py,
-                &self.shared.name,
-                kind.bind(py),
-                data.bind(py),
-                task.as_deref(),
-            )?,
+            Some(packing) => {
+                packing.refresh(py, &self.shared.owner)?;
+                packing.message(
+                    py,
+                    &self.shared.name,
+                    kind.bind(py),
+                    data.bind(py),
+                    task.as_deref(),
+                )?
+            }
         };
         Ok(PyMessage { body, task })
     }
@@ -157,10 +163,12 @@ impl Inner {
                 };
                 (body, kwargs)
             }
-            Some(packing) => (
-                packing.call(py, &self.shared.name, head, function.bind(py), args, kwargs)?,
-                None,
-            ),
+            Some(packing) => {
+                packing.refresh(py, &self.shared.owner)?;
+                let body =
+                    packing.call(py, &self.shared.name, head, function.bind(py), args, kwargs)?;
+                (body, None)
+            }
         };
         let task = Arc::new(Task {
             head,
@@ -709,11 +717,20 @@ impl Endpoint {
     ) -> PyResult<()> {
         let (inner, worker) = self.inner()?;
         if let Some(packing) = &inner.packing {
-            let payload = pickling::pack(py, config, || packing.route.fleet.store())
+            let payload = pickling::pack(py, Way::ToChild, config, || packing.route.fleet.store())
                 .map_err(|raised| error::unsendable(py, "the worker", raised))?;
             packing.route.configure(payload, one_by_one);
         }
         let _ = worker;
+        Ok(())
+    }
+
+    /// Has `_pytoweb_refresh` called by the next post.
+    fn _pytoweb_mark_stale(&self) -> PyResult<()> {
+        if let Some(packing) = &self.inner()?.0.packing {
+            // ORDERING: Relaxed, set and read under the interpreter lock.
+            packing.stale.store(true, Ordering::Relaxed);
+        }
         Ok(())
     }
 

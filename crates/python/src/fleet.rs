@@ -11,7 +11,7 @@ use pytoweb_process::{Crash, Fleet, Options, Overseer, Payload, Program, Transpo
 
 use crate::error;
 use crate::fork::Generation;
-use crate::pickling;
+use crate::pickling::{self, Way};
 use crate::remote::{Load, flags};
 
 /// The child processes of a pool.
@@ -129,7 +129,7 @@ impl Processes {
         grace: f64,
         start_timeout: Option<f64>,
     ) -> PyResult<Self> {
-        let setup = pickling::pack(py, setup, || None)
+        let setup = pickling::pack(py, Way::ToChild, setup, || None)
             .map_err(|raised| error::unsendable(py, "the set-up of the child processes", raised))?;
         let told = Told {
             runtime,

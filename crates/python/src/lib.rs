@@ -67,7 +67,7 @@ mod _core {
     #[pymodule_export]
     use crate::message::{WorkerMessage, running_message, running_owner};
     #[pymodule_export]
-    use crate::pickling::{Reducers, Sink, is_packing};
+    use crate::pickling::{Reducers, Sink, is_packing, is_unpacking, load};
     #[pymodule_export]
     use crate::threads::Threads;
 

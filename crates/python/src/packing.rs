@@ -1,7 +1,7 @@
 //! A message for another process, made where it is posted: bad payloads are the sender's error, at the sender's call.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -10,6 +10,7 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use crate::error::Quoted;
 use crate::message::Body;
+use crate::pickling::Way;
 use crate::remote::{Route, flags};
 use crate::task::{Head, Packed, Task};
 use crate::{context, error, pickling};
@@ -19,6 +20,8 @@ use crate::{context, error, pickling};
 pub(crate) struct Packing {
     pub(crate) route: Arc<Route>,
     pub(crate) max_attempts: u32,
+    /// The child is to be told of the handlers by the next post.
+    pub(crate) stale: AtomicBool,
 }
 
 impl Packing {
@@ -28,6 +31,22 @@ impl Packing {
             None => Ok(()),
             Some((crash, rest)) => Err(error::crashed(py, &crash, None, worker, Some(rest))),
         }
+    }
+
+    /// Has the child told of the handlers, if it is to be before the next post.
+    pub(crate) fn refresh(&self, py: Python<'_>, owner: &Py<PyAny>) -> PyResult<()> {
+        // ORDERING: Relaxed, set and read under the interpreter lock.
+        if !self.stale.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let owner = owner.bind(py).call0()?;
+        if owner.is_none() {
+            return Ok(());
+        }
+        owner.call_method0(intern!(py, "_pytoweb_refresh"))?;
+        // ORDERING: Relaxed, as above. One that fails is tried again by the next post.
+        self.stale.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// A message for the handler of `kind`.
@@ -40,14 +59,16 @@ impl Packing {
         task: Option<&Task>,
     ) -> PyResult<Body> {
         self.check(py, worker)?;
-        let payload = pickling::pack(py, data, || self.route.fleet.store()).map_err(|raised| {
-            let what = format!(
-                "the data of a message of type {} for worker {}",
-                Quoted(&kind.to_string()),
-                Quoted(worker)
-            );
-            error::unsendable(py, &what, raised)
-        })?;
+        let payload = pickling::pack(py, Way::ToChild, data, || self.route.fleet.store()).map_err(
+            |raised| {
+                let what = format!(
+                    "the data of a message of type {} for worker {}",
+                    Quoted(&kind.to_string()),
+                    Quoted(worker)
+                );
+                error::unsendable(py, &what, raised)
+            },
+        )?;
         let id = task.and_then(|task| task.id.as_ref());
         let id = id.map(|id| id.to_str(py)).transpose()?;
         let (context, own_context) = variables(py)?;
@@ -81,10 +102,11 @@ impl Packing {
             None => function.get_type().name()?,
         };
         let call = (function, args, kwargs).into_pyobject(py)?;
-        let payload = pickling::pack(py, &call, || self.route.fleet.store()).map_err(|raised| {
-            let what = format!("a call of {}", Quoted(&kind.to_string()));
-            error::unsendable(py, &what, raised)
-        })?;
+        let payload = pickling::pack(py, Way::ToChild, &call, || self.route.fleet.store())
+            .map_err(|raised| {
+                let what = format!("a call of {}", Quoted(&kind.to_string()));
+                error::unsendable(py, &what, raised)
+            })?;
         let (context, own_context) = variables(py)?;
         let awaits = if head == Head::AsyncFunction {
             flags::AWAITS

@@ -12,7 +12,7 @@ use pyo3::exceptions::{PyKeyError, PyMemoryError, PyOverflowError, PyRuntimeErro
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList};
 use pytoweb_process::{ALIGNMENT, Packer, Parcel, Payload, Place, Store};
 
 use crate::{buffers, error, simple};
@@ -114,6 +114,7 @@ fn holds(bytes: &[u8], needle: &[u8]) -> bool {
 
 thread_local! {
     static PACKING: Cell<bool> = const { Cell::new(false) };
+    static UNPACKING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether the calling thread pickles a payload: names are looked up then only to compare.
@@ -122,18 +123,26 @@ pub(crate) fn is_packing() -> bool {
     PACKING.get()
 }
 
-/// Notes that this thread pickles, as long as it lives.
-struct Noted(bool);
+/// Whether the calling thread unpickles what the other process sent.
+#[pyfunction]
+pub(crate) fn is_unpacking() -> bool {
+    UNPACKING.get()
+}
+
+type Flag = std::thread::LocalKey<Cell<bool>>;
+
+/// Notes what this thread does, as long as it lives.
+struct Noted(&'static Flag, bool);
 
 impl Noted {
-    fn new() -> Self {
-        Self(PACKING.replace(true))
+    fn new(flag: &'static Flag) -> Self {
+        Self(flag, flag.replace(true))
     }
 }
 
 impl Drop for Noted {
     fn drop(&mut self) {
-        PACKING.set(self.0);
+        self.0.set(self.1);
     }
 }
 
@@ -173,12 +182,22 @@ fn helper<'py>(
     Ok(found.bind(py).clone())
 }
 
+/// Which way a payload goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Functions of the script share one namespace there.
+    ToChild,
+    /// Functions come with copies of the globals that they use.
+    ToHost,
+}
+
 /// Pickles `object` into a payload.
 ///
 /// # Errors
 /// What the pickler raised; the caller says what it was about.
 pub(crate) fn pack(
     py: Python<'_>,
+    way: Way,
     object: &Bound<'_, PyAny>,
     store: impl FnOnce() -> Option<Arc<Store>>,
 ) -> PyResult<Payload> {
@@ -188,7 +207,7 @@ pub(crate) fn pack(
     if let Some(stream) = simple::write(object) {
         return Ok(Payload::of_stream(stream));
     }
-    let _noted = Noted::new();
+    let _noted = Noted::new(&PACKING);
     let store = store();
     let kept = kept(py)?;
     let sink = kept.sink.bind(py).get();
@@ -211,7 +230,7 @@ pub(crate) fn pack(
             },
         );
         let otherwise = helper(py, &DUMP_OTHERWISE, "dump_otherwise")?;
-        match otherwise.call1((object, &kept.sink)) {
+        match otherwise.call1((object, &kept.sink, way == Way::ToChild)) {
             Ok(done) if done.is_truthy()? => dumped = Ok(()),
             // There is no cloudpickle: the first attempt stands.
             Ok(_) => *sink.lock() = spare,
@@ -259,6 +278,16 @@ pub(crate) fn pack(
     Ok(payload)
 }
 
+/// The object of a pickle that the other process sent.
+#[pyfunction]
+pub(crate) fn load<'py>(
+    py: Python<'py>,
+    pickle: &Bound<'py, PyBytes>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let _noted = Noted::new(&UNPACKING);
+    helper(py, &LOADS, "loads")?.call1((pickle,))
+}
+
 /// The object that was pickled into `parcel`.
 ///
 /// # Errors
@@ -278,6 +307,7 @@ pub(crate) fn unpack<'py>(py: Python<'py>, parcel: &Parcel) -> PyResult<Bound<'p
     {
         return Ok(object);
     }
+    let _noted = Noted::new(&UNPACKING);
     let loads = helper(py, &LOADS, "loads")?;
     let stream = buffers::lend(py, &stream)?;
     if parcel.buffers() == 0 {
