@@ -28,7 +28,11 @@ def find_cloudpickle() -> Any:
     It is looked for once. One that is installed later counts when the program has imported it.
     """
     global _cloudpickle, _looked_for
-    if _cloudpickle is None and (not _looked_for or sys.modules.get("cloudpickle") is not None):
+    imported = sys.modules.get("cloudpickle", _cloudpickle)
+    if imported is None and "cloudpickle" in sys.modules:
+        # Kept from being imported.
+        return None
+    if _cloudpickle is None and (imported is not None or not _looked_for):
         _looked_for = True
         try:
             import cloudpickle  # type: ignore[import-untyped]

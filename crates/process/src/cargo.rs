@@ -60,7 +60,18 @@ pub trait Cargo: Sized + Send + 'static {
     /// That configuration, as a message of its own.
     fn configuration(&self) -> Self;
 
-    /// Whether it is a configuration, or the set-up of the child.
+    /// The number of a definition that the child must have first, and its bytes.
+    fn definition(&self) -> Option<(u32, usize)> {
+        None
+    }
+
+    /// That definition, as a message of its own. `anew`: the child forgets those that it has.
+    fn define(&self, anew: bool) -> Option<Self> {
+        let _ = anew;
+        None
+    }
+
+    /// Whether it is a configuration, a definition, or the set-up of the child.
     fn is_control(&self) -> bool;
 
     /// Whether `other` was handed over with it.

@@ -13,6 +13,8 @@
 mod answers;
 #[path = "lane/burial.rs"]
 mod burial;
+#[path = "lane/defined.rs"]
+mod defined;
 #[path = "lane/health.rs"]
 mod health;
 #[path = "lane/reading.rs"]
@@ -28,6 +30,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use self::defined::Defined;
 use crate::cargo::{Answer, Cargo};
 use crate::crash::{Cause, Crash};
 use crate::fleet::Options;
@@ -85,6 +88,7 @@ struct State<C> {
     held: VecDeque<(C, u32)>,
     /// The configuration that the child has, by worker.
     configured: HashMap<u32, u32>,
+    defined: Defined,
     /// Messages that this child may still be sent.
     quota: Option<u64>,
     /// Messages that were answered, and how many there were when the supervisor last looked.
@@ -176,6 +180,7 @@ impl<C: Cargo> Lane<C> {
                 next_seq: 0,
                 held: VecDeque::new(),
                 configured: HashMap::new(),
+                defined: Defined::default(),
                 quota: None,
                 answered: 0,
                 answered_seen: 0,
@@ -364,6 +369,7 @@ impl<C: Cargo> Lane<C> {
                 state.controls_by = None;
                 state.unfit = None;
                 state.configured.clear();
+                state.defined.clear();
                 state.quota = options.max_messages;
                 state.held.push_front((setup, 1));
                 state.start_limit = options.start_limit;

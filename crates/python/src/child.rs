@@ -15,7 +15,7 @@ use std::time::Instant;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyString};
 use pytoweb_process::frame::{
     Outcome, RawPayload, Reply, Request, ToChild, decode_for_child, encode_broken, encode_log,
     encode_ready, encode_reply,
@@ -24,6 +24,7 @@ use pytoweb_process::{Arrival, ChildLink, Parcel, Payload};
 
 use crate::around::Surroundings;
 use crate::fork::Generation;
+use crate::functions::{self, Functions};
 use crate::message::{Delivery, WorkerMessage};
 use crate::pickling::Way;
 use crate::remote::flags;
@@ -119,6 +120,7 @@ pub(crate) struct ChildEnd {
     /// What interrupts a coroutine that runs, by message.
     interrupters: Arc<Mutex<HashMap<u64, Py<PyAny>>>>,
     generation: Generation,
+    functions: Functions,
 }
 
 /// Takes over the standard input that the host gave this process.
@@ -134,6 +136,7 @@ pub(crate) fn child_arrive() -> PyResult<ChildEnd> {
         report,
         workers: Mutex::default(),
         interrupters: Arc::default(),
+        functions: Functions::default(),
         generation: Generation::now(),
     })
 }
@@ -230,6 +233,11 @@ impl ChildEnd {
             .payload
             .into_parcel(self.link.view(), None)
             .map_err(broken)?;
+        if head.flags & flags::DEFINE != 0 {
+            self.functions
+                .define(py, head.worker, &parcel, head.flags & flags::ANEW != 0);
+            return answers.reply(py, child, Ok(py.None().into_bound(py)));
+        }
         if head.flags & (flags::SETUP | flags::CONFIGURE) != 0 {
             let done = self.control(py, child, &head, &parcel);
             return answers.reply(py, child, done.map(|()| py.None().into_bound(py)));
@@ -349,10 +357,14 @@ impl<'py> Call<'_, 'py> {
             error::unreadable_payload(py, &self.worker.name, &self.kind.to_string(), raised)
         })?;
         let is_function = self.head.flags & flags::FUNCTION != 0;
-        let data = if is_function {
-            payload.get_item(1)?
+        let (function, data) = if is_function {
+            let function = self.end.functions.get(&payload.get_item(0)?);
+            let function = function.map_err(|raised| {
+                error::unreadable_payload(py, &self.worker.name, &self.kind.to_string(), raised)
+            })?;
+            (Some(function), payload.get_item(1)?)
         } else {
-            payload.clone()
+            (None, payload.clone())
         };
         let context = if vars.is_empty() {
             None
@@ -391,15 +403,17 @@ impl<'py> Call<'_, 'py> {
             }
             started?;
             if is_function {
-                let args = data.cast_into::<PyTuple>()?;
-                let kwargs = payload.get_item(2)?;
-                let kwargs = kwargs.cast::<PyDict>().ok();
+                let function =
+                    function.ok_or_else(|| PyRuntimeError::new_err("a call without a function"))?;
+                let options = payload.get_item(2)?;
+                let (function, args) = functions::called(function, data.cast_into()?, &options)?;
                 let awaits = self.head.flags & flags::AWAITS != 0;
-                let function = payload.get_item(0)?;
-                return self
-                    .worker
-                    .surroundings
-                    .call(&function, args, kwargs, awaits);
+                return self.worker.surroundings.call(
+                    &function,
+                    args,
+                    options.cast::<PyDict>().ok(),
+                    awaits,
+                );
             }
             match self.worker.handlers.bind(py).get_item(&self.kind)? {
                 Some(handler) => self.worker.surroundings.handle(&handler, data),

@@ -19,6 +19,7 @@ use pytoweb_engine::{
 
 use crate::around::Surroundings;
 use crate::attached::Attached;
+use crate::definitions::Definitions;
 use crate::fleet::Processes;
 use crate::fork::Generation;
 use crate::future::new_future;
@@ -93,6 +94,7 @@ impl Inner {
                     max_attempts,
                     // A pool has no start that would tell its children.
                     stale: AtomicBool::new(shared),
+                    functions: Definitions::default(),
                 })
             }
         };

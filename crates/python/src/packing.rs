@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
+use crate::definitions::Definitions;
 use crate::error::Quoted;
 use crate::message::Body;
 use crate::pickling::Way;
@@ -22,6 +23,7 @@ pub(crate) struct Packing {
     pub(crate) max_attempts: u32,
     /// The child is to be told of the handlers by the next post.
     pub(crate) stale: AtomicBool,
+    pub(crate) functions: Definitions,
 }
 
 impl Packing {
@@ -80,6 +82,7 @@ impl Packing {
             context,
             own_context,
             payload,
+            function: None,
             flags: if task.is_none() { flags::NO_REPLY } else { 0 },
             max_attempts: self.max_attempts,
             attempt: AtomicU32::new(1),
@@ -97,16 +100,44 @@ impl Packing {
         kwargs: Option<Py<PyDict>>,
     ) -> PyResult<Body> {
         self.check(py, worker)?;
-        let kind = match function.getattr_opt(intern!(py, "__qualname__"))? {
-            Some(name) => name.str()?,
-            None => function.get_type().name()?,
+        let mut args = args.into_bound(py);
+        // A chunk calls its first argument: that is the function.
+        let chunk = kwargs.is_none() && function.is(run_chunk(py)?) && !args.is_empty();
+        let called = if chunk {
+            args.get_item(0)?
+        } else {
+            function.clone()
         };
-        let call = (function, args, kwargs).into_pyobject(py)?;
-        let payload = pickling::pack(py, Way::ToChild, &call, || self.route.fleet.store())
-            .map_err(|raised| {
-                let what = format!("a call of {}", Quoted(&kind.to_string()));
-                error::unsendable(py, &what, raised)
-            })?;
+        let store = || self.route.fleet.store();
+        let definition = self.functions.of(py, &called, store)?;
+        let kind = match &definition {
+            Some(definition) => definition.kind.clone(),
+            None => {
+                let kind = match called.getattr_opt(intern!(py, "__qualname__"))? {
+                    Some(name) => name.str()?,
+                    None => called.get_type().name()?,
+                };
+                checked_name(kind.to_str()?, "the name")?.into()
+            }
+        };
+        let unsendable =
+            |raised| error::unsendable(py, &format!("a call of {}", Quoted(&kind)), raised);
+        let payload = match &definition {
+            Some(definition) if chunk => {
+                args = args.get_slice(1, args.len());
+                let call = (definition.number, args, true).into_pyobject(py)?;
+                pickling::pack(py, Way::ToChild, &call, store)
+            }
+            Some(definition) => {
+                let call = (definition.number, args, kwargs).into_pyobject(py)?;
+                pickling::pack(py, Way::ToChild, &call, store)
+            }
+            None => {
+                let call = (function, args, kwargs).into_pyobject(py)?;
+                pickling::pack(py, Way::ToChild, &call, store)
+            }
+        }
+        .map_err(unsendable)?;
         let (context, own_context) = variables(py)?;
         let awaits = if head == Head::AsyncFunction {
             flags::AWAITS
@@ -114,16 +145,23 @@ impl Packing {
             0
         };
         Ok(Body::Packed(Box::new(Packed {
-            kind: checked_name(kind.to_str()?, "the name")?.into(),
+            kind,
             id: None,
             context,
             own_context,
             payload,
+            function: definition,
             flags: flags::FUNCTION | awaits,
             max_attempts: self.max_attempts,
             attempt: AtomicU32::new(1),
         })))
     }
+}
+
+/// What `map` calls in the place of its function.
+fn run_chunk(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static RUN_CHUNK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    RUN_CHUNK.import(py, "pytoweb._chunks", "run_chunk")
 }
 
 /// What a frame holds besides the payload has to fit into the ring, several times.

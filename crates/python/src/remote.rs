@@ -13,9 +13,10 @@ use pytoweb_engine::{
     Delivery, Failure, Handled, Handler, Message, Outcome, Pool, ReplyState, Ticket, Wake, Worker,
     WorkerOptions,
 };
-use pytoweb_process::frame::{Request, encode_request};
+use pytoweb_process::frame::{Request, TooLong, encode_request};
 use pytoweb_process::{Answer, Cargo, Crash, Fleet, Payload, Verdict, is_taking_in};
 
+use crate::definitions::Definition;
 use crate::handler::PyHandler;
 use crate::hook::Hook;
 use crate::message::PyMessage;
@@ -34,6 +35,10 @@ pub(crate) mod flags {
     pub(crate) const CONFIGURE: u32 = 8;
     /// Nobody wants the value that the handler returns.
     pub(crate) const NO_REPLY: u32 = 16;
+    /// A function, by the number in the place of the worker's, for calls to come.
+    pub(crate) const DEFINE: u32 = 32;
+    /// The functions that were defined before are forgotten.
+    pub(crate) const ANEW: u32 = 64;
 }
 
 /// A batch is as many messages as are handled in this time: what one slow message may make others wait for, and much
@@ -326,6 +331,10 @@ pub(crate) enum Load {
         flags: u32,
         payload: Arc<Payload>,
     },
+    Definition {
+        function: Arc<Definition>,
+        anew: bool,
+    },
 }
 
 impl fmt::Debug for Load {
@@ -340,7 +349,7 @@ impl Load {
     fn message(&self) -> Option<&PyMessage> {
         match self {
             Self::Message { delivery, .. } => delivery.message(),
-            Self::Control { .. } => None,
+            Self::Control { .. } | Self::Definition { .. } => None,
         }
     }
 
@@ -351,9 +360,30 @@ impl Load {
     fn route(&self) -> Option<&Arc<Route>> {
         match self {
             Self::Message { delivery, .. } => delivery.handler().route.as_ref(),
-            Self::Control { .. } => None,
+            Self::Control { .. } | Self::Definition { .. } => None,
         }
     }
+}
+
+fn encode_control(
+    seq: u64,
+    attempt: u32,
+    (worker, flags, payload): (u32, u32, &Payload),
+    frame: &mut Vec<u8>,
+) -> Result<(), TooLong> {
+    encode_request(
+        &Request {
+            seq,
+            worker,
+            attempt,
+            flags,
+            kind: "",
+            id: None,
+            context: &[],
+            payload,
+        },
+        frame,
+    )
 }
 
 impl Cargo for Load {
@@ -363,19 +393,16 @@ impl Cargo for Load {
                 worker,
                 flags,
                 payload,
-            } => encode_request(
-                &Request {
+            } => encode_control(seq, attempt, (*worker, *flags, payload), frame),
+            Self::Definition { function, anew } => {
+                let flags = flags::DEFINE | if *anew { flags::ANEW } else { 0 };
+                encode_control(
                     seq,
-                    worker: *worker,
                     attempt,
-                    flags: *flags,
-                    kind: "",
-                    id: None,
-                    context: &[],
-                    payload,
-                },
-                frame,
-            ),
+                    (function.number, flags, &function.payload),
+                    frame,
+                )
+            }
             Self::Message { worker, .. } => {
                 let Some(packed) = self.packed() else { return };
                 // ORDERING: Relaxed, read after the message has come back under a lock.
@@ -402,6 +429,7 @@ impl Cargo for Load {
     fn area(&self) -> &[u8] {
         let payload = match self {
             Self::Control { payload, .. } => Some(&**payload),
+            Self::Definition { function, .. } => Some(&*function.payload),
             Self::Message { .. } => self.packed().map(|packed| &packed.payload),
         };
         match payload.map(Payload::place) {
@@ -413,6 +441,8 @@ impl Cargo for Load {
     fn worker(&self) -> u32 {
         match self {
             Self::Message { worker, .. } | Self::Control { worker, .. } => *worker,
+            // It is no worker's: those have numbers from 1 on.
+            Self::Definition { .. } => 0,
         }
     }
 
@@ -439,8 +469,18 @@ impl Cargo for Load {
         }
     }
 
+    fn definition(&self) -> Option<(u32, usize)> {
+        let function = self.packed()?.function.as_ref()?;
+        Some((function.number, function.bytes))
+    }
+
+    fn define(&self, anew: bool) -> Option<Self> {
+        let function = self.packed()?.function.clone()?;
+        Some(Self::Definition { function, anew })
+    }
+
     fn is_control(&self) -> bool {
-        matches!(self, Self::Control { .. })
+        matches!(self, Self::Control { .. } | Self::Definition { .. })
     }
 
     fn is_of_same_batch(&self, other: &Self) -> bool {
@@ -474,7 +514,7 @@ impl Cargo for Load {
             all.into_iter()
                 .filter_map(|load| match load {
                     Self::Message { delivery, .. } => Some(delivery),
-                    Self::Control { .. } => None,
+                    Self::Control { .. } | Self::Definition { .. } => None,
                 })
                 .collect(),
         );

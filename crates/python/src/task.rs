@@ -5,7 +5,7 @@
 //! and the moves are a good part of what one costs.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use pyo3::types::{PyDict, PyString};
 use pytoweb_engine::{Failure, ReplyState, Shared, Slot, Ticket};
 use pytoweb_process::{Answer, Payload};
 
+use crate::definitions::Definition;
 use crate::error;
 use crate::pickling;
 use crate::unread::Unread;
@@ -171,13 +172,15 @@ impl Remote {
 #[derive(Debug)]
 pub(crate) struct Packed {
     /// The message's type, or the name of the function.
-    pub(crate) kind: Box<str>,
+    pub(crate) kind: Arc<str>,
     pub(crate) id: Option<Box<str>>,
     /// The sender's context variables, pickled; empty for none.
     pub(crate) context: Vec<u8>,
     /// The same as they are here, for the error handler.
     pub(crate) own_context: Option<Py<PyAny>>,
     pub(crate) payload: Payload,
+    /// The function that the payload refers to by a number.
+    pub(crate) function: Option<Arc<Definition>>,
     /// See [`crate::remote::flags`].
     pub(crate) flags: u32,
     pub(crate) max_attempts: u32,

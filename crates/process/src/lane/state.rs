@@ -108,6 +108,14 @@ impl<C: Cargo> State<C> {
                 self.send(&link, configuration, 1);
                 continue;
             }
+            if let Some((number, bytes)) = cargo.definition()
+                && !self.defined.has(number)
+                && let Some(definition) = cargo.define(self.defined.add(number, bytes))
+            {
+                self.held.push_front((cargo, attempt));
+                self.send(&link, definition, 1);
+                continue;
+            }
             if !cargo.is_control()
                 && let Some(quota) = &mut self.quota
             {
