@@ -26,6 +26,12 @@ def open_store():
     opened.append(len(opened))
 
 
+@worker.around
+def surrounded():
+    store["surrounded"] = store.get("surrounded", 0) + 1
+    yield
+
+
 @worker.on_message("put")
 def put(item):
     key, value = item
@@ -34,7 +40,7 @@ def put(item):
 
 @worker.on_message("get")
 def get(key):
-    return store.get(key), double(21), opened, __name__
+    return store.get(key), double(21), opened, __name__, store.get("surrounded")
 
 
 @logged
@@ -52,7 +58,7 @@ def outer(data):
 @worker.on_message("of the worker")
 @WorkerDecorators.worker_method("of the worker")
 def of_the_worker(self, data):
-    return self.name, data, len(store)
+    return self.name, data, store.get("surrounded")
 
 
 def double(number):

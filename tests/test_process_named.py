@@ -25,7 +25,7 @@ def decorated(monkeypatch):
 def test_decorated_handlers_of_a_module_share_its_globals(decorated):
     one = decorated.worker.start()
     one.ask("put", ("key", 5)).result(WAIT)
-    assert one.ask("get", "key").result(WAIT) == (5, 42, [0], "decorated_handlers")
+    assert one.ask("get", "key").result(WAIT) == (5, 42, [0], "decorated_handlers", 2)
     assert decorated.store == {}, "the child has its own"
 
 
@@ -34,7 +34,7 @@ def test_a_handler_below_or_above_another_decorator_is_what_was_registered(decor
     assert one.ask("inner", 1).result(WAIT) == (1, [0])
     assert one.ask("outer", 2).result(WAIT) == (2, [0, "wrapped"])
     assert one.ask("inner", 3).result(WAIT) == (3, [0, "wrapped"])
-    assert one.ask("of the worker", 3).result(WAIT) == ("decorated", 3, 0)
+    assert one.ask("of the worker", 3).result(WAIT) == ("decorated", 3, 4)
 
 
 def test_a_handler_whose_name_leads_elsewhere_by_the_start_goes_by_value(decorated, require):

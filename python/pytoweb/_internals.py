@@ -73,7 +73,7 @@ class Internals:
         self.soft_limits: dict[str, float] = _NONE
         #: What surrounds its handlers, once there was something; and the same pickled for its process.
         self.around: Around | None = None
-        self.packed_around: list[bytes] = []
+        self.packed_around: list[tuple[bytes, bool] | Named] = []
         #: The end of the program does not wait for it: its owner has waited long enough, or abandoned it.
         self.given_up = False
         #: The coroutines that wait for room, once there were some.

@@ -276,10 +276,7 @@ def configuration(endpoint: Addressable, kept: type) -> dict[str, Any]:
     """
     internals = endpoint._pytoweb
     name = internals.name
-    packed = {
-        kind: handler.dump(endpoint) if isinstance(handler, Named) else handler
-        for kind, handler in internals.packed.items()
-    }
+    packed = {kind: _dumped(handler, endpoint) for kind, handler in internals.packed.items()}
     uses_self = any(used for _, used in packed.values())
     made, state = None, None
     if uses_self:
@@ -300,5 +297,9 @@ def configuration(endpoint: Addressable, kept: type) -> dict[str, Any]:
         "on_start": packed[None][0] if None in packed else None,
         "start_number": internals.start_number,
         "one_by_one": internals.has_coroutines,
-        "around": [*outer, *internals.packed_around],
+        "around": [_dumped(hook, endpoint)[0] for hook in (*outer, *internals.packed_around)],
     }
+
+
+def _dumped(handler: tuple[bytes, bool] | Named, endpoint: Addressable) -> tuple[bytes, bool]:
+    return handler.dump(endpoint) if isinstance(handler, Named) else handler

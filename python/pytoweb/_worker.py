@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Literal, TypedDict, TypeVar, Union, overload
 
+    from pytoweb._named import Named
     from pytoweb._pool import WorkerPool
     from pytoweb._stats import WorkerStats
 
@@ -248,7 +249,7 @@ class Addressable(Endpoint):
             bound = SoftLimited(bound, soft_timeout, message_type)
         if own.backend == "process":
             what = f"the handler of {message_type!r} of worker {own.name!r}"
-            self._pytoweb_pack(message_type, handler, what, takes_worker)
+            own.packed[message_type] = self._pytoweb_pack(handler, what, takes_worker)
         own.handlers[message_type] = bound
         if is_coroutine_function(handler):
             own.has_coroutines = True
@@ -256,7 +257,10 @@ class Addressable(Endpoint):
         self._pytoweb_start_loop()
         return handler
 
-    def _pytoweb_pack(self, key: str | None, handler: Any, what: str, takes_worker: bool = False) -> None:
+    def _pytoweb_pack(
+        self, handler: Any, what: str, takes_worker: bool = False
+    ) -> tuple[bytes, bool] | Named:
+        """A handler for the child: pickled, or to be pickled when the child is told of it."""
         from pytoweb import _named, _pickling
 
         if _named.is_named(handler):
@@ -264,11 +268,10 @@ class Addressable(Endpoint):
             if self._pytoweb_is_running() and named.is_bound():
                 # Its child is told at once: what cannot be is the error of this call, and leaves no trace.
                 named.dump(self)
-            self._pytoweb.packed[key] = named
-            return
+            return named
         # A method that the class does not have would be looked for there.
         sent = functools.partial(handler, self) if takes_worker else handler
-        self._pytoweb.packed[key] = _pickling.dump_handler(sent, self, what)
+        return _pickling.dump_handler(sent, self, what)
 
     def _pytoweb_is_running(self) -> bool:
         return self._pytoweb_state() in ("running", "stuck")
@@ -277,7 +280,8 @@ class Addressable(Endpoint):
         """Has the child process told of the handlers; before the start there is nothing to tell them for."""
         if self._pytoweb.backend != "process" or not self._pytoweb_is_running():
             return
-        later = [handler for handler in self._pytoweb.packed.values() if not isinstance(handler, tuple)]
+        packed = [*self._pytoweb.packed.values(), *self._pytoweb.packed_around]
+        later = [handler for handler in packed if not isinstance(handler, tuple)]
         if all(handler.is_bound() for handler in later):
             self._pytoweb_configure_child()
         else:
@@ -324,8 +328,8 @@ class Addressable(Endpoint):
         checked_handler(hook, "a start hook")
         own = self._pytoweb
         if own.backend == "process":
-            self._pytoweb_pack(None, hook, f"the start hook of worker {self._pytoweb.name!r}")
-            self._pytoweb.start_number += 1
+            own.packed[None] = self._pytoweb_pack(hook, f"the start hook of worker {own.name!r}")
+            own.start_number += 1
             self._pytoweb_tell_child()
         else:
             own.has_coroutine_hooks = own.has_coroutine_hooks or is_coroutine_function(hook)
@@ -366,9 +370,7 @@ class Addressable(Endpoint):
         check_hook(hook)
         own = self._pytoweb
         if own.backend == "process":
-            from pytoweb import _pickling
-
-            packed, _ = _pickling.dump_handler(hook, self, f"what surrounds the handlers of {own.name!r}")
+            packed = self._pytoweb_pack(hook, f"what surrounds the handlers of {own.name!r}")
             own.packed_around.append(packed)
         self._pytoweb_surround().add(hook)
         self._pytoweb_tell_surrounded()
