@@ -93,8 +93,7 @@ def _posted(
             futures.append(future)
     except BaseException:
         # None of the calls is of use to the caller.
-        for future in futures:
-            future.cancel()
+        _cancel_all(futures)
         raise
     feed = Feed(pool, function, futures, rest, timeout)
     if rest:
@@ -209,23 +208,19 @@ class Feed:
     def results(self, end: float | None) -> Iterator[Any]:
         """The results in order; the rest is cancelled when one fails, is late, or is not asked for."""
         try:
-            while (future := self._next(end)) is not None:
-                yield _result(future, end)
-                del future
+            while self._has_next(end):
+                yield _result(self._futures.popleft(), end)
         finally:
             self.give_up(CancelledError())
-            for future in self._futures:
-                future.cancel()
+            _cancel_all(self._futures)
 
-    def _next(self, end: float | None) -> Any:
+    def _has_next(self, end: float | None) -> bool:
+        """Waits until the next call is posted; False after the last."""
         while True:
             # Before the look at the futures: a call moves from the one to the other.
             waiting = bool(self._rest)
-            try:
-                return self._futures.popleft()
-            except IndexError:
-                if not waiting:
-                    return None
+            if self._futures or not waiting:
+                return bool(self._futures)
             left = None if end is None else end - time.monotonic()
             if left is not None and left <= 0:
                 raise FutureTimeout
@@ -269,8 +264,13 @@ class _Window:
                     self._post(call)
                 yield _result(self._futures.popleft(), end)
         finally:
-            for future in self._futures:
-                future.cancel()
+            _cancel_all(self._futures)
+
+
+def _cancel_all(futures: deque[Any]) -> None:
+    # Not in the generators: an exception raised there refers to their frames, which are to hold no future.
+    while futures:
+        futures.popleft().cancel()
 
 
 def _result(future: Any, end: float | None) -> Any:
