@@ -39,7 +39,7 @@ class Ways:
         self.replied.set()
 
     def ask(self, kind: str, data: Any) -> Any:
-        return self.trial.outcome(self.worker.ask(kind, data), LIMIT).error
+        return _error_of(self.worker.ask(kind, data))
 
     def post(self, kind: str, data: Any) -> Any:
         told = len(self.worker.errors)
@@ -54,13 +54,14 @@ class Ways:
 
     def submit(self, kind: str, data: Any) -> Any:
         function = {"take": take, "give": give, "fail_with": fail_with}[kind]
-        return self.trial.outcome(self.pool.submit(function, data), LIMIT).error
+        return _error_of(self.pool.submit(function, data))
 
     def wait(self, kind: str, data: Any) -> Any:
         async def main() -> Any:
             try:
-                return await asyncio.wait_for(self.worker.ask(kind, data), LIMIT)
-            except Exception as error:
+                return await self.worker.ask(kind, data, timeout=LIMIT)
+            except BaseException as error:
+                # An interruption is not to end the loop, as it would from a task that wraps the future.
                 return error
 
         return asyncio.run(main())
@@ -71,7 +72,10 @@ class Ways:
         over = threading.Event()
 
         def second(future: Any) -> None:
-            told.append(future.exception())
+            try:
+                told.append(future.exception())
+            except BaseException as error:
+                told.append(error)
             # Whoever calls callbacks must be able to go on.
             self.worker.ask("echo", 1).add_done_callback(lambda _: over.set())
 
@@ -89,6 +93,30 @@ class Ways:
         """Whether both still do."""
         asked, called = self.worker.ask("echo", 1), self.pool.submit(pow, 2, 2)
         return self.trial.outcome(asked).value == 1 and self.trial.outcome(called).value == 4
+
+
+def _error_of(future: Any) -> BaseException | None:
+    """What the sender gets; an interruption of the unpickling passes, and comes again when asked again."""
+    error: BaseException | None
+    try:
+        error = future.exception(LIMIT)
+    except (SystemExit, KeyboardInterrupt) as interruption:
+        try:
+            future.result(0)
+        except type(interruption):
+            return interruption
+        raise AssertionError("the reply cannot be asked for again") from None
+    return error
+
+
+def _interruption(kind: str, name: str, way: str) -> type[BaseException] | None:
+    """What passes to the sender as it is, because it was raised in the sender's own call.
+
+    Exceptions of handlers, and replies by id, are unpickled on threads of the pool.
+    """
+    where, _, what = name.partition(" ")
+    in_call = where == "home" or (kind == "give" and where == "host" and way != "with an id")
+    return {"exits": SystemExit, "interrupts": KeyboardInterrupt}.get(what) if in_call else None
 
 
 @row("bad-pickles", 120)
@@ -111,6 +139,7 @@ def bad_pickles(trial: Trial) -> None:
             wanted: Any = HandlerError if kind == "fail_with" else SerializationError
             if name.endswith((" leaves", " crashes")):
                 wanted = WorkerCrashedError
+            wanted = _interruption(kind, name, way) or wanted
             if kind == "give" and way == "post":
                 # Nobody asked for the result, so it is not pickled.
                 wanted = type(None)
