@@ -97,10 +97,12 @@ class Bridge:
     of nanoseconds.
     """
 
-    __slots__ = ("__weakref__", "_call_soon_threadsafe", "_calls", "_lock", "_scheduled")
+    __slots__ = ("__weakref__", "_call_soon_threadsafe", "_calls", "_lock", "_scheduled", "is_closed")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._call_soon_threadsafe = loop.call_soon_threadsafe
+        #: Whether the loop is closed: nothing will be called any more.
+        self.is_closed = loop.is_closed
         self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._lock = threading.RLock()
         self._scheduled = False

@@ -106,6 +106,15 @@ class _Replies(Protocol):
     ) -> Coroutine[Any, Any, None] | None:
         """Tells the error handler of a failed message, or the log."""
 
+    def make_room(self) -> None:
+        """Gives room back that replies hold in vain."""
+
+    def is_reply_thread(self) -> bool:
+        """Whether the calling thread calls reply handlers."""
+
+    def lost(self, message_id: str) -> None:
+        """A message was dropped without a reply, for want of room for it."""
+
 @final
 class Threads:
     """The engine threads of a pool, or the one of a worker by itself; they start when there is work."""
@@ -209,6 +218,7 @@ class Endpoint:
             message_type: The type, which chooses the handler; any but ``"response"`` and ``"error"``.
             data: What the handler gets: as it is on a thread, pickled here for a process.
             message_id: Asks for a reply: the owner's ``response`` or ``error`` handler gets it with this id.
+                It takes a place of the mailbox's room until that handler is through with the reply.
             timeout: Seconds from now until the message expires, the wait for room included. One that expires
                 in the queue never runs; one that is running gets ``current_message().cancelled``. None is no
                 limit.
@@ -344,8 +354,16 @@ class Endpoint:
     ) -> WorkerFuture[Any] | None:
         """As ``_pytoweb_call``, without waiting; None where a "block" mailbox has no room."""
 
-    def _pytoweb_on_room(self, callback: Callable[[], object]) -> None:
-        """Has ``callback()`` called once a post may succeed; here and now if one may already."""
+    def _pytoweb_replies_taken(self, replies: int) -> None:
+        """Gives the room of so many replies back: their handlers are through."""
+
+    def _pytoweb_on_room(self, callback: Callable[[], object], with_id: bool = False) -> None:
+        """Has ``callback()`` called once a post may succeed; here and now if one may already.
+
+        Args:
+            callback: called on the thread that made the room.
+            with_id: a post with an id, which needs room for its reply too.
+        """
 
     def _pytoweb_wait_for_room(self, timeout: float | None = None) -> None:
         """Blocks until a post may succeed.

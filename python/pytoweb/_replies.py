@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 from collections import deque
+from contextvars import ContextVar
 from types import CoroutineType
 
 from pytoweb import _aio, _exit
@@ -15,10 +16,14 @@ from pytoweb._core import WorkerMessage
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
+    import weakref
     from collections.abc import Callable, Coroutine
-    from typing import Any
+    from typing import Any, Union
 
-    from pytoweb._runtime import PoolRuntime
+    from pytoweb._runtime import PoolRuntime, ReplyThread
+    from pytoweb._worker import Addressable
+
+    Way = Union[ReplyThread, PoolRuntime, _aio.Bridge]
 
 #: The exception comes as `exc_info`, so its text is not in here.
 FAILED = "worker %r failed to handle a message of type %r"
@@ -39,39 +44,84 @@ def _unlock() -> None:
 _exit.unlock_after_fork(_unlock)
 
 
+class Route:
+    """Where the replies of one kind go: a handler, and the thread or the event loop that calls it."""
+
+    __slots__ = ("handler", "waiting", "way")
+
+    def __init__(self, handler: Callable[[WorkerMessage], object], way: Way) -> None:
+        self.handler = handler
+        self.way: Way = way
+        #: Replies on the way that the handler has not begun.
+        self.waiting = 0
+
+
+class Place:
+    """What a reply takes of the mailbox's room, until its handler is through or needs it for a post."""
+
+    __slots__ = ("_is_held", "replies")
+
+    def __init__(self, replies: Replies) -> None:
+        self.replies = replies
+        self._is_held = True
+
+    def give_back(self) -> None:
+        """Gives it back, the first time."""
+        if self._is_held:
+            self._is_held = False
+            self.replies._taken(1)
+
+
+#: The place of the reply whose handler runs in this context.
+_place: ContextVar[Place | None] = ContextVar("pytoweb_place", default=None)
+
+
 class Replies:
     """Replies on their way to one owner, in order, never on the worker's thread.
 
     A reply goes to the event loop that ran where its handler was registered, else to the pool's reply thread.
-    One that comes before there is a handler is kept, up to the mailbox's capacity.
+    One that comes before there is a handler is kept, up to the mailbox's capacity. Each takes a place of the
+    mailbox's room until its handler is through; those that are kept take none.
     """
 
-    __slots__ = ("_capacity", "_kept", "_name", "_routes", "_runtime")
+    __slots__ = ("_capacity", "_is_losing", "_kept", "_name", "_owner", "_replaced", "_routes", "_runtime")
 
-    def __init__(self, name: str, capacity: int, runtime: PoolRuntime) -> None:
+    def __init__(
+        self, name: str, capacity: int, runtime: PoolRuntime, owner: weakref.ref[Addressable]
+    ) -> None:
         self._name = name
         self._capacity = capacity
         self._runtime = runtime
-        #: By "response" and "error": the handler and the way to call it.
-        self._routes: dict[str, tuple[Callable[..., object], Any]] = {}
+        self._owner = owner
+        #: By "response" and "error".
+        self._routes: dict[str, Route] = {}
+        #: Routes of handlers that were replaced, with replies on the way.
+        self._replaced: list[Route] = []
         self._kept: dict[str, deque[WorkerMessage]] | None = None
+        self._is_losing = False
 
     def set_handler(self, kind: str, handler: Callable[[WorkerMessage], object]) -> None:
         """Sends replies of ``kind`` to ``handler`` from now on, those kept so far first."""
         loop = _aio.running_loop()
         way = self._runtime.reply_thread() if loop is None else _aio.bridge_to(loop)
         with _lock:
-            self._routes[kind] = (handler, way)
+            before = self._routes.get(kind)
+            self._replaced = [route for route in self._replaced if route.waiting]
+            if before is not None and before.waiting:
+                self._replaced.append(before)
+            self._routes[kind] = Route(handler, way)
             kept = None if self._kept is None else self._kept.pop(kind, None)
             for message in kept or ():
-                way.call(self._handle, handler, message)
+                way.call(self._call, handler, message, None)
 
     def start_afresh(self) -> None:
         """In a forked child: the reply thread is another one there, and replies of the parent stay there."""
         self._kept = None
-        for kind, (handler, way) in self._routes.items():
-            if hasattr(way, "join"):
-                self._routes[kind] = (handler, self._runtime)
+        self._replaced = []
+        for route in self._routes.values():
+            route.waiting = 0
+            if hasattr(route.way, "join"):
+                route.way = self._runtime
 
     def deliver(self, message_id: str, value: object, failed: bool) -> None:
         """Brings one reply to the owner; called on the worker's thread."""
@@ -81,12 +131,18 @@ class Replies:
             kind, data = RESPONSE, {"id": message_id, "result": value}
         message = WorkerMessage(kind, data, message_id, self._name)
         with _lock:
+            self._is_losing = False
             route = self._routes.get(kind)
-            if route is not None:
-                handler, way = route
-                sent = way.call(self._handle, handler, message)
+            if route is None:
+                sent, taken = self._keep(kind, message), 1
             else:
-                sent = self._keep(kind, message)
+                route.waiting += 1
+                sent, taken = route.way.call(self._begin, route, message), 0
+                if not sent:
+                    # Its event loop is closed, and with it the way of those before.
+                    taken, route.waiting = route.waiting, 0
+        if taken:
+            self._taken(taken)
         if not sent:
             self._log().warning(
                 "a reply to message %r of worker %r is lost: its event loop is closed, or %d others wait "
@@ -95,6 +151,42 @@ class Replies:
                 self._name,
                 self._capacity,
             )
+
+    def _taken(self, replies: int) -> None:
+        owner = self._owner()
+        if owner is not None:
+            owner._pytoweb_replies_taken(replies)
+
+    def make_room(self) -> None:
+        """Gives back what is held in vain: by a handler that posts, and by event loops that are closed."""
+        place = _place.get()
+        if place is not None and place.replies is self:
+            place.give_back()
+        taken = 0
+        with _lock:
+            for route in (*self._routes.values(), *self._replaced):
+                if route.waiting and route.way.is_closed():
+                    taken += route.waiting
+                    route.waiting = 0
+        if taken:
+            self._taken(taken)
+
+    def is_reply_thread(self) -> bool:
+        """Whether the calling thread is one that calls reply handlers."""
+        return threading.get_ident() in self._runtime.reply_idents
+
+    def lost(self, message_id: str) -> None:
+        """A message was dropped, because as many replies wait as there may be; its own has no room either."""
+        with _lock:
+            if self._is_losing:
+                return
+            self._is_losing = True
+        self._log().warning(
+            "messages of worker %r are dropped without a reply, from %r on: their mailbox's room is taken by "
+            "replies that wait for the 'response' and 'error' handlers",
+            self._name,
+            message_id,
+        )
 
     def _keep(self, kind: str, message: WorkerMessage) -> bool:
         if self._kept is None:
@@ -107,7 +199,20 @@ class Replies:
     def _log(self) -> logging.Logger:
         return logging.getLogger(f"pytoweb.worker.{self._name}")
 
-    def _handle(self, handler: Callable[[WorkerMessage], object], message: WorkerMessage) -> None:
+    def _begin(self, route: Route, message: WorkerMessage) -> None:
+        with _lock:
+            if route.waiting:
+                route.waiting -= 1
+                place = Place(self)
+            else:
+                # Its place was given back, because its event loop seemed closed.
+                place = None
+        self._call(route.handler, message, place)
+
+    def _call(
+        self, handler: Callable[[WorkerMessage], object], message: WorkerMessage, place: Place | None
+    ) -> None:
+        token = _place.set(place)
         try:
             result = handler(message)
             if hasattr(result, "__await__"):
@@ -118,15 +223,22 @@ class Replies:
                 else:
                     task = asyncio.ensure_future(result)
                     _tasks.add(task)
-                    task.add_done_callback(functools.partial(self._task_done, message.type))
+                    task.add_done_callback(functools.partial(self._task_done, message.type, place))
+                    place = None
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 # Ctrl-C, which came while an event loop of the main thread was here.
                 raise
             contained(self._log_raised, message.type, error)
+        finally:
+            _place.reset(token)
+            if place is not None:
+                place.give_back()
 
-    def _task_done(self, kind: str, task: Any) -> None:
+    def _task_done(self, kind: str, place: Place | None, task: Any) -> None:
         _tasks.discard(task)
+        if place is not None:
+            place.give_back()
         if not task.cancelled() and task.exception() is not None:
             contained(self._log_raised, kind, task.exception())
 

@@ -25,21 +25,26 @@ __all__ = ["Line", "line_of"]
 _lock = threading.RLock()
 
 
-def line_of(endpoint: Addressable) -> Line:
-    """The line before the mailbox of ``endpoint``."""
+def line_of(endpoint: Addressable, with_id: bool) -> Line:
+    """The line before the mailbox of ``endpoint``; ``with_id``: for messages with an id."""
+    own = endpoint._pytoweb
     with _lock:
-        line = endpoint._pytoweb.line
-        if line is None:
-            line = endpoint._pytoweb.line = Line()
-        return line
+        if with_id:
+            if own.line_with_ids is None:
+                own.line_with_ids = Line(True)
+            return own.line_with_ids
+        if own.line is None:
+            own.line = Line(False)
+        return own.line
 
 
 class Line:
     """The coroutines that wait for room in one mailbox. True while there are some."""
 
-    __slots__ = ("_places", "_watching")
+    __slots__ = ("_places", "_watching", "_with_id")
 
-    def __init__(self) -> None:
+    def __init__(self, with_id: bool) -> None:
+        self._with_id = with_id
         self._places: deque[asyncio.Future[None]] = deque()
         self._watching = False
 
@@ -87,7 +92,7 @@ class Line:
             if self._watching or not self._places:
                 return
             self._watching = True
-        endpoint._pytoweb_on_room(self._room_came)
+        endpoint._pytoweb_on_room(self._room_came, self._with_id)
 
     def _room_came(self) -> None:
         with _lock:

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 _pool_log = logging.getLogger("pytoweb.pool")
 
 
+#: The identifiers of all reply threads.
+_reply_idents: set[int] = set()
+
+
 class ReplyThread:
     """Calls reply handlers, in the order of the replies."""
 
@@ -44,8 +48,20 @@ class ReplyThread:
         self._queue.put((function, args))
         return True
 
+    def is_closed(self) -> bool:
+        return not self._thread.is_alive()
+
     @staticmethod
     def _run(queue: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]] | None]) -> None:
+        own = threading.get_ident()
+        _reply_idents.add(own)
+        try:
+            ReplyThread._run_calls(queue)
+        finally:
+            _reply_idents.discard(own)
+
+    @staticmethod
+    def _run_calls(queue: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]] | None]) -> None:
         while (item := queue.get()) is not None:
             function, args = item
             contained(function, *args)
@@ -232,6 +248,9 @@ def cast_owner(owner: object) -> weakref.ref[Endpoint]:
 class PoolRuntime:
     """The Python side of one pool's engine threads, which call it."""
 
+    #: The identifiers of the reply threads of all pools.
+    reply_idents = _reply_idents
+
     def __init__(
         self, name: str, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()
     ) -> None:
@@ -355,6 +374,10 @@ class PoolRuntime:
     def call(self, function: Callable[..., object], *args: Any) -> bool:
         """As `ReplyThread.call`, on the reply thread that there is by then."""
         return self.reply_thread().call(function, *args)
+
+    def is_closed(self) -> bool:
+        """As `ReplyThread.is_closed`."""
+        return self._replies is not None and self._replies.is_closed()
 
     def reply_thread(self) -> ReplyThread:
         """The thread that calls reply handlers."""

@@ -164,7 +164,7 @@ class Addressable(Endpoint):
         max_attempts: int = 1,
     ) -> None:
         """Keeps ``own``, which has its runtime and its threads, and makes the mailbox."""
-        own.replies = Replies(own.name, capacity, own.runtime)
+        own.replies = Replies(own.name, capacity, own.runtime, weakref.ref(self))
         own.keep_in(self)
         self._pytoweb_set_up(
             name=own.name,
@@ -454,7 +454,9 @@ class Addressable(Endpoint):
             WorkerStoppedError: the worker is stopped.
         """
         await self._pytoweb_when_room(
-            lambda left: self._pytoweb_try_post(message_type, data, message_id, left) or None, timeout
+            lambda left: self._pytoweb_try_post(message_type, data, message_id, left) or None,
+            timeout,
+            with_id=message_id is not None,
         )
 
     async def aask(self, message_type: str, data: object = None, *, timeout: float | None = None) -> Any:
@@ -495,18 +497,18 @@ class Addressable(Endpoint):
         )
 
     async def _pytoweb_when_room(
-        self, attempt: Callable[[float | None], R | None], timeout: float | None
+        self, attempt: Callable[[float | None], R | None], timeout: float | None, *, with_id: bool = False
     ) -> R:
         """What ``attempt(seconds left)`` returns once there is room for it."""
         timeout = checked_timeout(timeout)
-        line = self._pytoweb.line
+        line = self._pytoweb.line_with_ids if with_id else self._pytoweb.line
         if line is None or not line:
             result = attempt(timeout)
             if result is not None:
                 return result
         if _aio.running_owner() is self:
             self._pytoweb_gave_up(_WOULD_DEADLOCK)
-        return await line_of(self).wait(self, attempt, timeout)
+        return await line_of(self, with_id).wait(self, attempt, timeout)
 
     def run_until_idle(self, timeout: float | None = None) -> None:
         """Blocks until nothing is queued and nothing runs; for tests and orderly ends.

@@ -353,6 +353,11 @@ impl<H: Handler> Worker<H> {
         }
     }
 
+    /// Counts a post that its sender drops as the newest message, because there is no room for what comes of it.
+    pub fn drop_newest(&self) {
+        self.cell.mailbox.count_dropped_newest();
+    }
+
     /// Counts posts as rejected that their sender gave up because there was no room.
     pub fn give_up(&self, posts: usize) {
         self.cell.mailbox.count_rejected(posts);

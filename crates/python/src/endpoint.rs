@@ -28,6 +28,7 @@ use crate::message::{Body, PyMessage, name_of};
 use crate::packing::Packing;
 use crate::pickling::Way;
 use crate::remote::Route;
+use crate::reply_room::{Place, ReplyRoom, place_for, wait_for_place};
 use crate::start_hook::StartHook;
 use crate::task::{Head, Limit, Task};
 use crate::threads::Threads;
@@ -218,6 +219,43 @@ impl Endpoint {
 
     /// Posts `message`, waiting for room as the policy says. Its deadline counts from here, that wait included.
     fn post(&self, py: Python<'_>, message: PyMessage, limit: Option<Duration>) -> PyResult<()> {
+        if message.has_id() {
+            return self.post_with_id(py, message, limit);
+        }
+        self.post_now(py, message, limit)
+    }
+
+    /// The same, with a place for the reply.
+    #[cold]
+    fn post_with_id(
+        &self,
+        py: Python<'_>,
+        message: PyMessage,
+        limit: Option<Duration>,
+    ) -> PyResult<()> {
+        let (inner, worker) = self.inner()?;
+        inner.shared.check_open()?;
+        let since = Instant::now();
+        let place = message
+            .id()
+            .map(|id| place_for(py, worker, &inner.shared, id))
+            .transpose()?;
+        match place {
+            Some(Place::Dropped) => return Ok(()),
+            Some(Place::Wait) => wait_for_place(py, worker, &inner.shared, limit)?,
+            Some(Place::Taken) | None => {}
+        }
+        let left = limit.map(|limit| limit.saturating_sub(since.elapsed()));
+        self.post_now(py, message, left)
+            .inspect_err(|_| inner.shared.reply_room.give_back(py, 1))
+    }
+
+    fn post_now(
+        &self,
+        py: Python<'_>,
+        message: PyMessage,
+        limit: Option<Duration>,
+    ) -> PyResult<()> {
         let (inner, worker) = self.inner()?;
         inner.shared.check_open()?;
         let deadline = limit
@@ -278,6 +316,8 @@ impl Endpoint {
         max_attempts: u32,
     ) -> PyResult<()> {
         let threads = threads.get();
+        // A message that runs takes no place in the mailbox.
+        let running = if shared { threads.pool()?.size() } else { 1 };
         let overflow: Overflow =
             overflow
                 .parse()
@@ -295,6 +335,7 @@ impl Endpoint {
             closing: AtomicBool::new(false),
             start_hook: StartHook::default(),
             surroundings: Surroundings::default(),
+            reply_room: ReplyRoom::new(capacity.saturating_add(running)),
         });
         let way = processes.map(|processes| (processes.get(), lane, max_attempts));
         let inner = Inner::make(own, options, shared, threads.pool()?, way)?;
@@ -332,6 +373,7 @@ impl Endpoint {
             closing: AtomicBool::new(false),
             start_hook: before.shared.start_hook.again(py),
             surroundings: before.shared.surroundings.again(py),
+            reply_room: before.shared.reply_room.again(),
         });
         let way = processes
             .zip(before.packing.as_ref())
@@ -359,6 +401,7 @@ impl Endpoint {
     ///     message_type: The type, which chooses the handler; any but ``"response"`` and ``"error"``.
     ///     data: What the handler gets: as it is on a thread, pickled here for a process.
     ///     message_id: Asks for a reply: the owner's ``response`` or ``error`` handler gets it with this id.
+    ///         It takes a place of the mailbox's room until that handler is through with the reply.
     ///     timeout: Seconds from now until the message expires, the wait for room included. One that expires
     ///         in the queue never runs; one that is running gets ``current_message().cancelled``. None is no
     ///         limit.
@@ -563,7 +606,27 @@ impl Endpoint {
         let limit = arguments::timeout(timeout)?;
         let task = task_of_post(kind.bind(py), id, limit);
         let message = inner.message(py, kind, data, task.clone())?;
-        try_post(worker, message, limit.zip(task))
+        let place = message
+            .id()
+            .map(|id| place_for(py, worker, &inner.shared, id))
+            .transpose()?;
+        match place {
+            None => return try_post(worker, message, limit.zip(task)),
+            Some(Place::Dropped) => return Ok(true),
+            Some(Place::Wait) => return Ok(false),
+            Some(Place::Taken) => {}
+        }
+        let posted = try_post(worker, message, limit.zip(task));
+        if !matches!(posted, Ok(true)) {
+            inner.shared.reply_room.give_back(py, 1);
+        }
+        posted
+    }
+
+    /// Replies of messages with an id were taken by the owner.
+    fn _pytoweb_replies_taken(&self, py: Python<'_>, replies: usize) -> PyResult<()> {
+        self.inner()?.0.shared.reply_room.give_back(py, replies);
+        Ok(())
     }
 
     /// Asks without waiting; `None` where a "block" mailbox has no room, which is not counted.
@@ -609,8 +672,13 @@ impl Endpoint {
     }
 
     /// Calls `callback()` once a post may succeed; here and now if one may already.
-    fn _pytoweb_on_room(&self, callback: Py<PyAny>) -> PyResult<()> {
-        let (_, worker) = self.inner()?;
+    /// `with_id`: one of a message with an id, which needs room for its reply too.
+    #[pyo3(signature = (callback, with_id=false))]
+    fn _pytoweb_on_room(&self, py: Python<'_>, callback: Py<PyAny>, with_id: bool) -> PyResult<()> {
+        let (inner, worker) = self.inner()?;
+        if with_id && inner.shared.reply_room.on_room(&callback, py) {
+            return Ok(());
+        }
         worker.on_room(move || {
             Python::attach(|py| {
                 if let Err(error) = callback.call0(py) {
@@ -667,13 +735,15 @@ impl Endpoint {
 
     /// Refuses posts from now on. `mode`: "drain", "finish" (fail the queued) or "cancel" (cancel them). Returns how
     /// many messages failed.
-    fn _pytoweb_close(&self, mode: &str) -> PyResult<usize> {
-        let (_, worker) = self.inner()?;
-        Ok(worker.close(match mode {
+    fn _pytoweb_close(&self, py: Python<'_>, mode: &str) -> PyResult<usize> {
+        let (inner, worker) = self.inner()?;
+        let failed = worker.close(match mode {
             "drain" => StopMode::Drain,
             "cancel" => StopMode::CancelQueued,
             _ => StopMode::FinishRunning,
-        }))
+        });
+        inner.shared.reply_room.close(py);
+        Ok(failed)
     }
 
     /// Blocks until it has ended: true; false when `timeout` has passed; `None` where waiting could never end.
@@ -756,8 +826,10 @@ impl Endpoint {
         Ok(())
     }
 
-    fn _pytoweb_terminate(&self) -> PyResult<()> {
-        self.inner()?.1.terminate();
+    fn _pytoweb_terminate(&self, py: Python<'_>) -> PyResult<()> {
+        let (inner, worker) = self.inner()?;
+        worker.terminate();
+        inner.shared.reply_room.close(py);
         Ok(())
     }
 

@@ -18,6 +18,7 @@ use crate::error;
 use crate::hook::Hook;
 use crate::message::{About, Body, PyMessage, running_kind, running_message};
 use crate::remote::Route;
+use crate::reply_room::ReplyRoom;
 use crate::running;
 use crate::start_hook::StartHook;
 use crate::task::{Head, Task, Value};
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) closing: AtomicBool,
     pub(crate) start_hook: StartHook,
     pub(crate) surroundings: Surroundings,
+    /// For the replies of messages with an id.
+    pub(crate) reply_room: ReplyRoom,
 }
 
 impl Shared {
@@ -171,6 +174,7 @@ impl Shared {
         };
         if let Err(error) = told {
             error.write_unraisable(py, None);
+            self.reply_room.give_back(py, 1);
         }
     }
 

@@ -29,6 +29,7 @@ mod packing;
 mod parker;
 mod pickling;
 mod remote;
+mod reply_room;
 mod running;
 mod simple;
 mod start_hook;

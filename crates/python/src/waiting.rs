@@ -12,7 +12,7 @@ use crate::handler::PyHandler;
 use crate::message::PyMessage;
 
 /// The length of a slice: how long Ctrl-C may take on the main thread.
-const SIGNAL_SLICE: Duration = Duration::from_millis(50);
+pub(crate) const SIGNAL_SLICE: Duration = Duration::from_millis(50);
 
 /// What a refused post raises.
 pub(crate) fn refused<M>(worker: &Worker<PyHandler>, error: PostError<M>) -> PyErr {

@@ -151,6 +151,11 @@ impl<M: Message> Mailbox<M> {
         inbox.gate != Gate::Closed && inbox.room(self.capacity) < messages
     }
 
+    /// Counts a post that its sender drops for want of room elsewhere.
+    pub(crate) fn count_dropped_newest(&self) {
+        self.inbox.0.lock().dropped_newest += 1;
+    }
+
     /// Counts posts that a sender gave up because there was no room.
     pub(crate) fn count_rejected(&self, posts: usize) {
         self.inbox.0.lock().rejected += posts as u64;

@@ -1,0 +1,250 @@
+//! Room for the replies that go to a worker's owner.
+//!
+//! A message with an id takes a place from its post until its reply is taken by a `response` or `error` handler: in
+//! the mailbox, with the worker, and on the way to the handler. There are as many places as the mailbox holds messages,
+//! and one for each that may run; so what waits behind a slow handler is bounded by the mailbox's own capacity.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use pytoweb_engine::{Overflow, PostError, Worker, WorkerState};
+
+use crate::error;
+use crate::handler::{PyHandler, Shared};
+use crate::waiting;
+
+/// Places that a thread waits for, for a moment, once all were taken.
+const AMPLE_ROOM: usize = 1024;
+
+#[derive(Debug, Default)]
+struct State {
+    used: usize,
+    /// Threads in [`ReplyRoom::wait`].
+    waiting: usize,
+    callbacks: Vec<Py<PyAny>>,
+    /// Posts are refused: there is nothing to wait for.
+    closed: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct ReplyRoom {
+    places: usize,
+    /// So many free places wake a thread that waits for one.
+    ample: usize,
+    state: Mutex<State>,
+    freed: Condvar,
+}
+
+impl ReplyRoom {
+    pub(crate) fn new(places: usize) -> Self {
+        Self {
+            places,
+            ample: places.div_ceil(2).min(AMPLE_ROOM),
+            state: Mutex::default(),
+            freed: Condvar::new(),
+        }
+    }
+
+    /// The same in a forked child, with all places free.
+    pub(crate) fn again(&self) -> Self {
+        Self::new(self.places)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place, if one is free.
+    pub(crate) fn take(&self) -> bool {
+        let mut state = self.lock();
+        let free = state.used < self.places;
+        state.used += usize::from(free);
+        free
+    }
+
+    /// Gives places back, and tells those who wait.
+    pub(crate) fn give_back(&self, py: Python<'_>, places: usize) {
+        let mut state = self.lock();
+        state.used = state.used.saturating_sub(places);
+        let callbacks = std::mem::take(&mut state.callbacks);
+        let free = self.places - state.used.min(self.places);
+        // A thread that went on at the first place would change places with the handler for each message. One that is
+        // not woken for a few looks by itself, after a slice of its wait.
+        let woken = if free >= self.ample {
+            state.waiting.min(free)
+        } else {
+            0
+        };
+        drop(state);
+        for _ in 0..woken {
+            self.freed.notify_one();
+        }
+        call(py, callbacks);
+    }
+
+    /// Posts are refused from now on: wakes all who wait.
+    pub(crate) fn close(&self, py: Python<'_>) {
+        let mut state = self.lock();
+        state.closed = true;
+        let callbacks = std::mem::take(&mut state.callbacks);
+        drop(state);
+        self.freed.notify_all();
+        call(py, callbacks);
+    }
+
+    /// Blocks until a place may be free, or posts are refused, at most for `limit`.
+    pub(crate) fn wait(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        let mut state = self.lock();
+        while state.used >= self.places && !state.closed {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            state.waiting += 1;
+            (state, _) = self
+                .freed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+        }
+    }
+
+    /// Calls `callback()` once a place may be free. False: one may be already, and nothing was kept.
+    pub(crate) fn on_room(&self, callback: &Py<PyAny>, py: Python<'_>) -> bool {
+        let mut state = self.lock();
+        let full = state.used >= self.places && !state.closed;
+        if full {
+            state.callbacks.push(callback.clone_ref(py));
+        }
+        full
+    }
+}
+
+fn call(py: Python<'_>, callbacks: Vec<Py<PyAny>>) {
+    for callback in callbacks {
+        if let Err(error) = callback.call0(py) {
+            error.write_unraisable(py, None);
+        }
+    }
+}
+
+/// What came of a post's wish for a place.
+pub(crate) enum Place {
+    Taken,
+    /// The policy drops the message.
+    Dropped,
+    /// The policy is to wait.
+    Wait,
+}
+
+/// Takes a place for a message with `id`, without waiting.
+///
+/// # Errors
+/// `MailboxFullError` where the policy refuses, `WorkerStoppedError`.
+pub(crate) fn place_for(
+    py: Python<'_>,
+    worker: &Worker<PyHandler>,
+    shared: &Shared,
+    id: &Py<PyString>,
+) -> PyResult<Place> {
+    let room = &shared.reply_room;
+    if room.take() {
+        return Ok(Place::Taken);
+    }
+    let replies = shared.replies.bind(py);
+    replies.call_method0(intern!(py, "make_room"))?;
+    if room.take() {
+        return Ok(Place::Taken);
+    }
+    if is_closed(worker) {
+        return Err(waiting::refused(worker, PostError::Stopped(())));
+    }
+    match worker.overflow() {
+        Overflow::Block => Ok(Place::Wait),
+        Overflow::Reject => {
+            worker.give_up(1);
+            let hint = "so many messages with an id have replies that wait for the 'response' and 'error' handlers; \
+                        make these quicker, or post fewer";
+            Err(error::full(worker.name(), worker.capacity(), hint))
+        }
+        _ => {
+            worker.drop_newest();
+            replies.call_method1(intern!(py, "lost"), (id,))?;
+            Ok(Place::Dropped)
+        }
+    }
+}
+
+/// Waits for a place outside the interpreter lock, and takes it.
+///
+/// # Errors
+/// `MailboxFullError` where the wait is too long, or would never end; `WorkerStoppedError`; what a signal raises.
+pub(crate) fn wait_for_place(
+    py: Python<'_>,
+    worker: &Worker<PyHandler>,
+    shared: &Shared,
+    limit: Option<Duration>,
+) -> PyResult<()> {
+    waiting::may_wait(py, worker, 1)?;
+    let room = &shared.reply_room;
+    let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+    loop {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let step = left.map_or(waiting::SIGNAL_SLICE, |left| {
+            left.min(waiting::SIGNAL_SLICE)
+        });
+        let waited = refuse_deadlock(py, worker, shared).and_then(|()| {
+            py.detach(|| pytoweb_engine::lend(|| room.wait(step)))
+                .map_err(|error| error::wait(py, error))?;
+            py.check_signals()?;
+            // An event loop may have been closed meanwhile, with replies that nothing takes any more.
+            shared
+                .replies
+                .call_method0(py, intern!(py, "make_room"))
+                .map(drop)
+        });
+        if let Err(error) = waited {
+            worker.give_up(1);
+            return Err(error);
+        }
+        if room.take() {
+            return Ok(());
+        }
+        if is_closed(worker) {
+            return Err(waiting::refused(worker, PostError::Stopped(())));
+        }
+        if let (Some(true), Some(limit)) = (left.map(|left| left.is_zero()), limit) {
+            worker.give_up(1);
+            let seconds = limit.as_secs_f64();
+            let hint = format!(
+                "no reply handler made room within {seconds} s; allow more time, or post fewer"
+            );
+            return Err(error::full(worker.name(), worker.capacity(), &hint));
+        }
+    }
+}
+
+/// Refuses a wait for the caller itself: a reply handler, or the worker's own handler.
+fn refuse_deadlock(py: Python<'_>, worker: &Worker<PyHandler>, shared: &Shared) -> PyResult<()> {
+    let own = worker.is_current() && worker.is_exclusive();
+    if own
+        || shared
+            .replies
+            .bind(py)
+            .call_method0(intern!(py, "is_reply_thread"))?
+            .is_truthy()?
+    {
+        let hint = "waiting would deadlock, because its room is taken by replies that wait for the caller, which is a \
+                    reply handler or the worker's own; post fewer, or from another thread";
+        return Err(error::full(worker.name(), worker.capacity(), hint));
+    }
+    Ok(())
+}
+
+fn is_closed(worker: &Worker<PyHandler>) -> bool {
+    matches!(worker.state(), WorkerState::Stopping | WorkerState::Stopped)
+}
