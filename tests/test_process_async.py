@@ -163,7 +163,7 @@ def test_a_crash_in_a_coroutine_fails_what_runs_in_the_child_and_no_more(
 def test_an_async_function_may_be_submitted_by_its_decorator_and_called(pool):
     one = pool(1, backend="process")
     decorated = WorkerDecorators.run_in_worker("async-tasks", pool=one)(handlers.echo_later)
-    assert decorated("called") == "called"
+    assert asyncio.run(decorated("called")) == "called"
     assert decorated.submit("submitted").result(WAIT) == "submitted"
 
 
