@@ -12,11 +12,13 @@ LONG = 60.0
 
 
 def compute(data: Any) -> str:
-    """Runs Python code until it is interrupted, and tells of what it cleaned up."""
-    end = time.monotonic() + LONG
+    """Runs Python code until it is interrupted, and tells of what it cleaned up.
+
+    The loop is in a function of its own: Python 3.13.0 lets such an exception past a `try` whose block is a
+    `while` loop.
+    """
     try:
-        while time.monotonic() < end:
-            pass
+        let_through(data)
     except DeadlineError:
         return "cleaned up"
     return "never interrupted"
