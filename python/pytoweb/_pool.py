@@ -604,20 +604,46 @@ def _unlock() -> None:
 _exit.unlock_after_fork(_unlock)
 
 
-def default_pool(backend: Backend = "thread") -> WorkerPool:
+#: By backend: the initializer and its arguments, once they were given.
+_default_initializers: dict[str, tuple[Callable[..., object], tuple[Any, ...]]] = {}
+
+
+def default_pool(
+    backend: Backend = "thread",
+    *,
+    initializer: Callable[..., object] | None = None,
+    initargs: tuple[Any, ...] = (),
+) -> WorkerPool:
     """The pool that the whole program shares, with a thread (or process) for each CPU it may use.
 
     Made on first use, and anew after a shutdown or a fork.
 
     Args:
         backend: where its handlers run; there is one pool for each backend.
+        initializer: called at the start of each of its threads or processes, also when it is made anew. The
+            program gives it once, before the pool is first used; giving the same one again does nothing.
+        initargs: its arguments.
+
+    Raises:
+        RuntimeError: the pool is in use already, without this initializer.
     """
     checked_backend(backend)
     with _default_lock:
         pool, pid = _defaults.get(backend, (None, None))
-        if pool is None or pool._pytoweb.shut_down or pid != os.getpid():
+        in_use = pool is not None and not pool._pytoweb.shut_down and pid == os.getpid()
+        if initializer is not None:
+            checked_handler(initializer, "initializer")
+            given = initializer, tuple(initargs)
+            if in_use and _default_initializers.get(backend) != given:
+                raise RuntimeError(
+                    f"the default pool of backend {backend!r} is in use already: give its initializer before "
+                    "anything runs there, or make a WorkerPool of its own for it"
+                )
+            _default_initializers[backend] = given
+        if pool is None or not in_use:
             name = "default" if backend == "thread" else f"default-{backend}"
-            pool = WorkerPool(name=name, backend=backend)
+            function, args = _default_initializers.get(backend, (None, ()))
+            pool = WorkerPool(name=name, backend=backend, initializer=function, initargs=args)
             _defaults[backend] = pool, os.getpid()
         return pool
 

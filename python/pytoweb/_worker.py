@@ -585,9 +585,12 @@ class PythonWorker(Addressable):
             failed, as above. None is no limit.
         transport: ``"shared-memory"`` (Linux) or ``"socket"``; None is the environment variable
             ``PYTOWEB_TRANSPORT``, else the faster one of the platform.
+        initializer: called at the start of its thread, or of each of its processes, before anything of its
+            handlers is looked up there (``django.setup``). If it raises, the worker has failed.
+        initargs: its arguments.
 
     Raises:
-        TypeError: ``name`` is not a str, or ``capacity`` not an int.
+        TypeError: ``name`` is not a str, ``capacity`` not an int, or ``initializer`` not callable.
         ValueError: ``name`` is empty, ``capacity`` below 1, ``overflow`` or ``backend`` unknown.
     """
 
@@ -618,6 +621,8 @@ class PythonWorker(Addressable):
         grace: float = 0.1,
         start_timeout: float | None = 60.0,
         transport: Transport | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
         _pool: WorkerPool | None = None,
         _place: int | None = None,
         _pin: bool = False,
@@ -626,6 +631,10 @@ class PythonWorker(Addressable):
         checked_backend(backend)
         checked_count(capacity, "capacity")
         checked_overflow(overflow)
+        if initializer is not None:
+            checked_handler(initializer, "initializer")
+            if _pool is not None:
+                raise ValueError("initializer belongs to the threads of a pool: give it to WorkerPool")
         given: dict[str, Any] = {
             "max_attempts": max_attempts,
             "max_messages": max_messages,
@@ -645,10 +654,10 @@ class PythonWorker(Addressable):
 
             options = ProcessOptions(**given)
             lane = 0
-            own.runtime = ProcessRuntime(f"pytoweb-{name}", 1, options)
+            own.runtime = ProcessRuntime(f"pytoweb-{name}", 1, options, initializer, initargs)
             own.threads = Threads(1, f"pytoweb-{name}", own.runtime)
         elif _pool is None:
-            own.runtime = PoolRuntime(f"pytoweb-{name}")
+            own.runtime = PoolRuntime(f"pytoweb-{name}", initializer, initargs)
             own.threads = Threads(1, f"pytoweb-{name}", own.runtime)
         elif _pin and backend == "thread":
             own.pool = _pool
