@@ -1,4 +1,4 @@
-"""The program of a child process, started as ``python -c "from pytoweb._child import main; ..."``."""
+"""The program of a child process, started by ``python -c``: see ``_interpreter.py``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pickle
 import sys
 import traceback
 
-from pytoweb import _pickling, _signals
+from pytoweb import _parentage, _pickling, _signals
 from pytoweb._around import Around
 from pytoweb._core import child_arrive, load
 from pytoweb._internals import Internals, PoolInternals, set_state
@@ -37,12 +37,16 @@ is_child = False
 class ToHost(logging.Handler):
     """Sends log records to the host, which handles them as its own."""
 
-    def __init__(self, end: ChildEnd) -> None:
+    def __init__(self, end: ChildEnd, process_name: str) -> None:
         super().__init__()
         self._end = end
+        self._process_name = process_name
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
+            if record.processName == "MainProcess":
+                # `multiprocessing` is not imported, and the record does not know better.
+                record.processName = self._process_name
             fields = dict(record.__dict__)
             fields["msg"] = record.getMessage()
             fields["args"] = None
@@ -81,14 +85,19 @@ class Child:
         self._loop: LoopThread | None = None
         self._stand_ins: dict[int, Any] = {}
         self._start_numbers: dict[int, int] = {}
-        self._to_host = ToHost(end)
+        self._to_host: ToHost | None = None
 
     def set_up(self, setup: dict[str, Any]) -> None:
         """Makes this process like the host's, and runs the pool's initializer."""
-        self._name = setup["name"]
+        self._name = setup["pool"]
         sys.path[:] = setup["path"]
         sys.argv[:] = setup["argv"]
-        sys.modules["__main__"] = HostMain(setup["main"])
+        # A frozen child is the program itself, come as far as `freeze_support`.
+        is_frozen = getattr(sys, "frozen", False)
+        main = sys.modules["__main__"] if is_frozen else HostMain(setup["main"])
+        sys.modules["__main__"] = sys.modules["__mp_main__"] = main
+        _parentage.adopt(setup["name"], setup["number"], setup["family"], borrow)
+        self._to_host = ToHost(self._end, setup["name"])
         logging.getLogger().addHandler(self._to_host)
         for name, level in setup["levels"].items():
             logging.getLogger(name or None).setLevel(level)
@@ -205,7 +214,8 @@ class Child:
 
     def let_go(self) -> None:
         """Called in a process that a handler forked: the host is its parent's."""
-        logging.getLogger().removeHandler(self._to_host)
+        if self._to_host is not None:
+            logging.getLogger().removeHandler(self._to_host)
         # What it would write is read as the last words of the parent.
         faulthandler.disable()
 
@@ -257,15 +267,30 @@ def _close_inherited() -> None:
         return
 
 
+#: The connection to the host.
+_end: ChildEnd | None = None
+
+
+def borrow(key: str) -> int:
+    """A descriptor of the host, as one of this process.
+
+    Raises:
+        OSError: the host did not lend it.
+    """
+    if _end is None:
+        raise OSError(f"this process is no child, and cannot borrow {key!r}")
+    return _end.borrow(key)
+
+
 def main() -> None:
     """Serves the host that started this process, until it says that it is over."""
-    global is_child
+    global _end, is_child
     _signals.leave_to_host()
     is_child = True
     _close_inherited()
     by_hand = os.isatty(0)
     try:
-        end = child_arrive()
+        _end = end = child_arrive()
     except OSError:
         if by_hand:
             raise

@@ -572,6 +572,12 @@ class FutureBase:
 class _ProcessRuntime(Protocol):
     """What the children of a pool are heard by; ``ProcessRuntime`` is one."""
 
+    def child_setup(self, place: int) -> tuple[list[str], dict[str, Any]]:
+        """What a child is started with, and what it gets first: see `_child.Child.set_up`."""
+
+    def child_asked(self, place: int, key: bytes) -> None:
+        """A child waits for a descriptor at its door."""
+
     def child_logged(self, packed: bytes) -> None:
         """A log record of a child, pickled."""
 
@@ -590,11 +596,8 @@ class Processes:
         *,
         name: str,
         size: int,
-        executable: str,
-        arguments: Sequence[str],
         transport: str,
         runtime: Callable[[], _ProcessRuntime | None],
-        setup: dict[str, Any],
         max_messages: int | None,
         max_memory: int | None,
         max_restarts: int | None,
@@ -607,11 +610,8 @@ class Processes:
         Args:
             name: Names the threads that watch over them.
             size: How many there are at the same time.
-            executable: The interpreter.
-            arguments: Its arguments.
             transport: "shared-memory" or "socket".
-            runtime: What hears of them.
-            setup: What each of them gets first: see `_child.Child.set_up`.
+            runtime: What hears of them, and says what each is started with.
             max_messages: Messages after which one is replaced.
             max_memory: Bytes of resident memory above which one is replaced.
             max_restarts: Those in a row that are replaced although they ended before they had begun a
@@ -619,10 +619,10 @@ class Processes:
             restart_window: One that was ready for longer than these seconds is none of those.
             grace: Seconds from asking a handler to stop to the kill.
             start_timeout: Seconds that one may take to be ready; None is no limit.
-
-        Raises:
-            SerializationError: ``setup`` cannot be pickled.
         """
+
+    def door(self, place: int) -> int | None:
+        """A new descriptor of the host's end of a child's door; None where the child has ended."""
 
     def pids(self) -> list[int | None]:
         """The process numbers of the children that exist, by place."""
@@ -668,6 +668,13 @@ class ChildEnd:
 
     def log(self, bytes: bytes) -> bool:
         """Sends a log record, pickled; False if it is too long."""
+
+    def borrow(self, key: str) -> int:
+        """Asks the host for a descriptor, and waits for it.
+
+        Raises:
+            OSError: The host did not lend it.
+        """
 
     def release(self) -> None:
         """Lets go of the workers and their handlers."""

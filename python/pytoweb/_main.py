@@ -17,7 +17,7 @@ TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["HostMain", "is_imported", "namespace", "set_function"]
+__all__ = ["HostMain", "is_imported", "namespace", "origin_of", "set_function"]
 
 #: The host's main module is being imported here: nothing may start processes.
 importing = False
@@ -40,6 +40,12 @@ class HostMain(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or is_packing():
             raise AttributeError(name)
+        if importing:
+            # It looks for a part of itself: `runpy` shows what there is of it under this name.
+            found = sys.modules.get("__mp_main__")
+            if found is None or found is self:
+                raise AttributeError(name)
+            return getattr(found, name)
         by_value = _class_by_value(name)
         if by_value is not None:
             return by_value
@@ -49,6 +55,12 @@ class HostMain(types.ModuleType):
                 "here by value, with those names that they use"
             )
         return getattr(_import(self.__origin), name)
+
+
+def origin_of(main: types.ModuleType) -> tuple[str, str] | None:
+    """How the host's main module is imported that ``main`` stands in for, if it does."""
+    found: tuple[str, str] | None = main._HostMain__origin if isinstance(main, HostMain) else None
+    return found
 
 
 def _import(origin: tuple[str, str] | None) -> types.ModuleType:

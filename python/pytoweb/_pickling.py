@@ -92,6 +92,12 @@ class _Owned:
         if value is self.owner and value is not None:
             self.used_owner = True
             return _own_worker, ()
+        # Queues, connections and sockets have descriptors, which go as `multiprocessing` sends them.
+        reduction = sys.modules.get("multiprocessing.reduction")
+        if reduction is not None:
+            reduce = reduction.ForkingPickler._extra_reducers.get(type(value))
+            if reduce is not None:
+                return reduce(value)
         rest = getattr(super(), "reducer_override", None)
         return NotImplemented if rest is None else rest(value)
 

@@ -8,13 +8,14 @@ import os
 import sys
 import weakref
 
-from pytoweb import _main, _pickling
+from pytoweb import _interpreter, _main, _pickling, _setup
 from pytoweb._contained import contained
 from pytoweb._core import Processes
 from pytoweb._internals import PoolInternals, state_of
+from pytoweb._lending import Lending
 from pytoweb._named import Named
 from pytoweb._runtime import PoolRuntime
-from pytoweb._worker import PROCESS_OPTIONS, checked_count
+from pytoweb._worker import PROCESS_OPTIONS, cast_processes, checked_count
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ _pool_log = logging.getLogger("pytoweb.pool")
 #: The environment variable that chooses the transport where no argument does.
 TRANSPORT_VARIABLE = "PYTOWEB_TRANSPORT"
 TRANSPORTS = ("shared-memory", "socket")
-
-#: What a child runs. The path comes first, so that it finds this very package.
-PROGRAM = "import sys; sys.path.insert(0, {path!r}); from pytoweb._child import main; main()"
 
 
 class ProcessOptions:
@@ -112,36 +110,10 @@ def refuse_missing_guard() -> None:
     """Refuses to start a child while one imports the script that does it."""
     if _main.importing:
         raise RuntimeError(
-            "this script makes process workers when it is imported, and its handlers make the children "
+            "this script starts process workers when it is imported, and its handlers make the children "
             'import it: put what it runs under  if __name__ == "__main__":  (or install cloudpickle, '
             "the extra pytoweb[process], so that they need not import it)"
         )
-
-
-def _main_origin() -> tuple[str, str] | None:
-    main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
-    if spec is not None and spec.name != "__main__":
-        return "name", spec.name
-    path = getattr(main, "__file__", None)
-    # Standard input calls itself "<stdin>".
-    return None if path is None or path.startswith("<") else ("path", os.path.abspath(path))
-
-
-def _arguments() -> list[str]:
-    import subprocess
-
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    return [*flags, "-c", PROGRAM.format(path=package)]
-
-
-def _levels() -> dict[str, int]:
-    levels = {"": logging.getLogger().level}
-    for name, logger in list(logging.getLogger().manager.loggerDict.items()):
-        if isinstance(logger, logging.Logger) and logger.level:
-            levels[name] = logger.level
-    return levels
 
 
 class ProcessRuntime(PoolRuntime):
@@ -159,14 +131,17 @@ class ProcessRuntime(PoolRuntime):
         # Replies name classes of a main module that a child has imported under this name.
         if "__main__" in sys.modules:
             sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
-        packed = None
+        self.lending = Lending()
+        self._packed_initializer: bytes | None = None
         if initializer is not None:
-            packed, _ = _pickling.dump_handler((initializer, initargs), None, f"the initializer of {name!r}")
+            what = f"the initializer of {name!r}"
+            with self.lending.spawning():
+                self._packed_initializer, _ = _pickling.dump_handler((initializer, initargs), None, what)
+        self._directories = _setup.directories()
         #: By place: the endpoints whose handlers run there. None stands for all of them.
         self._endpoints: dict[int | None, weakref.WeakSet[Endpoint]] = {}
         self.options = options
         self._size = size
-        self._packed_initializer = packed
         self.processes = self._make_processes()
 
     def _make_processes(self) -> Processes:
@@ -174,18 +149,8 @@ class ProcessRuntime(PoolRuntime):
         return Processes(
             name=name,
             size=self._size,
-            executable=sys.executable,
-            arguments=_arguments(),
             transport=options.transport,
             runtime=weakref.ref(self),
-            setup={
-                "name": name,
-                "path": list(sys.path),
-                "argv": list(sys.argv),
-                "main": _main_origin(),
-                "levels": _levels(),
-                "initializer": self._packed_initializer,
-            },
             max_messages=options.max_messages,
             max_memory=options.max_memory,
             max_restarts=options.max_restarts,
@@ -201,6 +166,29 @@ class ProcessRuntime(PoolRuntime):
     def has_started(self) -> bool:
         """Also where there was a child."""
         return super().has_started() or self.processes.has_started()
+
+    @staticmethod
+    def check_start() -> None:
+        """Refuses to start children where that cannot end well; called where one would be started.
+
+        Raises:
+            RuntimeError: the script is being imported by a child, or there is no interpreter to start.
+        """
+        refuse_missing_guard()
+        _interpreter.command()
+
+    def child_setup(self, place: int) -> tuple[list[str], dict[str, Any]]:
+        """What a child is started with, as things are now; called on the thread of its lane."""
+        setup = _setup.setup(f"{self.name}-{place + 1}", place + 1, self._directories)
+        setup["pool"] = self.name
+        setup["initializer"] = self._packed_initializer
+        return _interpreter.command(), setup
+
+    def child_asked(self, place: int, key: bytes) -> None:
+        """A child waits for a descriptor; called on a thread that reads replies."""
+        door = self.processes.door(place)
+        if door is not None:
+            self.lending.answer(door, key)
 
     def place(self, endpoint: Endpoint, place: int | None) -> None:
         """Notes where the handlers of an endpoint run."""
@@ -251,6 +239,7 @@ class ProcessRuntime(PoolRuntime):
         """Waits for the threads here and for the child processes."""
         super().join()
         self.processes.join()
+        self.lending.close()
 
 
 def _handle_record(packed: bytes) -> None:
@@ -283,9 +272,10 @@ def configuration(endpoint: Addressable, kept: type) -> dict[str, Any]:
         if type(endpoint) is not kept:
             made, _ = _pickling.dump_handler(type(endpoint), None, f"the class of worker {name!r}")
         own = state_of(endpoint)
-        for key, value in (item for part in own for item in part.items()):
-            _pickling.dump_handler(value, endpoint, f"the attribute {key!r} of worker {name!r}")
-        state, _ = _pickling.dump_handler(own, endpoint, f"the state of worker {name!r}")
+        with cast_processes(internals.runtime).lending.spawning():
+            for key, value in (item for part in own for item in part.items()):
+                _pickling.dump_handler(value, endpoint, f"the attribute {key!r} of worker {name!r}")
+            state, _ = _pickling.dump_handler(own, endpoint, f"the state of worker {name!r}")
     outer = [] if internals.pool is None else internals.pool._pytoweb.packed_around
     return {
         "name": name,

@@ -271,7 +271,8 @@ class Addressable(Endpoint):
             return named
         # A method that the class does not have would be looked for there.
         sent = functools.partial(handler, self) if takes_worker else handler
-        return _pickling.dump_handler(sent, self, what)
+        with cast_processes(self._pytoweb.runtime).lending.spawning():
+            return _pickling.dump_handler(sent, self, what)
 
     def _pytoweb_is_running(self) -> bool:
         return self._pytoweb_state() in ("running", "stuck")
@@ -732,9 +733,7 @@ class PythonWorker(Addressable):
             RuntimeError: the system refuses a new thread; the worker is as before.
         """
         if self._pytoweb.backend == "process" and self._pytoweb_state() == "new":
-            from pytoweb import _process
-
-            _process.refuse_missing_guard()
+            cast_processes(self._pytoweb.runtime).check_start()
             self._pytoweb_configure_child()
         if not self._pytoweb_start():
             raise WorkerStoppedError(_exit.no_more(f"worker {self._pytoweb.name!r}", "is stopped"))

@@ -14,6 +14,7 @@ from __future__ import annotations
 from pytoweb import _aio
 from pytoweb._core import DEFAULT_CAPACITY, WorkerMessage, running_message, running_owner
 from pytoweb._decorators import WorkerDecorators
+from pytoweb._interpreter import freeze_support
 from pytoweb._pool import WorkerPool, default_pool
 from pytoweb._worker import PythonWorker
 from pytoweb.errors import (
@@ -58,6 +59,7 @@ __all__ = [
     "current_message",
     "current_worker",
     "default_pool",
+    "freeze_support",
     "gather",
 ]
 

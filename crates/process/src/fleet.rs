@@ -1,12 +1,13 @@
 //! A fleet: the lanes of one pool, a thread that reads the replies of each, and one that watches over the children.
 //!
-//! The watching thread (the *supervisor*) starts children, sees them end, kills those whose time has come and measures
+//! The thread of a lane starts its children too. The watching thread (the *supervisor*) says when, sees them end, kills those whose time has come and measures
 //! their memory. It sleeps until one of these is due. Nothing it does needs what a handler may hold.
 //!
 //! Past 600 lines, a third of which is documentation: what a fleet offers and what its supervisor does share every field.
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::cargo::Cargo;
 use crate::crash::{Cause, Crash};
+use crate::lane::reading::Word;
 use crate::lane::{Lane, Standing};
 use crate::spawn::Program;
 use crate::store::Store;
@@ -51,8 +53,6 @@ pub struct Options {
     pub name: String,
     /// Children at the same time.
     pub size: usize,
-    /// What a child is started with.
-    pub program: Program,
     /// What carries the frames.
     pub transport: Transport,
     /// Messages after which a child is replaced.
@@ -70,13 +70,30 @@ pub struct Options {
     pub start_limit: Option<Duration>,
 }
 
-/// What a fleet tells its owner. Called on the fleet's own threads, so nothing here may block for long.
+/// What a child is started with.
+#[derive(Debug)]
+pub struct Setup<C> {
+    /// The program.
+    pub program: Program,
+    /// Its first message.
+    pub first: C,
+}
+
+/// What a fleet tells its owner, and asks it. Called on the threads that read replies, and on the supervisor, so nothing
+/// here may block for long.
 pub trait Overseer<C>: Send + Sync + 'static {
-    /// The first message of every child.
-    fn setup(&self) -> C;
+    /// What the child of a lane is started with now. Called on the thread of the lane, which may wait here as long as
+    /// only that child is late by it.
+    ///
+    /// # Errors
+    /// No child can be started: the reason is what the messages for it fail with.
+    fn setup(&self, lane: usize) -> io::Result<Setup<C>>;
 
     /// A child has something to say for the log.
     fn log(&self, bytes: Vec<u8>);
+
+    /// The child of a lane waits for an answer to `key` at its [`Fleet::door`].
+    fn asked(&self, lane: usize, key: Vec<u8>);
 
     /// A lane was given up; it is tried again after `rest`.
     fn lane_failed(&self, lane: usize, crash: &Arc<Crash>, rest: Duration);
@@ -269,9 +286,9 @@ impl<C: Cargo> Fleet<C> {
     /// the thread that else does. Says what `done` does; returns early for no reason, and at once where another thread is
     /// reading.
     pub fn help(&self, lane: usize, done: &dyn Fn() -> bool, limit: Duration) -> bool {
-        let log = |bytes| self.0.overseer.log(bytes);
+        let tell = |word| self.0.tell(lane, word);
         match self.0.lanes.get(lane) {
-            Some(lane) => lane.help(done, limit, &log, &|| self.0.ring()),
+            Some(lane) => lane.help(done, limit, &tell, &|| self.0.ring()),
             None => done(),
         }
     }
@@ -281,6 +298,12 @@ impl<C: Cargo> Fleet<C> {
         if let Some(lane) = self.0.lanes.get(lane) {
             lane.call();
         }
+    }
+
+    /// The host's end of the door of a lane's child, for an answer to one that asked; `None` where it has ended.
+    #[must_use]
+    pub fn door(&self, lane: usize) -> Option<OwnedFd> {
+        self.0.lanes.get(lane)?.door()
     }
 
     /// Puts messages back that `of` picks and that no child has begun.
@@ -510,7 +533,23 @@ impl<C: Cargo> Inner<C> {
 
     /// The life of a thread that reads the replies of one lane.
     fn read(&self, lane: usize) {
-        self.lanes[lane].read(&|bytes| self.overseer.log(bytes), &|| self.ring());
+        let tell = |word| self.tell(lane, word);
+        self.lanes[lane].read(&tell, &|| self.ring(), &|| self.start(lane));
+    }
+
+    /// Starts the child of a lane.
+    fn start(&self, lane: usize) {
+        let setup = self.overseer.setup(lane);
+        self.lanes[lane].start(&self.options, self.store().as_ref(), setup);
+        // It is to be looked after from now on.
+        self.ring();
+    }
+
+    fn tell(&self, lane: usize, word: Word) {
+        match word {
+            Word::Log(bytes) => self.overseer.log(bytes),
+            Word::Ask(key) => self.overseer.asked(lane, key),
+        }
     }
 
     /// The life of the supervisor.
@@ -539,13 +578,13 @@ impl<C: Cargo> Inner<C> {
     /// Does for one lane what is due. Says when something is next, and whether nothing more ever is.
     fn look_after(self: &Arc<Self>, number: usize, reading: &mut bool) -> (Option<Instant>, bool) {
         let lane = &self.lanes[number];
-        let log = |bytes| self.overseer.log(bytes);
+        let tell = |word| self.tell(number, word);
         if lane.has_recovered() {
             // ORDERING: Relaxed, see `Fleet::has_failures`.
             self.failed.fetch_sub(1, Ordering::Relaxed);
             self.overseer.lane_recovered(number);
         }
-        lane.bury(&self.options, &log, &|crash, rest, movable| {
+        lane.bury(&self.options, &tell, &|crash, rest, movable| {
             self.given_up(number, crash, rest, movable);
         });
         if lane.needs().start {
@@ -557,7 +596,7 @@ impl<C: Cargo> Inner<C> {
             match reads {
                 Ok(()) => {
                     *reading = true;
-                    lane.start(&self.options, self.store().as_ref(), self.overseer.setup());
+                    lane.begin_start();
                 }
                 Err(error) => {
                     let cause = Cause::Start(error.to_string());

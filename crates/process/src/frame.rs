@@ -24,9 +24,10 @@
 //! | `Log` | 132 | host | | bytes |
 //! | `Began` | 133 | host | | seq: 8 |
 //! | `Free` | 134 | host | | seq: 8 |
+//! | `Ask` | 135 | host | | bytes |
 //!
-//! The last two are notices from one end of a link to the other, where no shared memory says it. Parts are for the two
-//! ends too: what the ring does not carry at once.
+//! `Began` and `Free` are notices from one end of a link to the other, where no shared memory says it. Parts are for the
+//! two ends too: what the ring does not carry at once.
 //!
 //! | at | bytes | `Request` | `Reply` |
 //! |---|---|---|---|
@@ -55,8 +56,8 @@ pub use self::decode::{decode_for_child, decode_for_host};
 #[cfg(unix)]
 pub(crate) use self::encode::encode_notice;
 pub use self::encode::{
-    TooLong, encode_broken, encode_log, encode_quit, encode_ready, encode_release, encode_reply,
-    encode_request, encode_stop_asked,
+    TooLong, encode_ask, encode_broken, encode_log, encode_quit, encode_ready, encode_release,
+    encode_reply, encode_request, encode_stop_asked,
 };
 pub use self::raw::RawPayload;
 #[cfg(target_os = "linux")]
@@ -89,6 +90,7 @@ mod tag {
     pub(super) const BEGAN: u8 = 133;
     #[cfg(unix)]
     pub(super) const FREE: u8 = 134;
+    pub(super) const ASK: u8 = 135;
 }
 
 mod bits {
@@ -201,6 +203,11 @@ pub enum ToHost<'a> {
     /// Something for the host's log.
     Log {
         /// Opaque here.
+        bytes: &'a [u8],
+    },
+    /// The child asks for a descriptor; see [`Door`](crate::Door).
+    Ask {
+        /// Which, opaque here.
         bytes: &'a [u8],
     },
 }

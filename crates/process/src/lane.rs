@@ -26,6 +26,8 @@ mod stopping;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,7 +35,7 @@ use std::time::{Duration, Instant};
 use self::defined::Defined;
 use crate::cargo::{Answer, Cargo};
 use crate::crash::{Cause, Crash};
-use crate::fleet::Options;
+use crate::fleet::{Options, Setup};
 use crate::link::HostLink;
 use crate::spawn::Child;
 use crate::start::{Report, start_child};
@@ -49,6 +51,8 @@ enum Phase {
     Idle,
     /// A child is to be started, at that time.
     Wanted(Instant),
+    /// The lane's thread starts it.
+    Starting,
     /// There is a child.
     Up,
     /// The child was told to end, and will be replaced if there is work.
@@ -112,7 +116,7 @@ struct State<C> {
 struct Intake<C> {
     answers: Vec<(u64, Answer)>,
     over: Vec<(C, Answer)>,
-    logs: Vec<Vec<u8>>,
+    words: Vec<reading::Word>,
 }
 
 /// One child's lane.
@@ -195,7 +199,7 @@ impl<C: Cargo> Lane<C> {
             intake: Mutex::new(Intake {
                 answers: Vec::new(),
                 over: Vec::new(),
-                logs: Vec::new(),
+                words: Vec::new(),
             }),
             changed: Condvar::new(),
             seat: Mutex::new(()),
@@ -260,7 +264,7 @@ impl<C: Cargo> Lane<C> {
             (Phase::Closed, _) => Standing::Out,
             (Phase::Idle, 0) => Standing::Empty,
             (Phase::Up, 0) if state.health.is_ready() => Standing::Idle,
-            (Phase::Up | Phase::Wanted(_), 0) => Standing::Starting,
+            (Phase::Up | Phase::Wanted(_) | Phase::Starting, 0) => Standing::Starting,
             (_, load) => Standing::Busy(load),
         }
     }
@@ -315,6 +319,11 @@ impl<C: Cargo> Lane<C> {
         }
     }
 
+    /// The host's end of the child's door.
+    pub(crate) fn door(&self) -> Option<OwnedFd> {
+        self.state().child.as_ref()?.door().duplicate().ok()
+    }
+
     /// The descriptor that is readable once the child has ended, if there is one.
     pub(crate) fn ended(&self) -> Option<Arc<std::os::fd::OwnedFd>> {
         self.state().child.as_ref().and_then(Child::ended)
@@ -334,7 +343,7 @@ impl<C: Cargo> Lane<C> {
     /// Fails what is held, because no child can be started now.
     pub(crate) fn refuse(&self, crash: &Arc<Crash>) {
         let mut state = self.state();
-        if matches!(state.phase, Phase::Wanted(_)) {
+        if matches!(state.phase, Phase::Wanted(_) | Phase::Starting) {
             // The next message tries again: the system may have room by then.
             state.phase = match state.failed {
                 Some(_) => Phase::Wanted(state.health.rests_until(Instant::now())),
@@ -348,13 +357,27 @@ impl<C: Cargo> Lane<C> {
         }
     }
 
-    /// Starts a child, if one is wanted. The error is what the held messages fail with.
-    pub(crate) fn start(&self, options: &Options, store: Option<&Arc<Store>>, setup: C) {
-        if !matches!(self.state().phase, Phase::Wanted(_)) {
-            return;
+    /// Has the lane's own thread start a child, where one is wanted.
+    pub(crate) fn begin_start(&self) {
+        let mut state = self.state();
+        if matches!(state.phase, Phase::Wanted(_)) {
+            state.phase = Phase::Starting;
+            self.changed.notify_all();
         }
-        match start_child(options, store) {
-            Ok((child, link, report)) => {
+    }
+
+    /// Starts a child, on the lane's own thread. An error is what the held messages fail with.
+    pub(crate) fn start(
+        &self,
+        options: &Options,
+        store: Option<&Arc<Store>>,
+        setup: io::Result<Setup<C>>,
+    ) {
+        let started = setup.and_then(|Setup { program, first }| {
+            Ok((first, start_child(options.transport, &program, store)?))
+        });
+        match started {
+            Ok((setup, (child, link, report))) => {
                 let mut state = self.state();
                 if matches!(state.phase, Phase::Closed) {
                     return;

@@ -28,6 +28,8 @@ mod cargo;
 #[cfg(unix)]
 mod crash;
 #[cfg(unix)]
+mod door;
+#[cfg(unix)]
 mod fleet;
 #[cfg(unix)]
 mod hangup;
@@ -45,7 +47,9 @@ pub use cargo::{Answer, Cargo, Verdict};
 #[cfg(unix)]
 pub use crash::{Cause, Crash};
 #[cfg(unix)]
-pub use fleet::{END_LIMIT, Fleet, Options, Overseer, Transport};
+pub use door::Door;
+#[cfg(unix)]
+pub use fleet::{END_LIMIT, Fleet, Options, Overseer, Setup, Transport};
 #[cfg(unix)]
 pub use lane::reading::is_taking_in;
 #[cfg(unix)]

@@ -13,6 +13,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use crate::door::Door;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 /// What a child is started with.
@@ -22,6 +23,8 @@ pub struct Program {
     pub executable: OsString,
     /// Its arguments.
     pub arguments: Vec<OsString>,
+    /// All of its environment.
+    pub environment: Vec<(OsString, OsString)>,
 }
 
 /// A child that was started and is not reaped yet. Dropping it kills and reaps it.
@@ -30,14 +33,23 @@ pub(crate) struct Child {
     process: std::process::Child,
     /// Readable once it has ended; not every system, and not every sandbox, gives one.
     pidfd: Option<Arc<OwnedFd>>,
+    /// Where it gets the descriptors that it asks for.
+    door: Door,
 }
 
 impl Child {
-    /// Starts `program` and returns the host's end of its socket.
-    pub(crate) fn start(program: &Program) -> io::Result<(Self, UnixStream)> {
+    /// Starts `program`. `door` is the host's end. Returns the host's end of its socket, too.
+    pub(crate) fn start(program: &Program, door: Door) -> io::Result<(Self, UnixStream)> {
         let (own, theirs) = UnixStream::pair()?;
         let process = Command::new(&program.executable)
             .args(&program.arguments)
+            .env_clear()
+            .envs(
+                program
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            )
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .process_group(0)
             .spawn()?;
@@ -45,8 +57,14 @@ impl Child {
             // Not reaped yet, so the number is still its own.
             pidfd: pidfd_of(process.id()).map(Arc::new),
             process,
+            door,
         };
         Ok((child, own))
+    }
+
+    /// Where it gets the descriptors that it asks for.
+    pub(crate) const fn door(&self) -> &Door {
+        &self.door
     }
 
     pub(crate) fn pid(&self) -> u32 {

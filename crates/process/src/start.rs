@@ -18,16 +18,15 @@ use rustix::net::{
     SendAncillaryMessage, recvmsg, sendmsg,
 };
 
-use crate::fleet::Options;
-#[cfg(target_os = "linux")]
+use crate::door::Door;
 use crate::fleet::Transport;
 use crate::hangup::{self, NO_SIGNAL};
 use crate::link::{ChildLink, HostLink};
-use crate::spawn::Child;
+use crate::spawn::{Child, Program};
 use crate::store::Store;
 
 /// Descriptors that one message carries at most.
-const MOST_DESCRIPTORS: usize = 4;
+const MOST_DESCRIPTORS: usize = 5;
 /// What a report on a crash is cut to: the stacks of some hundred frames.
 const REPORT_LIMIT: u64 = 64 << 10;
 
@@ -92,23 +91,28 @@ impl Report {
 pub(crate) type Started = (Child, Arc<dyn HostLink>, Option<Report>);
 
 /// Starts a child and the host's end of its link.
-pub(crate) fn start_child(options: &Options, store: Option<&Arc<Store>>) -> io::Result<Started> {
+pub(crate) fn start_child(
+    transport: Transport,
+    program: &Program,
+    store: Option<&Arc<Store>>,
+) -> io::Result<Started> {
     let report = Report::create()?;
-    match (options.transport, store) {
+    let (door, theirs) = Door::pair()?;
+    match (transport, store) {
         #[cfg(target_os = "linux")]
         (Transport::SharedMemory, Some(store)) => {
             let (side, memory) = crate::ring::HostSide::create()?;
             let own = crate::spawn::pidfd_of(std::process::id());
-            let (child, socket) = Child::start(&options.program)?;
-            let mut descriptors = vec![report.0.as_fd(), memory.fd(), store.fd()];
+            let (child, socket) = Child::start(program, door)?;
+            let mut descriptors = vec![report.0.as_fd(), theirs.fd(), memory.fd(), store.fd()];
             descriptors.extend(own.as_ref().map(AsFd::as_fd));
             send_descriptors(&socket, BY_SHARED_MEMORY, &descriptors)?;
             let link = crate::link::shared::SharedHost::new(side, store.clone(), socket);
             Ok((child, link, Some(report)))
         }
         _ => {
-            let (child, socket) = Child::start(&options.program)?;
-            send_descriptors(&socket, BY_SOCKET, &[report.0.as_fd()])?;
+            let (child, socket) = Child::start(program, door)?;
+            send_descriptors(&socket, BY_SOCKET, &[report.0.as_fd(), theirs.fd()])?;
             let link = crate::link::socket::SocketHost::new(socket)?;
             Ok((child, link, Some(report)))
         }
@@ -173,6 +177,8 @@ pub struct Arrival {
     pub link: Arc<dyn ChildLink>,
     /// Where to write last words.
     pub report: OwnedFd,
+    /// Where the descriptors come from that this process asks for.
+    pub door: Door,
 }
 
 /// Takes the child's end from the standard input of this process, which is the null device from then on. To be called
@@ -191,6 +197,7 @@ pub fn arrive() -> io::Result<Arrival> {
     let mut fds = fds.into_iter();
     let mut next = || fds.next().ok_or(io::ErrorKind::InvalidData);
     let report = next()?;
+    let door = Door::from_fd(next()?);
     match tag {
         #[cfg(target_os = "linux")]
         BY_SHARED_MEMORY => {
@@ -204,11 +211,11 @@ pub fn arrive() -> io::Result<Arrival> {
             }
             end_with(socket, host)?;
             let link = Arc::new(crate::link::shared::SharedChild::new(side, view, store));
-            Ok(Arrival { link, report })
+            Ok(Arrival { link, report, door })
         }
         BY_SOCKET => {
             let link = crate::link::socket::SocketChild::new(socket)?;
-            Ok(Arrival { link, report })
+            Ok(Arrival { link, report, door })
         }
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidData,

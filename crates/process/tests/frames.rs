@@ -178,6 +178,8 @@ proptest! {
         prop_assert_eq!(decode_for_host(&frame), Ok(ToHost::Broken { bytes }));
         frame::encode_log(bytes, &mut frame);
         prop_assert_eq!(decode_for_host(&frame), Ok(ToHost::Log { bytes }));
+        frame::encode_ask(bytes, &mut frame);
+        prop_assert_eq!(decode_for_host(&frame), Ok(ToHost::Ask { bytes }));
         prop_assert_eq!(frame::decode_notice(&frame), Ok(None));
         prop_assert_eq!(frame::seq_of_reply(&frame), None);
     }

@@ -7,20 +7,21 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::os::fd::AsRawFd;
+use std::io;
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use pytoweb_process::frame::{
-    Outcome, RawPayload, Reply, Request, ToChild, decode_for_child, encode_broken, encode_log,
-    encode_ready, encode_reply,
+    Outcome, RawPayload, Reply, Request, ToChild, decode_for_child, encode_ask, encode_broken,
+    encode_log, encode_ready, encode_reply,
 };
-use pytoweb_process::{Arrival, ChildLink, Parcel, Payload};
+use pytoweb_process::{Arrival, ChildLink, Door, Parcel, Payload};
 
 use crate::around::Surroundings;
 use crate::fork::Generation;
@@ -33,6 +34,8 @@ use crate::{context, error, note, pickling};
 
 /// How often to look for another request before sleeping: see `YIELDS` in the engine's `sync.rs`.
 const YIELDS: usize = 16;
+/// How long the host may take to lend a descriptor: its interpreter lock may be held for long.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// Whether this process is a child.
 static IS_CHILD: AtomicBool = AtomicBool::new(false);
@@ -116,6 +119,8 @@ struct Own {
 pub(crate) struct ChildEnd {
     link: Arc<dyn ChildLink>,
     report: std::os::fd::OwnedFd,
+    /// Held by the thread that waits for an answer.
+    door: Mutex<Door>,
     workers: Mutex<HashMap<u32, Arc<Own>>>,
     /// What interrupts a coroutine that runs, by message.
     interrupters: Arc<Mutex<HashMap<u64, Py<PyAny>>>>,
@@ -128,12 +133,13 @@ pub(crate) struct ChildEnd {
 pub(crate) fn child_arrive() -> PyResult<ChildEnd> {
     // ORDERING: Relaxed, for the text of an error.
     IS_CHILD.store(true, Ordering::Relaxed);
-    let Arrival { link, report } = pytoweb_process::arrive().map_err(|error| {
+    let Arrival { link, report, door } = pytoweb_process::arrive().map_err(|error| {
         PyOSError::new_err(format!("this process was not started by a pool: {error}"))
     })?;
     Ok(ChildEnd {
         link,
         report,
+        door: Mutex::new(door),
         workers: Mutex::default(),
         interrupters: Arc::default(),
         functions: Functions::default(),
@@ -682,6 +688,25 @@ impl ChildEnd {
         }
         py.detach(|| self.link.send(&frame, &[])).map_err(broken)?;
         Ok(true)
+    }
+
+    /// Asks the host for a descriptor, and waits for it.
+    fn borrow(&self, py: Python<'_>, key: &str) -> PyResult<RawFd> {
+        self.check()?;
+        let key = format!("{key}:");
+        let mut frame = Vec::new();
+        encode_ask(key.as_bytes(), &mut frame);
+        let taken = py.detach(|| {
+            let door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+            self.link
+                .send(&frame, &[])
+                .map_err(io::Error::other)
+                .and_then(|()| door.take(key.as_bytes(), ANSWER_LIMIT))
+        });
+        let taken = taken.map_err(|error| {
+            PyOSError::new_err(format!("the host did not lend its descriptor: {error}"))
+        })?;
+        Ok(taken.into_raw_fd())
     }
 
     /// Lets go of the workers and their handlers, so that the end of the interpreter finds what they hold as it finds

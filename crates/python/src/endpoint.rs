@@ -96,6 +96,7 @@ impl Inner {
                     // A pool has no start that would tell its children.
                     stale: AtomicBool::new(shared),
                     functions: Definitions::default(),
+                    runtime: Python::attach(|py| own.runtime.clone_ref(py)),
                 })
             }
         };

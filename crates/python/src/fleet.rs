@@ -1,13 +1,17 @@
 //! The child processes of a pool, or of one worker, as Python holds them.
 
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::call::PyCallArgs;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
-use pytoweb_process::{Crash, Fleet, Options, Overseer, Payload, Program, Transport};
+use pytoweb_process::{Crash, Fleet, Options, Overseer, Program, Setup, Transport};
 
 use crate::error;
 use crate::fork::Generation;
@@ -45,10 +49,36 @@ impl Processes {
 struct Told {
     /// A weak reference.
     runtime: Py<PyAny>,
-    setup: Arc<Payload>,
 }
 
 impl Told {
+    fn setup_now(&self, py: Python<'_>, lane: usize) -> PyResult<Setup<Load>> {
+        let runtime = self.runtime.bind(py).call0()?;
+        if runtime.is_none() {
+            return Err(PyRuntimeError::new_err(
+                "the worker or pool was dropped before its process was started",
+            ));
+        }
+        let made = runtime.call_method1(intern!(py, "child_setup"), (lane,))?;
+        let (command, setup): (Vec<OsString>, Bound<'_, PyAny>) = made.extract()?;
+        let payload = pickling::pack(py, Way::ToChild, &setup, || None)
+            .map_err(|raised| error::unsendable(py, "the set-up of a child process", raised))?;
+        let mut command = command.into_iter();
+        Ok(Setup {
+            program: Program {
+                executable: command.next().unwrap_or_default(),
+                arguments: command.collect(),
+                // Under the interpreter lock, with which Python changes it.
+                environment: std::env::vars_os().collect(),
+            },
+            first: Load::Control {
+                worker: 0,
+                flags: flags::SETUP,
+                payload: Arc::new(payload),
+            },
+        })
+    }
+
     /// Calls a method of the runtime, if that is still there.
     fn tell<'py>(
         &self,
@@ -69,12 +99,20 @@ impl Told {
 }
 
 impl Overseer<Load> for Told {
-    fn setup(&self) -> Load {
-        Load::Control {
-            worker: 0,
-            flags: flags::SETUP,
-            payload: self.setup.clone(),
-        }
+    fn setup(&self, lane: usize) -> io::Result<Setup<Load>> {
+        Python::attach(|py| {
+            self.setup_now(py, lane).map_err(|error| {
+                let text = error.value(py).to_string();
+                io::Error::other(text)
+            })
+        })
+    }
+
+    fn asked(&self, lane: usize, key: Vec<u8>) {
+        Python::attach(|py| {
+            let key = PyBytes::new(py, &key);
+            self.tell(py, intern!(py, "child_asked"), (lane, key));
+        });
     }
 
     fn log(&self, bytes: Vec<u8>) {
@@ -112,36 +150,23 @@ impl Processes {
         clippy::too_many_arguments,
         reason = "called from one place, by keyword"
     )]
-    #[pyo3(signature = (*, name, size, executable, arguments, transport, runtime, setup, max_messages, max_memory, max_restarts, restart_window, grace, start_timeout))]
+    #[pyo3(signature = (*, name, size, transport, runtime, max_messages, max_memory, max_restarts, restart_window, grace, start_timeout))]
     fn new(
-        py: Python<'_>,
         name: String,
         size: usize,
-        executable: String,
-        arguments: Vec<String>,
         transport: &str,
         runtime: Py<PyAny>,
-        setup: &Bound<'_, PyAny>,
         max_messages: Option<u64>,
         max_memory: Option<u64>,
         max_restarts: Option<usize>,
         restart_window: f64,
         grace: f64,
         start_timeout: Option<f64>,
-    ) -> PyResult<Self> {
-        let setup = pickling::pack(py, Way::ToChild, setup, || None)
-            .map_err(|raised| error::unsendable(py, "the set-up of the child processes", raised))?;
-        let told = Told {
-            runtime,
-            setup: Arc::new(setup),
-        };
+    ) -> Self {
+        let told = Told { runtime };
         let options = Options {
             name,
             size,
-            program: Program {
-                executable: executable.into(),
-                arguments: arguments.into_iter().map(Into::into).collect(),
-            },
             transport: if transport == "socket" {
                 Transport::Socket
             } else {
@@ -154,11 +179,16 @@ impl Processes {
             grace: seconds(grace).min(LONGEST_GRACE),
             start_limit: start_timeout.map(seconds),
         };
-        Ok(Self {
+        Self {
             name: options.name.clone(),
             fleet: Some(Arc::new(Fleet::new(options, Box::new(told)))),
             generation: Generation::now(),
-        })
+        }
+    }
+
+    /// A new descriptor of the host's end of a child's door; ``None`` where the child has ended.
+    fn door(&self, place: usize) -> PyResult<Option<RawFd>> {
+        Ok(self.fleet()?.door(place).map(IntoRawFd::into_raw_fd))
     }
 
     /// The process numbers of the children that exist, by place.

@@ -24,11 +24,20 @@ pub(crate) struct Packing {
     /// The child is to be told of the handlers by the next post.
     pub(crate) stale: AtomicBool,
     pub(crate) functions: Definitions,
+    /// The pool's `ProcessRuntime`.
+    pub(crate) runtime: Py<PyAny>,
 }
 
 impl Packing {
-    /// Refuses messages while no process can be started that would run them.
+    /// Refuses messages while no process can be started that would run them, or may be. A named worker was asked when
+    /// it was started.
     fn check(&self, py: Python<'_>, worker: &str) -> PyResult<()> {
+        if self.route.lane.is_none() && !self.route.may_start() {
+            self.runtime
+                .bind(py)
+                .call_method0(intern!(py, "check_start"))?;
+            self.route.allow_start();
+        }
         match self.route.failure() {
             None => Ok(()),
             Some((crash, rest)) => Err(error::crashed(py, &crash, None, worker, Some(rest))),

@@ -4,7 +4,7 @@
 //! whatever needs Python (errors, callbacks, replies to the owner) becomes a *job* on the pool's threads, in order.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -67,7 +67,9 @@ pub(crate) struct Route {
     /// What the handlers took lately, in nanoseconds; 0 before the first.
     average_run: AtomicU64,
     /// One message after the other: some handler is a coroutine.
-    one_by_one: std::sync::atomic::AtomicBool,
+    one_by_one: AtomicBool,
+    /// Whether children may be started: asked once, before the first message of a pool.
+    may_start: AtomicBool,
     jobs: Worker<Jobs>,
     waiting_jobs: Arc<AtomicUsize>,
 }
@@ -100,10 +102,22 @@ impl Route {
             config: Mutex::new((0, Arc::new(Payload::empty()))),
             config_version: AtomicU32::new(0),
             average_run: AtomicU64::new(0),
-            one_by_one: std::sync::atomic::AtomicBool::new(false),
+            one_by_one: AtomicBool::new(false),
+            may_start: AtomicBool::new(false),
             jobs,
             waiting_jobs: Arc::default(),
         }
+    }
+
+    /// Whether it was found that children may be started.
+    pub(crate) fn may_start(&self) -> bool {
+        // ORDERING: Relaxed, written and read under the interpreter lock.
+        self.may_start.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn allow_start(&self) {
+        // ORDERING: Relaxed, see `may_start`.
+        self.may_start.store(true, Ordering::Relaxed);
     }
 
     /// Has the child told of new handlers before the next message.

@@ -48,6 +48,7 @@ pub fn decode_for_host(frame: &[u8]) -> Result<ToHost<'_>, Malformed> {
         tag::READY => ToHost::Ready { bytes: rest },
         tag::BROKEN => ToHost::Broken { bytes: rest },
         tag::LOG => ToHost::Log { bytes: rest },
+        tag::ASK => ToHost::Ask { bytes: rest },
         other => return Err(Malformed::Tag(other)),
     };
     expect_zero(word(prefix))?;

@@ -54,6 +54,11 @@ pub fn encode_log(bytes: &[u8], frame: &mut Vec<u8>) {
     encode_small(frame, tag::LOG, bytes);
 }
 
+/// The child asks for a descriptor.
+pub fn encode_ask(bytes: &[u8], frame: &mut Vec<u8>) {
+    encode_small(frame, tag::ASK, bytes);
+}
+
 /// What one end of a link tells the other.
 #[cfg(unix)]
 pub(crate) fn encode_notice(notice: Notice, frame: &mut Vec<u8>) {

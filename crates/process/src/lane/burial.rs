@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::health::Outlook;
-use super::reading::{Log, Taken};
+use super::reading::{Taken, Tell};
 use super::{Lane, Phase};
 use crate::cargo::{Answer, Cargo};
 use crate::crash::{Cause, Crash};
@@ -19,7 +19,7 @@ pub(crate) type GivenUp<'a, C> = &'a dyn Fn(&Arc<Crash>, Option<Duration>, &mut 
 impl<C: Cargo> Lane<C> {
     /// Looks whether the child has ended; if so, decides what becomes of its messages and of the lane. `given_up`
     /// is told if the lane is.
-    pub(crate) fn bury(&self, options: &Options, log: Log<'_>, given_up: GivenUp<'_, C>) {
+    pub(crate) fn bury(&self, options: &Options, tell: Tell<'_>, given_up: GivenUp<'_, C>) {
         let (link, crash) = {
             let mut state = self.state();
             let told = matches!(state.phase, Phase::Retiring | Phase::Closed);
@@ -49,7 +49,7 @@ impl<C: Cargo> Lane<C> {
         if let Some(link) = &link {
             // What it answered before it ended counts. Nobody else is reading when this has the lock.
             let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
-            while self.take_in(link, &mut intake, log) == Taken::News {}
+            while self.take_in(link, &mut intake, tell) == Taken::News {}
         }
         self.after(link, &crash, options, given_up);
     }

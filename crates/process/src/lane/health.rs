@@ -120,16 +120,11 @@ impl Health {
 mod tests {
     use super::*;
     use crate::fleet::Transport;
-    use crate::spawn::Program;
 
     fn options(max_restarts: Option<usize>) -> Options {
         Options {
             name: String::new(),
             size: 1,
-            program: Program {
-                executable: "true".into(),
-                arguments: Vec::new(),
-            },
             transport: Transport::Socket,
             max_messages: None,
             max_memory: None,

@@ -27,8 +27,17 @@ const NAP: Duration = Duration::from_millis(10);
 /// Naps without a guest before it takes the seat for good.
 const NAPS: u32 = 3;
 
-/// Where log records of the child go.
-pub(crate) type Log<'a> = &'a dyn Fn(Vec<u8>);
+/// What a child has to say besides its replies.
+#[derive(Debug)]
+pub(crate) enum Word {
+    /// Something for the log.
+    Log(Vec<u8>),
+    /// It waits for a descriptor.
+    Ask(Vec<u8>),
+}
+
+/// Where that goes.
+pub(crate) type Tell<'a> = &'a dyn Fn(Word);
 
 /// What [`Lane::take_in`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,15 +60,15 @@ pub fn is_taking_in() -> bool {
 }
 
 impl<C: Cargo> Lane<C> {
-    /// The life of the lane's own thread. `ring` calls the supervisor.
-    pub(crate) fn read(&self, log: Log<'_>, ring: &dyn Fn()) {
+    /// The life of the lane's own thread. `ring` calls the supervisor, `start` starts a child.
+    pub(crate) fn read(&self, tell: Tell<'_>, ring: &dyn Fn(), start: &dyn Fn()) {
         let mut naps = 0;
-        while let Some(link) = self.next_link() {
+        while let Some(link) = self.next_link(start) {
             if naps > 0 {
                 let guests = self.nap();
                 naps = if guests { NAPS } else { naps - 1 };
                 // Somebody reads, or there is nothing to read.
-                if guests || !self.drive(&link, log) {
+                if guests || !self.drive(&link, tell) {
                     continue;
                 }
                 // A guest may have come since, and sleep for a reply that this took in.
@@ -70,7 +79,7 @@ impl<C: Cargo> Lane<C> {
                 naps = NAPS;
                 continue;
             };
-            let news = look_while_yielding(|| self.drive(&link, log).then_some(()));
+            let news = look_while_yielding(|| self.drive(&link, tell).then_some(()));
             if self.calls() {
                 ring();
             }
@@ -119,7 +128,7 @@ impl<C: Cargo> Lane<C> {
         &self,
         done: &dyn Fn() -> bool,
         limit: Duration,
-        log: Log<'_>,
+        tell: Tell<'_>,
         ring: &dyn Fn(),
     ) -> bool {
         let Some(link) = self.link() else {
@@ -129,7 +138,7 @@ impl<C: Cargo> Lane<C> {
         self.guests.fetch_add(1, Ordering::SeqCst);
         // ORDERING: Relaxed, a hint.
         self.visited.store(true, Ordering::Relaxed);
-        let done = self.read_as_guest(&link, done, limit, log);
+        let done = self.read_as_guest(&link, done, limit, tell);
         // ORDERING: SeqCst, see `read`.
         self.guests.fetch_sub(1, Ordering::SeqCst);
         if self.calls() {
@@ -146,7 +155,7 @@ impl<C: Cargo> Lane<C> {
         link: &Arc<dyn HostLink>,
         done: &dyn Fn() -> bool,
         limit: Duration,
-        log: Log<'_>,
+        tell: Tell<'_>,
     ) -> bool {
         let mut seat = self.seat.try_lock().ok();
         if seat.is_none() {
@@ -160,7 +169,7 @@ impl<C: Cargo> Lane<C> {
         let until = Instant::now() + limit;
         loop {
             let found = look_while_yielding(|| {
-                self.drive(link, log);
+                self.drive(link, tell);
                 done().then_some(())
             });
             if found.is_some() {
@@ -190,11 +199,11 @@ impl<C: Cargo> Lane<C> {
     }
 
     /// Takes in what the child has answered so far. False: nothing new, or another thread is at it.
-    fn drive(&self, link: &Arc<dyn HostLink>, log: Log<'_>) -> bool {
+    fn drive(&self, link: &Arc<dyn HostLink>, tell: Tell<'_>) -> bool {
         match self.intake.try_lock() {
-            Ok(mut intake) => self.take_in(link, &mut intake, log) == Taken::News,
+            Ok(mut intake) => self.take_in(link, &mut intake, tell) == Taken::News,
             Err(TryLockError::Poisoned(poisoned)) => {
-                self.take_in(link, &mut poisoned.into_inner(), log) == Taken::News
+                self.take_in(link, &mut poisoned.into_inner(), tell) == Taken::News
             }
             Err(TryLockError::WouldBlock) => false,
         }
@@ -204,12 +213,12 @@ impl<C: Cargo> Lane<C> {
         &self,
         link: &Arc<dyn HostLink>,
         intake: &mut Intake<C>,
-        log: Log<'_>,
+        tell: Tell<'_>,
     ) -> Taken {
         let Intake {
             answers,
             over,
-            logs,
+            words,
         } = intake;
         let mut unfit = None;
         let mut ready = false;
@@ -230,14 +239,15 @@ impl<C: Cargo> Lane<C> {
                         parcel: Some(link.parcel(&payload)?),
                     },
                 )),
-                ToHost::Log { bytes } => logs.push(bytes.to_vec()),
+                ToHost::Log { bytes } => words.push(Word::Log(bytes.to_vec())),
+                ToHost::Ask { bytes } => words.push(Word::Ask(bytes.to_vec())),
                 ToHost::Broken { bytes } => unfit = Some(bytes.to_vec()),
                 ToHost::Ready { .. } => ready = true,
             }
             Ok(())
         });
-        for bytes in logs.drain(..) {
-            log(bytes);
+        for word in words.drain(..) {
+            tell(word);
         }
         if matches!(received, Ok(0)) {
             return Taken::Nothing;
@@ -295,8 +305,9 @@ impl<C: Cargo> Lane<C> {
         if broken { Taken::Broken } else { Taken::News }
     }
 
-    /// The present link; waits for one. `None` once the lane is closed and has none.
-    fn next_link(&self) -> Option<Arc<dyn HostLink>> {
+    /// The present link; waits for one, and starts the child when the supervisor says so. `None` once the lane is closed
+    /// and has none.
+    fn next_link(&self, start: &dyn Fn()) -> Option<Arc<dyn HostLink>> {
         let mut state = self.state();
         loop {
             if let Some(link) = &state.link {
@@ -304,6 +315,12 @@ impl<C: Cargo> Lane<C> {
             }
             if matches!(state.phase, Phase::Closed) {
                 return None;
+            }
+            if matches!(state.phase, Phase::Starting) {
+                drop(state);
+                start();
+                state = self.state();
+                continue;
             }
             state = self
                 .changed

@@ -297,13 +297,14 @@ proptest! {
 
 #[test]
 fn what_a_frame_has_no_use_for_is_zero() {
-    let mut frames = vec![Vec::new(); 6];
+    let mut frames = vec![Vec::new(); 7];
     frame::encode_release(1, &mut frames[0]);
     frame::encode_stop_asked(1, &mut frames[1]);
     frame::encode_quit(&mut frames[2]);
     frame::encode_ready(b"x", &mut frames[3]);
     frame::encode_broken(b"x", &mut frames[4]);
     frame::encode_log(b"x", &mut frames[5]);
+    frame::encode_ask(b"x", &mut frames[6]);
     for frame in frames {
         assert!(read(&frame));
         let tag = frame[0];

@@ -1,12 +1,14 @@
 //! The host: hands messages to a fleet of one, and sees how each ends.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use pytoweb_process::frame::{Request, encode_request};
 use pytoweb_process::{
-    Answer, Cargo, Cause, Crash, Fleet, Options, Overseer, Payload, Program, Transport, Verdict,
+    Answer, Cargo, Cause, Crash, Fleet, Options, Overseer, Payload, Program, Setup, Transport,
+    Verdict,
 };
 
 use crate::child::LIE_OF_A_SOCKET;
@@ -107,14 +109,23 @@ struct Watch {
 }
 
 impl Overseer<Message> for Watch {
-    fn setup(&self) -> Message {
-        Message {
-            number: usize::MAX,
-            kind: "",
-            control: true,
-            tell: self.tell.clone(),
-        }
+    fn setup(&self, _: usize) -> io::Result<Setup<Message>> {
+        Ok(Setup {
+            program: Program {
+                executable: std::env::current_exe()?.into(),
+                arguments: vec!["child".into()],
+                environment: std::env::vars_os().collect(),
+            },
+            first: Message {
+                number: usize::MAX,
+                kind: "",
+                control: true,
+                tell: self.tell.clone(),
+            },
+        })
     }
+
+    fn asked(&self, _: usize, _: Vec<u8>) {}
 
     fn log(&self, bytes: Vec<u8>) {
         let _ = self.logged.send(bytes);
@@ -140,10 +151,6 @@ impl Host {
         let options = Options {
             name: "hostile".to_owned(),
             size: 1,
-            program: Program {
-                executable: std::env::current_exe().unwrap().into(),
-                arguments: vec!["child".into()],
-            },
             transport,
             max_messages: None,
             max_memory: None,

@@ -109,9 +109,10 @@ fn got(link: &SocketHost, frame: ToHost<'_>) -> Result<Got, Broken> {
             let bytes = parcel.stream().as_slice().expect("ordinary memory");
             Got::Reply(reply.seq, reply.outcome, bytes.to_vec())
         }
-        ToHost::Ready { bytes } | ToHost::Broken { bytes } | ToHost::Log { bytes } => {
-            Got::Other(bytes.len())
-        }
+        ToHost::Ready { bytes }
+        | ToHost::Broken { bytes }
+        | ToHost::Log { bytes }
+        | ToHost::Ask { bytes } => Got::Other(bytes.len()),
     })
 }
 
