@@ -417,6 +417,20 @@ def test_the_end_does_not_wait_for_a_job_that_its_owner_gave_up(run_python, end,
 
 
 @pytest.mark.slow
+def test_the_end_after_a_terminated_pool_of_processes_is_silent(run_python):
+    done = run_python(
+        "import sys, time\n"
+        "from pytoweb.workers import WorkerPool\n"
+        "if __name__ == '__main__':\n"
+        "    pool = WorkerPool(2, backend='process').start()\n"
+        "    futures = [pool.submit(time.sleep, 600) for _ in range(100)]\n"
+        "    pool.terminate()\n"
+        "    sys.exit(3)\n"
+    )
+    assert (done.rc, done.stdout, done.stderr) == (3, "", "")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["thread", "process"])
 def test_more_ctrl_c_at_the_exit_says_nothing(backend, start_interrupted):
     for _ in range(5):

@@ -175,7 +175,8 @@ def _end_given_up(runtimes: list[PoolRuntime]) -> None:
     One that goes on all the same stands in native code, as a rule, and the process ends around it.
     """
     global broken_off
-    if not _all_ended(runtimes, 0.0):
+    # Threads without a handler end by themselves, and are not to be interrupted on their way.
+    if not _all_ended(runtimes, ASKED_SECONDS):
         broken_off = True
         for runtime in runtimes:
             runtime.interrupt()
