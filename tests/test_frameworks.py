@@ -58,7 +58,7 @@ def get(url):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["--config", "gunicorn.conf.py"]], ids=str)
+@pytest.mark.parametrize("options", [[], ["--preload"], ["--config", "gunicorn.conf.py"]], ids=str)
 def test_gunicorn_serves_workers_of_its_processes(options, tmp_path, snippet_env):
     write_files("flask.md", tmp_path)
     if "--config" not in options:
