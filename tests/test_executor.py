@@ -7,6 +7,7 @@ import itertools
 import queue
 import sys
 import threading
+import weakref
 from concurrent.futures import (
     BrokenExecutor,
     CancelledError,
@@ -134,6 +135,22 @@ def test_map_raises_where_the_call_failed(executor):
     assert (next(results), next(results)) == (2, 3)
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+class Made:
+    """Something that a weak reference can tell the end of."""
+
+
+def make_one(_):
+    return Made()
+
+
+def test_map_keeps_no_result_that_was_taken_from_a_chunk(pool, until):
+    for made in pool(2, backend="process").map(make_one, range(10), chunksize=3):
+        reference = weakref.ref(made)
+        del made
+        # The iterator stands still meanwhile; a thread of the pool may just be letting go.
+        until(lambda gone=reference: gone() is None, "the end of what was taken")
 
 
 def test_map_submits_before_it_is_iterated(executor):

@@ -70,7 +70,10 @@ def _chunked(
 
 def _flattened(chunks: Iterator[list[Any]]) -> Iterator[Any]:
     for chunk in chunks:
-        yield from chunk
+        # What was taken is the taker's alone.
+        chunk.reverse()
+        while chunk:
+            yield chunk.pop()
 
 
 def _posted(
