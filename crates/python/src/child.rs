@@ -709,12 +709,13 @@ impl ChildEnd {
         Ok(taken.into_raw_fd())
     }
 
-    /// Lets go of the workers and their handlers, so that the end of the interpreter finds what they hold as it finds
+    /// Lets go of the workers, their handlers and the functions that were called, so that the end of the interpreter finds what they hold as it finds
     /// everything of a program: in its modules.
     fn release(&self) {
         let workers =
             std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
         drop(workers);
+        self.functions.clear();
     }
 
     /// Handles requests until the host says that it is over.

@@ -42,6 +42,13 @@ impl Functions {
         drop((forgotten, replaced));
     }
 
+    /// Lets go of all of them.
+    pub(crate) fn clear(&self) {
+        let all = std::mem::take(&mut *self.lock());
+        // What they hold may run code when it goes.
+        drop(all);
+    }
+
     /// The function of a call: itself, or by its number.
     ///
     /// # Errors
