@@ -6,7 +6,7 @@
 //! | at | bytes | |
 //! |---|---|---|
 //! | 0 | 1 | tag: which frame it is |
-//! | 1 | 1 | bits: 1 the area is stored, 2 there is an id, 4 the area is lost: see [`without_area`] |
+//! | 1 | 1 | bits: 1 the area is stored, 2 there is an id, 4 the area is lost: see `without_area` |
 //! | 2 | 1 | outcome |
 //! | 3 | 1 | zero |
 //! | 4 | 4 | word: the number of a worker, or the length of the note |
