@@ -1,6 +1,8 @@
 """What the tests of process workers send to child processes, which import it from here by name.
 
-What waits for something gives up after `WAIT`; only what is meant to be stopped goes on forever.
+A handler that waits gives up after `WAIT`; only those that are meant to be stopped go on forever.
+
+Long because each handler is a few lines, and a child finds all of them by one name.
 """
 
 from __future__ import annotations

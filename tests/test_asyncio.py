@@ -1,4 +1,7 @@
-"""Workers and asyncio: awaiting them from a loop, and handlers that are coroutines."""
+"""Workers and asyncio: awaiting them from a loop, and handlers that are coroutines.
+
+Long because each way to await has the same questions asked of it: order, room, errors, cancelling, the end.
+"""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def adopt(name: str, number: int, given: dict[str, Any], borrow: Callable[[str],
 def _take_place(multiprocessing: Any, name: str, number: int, given: dict[str, Any]) -> None:
     process = multiprocessing.process
     own = process.BaseProcess(name=name)
-    # It is nobody's to wait for here.
+    # No code of this process may wait for it.
     process._dangling.discard(own)
     parent_name, parent_pid = given["parent"]
     own._identity = (number,)

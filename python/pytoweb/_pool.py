@@ -1,4 +1,8 @@
-"""``WorkerPool``: threads that run many named workers, and an ``Executor``."""
+"""``WorkerPool``: threads that run many named workers, and an ``Executor``.
+
+Past 600 lines, half of which are what ``help()`` shows of the methods; each of them hands over to a file of
+its own noun.
+"""
 
 from __future__ import annotations
 

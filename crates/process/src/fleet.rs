@@ -1,7 +1,8 @@
 //! A fleet: the lanes of one pool, a thread that reads the replies of each, and one that watches over the children.
 //!
-//! The thread of a lane starts its children too. The watching thread (the *supervisor*) says when, sees them end, kills those whose time has come and measures
-//! their memory. It sleeps until one of these is due. Nothing it does needs what a handler may hold.
+//! The thread of a lane starts its children too. The watching thread (the *supervisor*) says when, sees them end, kills
+//! those whose time has come and measures their memory. It sleeps until one of these is due. It never needs a lock that a
+//! handler may hold.
 //!
 //! Past 600 lines, a third of which is documentation: what a fleet offers and what its supervisor does share every field.
 

@@ -73,7 +73,7 @@ impl Mapping {
             ptr::copy_nonoverlapping(from.as_ptr(), into.as_mut_ptr().add(end), len);
             into.set_len(end + len);
         }
-        // Whoever checks the copy must not be made to read the original again by an optimiser.
+        // The code that checks the copy must not be made to read the original again by an optimiser.
         compiler_fence(Ordering::SeqCst);
         true
     }
