@@ -32,8 +32,9 @@ const LARGEST: usize = 1 << if usize::BITS == 64 { 36 } else { 30 };
 const SMALLEST: usize = 64 << 20;
 /// The smallest block. Less is copied through the ring in less time than a block takes.
 const UNIT: usize = 16 << 10;
-/// Bytes of pages that free blocks may hold on to: a few payloads of some megabytes, and little beside an interpreter.
-pub(crate) const WARM_LIMIT: usize = 32 << 20;
+/// Bytes of pages that free blocks of one store may hold on to: a payload of some megabytes. The host sees two stores, its
+/// own and that of the child, and is to be back at its memory after a burst.
+pub(crate) const WARM_LIMIT: usize = 12 << 20;
 
 /// Distances from a source to its target, modulo [`SLOW_PERIOD`], over which the string instruction that C libraries
 /// copy kilobytes with is slow: a fifteenth of the usual speed on current AMD processors. A stream that begins with a

@@ -130,14 +130,14 @@ fn memory_falls_back_after_a_burst() {
 fn what_is_kept_is_what_was_freed_last() {
     let store = create();
     let old: Vec<_> = (0..40).map(|_| filled(&store, MIB)).collect();
-    let last = filled(&store, 16 * MIB);
+    let last = filled(&store, 8 * MIB);
     drop(old);
     let offset = last.offset();
     drop(last);
     let before = resident(&store);
     assert!(before > WARM_LIMIT / 2 && before <= WARM_LIMIT);
 
-    let again = filled(&store, 16 * MIB);
+    let again = filled(&store, 8 * MIB);
 
     assert_eq!(again.offset(), offset);
     assert_eq!(resident(&store), before);
