@@ -9,7 +9,7 @@ import signal
 import pytest
 from analyze_handlers import by_name
 
-from pytoweb import _process
+from pytoweb import _interpreter
 from pytoweb.analyze.facts import CRASHED, FAILED, FileFacts, Problem
 from pytoweb.analyze.progress import Progress
 from pytoweb.analyze.report import json_report, report_tables
@@ -94,7 +94,7 @@ def test_every_file_may_crash():
 
 @pytest.mark.slow
 def test_processes_that_never_come_up_end_the_run(monkeypatch):
-    monkeypatch.setattr(_process, "PROGRAM", "raise SystemExit(7)")
+    monkeypatch.setattr(_interpreter, "PROGRAM", "raise SystemExit(7)")
     names = [f"{number:03}.py" for number in range(5)]
     analysis = analysis_of(names, handler=FileFacts)
     assert analysis.complete
