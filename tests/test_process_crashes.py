@@ -252,14 +252,14 @@ def test_crash_errors_are_worker_errors(crashing):
 
 
 DYING_AT_ONCE = """
-import logging, os, signal, sys
+import logging, os, signal
 from pytoweb.workers import WorkerCrashedError, WorkerPool
 
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 logging.disable()
 # Each child is gone before its host has sent it anything.
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-sys.executable = "/bin/false"
+os.environ["PYTOWEB_PYTHON"] = "/bin/false"
 for _ in range(20):
     pool = WorkerPool(1, backend="process", max_restarts=0)
     failed = pool.submit(abs, -1).exception(20)

@@ -129,26 +129,26 @@ def no_descriptors(trial: Trial) -> None:
 def no_processes(trial: Trial) -> None:
     """An interpreter that cannot be executed for a while."""
     told = Told(trial)
-    usual, wrapper = sys.executable, trial.path("python")
+    wrapper = trial.path("python")
     with open(wrapper, "w", encoding="utf-8") as file:
-        file.write(f'#!/bin/sh\nexec "{usual}" "$@"\n')
-    for number in range(trial.count(50, least=3)):
-        os.chmod(wrapper, 0o700)
-        sys.executable = wrapper
-        try:
+        file.write(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    os.environ["PYTOWEB_PYTHON"] = wrapper
+    try:
+        for number in range(trial.count(50, least=3)):
+            os.chmod(wrapper, 0o700)
             old, new = trial.worker("old", [echo, pid]).start(), trial.worker("new", [echo])
-        finally:
-            sys.executable = usual
-        child = trial.outcome(old.ask("pid")).value
-        os.chmod(wrapper, 0o600)
-        told.attempt("new worker", lambda new=new: new.start().ask("echo", 1))
-        os.kill(child, signal.SIGKILL)
-        until(lambda child=child: not os.path.exists(f"/proc/{child}"))
-        told.attempt("next child", lambda old=old, number=number: old.ask("echo", number))
-        os.chmod(wrapper, 0o700)
-        for one in (old, new):
-            told.again("an interpreter", one)
-            one.stop(timeout=LIMIT)
+            child = trial.outcome(old.ask("pid")).value
+            os.chmod(wrapper, 0o600)
+            told.attempt("new worker", lambda new=new: new.start().ask("echo", 1))
+            os.kill(child, signal.SIGKILL)
+            until(lambda child=child: not os.path.exists(f"/proc/{child}"))
+            told.attempt("next child", lambda old=old, number=number: old.ask("echo", number))
+            os.chmod(wrapper, 0o700)
+            for one in (old, new):
+                told.again("an interpreter", one)
+                one.stop(timeout=LIMIT)
+    finally:
+        del os.environ["PYTOWEB_PYTHON"]
     told.figures(trial.injected)
 
 
