@@ -8,7 +8,14 @@ import os
 import sys
 import weakref
 
-from pytoweb import _interpreter, _main, _pickling, _setup
+# Native code calls `_definitions`. A tool that freezes a program takes along only what Python code imports.
+from pytoweb import (
+    _definitions,  # noqa: F401
+    _interpreter,
+    _main,
+    _pickling,
+    _setup,
+)
 from pytoweb._contained import contained
 from pytoweb._core import Processes
 from pytoweb._internals import PoolInternals, state_of
