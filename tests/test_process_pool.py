@@ -312,7 +312,7 @@ def test_another_child_starts_when_none_is_idle(pool, remote_gate):
 
 
 def test_a_pool_of_any_size_costs_what_is_used_of_it(pool):
-    some = pool(10_000, backend="process")
+    some = pool(4_096, backend="process")
     before = len(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else 0
     assert [some.submit(handlers.echo, number).result(WAIT) for number in range(3)] == [0, 1, 2]
     assert some.stats().processes == 1
