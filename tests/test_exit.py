@@ -379,6 +379,7 @@ say("end")
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("then", ["", "worker = pool = None"], ids=["kept", "dropped"])
 @pytest.mark.parametrize(
     "end",
     ["pool.shutdown(timeout=0.1)", "worker.stop(timeout=0.1)", "pool.terminate()", "worker.terminate()"],
@@ -392,7 +393,7 @@ say("end")
     ],
     ids=["sleeps", "computes", "cannot be interrupted"],
 )
-def test_the_end_does_not_wait_for_a_job_that_its_owner_gave_up(run_python, end, job):
+def test_the_end_does_not_wait_for_a_job_that_its_owner_gave_up(run_python, end, job, then):
     done = run_python(
         "import contextlib, sys, threading, time\n"
         "from pytoweb.workers import DeadlineError, PythonWorker, WorkerPool\n"
@@ -410,6 +411,7 @@ def test_the_end_does_not_wait_for_a_job_that_its_owner_gave_up(run_python, end,
         "assert started.wait(10)\n"
         "with contextlib.suppress(DeadlineError):\n"
         f"    {end}\n"
+        f"{then}\n"
         "print('ends')\n"
         "sys.exit(3)\n"
     )

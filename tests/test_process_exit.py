@@ -86,6 +86,25 @@ def test_an_interpreter_ends_whatever_its_worker_does(run, end):
 
 
 @pytest.mark.slow
+def test_the_end_waits_for_a_thread_that_is_about_to_start_a_child(run):
+    assert run("""
+runtime = type(worker._pytoweb.runtime)
+set_up, reached = runtime.child_setup, threading.Event()
+
+def late(self, place):
+    reached.set()
+    # The thread comes back to the interpreter when the main thread is over.
+    time.sleep(0.3)
+    return set_up(self, place)
+
+runtime.child_setup = late
+worker.start()
+reached.wait()
+worker.terminate()
+""") == (0, [], "")
+
+
+@pytest.mark.slow
 def test_the_exit_code_is_the_script_s(run):
     assert run("worker.start().ask('echo').result(20)\nsys.exit(3)\n") == (3, [], "")
 

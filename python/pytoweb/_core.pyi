@@ -41,6 +41,7 @@ __all__ = [
     "merged_timings",
     "running_message",
     "running_owner",
+    "wait_for_threads",
     "write_unraisable",
 ]
 
@@ -801,6 +802,9 @@ def interrupt_thread(ident: int, exception: type[BaseException]) -> None:
 
 def write_unraisable(error: BaseException, object: object) -> None:
     """Tells ``sys.unraisablehook`` of an exception that ends where it was raised; never raises."""
+
+def wait_for_threads(seconds: float) -> bool:
+    """Waits until no native thread of ours is left, for ``seconds`` at most. Returns whether that is so."""
 
 def load_errors() -> None:
     """Imports the exception classes, so that none has to be imported when it is needed."""

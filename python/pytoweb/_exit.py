@@ -16,7 +16,7 @@ import time
 import warnings
 import weakref
 
-from pytoweb._core import load_errors
+from pytoweb._core import load_errors, wait_for_threads
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -72,12 +72,22 @@ def register(root: Root) -> None:
 
 #: Threads whose worker or pool was collected while they had work, until they end.
 _orphans: dict[PoolRuntime, Threads] = {}
+#: Those of them whose owner had given up waiting.
+_abandoned: set[PoolRuntime] = set()
 
 
-def adopt(runtime: PoolRuntime, threads: Threads) -> None:
-    """Has threads waited for at the end of the interpreter, although their worker or pool is gone."""
+def adopt(runtime: PoolRuntime, threads: Threads, *, given_up: bool) -> None:
+    """Has threads waited for at the end of the interpreter, although their worker or pool is gone.
+
+    Args:
+        runtime: what surrounds them.
+        threads: the threads.
+        given_up: their owner did not wait for them any more, so the end does not either.
+    """
     if not runtime.ended.is_set():
         _orphans[runtime] = threads
+        if given_up:
+            _abandoned.add(runtime)
         # They may have ended in between, and then nobody else takes them out.
         if runtime.ended.is_set():
             forget(runtime)
@@ -86,6 +96,7 @@ def adopt(runtime: PoolRuntime, threads: Threads) -> None:
 def forget(runtime: PoolRuntime) -> None:
     """The threads of ``runtime`` have ended."""
     _orphans.pop(runtime, None)
+    _abandoned.discard(runtime)
 
 
 class _FirstInterrupt:
@@ -118,26 +129,28 @@ def _at_exit() -> None:
     global ending
     ending = True
     roots = list(_roots)
-    if not roots and not _orphans:
-        return
     with _FirstInterrupt():
         try:
-            _finish(roots)
+            all_ended = _finish(roots)
+            # They are on their way out, and one that comes back to the interpreter while that is torn down would
+            # take the process down with it.
+            wait_for_threads(INTERRUPTED_SECONDS if all_ended else ASKED_SECONDS)
         except KeyboardInterrupt:
             _break_off(roots)
 
 
-def _finish(roots: list[Root]) -> None:
-    """Finishes what is queued, and waits for the threads."""
+def _finish(roots: list[Root]) -> bool:
+    """Finishes what is queued, and waits for the threads. Returns whether those that were given up have ended too."""
     for root in roots:
         root._pytoweb_begin_exit()
     for root in roots:
         root._pytoweb_finish_exit()
     for runtime, threads in list(_orphans.items()):
-        runtime.ended.wait()
-        threads.join()
-        runtime.join()
-    _end_given_up([root._pytoweb.runtime for root in roots if root._pytoweb.given_up])
+        if runtime not in _abandoned:
+            runtime.ended.wait()
+            threads.join()
+            runtime.join()
+    return _end_given_up([*(root._pytoweb.runtime for root in roots if root._pytoweb.given_up), *_abandoned])
 
 
 def _break_off(roots: list[Root]) -> None:
@@ -169,18 +182,19 @@ def _break_off(roots: list[Root]) -> None:
     os._exit(INTERRUPTED_EXIT_CODE)
 
 
-def _end_given_up(runtimes: list[PoolRuntime]) -> None:
-    """Interrupts handlers that their owner does not wait for any more.
+def _end_given_up(runtimes: list[PoolRuntime]) -> bool:
+    """Interrupts handlers that their owner does not wait for any more. Returns whether they have ended.
 
     One that goes on all the same stands in native code, as a rule, and the process ends around it.
     """
     global broken_off
     # Threads without a handler end by themselves, and are not to be interrupted on their way.
-    if not _all_ended(runtimes, ASKED_SECONDS):
-        broken_off = True
-        for runtime in runtimes:
-            runtime.interrupt()
-        _all_ended(runtimes, INTERRUPTED_SECONDS)
+    if _all_ended(runtimes, ASKED_SECONDS):
+        return True
+    broken_off = True
+    for runtime in runtimes:
+        runtime.interrupt()
+    return _all_ended(runtimes, INTERRUPTED_SECONDS)
 
 
 def _all_ended(runtimes: list[PoolRuntime], seconds: float) -> bool:
@@ -220,6 +234,7 @@ def _after_fork_in_child() -> None:
     roots, fresh = list(_roots), list(_fresh)
     _roots = weakref.WeakSet()
     _orphans.clear()
+    _abandoned.clear()
     _fresh.clear()
     for unlock in _unlocks:
         unlock()

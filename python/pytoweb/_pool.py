@@ -552,9 +552,10 @@ class WorkerPool(Addressable, Executor):
             return
         for worker in self._pytoweb.workers.values():
             worker.__del__()
-        self._pytoweb.threads.shutdown()
-        self._pytoweb.runtime.close(self._pytoweb.threads)
-        _exit.adopt(self._pytoweb.runtime, self._pytoweb.threads)
+        own = self._pytoweb
+        own.threads.shutdown()
+        own.runtime.close(own.threads)
+        _exit.adopt(own.runtime, own.threads, given_up=own.given_up)
 
     def _pytoweb_has_threads(self) -> bool:
         return self._pytoweb.threads.count() > 0

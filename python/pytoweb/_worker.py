@@ -837,7 +837,8 @@ class PythonWorker(Addressable):
         self._pytoweb_close("drain")
         self._pytoweb_release()
         if self._pytoweb_owns_threads():
-            _exit.adopt(self._pytoweb.runtime, self._pytoweb.threads)
+            own = self._pytoweb
+            _exit.adopt(own.runtime, own.threads, given_up=own.given_up)
 
     def _pytoweb_release(self) -> None:
         """Lets threads of its own end once they are done."""

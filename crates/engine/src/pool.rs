@@ -44,6 +44,12 @@ pub trait Host: Send + Sync + 'static {
     fn stack_bytes(&self) -> Option<usize> {
         None
     }
+
+    /// Held by a thread of the pool from before it starts until nothing of the pool is left on it. Called as
+    /// [`Host::stack_bytes`] is.
+    fn presence(&self) -> Box<dyn Send> {
+        Box::new(())
+    }
 }
 
 /// A host that adds nothing, but for the size of the stacks.
@@ -182,7 +188,11 @@ impl PoolInner {
         if let Some(bytes) = self.host.stack_bytes() {
             thread = thread.stack_size(bytes);
         }
-        let handle = thread.spawn(body)?;
+        let presence = self.host.presence();
+        let handle = thread.spawn(move || {
+            body();
+            drop(presence);
+        })?;
         let mut threads = self.threads.lock();
         threads.retain(|thread| !thread.is_finished());
         threads.push(handle);

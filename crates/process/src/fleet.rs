@@ -101,6 +101,11 @@ pub trait Overseer<C>: Send + Sync + 'static {
 
     /// A lane that was given up has a child again.
     fn lane_recovered(&self, lane: usize);
+
+    /// Held by each thread of the fleet from before it starts until nothing of the fleet is left on it.
+    fn presence(&self) -> Box<dyn Send> {
+        Box::new(())
+    }
 }
 
 /// A pair of sockets by which other threads call the supervisor.
@@ -511,23 +516,26 @@ impl<C: Cargo> Inner<C> {
 
     fn start_supervisor(self: &Arc<Self>, bell: &Arc<Bell>) -> io::Result<()> {
         let (inner, bell) = (self.clone(), bell.clone());
-        self.lock_threads().push(
-            thread::Builder::new()
-                .name(format!("{}-supervisor", self.options.name))
-                .spawn(move || {
-                    inner.supervise(&bell);
-                    *inner.lock_bell() = None;
-                })?,
-        );
-        Ok(())
+        self.start_thread("supervisor", move || {
+            inner.supervise(&bell);
+            *inner.lock_bell() = None;
+        })
     }
 
     fn start_reader(self: &Arc<Self>, lane: usize) -> io::Result<()> {
         let inner = self.clone();
+        self.start_thread(&format!("child-{}", lane + 1), move || inner.read(lane))
+    }
+
+    fn start_thread(&self, role: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let presence = self.overseer.presence();
         self.lock_threads().push(
             thread::Builder::new()
-                .name(format!("{}-child-{}", self.options.name, lane + 1))
-                .spawn(move || inner.read(lane))?,
+                .name(format!("{}-{role}", self.options.name))
+                .spawn(move || {
+                    body();
+                    drop(presence);
+                })?,
         );
         Ok(())
     }

@@ -1,18 +1,72 @@
-//! Calls of handlers on a thread that may outlive the interpreter.
+//! Threads of ours at the end of the interpreter: it waits for them, and one that it cannot wait for does no harm.
 //!
 //! Before Python 3.14 the interpreter ends a thread that asks for its lock once it is torn down: with `pthread_exit`,
-//! which unwinds the thread's frames. A frame that catches panics stops that, and the C library aborts the process. So
-//! the thread stops in the first frame of ours, for the short time that the process still has.
+//! which unwinds the thread's frames. A frame that catches panics, or that was compiled for calls that never unwind, stops
+//! that, and the C library aborts the process. So the end of the program waits until no native thread of ours is left
+//! ([`wait_for_threads`]). It does not wait for ever for a handler that its owner has given up: such a thread stops in the
+//! first frame of ours, for the short time that the process still has.
 #![expect(
     unsafe_code,
     reason = "calls that may unwind, which PyO3 declares as if they could not"
 )]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use pyo3::ffi::PyObject;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
+
+use crate::fork::Generation;
+
+/// Native threads of ours in this process that may take the interpreter lock.
+static PRESENT: AtomicUsize = AtomicUsize::new(0);
+
+/// The time between two looks at [`PRESENT`]: the threads are on their way out, so there are few.
+const LOOK: Duration = Duration::from_micros(200);
+
+/// Held by a native thread for as long as it may take the interpreter lock.
+#[derive(Debug)]
+pub(crate) struct Presence(Generation);
+
+impl Presence {
+    pub(crate) fn new() -> Self {
+        // ORDERING: Relaxed, the thread is counted before it starts and so before it is waited for.
+        PRESENT.fetch_add(1, Ordering::Relaxed);
+        Self(Generation::now())
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        if self.0.is_here() {
+            // ORDERING: Release, with the Acquire of `wait_for_threads`: the thread has let go of the lock by then.
+            PRESENT.fetch_sub(1, Ordering::Release);
+        }
+    }
+}
+
+/// In a forked child, which has none of its parent's threads.
+pub(crate) fn forget_threads() {
+    // ORDERING: Relaxed, there is one thread.
+    PRESENT.store(0, Ordering::Relaxed);
+}
+
+/// Waits until no native thread of ours is left, for `seconds` at most. Returns whether that is so.
+#[pyfunction]
+pub(crate) fn wait_for_threads(py: Python<'_>, seconds: f64) -> bool {
+    let end = Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    // ORDERING: Acquire, see the drop of `Presence`.
+    let none = || PRESENT.load(Ordering::Acquire) == 0;
+    none()
+        || py.detach(|| {
+            while !none() && Instant::now() < end {
+                thread::sleep(LOOK);
+            }
+            none()
+        })
+}
 
 unsafe extern "C-unwind" {
     fn PyObject_Call(

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use pytoweb_process::{Crash, Fleet, Options, Overseer, Program, Setup, Transport};
 
+use crate::ending::Presence;
 use crate::error;
 use crate::fork::Generation;
 use crate::pickling::{self, Way};
@@ -99,6 +100,10 @@ impl Told {
 }
 
 impl Overseer<Load> for Told {
+    fn presence(&self) -> Box<dyn Send> {
+        Box::new(Presence::new())
+    }
+
     fn setup(&self, lane: usize) -> io::Result<Setup<Load>> {
         Python::attach(|py| {
             self.setup_now(py, lane).map_err(|error| {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use pyo3::prelude::*;
 
-use crate::error;
+use crate::{ending, error};
 
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
@@ -56,6 +56,7 @@ unsafe extern "C" {
 extern "C" fn begin_generation() {
     // ORDERING: Relaxed, see `Generation::now`.
     GENERATION.fetch_add(1, Ordering::Relaxed);
+    ending::forget_threads();
 }
 
 /// Has the C library move the generation in every forked child of this process.

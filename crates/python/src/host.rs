@@ -11,6 +11,7 @@ use pytoweb_engine::Host;
 
 use crate::attached::Attached;
 use crate::context;
+use crate::ending::Presence;
 
 /// Bytes of stack for a thread where `threading.stack_size()` names none: what the main thread has on Linux, and with
 /// it any `threading.Thread`. The interpreter's limits on recursion are made for it: on less, a deep `json.dumps` is a
@@ -97,6 +98,10 @@ impl Host for PyHost {
 
     fn tidy(&self) {
         context::trim_memory();
+    }
+
+    fn presence(&self) -> Box<dyn Send> {
+        Box::new(Presence::new())
     }
 
     fn stack_bytes(&self) -> Option<usize> {

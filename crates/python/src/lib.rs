@@ -56,6 +56,8 @@ mod _core {
     use crate::child::{ChildEnd, ChildPending, child_arrive};
     #[pymodule_export]
     use crate::context::interrupt_thread;
+    #[pymodule_export]
+    use crate::ending::wait_for_threads;
     use crate::endpoint::Endpoint;
     #[pymodule_export]
     use crate::endpoint::merged_timings;
