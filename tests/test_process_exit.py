@@ -87,21 +87,26 @@ def test_an_interpreter_ends_whatever_its_worker_does(run, end):
 
 @pytest.mark.slow
 def test_the_end_waits_for_a_thread_that_is_about_to_start_a_child(run):
+    # One that came back to the interpreter while that is torn down would be the end of the process.
     assert run("""
+import atexit
+from pytoweb._core import wait_for_threads
+
 runtime = type(worker._pytoweb.runtime)
 set_up, reached = runtime.child_setup, threading.Event()
 
 def late(self, place):
     reached.set()
-    # The thread comes back to the interpreter when the main thread is over.
-    time.sleep(0.3)
+    time.sleep(0.2)  # longer than the main thread goes on
     return set_up(self, place)
 
+# Called after the end of threads.
+atexit.register(lambda: say(wait_for_threads(0.0)))
 runtime.child_setup = late
 worker.start()
 reached.wait()
 worker.terminate()
-""") == (0, [], "")
+""") == (0, ["True"], "")
 
 
 @pytest.mark.slow

@@ -132,15 +132,19 @@ def _at_exit() -> None:
     with _FirstInterrupt():
         try:
             all_ended = _finish(roots)
-            # They are on their way out, and one that comes back to the interpreter while that is torn down would
-            # take the process down with it.
+            # They are on their way out, and one that comes back to the interpreter while that is torn down
+            # would take the process down with it.
             wait_for_threads(INTERRUPTED_SECONDS if all_ended else ASKED_SECONDS)
         except KeyboardInterrupt:
             _break_off(roots)
 
 
 def _finish(roots: list[Root]) -> bool:
-    """Finishes what is queued, and waits for the threads. Returns whether those that were given up have ended too."""
+    """Finishes what is queued, and waits for the threads.
+
+    Returns:
+        Whether those that were given up have ended too.
+    """
     for root in roots:
         root._pytoweb_begin_exit()
     for root in roots:
