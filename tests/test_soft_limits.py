@@ -9,7 +9,7 @@ import time
 import pytest
 import soft_handlers
 
-from pytoweb.workers import DeadlineError, current_message
+from pytoweb.workers import DeadlineError, current_message, default_pool
 
 WAIT = 20.0
 SOON = 0.02
@@ -37,6 +37,33 @@ def test_one_that_does_not_fails_its_message_with_the_reason(worker, backend, ha
         one.start().ask("long", timeout=WAIT).result(WAIT)
     assert one.stats().failed == 1
     assert one.state == "running"
+
+
+@BACKENDS
+def test_a_call_of_a_pool_can_clean_up(pool, backend):
+    limited = pool(1, backend=backend).options(timeout=WAIT, soft_timeout=SOON)
+    assert limited.submit(soft_handlers.compute, None).result(WAIT) == "cleaned up"
+    assert list(limited.map(soft_handlers.compute, [1, 2])) == ["cleaned up"] * 2
+    assert list(limited.map(soft_handlers.compute, [1, 2], chunksize=2)) == ["cleaned up"] * 2
+
+
+@BACKENDS
+def test_a_call_of_a_pool_that_does_not_fails_with_the_reason(pool, backend):
+    limited = pool(1, backend=backend).options(soft_timeout=SOON)
+    text = r"the call of 'let_through' ran longer than its soft_timeout of 0\.02 s"
+    with pytest.raises(DeadlineError, match=text):
+        limited.submit(soft_handlers.let_through, data=None).result(WAIT)
+
+
+@BACKENDS
+def test_a_call_in_time_notices_nothing(pool, backend):
+    limited = pool(1, backend=backend).options(soft_timeout=WAIT)
+    assert limited.submit(pow, 2, exp=3).result(WAIT) == 8
+    assert list(limited.map(abs, [-1, -2])) == [1, 2]
+    with pytest.raises(ZeroDivisionError):
+        limited.submit(divmod, 1, 0).result(WAIT)
+    with pytest.raises(TypeError, match="callable"):
+        limited.submit(3)
 
 
 @BACKENDS
@@ -136,6 +163,8 @@ def test_the_thread_that_watches_ends(worker, until):
 def test_what_is_no_time_is_refused(worker, wrong, error):
     with pytest.raises(error, match="timeout"):
         worker("wrong").on_message("work", soft_handlers.double, soft_timeout=wrong)
+    with pytest.raises(error, match="timeout"):
+        default_pool().options(soft_timeout=wrong)
 
 
 def test_handlers_of_replies_have_none(worker):

@@ -16,7 +16,7 @@ from pytoweb._core import child_arrive, load
 from pytoweb._internals import Internals, PoolInternals, set_state
 from pytoweb._main import HostMain
 from pytoweb._runtime import LoopThread, cast_owner, initialize
-from pytoweb._soft import SoftLimited
+from pytoweb._soft import LimitedHandler
 from pytoweb.errors import SerializationError
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -143,7 +143,7 @@ class Child:
             for kind, handler in config["handlers"].items():
                 handlers[kind] = load(handler)
             for kind, seconds in config["soft_limits"].items():
-                handlers[kind] = SoftLimited(handlers[kind], seconds, kind)
+                handlers[kind] = LimitedHandler(handlers[kind], seconds, kind)
             if config["around"]:
                 around = Around(None)
                 for hook in config["around"]:

@@ -28,11 +28,21 @@ class PoolOptions:
     executor for its ``submit``, such as ``loop.run_in_executor``, takes it too.
     """
 
-    __slots__ = ("_pool", "_timeout")
+    __slots__ = ("_pool", "_soft_timeout", "_timeout")
 
-    def __init__(self, pool: WorkerPool, timeout: float | None) -> None:
+    def __init__(self, pool: WorkerPool, timeout: float | None, soft_timeout: float | None) -> None:
         self._pool = pool
         self._timeout = checked_timeout(timeout)
+        self._soft_timeout = checked_timeout(soft_timeout)
+
+    def _limited(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if self._soft_timeout is None:
+            return function
+        if not callable(function):
+            raise TypeError(f"the first argument must be callable, not {type(function).__name__}")
+        from pytoweb._soft import LimitedFunction
+
+        return LimitedFunction(function, self._soft_timeout)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> WorkerFuture[T]:
         """As ``WorkerPool.submit``, with the options.
@@ -49,7 +59,7 @@ class PoolOptions:
             MailboxFullError: as for ``WorkerPool.submit``; or no room came within ``timeout``.
             WorkerStoppedError: the pool is shut down.
         """
-        return self._pool._pytoweb_call(fn, args, kwargs or None, False, self._timeout)
+        return self._pool._pytoweb_call(self._limited(fn), args, kwargs or None, False, self._timeout)
 
     def map(
         self,
@@ -65,13 +75,16 @@ class PoolOptions:
             fn: as for ``WorkerPool.map``.
             *iterables: as for ``WorkerPool.map``.
             timeout: as for ``WorkerPool.map``: for all results together.
-            chunksize: as for ``WorkerPool.map``; the timeout of the options is that of a chunk.
+            chunksize: as for ``WorkerPool.map``; the timeout of the options is that of a chunk, the soft one
+                that of each call.
             buffersize: as for ``WorkerPool.map``.
 
         Returns:
             The results, in order.
         """
+        fn = self._limited(fn)
         return map_calls(self._pool, fn, iterables, timeout, chunksize, buffersize, self._timeout)
 
     def __repr__(self) -> str:
-        return f"<PoolOptions timeout={self._timeout} of {self._pool!r}>"
+        soft = "" if self._soft_timeout is None else f" soft_timeout={self._soft_timeout}"
+        return f"<PoolOptions timeout={self._timeout}{soft} of {self._pool!r}>"

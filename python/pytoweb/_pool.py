@@ -299,7 +299,7 @@ class WorkerPool(Addressable, Executor):
         start_all(self, checked_timeout(timeout))
         return self
 
-    def options(self, *, timeout: float | None = None) -> PoolOptions:
+    def options(self, *, timeout: float | None = None, soft_timeout: float | None = None) -> PoolOptions:
         """A view of the pool whose ``submit`` and ``map`` have options.
 
         ``pool.options(timeout=3).submit(f, x)``: the keywords of ``submit`` itself are the function's.
@@ -307,12 +307,14 @@ class WorkerPool(Addressable, Executor):
         Args:
             timeout: seconds that each call may take, queued and running, before its future fails with
                 ``DeadlineError``.
+            soft_timeout: seconds that each call may run before ``DeadlineError`` is raised in it, as for
+                ``on_message``.
 
         Raises:
-            TypeError: ``timeout`` is not a number.
-            ValueError: ``timeout`` is negative or NaN.
+            TypeError: one of them is not a number.
+            ValueError: one of them is negative or NaN.
         """
-        return PoolOptions(self, timeout)
+        return PoolOptions(self, timeout, soft_timeout)
 
     def map(
         self,

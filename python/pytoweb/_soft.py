@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
     from typing import Any
 
-__all__ = ["SoftLimited"]
+__all__ = ["LimitedFunction", "LimitedHandler"]
 
 #: Seconds after which the thread that watches the limits looks for calls that have ended meanwhile; without
 #: any other it ends.
@@ -109,7 +109,38 @@ class _Call:
             continue
 
 
-class SoftLimited:
+def _called(call: Callable[[], Any], seconds: float, text: str) -> Any:
+    """Calls with a soft limit; ``text`` is that of the error."""
+    limit = _Call()
+    _clock.watch(limit, seconds)
+    try:
+        try:
+            return call()
+        finally:
+            limit.end()
+    except DeadlineError as error:
+        if limit.expired and not error.args:
+            error.args = (text,)
+        raise
+
+
+class LimitedFunction:
+    """A function whose calls have a soft limit; a child unpickles it."""
+
+    def __init__(self, function: Callable[..., Any], seconds: float) -> None:
+        self._function = function
+        self._seconds = seconds
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        name = getattr(self._function, "__qualname__", None) or repr(self._function)
+        text = f"the call of {name!r} ran longer than its soft_timeout of {self._seconds:g} s"
+        return _called(lambda: self._function(*args, **kwargs), self._seconds, text)
+
+    def __repr__(self) -> str:
+        return repr(self._function)
+
+
+class LimitedHandler:
     """A handler of messages of one type with a soft limit."""
 
     def __init__(self, handler: Callable[..., Any], seconds: float, message_type: str) -> None:
@@ -121,17 +152,7 @@ class SoftLimited:
     def __call__(self, data: Any) -> Any:
         if self._awaits:
             return self._awaited(self._handler(data))
-        call = _Call()
-        _clock.watch(call, self._seconds)
-        try:
-            try:
-                returned = self._handler(data)
-            finally:
-                call.end()
-        except DeadlineError as error:
-            if call.expired and not error.args:
-                error.args = (self._text,)
-            raise
+        returned = _called(lambda: self._handler(data), self._seconds, self._text)
         if isinstance(returned, CoroutineType):
             return self._awaited(returned)
         return returned

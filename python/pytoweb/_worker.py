@@ -243,10 +243,10 @@ class Addressable(Endpoint):
         if soft_timeout is None:
             own.soft_limits.pop(message_type, None)
         else:
-            from pytoweb._soft import SoftLimited
+            from pytoweb._soft import LimitedHandler
 
             own.soft_limits = {**own.soft_limits, message_type: soft_timeout}
-            bound = SoftLimited(bound, soft_timeout, message_type)
+            bound = LimitedHandler(bound, soft_timeout, message_type)
         if own.backend == "process":
             what = f"the handler of {message_type!r} of worker {own.name!r}"
             own.packed[message_type] = self._pytoweb_pack(handler, what, takes_worker)
