@@ -58,6 +58,7 @@ ROWS_OF = {
         "script-submit-plain",
         "script-submit-records",
         "map-files",
+        "map-files-chunks",
         "map-imported",
         "map-script",
     ),

@@ -127,7 +127,7 @@ def _ours() -> Executor:
     return WorkerPool(CHILDREN, backend="process")
 
 
-def _row(name: str, title: str, taken: dict[str, list[float]], target: float) -> Row:
+def _row(name: str, title: str, taken: dict[str, list[float]], target: float | None) -> Row:
     return Row(name, title, RATE, Side(OURS, taken[OURS]), [Side(PEER, taken[PEER])], target=target)
 
 
@@ -161,16 +161,19 @@ def map_rows(plan: Plan) -> Iterator[Row]:
         paths = [str(Path(folder, str(number))) for number in range(count)]
         for path in paths:
             Path(path).write_bytes(b"x" * 200)
-        taken = alternate(
-            {
-                PEER: _maps(_theirs, read, lambda _: paths, FILE_CHUNK),
-                OURS: _maps(_ours, read, lambda _: paths, FILE_CHUNK),
-            },
-            count=count,
-            plan=plan,
-        )
-    title = f"processes, map over {count:,} small files, {FILE_CHUNK} a chunk"
-    yield _row("map-files", title, taken, 1.5)
+        for name, title, chunk, target in (
+            ("map-files", f"processes, map over {count:,} small files", 1, 1.5),
+            ("map-files-chunks", f"the same, {FILE_CHUNK} a chunk", FILE_CHUNK, None),
+        ):
+            taken = alternate(
+                {
+                    PEER: _maps(_theirs, read, lambda _: paths, chunk),
+                    OURS: _maps(_ours, read, lambda _: paths, chunk),
+                },
+                count=count,
+                plan=plan,
+            )
+            yield _row(name, title, taken, target)
     count = plan.count(MAPPED)
     for name, title, function in (
         ("map-imported", f"processes, map over {count:,} numbers, {MAP_CHUNK} a chunk", process_tasks.noop),
