@@ -43,6 +43,11 @@ settings.load_profile("pytoweb")
 OUTCOMES = ("completed", "failed", "dropped", "cancelled", "expired")
 
 
+# A shell ignores Ctrl-C in what it starts in the background, and so would every interpreter that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_finish() -> None:
     """Takes what the test tools allocated out of the collections that follow each test."""
     gc.collect()

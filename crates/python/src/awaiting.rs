@@ -12,13 +12,14 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::ffi::c_ulong;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyType, PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::context;
@@ -43,6 +44,9 @@ pub(crate) struct Completions {
     event_loop: Py<PyAny>,
     /// `None` where the loop takes no readers.
     doorbell: Option<Doorbell>,
+    /// A future of the loop that is done, and the class of its tasks: see `Waiter::wake`.
+    done: Py<PyAny>,
+    task_class: Py<PyType>,
 }
 
 impl Completions {
@@ -85,16 +89,21 @@ impl Completions {
     /// Completions for `event_loop`, which keeps them alive as its reader.
     fn new<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
+        let done = event_loop.call_method0(intern!(py, "create_future"))?;
+        done.call_method1(intern!(py, "set_result"), (py.None(),))?;
+        let task_class = py
+            .import(intern!(py, "asyncio"))?
+            .getattr(intern!(py, "Task"))?
+            .cast_into::<PyType>()?;
         let make = |doorbell| {
-            let event_loop = event_loop.clone().unbind();
-            Bound::new(
-                py,
-                Self {
-                    queue: Mutex::default(),
-                    event_loop,
-                    doorbell,
-                },
-            )
+            let completions = Self {
+                queue: Mutex::default(),
+                event_loop: event_loop.clone().unbind(),
+                doorbell,
+                done: done.clone().unbind(),
+                task_class: task_class.clone().unbind(),
+            };
+            Bound::new(py, completions)
         };
         if let Some((doorbell, number)) = Doorbell::new() {
             let made = make(Some(doorbell))?;
@@ -139,6 +148,8 @@ impl Completions {
                 visit.call(waiter)?;
             }
         }
+        visit.call(&self.done)?;
+        visit.call(&self.task_class)?;
         visit.call(&self.event_loop)
     }
 
@@ -173,6 +184,9 @@ enum Awaited {
 pub(crate) struct Waiter {
     awaited: Awaited,
     completions: Py<Completions>,
+    /// A task asks for this where there is no `get_loop`, and is answered without a call.
+    #[pyo3(get, name = "_loop")]
+    event_loop: Py<PyAny>,
     wait: Mutex<Wait>,
     /// Held for the time of the wait: it tells other workers that this one cannot answer before the reply is here.
     _edge: Option<WaitEdge>,
@@ -193,7 +207,14 @@ impl Waiter {
         let py = slf.py();
         let context = context.map(|context| context.into_bound(py));
         let _entered = context.as_ref().map(context::enter_given).transpose()?;
-        wakeup.call1(py, (slf,)).map(drop)
+        let completions = self.completions.get();
+        // A task asks the future that wakes it for its result, in the slowest way that there is, and throws that away:
+        // the iteration gives it. A future of asyncio's own is not asked.
+        if context::is_native_method_of(wakeup.bind(py), completions.task_class.bind(py)) {
+            wakeup.call1(py, (&completions.done,)).map(drop)
+        } else {
+            wakeup.call1(py, (slf,)).map(drop)
+        }
     }
 
     fn is_done(&self) -> PyResult<bool> {
@@ -258,16 +279,16 @@ impl Waiter {
     }
 
     /// First the waiter itself, for the task to wait on; then the end of the iteration, with the reply.
-    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
         let py = slf.py();
         if slf.get().is_done()? {
             let value = slf.get().value(py)?;
-            return Err(context::stop_iteration(value.into_bound(py)));
+            return context::end_iteration(value.into_bound(py));
         }
         if std::mem::replace(&mut slf.get().wait().blocking, true) {
             return Err(PyRuntimeError::new_err("await wasn't used with future"));
         }
-        Ok(slf.clone().into_any().unbind())
+        Ok(Some(slf.clone().into_any().unbind()))
     }
 
     #[getter(_asyncio_future_blocking)]
@@ -278,10 +299,6 @@ impl Waiter {
     #[setter(_asyncio_future_blocking)]
     fn set_blocking(&self, blocking: bool) {
         self.wait().blocking = blocking;
-    }
-
-    fn get_loop(&self, py: Python<'_>) -> Py<PyAny> {
-        self.completions.get().event_loop.clone_ref(py)
     }
 
     #[pyo3(signature = (r#fn, *, context=None))]
@@ -367,6 +384,7 @@ impl Waiter {
             Awaited::All(gathered) => gathered.traverse(&visit)?,
         }
         visit.call(&self.completions)?;
+        visit.call(&self.event_loop)?;
         if let Ok(wait) = self.wait.try_lock() {
             if let Some((wakeup, context)) = &wait.wakeup {
                 visit.call(wakeup)?;
@@ -384,6 +402,25 @@ type Known = (Py<PyWeakrefReference>, Py<PyWeakrefReference>);
 thread_local! {
     /// The loops that awaited on this thread and still exist. Nearly always one; more where loops take turns.
     static KNOWN: RefCell<Vec<Known>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The loop that runs on this thread and its completions, where that is the last one that awaited here.
+///
+/// asyncio's own answer asks the system for the number of the process, in most versions of Python.
+fn last_running(py: Python<'_>) -> Option<(Bound<'_, PyAny>, Bound<'_, Completions>)> {
+    let (weak, completions) = KNOWN.with(|known| {
+        let known = known.borrow();
+        let (weak, completions) = known.last()?;
+        Some((weak.clone_ref(py), completions.clone_ref(py)))
+    })?;
+    let event_loop = weak.bind(py).upgrade()?;
+    // Set while a loop of asyncio runs; others have no such attribute, or for themselves.
+    let running_on = event_loop.getattr_opt(intern!(py, "_thread_id")).ok()??;
+    if running_on.extract::<c_ulong>().ok()? != context::thread_ident() {
+        return None;
+    }
+    let completions = completions.bind(py).upgrade()?;
+    Some((event_loop, completions.cast_into().ok()?))
 }
 
 /// The completions of `event_loop`.
@@ -458,11 +495,21 @@ fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     Ok(event_loop)
 }
 
+/// The event loop that runs on this thread, and its completions.
+fn running(py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Bound<'_, Completions>)> {
+    if let Some(here) = last_running(py) {
+        return Ok(here);
+    }
+    let event_loop = running_loop(py)?;
+    let completions = completions_of(&event_loop)?;
+    Ok((event_loop, completions))
+}
+
 /// What `await future` iterates over.
 pub(crate) fn awaitable<'py>(future: &Bound<'py, FutureBase>) -> PyResult<Bound<'py, PyAny>> {
     static RUNNING_OWNER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = future.py();
-    let event_loop = running_loop(py)?;
+    let here = running(py)?;
     let mut edge = None;
     if COROUTINES.load(Ordering::Relaxed) && !future.get().done()? {
         let owner = RUNNING_OWNER
@@ -473,21 +520,23 @@ pub(crate) fn awaitable<'py>(future: &Bound<'py, FutureBase>) -> PyResult<Bound<
         }
     }
     let awaited = Awaited::One(future.clone().unbind());
-    waiter(&event_loop, awaited, edge)
+    waiter(here, awaited, edge)
 }
 
 fn waiter<'py>(
-    event_loop: &Bound<'py, PyAny>,
+    (event_loop, completions): (Bound<'py, PyAny>, Bound<'py, Completions>),
     awaited: Awaited,
     edge: Option<WaitEdge>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
     let waiter = Waiter {
         awaited,
-        completions: completions_of(event_loop)?.unbind(),
+        completions: completions.unbind(),
+        event_loop: event_loop.unbind(),
         wait: Mutex::default(),
         _edge: edge,
     };
-    Ok(Bound::new(event_loop.py(), waiter)?.into_any())
+    Ok(Bound::new(py, waiter)?.into_any())
 }
 
 /// Awaits many replies as one; not for handlers, whose waits are to be known one by one.
@@ -505,5 +554,5 @@ pub(crate) fn gathered(
     return_exceptions: bool,
 ) -> PyResult<Bound<'_, PyAny>> {
     let awaited = Awaited::All(Gathered::new(futures, return_exceptions));
-    waiter(&running_loop(py)?, awaited, None)
+    waiter(running(py)?, awaited, None)
 }

@@ -5,7 +5,7 @@
 #![expect(unsafe_code, reason = "the one home of calls into CPython's C API")]
 
 use std::cell::RefCell;
-use std::ffi::c_long;
+use std::ffi::{c_long, c_ulong};
 
 use pyo3::exceptions::{PyBaseException, PyStopIteration, PySystemError};
 use pyo3::ffi;
@@ -126,16 +126,29 @@ pub(crate) fn bare_instance<'py>(
     }
 }
 
-/// The end of an iteration with `value`, as a `return` in a generator makes it.
-pub(crate) fn stop_iteration(value: Bound<'_, PyAny>) -> PyErr {
-    let py = value.py();
+/// What a `__next__` returns at the end of an iteration with `value`, as a `return` in a generator makes it.
+pub(crate) fn end_iteration(value: Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
     if value.is_instance_of::<PyTuple>() || value.is_instance_of::<PyBaseException>() {
         // The interpreter would take these for the exception's arguments, or for the exception.
-        return PyStopIteration::new_err((value.unbind(),));
+        return Err(PyStopIteration::new_err((value.unbind(),)));
     }
     // SAFETY: attached, as `value` proves; sets the exception, whose instance is only made where somebody looks at it.
+    // `None` is a null pointer to the interpreter, which leaves the exception as it is.
     unsafe { ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr()) };
-    PyErr::fetch(py)
+    Ok(None)
+}
+
+/// Whether `function` is a native function that is bound to an instance of exactly `class`.
+pub(crate) fn is_native_method_of(function: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> bool {
+    // SAFETY: attached, as `function` proves; the first call is a type comparison, the second one is made for such
+    // functions only and returns a borrowed reference or null, and the type of a live object is read.
+    unsafe {
+        if ffi::PyCFunction_Check(function.as_ptr()) == 0 {
+            return false;
+        }
+        let own = ffi::PyCFunction_GetSelf(function.as_ptr());
+        !own.is_null() && ffi::Py_TYPE(own) == class.as_type_ptr()
+    }
 }
 
 /// Raises ``exception`` in the thread of that identifier, the next time that it runs Python code.
@@ -154,6 +167,13 @@ pub(crate) fn is_main_interpreter(_attached: Python<'_>) -> bool {
 unsafe extern "C" {
     /// Part of the C API; PyO3 has no declaration of it.
     safe fn PyThread_get_stacksize() -> usize;
+    /// As `threading.get_ident()`.
+    safe fn PyThread_get_thread_ident() -> c_ulong;
+}
+
+/// The identifier of the calling thread, as `threading.get_ident()` gives it.
+pub(crate) fn thread_ident() -> c_ulong {
+    PyThread_get_thread_ident()
 }
 
 /// Bytes of stack that `threading.stack_size` was given for new threads; `None` if it was not called.
