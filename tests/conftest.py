@@ -43,7 +43,7 @@ settings.load_profile("pytoweb")
 OUTCOMES = ("completed", "failed", "dropped", "cancelled", "expired")
 
 
-# A shell ignores Ctrl-C in what it starts in the background, and so would every interpreter that a test starts.
+# A shell ignores Ctrl-C in what it starts in the background, and so would each interpreter of a test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -54,10 +54,22 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def is_tidying(thread: str) -> bool:
+    """Tells whether a thread of this process is the one that gives free memory back."""
+    try:
+        with open(f"/proc/self/task/{thread}/comm", encoding="utf-8") as file:
+            return file.read() == "pytoweb-memory\n"
+    except OSError:
+        return False
+
+
 def os_threads() -> set[int]:
-    """Returns the ids of the threads of this process, those Python does not know included."""
+    """Returns the ids of the threads of this process, those Python does not know included.
+
+    One that gives free memory back after a test with large messages ends some seconds later.
+    """
     with contextlib.suppress(FileNotFoundError):
-        return {int(entry) for entry in os.listdir("/proc/self/task")}
+        return {int(entry) for entry in os.listdir("/proc/self/task") if not is_tidying(entry)}
     return {thread.native_id for thread in threading.enumerate() if thread.native_id is not None}
 
 

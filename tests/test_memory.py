@@ -21,6 +21,7 @@ def burst(worker, number):
 def main():
     worker = PythonWorker("worker", backend={backend!r}, capacity=1_000_000)
     worker.on_message("work", abs)
+    worker.on_message("large", bytes)
     worker.on_error(lambda error: None)
     worker.start()
     burst(worker, 100)
@@ -44,13 +45,17 @@ ASKS_WITH_DEADLINES = """futures = [worker.ask("work", number, timeout=600) for 
     [future.result() for future in futures]"""
 POSTS_WITH_DEADLINES = """for number in range(number):
         worker.post_message("work", number, timeout=600)"""
+LARGE_ASKS = """futures = [worker.ask("large", bytes(number)) for _ in range(500)]
+    [future.result() for future in futures]"""
 DEADLINES_THAT_PASS = """futures = [worker.ask("work", number, timeout=0.0001) for number in range(number)]
     [future.exception() for future in futures]"""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["thread", "process"])
-@pytest.mark.parametrize("burst", [ASKS, ASKS_WITH_DEADLINES, POSTS_WITH_DEADLINES, DEADLINES_THAT_PASS])
+@pytest.mark.parametrize(
+    "burst", [ASKS, ASKS_WITH_DEADLINES, POSTS_WITH_DEADLINES, DEADLINES_THAT_PASS, LARGE_ASKS]
+)
 def test_memory_comes_back_after_a_burst(run_python, require, backend, burst):
     require(sys.platform == "linux", "/proc")
     done = run_python(BURST.format(backend=backend, burst=burst, number=150_000), timeout=50)

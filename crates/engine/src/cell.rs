@@ -358,9 +358,7 @@ impl<H: Handler> AnyCell for Cell<H> {
     }
 
     fn shrink(&self) {
-        if self.mailbox.shrink() {
-            self.pool.inner().tidy_later();
-        }
+        self.mailbox.shrink();
     }
 
     fn lend(&self, more: bool) {

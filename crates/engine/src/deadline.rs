@@ -3,13 +3,13 @@
 //! It needs nothing that a handler may hold (an interpreter lock, say) to mark a worker stuck and to settle a reply.
 //!
 //! Messages mostly end long before their deadline, and their entries stay. While there are many, the thread looks at a
-//! few of them now and then, and sweeps where most are of ended messages. After a burst it has the host tidy up.
+//! few of them now and then, and sweeps where most are of ended messages.
 
 use std::cmp::Ordering as Order;
 use std::collections::BinaryHeap;
 use std::fmt;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cell::AnyCell;
 use crate::clock::{Clock, Timestamp};
@@ -24,15 +24,6 @@ const SWEEP_FROM: usize = 1024;
 const SWEEP_PAUSE: Duration = Duration::from_millis(250);
 /// How many entries it looks at, to learn whether most are of ended messages.
 const SAMPLE: usize = 64;
-/// How long after a burst the host tidies up for the first time. Then again after twice the time each, because what
-/// callers keep of it goes later; and for the last time after `LAST_TIDY`.
-const FIRST_TIDY: Duration = Duration::from_millis(250);
-const LAST_TIDY: Duration = Duration::from_secs(8);
-/// Tidying up takes at most one part in this many of the time.
-const TIDY_SHARE: u32 = 100;
-/// So many entries swept at once are a burst.
-const BURST: usize = 16_384;
-
 /// The tickets of one worker whose deadline has passed.
 type Due = (Arc<dyn AnyCell>, Vec<Arc<dyn Ticket>>);
 
@@ -78,22 +69,12 @@ impl Ord for Entry {
     }
 }
 
-/// When the host is to tidy up next.
-#[derive(Clone, Copy, PartialEq)]
-struct Tidy {
-    at: Timestamp,
-    pause: Duration,
-}
-
 #[derive(Default)]
 struct State {
     heap: BinaryHeap<Entry>,
     sweep_at: usize,
     /// When to look at many entries next.
     look_at: Option<Timestamp>,
-    tidy: Option<Tidy>,
-    /// Not before this time, however many bursts there are.
-    tidy_from: Option<Timestamp>,
     thread: bool,
     shutdown: bool,
 }
@@ -116,12 +97,6 @@ impl State {
             .map(|entry| entry.is_over(looked_at))
             .collect();
         sample.iter().filter(|over| **over).count() * 2 > sample.len()
-    }
-
-    fn tidy_after(&mut self, now: Timestamp, pause: Duration) {
-        let at = now.after(pause);
-        let at = self.tidy_from.map_or(at, |from| from.max(at));
-        self.tidy = Some(Tidy { at, pause });
     }
 }
 
@@ -165,19 +140,6 @@ impl Deadlines {
         state.thread |= start;
         drop(state);
         if first && !start {
-            self.changed.notify_one();
-        }
-        start
-    }
-
-    /// There was a burst: has the host tidy up once it is over. True: as for [`Deadlines::add`].
-    pub(crate) fn tidy_later(&self, now: Timestamp) -> bool {
-        let mut state = self.state.lock();
-        state.tidy_after(now, FIRST_TIDY);
-        let start = !state.thread && !state.shutdown;
-        state.thread |= start;
-        drop(state);
-        if !start {
             self.changed.notify_one();
         }
         start
@@ -236,37 +198,12 @@ impl Deadlines {
         if state.look_at.is_none_or(|at| at <= now) {
             // Not at the first look: the burst that it comes with may be under way.
             if state.look_at.is_some() && state.is_mostly_over(&mut looked_at) {
-                let before = state.heap.len();
                 state.sweep(&mut looked_at);
-                if before - state.heap.len() >= BURST {
-                    state.tidy_after(now, FIRST_TIDY);
-                }
             }
             state.look_at = Some(now.after(SWEEP_PAUSE));
         }
         drop(state);
         drop(looked_at);
-    }
-
-    /// Has the host tidy up, if it is time.
-    fn tidy_if_due(&self, clock: &dyn Clock, host: &dyn Host) {
-        let due = self.state.lock().tidy;
-        let Some(due) = due.filter(|due| due.at <= clock.now()) else {
-            return;
-        };
-        let started = Instant::now();
-        host.tidy();
-        let rest = started.elapsed().saturating_mul(TIDY_SHARE);
-        let mut state = self.state.lock();
-        let now = clock.now();
-        state.tidy_from = Some(now.after(rest));
-        // Another burst has its own time.
-        if state.tidy == Some(due) {
-            state.tidy = None;
-            if due.pause < LAST_TIDY {
-                state.tidy_after(now, due.pause * 2);
-            }
-        }
     }
 
     /// The thread's body: returns after [`Deadlines::shutdown`].
@@ -275,16 +212,12 @@ impl Deadlines {
             let now = clock.now();
             self.expire_due(now);
             self.sweep_if_mostly_over(now);
-            self.tidy_if_due(clock, host);
+            host.rests();
             let state = self.state.lock();
             if state.shutdown {
                 return;
             }
-            let next = [
-                state.heap.peek().map(|next| next.at),
-                state.look_at,
-                state.tidy.map(|tidy| tidy.at),
-            ];
+            let next = [state.heap.peek().map(|next| next.at), state.look_at];
             let now = clock.now();
             let wait = next.into_iter().flatten().min().map(|next| next.since(now));
             if wait.is_none_or(|wait| !wait.is_zero()) {

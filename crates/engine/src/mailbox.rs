@@ -51,8 +51,6 @@ use outbox::{Outbox, buried};
 /// Buffers larger than this many entries are given back to the allocator before the worker's thread sleeps: an idle
 /// worker keeps at most 2 KiB or so of them.
 const KEEP_ENTRIES: usize = 32;
-/// After so many messages the memory that they took is worth giving back to the system.
-const MANY_MESSAGES: u64 = 16_384;
 /// Under load one message in this many is timed, so that reading the clock stays a few per cent of a message.
 const SAMPLE_UNDER_LOAD: u32 = 16;
 /// Handlers at least this slow on average are timed every time: three clock readings are below 1 % of them.
@@ -132,7 +130,6 @@ impl<M: Message> Mailbox<M> {
             outbox: Padded(Mutex::new(Outbox {
                 batch: VecDeque::new(),
                 gone: 0,
-                gone_at_shrink: 0,
                 ahead: 0,
                 held: 0,
                 parked: 0,
@@ -238,9 +235,8 @@ impl<M: Message> Mailbox<M> {
     }
 
     /// Gives large buffers back to the allocator, if there is nothing to do. For a thread that is about to sleep: one
-    /// that finds work again in a moment would only have them made anew. True: many messages have passed since it last
-    /// said so.
-    pub(crate) fn shrink(&self) -> bool {
+    /// that finds work again in a moment would only have them made anew.
+    pub(crate) fn shrink(&self) {
         let mut outbox = self.outbox.0.lock();
         let mut inbox = self.inbox.0.lock();
         if inbox.active == 0 {
@@ -250,11 +246,6 @@ impl<M: Message> Mailbox<M> {
                 }
             }
         }
-        let many = outbox.gone - outbox.gone_at_shrink >= MANY_MESSAGES;
-        if many {
-            outbox.gone_at_shrink = outbox.gone;
-        }
-        many
     }
 
     /// What a turn ended before it gave its token back is published: whoever waits for the mailbox to settle finds

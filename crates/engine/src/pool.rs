@@ -25,14 +25,9 @@ pub trait Host: Send + Sync + 'static {
         body();
     }
 
-    /// Whether [`Host::tidy`] does anything.
-    fn tidies(&self) -> bool {
-        false
-    }
-
-    /// Gives free memory back to the system. Called some time after a burst of messages, on a thread that is in no
-    /// [`Host::thread`].
-    fn tidy(&self) {}
+    /// A thread of the pool has nothing to do and is about to sleep: it, or what it runs, may have freed much memory.
+    /// Called in no [`Host::thread`], or inside [`Host::blocking`].
+    fn rests(&self) {}
 
     /// Runs `wait`, which may block. Called on a pool thread, inside [`Host::thread`].
     fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {
@@ -171,14 +166,6 @@ impl PoolInner {
         started
     }
 
-    /// There was a burst of messages, and its memory is free: the host may give it back once there is no other.
-    pub(crate) fn tidy_later(self: &Arc<Self>) {
-        if self.host.tidies() && self.deadlines.tidy_later(self.clock.now()) {
-            // Without the thread the memory stays, for the next burst.
-            let _ = self.start_deadlines();
-        }
-    }
-
     fn spawn(&self, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
         // ORDERING: Relaxed, only the number matters.
         let number = self.numbering.fetch_add(1, Ordering::Relaxed) + 1;
@@ -222,6 +209,7 @@ impl PoolInner {
                             Some((cell, rouse)) => Work::Run(cell, rouse),
                             None => {
                                 roomy.drain(..).for_each(|cell| cell.shrink());
+                                self.host.rests();
                                 self.scheduler.next()
                             }
                         });

@@ -102,6 +102,9 @@ pub trait Overseer<C>: Send + Sync + 'static {
     /// A lane that was given up has a child again.
     fn lane_recovered(&self, lane: usize);
 
+    /// A thread that reads replies has nothing to do and is about to sleep.
+    fn rests(&self) {}
+
     /// Held by each thread of the fleet from before it starts until nothing of the fleet is left on it.
     fn presence(&self) -> Box<dyn Send> {
         Box::new(())
@@ -543,7 +546,8 @@ impl<C: Cargo> Inner<C> {
     /// The life of a thread that reads the replies of one lane.
     fn read(&self, lane: usize) {
         let tell = |word| self.tell(lane, word);
-        self.lanes[lane].read(&tell, &|| self.ring(), &|| self.start(lane));
+        let rests = || self.overseer.rests();
+        self.lanes[lane].read(&tell, &|| self.ring(), &rests, &|| self.start(lane));
     }
 
     /// Starts the child of a lane.

@@ -30,7 +30,7 @@ use crate::message::{Delivery, WorkerMessage};
 use crate::pickling::Way;
 use crate::remote::flags;
 use crate::start_hook::StartHook;
-use crate::{context, error, note, pickling};
+use crate::{context, error, memory, note, pickling};
 
 /// How often to look for another request before sleeping: see `YIELDS` in the engine's `sync.rs`.
 const YIELDS: usize = 16;
@@ -175,6 +175,7 @@ impl ChildEnd {
                     }
                     std::thread::yield_now();
                 }
+                memory::tidy_if_grown();
                 self.link.wait(None);
                 Ok::<_, pytoweb_process::Broken>(false)
             });

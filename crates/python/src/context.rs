@@ -189,6 +189,20 @@ pub(crate) fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
     unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
 }
 
+/// Bytes of a page of memory.
+pub(crate) fn page_bytes() -> usize {
+    #[cfg(unix)]
+    {
+        unsafe extern "C" {
+            /// POSIX; takes no pointer.
+            safe fn getpagesize() -> std::ffi::c_int;
+        }
+        usize::try_from(getpagesize()).unwrap_or(4096)
+    }
+    #[cfg(not(unix))]
+    4096
+}
+
 /// Whether [`trim_memory`] does anything.
 pub(crate) const TRIMS_MEMORY: bool = cfg!(all(target_os = "linux", target_env = "gnu"));
 

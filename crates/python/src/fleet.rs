@@ -16,6 +16,7 @@ use pytoweb_process::{Crash, Fleet, Options, Overseer, Program, Setup, Transport
 use crate::ending::Presence;
 use crate::error;
 use crate::fork::Generation;
+use crate::memory;
 use crate::pickling::{self, Way};
 use crate::remote::{Load, flags};
 
@@ -102,6 +103,10 @@ impl Told {
 impl Overseer<Load> for Told {
     fn presence(&self) -> Box<dyn Send> {
         Box::new(Presence::new())
+    }
+
+    fn rests(&self) {
+        memory::tidy_if_grown();
     }
 
     fn setup(&self, lane: usize) -> io::Result<Setup<Load>> {

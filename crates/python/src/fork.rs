@@ -24,6 +24,13 @@ static GENERATION: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct Generation(u32);
 
 impl Generation {
+    /// The number of no generation.
+    pub(crate) const NONE: u32 = u32::MAX;
+
+    pub(crate) const fn number(self) -> u32 {
+        self.0
+    }
+
     pub(crate) fn now() -> Self {
         // ORDERING: Relaxed, written before the child's only thread does anything else.
         Self(GENERATION.load(Ordering::Relaxed))

@@ -10,8 +10,8 @@ use pyo3::types::PyCFunction;
 use pytoweb_engine::Host;
 
 use crate::attached::Attached;
-use crate::context;
 use crate::ending::Presence;
+use crate::{context, memory};
 
 /// Bytes of stack for a thread where `threading.stack_size()` names none: what the main thread has on Linux, and with
 /// it any `threading.Thread`. The interpreter's limits on recursion are made for it: on less, a deep `json.dumps` is a
@@ -92,12 +92,8 @@ impl Host for PyHost {
         Python::attach(|py| py.detach(wait));
     }
 
-    fn tidies(&self) -> bool {
-        context::TRIMS_MEMORY
-    }
-
-    fn tidy(&self) {
-        context::trim_memory();
+    fn rests(&self) {
+        memory::tidy_if_grown();
     }
 
     fn presence(&self) -> Box<dyn Send> {

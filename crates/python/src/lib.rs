@@ -23,6 +23,7 @@ mod gathering;
 mod handler;
 mod hook;
 mod host;
+mod memory;
 mod message;
 mod note;
 mod packing;
@@ -86,6 +87,8 @@ mod _core {
             ));
         }
         crate::fork::watch();
+        // What the process needs before the first message.
+        crate::memory::tidy_if_grown();
         module.add("Endpoint", module.py().get_type::<Endpoint>())
     }
 

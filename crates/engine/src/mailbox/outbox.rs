@@ -33,8 +33,6 @@ pub(super) struct Outbox<M> {
     pub(super) batch: VecDeque<Entry<M>>,
     /// Messages that ever left the queue, for any reason.
     pub(super) gone: u64,
-    /// The same when [`Mailbox::shrink`](super::Mailbox::shrink) last found that they were many.
-    pub(super) gone_at_shrink: u64,
     /// Messages that were handed over behind the first one of their batch: claimed, and not gone.
     pub(super) ahead: usize,
     /// Threads that look through what was taken back, and tokens that are used once they are through.

@@ -60,8 +60,9 @@ pub fn is_taking_in() -> bool {
 }
 
 impl<C: Cargo> Lane<C> {
-    /// The life of the lane's own thread. `ring` calls the supervisor, `start` starts a child.
-    pub(crate) fn read(&self, tell: Tell<'_>, ring: &dyn Fn(), start: &dyn Fn()) {
+    /// The life of the lane's own thread. `ring` calls the supervisor, `rests` is told before each sleep, `start`
+    /// starts a child.
+    pub(crate) fn read(&self, tell: Tell<'_>, ring: &dyn Fn(), rests: &dyn Fn(), start: &dyn Fn()) {
         let mut naps = 0;
         while let Some(link) = self.next_link(start) {
             if naps > 0 {
@@ -87,6 +88,7 @@ impl<C: Cargo> Lane<C> {
             if self.guests.load(Ordering::SeqCst) > 0 {
                 naps = NAPS;
             } else if news.is_none() {
+                rests();
                 link.wait(None);
             }
             drop(seat);
