@@ -506,3 +506,62 @@ with pytoweb.workers.WorkerPool(1) as pool:
 def test_ctrl_c_while_importing_is_raised_there(run_python, name):
     done = run_python(INTERRUPTED_IMPORT.format(name=name))
     assert (done.rc, done.stdout.split(), done.stderr) == (0, ["interrupted", "1"], "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["thread", "process"])
+@pytest.mark.parametrize("kind", ["worker", "pool"])
+def test_the_second_ctrl_c_breaks_off_the_end_of_a_block(start_twice, backend, kind):
+    rc, lines = start_twice(f"""
+import os, signal, sys, threading, time
+from pytoweb.workers import *
+
+def ring():
+    # Once the first one has left the block, the queue is being finished.
+    while not stopping():
+        time.sleep(0.001)
+    time.sleep(0.1)
+    print("again", flush=True)
+
+if __name__ == "__main__":
+    if {kind!r} == "pool":
+        with WorkerPool(1, backend={backend!r}) as pool:
+            stopping = lambda: pool._pytoweb.shut_down
+            threading.Thread(target=ring, daemon=True).start()
+            futures = [pool.submit(time.sleep, 30) for _ in range(16)]
+            print("started", flush=True)
+            futures[0].result()
+    else:
+        with PythonWorker("worker", backend={backend!r}) as worker:
+            stopping = lambda: worker.state == "stopping"
+            threading.Thread(target=ring, daemon=True).start()
+            worker.on_message("sleep", time.sleep)
+            futures = [worker.ask("sleep", 30) for _ in range(16)]
+            print("started", flush=True)
+            futures[0].result()
+""")
+    assert rc == -signal.SIGINT
+    assert lines == ["started", "again"]
+
+
+@pytest.fixture
+def start_twice(tmp_path, snippet_env):
+    """Returns `start_twice(code)`: exit code and lines of a script that gets Ctrl-C for each of two lines."""
+
+    def start(code):
+        script = tmp_path / "twice.py"
+        script.write_text(code, encoding="utf-8")
+        lines = []
+        with subprocess.Popen(
+            [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env=snippet_env,
+        ) as child:  # fmt: skip
+            try:
+                for _ in range(2):
+                    lines.append(child.stdout.readline().rstrip())
+                    child.send_signal(signal.SIGINT)
+                return child.wait(WAIT), lines
+            finally:
+                child.kill()
+
+    return start

@@ -46,7 +46,8 @@ def test_the_initializer_of_a_worker_that_raises_is_the_reason_of_what_fails(wor
     one.on_error(lambda error: None)
     error = one.start().ask("echo").exception(WAIT)
     assert isinstance(error, WorkerCrashedError)
-    assert error.__cause__ is not None
+    assert type(error.__cause__) is ValueError, "its own exception, not a copy of its text"
+    assert "no database today" in str(error)
 
 
 def test_the_initializer_runs_before_the_handlers_are_looked_up(worker, tmp_path, monkeypatch):

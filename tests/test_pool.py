@@ -15,6 +15,7 @@ from pytoweb.workers import (
     MailboxFullError,
     PythonWorker,
     WorkerCrashedError,
+    WorkerDecorators,
     WorkerPool,
     WorkerStoppedError,
     current_worker,
@@ -470,3 +471,75 @@ def test_ten_thousand_workers(pool):
     assert two.stats().completed == 10_000
     two.shutdown()
     assert {one.state for one in workers} == {"stopped"}
+
+
+@both_backends
+@pytest.mark.parametrize("end", ["shutdown", "terminate"])
+@pytest.mark.parametrize("begun", [False, True], ids=["new", "started"])
+def test_a_pool_that_is_over_does_not_start(pool, backend, end, begun):
+    one = pool(1, backend=backend)
+    if begun:
+        one.start(WAIT)
+    getattr(one, end)()
+    with pytest.raises(WorkerStoppedError, match="is shut down"):
+        one.start(WAIT)
+
+
+@both_backends
+@pytest.mark.parametrize("wrong", [1, -1, "abs", None])
+def test_what_cannot_be_called_is_refused_at_the_call(pool, backend, wrong):
+    one = pool(1, backend=backend)
+    assert one.submit(abs, -1).result(WAIT) == 1
+    for call in (one.submit, one.options(timeout=WAIT).submit, one.options(soft_timeout=WAIT).submit):
+        with pytest.raises(TypeError, match=f"a function to call, not {type(wrong).__name__}"):
+            call(wrong, 1)
+    with pytest.raises(TypeError, match="a function to call"):
+        list(one.map(wrong, [1]))
+
+
+@both_backends
+def test_a_coroutine_function_is_run(pool, backend):
+    one = pool(2, backend=backend)
+    assert one.submit(handlers.echo_later, 2).result(WAIT) == 2
+    assert list(one.map(handlers.echo_later, range(3))) == [0, 1, 2]
+    assert list(one.map(handlers.echo_later, range(5), chunksize=2)) == [0, 1, 2, 3, 4]
+    assert one.options(timeout=WAIT).submit(handlers.echo_later, 2).result(WAIT) == 2
+
+
+@both_backends
+def test_errors_of_its_own_mailbox_name_the_pool(pool, backend):
+    one = pool(1, backend=backend, name="imports", initializer=handlers.refuse_to_initialize)
+    error = one.submit(abs, 1).exception(WAIT)
+    assert "'imports'" in str(error)
+    assert "worker" not in str(error)
+    assert repr(error.__cause__) == "OSError('not here')"
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda: WorkerPool(1, initializer=print, initargs=5), TypeError, "initargs must be a tuple"),
+        (lambda: WorkerPool(1, capacity=2**70), ValueError, "capacity must be at most"),
+        (lambda: WorkerPool(1, backend="process", max_attempts=2**40), ValueError, "max_attempts"),
+        (lambda: WorkerPool(1, backend="process", max_memory=10**30), ValueError, "max_memory"),
+        (lambda: WorkerPool(1, backend="process", max_restarts=10**30), ValueError, "max_restarts"),
+        (lambda: WorkerPool(1).options(soft_timeout=-1), ValueError, "soft_timeout must be 0 or more"),
+        (lambda: WorkerPool(1).map(abs, [1], timeout="x"), TypeError, "timeout must be a number"),
+        (lambda: WorkerDecorators.run_in_worker("n", pool=5), TypeError, "pool must be a WorkerPool"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(call, error, text):
+    with pytest.raises(error, match=text):
+        call()
+
+
+def test_numbers_of_any_kind_are_taken(pool):
+    class Whole:
+        def __init__(self, value):
+            self.value = value
+
+        def __index__(self):
+            return self.value
+
+    assert pool(Whole(2), capacity=Whole(3)).size == 2
+    assert pool(1).options(timeout=10**400).submit(abs, -1).result(WAIT) == 1, "more than a clock can tell"

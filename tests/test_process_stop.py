@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import time
 import warnings
@@ -188,3 +189,18 @@ def test_a_forgotten_pool_finishes_its_work(remote_gate):
     gc.collect()
     remote_gate.open()
     assert [future.result(WAIT) for future in futures] == list(range(10))
+
+
+def test_a_forgotten_worker_with_a_lambda_needs_no_collector(require, until, is_running):
+    require(importlib.util.find_spec("cloudpickle") is not None, "cloudpickle")
+    forgotten = PythonWorker("by value", backend="process")
+    forgotten.on_message("pid", lambda data: handlers.pid(data))
+    child = forgotten.start().ask("pid").result(WAIT)
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.warns(ResourceWarning, match="by value"):
+            del forgotten
+    finally:
+        gc.enable()
+    until(lambda: not is_running(child), "the end of the child")

@@ -85,10 +85,14 @@ def test_a_post_is_refused(replying, backend, gate, until):
     until(lambda: replies[-1] == "accepted", "its reply")
 
 
-@pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest"])
-def test_a_post_is_dropped(replying, backend, gate, until, caplog, overflow):
+@pytest.mark.parametrize(("overflow", "taken"), [("drop_newest", 0), ("drop_oldest", PLACES)])
+def test_a_post_is_dropped(replying, backend, gate, until, caplog, overflow, taken):
+    # Where the oldest makes room, there are twice as many places: its error takes one until it is handled.
     one, replies = replying(backend, overflow=overflow)
     fill(one, until, gate)
+    for number in range(taken):
+        one.post_message("echo", None, f"second {number}")
+        until(lambda: one.stats().depth + one.stats().running == 0, "the end of the message")
     with caplog.at_level(logging.WARNING, "pytoweb.worker"):
         for number in range(MANY):
             one.post_message("echo", None, f"dropped {number}")
@@ -96,10 +100,26 @@ def test_a_post_is_dropped(replying, backend, gate, until, caplog, overflow):
     assert len(caplog.records) == 1
     assert "from 'dropped 0' on" in caplog.text
     gate.open()
-    until(lambda: len(replies) == PLACES, "the replies")
+    until(lambda: len(replies) == PLACES + taken, "the replies")
     one.post_message("echo", None, "accepted")
     until(lambda: replies[-1] == "accepted", "its reply")
     assert not any("dropped" in reply for reply in replies)
+
+
+def test_the_oldest_makes_room_and_its_owner_hears_of_it(worker, backend):
+    one = worker("oldest", backend=backend, capacity=3, overflow="drop_oldest")
+    results, errors = [], {}
+    one.on_message("echo", process_handlers.echo)
+    one.on_message("response", lambda message: results.append(message.id))
+    one.on_message("error", lambda message: errors.update({message.id: message.data["error"]}))
+    for number in range(7):
+        one.post_message("echo", None, str(number))
+    one.start()
+    one.stop()
+    assert results == ["4", "5", "6"]
+    assert sorted(errors) == ["0", "1", "2", "3"]
+    assert {type(error) for error in errors.values()} == {MailboxFullError}
+    assert one.stats().drops["oldest"] == 4
 
 
 def test_a_post_waits_only_so_long(replying, gate, until):

@@ -40,11 +40,25 @@ def test_one_that_does_not_fails_its_message_with_the_reason(worker, backend, ha
 
 
 @BACKENDS
-def test_a_call_of_a_pool_can_clean_up(pool, backend):
+@pytest.mark.parametrize("function", [soft_handlers.compute, soft_handlers.wait], ids=["def", "async"])
+def test_a_call_of_a_pool_can_clean_up(pool, backend, function):
     limited = pool(1, backend=backend).options(timeout=WAIT, soft_timeout=SOON)
-    assert limited.submit(soft_handlers.compute, None).result(WAIT) == "cleaned up"
-    assert list(limited.map(soft_handlers.compute, [1, 2])) == ["cleaned up"] * 2
-    assert list(limited.map(soft_handlers.compute, [1, 2], chunksize=2)) == ["cleaned up"] * 2
+    assert limited.submit(function, None).result(WAIT) == "cleaned up"
+    assert list(limited.map(function, [1, 2])) == ["cleaned up"] * 2
+    assert list(limited.map(function, [1, 2], chunksize=2)) == ["cleaned up"] * 2
+
+
+@BACKENDS
+def test_the_first_call_of_a_process_is_not_late_by_its_start(pool, backend):
+    for _ in range(5):
+        limited = pool(1, backend=backend).options(timeout=WAIT, soft_timeout=1.0)
+        assert limited.submit(abs, -1).result(WAIT) == 1
+
+
+def test_errors_name_the_function_that_was_limited(pool):
+    limited = pool(1).options(timeout=SOON, soft_timeout=WAIT)
+    with pytest.raises(DeadlineError, match=r"type 'Event\.wait'"):
+        limited.submit(threading.Event().wait, 3 * SOON).result(WAIT)
 
 
 @BACKENDS
@@ -62,7 +76,7 @@ def test_a_call_in_time_notices_nothing(pool, backend):
     assert list(limited.map(abs, [-1, -2])) == [1, 2]
     with pytest.raises(ZeroDivisionError):
         limited.submit(divmod, 1, 0).result(WAIT)
-    with pytest.raises(TypeError, match="callable"):
+    with pytest.raises(TypeError, match="a function to call, not int"):
         limited.submit(3)
 
 

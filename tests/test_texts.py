@@ -313,7 +313,7 @@ def test_a_program_without_a_file_says_so(cloudpickle_is, snippet_env, tmp_path,
         capture_output=True, text=True, timeout=WAIT, check=True,
     )  # fmt: skip
     assert done.stdout == (
-        "the process of worker 'crew' cannot unpickle a message of type 'shout': the program has no file "
+        "the process of pool 'crew' cannot unpickle a message of type 'shout': the program has no file "
         "that could be imported here (it came from standard input, by -c, or was typed in): put the function "
         "into a module, or install cloudpickle (the extra pytoweb[process])\n"
     )

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from pytoweb._core import ChildEnd, ChildPending
 
+#: Bytes of a pickled exception that are sent to the host before this process ends.
+LONGEST_ERROR = 16 << 10
+
 #: The worker that is being configured: what `_pickling._own_worker` gives.
 configured: Any = None
 
@@ -76,6 +79,15 @@ def _pickles(value: object) -> bool:
     return True
 
 
+def _packed(error: BaseException) -> bytes:
+    """The pickle of an exception, if it has one that fits beside its texts; else nothing."""
+    try:
+        packed = pickle.dumps(error, 5)
+    except Exception:
+        return b""
+    return packed if len(packed) <= LONGEST_ERROR else b""
+
+
 class Child:
     """What the native loop of a child calls: everything that is not on the path of every message."""
 
@@ -116,15 +128,15 @@ class Child:
         if os.getpid() != own:
             self.end_copy(raised)
         if raised is not None:
-            self._end.unfit(*self.describe(raised))
+            self._end.unfit(*self.describe(raised), _packed(raised))
             os._exit(1)
 
     def configure(self, number: int, config: dict[str, Any]) -> tuple[Any, ...]:
         """A worker of this process, or new handlers for one.
 
         Returns:
-            Its name, its stand-in, its handlers, its start hook, whether some handler is a coroutine, what
-            surrounds them, and why it cannot run anything.
+            Its name, whether it is a pool, its stand-in, its handlers, its start hook, whether some handler
+            is a coroutine, what surrounds them, and why it cannot run anything.
         """
         global configured
         known = self._stand_ins.get(number)
@@ -149,13 +161,15 @@ class Child:
                 for hook in config["around"]:
                     around.add(load(hook))
         except BaseException as error:
+            kind = "worker" if config["size"] is None else "pool"
             unfit = SerializationError(
-                f"the process of worker {config['name']!r} cannot unpickle its handlers: it raised "
+                f"the process of {kind} {config['name']!r} cannot unpickle its handlers: it raised "
                 f"{type(error).__name__}: {error}"
             )
             unfit.__cause__ = error
         worker, configured = configured, None
-        return config["name"], worker, handlers, on_start, config["one_by_one"], around, unfit
+        is_pool = config["size"] is not None
+        return config["name"], is_pool, worker, handlers, on_start, config["one_by_one"], around, unfit
 
     @staticmethod
     def _stand_in(config: dict[str, Any]) -> Any:

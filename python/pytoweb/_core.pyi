@@ -664,8 +664,8 @@ class ChildEnd:
     def ready(self) -> None:
         """Tells the host that this process is ready."""
 
-    def unfit(self, kind: str, text: str, traceback: str) -> None:
-        """Tells the host that the initializer failed, in three texts."""
+    def unfit(self, kind: str, text: str, traceback: str, pickle: bytes) -> None:
+        """Tells the host that the initializer failed, in three texts and, if there is one, a pickle."""
 
     def log(self, bytes: bytes) -> bool:
         """Sends a log record, pickled; False if it is too long."""
@@ -815,11 +815,12 @@ class _Timings(TypedDict):
     run_p50: float | None
     run_p99: float | None
 
-def checked_timeout(timeout: SupportsFloat | SupportsIndex | None) -> float | None:
+def checked_timeout(timeout: SupportsFloat | SupportsIndex | None, name: str = "timeout") -> float | None:
     """What callers may give as seconds: any number that converts to a float, but for a bool.
 
     Args:
         timeout: Seconds from 0 on, or None.
+        name: What errors call the argument.
 
     Returns:
         The seconds; None for no limit, which infinity and more than a clock can tell are, too.

@@ -11,7 +11,7 @@ from pytoweb import _aio, _exit
 from pytoweb._callables import checked_handler
 from pytoweb._core import checked_timeout, running_owner
 from pytoweb._functions import is_coroutine_function, is_method, method_of
-from pytoweb._pool import default_pool
+from pytoweb._pool import WorkerPool, default_pool
 from pytoweb._worker import (
     MESSAGE_TYPES,
     checked_backend,
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Concatenate, ParamSpec
 
-    from pytoweb._pool import WorkerPool
     from pytoweb._worker import Backend, PythonWorker
     from pytoweb.futures import WorkerFuture
 
@@ -93,6 +92,9 @@ class _Undecorated:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self.__qualname__ = function.__qualname__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _undecorated, (self.function.__module__, self.function.__qualname__)
@@ -170,11 +172,13 @@ class WorkerDecorators:
                 its own worker run inline, and those of another process worker raise ``RuntimeError``.
 
         Raises:
-            TypeError: ``timeout`` is not a number.
+            TypeError: ``timeout`` is not a number, or ``pool`` not a pool.
             ValueError: ``pool`` has another backend, or ``timeout`` is negative or NaN.
         """
         checked_name(worker_name)
         timeout = checked_timeout(timeout)
+        if pool is not None and not isinstance(pool, WorkerPool):
+            raise TypeError(f"pool must be a WorkerPool or None, not {type(pool).__name__}")
         if backend is not None:
             checked_backend(backend)
             if pool is not None and pool.backend != backend:

@@ -44,7 +44,7 @@ def map_calls(
     if buffersize is not None:
         checked_count(buffersize, "buffersize")
     # As everywhere in `concurrent.futures`, less than nothing is nothing.
-    limit = 0.0 if timeout is not None and timeout < 0 else checked_timeout(timeout)
+    limit = 0.0 if isinstance(timeout, (int, float)) and timeout < 0 else checked_timeout(timeout)
     end = None if limit is None else time.monotonic() + limit
     calls: Iterator[tuple[Any, ...]]
     chunked = chunksize > 1 and pool.backend == "process"
@@ -88,7 +88,7 @@ def _posted(
     rest: deque[tuple[Any, ...]] = deque()
     try:
         for call in calls:
-            future = try_call(function, call, None, False, timeout)
+            future = try_call(function, call, None, True, timeout)
             if future is None:
                 rest.append(call)
                 rest.extend(calls)
@@ -180,7 +180,7 @@ class Feed:
                 break
             future: Any
             try:
-                future = self._pool._pytoweb_try_call(self._function, call, None, False, self._timeout)
+                future = self._pool._pytoweb_try_call(self._function, call, None, True, self._timeout)
             except SerializationError as error:
                 future = _Failed(error)
             except BaseException as error:
@@ -255,7 +255,7 @@ class _Window:
             self._post(call)
 
     def _post(self, call: tuple[Any, ...]) -> None:
-        future = self._pool._pytoweb_call(self._function, call, None, False, self._timeout)
+        future = self._pool._pytoweb_call(self._function, call, None, True, self._timeout)
         # The first failure is raised, and the others are not news.
         future._note_read()
         self._futures.append(future)

@@ -33,13 +33,12 @@ class PoolOptions:
     def __init__(self, pool: WorkerPool, timeout: float | None, soft_timeout: float | None) -> None:
         self._pool = pool
         self._timeout = checked_timeout(timeout)
-        self._soft_timeout = checked_timeout(soft_timeout)
+        self._soft_timeout = checked_timeout(soft_timeout, "soft_timeout")
 
-    def _limited(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        if self._soft_timeout is None:
+    def _limited(self, function: Any) -> Any:
+        if self._soft_timeout is None or not callable(function):
+            # What cannot be called is refused by the post.
             return function
-        if not callable(function):
-            raise TypeError(f"the first argument must be callable, not {type(function).__name__}")
         from pytoweb._soft import LimitedFunction
 
         return LimitedFunction(function, self._soft_timeout)
@@ -59,7 +58,7 @@ class PoolOptions:
             MailboxFullError: as for ``WorkerPool.submit``; or no room came within ``timeout``.
             WorkerStoppedError: the pool is shut down.
         """
-        return self._pool._pytoweb_call(self._limited(fn), args, kwargs or None, False, self._timeout)
+        return self._pool._pytoweb_call(self._limited(fn), args, kwargs or None, True, self._timeout)
 
     def map(
         self,

@@ -122,24 +122,29 @@ def dump_handler(value: object, owner: object, what: str) -> tuple[bytes, bool]:
     """
     error: BaseException | None = None
     try:
-        dumped = _dump(_PlainPickler, value, owner)
-        if MAIN_NAME not in dumped[0]:
-            return dumped
-    except Exception as raised:
-        error, dumped = raised, None
-    cloudpickle = find_cloudpickle()
-    if cloudpickle is not None:
         try:
-            return _dump(type("_CloudPickler", (_Owned, pickler_to_child(cloudpickle)), {}), value, owner)
+            dumped = _dump(_PlainPickler, value, owner)
+            if MAIN_NAME not in dumped[0]:
+                return dumped
         except Exception as raised:
-            error = raised if dumped is None else None
-    if dumped is not None:
-        return dumped
-    assert error is not None
-    raise SerializationError(
-        f"{what} cannot be sent to another process: pickling it raised {type(error).__name__}: {error}"
-        f"{hint(error)}"
-    ) from error
+            error, dumped = raised, None
+        cloudpickle = find_cloudpickle()
+        if cloudpickle is not None:
+            by_value = type("_CloudPickler", (_Owned, pickler_to_child(cloudpickle)), {})
+            try:
+                return _dump(by_value, value, owner)
+            except Exception as raised:
+                error = raised if dumped is None else None
+        if dumped is not None:
+            return dumped
+        assert error is not None
+        raise SerializationError(
+            f"{what} cannot be sent to another process: pickling it raised {type(error).__name__}: {error}"
+            f"{hint(error)}"
+        ) from error
+    finally:
+        # It refers to this frame, which refers to the owner: a circle.
+        error = None
 
 
 def hint(error: BaseException) -> str:

@@ -30,6 +30,7 @@ from pytoweb._worker import (
     cast_processes,
     checked_backend,
     checked_count,
+    checked_initargs,
     checked_name,
     checked_overflow,
     checked_size,
@@ -147,8 +148,9 @@ class WorkerPool(Addressable, Executor):
     ) -> None:
         checked_backend(backend)
         size = checked_size(min(usable_cpus(), MAX_PROCESSES) if size is None else size, backend)
-        checked_count(capacity, "capacity")
+        capacity = checked_count(capacity, "capacity")
         checked_overflow(overflow)
+        initargs = checked_initargs(initargs)
         name = checked_name(f"pool-{next(_numbers)}" if name is None else name)
         if initializer is not None:
             checked_handler(initializer, "initializer")
@@ -461,6 +463,14 @@ class WorkerPool(Addressable, Executor):
         for worker in self.workers.values():
             worker.terminate()
         self._pytoweb_close_all("finish")
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            self.shutdown()
+        except KeyboardInterrupt:
+            # The second Ctrl-C, as a rule: the first one left the block. What is queued is not run.
+            self.terminate()
+            raise
 
     async def __aenter__(self: Self) -> Self:
         return self

@@ -22,7 +22,7 @@ from pytoweb._internals import PoolInternals, state_of
 from pytoweb._lending import Lending
 from pytoweb._named import Named
 from pytoweb._runtime import PoolRuntime
-from pytoweb._worker import PROCESS_OPTIONS, cast_processes, checked_count
+from pytoweb._worker import MAX_ATTEMPTS, PROCESS_OPTIONS, cast_processes, checked_count
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -55,43 +55,27 @@ class ProcessOptions:
         start_timeout: float | None,
         transport: str | None,
     ) -> None:
-        self.max_messages = _checked_limit(max_messages, "max_messages")
-        self.max_memory = _checked_limit(max_memory, "max_memory")
-        self.max_restarts = _checked_restarts(max_restarts)
+        self.max_messages = _count_or_none(max_messages, "max_messages")
+        self.max_memory = _count_or_none(max_memory, "max_memory")
+        self.max_restarts = _count_or_none(max_restarts, "max_restarts", 0)
         self.restart_window = _checked_seconds(restart_window, "restart_window")
         self.grace = _checked_seconds(grace, "grace", or_zero=True)
         self.start_timeout = (
             None if start_timeout is None else _checked_seconds(start_timeout, "start_timeout")
         )
         self.transport = _checked_transport(transport)
-        checked_count(max_attempts, "max_attempts")
+        checked_count(max_attempts, "max_attempts", most=MAX_ATTEMPTS)
 
     def check_worker(self, given: dict[str, Any]) -> None:
         """Refuses what a worker of a pool cannot have for itself, because its process is the pool's."""
         for name, value in given.items():
             if name != "max_attempts" and value != PROCESS_OPTIONS[name]:
                 raise ValueError(f"{name} belongs to the processes of a pool: give it to WorkerPool")
-        checked_count(given["max_attempts"], "max_attempts")
+        checked_count(given["max_attempts"], "max_attempts", most=MAX_ATTEMPTS)
 
 
-def _checked_limit(value: Any, what: str) -> int | None:
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{what} must be an int or None, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{what} must be at least 1, not {value}")
-    return value
-
-
-def _checked_restarts(value: Any) -> int | None:
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"max_restarts must be an int or None, not {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"max_restarts must be 0 or more, not {value}")
-    return value
+def _count_or_none(value: object, what: str, least: int = 1) -> int | None:
+    return None if value is None else checked_count(value, what, least)
 
 
 def _checked_seconds(value: Any, what: str, or_zero: bool = False) -> float:

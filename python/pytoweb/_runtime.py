@@ -245,6 +245,10 @@ def cast_owner(owner: object) -> weakref.ref[Endpoint]:
     return lambda: owner  # type: ignore[return-value]
 
 
+#: What the names of threads begin with.
+PREFIX = "pytoweb-"
+
+
 class PoolRuntime:
     """The Python side of one pool's engine threads, which call it."""
 
@@ -292,7 +296,7 @@ class PoolRuntime:
 
     def _log_broken(self, error: BaseException) -> None:
         _pool_log.critical(
-            "the initializer of pool %r raised: no more work is run", self.name, exc_info=error
+            "the initializer of %r raised: no more work is run", self._given_name(), exc_info=error
         )
 
     def thread_ended(self) -> None:
@@ -305,10 +309,14 @@ class PoolRuntime:
         for ident in list(self._idents):
             interrupt_thread(ident, SystemExit)
 
+    def _given_name(self) -> str:
+        """The name of the pool, or of the worker with threads of its own."""
+        return self.name[len(PREFIX) :] if self.name.startswith(PREFIX) else self.name
+
     def broken_error(self) -> WorkerCrashedError:
         """What work of a pool whose initializer failed fails with."""
         error = crashed_error("ThreadsBrokenError")(
-            f"the initializer of pool {self.name!r} failed: {self._broken!r}"
+            f"the initializer of {self._given_name()!r} failed: {self._broken!r}"
         )
         error.__cause__ = self._broken
         return error

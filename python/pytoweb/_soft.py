@@ -42,16 +42,17 @@ class _Clock:
     def watch(self, call: _Call, seconds: float) -> None:
         """Has ``call.expire()`` called in ``seconds``."""
         with self._changed:
+            if not self._runs:
+                thread = threading.Thread(target=self._run, name="pytoweb-soft-limits", daemon=True)
+                try:
+                    # This takes its time, which is not the call's.
+                    thread.start()
+                except RuntimeError:
+                    # No thread can be started any more, because the program ends: its calls have no limit.
+                    return
+                self._runs = True
             heapq.heappush(self._entries, (time.monotonic() + seconds, next(self._numbers), call))
-            if self._runs:
-                self._changed.notify()
-                return
-            self._runs = True
-        try:
-            threading.Thread(target=self._run, name="pytoweb-soft-limits", daemon=True).start()
-        except RuntimeError:
-            # No thread can be started any more, because the program ends: its calls have no limit.
-            self._runs = False
+            self._changed.notify()
 
     def _run(self) -> None:
         while True:
@@ -112,9 +113,9 @@ class _Call:
 def _called(call: Callable[[], Any], seconds: float, text: str) -> Any:
     """Calls with a soft limit; ``text`` is that of the error."""
     limit = _Call()
-    _clock.watch(limit, seconds)
     try:
         try:
+            _clock.watch(limit, seconds)
             return call()
         finally:
             limit.end()
@@ -124,16 +125,33 @@ def _called(call: Callable[[], Any], seconds: float, text: str) -> Any:
         raise
 
 
+async def _awaited(coroutine: Coroutine[Any, Any, object], seconds: float, text: str) -> object:
+    """Runs a coroutine with a soft limit."""
+    import asyncio
+
+    task = asyncio.current_task()
+    assert task is not None
+    limited = _Limited(coroutine, DeadlineError(text), task)
+    timer = asyncio.get_running_loop().call_later(seconds, limited.expire)
+    try:
+        return await limited
+    finally:
+        timer.cancel()
+
+
 class LimitedFunction:
     """A function whose calls have a soft limit; a child unpickles it."""
 
     def __init__(self, function: Callable[..., Any], seconds: float) -> None:
         self._function = function
         self._seconds = seconds
+        # What errors and statistics call it.
+        self.__qualname__ = getattr(function, "__qualname__", None) or repr(function)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        name = getattr(self._function, "__qualname__", None) or repr(self._function)
-        text = f"the call of {name!r} ran longer than its soft_timeout of {self._seconds:g} s"
+        text = f"the call of {self.__qualname__!r} ran longer than its soft_timeout of {self._seconds:g} s"
+        if is_coroutine_function(self._function):
+            return _awaited(self._function(*args, **kwargs), self._seconds, text)
         return _called(lambda: self._function(*args, **kwargs), self._seconds, text)
 
     def __repr__(self) -> str:
@@ -151,23 +169,11 @@ class LimitedHandler:
 
     def __call__(self, data: Any) -> Any:
         if self._awaits:
-            return self._awaited(self._handler(data))
+            return _awaited(self._handler(data), self._seconds, self._text)
         returned = _called(lambda: self._handler(data), self._seconds, self._text)
         if isinstance(returned, CoroutineType):
-            return self._awaited(returned)
+            return _awaited(returned, self._seconds, self._text)
         return returned
-
-    async def _awaited(self, coroutine: Coroutine[Any, Any, object]) -> object:
-        import asyncio
-
-        task = asyncio.current_task()
-        assert task is not None
-        limited = _Limited(coroutine, DeadlineError(self._text), task)
-        timer = asyncio.get_running_loop().call_later(self._seconds, limited.expire)
-        try:
-            return await limited
-        finally:
-            timer.cancel()
 
 
 class _Limited:

@@ -26,6 +26,8 @@ _turn = threading.Lock()
 
 def start_all(pool: WorkerPool, timeout: float | None) -> None:
     """Returns when every thread, or child, of ``pool`` has done something; see ``WorkerPool.start``."""
+    if pool._pytoweb.shut_down:
+        raise pool._pytoweb_stopped()
     end = None if timeout is None else time.monotonic() + timeout
     if not _turn.acquire(timeout=-1 if timeout is None else timeout):
         raise _late(pool, timeout)
@@ -49,7 +51,7 @@ def _call_at(
     pool: WorkerPool, place: int, call: Callable[..., object], args: tuple[Any, ...]
 ) -> WorkerFuture[object]:
     # Not through the pool's own mailbox, which may be full, and gives a child more than one.
-    starter = PythonWorker(f"{pool.name}-start-{place + 1}", backend=pool.backend, _pool=pool, _place=place)
+    starter = PythonWorker(pool.name, backend=pool.backend, _pool=pool, _place=place)
     starter.start()
     future = starter._pytoweb_call(call, args, None, False)
     starter._pytoweb_close("drain")

@@ -7,6 +7,7 @@ those is documentation.
 from __future__ import annotations
 
 import functools
+import operator
 import os
 import sys
 import types
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
 
 
 __all__ = ["Addressable", "PythonWorker"]
+
+#: How many times a message can be begun.
+MAX_ATTEMPTS = 2**32 - 1
 
 #: How large a pool can be: far more than a system runs side by side.
 MAX_PROCESSES = 4_096
@@ -119,22 +123,30 @@ def refuse_process_options(given: dict[str, Any]) -> None:
             )
 
 
-def checked_count(value: object, what: str) -> int:
-    """``value``, if it is a whole number from 1 on."""
-    if not isinstance(value, int) or isinstance(value, bool):
+def checked_count(value: object, what: str, least: int = 1, most: int = sys.maxsize) -> int:
+    """``value``, if it is a whole number in these limits, of any type that has an ``__index__``."""
+    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
         raise TypeError(f"{what} must be an int, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{what} must be at least 1, not {value}")
-    return value
+    count = operator.index(value)  # type: ignore[arg-type]
+    if count < least:
+        raise ValueError(f"{what} must be at least {least}, not {count}")
+    if count > most:
+        raise ValueError(f"{what} must be at most {most}, not {count}")
+    return count
 
 
 def checked_size(value: object, backend: str) -> int:
     """``value``, if a pool can have so many threads or processes."""
-    size = checked_count(value, "size")
     most = MAX_PROCESSES if backend == "process" else MAX_THREADS
-    if size > most:
-        raise ValueError(f"size must be at most {most} for backend={backend!r}, not {size}")
-    return size
+    return checked_count(value, "size", most=most)
+
+
+def checked_initargs(initargs: object) -> tuple[Any, ...]:
+    """``initargs`` as a tuple, if they are arguments."""
+    try:
+        return tuple(initargs)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"initargs must be a tuple of arguments, not {type(initargs).__name__}") from None
 
 
 def checked_overflow(overflow: object) -> str:
@@ -226,7 +238,7 @@ class Addressable(Endpoint):
         """
         if not isinstance(message_type, str):
             raise TypeError(f"a message type must be a str, not {type(message_type).__name__}")
-        soft_timeout = checked_timeout(soft_timeout)
+        soft_timeout = checked_timeout(soft_timeout, "soft_timeout")
         if handler is None:
             return lambda function: self.on_message(message_type, function, soft_timeout=soft_timeout)
         checked_handler(handler, "a message handler")
@@ -630,8 +642,9 @@ class PythonWorker(Addressable):
     ) -> None:
         name = checked_name(name)
         checked_backend(backend)
-        checked_count(capacity, "capacity")
+        capacity = checked_count(capacity, "capacity")
         checked_overflow(overflow)
+        initargs = checked_initargs(initargs)
         if initializer is not None:
             checked_handler(initializer, "initializer")
             if _pool is not None:
@@ -802,7 +815,12 @@ class PythonWorker(Addressable):
         return self.start()
 
     def __exit__(self, *exc_info: object) -> None:
-        self.stop()
+        try:
+            self.stop()
+        except KeyboardInterrupt:
+            # The second Ctrl-C, as a rule: the first one left the block. What is queued is not run.
+            self.terminate()
+            raise
 
     async def __aenter__(self: Self) -> Self:
         return self.start()

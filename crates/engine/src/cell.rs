@@ -78,6 +78,12 @@ impl Address {
         self.0.name()
     }
 
+    /// Whether it handles one message at a time.
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        self.0.is_exclusive()
+    }
+
     /// Whether [`Worker::terminate`](crate::Worker::terminate) was called.
     #[must_use]
     pub fn is_terminated(&self) -> bool {

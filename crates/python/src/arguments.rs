@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyString};
 
@@ -34,22 +35,39 @@ pub(crate) fn message_id(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<P
 
 /// Seconds: any number from 0 on that converts to a float. Infinity, and more than a clock can tell, are no limit.
 pub(crate) fn timeout(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
+    seconds(object, "timeout")
+}
+
+fn seconds(object: Option<&Bound<'_, PyAny>>, what: &str) -> PyResult<Option<Duration>> {
     let Some(object) = object.filter(|object| !object.is_none()) else {
         return Ok(None);
     };
     if object.is_instance_of::<PyBool>() {
-        return Err(error::not_a_timeout(object));
+        return Err(error::not_a_timeout(object, what));
     }
-    let seconds: f64 = object.extract().map_err(|_| error::not_a_timeout(object))?;
+    let seconds: f64 = match object.extract() {
+        Ok(seconds) => seconds,
+        Err(raised) if raised.is_instance_of::<PyOverflowError>(object.py()) => {
+            if object.lt(0)? {
+                f64::NEG_INFINITY
+            } else {
+                f64::INFINITY
+            }
+        }
+        Err(_) => return Err(error::not_a_timeout(object, what)),
+    };
     if seconds.is_nan() || seconds < 0.0 {
-        return Err(error::bad_timeout(seconds));
+        return Err(error::bad_timeout(seconds, what));
     }
     Ok(Duration::try_from_secs_f64(seconds).ok())
 }
 
-/// The same for what waits in Python: a float, or none for no limit.
+/// The same for what waits in Python: a float, or none for no limit. ``name`` is that of the argument.
 #[pyfunction]
-#[pyo3(signature = (timeout))]
-pub(crate) fn checked_timeout(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<f64>> {
-    Ok(self::timeout(timeout)?.map(|limit| limit.as_secs_f64()))
+#[pyo3(signature = (timeout, name = "timeout"))]
+pub(crate) fn checked_timeout(
+    timeout: Option<&Bound<'_, PyAny>>,
+    name: &str,
+) -> PyResult<Option<f64>> {
+    Ok(seconds(timeout, name)?.map(|limit| limit.as_secs_f64()))
 }

@@ -24,6 +24,7 @@ use pytoweb_process::frame::{
 use pytoweb_process::{Arrival, ChildLink, Door, Parcel, Payload};
 
 use crate::around::Surroundings;
+use crate::error::Named;
 use crate::fork::Generation;
 use crate::functions::{self, Functions};
 use crate::message::{Delivery, WorkerMessage};
@@ -93,6 +94,7 @@ pub(crate) fn running_owner(py: Python<'_>) -> Option<Py<PyAny>> {
 /// What `Child.configure` returns.
 type Configured = (
     String,
+    bool,
     Py<PyAny>,
     Py<PyDict>,
     Option<Py<PyAny>>,
@@ -104,6 +106,7 @@ type Configured = (
 /// A worker, as its child knows it.
 struct Own {
     name: String,
+    is_pool: bool,
     owner: Py<PyAny>,
     handlers: Py<PyDict>,
     start_hook: Arc<StartHook>,
@@ -112,6 +115,15 @@ struct Own {
     one_by_one: bool,
     /// Why it cannot run anything.
     unfit: Option<Py<PyAny>>,
+}
+
+impl Own {
+    fn named(&self) -> Named<'_> {
+        Named {
+            name: &self.name,
+            is_pool: self.is_pool,
+        }
+    }
 }
 
 /// The child's end of everything.
@@ -301,10 +313,11 @@ impl ChildEnd {
             .cloned();
         let own = match known {
             Ok(parts) => {
-                let (name, owner, handlers, on_start, one_by_one, around, unfit): Configured =
+                let (name, is_pool, owner, handlers, on_start, one_by_one, around, unfit): Configured =
                     parts.extract()?;
                 Own {
                     name,
+                    is_pool,
                     owner,
                     handlers,
                     // One that has yet to run is kept, whatever else is new.
@@ -319,6 +332,7 @@ impl ChildEnd {
             }
             Err(raised) => Own {
                 name: String::new(),
+                is_pool: false,
                 owner: py.None(),
                 handlers: PyDict::new(py).unbind(),
                 start_hook: Arc::default(),
@@ -361,13 +375,13 @@ impl<'py> Call<'_, 'py> {
             return Err(PyErr::from_value(unfit.bind(py).clone()));
         }
         let payload = pickling::unpack(py, parcel).map_err(|raised| {
-            error::unreadable_payload(py, &self.worker.name, &self.kind.to_string(), raised)
+            error::unreadable_payload(py, self.worker.named(), &self.kind.to_string(), raised)
         })?;
         let is_function = self.head.flags & flags::FUNCTION != 0;
         let (function, data) = if is_function {
             let function = self.end.functions.get(&payload.get_item(0)?);
             let function = function.map_err(|raised| {
-                error::unreadable_payload(py, &self.worker.name, &self.kind.to_string(), raised)
+                error::unreadable_payload(py, self.worker.named(), &self.kind.to_string(), raised)
             })?;
             (Some(function), payload.get_item(1)?)
         } else {
@@ -424,7 +438,7 @@ impl<'py> Call<'_, 'py> {
             }
             match self.worker.handlers.bind(py).get_item(&self.kind)? {
                 Some(handler) => self.worker.surroundings.handle(&handler, data),
-                None => Err(error::unknown(&self.worker.name, &self.kind.to_string())),
+                None => Err(error::unknown(self.worker.named(), &self.kind.to_string())),
             }
         })();
         let message = CURRENT.with(|current| current.replace(before));
@@ -672,10 +686,19 @@ impl ChildEnd {
     }
 
     /// Tells the host that the initializer failed, in three texts.
-    fn unfit(&self, py: Python<'_>, kind: &str, text: &str, traceback: &str) -> PyResult<()> {
+    fn unfit(
+        &self,
+        py: Python<'_>,
+        kind: &str,
+        text: &str,
+        traceback: &str,
+        pickle: &[u8],
+    ) -> PyResult<()> {
         self.check()?;
         let mut frame = Vec::new();
-        encode_broken(&note::write([kind, text, traceback]), &mut frame);
+        let mut note = note::write([kind, text, traceback]);
+        note.extend_from_slice(pickle);
+        encode_broken(&note, &mut frame);
         py.detach(|| self.link.send(&frame, &[])).map_err(broken)
     }
 

@@ -135,7 +135,7 @@ impl Inner {
                 packing.refresh(py, &self.shared.owner)?;
                 packing.message(
                     py,
-                    &self.shared.name,
+                    self.shared.named(),
                     kind.bind(py),
                     data.bind(py),
                     task.as_deref(),
@@ -155,6 +155,9 @@ impl Inner {
         kwargs: Option<Py<PyDict>>,
         limit: Option<Duration>,
     ) -> PyResult<(PyMessage, Arc<Task>)> {
+        if !function.bind(py).is_callable() {
+            return Err(error::not_a_function(function.bind(py)));
+        }
         let limit = limit
             .map(|limit| PyResult::Ok(Limit::new(&name_of(function.bind(py))?, limit)))
             .transpose()?;
@@ -169,8 +172,14 @@ impl Inner {
             }
             Some(packing) => {
                 packing.refresh(py, &self.shared.owner)?;
-                let body =
-                    packing.call(py, &self.shared.name, head, function.bind(py), args, kwargs)?;
+                let body = packing.call(
+                    py,
+                    self.shared.named(),
+                    head,
+                    function.bind(py),
+                    args,
+                    kwargs,
+                )?;
                 (body, None)
             }
         };
@@ -328,6 +337,7 @@ impl Endpoint {
         let options = WorkerOptions { capacity, overflow };
         let own = Attached::new(Shared {
             name,
+            is_pool: shared,
             handlers,
             replies,
             runtime: threads.runtime.clone_ref(py),
@@ -366,6 +376,7 @@ impl Endpoint {
         let threads = threads.get();
         let own = Attached::new(Shared {
             name: before.shared.name.clone(),
+            is_pool: before.shared.is_pool,
             handlers: before.shared.handlers.clone_ref(py),
             replies: before.shared.replies.clone_ref(py),
             runtime: threads.runtime.clone_ref(py),
@@ -529,7 +540,7 @@ impl Endpoint {
         if inner.shared.broken.load(Ordering::Acquire) {
             return Err(inner.shared.broken_error(py));
         }
-        let (message, task) = inner.call(py, Head::Function, r#fn, args, kwargs, None)?;
+        let (message, task) = inner.call(py, Head::AsyncFunction, r#fn, args, kwargs, None)?;
         self.ask_for(py, message, task, None)
     }
 

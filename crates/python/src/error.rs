@@ -92,37 +92,50 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// Why a message of `worker` was not handled.
-pub(crate) fn failure(failure: Failure, worker: &str, task: Option<&Task>) -> PyErr {
-    let name = Quoted(worker);
+/// A worker or a pool in a text, as users know it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) is_pool: bool,
+}
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.is_pool { "pool" } else { "worker" };
+        write!(f, "{kind} {}", Quoted(self.name))
+    }
+}
+
+/// Why a message for `to` was not handled.
+pub(crate) fn failure(failure: Failure, to: Named<'_>, task: Option<&Task>) -> PyErr {
     match failure {
         Failure::Dropped(reason) => MailboxFullError::new_err(format!(
-            "dropped from the full mailbox of worker {name} as its {reason} message"
+            "dropped from the full mailbox of {to} as its {reason} message"
         )),
-        Failure::Stopped => WorkerStoppedError::new_err(format!(
-            "worker {name} stopped before it finished this message"
-        )),
+        Failure::Stopped => {
+            WorkerStoppedError::new_err(format!("{to} stopped before it finished this message"))
+        }
         Failure::Cancelled => CancelledError::new_err(()),
-        Failure::Expired => DeadlineError::new_err(expired(name, task)),
+        Failure::Expired => DeadlineError::new_err(expired(to, task)),
         _ => PyRuntimeError::new_err(failure.to_string()),
     }
 }
 
-fn expired(worker: Quoted<'_>, task: Option<&Task>) -> String {
+fn expired(to: Named<'_>, task: Option<&Task>) -> String {
     let limited = task.and_then(|task| Some((task, task.limit.as_ref()?)));
     let Some((task, limit)) = limited else {
-        return format!("worker {worker} did not finish the message before its deadline");
+        return format!("{to} did not finish the message before its deadline");
     };
     let (kind, seconds) = (Quoted(&limit.kind), limit.seconds);
     // Only a handler that ran was asked to stop.
     if !task.slot.state().is_cancel_requested() {
         return format!(
-            "a message of type {kind} waited {seconds} s, its whole timeout, in the mailbox of worker {worker} and was \
+            "a message of type {kind} waited {seconds} s, its whole timeout, in the mailbox of {to} and was \
              not run: allow it more time, or give the work to more workers"
         );
     }
     format!(
-        "worker {worker} was still running a message of type {kind} when its timeout of {seconds} s ended: allow it \
+        "{to} was still running a message of type {kind} when its timeout of {seconds} s ended: allow it \
          more time, or split its work"
     )
 }
@@ -132,29 +145,35 @@ pub(crate) fn crashed(
     py: Python<'_>,
     crash: &Crash,
     message: Option<&PyMessage>,
-    worker: &str,
+    by: Option<Named<'_>>,
     rest: Option<Duration>,
 ) -> PyErr {
     let kind = message.and_then(|message| message.kind(py).ok());
-    let name = Quoted(worker);
-    let what = match (&crash.cause, kind) {
-        _ if worker.is_empty() => String::new(),
+    let what = match (by, &crash.cause, kind) {
+        (None, ..) => String::new(),
         (
+            Some(by),
             Cause::TooManyRestarts { .. }
             | Cause::Start(_)
             | Cause::SlowStart(_)
             | Cause::Initializer(_),
             _,
         )
-        | (_, None) => {
-            format!("worker {name} has failed: ")
-        }
-        (_, Some(kind)) => format!(
-            "worker {name} crashed while it handled a message of type {}: ",
+        | (Some(by), _, None) => format!("{by} has failed: "),
+        (Some(by), _, Some(kind)) => format!(
+            "{by} crashed while it handled a message of type {}: ",
             Quoted(&kind.bind(py).to_string())
         ),
     };
     let mut text = format!("{what}{crash}");
+    if let Cause::Initializer(bytes) = &crash.cause {
+        let [kind, said, _] = note::read(bytes);
+        text.push_str(&if said.is_empty() {
+            format!(": {kind}")
+        } else {
+            format!(": {kind}: {said}")
+        });
+    }
     if let Some(rest) = rest {
         text.push_str(&format!(
             "; it is tried again in {:.1} s",
@@ -171,7 +190,7 @@ pub(crate) fn crashed(
         details.set_item("signal", crash.signal)?;
         let error = crashed_class(py)?.call((text,), Some(&details))?;
         if let Cause::Initializer(bytes) = &crash.cause {
-            error.setattr("__cause__", remote(py, bytes, None).bind(py))?;
+            error.setattr("__cause__", initializer_error(py, bytes)?)?;
         }
         Ok(PyErr::from_value(error))
     };
@@ -183,6 +202,19 @@ fn crashed_class(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     py.import("pytoweb.errors")?
         .getattr("crashed_error")?
         .call1(("ProcessCrashedError",))
+}
+
+/// What an initializer in a child raised, from its note.
+fn initializer_error<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    let pickles = py.import("pytoweb._pickling")?;
+    let ([kind, text, traceback], pickle) = note::read_with_rest(bytes);
+    let object = match pickle {
+        [] => None,
+        pickle => pickles.getattr("loads")?.call1((pickle,)).ok(),
+    };
+    pickles
+        .getattr("rebuild")?
+        .call1((object, kind, text, traceback))
 }
 
 /// What a handler in a child raised, from its note and its pickle.
@@ -214,7 +246,12 @@ pub(crate) fn unreadable_reply(py: Python<'_>, raised: PyErr) -> Py<PyAny> {
 }
 
 /// A payload that came to a child and cannot be read there.
-pub(crate) fn unreadable_payload(py: Python<'_>, worker: &str, kind: &str, raised: PyErr) -> PyErr {
+pub(crate) fn unreadable_payload(
+    py: Python<'_>,
+    by: Named<'_>,
+    kind: &str,
+    raised: PyErr,
+) -> PyErr {
     // Ours says all there is to say.
     let why = if raised.is_instance_of::<SerializationError>(py) {
         raised.value(py).to_string()
@@ -222,8 +259,7 @@ pub(crate) fn unreadable_payload(py: Python<'_>, worker: &str, kind: &str, raise
         format!("it raised {}", brief(py, &raised))
     };
     let error = SerializationError::new_err(format!(
-        "the process of worker {} cannot unpickle a message of type {}: {why}",
-        Quoted(worker),
+        "the process of {by} cannot unpickle a message of type {}: {why}",
         Quoted(kind),
     ));
     error.set_cause(py, Some(raised));
@@ -231,10 +267,9 @@ pub(crate) fn unreadable_payload(py: Python<'_>, worker: &str, kind: &str, raise
 }
 
 /// A message of a type that nobody handles.
-pub(crate) fn unknown(worker: &str, kind: &str) -> PyErr {
+pub(crate) fn unknown(by: Named<'_>, kind: &str) -> PyErr {
     UnknownMessageError::new_err(format!(
-        "worker {} has no handler for messages of type {}; register one with on_message",
-        Quoted(worker),
+        "{by} has no handler for messages of type {}; register one with on_message",
         Quoted(kind)
     ))
 }
@@ -378,15 +413,22 @@ pub(crate) fn not_an_id(object: &Bound<'_, PyAny>) -> PyErr {
     ))
 }
 
-pub(crate) fn not_a_timeout(object: &Bound<'_, PyAny>) -> PyErr {
+pub(crate) fn not_a_timeout(object: &Bound<'_, PyAny>, what: &str) -> PyErr {
     PyTypeError::new_err(format!(
-        "timeout must be a number of seconds or None, not {}",
+        "{what} must be a number of seconds or None, not {}",
         class_name(object)
     ))
 }
 
-pub(crate) fn bad_timeout(seconds: f64) -> PyErr {
-    PyValueError::new_err(format!("timeout must be 0 or more seconds, not {seconds}"))
+pub(crate) fn bad_timeout(seconds: f64, what: &str) -> PyErr {
+    PyValueError::new_err(format!("{what} must be 0 or more seconds, not {seconds}"))
+}
+
+pub(crate) fn not_a_function(object: &Bound<'_, PyAny>) -> PyErr {
+    PyTypeError::new_err(format!(
+        "the first argument must be a function to call, not {}",
+        class_name(object)
+    ))
 }
 
 pub(crate) fn reserved(kind: &str) -> PyErr {

@@ -134,7 +134,7 @@ impl Overseer<Load> for Told {
 
     fn lane_failed(&self, lane: usize, crash: &Arc<Crash>, rest: Duration) {
         Python::attach(|py| {
-            let reason = error::crashed(py, crash, None, "", None).into_value(py);
+            let reason = error::crashed(py, crash, None, None, None).into_value(py);
             let args = (lane, reason, rest.as_secs_f64());
             self.tell(py, intern!(py, "lane_failed"), args);
         });

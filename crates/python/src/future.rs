@@ -22,7 +22,7 @@ use pytoweb_engine::{Address, Failure, Ticket, Unpark};
 use crate::awaiting::{awaitable, warn_of_blocking};
 use crate::context::bare_instance;
 use crate::endpoint::Endpoint;
-use crate::error;
+use crate::error::{self, Named};
 use crate::fork::Generation;
 use crate::parker::{Parker, Woken};
 use crate::remote::Route;
@@ -50,6 +50,16 @@ impl Inner {
         self.address.as_ref().map_or("", Address::name)
     }
 
+    fn named(&self) -> Named<'_> {
+        Named {
+            name: self.worker_name(),
+            is_pool: self
+                .address
+                .as_ref()
+                .is_some_and(|address| !address.is_exclusive()),
+        }
+    }
+
     /// Calls `callback` once the reply stands, which another thread is to see to.
     fn on_done(&self, callback: impl FnOnce() + Send + 'static) {
         self.task.slot.state().on_done(callback);
@@ -64,7 +74,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if self.generation.is_here() {
-            self.task.dropped(self.worker_name());
+            self.task.dropped(self.named());
         } else {
             // The last reference to a worker would take locks that nobody in this process can release.
             std::mem::forget(self.address.take());
@@ -143,7 +153,7 @@ impl FutureBase {
         Ok(Some(match reply {
             Ok(value) => value.get(py)?,
             Err(failure) => Err(self.failure.get_or_init(|| {
-                error::failure(*failure, inner.worker_name(), Some(&inner.task))
+                error::failure(*failure, inner.named(), Some(&inner.task))
                     .into_value(py)
                     .into_any()
             })),

@@ -17,7 +17,7 @@ use crate::around::Surroundings;
 use crate::attached::Attached;
 use crate::awaiting::note_coroutines;
 use crate::context;
-use crate::error;
+use crate::error::{self, Named};
 use crate::hook::Hook;
 use crate::message::{About, Body, PyMessage, running_kind, running_message};
 use crate::remote::Route;
@@ -30,6 +30,8 @@ use crate::task::{Head, Task, Value};
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) name: String,
+    /// It is a pool's own mailbox.
+    pub(crate) is_pool: bool,
     /// Handlers by message type; under `None` the error handler.
     pub(crate) handlers: Py<PyDict>,
     /// The worker's `Replies`: the owner's side of its messages.
@@ -49,6 +51,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    pub(crate) fn named(&self) -> Named<'_> {
+        Named {
+            name: &self.name,
+            is_pool: self.is_pool,
+        }
+    }
+
     /// An error once posts are refused because the pool is about to close.
     pub(crate) fn check_open(&self) -> PyResult<()> {
         // ORDERING: Relaxed, see where it is set.
@@ -171,7 +180,7 @@ impl Shared {
             Ok(Ok(Ok(result))) => replies.call_method1(intern!(py, "deliver"), (id, result, false)),
             Ok(Ok(Err(error))) => replies.call_method1(intern!(py, "deliver"), (id, error, true)),
             Err(failure) => {
-                let error = error::failure(*failure, &self.name, Some(task)).into_value(py);
+                let error = error::failure(*failure, self.named(), Some(task)).into_value(py);
                 replies.call_method1(intern!(py, "deliver"), (id, error, true))
             }
         };
@@ -218,7 +227,7 @@ impl Shared {
         }
         if outcome == Outcome::Completed {
             // Whoever posted without a future learns it here.
-            let error = error::failure(Failure::Expired, &self.name, message.task.as_deref());
+            let error = error::failure(Failure::Expired, self.named(), message.task.as_deref());
             self.report(py, message, &error);
         }
         Outcome::Expired
@@ -234,7 +243,7 @@ impl Shared {
         match message.head_kind() {
             Head::Type => match self.handlers.bind(py).get_item(head) {
                 Ok(Some(handler)) => Call::Handler(handler, data),
-                Ok(None) => Call::Nobody(error::unknown(&self.name, &head.to_string())),
+                Ok(None) => Call::Nobody(error::unknown(self.named(), &head.to_string())),
                 Err(error) => Call::Nobody(error),
             },
             kind => {
@@ -465,7 +474,7 @@ impl Handler for PyHandler {
                 None => Wake::nobody(),
             };
             if let Some(task) = &message.task {
-                task.ended(&self.shared.name);
+                task.ended(self.shared.named());
             }
             message.drop_attached(py);
             wake
@@ -509,7 +518,7 @@ impl PyHandler {
         }
         if task.unread.is_left() {
             let (task, shared) = (task.clone(), self.shared.clone());
-            route.job(move |_| task.ended(&shared.name));
+            route.job(move |_| task.ended(shared.named()));
         }
         if threads {
             Wake::threads_of(task)
@@ -520,14 +529,14 @@ impl PyHandler {
 
     fn abandon_here(&self, py: Python<'_>, message: &PyMessage, failure: Failure) {
         if failure == Failure::Expired {
-            let error = error::failure(failure, &self.shared.name, message.task.as_deref());
+            let error = error::failure(failure, self.shared.named(), message.task.as_deref());
             self.shared.report(py, message, &error);
         }
         if let Some(task) = &message.task {
             task.forget_interrupter();
             task.fail(false, failure);
             self.shared.deliver(py, task);
-            task.ended(&self.shared.name);
+            task.ended(self.shared.named());
         }
     }
 }
@@ -564,7 +573,7 @@ impl Pending {
         let hook = match message.task.as_ref().and_then(|task| task.slot.get()) {
             Some(Err(Failure::Stopped)) => None,
             Some(Err(given_up)) => {
-                let error = error::failure(*given_up, &shared.name, message.task.as_deref());
+                let error = error::failure(*given_up, shared.named(), message.task.as_deref());
                 shared.tell(py, message, &error)
             }
             _ => shared.tell(py, message, error),

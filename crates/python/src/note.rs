@@ -1,6 +1,7 @@
 //! What one process tells another of an exception, in words: for the case that it cannot be pickled or unpickled.
 //!
-//! Three texts, each after its length in four bytes: the name of the type, the text, the traceback.
+//! Three texts, each after its length in four bytes: the name of the type, the text, the traceback. What follows them is
+//! the pickle of the exception, or nothing.
 
 /// What each text is cut to: a note has to fit into the ring, several times.
 const LONGEST: usize = 16 << 10;
@@ -34,8 +35,13 @@ fn end_of(text: &str) -> &str {
 }
 
 /// The texts again; what does not make sense is empty, as the other process may write anything.
-pub(crate) fn read(mut bytes: &[u8]) -> [String; 3] {
-    [(); 3].map(|()| {
+pub(crate) fn read(bytes: &[u8]) -> [String; 3] {
+    read_with_rest(bytes).0
+}
+
+/// The texts, and what follows them.
+pub(crate) fn read_with_rest(mut bytes: &[u8]) -> ([String; 3], &[u8]) {
+    let texts = [(); 3].map(|()| {
         let Some((len, rest)) = bytes.split_first_chunk::<4>() else {
             return String::new();
         };
@@ -43,5 +49,6 @@ pub(crate) fn read(mut bytes: &[u8]) -> [String; 3] {
         let (text, rest) = rest.split_at(len);
         bytes = rest;
         String::from_utf8_lossy(text).into_owned()
-    })
+    });
+    (texts, bytes)
 }

@@ -9,7 +9,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use crate::definitions::Definitions;
-use crate::error::Quoted;
+use crate::error::{Named, Quoted};
 use crate::message::Body;
 use crate::pickling::Way;
 use crate::remote::{Route, flags};
@@ -31,7 +31,7 @@ pub(crate) struct Packing {
 impl Packing {
     /// Refuses messages while no process can be started that would run them, or may be. A named worker was asked when
     /// it was started.
-    fn check(&self, py: Python<'_>, worker: &str) -> PyResult<()> {
+    fn check(&self, py: Python<'_>, to: Named<'_>) -> PyResult<()> {
         if self.route.lane.is_none() && !self.route.may_start() {
             self.runtime
                 .bind(py)
@@ -40,7 +40,7 @@ impl Packing {
         }
         match self.route.failure() {
             None => Ok(()),
-            Some((crash, rest)) => Err(error::crashed(py, &crash, None, worker, Some(rest))),
+            Some((crash, rest)) => Err(error::crashed(py, &crash, None, Some(to), Some(rest))),
         }
     }
 
@@ -64,18 +64,17 @@ impl Packing {
     pub(crate) fn message(
         &self,
         py: Python<'_>,
-        worker: &str,
+        to: Named<'_>,
         kind: &Bound<'_, PyString>,
         data: &Bound<'_, PyAny>,
         task: Option<&Task>,
     ) -> PyResult<Body> {
-        self.check(py, worker)?;
+        self.check(py, to)?;
         let payload = pickling::pack(py, Way::ToChild, data, || self.route.fleet.store()).map_err(
             |raised| {
                 let what = format!(
-                    "the data of a message of type {} for worker {}",
+                    "the data of a message of type {} for {to}",
                     Quoted(&kind.to_string()),
-                    Quoted(worker)
                 );
                 error::unsendable(py, &what, raised)
             },
@@ -102,13 +101,13 @@ impl Packing {
     pub(crate) fn call(
         &self,
         py: Python<'_>,
-        worker: &str,
+        to: Named<'_>,
         head: Head,
         function: &Bound<'_, PyAny>,
         args: Py<PyTuple>,
         kwargs: Option<Py<PyDict>>,
     ) -> PyResult<Body> {
-        self.check(py, worker)?;
+        self.check(py, to)?;
         let mut args = args.into_bound(py);
         // A chunk calls its first argument: that is the function.
         let chunk = kwargs.is_none() && function.is(run_chunk(py)?) && !args.is_empty();

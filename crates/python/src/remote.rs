@@ -19,6 +19,7 @@ use pytoweb_process::frame::{Request, TooLong, encode_request};
 use pytoweb_process::{Answer, Cargo, Crash, Fleet, Payload, Verdict, is_taking_in};
 
 use crate::definitions::Definition;
+use crate::error::Named;
 use crate::handler::PyHandler;
 use crate::hook::Hook;
 use crate::message::PyMessage;
@@ -549,8 +550,8 @@ impl Cargo for Load {
             };
             let crash = crash.clone();
             route.job(move |py| {
-                fail(py, delivery, |message, worker| {
-                    error::crashed(py, &crash, message, worker, None)
+                fail(py, delivery, |message, by| {
+                    error::crashed(py, &crash, message, Some(by), None)
                 })
             });
         }
@@ -608,7 +609,7 @@ fn answered(mut delivery: Delivery<PyHandler>, answer: Answer) {
 fn fail(
     py: Python<'_>,
     delivery: Delivery<PyHandler>,
-    raised: impl FnOnce(Option<&PyMessage>, &str) -> PyErr,
+    raised: impl FnOnce(Option<&PyMessage>, Named<'_>) -> PyErr,
 ) {
     let shared = delivery.handler().shared.clone();
     let Some(message) = delivery.message() else {
@@ -618,7 +619,7 @@ fn fail(
         let outcome = given_up(py, &delivery);
         return delivery.finish(outcome, None);
     }
-    let error = raised(Some(message), &shared.name);
+    let error = raised(Some(message), shared.named());
     match tell(py, &delivery, message, &error) {
         None => end(py, delivery, error),
         Some(hook) => hook.run(py, &shared, move |py| end(py, delivery, error)),
@@ -671,7 +672,7 @@ fn given_up(py: Python<'_>, delivery: &Delivery<PyHandler>) -> Outcome {
     match failure {
         Some(Failure::Expired) => {
             let task = message.task.as_deref();
-            let error = error::failure(Failure::Expired, &shared.name, task);
+            let error = error::failure(Failure::Expired, shared.named(), task);
             if let Some(hook) = tell(py, delivery, message, &error) {
                 hook.run(py, shared, |_| {});
             }

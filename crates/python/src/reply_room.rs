@@ -2,7 +2,9 @@
 //!
 //! A message with an id takes a place from its post until its reply is taken by a `response` or `error` handler: in
 //! the mailbox, with the worker, and on the way to the handler. There are as many places as the mailbox holds messages,
-//! and one for each that may run; so what waits behind a slow handler is bounded by the mailbox's own capacity.
+//! and one for each that may run; so what waits behind a slow handler is bounded by the mailbox's own capacity. Where
+//! the oldest message makes room for a new one, it keeps its place until its error was taken, and there are twice as
+//! many places.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -58,9 +60,13 @@ impl ReplyRoom {
     }
 
     /// Takes a place, if one is free.
-    pub(crate) fn take(&self) -> bool {
+    fn take(&self) -> bool {
+        self.take_below(self.places)
+    }
+
+    fn take_below(&self, places: usize) -> bool {
         let mut state = self.lock();
-        let free = state.used < self.places;
+        let free = state.used < places;
         state.used += usize::from(free);
         free
     }
@@ -171,6 +177,7 @@ pub(crate) fn place_for(
                         make these quicker, or post fewer";
             Err(error::full(worker.name(), worker.capacity(), hint))
         }
+        Overflow::DropOldest if room.take_below(room.places.saturating_mul(2)) => Ok(Place::Taken),
         _ => {
             worker.drop_newest();
             replies.call_method1(intern!(py, "lost"), (id,))?;

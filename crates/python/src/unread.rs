@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::error;
+use crate::error::{self, Named};
 use crate::task::{Task, Value};
 
 /// The failure stands, and its future is to tell of it.
@@ -66,19 +66,19 @@ impl Unread {
 
 impl Task {
     /// The reply stands: logs a failure that was left to a future which is gone.
-    pub(crate) fn ended(&self, worker: &str) {
+    pub(crate) fn ended(&self, by: Named<'_>) {
         if !self.unread.is_left() {
             return;
         }
         // ORDERING: AcqRel, so that the thread that sets the second flag sees the reply.
         let before = self.unread.flags.fetch_or(FAILED, Ordering::AcqRel);
         if before & (DROPPED | READ) == DROPPED {
-            self.log_unread(worker);
+            self.log_unread(by);
         }
     }
 
     /// The future is gone: logs the failure that stands and that no code got.
-    pub(crate) fn dropped(&self, worker: &str) {
+    pub(crate) fn dropped(&self, by: Named<'_>) {
         let has_result = self
             .slot
             .get()
@@ -89,11 +89,11 @@ impl Task {
         // ORDERING: AcqRel, as in `ended`.
         let before = self.unread.flags.fetch_or(DROPPED, Ordering::AcqRel);
         if before & (FAILED | READ) == FAILED {
-            self.log_unread(worker);
+            self.log_unread(by);
         }
     }
 
-    fn log_unread(&self, worker: &str) {
+    fn log_unread(&self, by: Named<'_>) {
         let Some(about) = self.unread.left.get() else {
             return;
         };
@@ -106,13 +106,13 @@ impl Task {
                     Err(raised) => Some(raised.into_value(py).into_any()),
                 },
                 Some(Err(failure)) => {
-                    let error = error::failure(*failure, worker, Some(self));
+                    let error = error::failure(*failure, by, Some(self));
                     Some(error.into_value(py).into_any())
                 }
                 None => None,
             };
             if let (Some(failure), Some(log)) = (failure, LOG.get(py))
-                && let Err(error) = log.call1(py, (worker, failure, &about.kind, about.attempt))
+                && let Err(error) = log.call1(py, (by.name, failure, &about.kind, about.attempt))
             {
                 error.write_unraisable(py, None);
             }
