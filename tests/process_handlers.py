@@ -294,6 +294,12 @@ async def echo_later(data: Any) -> Any:
     return data
 
 
+async def wait_later(path: str) -> None:
+    """Notes that it has begun, and waits to be cancelled."""
+    note(path, "entered")
+    await asyncio.sleep(WAIT)
+
+
 async def fail_later(data: Any) -> None:
     await asyncio.sleep(0)
     raise ValueError(data)

@@ -12,9 +12,11 @@ import gc
 import os
 import queue
 import threading
+from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
 
 import anyio
+import process_handlers
 import pytest
 
 from pytoweb.workers import (
@@ -228,6 +230,21 @@ def test_wait_for_that_runs_out_cancels_the_running_message(worker, until):
 
     run(main())
     assert noticed.wait(WAIT)
+
+
+@pytest.mark.parametrize("backend", ["thread", "process"])
+def test_a_coroutine_that_is_cancelled_is_no_failure(worker, until, backend, tmp_path):
+    path = str(tmp_path / "entered")
+    one, errors = worker(backend=backend), []
+    one.on_message("wait", process_handlers.wait_later)
+    one.on_error(errors.append)
+    future = one.start().ask("wait", path)
+    process_handlers.wait_for(path)
+    future.cancel()
+    with pytest.raises(CancelledError):
+        future.result(WAIT)
+    one.run_until_idle(WAIT)
+    assert (one.stats().cancelled, one.stats().failed, errors) == (1, 0, [])
 
 
 def test_awaiting_a_cancelled_future_raises(blocked):

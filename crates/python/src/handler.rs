@@ -569,6 +569,15 @@ impl Pending {
             shared.end(py, suspension, result);
             return Ok(());
         };
+        if let Some(task) = &message.task
+            && task.slot.state().is_cancel_requested()
+            && is_cancelled_error(py, error)
+            && task.fail(false, Failure::Cancelled)
+        {
+            // The caller cancelled it, and it let that through: no failure, as in a child.
+            suspension.finish(Outcome::Cancelled);
+            return Ok(());
+        }
         // A coroutine that was given up raises CancelledError; what counts is why.
         let hook = match message.task.as_ref().and_then(|task| task.slot.get()) {
             Some(Err(Failure::Stopped)) => None,
