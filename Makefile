@@ -76,10 +76,10 @@ $(VENV)/.lint: $(VENV)/.python pyproject.toml | $(VENV)/.installed
 run: $(VENV)/.installed ## analyse a source tree in background workers (DIR=..., default: the standard library)
 	@$(PY) -m pytoweb analyze $(if $(DIR),"$(DIR)") $(ARGS)
 
-test: test-rust loom test-python test-socket ## everything that must pass, Rust and Python
+test: test-rust loom test-python ## everything that must pass, Rust and Python
 
-test-rust: $(VENV)/.python ## the tests and the documentation examples of all crates
-	cargo test --workspace $(LOCKED)
+test-rust: $(VENV)/.python ## the tests and the documentation examples of all crates (ARGS=... goes to cargo test)
+	cargo test --workspace $(LOCKED) $(ARGS)
 
 test-python: $(VENV)/.installed ## the Python tests (ARGS=... goes to pytest)
 	$(PY) -m pytest $(ARGS)
@@ -88,7 +88,7 @@ test-python: $(VENV)/.installed ## the Python tests (ARGS=... goes to pytest)
 test-socket: $(VENV)/.installed ## the tests of process workers over the socket transport
 	PYTOWEB_TRANSPORT=socket $(PY) -m pytest $(wildcard tests/test_process_*.py) $(ARGS)
 
-test-all: $(VENV)/.installed ## the Python tests on every CPython from 3.9 to 3.13 at hand, each with its own wheel
+test-all: test-socket ## and the Python tests on every CPython from 3.9 to 3.13 at hand, each with its own wheel
 	$(PY) tools/test_all.py $(ARGS)
 
 # Another cfg and another profile: a target directory of its own keeps both builds warm. Optimised,
