@@ -68,4 +68,4 @@ def test_what_is_injected_is_survived(require, results, name):
     assert result is not None, "the row did not come to its end"
     assert result["injected"] > 0
     missed = [figure for figure in result["figures"] if not figure["met"] and figure["unit"] not in TIMES]
-    assert (missed, result["problem"]) == ([], "")
+    assert (missed, result["problem"]) == ([], ""), result["log"]

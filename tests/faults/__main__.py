@@ -68,7 +68,7 @@ def as_text(result: Result) -> str:
     ]
     for figure in result.figures:
         lines.append(f"    {'  ' if figure.met else '! '}{figure}")
-    lines += [f"    ! {line}" for line in result.problem.splitlines()]
+    lines += [f"    ! {line}" for line in (result.problem + "\n" + result.log).splitlines() if line]
     return "\n".join(lines)
 
 

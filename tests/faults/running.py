@@ -37,6 +37,8 @@ class Result(NamedTuple):
     seconds: float
     load: float
     problem: str
+    log: str
+    """What the row noted, where a figure is missed."""
 
     @property
     def met(self) -> bool:
@@ -86,9 +88,8 @@ def run(row: Row, scale: float, soak: bool = False) -> Result:
     if said:
         problems.append(f"it printed:\n{said[-6000:]}")
     figures = [Figure(*figure) for figure in told["figures"]]
-    if not all(figure.met for figure in figures):
-        problems += told["logged"]
-    return Result(row.name, told["injected"], figures, seconds, load, "\n".join(problems))
+    log = [] if all(figure.met for figure in figures) else told["logged"]
+    return Result(row.name, told["injected"], figures, seconds, load, "\n".join(problems), "\n".join(log))
 
 
 def end_all() -> None:
