@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::handler::{Handled, Handler, Suspension};
-use crate::mailbox::{Entry, Finished, Found, Gate, Leftover, Mailbox};
+use crate::mailbox::{Entry, Finished, Found, Gate, Leftover, Mailbox, Removal};
 use crate::message::{Failure, Outcome, Ticket};
 use crate::pool::{Pool, PoolInner};
 use crate::reply::Wake;
@@ -322,18 +322,24 @@ impl<H: Handler> AnyCell for Cell<H> {
     }
 
     fn expire(&self, tickets: Vec<Arc<dyn Ticket>>) {
-        let mut removed = tickets.clone();
-        let leftovers = self.remove(&mut removed, true);
-        for ticket in tickets {
-            if removed.iter().any(|gone| Arc::ptr_eq(gone, &ticket)) {
+        let mut due = tickets;
+        while !due.is_empty() {
+            let Removal {
+                removed,
+                elsewhere,
+                leftovers,
+            } = self.remove(due, true);
+            // First the few that run: their handlers are to stop, and the queued ones may be many.
+            due = elsewhere
+                .into_iter()
+                // Whoever cancelled or dropped one meanwhile settles it; one that is queued was put back in between.
+                .filter(|ticket| !self.expire_running(ticket) && ticket.state().is_queued())
+                .collect();
+            for ticket in removed {
                 ticket.fail(false, Failure::Expired);
-            } else if !self.expire_running(&ticket) && ticket.state().is_queued() {
-                // Another thread put it back in between.
-                self.expire(vec![ticket]);
             }
-            // Else whoever cancelled or dropped it meanwhile settles it.
+            self.abandon_all(leftovers);
         }
-        self.abandon_all(leftovers);
     }
 
     fn cancel(&self, ticket: &Arc<dyn Ticket>) -> bool {
@@ -341,14 +347,13 @@ impl<H: Handler> AnyCell for Cell<H> {
             if ticket.state().is_queued()
                 || self.handler.hands_over() && ticket.state().is_claimed()
             {
-                let mut removed = vec![ticket.clone()];
-                let leftovers = self.remove(&mut removed, false);
-                let cancelled = !removed.is_empty();
+                let removal = self.remove(vec![ticket.clone()], false);
+                let cancelled = !removal.removed.is_empty();
                 if cancelled && !ticket.fail(false, Failure::Cancelled) {
                     // The worker came by its entry first, and is settling it the same way at this moment.
                     ticket.state().wait(None);
                 }
-                self.abandon_all(leftovers);
+                self.abandon_all(removal.leftovers);
                 if cancelled {
                     return true;
                 }
@@ -396,20 +401,16 @@ impl<H: Handler> Cell<H> {
     }
 
     /// As [`Mailbox::remove`], with those that are ahead.
-    fn remove(
-        &self,
-        tickets: &mut Vec<Arc<dyn Ticket>>,
-        expired: bool,
-    ) -> Vec<Leftover<H::Message>> {
-        let leftovers = if tickets.iter().any(|ticket| ticket.state().is_claimed()) {
+    fn remove(&self, tickets: Vec<Arc<dyn Ticket>>, expired: bool) -> Removal<H::Message> {
+        let removal = if tickets.iter().any(|ticket| ticket.state().is_claimed()) {
             self.recalled(|mailbox| mailbox.remove(tickets, expired))
         } else {
             self.mailbox.remove(tickets, expired)
         };
-        if !tickets.is_empty() {
+        if !removal.removed.is_empty() {
             self.handler.ended_unbegun();
         }
-        leftovers
+        removal
     }
 
     /// False: it does not run, or its handler returned in between.

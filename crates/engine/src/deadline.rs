@@ -6,7 +6,7 @@
 //! few of them now and then, and sweeps where most are of ended messages.
 
 use std::cmp::Ordering as Order;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -24,8 +24,33 @@ const SWEEP_FROM: usize = 1024;
 const SWEEP_PAUSE: Duration = Duration::from_millis(250);
 /// How many entries it looks at, to learn whether most are of ended messages.
 const SAMPLE: usize = 64;
+
 /// The tickets of one worker whose deadline has passed.
-type Due = (Arc<dyn AnyCell>, Vec<Arc<dyn Ticket>>);
+type DueOfOne = (Arc<dyn AnyCell>, Vec<Arc<dyn Ticket>>);
+
+/// Tickets whose deadline has passed, by worker: what is done for all of a worker at once is not done for each.
+#[derive(Default)]
+struct Due {
+    workers: Vec<DueOfOne>,
+    places: HashMap<u64, usize>,
+}
+
+impl Due {
+    /// Takes a ticket in. Returns the worker if it is known already: its end may not come under a lock.
+    fn add(&mut self, cell: Arc<dyn AnyCell>, ticket: Arc<dyn Ticket>) -> Option<Arc<dyn AnyCell>> {
+        let place = *self.places.entry(cell.id()).or_insert(self.workers.len());
+        match self.workers.get_mut(place) {
+            Some((_, tickets)) => {
+                tickets.push(ticket);
+                Some(cell)
+            }
+            None => {
+                self.workers.push((cell, vec![ticket]));
+                None
+            }
+        }
+    }
+}
 
 struct Entry {
     at: Timestamp,
@@ -157,7 +182,7 @@ impl Deadlines {
 
     /// Expires what is due at `now`.
     pub(crate) fn expire_due(&self, now: Timestamp) {
-        let mut due: Vec<Due> = Vec::new();
+        let mut due = Due::default();
         // See `add`.
         let mut looked_at = Vec::new();
         {
@@ -171,17 +196,13 @@ impl Deadlines {
                         continue;
                     }
                 };
-                match due.last_mut() {
-                    Some((last, tickets)) if last.id() == cell.id() => {
-                        tickets.push(ticket);
-                        looked_at.push((None, Some(cell)));
-                    }
-                    _ => due.push((cell, vec![ticket])),
+                if let Some(known) = due.add(cell, ticket) {
+                    looked_at.push((None, Some(known)));
                 }
             }
         }
         drop(looked_at);
-        for (cell, tickets) in due {
+        for (cell, tickets) in due.workers {
             cell.expire(tickets);
         }
     }

@@ -121,6 +121,15 @@ impl<M> Take<M> {
     }
 }
 
+/// What [`Mailbox::remove`] did.
+pub(crate) struct Removal<M> {
+    /// The tickets of the messages that it claimed: the caller settles their replies.
+    pub(crate) removed: Vec<Arc<dyn Ticket>>,
+    /// Those of messages that were not queued.
+    pub(crate) elsewhere: Vec<Arc<dyn Ticket>>,
+    pub(crate) leftovers: Vec<Leftover<M>>,
+}
+
 impl<M: Message> Mailbox<M> {
     /// An empty mailbox. `limit` is how many of its messages may run at the same time.
     pub(crate) fn new(capacity: usize, overflow: Overflow, limit: usize, gate: Gate) -> Self {
@@ -338,26 +347,27 @@ impl<M: Message> Mailbox<M> {
         leftovers
     }
 
-    /// Claims queued messages for removal because they were cancelled or expired. Those that are not queued any more
-    /// are taken out of `tickets`; for the rest the caller settles the replies.
-    pub(crate) fn remove(
-        &self,
-        tickets: &mut Vec<Arc<dyn Ticket>>,
-        expired: bool,
-    ) -> Vec<Leftover<M>> {
+    /// Claims queued messages for removal because they were cancelled or expired.
+    pub(crate) fn remove(&self, tickets: Vec<Arc<dyn Ticket>>, expired: bool) -> Removal<M> {
         let mut leftovers = Vec::new();
         let mut outbox = self.outbox.0.lock();
-        tickets.retain(|ticket| ticket.state().claim_removed(expired));
-        let removed = tickets.len();
-        if removed == 0 {
-            return leftovers;
+        // In one go: as many may have been queued as the mailbox holds.
+        let (removed, elsewhere): (Vec<_>, Vec<_>) = tickets
+            .into_iter()
+            .partition(|ticket| ticket.state().claim_removed(expired));
+        if removed.is_empty() {
+            return Removal {
+                removed,
+                elsewhere,
+                leftovers,
+            };
         }
-        outbox.gone += removed as u64;
-        outbox.tombstones += removed;
+        outbox.gone += removed.len() as u64;
+        outbox.tombstones += removed.len();
         if expired {
-            outbox.counts.expired += removed as u64;
+            outbox.counts.expired += removed.len() as u64;
         } else {
-            outbox.counts.cancelled += removed as u64;
+            outbox.counts.cancelled += removed.len() as u64;
         }
         let mut inbox = self.inbox.0.lock();
         inbox.gone_seen = outbox.gone;
@@ -382,14 +392,12 @@ impl<M: Message> Mailbox<M> {
             self.settled.notify_all();
         }
         drop(inbox);
-        outbox.notified = outbox.blocked;
-        let callbacks = std::mem::take(&mut outbox.room_callbacks);
-        drop(outbox);
-        self.room.notify_all();
-        for callback in callbacks {
-            callback();
+        self.release_with_all_room(outbox);
+        Removal {
+            removed,
+            elsewhere,
+            leftovers,
         }
-        leftovers
     }
 
     /// The tickets of the messages that run.

@@ -9,6 +9,8 @@ mod common;
 mod cancel;
 #[path = "deliveries/child.rs"]
 mod child;
+#[path = "deliveries/deadlines.rs"]
+mod deadlines;
 #[path = "deliveries/ends.rs"]
 mod ends;
 #[path = "deliveries/model.rs"]

@@ -169,7 +169,7 @@ impl<M: Message> Mailbox<M> {
                 outbox.gone -= 1;
                 outbox.counts.running -= 1;
             }
-            tickets.extend(outbox.forget_running(&entry.message));
+            tickets.extend(outbox.forget_youngest(&entry.message));
             // What fails stays claimed, so that nobody takes it for queued.
             let state = entry.message.state();
             let failure = match inbox.failing {
@@ -193,18 +193,11 @@ impl<M: Message> Mailbox<M> {
             inbox.activate(returned)
         };
         drop(inbox);
-        let mut callbacks = Vec::new();
-        if !leftovers.is_empty() {
+        if leftovers.is_empty() {
+            drop(outbox);
+        } else {
             // Each of them made room.
-            outbox.notified = outbox.blocked;
-            callbacks = std::mem::take(&mut outbox.room_callbacks);
-        }
-        drop(outbox);
-        if !leftovers.is_empty() {
-            self.room.notify_all();
-        }
-        for callback in callbacks {
-            callback();
+            self.release_with_all_room(outbox);
         }
         drop(tickets);
         (leftovers, tokens)

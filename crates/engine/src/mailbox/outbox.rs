@@ -124,6 +124,16 @@ impl<M: Message> Outbox<M> {
         // Messages that were handed over mostly end in order, so it is the first.
         self.running.swap_remove_front(index)
     }
+
+    /// The same for messages that come back, the youngest first.
+    pub(super) fn forget_youngest(&mut self, message: &M) -> Option<Arc<dyn Ticket>> {
+        let state = message.state()?;
+        let index = self
+            .running
+            .iter()
+            .rposition(|ticket| ptr::eq(ticket.state(), state))?;
+        self.running.swap_remove_back(index)
+    }
 }
 
 /// Takes the oldest living entry out of `from`, claimed; tombstones on the way are cleared.

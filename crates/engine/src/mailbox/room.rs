@@ -89,4 +89,15 @@ impl<M: Message> Mailbox<M> {
             callback();
         }
     }
+
+    /// Lets go of the outbox and tells senders that there is room for several more.
+    pub(super) fn release_with_all_room(&self, mut outbox: MutexGuard<'_, Outbox<M>>) {
+        outbox.notified = outbox.blocked;
+        let callbacks = std::mem::take(&mut outbox.room_callbacks);
+        drop(outbox);
+        self.room.notify_all();
+        for callback in callbacks {
+            callback();
+        }
+    }
 }

@@ -344,11 +344,11 @@ impl Run {
             .iter()
             .map(|pick| self.calls[pick % self.calls.len()].clone())
             .collect();
-        let mut tickets: Vec<Arc<dyn Ticket>> = picked
+        let tickets: Vec<Arc<dyn Ticket>> = picked
             .values()
             .map(|call| call.clone() as Arc<dyn Ticket>)
             .collect();
-        let leftovers = self.mailbox.remove(&mut tickets, expired);
+        let removal = self.mailbox.remove(tickets, expired);
         let failure = if expired {
             Failure::Expired
         } else {
@@ -370,8 +370,9 @@ impl Run {
             assert!(call.0.fail(false, failure));
             removed += 1;
         }
-        assert_eq!(tickets.len(), removed);
-        self.leftovers(leftovers, &[]);
+        assert_eq!(removal.removed.len(), removed);
+        assert_eq!(removal.elsewhere.len(), picked.len() - removed);
+        self.leftovers(removal.leftovers, &[]);
     }
 
     fn lend(&mut self, more: bool) {

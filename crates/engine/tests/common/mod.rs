@@ -56,6 +56,8 @@ type Body = Box<dyn FnOnce() -> Out + Send>;
 pub(crate) struct Call {
     slot: Slot<u64, Shared>,
     pub(crate) interrupts: AtomicUsize,
+    /// How often the engine asked for its state.
+    looks: AtomicUsize,
 }
 
 impl Call {
@@ -66,6 +68,7 @@ impl Call {
 
 impl Ticket for Call {
     fn state(&self) -> &ReplyState {
+        self.looks.fetch_add(1, Ordering::Relaxed);
         self.slot.state()
     }
 
@@ -144,7 +147,7 @@ impl Message for Job {
     }
 
     fn state(&self) -> Option<&ReplyState> {
-        self.call.as_ref().map(|call| call.slot.state())
+        self.call.as_ref().map(|call| call.state())
     }
 }
 
@@ -161,6 +164,10 @@ impl Asked {
     pub(crate) fn reply(&self) -> Result<u64, Failure> {
         assert!(self.0.state().wait(Some(LONG)), "no reply in time");
         self.now().expect("the reply stands")
+    }
+
+    pub(crate) fn looks(&self) -> usize {
+        self.0.looks.load(Ordering::Relaxed)
     }
 
     pub(crate) fn now(&self) -> Option<Result<u64, Failure>> {

@@ -110,6 +110,8 @@ pub(crate) struct Way {
     pub(crate) abandoned: Vec<(u64, Failure)>,
     /// Calls of `Handler::stop`: the ticket's state, or `None` for everything.
     pub(crate) stops: Vec<Option<Arc<dyn Ticket>>>,
+    /// Calls of `Handler::ended_unbegun`.
+    pub(crate) unbegun: usize,
     /// It gives nothing back.
     deaf: bool,
     /// Where the next thread that takes messages back tells, and waits, before it puts them back.
@@ -359,6 +361,10 @@ impl Handler for Child {
             pause.go_on.pass();
         }
         Delivery::put_back(pulled);
+    }
+
+    fn ended_unbegun(&self) {
+        self.way().unbegun += 1;
     }
 
     fn stop(&self, ticket: Option<&Arc<dyn Ticket>>) {

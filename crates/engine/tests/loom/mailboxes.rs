@@ -122,14 +122,13 @@ impl Box {
     }
 
     fn cancel(&self, call: &Arc<Call>) -> bool {
-        let mut tickets: Vec<Arc<dyn Ticket>> = vec![call.clone()];
-        let leftovers = self.mailbox.remove(&mut tickets, false);
-        let cancelled = !tickets.is_empty();
+        let removal = self.mailbox.remove(vec![call.clone()], false);
+        let cancelled = !removal.removed.is_empty();
         if cancelled {
             // Unless the worker came by what is left of it, and was first to say the same.
             call.slot.fail(false, Failure::Cancelled);
         }
-        self.abandon(leftovers);
+        self.abandon(removal.leftovers);
         cancelled
     }
 
@@ -519,9 +518,9 @@ fn a_mailbox_that_settles_by_a_cancel_says_so() {
             let state = state.clone();
             thread::spawn(move || assert!(state.wait_settled(Settled::Idle, None)))
         };
-        let mut tickets: Vec<Arc<dyn Ticket>> = vec![call];
-        drop(state.remove(&mut tickets, false));
-        assert_eq!(tickets.len(), 1);
+        let removal = state.remove(vec![call], false);
+        assert_eq!(removal.removed.len(), 1);
+        drop(removal);
         waiter.join().expect("no panic");
     });
 }
