@@ -183,7 +183,7 @@ impl<H: Handler> Cell<H> {
                     outcome,
                     timed,
                 });
-            let take = self.mailbox.take(finished.as_ref(), left > 0, next);
+            let take = self.mailbox.take(finished.as_ref(), left > 0, next, clock);
             let wake = match last.take() {
                 Some(entry) => self.handler.finish(entry.message),
                 None => Wake::nobody(),
@@ -219,6 +219,10 @@ impl<H: Handler> Cell<H> {
                     }
                     self.clear_stuck();
                     at = 1 - at;
+                }
+                (Found::Expired, _) => {
+                    drop(wake);
+                    left -= 1;
                 }
                 (Found::More, _) => {
                     drop(wake);

@@ -21,7 +21,7 @@ use crate::cell::{Address, AnyCell, Cell};
 use crate::clock::Timestamp;
 use crate::handler::Handler;
 use crate::mailbox::{Entry, Finished, Found};
-use crate::message::{Failure, Outcome};
+use crate::message::{Failure, Message, Outcome};
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 use crate::wait;
 
@@ -73,6 +73,16 @@ impl<H: Handler> Delivery<H> {
     #[must_use]
     pub fn address(&self) -> Address {
         Address(self.batch.cell.clone())
+    }
+
+    /// Whether its deadline has passed: a message that has not begun is not to begin.
+    #[must_use]
+    pub fn is_overdue(&self) -> bool {
+        let clock = &self.batch.cell.pool.inner().clock;
+        self.message
+            .as_ref()
+            .and_then(Message::state)
+            .is_some_and(|state| state.is_overdue(|| clock.now()))
     }
 
     /// Whether `other` was handed over with it.
@@ -208,10 +218,11 @@ impl<H: Handler> Cell<H> {
     /// Hands over the next batch, or gives the token back that the caller holds.
     pub(crate) fn dispatch(self: &Arc<Self>) {
         let mut entries = Vec::new();
-        let take = self
-            .mailbox
-            .take_many(self.handler.window().max(1), &mut entries);
+        let window = self.handler.window().max(1);
+        let clock = &*self.pool.inner().clock;
+        let take = self.mailbox.take_many(window, &mut entries, clock);
         if take.found != Found::Next {
+            self.mailbox.offer_room(take.rooms);
             self.abandon_all(take.leftovers);
             if take.publishing {
                 self.mailbox.published();
@@ -228,20 +239,23 @@ impl<H: Handler> Cell<H> {
             topping_up: AtomicBool::new(false),
         });
         self.handler.hand_over(deliveries(&batch, entries));
-        self.mailbox.handed_over(true);
+        self.mailbox.handed_over();
+        self.mailbox.offer_room(take.rooms);
         self.abandon_all(take.leftovers);
     }
 
     /// Hands over more messages of a batch that the caller keeps open.
     fn top_up(self: &Arc<Self>, batch: &Arc<Batch<H>>, most: usize) {
         let mut entries = Vec::new();
-        let (leftovers, room) = self.mailbox.take_ahead(most, &mut entries);
+        let clock = &*self.pool.inner().clock;
+        let (leftovers, rooms) = self.mailbox.take_ahead(most, &mut entries, clock);
         if !entries.is_empty() {
             // ORDERING: Relaxed, the messages are handed over under locks of their own.
             batch.open.fetch_add(entries.len(), Ordering::Relaxed);
             self.handler.hand_over(deliveries(batch, entries));
-            self.mailbox.handed_over(room);
+            self.mailbox.handed_over();
         }
+        self.mailbox.offer_room(rooms);
         self.abandon_all(leftovers);
     }
 }

@@ -9,6 +9,8 @@
 //!   `gone` it saw last; only when that says *full* it takes both locks and looks again.
 //! - **Claiming.** Whoever takes a message out (to run, drop, cancel or fail it) claims it under the outbox lock, so
 //!   each message has one fate and one counter.
+//! - **Deadlines.** Whoever takes a message to run it looks at its deadline first, and if that has passed the message
+//!   expires instead: the deadline thread may be late.
 //! - **Removal in place.** A cancelled or expired message counts as gone at once; its entry stays as a tombstone
 //!   until the worker comes by, or until tombstones outnumber the living, and then all are swept.
 //! - **Tokens.** A worker is in its pool's run queue, or being run, `active` times, at most `limit` (1 for a worker,
@@ -35,6 +37,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::clock::Clock;
 use crate::message::{Failure, Message, Ticket};
 use crate::policy::Overflow;
 use crate::stats::{Counters, Timings};
@@ -46,7 +49,7 @@ pub(crate) use post::{Posted, Refused};
 pub(crate) use room::Room;
 
 use inbox::Inbox;
-use outbox::{Outbox, buried};
+use outbox::{Outbox, Punctual, buried};
 
 /// Buffers larger than this many entries are given back to the allocator before the worker's thread sleeps: an idle
 /// worker keeps at most 2 KiB or so of them.
@@ -93,6 +96,8 @@ pub(crate) enum Found {
     Next,
     /// The budget is used up and there is more. The token is kept.
     More,
+    /// A message whose deadline has passed, among what is to be abandoned. The token is kept: look again.
+    Expired,
     /// Nothing to do. The token was given back.
     Idle,
 }
@@ -105,6 +110,8 @@ pub(crate) struct Take<M> {
     pub(crate) roomy: bool,
     /// `Idle`, and the mailbox has not settled before [`Mailbox::published`] is called.
     pub(crate) publishing: bool,
+    /// Places of the mailbox that became free, and that senders have yet to be told of.
+    pub(crate) rooms: usize,
     /// Held until the locks are released: it may be the last reference to the message.
     _ended: Option<Arc<dyn Ticket>>,
 }
@@ -116,6 +123,7 @@ impl<M> Take<M> {
             leftovers,
             roomy: false,
             publishing: false,
+            rooms: 0,
             _ended: None,
         }
     }
@@ -185,19 +193,24 @@ impl<M: Message> Mailbox<M> {
     /// Counts the message that just ended, if any, and puts the next one into `next`.
     ///
     /// `may_run`: whether the turn's budget allows another one.
+    ///
+    /// One that has expired ends the call: what becomes of it may take long, and the next one's deadline counts when
+    /// that begins.
     #[inline]
     pub(crate) fn take(
         &self,
         finished: Option<&Finished<'_, M>>,
         may_run: bool,
         next: &mut Option<Entry<M>>,
+        clock: &dyn Clock,
     ) -> Take<M> {
         let mut leftovers = Vec::new();
+        let mut punctual = Punctual::new(clock);
         let mut outbox = self.outbox.0.lock();
         let _ended = finished.and_then(|finished| outbox.finish(finished));
         loop {
             if may_run {
-                *next = outbox.pop_batch(&mut leftovers);
+                *next = outbox.pop_to_run(&mut punctual, &mut leftovers);
                 if let Some(entry) = next {
                     outbox.counts.running += 1;
                     outbox.running.extend(entry.message.ticket());
@@ -205,6 +218,13 @@ impl<M: Message> Mailbox<M> {
                     return Take {
                         _ended,
                         ..Take::of(Found::Next, leftovers)
+                    };
+                }
+                if punctual.expired > 0 {
+                    self.release_with_room(outbox);
+                    return Take {
+                        _ended,
+                        ..Take::of(Found::Expired, leftovers)
                     };
                 }
             } else if !outbox.batch.is_empty() {
@@ -224,6 +244,7 @@ impl<M: Message> Mailbox<M> {
                     leftovers,
                     roomy: outbox.batch.capacity().max(inbox.queue.capacity()) > KEEP_ENTRIES,
                     publishing,
+                    rooms: 0,
                     _ended,
                 };
             }

@@ -25,8 +25,9 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use crate::clock::Timestamp;
 use crate::message::{Failure, Ticket};
-use crate::sync::{AtomicU8, Condvar, Mutex, Ordering, UnsafeCell, look_while_yielding};
+use crate::sync::{AtomicU8, AtomicU64, Condvar, Mutex, Ordering, UnsafeCell, look_while_yielding};
 
 const QUEUED: u8 = 0;
 const CLAIMED: u8 = 1;
@@ -43,6 +44,9 @@ const TAKEN: u8 = 0b1_0000;
 const EXPIRED: u8 = 0b10_0000;
 /// Its reply says that it was cancelled.
 const CANCELLED: u8 = 0b100_0000;
+
+/// The deadline of a message that has none: the furthest point in time, which no clock comes to.
+const NEVER: u64 = u64::MAX;
 
 type Callback = Box<dyn FnOnce() + Send>;
 
@@ -65,6 +69,8 @@ pub trait Unpark: Send + Sync + 'static {
 /// The part of a reply slot that does not depend on the type of the reply.
 pub struct ReplyState {
     bits: AtomicU8,
+    /// The deadline, as [`Timestamp::to_bits`], or [`NEVER`].
+    deadline: AtomicU64,
     waiters: Mutex<Option<Box<Waiters>>>,
     settled: Condvar,
 }
@@ -95,6 +101,7 @@ impl ReplyState {
     pub fn new() -> Self {
         Self {
             bits: AtomicU8::new(QUEUED),
+            deadline: AtomicU64::new(NEVER),
             waiters: Mutex::new(None),
             settled: Condvar::new(),
         }
@@ -156,6 +163,21 @@ impl ReplyState {
     /// Takes the message out of the queue phase to cancel it, or because it expired.
     pub(crate) fn claim_removed(&self, expired: bool) -> bool {
         self.advance(QUEUED, if expired { CLAIMED | EXPIRED } else { CLAIMED })
+    }
+
+    /// Remembers the deadline, for whoever takes the message to be run. The earliest stands.
+    pub(crate) fn set_deadline(&self, at: Timestamp) {
+        // ORDERING: Relaxed, nothing is published by it. Who takes the message too early to see it is as one that took
+        // it before it was set; the deadline thread has it from `Deadlines::add`.
+        self.deadline.fetch_min(at.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Whether it has a deadline that has passed. The clock is read only where there is one.
+    #[inline]
+    pub(crate) fn is_overdue(&self, now: impl FnOnce() -> Timestamp) -> bool {
+        // ORDERING: Relaxed, see `set_deadline`.
+        let at = self.deadline.load(Ordering::Relaxed);
+        at != NEVER && at <= now().to_bits()
     }
 
     /// Whether its deadline passed before it was handled.

@@ -363,17 +363,17 @@ impl<H: Handler> Worker<H> {
         self.cell.mailbox.count_rejected(posts);
     }
 
-    /// Makes the message of `ticket` expire after `limit`, queued or running.
+    /// Makes the message of `ticket` expire after `limit`, queued or running. It does not begin after that, even where
+    /// nobody has come by its deadline.
     ///
     /// # Errors
     /// When the thread that watches deadlines could not be started.
     pub fn set_deadline(&self, ticket: &Arc<dyn Ticket>, limit: Duration) -> io::Result<()> {
         let pool = self.cell.pool.inner();
         let cell: Arc<dyn AnyCell> = self.cell.clone();
-        if pool
-            .deadlines
-            .add(pool.clock.now().after(limit), ticket, &cell)
-        {
+        let at = pool.clock.now().after(limit);
+        ticket.state().set_deadline(at);
+        if pool.deadlines.add(at, ticket, &cell) {
             pool.start_deadlines()?;
         }
         Ok(())

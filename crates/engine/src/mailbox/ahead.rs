@@ -8,8 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::outbox::{Entry, Finished, Leftover};
+use super::outbox::{Entry, Finished, Leftover, Punctual};
 use super::{Found, KEEP_ENTRIES, Mailbox, Take};
+use crate::clock::Clock;
 use crate::message::{Message, Ticket};
 use crate::reply::ReplyState;
 
@@ -24,15 +25,12 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
-    /// What was taken is handed over. `room`: one of them runs, and takes no place any more.
-    pub(crate) fn handed_over(&self, room: bool) {
+    /// What was taken is handed over.
+    pub(crate) fn handed_over(&self) {
         let mut outbox = self.outbox.0.lock();
         outbox.handing -= 1;
         if outbox.held > 0 && outbox.handing == 0 {
             self.handed.notify_all();
-        }
-        if room {
-            self.release_with_room(outbox);
         }
     }
 
@@ -57,9 +55,16 @@ impl<M: Message> Mailbox<M> {
 
     /// Takes up to `window` messages at once, claimed: the first one runs, the others are ahead. After `Next` the caller
     /// hands them over, and says so with [`Mailbox::handed_over`]. `Idle`: there was none, and the token was given
-    /// back, or is kept until [`Mailbox::release`].
-    pub(crate) fn take_many(&self, window: usize, batch: &mut Vec<Entry<M>>) -> Take<M> {
+    /// back, or is kept until [`Mailbox::release`]. In either case the caller then tells of the room that there is with
+    /// [`Mailbox::offer_room`]: a sender's callback may look through the mailbox, for which messages are handed over.
+    pub(crate) fn take_many(
+        &self,
+        window: usize,
+        batch: &mut Vec<Entry<M>>,
+        clock: &dyn Clock,
+    ) -> Take<M> {
         let mut leftovers = Vec::new();
+        let mut punctual = Punctual::new(clock);
         let mut outbox = self.outbox.0.lock();
         if outbox.held > 0 {
             outbox.parked += 1;
@@ -67,7 +72,7 @@ impl<M: Message> Mailbox<M> {
         }
         loop {
             while batch.len() < window
-                && let Some(entry) = outbox.pop_batch(&mut leftovers)
+                && let Some(entry) = outbox.pop_unexpired(&mut punctual, &mut leftovers)
             {
                 if batch.is_empty() {
                     outbox.counts.running += 1;
@@ -84,7 +89,11 @@ impl<M: Message> Mailbox<M> {
             let dry = inbox.queue.is_empty() || inbox.active > inbox.limit;
             if !batch.is_empty() && (batch.len() == window || dry) {
                 outbox.handing += 1;
-                return Take::of(Found::Next, leftovers);
+                return Take {
+                    // The first one runs, and takes no place any more.
+                    rooms: punctual.expired + 1,
+                    ..Take::of(Found::Next, leftovers)
+                };
             }
             if dry {
                 let publishing = !leftovers.is_empty();
@@ -93,6 +102,7 @@ impl<M: Message> Mailbox<M> {
                 return Take {
                     roomy: outbox.batch.capacity().max(inbox.queue.capacity()) > KEEP_ENTRIES,
                     publishing,
+                    rooms: punctual.expired,
                     ..Take::of(Found::Idle, leftovers)
                 };
             }
@@ -104,21 +114,24 @@ impl<M: Message> Mailbox<M> {
     }
 
     /// Takes up to `most` messages, claimed, behind those of a batch that is on its way: all of them are ahead, but for
-    /// the first where those before them have just ended. Returns what is to be abandoned, and whether there is room.
-    /// If there were any, the caller hands them over, and says so with [`Mailbox::handed_over`].
+    /// the first where those before them have just ended. Returns what is to be abandoned, and how many places became
+    /// free, to be told of as after [`Mailbox::take_many`]. If there were any, the caller hands them over, and says so
+    /// with [`Mailbox::handed_over`].
     pub(crate) fn take_ahead(
         &self,
         most: usize,
         batch: &mut Vec<Entry<M>>,
-    ) -> (Vec<Leftover<M>>, bool) {
+        clock: &dyn Clock,
+    ) -> (Vec<Leftover<M>>, usize) {
         let mut leftovers = Vec::new();
+        let mut punctual = Punctual::new(clock);
         let mut outbox = self.outbox.0.lock();
         if outbox.held > 0 {
-            return (leftovers, false);
+            return (leftovers, 0);
         }
         loop {
             while batch.len() < most
-                && let Some(entry) = outbox.pop_batch(&mut leftovers)
+                && let Some(entry) = outbox.pop_unexpired(&mut punctual, &mut leftovers)
             {
                 outbox.gone -= 1;
                 outbox.ahead += 1;
@@ -129,9 +142,9 @@ impl<M: Message> Mailbox<M> {
             inbox.gone_seen = outbox.gone;
             if batch.len() == most || inbox.queue.is_empty() {
                 outbox.handing += usize::from(!batch.is_empty());
-                let room = outbox.counts.running == 0 && outbox.move_up();
+                let moved_up = outbox.counts.running == 0 && outbox.move_up();
                 inbox.gone_seen = outbox.gone;
-                return (leftovers, room);
+                return (leftovers, punctual.expired + usize::from(moved_up));
             }
             std::mem::swap(&mut outbox.batch, &mut inbox.queue);
         }

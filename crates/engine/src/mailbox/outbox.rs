@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::inbox::Inbox;
 use super::room::RoomCallback;
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::message::{Failure, Message, Outcome, Ticket};
 use crate::stats::{Counters, Timings};
 
@@ -27,6 +27,34 @@ pub(crate) struct Finished<'a, M> {
     pub(crate) outcome: Outcome,
     /// Wait and run time, where they were taken.
     pub(crate) timed: Option<(Duration, Duration)>,
+}
+
+/// Compares deadlines with the clock, which is read once, and only if there is a deadline.
+pub(super) struct Punctual<'a> {
+    clock: &'a dyn Clock,
+    now: Option<Timestamp>,
+    /// Messages that had expired. Each of them made room.
+    pub(super) expired: usize,
+}
+
+impl<'a> Punctual<'a> {
+    pub(super) const fn new(clock: &'a dyn Clock) -> Self {
+        Self {
+            clock,
+            now: None,
+            expired: 0,
+        }
+    }
+
+    /// Claims a message whose deadline has passed, as expired.
+    #[inline]
+    fn expires(&mut self, message: &impl Message) -> bool {
+        let Some(state) = message.state() else {
+            return false;
+        };
+        state.is_overdue(|| *self.now.get_or_insert_with(|| self.clock.now()))
+            && state.claim_removed(true)
+    }
 }
 
 pub(super) struct Outbox<M> {
@@ -68,7 +96,47 @@ impl<M: Message> Outbox<M> {
         )
     }
 
-    /// The same from the batch and then from the inbox.
+    /// The same to run it: one whose deadline has passed expires in its place, as `punctual` counts, and there is none.
+    #[inline]
+    pub(super) fn pop_to_run(
+        &mut self,
+        punctual: &mut Punctual<'_>,
+        leftovers: &mut Vec<Leftover<M>>,
+    ) -> Option<Entry<M>> {
+        while let Some(entry) = self.batch.front() {
+            if punctual.expires(&entry.message) {
+                self.gone += 1;
+                self.counts.expired += 1;
+                punctual.expired += 1;
+                leftovers.extend(self.batch.pop_front().map(|entry| buried(entry.message)));
+                return None;
+            }
+            if entry.message.claim() {
+                self.gone += 1;
+                return self.batch.pop_front();
+            }
+            self.tombstones -= 1;
+            leftovers.extend(self.batch.pop_front().map(|entry| buried(entry.message)));
+        }
+        None
+    }
+
+    /// The same, past all those that expire.
+    pub(super) fn pop_unexpired(
+        &mut self,
+        punctual: &mut Punctual<'_>,
+        leftovers: &mut Vec<Leftover<M>>,
+    ) -> Option<Entry<M>> {
+        loop {
+            let before = punctual.expired;
+            let entry = self.pop_to_run(punctual, leftovers);
+            if entry.is_some() || punctual.expired == before {
+                return entry;
+            }
+        }
+    }
+
+    /// The oldest living message from the batch and then from the inbox.
     pub(super) fn pop_any(
         &mut self,
         inbox: &mut Inbox<M>,
@@ -155,7 +223,7 @@ fn pop_living<M: Message>(
     None
 }
 
-/// The fate of a message that was removed while it was queued.
+/// The fate of a message that was cancelled or has expired while it was queued.
 pub(super) fn buried<M: Message>(message: M) -> Leftover<M> {
     let expired = message
         .state()

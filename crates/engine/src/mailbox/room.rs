@@ -77,6 +77,15 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
+    /// Tells senders that so many places have become free.
+    pub(crate) fn offer_room(&self, rooms: usize) {
+        match rooms {
+            0 => {}
+            1 => self.release_with_room(self.outbox.0.lock()),
+            _ => self.release_with_all_room(self.outbox.0.lock()),
+        }
+    }
+
     /// Lets go of the outbox and tells senders that there is room for one more.
     pub(super) fn release_with_room(&self, mut outbox: MutexGuard<'_, Outbox<M>>) {
         let wake = outbox.offer_room();

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
@@ -13,12 +14,23 @@ use crate::policy::Overflow;
 use crate::reply::{ReplyState, Shared, Slot};
 use crate::stats::Counters;
 
-#[derive(Debug)]
-struct NoClock;
+/// Says what it is told.
+#[derive(Debug, Default)]
+struct Hand(AtomicU64);
 
-impl Clock for NoClock {
+impl Clock for Hand {
     fn now(&self) -> Timestamp {
-        Timestamp::from_nanos(0)
+        Timestamp::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Nobody is to look at it.
+#[derive(Debug)]
+struct Hidden;
+
+impl Clock for Hidden {
+    fn now(&self) -> Timestamp {
+        panic!("somebody looked at the clock")
     }
 }
 
@@ -58,6 +70,12 @@ enum Step {
     Post {
         asked: bool,
     },
+    /// One that expires when the clock has ticked so often.
+    PostFor {
+        ticks: u64,
+    },
+    /// Nobody comes by the deadlines but whoever takes messages.
+    Tick,
     PostMany {
         count: usize,
     },
@@ -83,6 +101,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => Just(Step::Open),
         10 => any::<bool>().prop_map(|asked| Step::Post { asked }),
+        4 => (0..4_u64).prop_map(|ticks| Step::PostFor { ticks }),
+        2 => Just(Step::Tick),
         4 => (0..6_usize).prop_map(|count| Step::PostMany { count }),
         12 => (any::<usize>(), any::<bool>())
             .prop_map(|(turn, completes)| Step::Take { turn, completes }),
@@ -120,6 +140,7 @@ struct Model {
     limit: usize,
     lent: usize,
     queue: VecDeque<usize>,
+    deadlines: BTreeMap<usize, u64>,
     counters: Counters,
     /// Removed in place, and not come back as leftovers yet.
     buried: BTreeMap<usize, Failure>,
@@ -133,6 +154,7 @@ struct Run {
     /// The message that each turn runs; one turn for each token.
     turns: Vec<Option<Note>>,
     next_id: Cell<usize>,
+    clock: Hand,
 }
 
 impl Run {
@@ -146,6 +168,7 @@ impl Run {
                 limit,
                 lent: 0,
                 queue: VecDeque::new(),
+                deadlines: BTreeMap::new(),
                 counters: Counters::default(),
                 buried: BTreeMap::new(),
                 fates: BTreeSet::new(),
@@ -153,6 +176,7 @@ impl Run {
             calls: Vec::new(),
             turns: Vec::new(),
             next_id: Cell::new(0),
+            clock: Hand::default(),
         }
     }
 
@@ -227,11 +251,20 @@ impl Run {
         (true, dropped)
     }
 
-    fn post(&mut self, asked: bool) {
+    fn now(&self) -> u64 {
+        self.clock.0.load(Ordering::Relaxed)
+    }
+
+    fn post(&mut self, asked: bool, ticks: Option<u64>) {
         let note = self.note(asked);
         let id = note.id;
+        if let Some((call, ticks)) = note.call.as_ref().zip(ticks) {
+            let at = self.now() + ticks;
+            call.state().set_deadline(Timestamp::from_nanos(at));
+            self.model.deadlines.insert(id, at);
+        }
         let (accepted, dropped) = self.model_post(id);
-        match self.mailbox.try_post(note, &NoClock) {
+        match self.mailbox.try_post(note, &self.clock) {
             Ok(posted) => {
                 assert!(accepted);
                 self.leftovers(posted.leftovers, dropped.as_slice());
@@ -267,7 +300,7 @@ impl Run {
             }
             accepted += 1;
         }
-        let (posted, refused) = self.mailbox.try_post_many(&mut notes, &NoClock);
+        let (posted, refused) = self.mailbox.try_post_many(&mut notes, &self.clock);
         assert_eq!(notes.len(), count - accepted);
         assert_eq!(
             refused,
@@ -310,8 +343,27 @@ impl Run {
             timed: None,
         });
         let mut next = None;
-        let take = self.mailbox.take(finished.as_ref(), may_run, &mut next);
-        self.leftovers(take.leftovers, &[]);
+        let take = self
+            .mailbox
+            .take(finished.as_ref(), may_run, &mut next, &self.clock);
+        let now = self.now();
+        let late = self
+            .model
+            .queue
+            .front()
+            .copied()
+            .filter(|id| may_run && self.model.deadlines.get(id).is_some_and(|at| *at <= now));
+        // A token beyond those that may run takes only what is in the outbox already.
+        let expected =
+            late.filter(|_| take.found == Found::Expired || self.turns.len() <= self.model.limit);
+        assert_eq!(take.found == Found::Expired, expected.is_some());
+        if let Some(id) = expected {
+            self.model.queue.pop_front();
+            self.model.counters.expired += 1;
+            self.leftovers(take.leftovers, &[(id, Failure::Expired)]);
+        } else {
+            self.leftovers(take.leftovers, &[]);
+        }
         match take.found {
             Found::Next => {
                 let entry = next.expect("it was found");
@@ -321,6 +373,7 @@ impl Run {
                 self.turns[turn] = Some(entry.message);
             }
             Found::More => assert!(!may_run),
+            Found::Expired => assert!(next.is_none()),
             Found::Idle => {
                 assert!(
                     self.model.queue.is_empty() || self.turns.len() > self.model.limit,
@@ -422,7 +475,11 @@ impl Run {
                 }
                 self.tokens(tokens.unwrap_or(0));
             }
-            Step::Post { asked } => self.post(*asked),
+            Step::Post { asked } => self.post(*asked, None),
+            Step::PostFor { ticks } => self.post(true, Some(*ticks)),
+            Step::Tick => {
+                self.clock.0.fetch_add(1, Ordering::Relaxed);
+            }
             Step::PostMany { count } => self.post_many(*count),
             Step::Take { turn, completes } => self.take(*turn, *completes, true),
             Step::Look { turn } => self.take(*turn, true, false),
@@ -512,4 +569,26 @@ proptest! {
         }
         run.end();
     }
+}
+
+#[test]
+fn a_message_without_a_deadline_costs_no_look_at_the_clock() {
+    let mut run = Run::new(10, Overflow::Reject, 1);
+    run.step(&Step::Open);
+    for asked in [true, false, true] {
+        run.step(&Step::Post { asked });
+    }
+    let mut next = None;
+    assert_eq!(
+        run.mailbox.take(None, true, &mut next, &Hidden).found,
+        Found::Next
+    );
+    let mut batch = Vec::new();
+    assert_eq!(
+        run.mailbox.take_many(1, &mut batch, &Hidden).found,
+        Found::Next
+    );
+    let mut behind = Vec::new();
+    run.mailbox.take_ahead(1, &mut behind, &Hidden);
+    assert_eq!((batch.len(), behind.len()), (1, 1));
 }

@@ -348,3 +348,38 @@ pub(crate) fn pool_with_clock(size: usize) -> (Pool, Arc<HandClock>) {
     });
     (pool, clock)
 }
+
+/// A clock that only a test moves, and that stands still for some threads: for a deadline thread that is late.
+#[derive(Debug)]
+pub(crate) struct LateClock {
+    hand: HandClock,
+    late: &'static str,
+}
+
+impl LateClock {
+    pub(crate) fn advance(&self, by: Duration) {
+        self.hand.advance(by);
+    }
+}
+
+impl Clock for LateClock {
+    fn now(&self) -> Timestamp {
+        match thread::current().name() {
+            Some(name) if name.starts_with(self.late) => Timestamp::from_nanos(0),
+            _ => self.hand.now(),
+        }
+    }
+}
+
+/// A pool of one thread whose clock stands still for the threads with names that begin with `late`.
+pub(crate) fn pool_with_late(late: &'static str) -> (Pool, Arc<LateClock>) {
+    let clock = Arc::new(LateClock {
+        hand: HandClock::default(),
+        late,
+    });
+    let pool = Pool::new(PoolOptions {
+        clock: clock.clone(),
+        ..PoolOptions::new(1)
+    });
+    (pool, clock)
+}

@@ -64,7 +64,9 @@ impl Box {
                 timed: None,
             });
             let mut next = None;
-            let take = self.mailbox.take(finished.as_ref(), true, &mut next);
+            let take = self
+                .mailbox
+                .take(finished.as_ref(), true, &mut next, &NoClock);
             if let Some(message) = ended.take() {
                 if let Some(call) = &message.call {
                     call.settle_and_publish(1);
@@ -84,6 +86,7 @@ impl Box {
                 None if take.found == Found::More => {
                     unreachable!("the budget is not modelled here")
                 }
+                None if take.found == Found::Expired => {}
                 None => {
                     if take.publishing {
                         self.mailbox.published();
@@ -183,7 +186,7 @@ fn race(
 /// The next message, which is queued.
 fn taken(mailbox: &Mailbox<Note>) -> Entry<Note> {
     let mut next = None;
-    mailbox.take(None, true, &mut next);
+    mailbox.take(None, true, &mut next, &NoClock);
     next.expect("it is queued")
 }
 
@@ -429,6 +432,38 @@ fn cancelling_and_taking_agree_and_make_room() {
 }
 
 #[test]
+fn the_deadline_thread_and_whoever_takes_a_late_message_agree() {
+    model(|| {
+        let (state, posted) = held(2, Overflow::Block);
+        let call = Call::asked();
+        call.state().set_deadline(NoClock.now());
+        let note = Note {
+            number: 1,
+            call: Some(call.clone()),
+        };
+        assert!(state.mailbox.try_post(note, &NoClock).is_ok());
+        let late = call.clone();
+        race(
+            &state,
+            move |state| {
+                let removal = state.mailbox.remove(vec![late.clone()], true);
+                if !removal.removed.is_empty() {
+                    late.slot.fail(false, Failure::Expired);
+                }
+                state.abandon(removal.leftovers);
+            },
+            |state| assert!(state.post(2, None)),
+            |state| state.accept(posted),
+        );
+        let counters = state.counters_at_the_end();
+        assert_eq!((counters.completed, counters.expired), (2, 1));
+        assert_eq!(call.runs.get(), 0);
+        assert_eq!(call.slot.get(), Some(&Err(Failure::Expired)));
+        assert_eq!(state.abandoned.get(), 1);
+    });
+}
+
+#[test]
 fn a_cancel_wakes_blocked_senders() {
     model(|| {
         let (state, posted) = held(1, Overflow::Block);
@@ -564,7 +599,7 @@ fn two_consumers_share_a_mailbox_and_lend() {
                     timed: None,
                 });
                 let mut next = None;
-                let take = state.take(finished.as_ref(), true, &mut next);
+                let take = state.take(finished.as_ref(), true, &mut next, &NoClock);
                 match next {
                     Some(entry) => {
                         if lend {
