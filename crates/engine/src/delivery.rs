@@ -1,6 +1,6 @@
 //! Deliveries: messages that a handler hands over to something else that runs them, in another process say.
 //!
-//! A thread that runs a handler is a turn (`cell.rs`). A handler that only hands messages on needs no thread: its
+//! A thread that runs a handler is a turn (`cell/turn.rs`). A handler that only hands messages on needs no thread: its
 //! batches are taken and handed over by whoever has a reason to, a sender that found the worker idle or whoever ended
 //! the last message of the batch before. The token that a turn would hold stays with the batch, so a worker has one
 //! batch on its way, and its messages keep their order.

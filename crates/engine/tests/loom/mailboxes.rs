@@ -54,7 +54,7 @@ impl Box {
         }
     }
 
-    /// A turn as `cell.rs` has it.
+    /// A turn as `cell/turn.rs` has it.
     fn turn(&self) {
         let mut ended: Option<Note> = None;
         loop {
