@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::cell::AnyCell;
 use crate::clock::{Clock, Timestamp};
+use crate::contained::{contained, drop_each};
 use crate::message::Ticket;
 use crate::pool::Host;
 use crate::sync::{Condvar, Mutex};
@@ -204,9 +205,9 @@ impl Deadlines {
                 }
             }
         }
-        drop(looked_at);
+        drop_each(looked_at);
         for (cell, tickets) in due.workers {
-            cell.expire(tickets);
+            let _ = contained(move || cell.expire(tickets));
         }
     }
 
@@ -227,7 +228,7 @@ impl Deadlines {
             state.look_at = Some(now.after(SWEEP_PAUSE));
         }
         drop(state);
-        drop(looked_at);
+        drop_each(looked_at);
     }
 
     /// The thread's body: returns after [`Deadlines::shutdown`].
@@ -236,7 +237,7 @@ impl Deadlines {
             let now = clock.now();
             self.expire_due(now);
             self.sweep_if_mostly_over(now);
-            host.rests();
+            let _ = contained(|| host.rests());
             let state = self.state.lock();
             if state.shutdown {
                 return;

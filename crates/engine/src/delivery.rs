@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::cell::{Address, AnyCell, Cell};
 use crate::clock::Timestamp;
+use crate::contained::contained;
 use crate::handler::Handler;
 use crate::mailbox::{Entry, Finished, Found};
 use crate::message::{Failure, Message, Outcome};
@@ -101,9 +102,9 @@ impl<H: Handler> Delivery<H> {
     /// the time that it took, where that is known.
     pub fn finish(mut self, outcome: Outcome, ran: Option<Duration>) {
         if let Some(message) = self.message.take() {
+            let _leave = Leave(&self.batch);
             self.count(&message, outcome, ran);
             drop(self.batch.cell.handler.finish(message));
-            self.end();
         }
     }
 
@@ -140,9 +141,12 @@ impl<H: Handler> Delivery<H> {
             _ => Outcome::Failed,
         };
         if let Some(message) = self.message.take() {
-            self.count(&message, outcome, None);
-            self.batch.cell.handler.abandon(message, failure);
-            self.end();
+            let _leave = Leave(&self.batch);
+            // Whatever it goes down with may be a panic already.
+            let _ = contained(|| {
+                self.count(&message, outcome, None);
+                self.batch.cell.handler.abandon(message, failure);
+            });
         }
     }
 
@@ -165,9 +169,14 @@ impl<H: Handler> Delivery<H> {
         );
         cell.clear_stuck();
     }
+}
 
-    fn end(&self) {
-        leave(&self.batch, 1);
+/// Takes a message off its batch, also when its end unwinds.
+struct Leave<'a, H: Handler>(&'a Arc<Batch<H>>);
+
+impl<H: Handler> Drop for Leave<'_, H> {
+    fn drop(&mut self) {
+        leave(self.0, 1);
     }
 }
 
@@ -238,10 +247,15 @@ impl<H: Handler> Cell<H> {
             open: AtomicUsize::new(entries.len()),
             topping_up: AtomicBool::new(false),
         });
-        self.handler.hand_over(deliveries(&batch, entries));
+        self.give_to_handler(&batch, entries);
         self.mailbox.handed_over();
         self.mailbox.offer_room(take.rooms);
         self.abandon_all(take.leftovers);
+    }
+
+    fn give_to_handler(&self, batch: &Arc<Batch<H>>, entries: Vec<Entry<H::Message>>) {
+        // Those that it panics over fail as they are dropped.
+        let _ = contained(|| self.handler.hand_over(deliveries(batch, entries)));
     }
 
     /// Hands over more messages of a batch that the caller keeps open.
@@ -252,7 +266,7 @@ impl<H: Handler> Cell<H> {
         if !entries.is_empty() {
             // ORDERING: Relaxed, the messages are handed over under locks of their own.
             batch.open.fetch_add(entries.len(), Ordering::Relaxed);
-            self.handler.hand_over(deliveries(batch, entries));
+            self.give_to_handler(batch, entries);
             self.mailbox.handed_over();
         }
         self.mailbox.offer_room(rooms);

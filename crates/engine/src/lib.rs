@@ -14,6 +14,7 @@
 
 mod cell;
 mod clock;
+mod contained;
 mod deadline;
 mod delivery;
 mod handler;
@@ -30,6 +31,7 @@ mod worker;
 
 pub use cell::Address;
 pub use clock::{Clock, MonotonicClock, Timestamp};
+pub use contained::{Panic, contained};
 pub use delivery::Delivery;
 pub use handler::{Handled, Handler, Suspension};
 pub use message::{DropReason, Failure, Message, Outcome, Ticket};

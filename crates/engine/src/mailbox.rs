@@ -50,6 +50,7 @@ pub(crate) use room::Room;
 
 use inbox::Inbox;
 use outbox::{Outbox, Punctual, buried};
+use room::call_each;
 
 /// Buffers larger than this many entries are given back to the allocator before the worker's thread sleeps: an idle
 /// worker keeps at most 2 KiB or so of them.
@@ -362,9 +363,7 @@ impl<M: Message> Mailbox<M> {
         drop(outbox);
         self.room.notify_all();
         self.settled.notify_all();
-        for callback in callbacks {
-            callback();
-        }
+        call_each(callbacks);
         leftovers
     }
 

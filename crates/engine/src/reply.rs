@@ -20,12 +20,12 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::clock::Timestamp;
+use crate::contained::{contained, drop_each};
 use crate::message::{Failure, Ticket};
 use crate::sync::{AtomicU8, AtomicU64, Condvar, Mutex, Ordering, UnsafeCell, look_while_yielding};
 
@@ -237,9 +237,11 @@ impl ReplyState {
             )
         };
         for waker in wakers {
-            contained(|| waker.wake());
+            let _ = contained(|| waker.wake());
         }
-        callbacks.into_iter().for_each(run);
+        for callback in callbacks {
+            let _ = contained(|| run(callback));
+        }
         threads
     }
 
@@ -248,7 +250,7 @@ impl ReplyState {
         let waiters = self.waiters.lock().take();
         self.settled.notify_all();
         for parker in waiters.into_iter().flat_map(|waiters| waiters.parkers) {
-            parker.unpark();
+            let _ = contained(move || parker.unpark());
         }
     }
 
@@ -340,12 +342,6 @@ impl ReplyState {
     }
 }
 
-/// Runs somebody's code. Its panic was reported by the panic hook; it ends here, because the thread that settles a
-/// reply has other people's messages to go on with.
-fn contained(code: impl FnOnce()) {
-    let _ = catch_unwind(AssertUnwindSafe(code));
-}
-
 /// Marks a [`Slot`] whose reply is read in place, any number of times.
 #[derive(Debug)]
 pub struct Shared(());
@@ -423,7 +419,7 @@ impl<R, Mode> Slot<R, Mode> {
     /// # Panics
     /// When nothing was settled.
     pub fn publish(&self) -> bool {
-        self.publish_with(&mut |callback| contained(callback))
+        self.publish_with(&mut |callback| callback())
     }
 
     /// The same, with the callbacks given to `run`: for a thread that must not run anybody's code, which passes them
@@ -502,6 +498,8 @@ impl Drop for Wake {
     fn drop(&mut self) {
         if let Some(ticket) = self.0.take() {
             ticket.state().wake_threads();
+            // It may be the last reference to a reply that nobody took.
+            drop_each([ticket]);
         }
     }
 }

@@ -23,6 +23,8 @@
 mod cell;
 #[path = "../src/clock.rs"]
 mod clock;
+#[path = "../src/contained.rs"]
+mod contained;
 #[path = "../src/deadline.rs"]
 mod deadline;
 #[path = "../src/delivery.rs"]

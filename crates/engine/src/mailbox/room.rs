@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::Mailbox;
 use super::inbox::Gate;
 use super::outbox::Outbox;
+use crate::contained::contained;
 use crate::message::Message;
 use crate::sync::{MutexGuard, look_while_yielding};
 
@@ -94,9 +95,7 @@ impl<M: Message> Mailbox<M> {
         if wake {
             self.room.notify_one();
         }
-        for callback in callbacks {
-            callback();
-        }
+        call_each(callbacks);
     }
 
     /// Lets go of the outbox and tells senders that there is room for several more.
@@ -105,8 +104,14 @@ impl<M: Message> Mailbox<M> {
         let callbacks = std::mem::take(&mut outbox.room_callbacks);
         drop(outbox);
         self.room.notify_all();
-        for callback in callbacks {
-            callback();
-        }
+        call_each(callbacks);
+    }
+}
+
+/// Tells senders that wait for room, with no lock held. One that panics keeps it from nobody, and least of all the
+/// worker from its turn.
+pub(super) fn call_each(callbacks: Vec<RoomCallback>) {
+    for callback in callbacks {
+        let _ = contained(callback);
     }
 }
