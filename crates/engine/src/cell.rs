@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
 use crate::clock::Timestamp;
+use crate::contained::contained;
 use crate::handler::Handler;
 use crate::mailbox::{Gate, Leftover, Mailbox, Removal};
 use crate::message::{Failure, Ticket};
@@ -142,7 +143,8 @@ impl<H: Handler> Cell<H> {
 
     pub(crate) fn abandon_all(&self, leftovers: Vec<Leftover<H::Message>>) {
         for (message, failure) in leftovers {
-            self.handler.abandon(message, failure);
+            // The next one has somebody who waits for it, too.
+            let _ = contained(|| self.handler.abandon(message, failure));
         }
     }
 
@@ -315,12 +317,17 @@ impl<H: Handler> Cell<H> {
         ticket.state().request_cancel();
         let expired = ticket.fail(false, Failure::Expired);
         if expired {
-            ticket.interrupt();
-            self.handler.stop(Some(ticket));
+            self.stop_running(ticket);
         } else {
             self.clear_stuck();
         }
         expired
+    }
+
+    /// Stops what runs of a message whose reply is settled. On the deadline thread, which has others to expire.
+    fn stop_running(&self, ticket: &Arc<dyn Ticket>) {
+        let _ = contained(|| ticket.interrupt());
+        let _ = contained(|| self.handler.stop(Some(ticket)));
     }
 
     fn cancel_running(&self, ticket: &Arc<dyn Ticket>) -> bool {

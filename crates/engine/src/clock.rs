@@ -39,7 +39,7 @@ impl Timestamp {
     }
 }
 
-/// Where the engine reads the time. Never goes backwards.
+/// Where the engine reads the time. Never goes backwards, and never panics.
 pub trait Clock: Send + Sync + fmt::Debug + 'static {
     /// The present.
     fn now(&self) -> Timestamp;

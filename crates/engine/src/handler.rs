@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::cell::{Address, Cell};
 use crate::clock::Timestamp;
+use crate::contained::contained;
 use crate::delivery::Delivery;
 use crate::mailbox::Finished;
 use crate::message::{Failure, Message, Outcome, Ticket};
@@ -13,7 +14,11 @@ use crate::reply::Wake;
 /// Runs the messages of one mailbox.
 ///
 /// For a worker the calls come one at a time, in the order of posting, from any thread of the pool; for a pool's own
-/// mailbox several at once. None may panic.
+/// mailbox several at once.
+///
+/// A panic of one fails the message that it was called for, with [`Failure::Panicked`] where its reply does not stand,
+/// and ends no thread. It is meant for bugs: what a handler runs for others it had better catch itself, and say what
+/// happened.
 pub trait Handler: Send + Sync + Sized + 'static {
     /// What the mailbox holds.
     type Message: Message;
@@ -129,9 +134,9 @@ impl<H: Handler> Suspension<H> {
     /// Counts the message, publishes its reply, and lets the worker go on.
     pub fn finish(mut self, outcome: Outcome) {
         if let Some(message) = self.message.take() {
+            let _resume = Resume(&self.cell);
             self.count(&message, outcome);
             drop(self.cell.handler.finish(message));
-            self.resume();
         }
     }
 
@@ -147,10 +152,15 @@ impl<H: Handler> Suspension<H> {
         });
         self.cell.clear_stuck();
     }
+}
 
-    fn resume(&self) {
-        let pool = self.cell.pool.inner();
-        pool.push(self.cell.clone());
+/// Gives the token of a suspended message back to the run queue, also when its end unwinds.
+struct Resume<'a, H: Handler>(&'a Arc<Cell<H>>);
+
+impl<H: Handler> Drop for Resume<'_, H> {
+    fn drop(&mut self) {
+        let pool = self.0.pool.inner();
+        pool.push(self.0.clone());
         pool.scheduler.suspended(false);
     }
 }
@@ -158,9 +168,12 @@ impl<H: Handler> Suspension<H> {
 impl<H: Handler> Drop for Suspension<H> {
     fn drop(&mut self) {
         if let Some(message) = self.message.take() {
-            self.count(&message, Outcome::Failed);
-            self.cell.handler.abandon(message, Failure::Stopped);
-            self.resume();
+            let _resume = Resume(&self.cell);
+            // Whatever it goes down with may be a panic already.
+            let _ = contained(|| {
+                self.count(&message, Outcome::Failed);
+                self.cell.handler.abandon(message, Failure::Stopped);
+            });
         }
     }
 }

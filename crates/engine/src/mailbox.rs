@@ -44,7 +44,7 @@ use crate::stats::{Counters, Timings};
 use crate::sync::{Condvar, Mutex};
 
 pub(crate) use inbox::{Gate, Settled};
-pub(crate) use outbox::{Entry, Finished, Leftover};
+pub(crate) use outbox::{Entry, Finished, Leftover, TicketKey};
 pub(crate) use post::{Posted, Refused};
 pub(crate) use room::Room;
 
@@ -113,6 +113,8 @@ pub(crate) struct Take<M> {
     pub(crate) publishing: bool,
     /// Places of the mailbox that became free, and that senders have yet to be told of.
     pub(crate) rooms: usize,
+    /// `Next`: of the message that runs, where it has a ticket.
+    pub(crate) key: Option<TicketKey>,
     /// Held until the locks are released: it may be the last reference to the message.
     _ended: Option<Arc<dyn Ticket>>,
 }
@@ -125,6 +127,7 @@ impl<M> Take<M> {
             roomy: false,
             publishing: false,
             rooms: 0,
+            key: None,
             _ended: None,
         }
     }
@@ -214,9 +217,12 @@ impl<M: Message> Mailbox<M> {
                 *next = outbox.pop_to_run(&mut punctual, &mut leftovers);
                 if let Some(entry) = next {
                     outbox.counts.running += 1;
-                    outbox.running.extend(entry.message.ticket());
+                    let ticket = entry.message.ticket();
+                    let key = ticket.as_ref().map(TicketKey::of);
+                    outbox.running.extend(ticket);
                     self.release_with_room(outbox);
                     return Take {
+                        key,
                         _ended,
                         ..Take::of(Found::Next, leftovers)
                     };
@@ -246,6 +252,7 @@ impl<M: Message> Mailbox<M> {
                     roomy: outbox.batch.capacity().max(inbox.queue.capacity()) > KEEP_ENTRIES,
                     publishing,
                     rooms: 0,
+                    key: None,
                     _ended,
                 };
             }
@@ -303,6 +310,11 @@ impl<M: Message> Mailbox<M> {
     pub(crate) fn finish_suspended(&self, finished: &Finished<'_, M>) {
         let ticket = self.outbox.0.lock().finish(finished);
         drop(ticket);
+    }
+
+    /// Counts a message whose turn has unwound. Returns its ticket; the token is kept.
+    pub(crate) fn finish_unwound(&self, key: Option<TicketKey>) -> Option<Arc<dyn Ticket>> {
+        self.outbox.0.lock().finish_unwound(key)
     }
 
     /// Adds time that a pool thread spent on this mailbox.

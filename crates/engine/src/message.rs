@@ -36,6 +36,8 @@ pub enum Failure {
     Cancelled,
     /// Its deadline passed.
     Expired,
+    /// Its handler panicked, and nothing on the way caught that and gave another reply.
+    Panicked,
 }
 
 impl fmt::Display for Failure {
@@ -45,6 +47,7 @@ impl fmt::Display for Failure {
             Self::Stopped => f.write_str("its worker stopped before it was handled"),
             Self::Cancelled => f.write_str("cancelled"),
             Self::Expired => f.write_str("its deadline passed"),
+            Self::Panicked => f.write_str("its handler panicked"),
         }
     }
 }

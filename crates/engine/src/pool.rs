@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::{self, JoinHandle};
 
 use crate::cell::{AnyCell, Turn};
 use crate::clock::{Clock, MonotonicClock};
+use crate::contained::{contained, drop_each};
 use crate::deadline::Deadlines;
 use crate::reply::Wake;
 use crate::scheduler::{Rouse, Scheduler, Work};
@@ -16,6 +18,35 @@ use crate::wait;
 
 /// Workers with large buffers that a thread keeps in mind until it sleeps.
 const MAX_ROOMY: usize = 64;
+
+/// What a pool thread has in hand between two turns.
+#[derive(Default)]
+struct Shift {
+    /// The thread runs a turn: it is not looking for one.
+    runs: bool,
+    found: Option<(Arc<dyn AnyCell>, Rouse)>,
+    wake: Wake,
+    /// Workers that went idle with large buffers since the thread last slept.
+    roomy: Vec<Arc<dyn AnyCell>>,
+}
+
+impl Shift {
+    fn keep_in_mind(&mut self, cell: Arc<dyn AnyCell>) {
+        if self.roomy.last().is_none_or(|last| last.id() != cell.id()) {
+            if self.roomy.len() == MAX_ROOMY {
+                self.shrink();
+            }
+            self.roomy.push(cell);
+        }
+    }
+
+    fn shrink(&mut self) {
+        for cell in self.roomy.drain(..) {
+            // It may be the last reference to the worker, and to its handlers.
+            let _ = contained(move || cell.shrink());
+        }
+    }
+}
 
 /// What surrounds a pool's threads: a language runtime that wants to know when they start, wait and end.
 pub trait Host: Send + Sync + 'static {
@@ -115,6 +146,22 @@ impl fmt::Debug for PoolInner {
     }
 }
 
+/// Runs `body` inside the host; or without it, where it panics or returns before it has run `body`: the pool counts on
+/// its thread.
+fn live<B: FnOnce() + Send + 'static>(host: Arc<dyn Host>, body: B) {
+    fn run(body: &Mutex<Option<impl FnOnce()>>) {
+        let body = body.lock().take();
+        if let Some(body) = body {
+            body();
+        }
+    }
+
+    let body = Arc::new(Mutex::new(Some(body)));
+    let inside = body.clone();
+    let _ = contained(|| host.thread(Box::new(move || run(&inside))));
+    run(&body);
+}
+
 impl PoolInner {
     /// Makes sure that somebody will run what is posted.
     pub(crate) fn ensure_thread(self: &Arc<Self>) -> io::Result<()> {
@@ -144,11 +191,10 @@ impl PoolInner {
             let rouse = inner.scheduler.enter();
             // Another one that cannot be started is not missed, see `push`.
             let _ = inner.rouse(rouse);
-            let host = inner.host.clone();
-            host.thread(Box::new(move || {
+            live(inner.host.clone(), move || {
                 inner.work();
                 inner.end_deadlines();
-            }));
+            });
         });
         if started.is_err() {
             self.scheduler.start_failed();
@@ -172,13 +218,15 @@ impl PoolInner {
         // The system takes no NUL in the name of a thread.
         let name = format!("{}-{number}", self.name).replace('\0', "\u{fffd}");
         let mut thread = thread::Builder::new().name(name);
-        if let Some(bytes) = self.host.stack_bytes() {
+        // A hook that panics takes no thread along that only wanted to start another.
+        if let Ok(Some(bytes)) = contained(|| self.host.stack_bytes()) {
             thread = thread.stack_size(bytes);
         }
-        let presence = self.host.presence();
+        let presence = contained(|| self.host.presence());
+        let presence = presence.map_err(|panic| io::Error::other(panic.into_text()))?;
         let handle = thread.spawn(move || {
             body();
-            drop(presence);
+            drop_each([presence]);
         })?;
         let mut threads = self.threads.lock();
         threads.retain(|thread| !thread.is_finished());
@@ -188,37 +236,37 @@ impl PoolInner {
 
     /// One thread's life between entering and leaving the scheduler.
     fn work(self: &Arc<Self>) {
-        let mut wake = Wake::nobody();
-        // Workers that went idle with large buffers since this thread last slept.
-        let mut roomy: Vec<Arc<dyn AnyCell>> = Vec::new();
-        let mut found = self.scheduler.try_next();
+        let mut shift = Shift {
+            found: self.scheduler.try_next(),
+            ..Shift::default()
+        };
+        // Ends: what unwinds has used up a turn or a hook. Everything that may unwind for good reason is caught where it
+        // is called, so this is for what nobody thought of: the thread goes on where it was.
+        while contained(|| self.look_and_run(&mut shift)).is_err() {
+            if mem::take(&mut shift.runs) {
+                shift.found = self.scheduler.finish(None);
+            }
+        }
+    }
+
+    /// Runs turns until the thread is to end.
+    fn look_and_run(self: &Arc<Self>, shift: &mut Shift) {
         loop {
             // Without letting go of the runtime first, where there is work; else whoever waits for the last reply is
             // woken after letting go, so that it does not run into what this thread still holds.
-            let (cell, rouse) = match found {
+            let (cell, rouse) = match shift.found.take() {
                 Some(next) => {
-                    drop(wake);
+                    shift.runs = true;
+                    drop(mem::take(&mut shift.wake));
                     next
                 }
-                None => {
-                    let mut next = None;
-                    self.host.blocking(&mut || {
-                        drop(std::mem::take(&mut wake));
-                        let soon = look_while_yielding(|| self.scheduler.try_next());
-                        next = Some(match soon {
-                            Some((cell, rouse)) => Work::Run(cell, rouse),
-                            None => {
-                                roomy.drain(..).for_each(|cell| cell.shrink());
-                                self.host.rests();
-                                self.scheduler.next()
-                            }
-                        });
-                    });
-                    match next {
-                        Some(Work::Run(cell, rouse)) => (cell, rouse),
-                        Some(Work::Exit) | None => return,
+                None => match self.rest(shift) {
+                    Work::Run(cell, rouse) => {
+                        shift.runs = true;
+                        (cell, rouse)
                     }
-                }
+                    Work::Exit => return,
+                },
             };
             let _ = self.rouse(rouse);
             let turn = {
@@ -226,23 +274,38 @@ impl PoolInner {
                 cell.clone().run_turn()
             };
             let mut again = None;
-            wake = match turn {
-                Turn::More => {
-                    again = Some(cell);
-                    Wake::nobody()
-                }
-                Turn::Done { wake, roomy: large } => {
-                    if large && roomy.last().is_none_or(|last| last.id() != cell.id()) {
-                        if roomy.len() == MAX_ROOMY {
-                            roomy.drain(..).for_each(|cell| cell.shrink());
-                        }
-                        roomy.push(cell);
+            match turn {
+                Turn::More => again = Some(cell),
+                Turn::Done { wake, roomy } => {
+                    shift.wake = wake;
+                    if roomy {
+                        shift.keep_in_mind(cell);
                     }
-                    wake
                 }
-            };
-            found = self.scheduler.finish(again);
+            }
+            shift.runs = false;
+            shift.found = self.scheduler.finish(again);
         }
+    }
+
+    /// Waits for work, inside what the host puts around that; without it where it panics before it waits.
+    fn rest(&self, shift: &mut Shift) -> Work<Arc<dyn AnyCell>> {
+        let mut next = None;
+        let _ = contained(|| {
+            self.host
+                .blocking(&mut || next = Some(self.wait_for_work(shift)));
+        });
+        next.unwrap_or_else(|| self.wait_for_work(shift))
+    }
+
+    fn wait_for_work(&self, shift: &mut Shift) -> Work<Arc<dyn AnyCell>> {
+        drop(mem::take(&mut shift.wake));
+        if let Some((cell, rouse)) = look_while_yielding(|| self.scheduler.try_next()) {
+            return Work::Run(cell, rouse);
+        }
+        shift.shrink();
+        let _ = contained(|| self.host.rests());
+        self.scheduler.next()
     }
 
     fn shutdown(&self) {

@@ -124,6 +124,11 @@ impl ReplyState {
         self.phase() == DONE
     }
 
+    /// Whether its value is written, and yet to be published.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.phase() == SETTLING
+    }
+
     /// Whether the handler was asked to stop.
     #[must_use]
     pub fn is_cancel_requested(&self) -> bool {

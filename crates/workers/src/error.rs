@@ -400,6 +400,7 @@ impl From<Failure> for AskError {
             Failure::Stopped => Self::Stopped,
             Failure::Cancelled => Self::Cancelled,
             Failure::Expired => Self::Expired,
+            Failure::Panicked => Self::Panicked("a panic outside of what catches it".to_owned()),
             other => Self::Failed(Box::new(other)),
         }
     }

@@ -1,14 +1,20 @@
 //! A turn: the messages that a pool thread handles for one worker before it looks for another.
+//!
+//! A turn that unwinds (a handler that panics, where nothing between it and here catches that) costs the message that
+//! ran, and nothing else. What the turn holds is kept apart from its steps, so whoever catches the panic knows whether
+//! the token is held, which message has to fail, and which one was taken and not begun.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Cell;
 use crate::clock::Timestamp;
+use crate::contained::contained;
 use crate::handler::{Handled, Handler, Suspension};
-use crate::mailbox::{Entry, Finished, Found};
-use crate::message::Outcome;
-use crate::reply::Wake;
+use crate::mailbox::{Entry, Finished, Found, TicketKey};
+use crate::message::{Failure, Message, Outcome};
+use crate::reply::{ReplyState, Wake};
 
 /// Messages that one worker handles before it goes behind the others: enough that the run queue's lock is lost in
 /// the noise, few enough that others wait microseconds when handlers are quick.
@@ -28,87 +34,198 @@ pub(crate) enum Turn {
 /// Wait and run time, where they were taken.
 type Timed = Option<(Duration, Duration)>;
 
+/// What a turn is about to do, or does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// To take a message. The token is held.
+    Take,
+    /// To handle the message that was taken.
+    Begin,
+    /// It runs the handler.
+    Handle,
+    /// To end with a part of the budget too little. The token is held.
+    More,
+    /// To end without the token, which was given back, or went with a suspension.
+    Over,
+}
+
+/// What a turn holds.
+struct Course<M> {
+    step: Step,
+    /// The message that was just handled, and the one that is next, in turns.
+    slots: [Option<Entry<M>>; 2],
+    at: usize,
+    ended: Option<(Outcome, Timed)>,
+    /// Of the message that is next.
+    key: Option<TicketKey>,
+    left: usize,
+    started: Option<Timestamp>,
+    /// The mailbox has not settled before it is told that the last reply stands.
+    publishing: bool,
+}
+
 impl<H: Handler> Cell<H> {
     pub(super) fn turn(self: &Arc<Self>) -> Turn {
-        let clock = &*self.pool.inner().clock;
-        let started = clock.now();
-        // The message that was just handled, and the one that is next, in turns.
-        let mut slots: [Option<Entry<H::Message>>; 2] = [None, None];
-        let mut at = 0;
-        let mut ended: Option<(Outcome, Timed)> = None;
-        let mut left = BUDGET_MESSAGES;
+        let mut course = Course {
+            step: Step::Take,
+            slots: [None, None],
+            at: 0,
+            ended: None,
+            key: None,
+            left: BUDGET_MESSAGES,
+            started: None,
+            publishing: false,
+        };
+        // Ends: a step that unwinds has used up a message.
         loop {
-            let [first, second] = &mut slots;
-            let (last, next) = if at == 0 {
+            if let Ok(turn) = contained(|| self.advance(&mut course)) {
+                return turn;
+            }
+            if let Some(turn) = self.recover(&mut course) {
+                return turn;
+            }
+        }
+    }
+
+    fn advance(self: &Arc<Self>, course: &mut Course<H::Message>) -> Turn {
+        let clock = &*self.pool.inner().clock;
+        let started = *course.started.get_or_insert_with(|| clock.now());
+        loop {
+            let [first, second] = &mut course.slots;
+            let (last, next) = if course.at == 0 {
                 (first, second)
             } else {
                 (second, first)
             };
-            let finished = last
-                .as_ref()
-                .zip(ended.take())
-                .map(|(entry, (outcome, timed))| Finished {
-                    message: &entry.message,
-                    outcome,
-                    timed,
-                });
-            let take = self.mailbox.take(finished.as_ref(), left > 0, next, clock);
-            let wake = match last.take() {
-                Some(entry) => self.handler.finish(entry.message),
-                None => Wake::nobody(),
-            };
-            if !take.leftovers.is_empty() {
-                self.abandon_all(take.leftovers);
-            }
-            match (take.found, next.as_mut()) {
-                (Found::Next, Some(entry)) => {
-                    // Another handler is about to run and may take long: whoever waits is woken now.
-                    drop(wake);
-                    left -= 1;
-                    let times = entry.posted_at.map(|posted| (posted, clock.now()));
-                    match self.handler.handle(&mut entry.message) {
-                        Handled::Done(outcome) => {
-                            ended = Some((outcome, self.timed(times, started, &mut left)))
-                        }
-                        Handled::Suspend(go_on) => {
-                            if let Some(entry) = next.take() {
-                                self.pool.inner().scheduler.suspended(true);
-                                go_on(Suspension {
-                                    cell: self.clone(),
-                                    message: Some(entry.message),
-                                    times,
-                                });
-                            }
-                            self.mailbox.add_busy(clock.now().since(started));
-                            return Turn::Done {
-                                wake: Wake::nobody(),
-                                roomy: false,
-                            };
-                        }
-                    }
-                    self.clear_stuck();
-                    at = 1 - at;
+            if course.step == Step::Take {
+                let finished =
+                    last.as_ref()
+                        .zip(course.ended.take())
+                        .map(|(entry, (outcome, timed))| Finished {
+                            message: &entry.message,
+                            outcome,
+                            timed,
+                        });
+                let take = self
+                    .mailbox
+                    .take(finished.as_ref(), course.left > 0, next, clock);
+                course.step = match take.found {
+                    Found::Next => Step::Begin,
+                    Found::Expired => Step::Take,
+                    Found::More => Step::More,
+                    Found::Idle => Step::Over,
+                };
+                course.key = take.key;
+                course.publishing = take.publishing;
+                let wake = match last.take() {
+                    Some(entry) => self.handler.finish(entry.message),
+                    None => Wake::nobody(),
+                };
+                if !take.leftovers.is_empty() {
+                    self.abandon_all(take.leftovers);
                 }
-                (Found::Expired, _) => {
+                if course.step == Step::Take {
                     drop(wake);
-                    left -= 1;
+                    course.left -= 1;
+                    continue;
                 }
-                (Found::More, _) => {
+                if course.step == Step::More {
                     drop(wake);
                     self.mailbox.add_busy(clock.now().since(started));
                     return Turn::More;
                 }
-                (Found::Idle | Found::Next, _) => {
-                    if take.publishing {
-                        self.mailbox.published();
-                    }
+                if course.step == Step::Over {
+                    self.publish_last(course);
                     self.mailbox.add_busy(clock.now().since(started));
                     return Turn::Done {
                         wake,
                         roomy: take.roomy,
                     };
                 }
+                // Another handler is about to run and may take long: whoever waits is woken now.
+                drop(wake);
             }
+            let Some(entry) = next.as_mut() else {
+                unreachable!("a message was taken");
+            };
+            course.left -= 1;
+            course.step = Step::Handle;
+            let times = entry.posted_at.map(|posted| (posted, clock.now()));
+            match self.handler.handle(&mut entry.message) {
+                Handled::Done(outcome) => {
+                    let timed = self.timed(times, started, &mut course.left);
+                    course.ended = Some((outcome, timed));
+                    course.step = Step::Take;
+                }
+                Handled::Suspend(go_on) => {
+                    if let Some(entry) = next.take() {
+                        course.step = Step::Over;
+                        self.pool.inner().scheduler.suspended(true);
+                        go_on(Suspension {
+                            cell: self.clone(),
+                            message: Some(entry.message),
+                            times,
+                        });
+                    }
+                    self.mailbox.add_busy(clock.now().since(started));
+                    return Turn::Done {
+                        wake: Wake::nobody(),
+                        roomy: false,
+                    };
+                }
+            }
+            self.clear_stuck();
+            course.at = 1 - course.at;
+        }
+    }
+
+    fn publish_last(&self, course: &mut Course<H::Message>) {
+        if mem::take(&mut course.publishing) {
+            self.mailbox.published();
+        }
+    }
+
+    /// Cleans up after a step that has unwound. `None`: the turn goes on with the message that it has taken.
+    #[cold]
+    fn recover(&self, course: &mut Course<H::Message>) -> Option<Turn> {
+        if course.step == Step::Begin {
+            return None;
+        }
+        let failed = (course.step == Step::Handle).then(|| {
+            self.clear_stuck();
+            self.mailbox.finish_unwound(course.key)
+        });
+        for entry in course.slots.iter_mut().filter_map(Option::take) {
+            let _ = contained(|| self.end_unwound(entry.message));
+        }
+        if let Some(Some(ticket)) = failed {
+            // The handler may have had the message on its stack, where it is lost: then the ticket says how it ended.
+            let _ = contained(|| ticket.fail(false, Failure::Panicked));
+            let _ = contained(|| drop(ticket));
+        }
+        self.publish_last(course);
+        if let Some(started) = course.started
+            && let Ok(now) = contained(|| self.pool.inner().clock.now())
+        {
+            self.mailbox.add_busy(now.since(started));
+        }
+        Some(if course.step == Step::Over {
+            Turn::Done {
+                wake: Wake::nobody(),
+                roomy: false,
+            }
+        } else {
+            // Behind the other workers; the next turn gives the token back if there is nothing more to do.
+            Turn::More
+        })
+    }
+
+    /// Ends a message of a turn that has unwound.
+    fn end_unwound(&self, message: H::Message) {
+        if message.state().is_some_and(ReplyState::is_settling) {
+            drop(self.handler.finish(message));
+        } else {
+            self.handler.abandon(message, Failure::Panicked);
         }
     }
 

@@ -57,6 +57,16 @@ impl<'a> Punctual<'a> {
     }
 }
 
+/// Tells the ticket of a running message from the others, when the message itself may be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TicketKey(*const ());
+
+impl TicketKey {
+    pub(crate) fn of(ticket: &Arc<dyn Ticket>) -> Self {
+        Self(Arc::as_ptr(ticket).cast())
+    }
+}
+
 pub(super) struct Outbox<M> {
     pub(super) batch: VecDeque<Entry<M>>,
     /// Messages that ever left the queue, for any reason.
@@ -180,6 +190,17 @@ impl<M: Message> Outbox<M> {
             self.average_run = (self.average_run * 3 + run) / 4;
         }
         self.forget_running(finished.message)
+    }
+
+    /// Counts a message whose handler unwound, and takes its ticket from those that run; to be dropped outside the
+    /// lock.
+    pub(super) fn finish_unwound(&mut self, key: Option<TicketKey>) -> Option<Arc<dyn Ticket>> {
+        self.counts.count(Outcome::Failed);
+        self.counts.running -= 1;
+        let key = key?;
+        let mut running = self.running.iter();
+        let index = running.position(|ticket| TicketKey::of(ticket) == key)?;
+        self.running.swap_remove_front(index)
     }
 
     /// Takes the ticket of `message` from those that run; to be dropped outside the lock.

@@ -64,6 +64,10 @@ impl Call {
     pub(crate) fn reply(&self) -> Option<&Result<u64, Failure>> {
         self.slot.get()
     }
+
+    pub(crate) fn publish(&self) -> bool {
+        self.slot.publish()
+    }
 }
 
 impl Ticket for Call {
@@ -116,6 +120,10 @@ impl Job {
             settled: false,
         };
         (job, Asked(call))
+    }
+
+    pub(crate) const fn call(&self) -> Option<&Arc<Call>> {
+        self.call.as_ref()
     }
 
     /// Settles the reply, unless a deadline, a cancel or a stop was first; says how the message ended.
