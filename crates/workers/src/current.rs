@@ -26,12 +26,29 @@ pub(crate) fn enter(table: &Arc<Table>) {
     });
 }
 
-/// Runs `body`, which does not panic, while `parcel` is the current message.
+/// Puts the message of the outer handler back, also when the inner one unwinds.
+struct Outer(Option<Option<Arc<dyn Parcel>>>);
+
+impl Outer {
+    /// The message in whose place the outer one comes. `None` after the first time.
+    fn put_back(&mut self) -> Option<Arc<dyn Parcel>> {
+        let outer = self.0.take()?;
+        MESSAGE.with(|message| message.replace(outer))
+    }
+}
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        drop(self.put_back());
+    }
+}
+
+/// Runs `body` while `parcel` is the current message.
 pub(crate) fn during<R>(parcel: Arc<dyn Parcel>, body: impl FnOnce() -> R) -> (Arc<dyn Parcel>, R) {
     let outer = MESSAGE.with(|message| message.replace(Some(parcel)));
+    let mut outer = Outer(Some(outer));
     let result = body();
-    let parcel = MESSAGE.with(|message| message.replace(outer));
-    match parcel {
+    match outer.put_back() {
         Some(parcel) => (parcel, result),
         None => unreachable!("the message of a handler stays until it returns"),
     }

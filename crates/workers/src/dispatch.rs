@@ -1,15 +1,16 @@
 //! From a message to its handler, and from what the handler did to the reply.
 
 use std::any::type_name;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-use pytoweb_engine::{self as engine, Failure, Handled, Handler, Outcome, Wake};
+use pytoweb_engine::{self as engine, Failure, Handled, Handler, Outcome, Wake, contained};
 
 use crate::current;
-use crate::error::{AskError, BoxError, WorkerError, panic_text};
+use crate::error::{AskError, BoxError, WorkerError};
+use crate::kept::Kept;
 use crate::kinds::{Kind, Kinds};
 use crate::message::{Ask, Envelope, Late, Parcel, Post, Route};
+use crate::unseen;
 use crate::worker::WorkerInner;
 
 type ErrorHandler = Arc<dyn Fn(&WorkerError) + Send + Sync>;
@@ -33,7 +34,13 @@ impl Table {
         }
     }
 
-    pub(crate) fn set_on_error(&self, handler: ErrorHandler) {
+    pub(crate) fn set_on_error(&self, handler: impl Fn(&WorkerError) + Send + Sync + 'static) {
+        let handler = Kept::new(handler);
+        let handler: ErrorHandler = Arc::new(move |error| {
+            if let Some(handler) = handler.get() {
+                handler(error);
+            }
+        });
         let old = self
             .on_error
             .write()
@@ -64,13 +71,9 @@ impl Table {
         match handler {
             Some(handler) => {
                 // The panic hook has reported a handler that panics here; the worker goes on.
-                current::during(parcel.clone(), || {
-                    let _ = catch_unwind(AssertUnwindSafe(|| handler(&error)));
-                });
+                let _ = current::during(parcel.clone(), || contained(|| handler(&error)));
             }
-            None if parcel.state().is_none() => {
-                eprintln!("pytoweb: {error}");
-            }
+            None if parcel.state().is_none() => unseen::print(&error),
             None => {}
         }
         error.into_cause()
@@ -80,7 +83,7 @@ impl Table {
     #[cold]
     pub(crate) fn fail(&self, parcel: Arc<dyn Parcel>, error: AskError) -> Ended {
         let error = self.report(&parcel, error);
-        let settled = parcel.settle_error(error);
+        let settled = parcel.settle_error(error.into());
         Ended::new(parcel, Outcome::Failed, settled)
     }
 
@@ -127,10 +130,11 @@ fn call<T, R, E: Into<BoxError>>(
     handler: impl FnOnce(T) -> Result<R, E>,
     data: T,
 ) -> Result<R, AskError> {
-    match catch_unwind(AssertUnwindSafe(|| handler(data))) {
+    // What turns the error into a boxed one is the user's code too.
+    match contained(|| handler(data).map_err(Into::into)) {
         Ok(Ok(reply)) => Ok(reply),
-        Ok(Err(error)) => Err(AskError::Failed(error.into())),
-        Err(panic) => Err(AskError::Panicked(panic_text(&*panic))),
+        Ok(Err(error)) => Err(AskError::Failed(error)),
+        Err(panic) => Err(AskError::Panicked(panic.into_text())),
     }
 }
 

@@ -12,9 +12,10 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use crate::dispatch::{Ended, Table};
-use crate::error::TypeMismatch;
-use crate::message::{Kept, Parcel};
+use crate::dispatch::{Ended, Table, run_typed};
+use crate::error::{BoxError, TypeMismatch};
+use crate::kept::Kept;
+use crate::message::Parcel;
 
 /// Chains that the kinds are spread over: most workers have fewer kinds than this, so most chains hold one.
 const CHAINS: usize = 8;
@@ -48,7 +49,7 @@ impl Replaceable {
     }
 
     /// Returns what is not used any more, to be dropped outside of locks.
-    fn replace(&self, handler: Exclusive) -> Vec<Kept<Registration>> {
+    fn replace(&self, handler: Exclusive) -> Vec<Registration> {
         let mut next = lock(&self.next);
         let unused = next.replace(handler);
         // ORDERING: Relaxed. A message that comes after the replacement comes through the mailbox's lock.
@@ -62,7 +63,7 @@ impl Replaceable {
         [unused, old]
             .into_iter()
             .flatten()
-            .map(|handler| Kept::new(Registration::Exclusive(handler)))
+            .map(Registration::Exclusive)
             .collect()
     }
 
@@ -80,7 +81,7 @@ impl Replaceable {
         let mut current = lock(&self.current);
         // ORDERING: Relaxed, see `replace`.
         if self.has_next.load(Ordering::Relaxed) {
-            drop(self.install(&mut current).map(Kept::new));
+            drop(self.install(&mut current));
         }
         current(table, parcel)
     }
@@ -90,6 +91,40 @@ impl Replaceable {
 pub(crate) enum Registration {
     Exclusive(Exclusive),
     Concurrent(Concurrent),
+}
+
+impl Registration {
+    /// Of a worker. What `handler` holds is dropped on whichever thread is the last to hold the worker.
+    pub(crate) fn exclusive<T, R, E>(
+        handler: impl FnMut(T) -> Result<R, E> + Send + 'static,
+    ) -> Self
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        E: Into<BoxError>,
+    {
+        let mut handler = Kept::new(handler);
+        Self::Exclusive(Box::new(move |table, parcel| match handler.get_mut() {
+            Some(handler) => run_typed(table, parcel, handler),
+            None => table.unknown(parcel),
+        }))
+    }
+
+    /// The same, of a pool.
+    pub(crate) fn concurrent<T, R, E>(
+        handler: impl Fn(T) -> Result<R, E> + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        E: Into<BoxError>,
+    {
+        let handler = Kept::new(handler);
+        Self::Concurrent(Arc::new(move |table, parcel| match handler.get() {
+            Some(handler) => run_typed(table, parcel, handler),
+            None => table.unknown(parcel),
+        }))
+    }
 }
 
 /// The types of a handler.
@@ -198,7 +233,7 @@ impl Kind {
     }
 
     /// Replaces the handler, from the next message on. Returns what is to be dropped outside of locks.
-    fn replace(&self, signature: Signature, registration: Registration) -> Vec<Kept<Registration>> {
+    fn replace(&self, signature: Signature, registration: Registration) -> Vec<Registration> {
         // Held to the end, so that of two threads that register the same one wins in all places.
         let mut current = lock(&self.signature);
         *current = signature;
@@ -212,10 +247,10 @@ impl Kind {
             (Stored::Concurrent(stored), Registration::Concurrent(handler)) => {
                 let mut stored = stored.write().unwrap_or_else(PoisonError::into_inner);
                 let old = mem::replace(&mut *stored, handler);
-                vec![Kept::new(Registration::Concurrent(old))]
+                vec![Registration::Concurrent(old)]
             }
             // A worker registers only the one sort, a pool only the other.
-            (_, registration) => vec![Kept::new(registration)],
+            (_, registration) => vec![registration],
         }
     }
 

@@ -36,12 +36,14 @@ mod current;
 mod default_pool;
 mod dispatch;
 mod error;
+mod kept;
 mod kinds;
 mod message;
 mod pool;
 mod reply;
 mod send;
 mod service;
+mod unseen;
 mod worker;
 
 pub use current::{CurrentMessage, current_message, current_worker};

@@ -4,40 +4,23 @@
 //! seen by the engine as a [`Ticket`], by the handler as itself, and by the reply as an [`Answer`].
 
 use std::any::{Any, type_name};
-use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::Mutex;
 
-use pytoweb_engine::{Failure, Message, Outcome, ReplyState, Single, Slot, Ticket};
+use pytoweb_engine::{Failure, Message, Outcome, ReplyState, Single, Slot, Ticket, contained};
 
 use crate::current;
 use crate::dispatch::{Ended, Table};
-use crate::error::{AskError, TypeMismatch, panic_text};
+use crate::error::{AskError, TypeMismatch};
+use crate::kept::Kept;
 use crate::kinds::{KindId, lock};
 
-/// Somebody's value, whose destructor may panic: that must not end the engine's thread that happens to run it.
-pub(crate) struct Kept<T>(Option<T>);
+/// Why a message failed: a handler's own error, maybe. Boxed, because most replies are none.
+pub(crate) type Cause = Kept<Box<AskError>>;
 
-impl<T> Kept<T> {
-    pub(crate) const fn new(value: T) -> Self {
-        Self(Some(value))
-    }
-
-    /// The value. `None` after the first time.
-    pub(crate) const fn take(&mut self) -> Option<T> {
-        self.0.take()
-    }
-}
-
-impl<T> Drop for Kept<T> {
-    fn drop(&mut self) {
-        if mem::needs_drop::<T>()
-            && let Some(value) = self.0.take()
-        {
-            // The panic hook has reported it, and there is nobody else to tell.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
-        }
+impl From<AskError> for Cause {
+    fn from(error: AskError) -> Self {
+        Self::new(Box::new(error))
     }
 }
 
@@ -82,7 +65,7 @@ pub(crate) trait Parcel: Any + Send + Sync {
     fn mismatch(&self, kind: &str, payload: &'static str, reply: &'static str) -> TypeMismatch;
 
     /// Settles the reply with `error`, if there is one. False: somebody else has settled it.
-    fn settle_error(&self, error: AskError) -> bool;
+    fn settle_error(&self, error: Cause) -> bool;
 
     /// Publishes what was settled. True: threads are to be woken.
     fn publish(&self) -> bool;
@@ -142,7 +125,7 @@ impl<T: Send + 'static> Parcel for Post<T> {
         TypeMismatch::payload::<T>(kind, payload)
     }
 
-    fn settle_error(&self, _: AskError) -> bool {
+    fn settle_error(&self, _: Cause) -> bool {
         true
     }
 
@@ -181,7 +164,7 @@ impl Parcel for Late {
         self.0.mismatch(kind, payload, reply)
     }
 
-    fn settle_error(&self, _: AskError) -> bool {
+    fn settle_error(&self, _: Cause) -> bool {
         false
     }
 
@@ -200,8 +183,8 @@ impl Parcel for Late {
     }
 }
 
-/// A typed reply slot. The error is boxed, because most replies are none.
-pub(crate) struct Replying<R>(Slot<Result<Kept<R>, Box<AskError>>, Single>);
+/// A typed reply slot.
+pub(crate) struct Replying<R>(Slot<Result<Kept<R>, Cause>, Single>);
 
 impl<R: Send + 'static> Replying<R> {
     pub(crate) fn new() -> Self {
@@ -212,8 +195,8 @@ impl<R: Send + 'static> Replying<R> {
         self.0.state()
     }
 
-    pub(crate) fn settle(&self, value: Result<R, AskError>) -> bool {
-        self.0.settle(Ok(value.map(Kept::new).map_err(Box::new)))
+    pub(crate) fn settle(&self, value: Result<R, Cause>) -> bool {
+        self.0.settle(Ok(value.map(Kept::new)))
     }
 
     fn abandon(&self, failure: Failure) {
@@ -224,7 +207,7 @@ impl<R: Send + 'static> Replying<R> {
     fn take(&self) -> Option<Result<R, AskError>> {
         match self.0.take()? {
             Ok(Ok(mut value)) => value.take().map(Ok),
-            Ok(Err(error)) => Some(Err(*error)),
+            Ok(Err(mut error)) => error.take().map(|error| Err(*error)),
             Err(failure) => Some(Err(failure.into())),
         }
     }
@@ -287,7 +270,7 @@ impl<T: Send + 'static, R: Send + 'static> Parcel for Ask<T, R> {
         }
     }
 
-    fn settle_error(&self, error: AskError) -> bool {
+    fn settle_error(&self, error: Cause) -> bool {
         self.reply.settle(Err(error))
     }
 
@@ -356,7 +339,7 @@ impl<T: Send + 'static, R: Send + 'static> Parcel for NamedAsk<T, R> {
         self.ask.mismatch(kind, payload, reply)
     }
 
-    fn settle_error(&self, error: AskError) -> bool {
+    fn settle_error(&self, error: Cause) -> bool {
         self.ask.settle_error(error)
     }
 
@@ -423,8 +406,7 @@ where
             return table.unknown(self);
         };
         let (parcel, result) = current::during(self, || {
-            catch_unwind(AssertUnwindSafe(closure))
-                .map_err(|panic| AskError::Panicked(panic_text(&*panic)))
+            contained(closure).map_err(|panic| AskError::Panicked(panic.into_text()).into())
         });
         let outcome = if result.is_ok() {
             Outcome::Completed
@@ -442,7 +424,7 @@ where
         TypeMismatch::payload::<F>(kind, payload)
     }
 
-    fn settle_error(&self, error: AskError) -> bool {
+    fn settle_error(&self, error: Cause) -> bool {
         self.reply.settle(Err(error))
     }
 

@@ -13,7 +13,7 @@ use pytoweb_engine::{
     TimingStats, WorkerOptions, WorkerState, WorkerStats,
 };
 
-use crate::dispatch::{Dispatch, Table, run_typed};
+use crate::dispatch::{Dispatch, Table};
 use crate::error::{BoxError, CreateError, IdleError, SendError, WorkerError};
 use crate::kinds::{Registration, Signature, lock};
 use crate::reply::Reply;
@@ -500,9 +500,7 @@ impl WorkerPool {
         E: Into<BoxError>,
         F: Fn(T) -> Result<R, E> + Send + Sync + 'static,
     {
-        let registration = Registration::Concurrent(Arc::new(move |table, parcel| {
-            run_typed(table, parcel, &handler)
-        }));
+        let registration = Registration::concurrent(handler);
         self.table()
             .kinds
             .register(kind, Signature::of::<T, R>(), registration);
@@ -528,7 +526,7 @@ impl WorkerPool {
     where
         F: Fn(&WorkerError) + Send + Sync + 'static,
     {
-        self.table().set_on_error(Arc::new(handler));
+        self.table().set_on_error(handler);
         self
     }
 

@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use pytoweb_engine::{self as engine, Address, Ticket};
+use pytoweb_engine::{self as engine, Address, Ticket, contained};
 
 use crate::error::AskError;
 use crate::message::Answer;
@@ -185,11 +184,11 @@ impl<R: Send + 'static> Reply<R> {
     pub fn on_done(self, callback: impl FnOnce(Result<R, AskError>) + Send + 'static) {
         let answer = self.answer.clone();
         self.answer.state().on_done(move || {
-            let _ = catch_unwind(AssertUnwindSafe(|| {
+            let _ = contained(|| {
                 if let Some(result) = answer.take() {
                     callback(result);
                 }
-            }));
+            });
         });
     }
 }

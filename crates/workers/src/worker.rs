@@ -11,7 +11,7 @@ use pytoweb_engine::{
     WorkerState, WorkerStats,
 };
 
-use crate::dispatch::{Dispatch, Table, run_typed};
+use crate::dispatch::{Dispatch, Table};
 use crate::error::{BoxError, IdleError, SendError, StartError, WorkerError};
 use crate::kinds::{Registration, Signature};
 use crate::reply::Reply;
@@ -196,16 +196,14 @@ impl Worker {
     /// assert_eq!(worker.ask::<&str, u64>("parse", "7")?.wait()?, 7);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn on_message<T, R, E, F>(&self, kind: &str, mut handler: F) -> &Self
+    pub fn on_message<T, R, E, F>(&self, kind: &str, handler: F) -> &Self
     where
         T: Send + 'static,
         R: Send + 'static,
         E: Into<BoxError>,
         F: FnMut(T) -> Result<R, E> + Send + 'static,
     {
-        let registration = Registration::Exclusive(Box::new(move |table, parcel| {
-            run_typed(table, parcel, &mut handler)
-        }));
+        let registration = Registration::exclusive(handler);
         self.table()
             .kinds
             .register(kind, Signature::of::<T, R>(), registration);
@@ -235,7 +233,7 @@ impl Worker {
     where
         F: Fn(&WorkerError) + Send + Sync + 'static,
     {
-        self.table().set_on_error(Arc::new(handler));
+        self.table().set_on_error(handler);
         self
     }
 

@@ -1,0 +1,22 @@
+//! Failures that nobody waits for, on standard error.
+
+use std::io::{self, Write};
+
+use pytoweb_engine::contained;
+
+use crate::error::WorkerError;
+
+/// Prints `error`, whose text is somebody's code. Never panics: neither over that, nor where standard error is closed
+/// or full, as `eprintln!` would.
+pub(crate) fn print(error: &WorkerError) {
+    let text = contained(|| format!("pytoweb: {error}\n")).unwrap_or_else(|panic| {
+        format!(
+            "pytoweb: worker `{}`, message `{}`: it failed, and to say how panicked: {}\n",
+            error.worker(),
+            error.kind(),
+            panic.into_text()
+        )
+    });
+    // In one write, so that the lines of several threads do not mix. There is nobody to tell that nobody can be told.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
