@@ -7,14 +7,15 @@ use std::any::Any;
 use std::panic::panic_any;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use common::{
     Asked, Gate, Job, LONG, Out, TestWorker, ask, ask_out, assert_adds_up, bounded, occupy, pool,
-    post, worker,
+    pool_with_clock, post, worker,
 };
 use pytoweb_engine::{
-    Failure, Handled, Handler, Host, Overflow, Pool, PoolOptions, StopMode, Ticket, Unpark, Wake,
-    Worker, WorkerOptions, WorkerState,
+    Delivery, Failure, Handled, Handler, Host, Overflow, Pool, PoolOptions, StopMode, Ticket,
+    Unpark, Wake, Worker, WorkerOptions, WorkerState,
 };
 
 /// Panics when it is dropped, with itself for as often as it says.
@@ -154,6 +155,35 @@ fn messages_of_the_pools_own_mailbox_fail_one_by_one() {
         shared.stop(StopMode::Drain, Some(LONG)).expect("in time");
         let counters = shared.stats().counters;
         assert_eq!((counters.completed, counters.failed), (200, 200));
+    });
+}
+
+#[test]
+fn one_that_unwinds_after_its_deadline_has_expired() {
+    bounded(|| {
+        let (pool, clock) = pool_with_clock(1);
+        let (harmed, other) = (worker(&pool, "harmed"), worker(&pool, "other"));
+        let (inside, gate) = (Gate::new(), Gate::new());
+        let (enter, go) = (inside.clone(), gate.clone());
+        let asked = ask(&harmed, move || {
+            enter.open();
+            go.pass();
+            explode(3);
+            0
+        });
+        inside.pass();
+        let limit = Duration::from_secs(1);
+        harmed
+            .set_deadline(&asked.ticket(), limit)
+            .expect("a thread");
+        clock.advance(limit);
+        pool.expire_due();
+        assert_eq!(asked.reply(), Err(Failure::Expired));
+        assert_eq!(harmed.state(), WorkerState::Stuck);
+        gate.open();
+        assert_eq!(ask(&harmed, || 0).reply(), Ok(0));
+        assert_eq!(harmed.stats().counters.expired, 1);
+        assert_unharmed((pool, harmed, other), 1, 0);
     });
 }
 
@@ -310,6 +340,61 @@ fn a_handler_that_panics_as_it_publishes_and_abandons_keeps_its_worker() {
         assert_eq!(ask(&other, || 2).reply(), Ok(2));
         // Their handlers would panic where the test drops them.
         std::mem::forget((unruly, late));
+    });
+}
+
+/// Hands messages over to nobody.
+struct Refuses;
+
+impl Handler for Refuses {
+    type Message = Job;
+
+    fn handle(&self, _: &mut Job) -> Handled<Self> {
+        unreachable!("everything is handed over")
+    }
+
+    fn finish(&self, _: Job) -> Wake {
+        Wake::nobody()
+    }
+
+    fn hands_over(&self) -> bool {
+        true
+    }
+
+    fn hand_over(&self, deliveries: Vec<Delivery<Self>>) {
+        let _goes_down = deliveries;
+        explode(3);
+    }
+
+    fn abandon(&self, message: Job, failure: Failure) {
+        if let Some(call) = message.call() {
+            let _ = call.fail(true, failure) || call.fail(false, failure);
+        }
+        explode(3);
+    }
+}
+
+#[test]
+fn messages_that_cannot_be_handed_over_fail_one_by_one() {
+    bounded(|| {
+        let pool = pool(1);
+        let worker = Worker::new("refuses", Refuses, WorkerOptions::default(), &pool);
+        let mut queued = Vec::new();
+        for starts in [false, true] {
+            for _ in 0..10 {
+                let (job, asked) = Job::ask(|| Out::Value(1));
+                worker.try_post(job).expect("there is room");
+                queued.push(asked);
+            }
+            assert!(starts || worker.start().expect("a thread"));
+        }
+        for asked in queued {
+            assert_eq!(asked.reply(), Err(Failure::Stopped));
+        }
+        worker.stop(StopMode::Drain, Some(LONG)).expect("in time");
+        let counters = worker.stats().counters;
+        assert_adds_up(&counters);
+        assert_eq!(counters.failed, 20);
     });
 }
 

@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use common::{Gate, LIMIT, assert_settled, get, join, wait_stopped};
 use pytoweb_workers::{AskError, Worker, WorkerPool, WorkerState};
@@ -326,6 +327,25 @@ fn a_waker_that_panics_so() {
         assert!(matches!(polled, Poll::Pending));
         gate.open();
         assert_eq!(get(reply).expect("a reply"), 1);
+    });
+}
+
+#[test]
+fn messages_that_expire_with_what_panics_so() {
+    harm(0, |worker| {
+        let gate = Gate::new(worker);
+        post(worker, gate.kind, ());
+        gate.wait_entered();
+        let moment = Duration::from_millis(1);
+        worker
+            .ask_timeout::<Bomb, Bomb>("take", Bomb(BOMB), moment)
+            .expect("it is accepted")
+            .on_done(|_| explode());
+        let next = worker
+            .ask_timeout::<&str, u64>("parse", "1", moment)
+            .expect("it is accepted");
+        assert!(matches!(get(next), Err(AskError::Expired)));
+        gate.open();
     });
 }
 

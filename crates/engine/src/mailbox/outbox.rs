@@ -195,12 +195,21 @@ impl<M: Message> Outbox<M> {
     /// Counts a message whose handler unwound, and takes its ticket from those that run; to be dropped outside the
     /// lock.
     pub(super) fn finish_unwound(&mut self, key: Option<TicketKey>) -> Option<Arc<dyn Ticket>> {
-        self.counts.count(Outcome::Failed);
+        let ticket = key.and_then(|key| {
+            let mut running = self.running.iter();
+            let index = running.position(|ticket| TicketKey::of(ticket) == key)?;
+            self.running.swap_remove_front(index)
+        });
+        let expired = ticket
+            .as_ref()
+            .is_some_and(|ticket| ticket.state().is_expired());
+        self.counts.count(if expired {
+            Outcome::Expired
+        } else {
+            Outcome::Failed
+        });
         self.counts.running -= 1;
-        let key = key?;
-        let mut running = self.running.iter();
-        let index = running.position(|ticket| TicketKey::of(ticket) == key)?;
-        self.running.swap_remove_front(index)
+        ticket
     }
 
     /// Takes the ticket of `message` from those that run; to be dropped outside the lock.
