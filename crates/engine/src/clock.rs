@@ -20,11 +20,6 @@ impl Timestamp {
         }
     }
 
-    /// As a number that grows with time, for an atomic.
-    pub(crate) const fn to_bits(self) -> u64 {
-        self.0.get()
-    }
-
     /// The point `wait` later; the furthest one there is if that does not fit (584 years).
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {

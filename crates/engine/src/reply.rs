@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use crate::clock::Timestamp;
 use crate::contained::{contained, drop_each};
 use crate::message::{Failure, Ticket};
-use crate::sync::{AtomicU8, AtomicU64, Condvar, Mutex, Ordering, UnsafeCell, look_while_yielding};
+use crate::sync::{AtomicU8, Condvar, Mutex, Ordering, UnsafeCell, look_while_yielding};
 
 const QUEUED: u8 = 0;
 const CLAIMED: u8 = 1;
@@ -44,9 +44,8 @@ const TAKEN: u8 = 0b1_0000;
 const EXPIRED: u8 = 0b10_0000;
 /// Its reply says that it was cancelled.
 const CANCELLED: u8 = 0b100_0000;
-
-/// The deadline of a message that has none: the furthest point in time, which no clock comes to.
-const NEVER: u64 = u64::MAX;
+/// It has a deadline, which stands beside the list of those who wait: most messages have none, and take no place for it.
+const LIMITED: u8 = 0b1000_0000;
 
 type Callback = Box<dyn FnOnce() + Send>;
 
@@ -58,6 +57,7 @@ struct Waiters {
     parkers: Vec<Arc<dyn Unpark>>,
     wakers: Vec<Waker>,
     callbacks: Vec<Callback>,
+    deadline: Option<Timestamp>,
 }
 
 /// Wakes one thread that waits in a way of its own: one that a signal can interrupt, say.
@@ -69,8 +69,6 @@ pub trait Unpark: Send + Sync + 'static {
 /// The part of a reply slot that does not depend on the type of the reply.
 pub struct ReplyState {
     bits: AtomicU8,
-    /// The deadline, as [`Timestamp::to_bits`], or [`NEVER`].
-    deadline: AtomicU64,
     waiters: Mutex<Option<Box<Waiters>>>,
     settled: Condvar,
 }
@@ -101,7 +99,6 @@ impl ReplyState {
     pub fn new() -> Self {
         Self {
             bits: AtomicU8::new(QUEUED),
-            deadline: AtomicU64::new(NEVER),
             waiters: Mutex::new(None),
             settled: Condvar::new(),
         }
@@ -172,17 +169,28 @@ impl ReplyState {
 
     /// Remembers the deadline, for whoever takes the message to be run. The earliest stands.
     pub(crate) fn set_deadline(&self, at: Timestamp) {
-        // ORDERING: Relaxed, nothing is published by it. Who takes the message too early to see it is as one that took
-        // it before it was set; the deadline thread has it from `Deadlines::add`.
-        self.deadline.fetch_min(at.to_bits(), Ordering::Relaxed);
+        if self.is_done() {
+            return;
+        }
+        let mut waiters = self.waiters.lock();
+        let known = &mut waiters.get_or_insert_default().deadline;
+        *known = Some(known.map_or(at, |known| known.min(at)));
+        drop(waiters);
+        // ORDERING: Relaxed, the deadline itself is read under the lock. Who takes the message too early to see the flag
+        // is as one that took it before the deadline was set; the deadline thread has it from `Deadlines::add`.
+        self.bits.fetch_or(LIMITED, Ordering::Relaxed);
     }
 
     /// Whether it has a deadline that has passed. The clock is read only where there is one.
     #[inline]
     pub(crate) fn is_overdue(&self, now: impl FnOnce() -> Timestamp) -> bool {
         // ORDERING: Relaxed, see `set_deadline`.
-        let at = self.deadline.load(Ordering::Relaxed);
-        at != NEVER && at <= now().to_bits()
+        self.bits.load(Ordering::Relaxed) & LIMITED != 0
+            && self.deadline().is_some_and(|at| at <= now())
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
+        self.waiters.lock().as_ref()?.deadline
     }
 
     /// Whether its deadline passed before it was handled.

@@ -6,7 +6,7 @@ use pytoweb_engine::{Address, ReplyState, Shared, Single, Slot, Timestamp, Wake}
 
 #[test]
 fn what_every_message_may_carry_is_small() {
-    // One word of state and flags, the deadline, and the lock, list and condition variable of those who wait.
+    // One word of state and flags, and the lock, list and condition variable of those who wait.
     assert!(size_of::<ReplyState>() <= 32, "{}", size_of::<ReplyState>());
     // A reply of one word and its tag.
     assert!(size_of::<Slot<usize, Shared>>() <= size_of::<ReplyState>() + 24);
