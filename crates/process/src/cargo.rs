@@ -86,11 +86,17 @@ pub trait Cargo: Sized + Send + 'static {
     /// Whether its reply is still open, or it has none.
     fn is_wanted(&self) -> bool;
 
+    /// Whether its deadline has passed: then it is not sent, and [`Cargo::expired`] ends it.
+    fn is_overdue(&self) -> bool;
+
     /// Puts messages that were not begun back where they came from, in order.
     fn put_back(all: Vec<Self>);
 
     /// It is over.
     fn answered(self, answer: Answer);
+
+    /// Its deadline passed before it was sent.
+    fn expired(self);
 
     /// Its child ended while it ran, or there is none.
     fn crashed(self, crash: &Arc<Crash>);

@@ -231,11 +231,11 @@ impl<C: Cargo> Lane<C> {
             return false;
         }
         state.held.extend(cargo);
-        let link = state.send_held();
+        let sent = state.send_held();
         let wanted = state.want();
         drop(state);
-        if let Some(link) = link {
-            link.flush();
+        if let Some(sent) = sent {
+            sent.conclude();
         }
         wanted
     }
@@ -383,7 +383,7 @@ impl<C: Cargo> Lane<C> {
                     return;
                 }
                 state.child = Some(child);
-                state.link = Some(link.clone());
+                state.link = Some(link);
                 state.report = report;
                 state.phase = Phase::Up;
                 state.health.begins();
@@ -396,10 +396,12 @@ impl<C: Cargo> Lane<C> {
                 state.quota = options.max_messages;
                 state.held.push_front((setup, 1));
                 state.start_limit = options.start_limit;
-                let _ = state.send_held();
+                let sent = state.send_held();
                 drop(state);
                 self.changed.notify_all();
-                link.flush();
+                if let Some(sent) = sent {
+                    sent.conclude();
+                }
             }
             Err(error) => {
                 self.refuse(&Arc::new(Crash::without_process(Cause::Start(

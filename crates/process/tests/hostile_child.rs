@@ -35,6 +35,8 @@ fn main() {
         }
         host::what_was_taken_back_does_not_come_back(transport);
         println!("test what_was_taken_back_does_not_come_back, {transport:?} ... ok");
+        host::what_is_late_is_not_sent(transport);
+        println!("test what_is_late_is_not_sent, {transport:?} ... ok");
         host::a_message_that_makes_every_child_lie_ends(transport);
         println!("test a_message_that_makes_every_child_lie_ends, {transport:?} ... ok");
     }

@@ -526,6 +526,13 @@ impl Cargo for Load {
             .is_none_or(|state| !state.is_done())
     }
 
+    fn is_overdue(&self) -> bool {
+        match self {
+            Self::Message { delivery, .. } => delivery.is_overdue(),
+            Self::Control { .. } | Self::Definition { .. } => false,
+        }
+    }
+
     fn put_back(all: Vec<Self>) {
         Delivery::put_back(
             all.into_iter()
@@ -540,6 +547,26 @@ impl Cargo for Load {
     fn answered(self, answer: Answer) {
         if let Self::Message { delivery, .. } = self {
             answered(delivery, answer);
+        }
+    }
+
+    fn expired(self) {
+        if let Self::Message { delivery, .. } = self {
+            let Some(route) = delivery.handler().route.clone() else {
+                return;
+            };
+            route.job(move |py| {
+                let settled = delivery
+                    .message()
+                    .and_then(|message| message.task.as_ref())
+                    .is_some_and(|task| task.expire());
+                let outcome = if settled {
+                    expired(py, &delivery)
+                } else {
+                    given_up(py, &delivery)
+                };
+                delivery.finish(outcome, None);
+            });
         }
     }
 
@@ -658,6 +685,18 @@ fn tell(
     })
 }
 
+/// What a message counts as whose deadline has passed; the error handler learns of it.
+fn expired(py: Python<'_>, delivery: &Delivery<PyHandler>) -> Outcome {
+    if let Some(message) = delivery.message() {
+        let shared = &delivery.handler().shared;
+        let error = error::failure(Failure::Expired, shared.named(), message.task.as_deref());
+        if let Some(hook) = tell(py, delivery, message, &error) {
+            hook.run(py, shared, |_| {});
+        }
+    }
+    Outcome::Expired
+}
+
 /// What a message counts as whose reply was settled before its handler ended; the error handler learns of deadlines.
 fn given_up(py: Python<'_>, delivery: &Delivery<PyHandler>) -> Outcome {
     let Some(message) = delivery.message() else {
@@ -668,16 +707,8 @@ fn given_up(py: Python<'_>, delivery: &Delivery<PyHandler>) -> Outcome {
         .as_ref()
         .and_then(|task| task.slot.get())
         .and_then(|reply| reply.as_ref().err().copied());
-    let shared = &delivery.handler().shared;
     match failure {
-        Some(Failure::Expired) => {
-            let task = message.task.as_deref();
-            let error = error::failure(Failure::Expired, shared.named(), task);
-            if let Some(hook) = tell(py, delivery, message, &error) {
-                hook.run(py, shared, |_| {});
-            }
-            Outcome::Expired
-        }
+        Some(Failure::Expired) => expired(py, delivery),
         Some(Failure::Cancelled) => Outcome::Cancelled,
         _ => Outcome::Failed,
     }

@@ -240,7 +240,7 @@ pub(crate) struct Task {
     pub(crate) interrupter: Mutex<Option<Py<PyAny>>>,
     /// The lane that a message of a pool of processes was sent to, plus one; 0 before.
     pub(crate) lane: AtomicU32,
-    /// The handler's result is in the slot, to be published once it was counted.
+    /// The handler's result, or that there is none, is in the slot, to be published once it was counted.
     pub(crate) settled: AtomicBool,
     /// The caller got a future for it.
     pub(crate) asked: bool,
@@ -251,7 +251,17 @@ pub(crate) struct Task {
 impl Task {
     /// Settles the reply with what the handler made of it. False: a deadline or a stop was first.
     pub(crate) fn settle(&self, value: Value) -> bool {
-        let settled = self.slot.settle(Ok(value));
+        self.settle_with(Ok(value))
+    }
+
+    /// Settles the reply of a message that was taken and not begun: its deadline has passed. False: another thread was
+    /// first.
+    pub(crate) fn expire(&self) -> bool {
+        self.settle_with(Err(Failure::Expired))
+    }
+
+    fn settle_with(&self, reply: Result<Value, Failure>) -> bool {
+        let settled = self.slot.settle(reply);
         if settled {
             // ORDERING: Relaxed, read by the same thread, or by one that took the message from it under a lock.
             self.settled.store(true, Ordering::Relaxed);
@@ -289,7 +299,7 @@ impl Task {
         }
     }
 
-    /// Whether the handler's result is to be published.
+    /// Whether what is in the slot is to be published.
     pub(crate) fn is_settled(&self) -> bool {
         // ORDERING: Relaxed, see `settle`.
         self.settled.load(Ordering::Relaxed)

@@ -293,11 +293,11 @@ impl<C: Cargo> Lane<C> {
         if let Some(what) = strange {
             state.condemn(Instant::now(), Cause::Protocol(what));
         }
-        let send = state.send_held();
+        let sent = state.send_held();
         state.retire_if_used_up();
         drop(state);
-        if let Some(link) = send {
-            link.flush();
+        if let Some(sent) = sent {
+            sent.conclude();
         }
         TAKING_IN.set(true);
         for (cargo, answer) in over.drain(..) {

@@ -11,6 +11,23 @@ use crate::fleet::END_LIMIT;
 use crate::frame;
 use crate::link::HostLink;
 
+/// What is to be done for messages that were sent, once the lane's lock is released.
+#[must_use]
+pub(super) struct Sent<C> {
+    link: Arc<dyn HostLink>,
+    /// Those that were not: their deadline has passed.
+    late: Vec<C>,
+}
+
+impl<C: Cargo> Sent<C> {
+    pub(super) fn conclude(self) {
+        self.link.flush();
+        for cargo in self.late {
+            cargo.expired();
+        }
+    }
+}
+
 impl<C: Cargo> State<C> {
     #[expect(clippy::cast_possible_truncation, reason = "a remainder of SLOTS")]
     pub(super) const fn place(seq: u64) -> usize {
@@ -88,8 +105,8 @@ impl<C: Cargo> State<C> {
             .any(|flight| flight.attempt == u32::MAX)
     }
 
-    /// Sends what is held, as far as there is place. Returns the link to flush.
-    pub(super) fn send_held(&mut self) -> Option<Arc<dyn HostLink>> {
+    /// Sends what is held, as far as there is place.
+    pub(super) fn send_held(&mut self) -> Option<Sent<C>> {
         if !matches!(self.phase, Phase::Up) || self.held.is_empty() {
             return None;
         }
@@ -97,9 +114,14 @@ impl<C: Cargo> State<C> {
         if self.table.is_empty() {
             self.table.resize_with(SLOTS, || None);
         }
+        let mut late = Vec::new();
         while self.on_their_way < SLOTS - 1
             && let Some((cargo, attempt)) = self.held.pop_front()
         {
+            if cargo.is_overdue() {
+                late.push(cargo);
+                continue;
+            }
             let version = cargo.config_version();
             if version != 0 && self.configured.get(&cargo.worker()) != Some(&version) {
                 self.configured.insert(cargo.worker(), version);
@@ -130,7 +152,7 @@ impl<C: Cargo> State<C> {
             }
             self.send(&link, cargo, attempt);
         }
-        Some(link)
+        Some(Sent { link, late })
     }
 
     /// Ends a child that has handled as many messages as it may.

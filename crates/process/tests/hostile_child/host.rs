@@ -18,10 +18,14 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) const TRANSPORTS: [Transport; 2] = [Transport::SharedMemory, Transport::Socket];
 
+/// The kind of a message that is past its deadline.
+const LATE: &str = "is late";
+
 /// How a message ended, by its number.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     Answered(Verdict),
+    Expired,
     Crashed(Cause),
 }
 
@@ -92,10 +96,18 @@ impl Cargo for Message {
         true
     }
 
+    fn is_overdue(&self) -> bool {
+        self.kind == LATE
+    }
+
     fn put_back(_: Vec<Self>) {}
 
     fn answered(self, answer: Answer) {
         self.ends(End::Answered(answer.verdict));
+    }
+
+    fn expired(self) {
+        self.ends(End::Expired);
     }
 
     fn crashed(self, crash: &Arc<Crash>) {
@@ -264,6 +276,21 @@ pub(crate) fn what_was_taken_back_does_not_come_back(transport: Transport) {
     assert_eq!(ends[1].0, last);
     until("the liar lives", || host.fleet.census(0..1).1 == 1);
     host.works();
+}
+
+pub(crate) fn what_is_late_is_not_sent(transport: Transport) {
+    let mut host = Host::new(transport);
+    // First it waits for the child to start, and then there is one.
+    for _ in 0..2 {
+        let first = host.hand(&[LATE, "works", LATE]);
+        let ends = [
+            (first, End::Expired),
+            (first + 1, End::Answered(Verdict::Completed)),
+            (first + 2, End::Expired),
+        ];
+        assert_eq!(host.ends(3), ends);
+    }
+    assert_eq!(host.fleet.census(0..1), (1, 0));
 }
 
 pub(crate) fn a_message_that_makes_every_child_lie_ends(transport: Transport) {
