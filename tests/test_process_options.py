@@ -38,10 +38,9 @@ def test_attempts_without_a_limit_are_refused(make):
 
 
 @pytest.mark.parametrize("option", ["max_attempts", "max_messages", "max_memory", "max_restarts"])
-def test_a_count_that_no_machine_has_is_taken_or_refused_by_its_name(make, option):
-    with pytest.raises((ValueError, OverflowError), match=option):
+def test_a_count_that_no_machine_has_is_refused_by_its_name(make, option):
+    with pytest.raises(ValueError, match=f"{option} must be at most"):
         make(**{option: 2**80})
-        raise ValueError(f"{option} was taken")
 
 
 def test_restarts_below_zero_are_refused(make):

@@ -202,7 +202,7 @@ def test_an_initializer_that_raises_is_logged_with_its_traceback_and_tried_again
     assert isinstance(error, WorkerCrashedError)
     assert "no database today" in str(error.__cause__)
     assert len(handlers.noted(path)) == 1, "a moment later it would be the same"
-    with pytest.raises(WorkerCrashedError, match="initializer failed; it is tried again"):
+    with pytest.raises(WorkerCrashedError, match="no database today; it is tried again"):
         some.submit(operator.neg, 1)
     until(lambda: caplog.records, "the record")
     (record,) = [record for record in caplog.records if record.levelno == logging.CRITICAL]

@@ -48,6 +48,8 @@ class Load:
         """The child that answered last."""
         self.first_answer: dict[int, float] = {}
         """When each child answered first."""
+        self.killed: set[int] = set()
+        """Children whose answers may still be taken, but that are gone."""
         self.completed: list[int] = []
         self.failed: list[tuple[int, BaseException]] = []
         self.wrong = 0
@@ -76,7 +78,8 @@ class Load:
         answered, pid = value
         if pid not in self.first_answer:
             self.first_answer[pid] = time.monotonic()
-            self.pid = pid
+            if pid not in self.killed:
+                self.pid = pid
         self.completed.append(number)
         self.wrong += answered != number
 
@@ -110,6 +113,7 @@ class Kills:
             self.wrong_ends += (getattr(error, "exitcode", 0), getattr(error, "signal", 0)) != (code, sent)
             self.wrong_ends += error is None or pid_of(error) != before
         self.killed[before] = at
+        self.load.killed.add(before)
         self.trial.injected += 1
         return self.load.serves_again(before)
 
