@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import builtins
 import concurrent.futures
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
 
 import pytoweb
 import pytoweb.workers
+from pytoweb._imported import imported
 from pytoweb.workers import WorkerFuture, WorkerPool
+
+WAIT = 10.0
 
 NAMES = {
     "PythonWorker", "WorkerPool", "WorkerDecorators", "WorkerMessage", "WorkerFuture",
@@ -85,3 +91,22 @@ def test_the_package_has_a_version_and_types():
 def test_the_types_of_the_standard_library_are_the_real_ones():
     assert issubclass(WorkerPool, concurrent.futures.Executor)
     assert issubclass(WorkerFuture, concurrent.futures.Future)
+
+
+def test_a_module_that_another_thread_imports_is_waited_for(tmp_path, monkeypatch, spawn, gate):
+    # `on_message` right after `start()` found half of a `multiprocessing` that the child's thread imported.
+    (tmp_path / "imported_slowly.py").write_text(
+        "import builtins\nbuiltins.imported_slowly_gate()\nwhole = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(builtins, "imported_slowly_gate", gate, raising=False)
+    assert imported("imported_slowly") is None
+    importing = spawn(importlib.import_module, "imported_slowly")
+    gate.wait_entered()
+    found = spawn(lambda: imported("imported_slowly").whole)
+    gate.open()
+    importing.result(WAIT)
+    try:
+        assert found.result(WAIT) is True
+    finally:
+        del sys.modules["imported_slowly"]

@@ -5,13 +5,13 @@ Nothing here imports asyncio before somebody uses it: the import alone costs mor
 
 from __future__ import annotations
 
-import sys
 import threading
 import weakref
 from collections import deque
 from contextvars import ContextVar
 
 from pytoweb._core import write_unraisable
+from pytoweb._imported import imported
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ running: ContextVar[Running | None] = ContextVar("pytoweb_running", default=None
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The event loop that runs on this thread, if any."""
-    asyncio = sys.modules.get("asyncio")
+    asyncio = imported("asyncio")
     return None if asyncio is None else asyncio._get_running_loop()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from pytoweb._imported import imported
+
 __all__ = ["EXECUTABLE_VARIABLE", "ORIGINAL_DIRECTORY", "command", "directory", "freeze_support"]
 
 #: The environment variable that names the interpreter of the children.
@@ -88,7 +90,7 @@ def command() -> list[str]:
 
 def _chosen_for_multiprocessing() -> str | None:
     """What ``multiprocessing.set_executable`` was given."""
-    spawn = sys.modules.get("multiprocessing.spawn")
+    spawn = imported("multiprocessing.spawn")
     if spawn is None:
         return None
     chosen = os.fsdecode(spawn.get_executable() or "")

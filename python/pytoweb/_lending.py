@@ -7,9 +7,9 @@ import fcntl
 import itertools
 import os
 import socket
-import sys
 
 from pytoweb import _parentage
+from pytoweb._imported import imported
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Lending:
     @contextlib.contextmanager
     def spawning(self) -> Iterator[None]:
         """What is pickled on this thread meanwhile goes to children as they start."""
-        context = sys.modules.get("multiprocessing.context")
+        context = imported("multiprocessing.context")
         if context is None:
             # There are no such objects.
             yield

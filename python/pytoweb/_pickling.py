@@ -17,6 +17,7 @@ from pickle import loads
 from pytoweb import _main
 from pytoweb._by_value import find_cloudpickle, pickler_to_child
 from pytoweb._core import Reducers
+from pytoweb._imported import imported
 from pytoweb.errors import HandlerError, SerializationError
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -93,7 +94,7 @@ class _Owned:
             self.used_owner = True
             return _own_worker, ()
         # Queues, connections and sockets have descriptors, which go as `multiprocessing` sends them.
-        reduction = sys.modules.get("multiprocessing.reduction")
+        reduction = imported("multiprocessing.reduction")
         if reduction is not None:
             reduce = reduction.ForkingPickler._extra_reducers.get(type(value))
             if reduce is not None:
