@@ -74,7 +74,7 @@ unsafe extern "C-unwind" {
         args: *mut PyObject,
         kwargs: *mut PyObject,
     ) -> *mut PyObject;
-    fn PyObject_CallFunctionObjArgs(callable: *mut PyObject, ...) -> *mut PyObject;
+    fn PyObject_CallOneArg(callable: *mut PyObject, argument: *mut PyObject) -> *mut PyObject;
 }
 
 /// Stops the thread for good when it is dropped; a panic goes on.
@@ -93,11 +93,9 @@ pub(crate) fn call_one<'py>(
     function: &Bound<'py, PyAny>,
     argument: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let none: *mut PyObject = std::ptr::null_mut();
     let stop = Stop;
-    // SAFETY: both are alive and the interpreter lock is held; null ends the arguments.
-    let result =
-        unsafe { PyObject_CallFunctionObjArgs(function.as_ptr(), argument.as_ptr(), none) };
+    // SAFETY: both are alive and the interpreter lock is held.
+    let result = unsafe { PyObject_CallOneArg(function.as_ptr(), argument.as_ptr()) };
     std::mem::forget(stop);
     // SAFETY: a new reference, or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(function.py(), result) }
