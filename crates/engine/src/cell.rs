@@ -143,7 +143,7 @@ impl<H: Handler> Cell<H> {
 
     pub(crate) fn abandon_all(&self, leftovers: Vec<Leftover<H::Message>>) {
         for (message, failure) in leftovers {
-            // The next one has somebody who waits for it, too.
+            // The next one is waited for, too.
             let _ = contained(|| self.handler.abandon(message, failure));
         }
     }
@@ -225,7 +225,7 @@ impl<H: Handler> AnyCell for Cell<H> {
             // First the few that run: their handlers are to stop, and the queued ones may be many.
             due = elsewhere
                 .into_iter()
-                // Whoever cancelled or dropped one meanwhile settles it; one that is queued was put back in between.
+                // The thread that cancelled or dropped one settles it; one that is queued was put back in between.
                 .filter(|ticket| !self.expire_running(ticket) && ticket.state().is_queued())
                 .collect();
             for ticket in removed {

@@ -1,4 +1,4 @@
-//! Somebody's code on the engine's threads: what it unwinds with ends here.
+//! Code of users on the engine's threads: what it unwinds with ends here.
 //!
 //! A pool's thread runs other people's messages next, so nothing that a handler, a callback, a waker, a hook or a
 //! destructor does may end it. A turn is caught as a whole (`cell/turn.rs`), and so is the life of a thread
@@ -11,7 +11,7 @@ use std::mem;
 
 /// A panic that was caught.
 ///
-/// The panic hook has reported it, and its payload is gone: a payload is somebody's value too, and may panic again when
+/// The panic hook has reported it, and its payload is gone: a payload is a user's value too, and may panic again when
 /// it is dropped.
 pub struct Panic {
     text: String,
@@ -65,7 +65,7 @@ fn catch<R>(code: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
     Ok(code())
 }
 
-/// Runs somebody's code; its panic ends here, with everything that the panic carries.
+/// Runs code of the user's; its panic ends here, with everything that the panic carries.
 ///
 /// # Errors
 /// [`Panic`], when the code unwound.

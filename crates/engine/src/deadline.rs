@@ -2,7 +2,7 @@
 //!
 //! It needs nothing that a handler may hold (an interpreter lock, say) to mark a worker stuck and to settle a reply.
 //!
-//! It may be late, with many deadlines that pass together or for want of a core. So whoever takes a message to run it
+//! It may be late, with many deadlines that pass together or for want of a core. So a thread that takes a message to run it
 //! looks at its deadline too: one that has passed in the queue is not run.
 //!
 //! Messages mostly end long before their deadline, and their entries stay. While there are many, the thread looks at a

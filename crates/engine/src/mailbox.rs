@@ -9,7 +9,7 @@
 //!   `gone` it saw last; only when that says *full* it takes both locks and looks again.
 //! - **Claiming.** Whoever takes a message out (to run, drop, cancel or fail it) claims it under the outbox lock, so
 //!   each message has one fate and one counter.
-//! - **Deadlines.** Whoever takes a message to run it looks at its deadline first, and if that has passed the message
+//! - **Deadlines.** A thread that takes a message to run it looks at its deadline first, and if that has passed the message
 //!   expires instead: the deadline thread may be late.
 //! - **Removal in place.** A cancelled or expired message counts as gone at once; its entry stays as a tombstone
 //!   until the worker comes by, or until tombstones outnumber the living, and then all are swept.

@@ -241,7 +241,7 @@ impl PoolInner {
             ..Shift::default()
         };
         // Ends: what unwinds has used up a turn or a hook. Everything that may unwind for good reason is caught where it
-        // is called, so this is for what nobody thought of: the thread goes on where it was.
+        // is called, so this is for what was not thought of: the thread goes on where it was.
         while contained(|| self.look_and_run(&mut shift)).is_err() {
             if mem::take(&mut shift.runs) {
                 shift.found = self.scheduler.finish(None);

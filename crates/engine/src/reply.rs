@@ -167,7 +167,7 @@ impl ReplyState {
         self.advance(QUEUED, if expired { CLAIMED | EXPIRED } else { CLAIMED })
     }
 
-    /// Remembers the deadline, for whoever takes the message to be run. The earliest stands.
+    /// Remembers the deadline, for the thread that takes the message to be run. The earliest stands.
     pub(crate) fn set_deadline(&self, at: Timestamp) {
         if self.is_done() {
             return;
@@ -511,7 +511,7 @@ impl Drop for Wake {
     fn drop(&mut self) {
         if let Some(ticket) = self.0.take() {
             ticket.state().wake_threads();
-            // It may be the last reference to a reply that nobody took.
+            // It may be the last reference to a reply that was not taken.
             drop_each([ticket]);
         }
     }

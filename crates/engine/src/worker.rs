@@ -364,7 +364,7 @@ impl<H: Handler> Worker<H> {
     }
 
     /// Makes the message of `ticket` expire after `limit`, queued or running. It does not begin after that, even where
-    /// nobody has come by its deadline.
+    /// no thread has come by its deadline.
     ///
     /// # Errors
     /// When the thread that watches deadlines could not be started.

@@ -343,7 +343,7 @@ fn a_handler_that_panics_as_it_publishes_and_abandons_keeps_its_worker() {
     });
 }
 
-/// Hands messages over to nobody.
+/// Hands no message over.
 struct Refuses;
 
 impl Handler for Refuses {

@@ -4,7 +4,7 @@ use std::mem;
 
 use pytoweb_engine::contained;
 
-/// Somebody's value, whose destructor may panic: that must not end the engine's thread that happens to run it.
+/// A value of the user's, whose destructor may panic: that must not end the engine's thread that happens to run it.
 pub(crate) struct Kept<T>(Option<T>);
 
 impl<T> Kept<T> {
@@ -33,7 +33,7 @@ impl<T> Drop for Kept<T> {
         if mem::needs_drop::<T>()
             && let Some(value) = self.0.take()
         {
-            // The panic hook has reported it, and there is nobody else to tell.
+            // The panic hook has reported it, and there is no other place to tell.
             let _ = contained(|| drop(value));
         }
     }

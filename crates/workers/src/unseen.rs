@@ -1,4 +1,4 @@
-//! Failures that nobody waits for, on standard error.
+//! Failures that are not waited for, on standard error.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use pytoweb_engine::contained;
 
 use crate::error::WorkerError;
 
-/// Prints `error`, whose text is somebody's code. Never panics: neither over that, nor where standard error is closed
+/// Prints `error`, whose text is a user's code. Never panics: neither over that, nor where standard error is closed
 /// or full, as `eprintln!` would.
 pub(crate) fn print(error: &WorkerError) {
     let text = contained(|| format!("pytoweb: {error}\n")).unwrap_or_else(|panic| {
@@ -17,6 +17,6 @@ pub(crate) fn print(error: &WorkerError) {
             panic.into_text()
         )
     });
-    // In one write, so that the lines of several threads do not mix. There is nobody to tell that nobody can be told.
+    // In one write, so that the lines of several threads do not mix. There is no place to tell that this failed.
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }

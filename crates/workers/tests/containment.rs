@@ -364,7 +364,7 @@ fn without_standard_error(name: &str, stderr: impl Into<Stdio>) {
         .stderr(stderr)
         .spawn()
         .expect("it starts");
-    // Nobody reads a pipe that it writes to.
+    // The pipe that it writes to is not read.
     drop(child.stderr.take());
     let mut output = child.stdout.take().expect("a pipe");
     let (tell, told) = channel();

@@ -1,7 +1,7 @@
 //! A turn: the messages that a pool thread handles for one worker before it looks for another.
 //!
 //! A turn that unwinds (a handler that panics, where nothing between it and here catches that) costs the message that
-//! ran, and nothing else. What the turn holds is kept apart from its steps, so whoever catches the panic knows whether
+//! ran, and nothing else. What the turn holds is kept apart from its steps, so the code that catches it knows whether
 //! the token is held, which message has to fail, and which one was taken and not begun.
 
 use std::mem;
@@ -142,7 +142,7 @@ impl<H: Handler> Cell<H> {
                         roomy: take.roomy,
                     };
                 }
-                // Another handler is about to run and may take long: whoever waits is woken now.
+                // Another handler is about to run and may take long: the threads that wait are woken now.
                 drop(wake);
             }
             let Some(entry) = next.as_mut() else {

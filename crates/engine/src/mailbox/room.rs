@@ -108,7 +108,7 @@ impl<M: Message> Mailbox<M> {
     }
 }
 
-/// Tells senders that wait for room, with no lock held. One that panics keeps it from nobody, and least of all the
+/// Tells senders that wait for room, with no lock held. One that panics keeps it from no other, and least of all the
 /// worker from its turn.
 pub(super) fn call_each(callbacks: Vec<RoomCallback>) {
     for callback in callbacks {

@@ -24,13 +24,13 @@ impl Clock for Hand {
     }
 }
 
-/// Nobody is to look at it.
+/// No code is to look at it.
 #[derive(Debug)]
 struct Hidden;
 
 impl Clock for Hidden {
     fn now(&self) -> Timestamp {
-        panic!("somebody looked at the clock")
+        panic!("some code looked at the clock")
     }
 }
 
@@ -74,7 +74,7 @@ enum Step {
     PostFor {
         ticks: u64,
     },
-    /// Nobody comes by the deadlines but whoever takes messages.
+    /// Only the thread that takes messages comes by the deadlines.
     Tick,
     PostMany {
         count: usize,

@@ -63,7 +63,7 @@ fn ask_for(worker: &Worker<Child>, number: u64, limit: Duration) -> Asked {
 
 #[test]
 fn what_is_overdue_is_not_handed_over() {
-    // Nobody comes by the deadlines but whoever takes the messages: with a first batch, and to top one up.
+    // Only the thread that takes the messages comes by the deadlines: with a first batch, and to top one up.
     bounded(|| {
         let (pool, clock) = pool_with_late(THREADS);
         let worker = roomy(&pool, 4);
@@ -127,7 +127,7 @@ fn a_mailbox_of_overdue_messages_settles_and_has_room() {
 
 #[test]
 fn room_is_told_of_once_messages_are_handed_over() {
-    // Whoever is told may look through the mailbox, for which nothing is between the mailbox and the child.
+    // The sender that is told may look through the mailbox, for which nothing is between the mailbox and the child.
     bounded(|| {
         let (pool, clock) = pool_with_late(THREADS);
         let worker = Arc::new(fresh(&pool, 2, 3, Overflow::Block));
