@@ -59,4 +59,4 @@ pub use payload::{ALIGNMENT, Bytes, INLINE_LIMIT, Packer, Parcel, Payload, Place
 pub use spawn::Program;
 #[cfg(unix)]
 pub use start::{Arrival, arrive};
-pub use store::{Block, Store, View};
+pub use store::{Block, Store, View, cool_stores};

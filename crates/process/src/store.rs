@@ -2,9 +2,9 @@
 //!
 //! A store is one large, sparse piece of shared memory with one writing process. Other processes read it. Memory is used
 //! where something was written, and what is freed stays warm for the next payload, because the faults that bring in new
-//! pages cost as much as the copy: up to [`WARM_LIMIT`] in all, then the oldest pages go back to the system. Address
-//! space is used where a payload lies (`store/windows.rs`). Where blocks begin and end is kept in the writer's own
-//! memory, so no reader can disturb it.
+//! pages cost as much as the copy: up to [`WARM_LIMIT`] in all, then the oldest pages go back to the system, and nearly
+//! all of them after a burst ([`cool_stores`]). Address space is used where a payload lies (`store/windows.rs`). Where
+//! blocks begin and end is kept in the writer's own memory, so no reader can disturb it.
 //!
 //! Everything here is for Linux. Elsewhere `store/absent.rs` takes this module's place, and payloads travel in frames.
 
@@ -13,7 +13,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use self::ranges::{Range, Ranges};
 pub(crate) use self::windows::Window;
@@ -32,9 +32,29 @@ const LARGEST: usize = 1 << if usize::BITS == 64 { 36 } else { 30 };
 const SMALLEST: usize = 64 << 20;
 /// The smallest block. Less is copied through the ring in less time than a block takes.
 const UNIT: usize = 16 << 10;
-/// Bytes of pages that free blocks of one store may hold on to: a payload of some megabytes. The host sees two stores, its
-/// own and that of the child, and is to be back at its memory after a burst.
-pub(crate) const WARM_LIMIT: usize = 12 << 20;
+/// Bytes of pages that free blocks of one store may hold on to: some payloads of some megabytes each.
+pub(crate) const WARM_LIMIT: usize = 32 << 20;
+/// The same once a burst is over: see [`cool_stores`].
+pub(crate) const COOL_LIMIT: usize = 2 << 20;
+
+/// The stores of this process, and of the one that it was forked from.
+static STORES: Mutex<Vec<Weak<Store>>> = Mutex::new(Vec::new());
+
+/// Gives the pages back that free blocks hold on to, in every store that this process writes: a burst of large messages
+/// is over. The next payloads of some megabytes bring in new ones.
+pub fn cool_stores() {
+    let stores: Vec<Arc<Store>> = match STORES.try_lock() {
+        Ok(mut known) => {
+            known.retain(|store| store.strong_count() > 0);
+            known.iter().filter_map(Weak::upgrade).collect()
+        }
+        // A store is being made, or the lock was held in the process that this one was forked from: not this time.
+        Err(_) => return,
+    };
+    for store in stores {
+        store.cool();
+    }
+}
 
 /// Distances from a source to its target, modulo [`SLOW_PERIOD`], over which the string instruction that C libraries
 /// copy kilobytes with is slow: a fifteenth of the usual speed on current AMD processors. A stream that begins with a
@@ -79,14 +99,19 @@ impl Store {
         };
         // Pages are given back a unit at a time, so a unit is at least a page.
         let unit = UNIT.max(rustix::param::page_size());
-        Ok(Arc::new(Self {
+        let made = Arc::new(Self {
             windows: Windows::new(file),
             state: Mutex::new(State {
-                ranges: Ranges::new(unit, len, WARM_LIMIT),
+                ranges: Ranges::new(unit, len),
                 detached: HashMap::new(),
             }),
             owner: std::process::id(),
-        }))
+        });
+        if let Ok(mut stores) = STORES.try_lock() {
+            stores.retain(|store| store.strong_count() > 0);
+            stores.push(Arc::downgrade(&made));
+        }
+        Ok(made)
     }
 
     /// The descriptor that [`View::open`] takes in the other process.
@@ -134,10 +159,19 @@ impl Store {
     }
 
     fn free(&self, range: Range) {
+        self.lock().ranges.release(range);
+        self.give_back_above(WARM_LIMIT);
+    }
+
+    /// As [`cool_stores`], this one.
+    pub(crate) fn cool(&self) {
+        self.give_back_above(COOL_LIMIT);
+    }
+
+    fn give_back_above(&self, limit: usize) {
         let mut state = self.lock();
-        state.ranges.release(range);
         // The lock is not held while the system works: a range that is being trimmed is in no list.
-        while let Some(surplus) = state.ranges.surplus() {
+        while let Some(surplus) = state.ranges.surplus(limit) {
             if self.is_forked() {
                 state.ranges.put_back(surplus);
                 return;

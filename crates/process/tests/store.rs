@@ -23,7 +23,7 @@ use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, prop_o
 use proptest::strategy::Strategy;
 
 use store::ranges::{Range, Ranges};
-use store::{Block, Store, View, WARM_LIMIT};
+use store::{Block, COOL_LIMIT, Store, View, WARM_LIMIT};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -156,6 +156,17 @@ fn what_was_freed_last_is_used_first() {
             .map(Block::offset)
             .eq(offsets.into_iter().rev())
     );
+}
+
+#[test]
+fn after_a_burst_little_is_kept() {
+    let store = create();
+    let used = filled(&store, MIB);
+    drop(filled(&store, 100 * MIB));
+    store.cool();
+    assert_eq!(resident(&store), MIB + COOL_LIMIT);
+    drop(used);
+    drop(filled(&store, 8 * MIB));
 }
 
 #[test]
@@ -440,7 +451,7 @@ proptest! {
     /// units have pages.
     #[test]
     fn ranges_agree_with_a_model(steps in steps()) {
-        let mut ranges = Ranges::new(UNIT, UNIT * UNITS, UNIT * KEPT);
+        let mut ranges = Ranges::new(UNIT, UNIT * UNITS);
         let mut live: Vec<Range> = Vec::new();
         let mut owned: HashSet<usize> = HashSet::new();
         let mut pages: HashSet<usize> = HashSet::new();
@@ -478,7 +489,7 @@ proptest! {
                         owned.remove(&unit);
                     }
                     ranges.release(range);
-                    while let Some(surplus) = ranges.surplus() {
+                    while let Some(surplus) = ranges.surplus(UNIT * KEPT) {
                         prop_assert!(surplus.len > 0);
                         prop_assert_eq!((surplus.offset % UNIT, surplus.len % UNIT), (0, 0));
                         for unit in units(surplus.offset, surplus.len) {

@@ -61,6 +61,7 @@ fn tidy() {
         }
         thread::sleep(pause);
         pause *= 2;
+        pytoweb_process::cool_stores();
         context::trim_memory();
         if let Some(size) = resident() {
             NEEDED.store(size, Ordering::Relaxed);

@@ -49,7 +49,6 @@ pub(crate) struct Ranges {
     classes: Vec<Class>,
     /// The sum of `touched` over all warm ranges.
     warm_bytes: usize,
-    warm_limit: usize,
     /// Counts releases: what the age of a warm range is measured in.
     releases: u64,
     /// Nothing became free since neighbours were last joined.
@@ -58,7 +57,7 @@ pub(crate) struct Ranges {
 
 impl Ranges {
     /// `unit` and `len` are powers of two.
-    pub(crate) fn new(unit: usize, len: usize, warm_limit: usize) -> Self {
+    pub(crate) fn new(unit: usize, len: usize) -> Self {
         let classes = (len / unit).ilog2() as usize + 1;
         Self {
             unit,
@@ -68,7 +67,6 @@ impl Ranges {
                 .take(classes)
                 .collect(),
             warm_bytes: 0,
-            warm_limit,
             releases: 0,
             joined: false,
         }
@@ -108,9 +106,9 @@ impl Ranges {
         self.insert(range);
     }
 
-    /// What is to be given back now because free ranges hold more pages than they may, the oldest first.
-    pub(crate) fn surplus(&mut self) -> Option<Surplus> {
-        let excess = self.warm_bytes.checked_sub(self.warm_limit)?;
+    /// What is to be given back now because free ranges hold more than `limit` bytes of pages, the oldest first.
+    pub(crate) fn surplus(&mut self, limit: usize) -> Option<Surplus> {
+        let excess = self.warm_bytes.checked_sub(limit)?;
         if excess == 0 {
             return None;
         }
