@@ -219,7 +219,9 @@ impl<M: Message> Mailbox<M> {
                     outbox.counts.running += 1;
                     let ticket = entry.message.ticket();
                     let key = ticket.as_ref().map(TicketKey::of);
-                    outbox.running.extend(ticket);
+                    if let Some(ticket) = ticket {
+                        outbox.running.push_back(ticket);
+                    }
                     self.release_with_room(outbox);
                     return Take {
                         key,

@@ -27,8 +27,16 @@ pub(crate) fn capture(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
 }
 
 fn is_empty(context: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: attached, as `context` proves; the length of a mapping.
-    unsafe { ffi::PyObject_Size(context.as_ptr()) == 0 }
+    // SAFETY: attached, as `context` proves; the type of a live object, and the length function of a mapping type, which
+    // takes such an object. `PyObject_Size` comes to the same, twice as slowly, and this is twice a message.
+    unsafe {
+        let object = context.as_ptr();
+        let mapping = (*ffi::Py_TYPE(object)).tp_as_mapping;
+        match mapping.as_ref().and_then(|mapping| mapping.mp_length) {
+            Some(length) => length(object) == 0,
+            None => ffi::PyObject_Size(object) == 0,
+        }
+    }
 }
 
 thread_local! {

@@ -196,6 +196,71 @@ impl Inner {
         };
         Ok((message, task))
     }
+
+    /// Posts `message`, waiting for room as the policy says. Its deadline counts from here, that wait included.
+    fn post(
+        &self,
+        py: Python<'_>,
+        worker: &Worker<PyHandler>,
+        message: PyMessage,
+        limit: Option<Duration>,
+    ) -> PyResult<()> {
+        if message.has_id() {
+            return self.post_with_id(py, worker, message, limit);
+        }
+        self.post_now(py, worker, message, limit)
+    }
+
+    /// The same, with a place for the reply.
+    #[cold]
+    fn post_with_id(
+        &self,
+        py: Python<'_>,
+        worker: &Worker<PyHandler>,
+        message: PyMessage,
+        limit: Option<Duration>,
+    ) -> PyResult<()> {
+        self.shared.check_open()?;
+        let since = Instant::now();
+        let place = message
+            .id()
+            .map(|id| place_for(py, worker, &self.shared, id))
+            .transpose()?;
+        match place {
+            Some(Place::Dropped) => return Ok(()),
+            Some(Place::Wait) => wait_for_place(py, worker, &self.shared, limit)?,
+            Some(Place::Taken) | None => {}
+        }
+        let left = limit.map(|limit| limit.saturating_sub(since.elapsed()));
+        self.post_now(py, worker, message, left)
+            .inspect_err(|_| self.shared.reply_room.give_back(py, 1))
+    }
+
+    fn post_now(
+        &self,
+        py: Python<'_>,
+        worker: &Worker<PyHandler>,
+        message: PyMessage,
+        limit: Option<Duration>,
+    ) -> PyResult<()> {
+        self.shared.check_open()?;
+        let deadline = limit
+            .zip(message.task.clone())
+            .map(|(limit, task)| (limit, Instant::now(), task));
+        match worker.try_post(message) {
+            Ok(()) => {}
+            Err(PostError::Full(message)) if worker.overflow() == Overflow::Block => {
+                waiting::post_when_room(py, worker, message, limit)?;
+            }
+            Err(error) => return Err(waiting::refused(worker, error)),
+        }
+        match deadline {
+            Some((limit, since, task)) => {
+                set_deadline(worker, task, limit.saturating_sub(since.elapsed()))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// The native half of ``PythonWorker`` and ``WorkerPool``: something that messages are posted to.
@@ -224,65 +289,6 @@ impl Endpoint {
                 Some(renewed) => renewed.inner(),
                 None => Err(inner.forked()),
             },
-        }
-    }
-
-    /// Posts `message`, waiting for room as the policy says. Its deadline counts from here, that wait included.
-    fn post(&self, py: Python<'_>, message: PyMessage, limit: Option<Duration>) -> PyResult<()> {
-        if message.has_id() {
-            return self.post_with_id(py, message, limit);
-        }
-        self.post_now(py, message, limit)
-    }
-
-    /// The same, with a place for the reply.
-    #[cold]
-    fn post_with_id(
-        &self,
-        py: Python<'_>,
-        message: PyMessage,
-        limit: Option<Duration>,
-    ) -> PyResult<()> {
-        let (inner, worker) = self.inner()?;
-        inner.shared.check_open()?;
-        let since = Instant::now();
-        let place = message
-            .id()
-            .map(|id| place_for(py, worker, &inner.shared, id))
-            .transpose()?;
-        match place {
-            Some(Place::Dropped) => return Ok(()),
-            Some(Place::Wait) => wait_for_place(py, worker, &inner.shared, limit)?,
-            Some(Place::Taken) | None => {}
-        }
-        let left = limit.map(|limit| limit.saturating_sub(since.elapsed()));
-        self.post_now(py, message, left)
-            .inspect_err(|_| inner.shared.reply_room.give_back(py, 1))
-    }
-
-    fn post_now(
-        &self,
-        py: Python<'_>,
-        message: PyMessage,
-        limit: Option<Duration>,
-    ) -> PyResult<()> {
-        let (inner, worker) = self.inner()?;
-        inner.shared.check_open()?;
-        let deadline = limit
-            .zip(message.task.clone())
-            .map(|(limit, task)| (limit, Instant::now(), task));
-        match worker.try_post(message) {
-            Ok(()) => {}
-            Err(PostError::Full(message)) if worker.overflow() == Overflow::Block => {
-                waiting::post_when_room(py, worker, message, limit)?;
-            }
-            Err(error) => return Err(waiting::refused(worker, error)),
-        }
-        match deadline {
-            Some((limit, since, task)) => {
-                set_deadline(worker, task, limit.saturating_sub(since.elapsed()))
-            }
-            None => Ok(()),
         }
     }
 }
@@ -440,11 +446,11 @@ impl Endpoint {
         let kind = arguments::message_type(message_type)?;
         let id = arguments::message_id(message_id)?;
         let limit = arguments::timeout(timeout)?;
-        let (inner, _) = self.inner()?;
+        let (inner, worker) = self.inner()?;
         let data = data.unwrap_or_else(|| py.None());
         let task = task_of_post(kind.bind(py), id, limit);
         let message = inner.message(py, kind, data, task)?;
-        self.post(py, message, limit)
+        inner.post(py, worker, message, limit)
     }
 
     /// Queues a message as ``post_message`` does, and returns the future of its reply.
@@ -903,7 +909,8 @@ impl Endpoint {
         task: Arc<Task>,
         limit: Option<Duration>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.post(py, message, limit)?;
+        let (inner, worker) = self.inner()?;
+        inner.post(py, worker, message, limit)?;
         self.future(py, task)
     }
 

@@ -90,12 +90,16 @@ impl<M: Message> Mailbox<M> {
     /// Lets go of the outbox and tells senders that there is room for one more.
     pub(super) fn release_with_room(&self, mut outbox: MutexGuard<'_, Outbox<M>>) {
         let wake = outbox.offer_room();
-        let callbacks = std::mem::take(&mut outbox.room_callbacks);
+        // This is once a message, and hardly ever is there one.
+        let callbacks =
+            (!outbox.room_callbacks.is_empty()).then(|| std::mem::take(&mut outbox.room_callbacks));
         drop(outbox);
         if wake {
             self.room.notify_one();
         }
-        call_each(callbacks);
+        if let Some(callbacks) = callbacks {
+            call_each(callbacks);
+        }
     }
 
     /// Lets go of the outbox and tells senders that there is room for several more.
