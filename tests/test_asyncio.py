@@ -19,6 +19,7 @@ import anyio
 import process_handlers
 import pytest
 
+from pytoweb import _room
 from pytoweb.workers import (
     AskCycleError,
     DeadlineError,
@@ -448,30 +449,43 @@ def test_aask_waits_for_room_and_for_the_reply(blocked, gate):
     assert run(main()) == ("in the mailbox", [0, 1, 2, 3, 4])
 
 
-def test_coroutines_that_wait_for_room_keep_their_order_and_wake_one_by_one(blocked, gate):
+def test_coroutines_that_wait_for_room_keep_their_order_and_wake_one_by_one(blocked, gate, monkeypatch):
     one = blocked(capacity=2)
-    handled, attempts = [], []
+    handled, wakes = [], []
     one.on_message("echo", handled.append)
+    wake = _room._wake
+    monkeypatch.setattr(_room, "_wake", lambda place: wakes.append(place) or wake(place))
 
     async def main():
-        try_post = one._pytoweb_try_post
-        loop = asyncio.get_running_loop()
-
-        async def post(number):
-            await one._pytoweb_when_room(
-                lambda left: attempts.append(number) or try_post("echo", number, None, left) or None, None
-            )
-
-        waiting = [asyncio.ensure_future(post(number)) for number in range(200)]
+        waiting = [asyncio.ensure_future(one.apost_message("echo", number)) for number in range(200)]
         await asyncio.sleep(0)
         waiting[100].cancel()
-        loop.call_soon(gate.open)
+        asyncio.get_running_loop().call_soon(gate.open)
         await asyncio.gather(*waiting, return_exceptions=True)
 
     run(main())
     one.run_until_idle(WAIT)
     assert handled == [number for number in range(200) if number != 100]
-    assert len(attempts) <= 3 * 200, "each free place wakes all of them"
+    assert len(wakes) == len(set(wakes)) <= 200, "each is woken once"
+
+
+def test_a_loop_that_is_stopped_holds_up_no_sender(blocked, gate):
+    one = blocked(capacity=1)
+    handled = []
+    one.on_message("echo", handled.append)
+    one.post_message("echo", "in the mailbox")
+    stopped = asyncio.new_event_loop()
+    try:
+        first = stopped.create_task(one.apost_message("echo", "of a loop that is stopped"))
+        stopped.run_until_complete(asyncio.sleep(0))
+        assert not first.done()
+        gate.open()
+        run(asyncio.wait_for(one.apost_message("echo", "of another loop"), WAIT))
+        one.run_until_idle(WAIT)
+        assert handled == ["in the mailbox", "of a loop that is stopped", "of another loop"]
+        stopped.run_until_complete(first)
+    finally:
+        stopped.close()
 
 
 def test_async_with_a_pool_drains_without_blocking_the_loop(pool, gate):

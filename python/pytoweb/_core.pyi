@@ -24,6 +24,7 @@ __all__ = [
     "ChildPending",
     "Endpoint",
     "FutureBase",
+    "Parked",
     "Pending",
     "Processes",
     "Reducers",
@@ -335,15 +336,36 @@ class Endpoint:
             ValueError: ``timeout`` is negative or NaN.
         """
 
-    def _pytoweb_try_post(
-        self, message_type: str, data: object, message_id: str | None, timeout: float | None
-    ) -> bool:
-        """Posts without waiting; False where a "block" mailbox has no room, which is not counted."""
+    def _pytoweb_park_post(
+        self,
+        message_type: str,
+        data: object,
+        message_id: str | None,
+        timeout: float | None,
+        told: Callable[[], object],
+    ) -> Parked | bool | None:
+        """Posts; with a full "block" mailbox the message waits in line.
 
-    def _pytoweb_try_ask(
-        self, message_type: str, data: object, timeout: float | None = None
-    ) -> WorkerFuture[Any] | None:
-        """Asks without waiting; None where a "block" mailbox has no room, which is not counted."""
+        Returns:
+            None once it is in; else the ``Parked``, which calls ``told()`` once it is in or refused.
+            False: a message with an id has no place for its reply yet.
+        """
+
+    def _pytoweb_park_ask(
+        self, message_type: str, data: object, timeout: float | None, told: Callable[[], object]
+    ) -> Parked | WorkerFuture[Any]:
+        """Asks; with a full "block" mailbox the message waits in line, as of ``_pytoweb_park_post``."""
+
+    def _pytoweb_park_call(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        awaits: bool,
+        timeout: float | None,
+        told: Callable[[], object],
+    ) -> Parked | WorkerFuture[Any]:
+        """As ``_pytoweb_call``; with a full "block" mailbox the call waits in line."""
 
     def _pytoweb_try_call(
         self,
@@ -358,21 +380,8 @@ class Endpoint:
     def _pytoweb_replies_taken(self, replies: int) -> None:
         """Gives the room of so many replies back: their handlers are through."""
 
-    def _pytoweb_on_room(self, callback: Callable[[], object], with_id: bool = False) -> None:
-        """Has ``callback()`` called once a post may succeed; here and now if one may already.
-
-        Args:
-            callback: called on the thread that made the room.
-            with_id: a post with an id, which needs room for its reply too.
-        """
-
-    def _pytoweb_wait_for_room(self, timeout: float | None = None) -> None:
-        """Blocks until a post may succeed.
-
-        Raises:
-            MailboxFullError: ``timeout`` passed first.
-            AskCycleError: The caller is the handler that makes the room.
-        """
+    def _pytoweb_on_reply_room(self, callback: Callable[[], object]) -> None:
+        """Has ``callback()`` called once the reply of a message may have a place; now if it may."""
 
     def _pytoweb_refuse(self) -> None:
         """Refuses posts as if it were stopped, but for those that do not wait for room."""
@@ -445,6 +454,28 @@ class Endpoint:
 
     def _pytoweb_stats(self) -> dict[str, Any]:
         """Its numbers, by name; times in seconds."""
+
+@final
+class Parked:
+    """A post in the line before a full mailbox; withdrawn when it is dropped."""
+
+    def outcome(self, why: str) -> WorkerFuture[Any] | None:
+        """Ends the wait: the future of an ask that is in, or None for a post.
+
+        Raises:
+            MailboxFullError: It was still in line, and is withdrawn; ``why`` says why it did not wait longer.
+            WorkerStoppedError: The worker was stopped.
+        """
+
+    def withdraw(self) -> bool:
+        """Takes it out of the line, uncounted. False: it is in, or was refused."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Blocks until it is in or refused: True; False when ``timeout`` seconds have passed.
+
+        Raises:
+            MailboxFullError: Waiting would deadlock.
+        """
 
 @disjoint_base
 class FutureBase:

@@ -45,7 +45,6 @@ class Internals:
         "has_coroutine_hooks",
         "has_coroutines",
         "line",
-        "line_with_ids",
         "name",
         "packed",
         "packed_around",
@@ -77,10 +76,8 @@ class Internals:
         self.packed_around: list[tuple[bytes, bool] | Named] = []
         #: The end of the program does not wait for it: its owner has waited long enough, or abandoned it.
         self.given_up = False
-        #: The coroutines that wait for room, once there were some.
+        #: The coroutines that wait for a place for a reply, once there were some.
         self.line: Line | None = None
-        #: The same of those whose messages have an id: they need room for the replies too.
-        self.line_with_ids: Line | None = None
         #: Error handlers and start hooks that run on the pool's event loop.
         self.has_coroutine_hooks = False
         #: Start hooks that were registered.

@@ -15,7 +15,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from itertools import islice
 
 from pytoweb._chunks import make_chunks, run_chunk
-from pytoweb._core import checked_timeout
+from pytoweb._core import Parked, checked_timeout
 from pytoweb._worker import checked_count
 from pytoweb.errors import MailboxFullError, SerializationError
 
@@ -138,6 +138,8 @@ class Feed:
         #: Held by the thread that posts; another one that finds it held leaves the work to it.
         self._posting = threading.Lock()
         self._wanted = False
+        #: The first of the rest, where it is in the line before the mailbox.
+        self._parked: Parked | None = None
         #: Set once nothing waits for room any more.
         self.ended = threading.Event()
         if not rest:
@@ -152,7 +154,24 @@ class Feed:
                 return
             except (AttributeError, IndexError):
                 pass
-        self._pool._pytoweb_on_room(self._post)
+        try:
+            call = self._rest[0]
+        except IndexError:
+            return
+        post: Any
+        try:
+            post = self._pool._pytoweb_park_call(self._function, call, None, True, self._timeout, self._post)
+        except SerializationError as error:
+            post = _Failed(error)
+        except BaseException as error:
+            # Nothing can be posted any more.
+            self._fail(error)
+            return
+        if isinstance(post, Parked):
+            self._parked = post
+        else:
+            self._posted(post)
+            self._wanted = True
 
     def _post(self, _done: object = None) -> None:
         """Posts the calls for which there is room, on whichever thread made it."""
@@ -161,7 +180,7 @@ class Feed:
             try:
                 self._wanted = False
                 posted = self._post_some()
-                if self._rest:
+                if self._rest and self._parked is None:
                     # It may call here and now, and then finds the lock held.
                     self.watch(posted)
             finally:
@@ -170,8 +189,34 @@ class Feed:
             self.ended.set()
             self._pool._pytoweb_feed_ended(self)
 
+    def _posted(self, future: Any) -> None:
+        self._futures.append(future)
+        try:
+            self._rest.popleft()
+        except IndexError:
+            # Given up meanwhile.
+            future.cancel()
+
+    def _end_parked(self) -> bool:
+        """Takes the future of the call that was in line. False: it is still there."""
+        parked = self._parked
+        if parked is None:
+            return True
+        if self._rest and not parked.wait(0):
+            return False
+        self._parked = None
+        if not self._rest and parked.withdraw():
+            return True
+        try:
+            self._posted(parked.outcome("it is needed no more"))
+        except BaseException as error:
+            self._fail(error)
+        return True
+
     def _post_some(self) -> int:
         posted = 0
+        if not self._end_parked():
+            return 0
         while True:
             try:
                 call = self._rest[0]
@@ -189,12 +234,7 @@ class Feed:
                 break
             if future is None:
                 break
-            self._futures.append(future)
-            try:
-                self._rest.popleft()
-            except IndexError:
-                # Given up meanwhile.
-                future.cancel()
+            self._posted(future)
             posted += 1
         return posted
 
@@ -227,11 +267,14 @@ class Feed:
             left = None if end is None else end - time.monotonic()
             if left is not None and left <= 0:
                 raise FutureTimeout
-            try:
+            parked = self._parked
+            if parked is not None:
                 # All that were posted are done: other senders have taken the room.
-                self._pool._pytoweb_wait_for_room(left)
-            except MailboxFullError:
-                raise FutureTimeout from None
+                try:
+                    if not parked.wait(left):
+                        raise FutureTimeout
+                except MailboxFullError:
+                    raise FutureTimeout from None
             self._post()
 
 

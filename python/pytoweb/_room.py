@@ -1,50 +1,105 @@
-"""Coroutines that wait for room in a mailbox, first come, first served.
-
-A free place wakes one of them, so that a thousand that wait cost no more each than ten.
-"""
+"""Coroutines that wait for a place: in the line of a mailbox, and in one of their own for replies."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 
+from pytoweb._aio import bridge_to
+from pytoweb._core import Parked
+
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
-    from typing import TypeVar
+    from typing import Any
 
     from pytoweb._worker import Addressable
 
-    R = TypeVar("R")
-
-__all__ = ["Line", "line_of"]
+__all__ = ["Told", "enter", "line_of"]
 
 #: One lock for all: it is held for a few operations on a deque, and a lock each would cost every worker.
 #: Reentrant, because the collector may run a worker's `__del__` anywhere.
 _lock = threading.RLock()
 
 
-def line_of(endpoint: Addressable, with_id: bool) -> Line:
-    """The line before the mailbox of ``endpoint``; ``with_id``: for messages with an id."""
+class Told:
+    """Wakes a coroutine whose post is in, or refused; called by the thread that made it so."""
+
+    __slots__ = ("_is_settled", "_place")
+
+    def __init__(self) -> None:
+        self._is_settled = False
+        self._place: asyncio.Future[None] | None = None
+
+    def __call__(self) -> None:
+        self._is_settled = True
+        place = self._place
+        if place is not None:
+            # Where the loop is closed, the coroutine will never run; its message is in all the same.
+            bridge_to(place.get_loop()).call(_wake, place)
+
+    async def wait(self, parked: Parked, timeout: float | None) -> Any:
+        """What became of the post: the future of an ask, or None.
+
+        The thread that frees a place moves the message in, whatever this event loop does at that moment.
+
+        Raises:
+            MailboxFullError: no place was free within ``timeout``.
+            WorkerStoppedError: the worker was stopped.
+        """
+        import asyncio
+
+        place = asyncio.get_running_loop().create_future()
+        self._place = place
+        if self._is_settled:
+            _wake(place)
+        try:
+            await asyncio.wait_for(place, timeout)
+        except asyncio.TimeoutError:
+            return parked.outcome(f"no room came within {timeout} s; allow more time, or post fewer")
+        except BaseException:
+            if not parked.withdraw():
+                _cancel(parked)
+            raise
+        return parked.outcome("it was woken without a place")
+
+
+async def enter(park: Callable[[float | None, Told], Any], timeout: float | None) -> Any:
+    """What ``park(seconds left, told)`` gives once the message is in; False for want of a reply's place."""
+    told = Told()
+    result = park(timeout, told)
+    return await told.wait(result, timeout) if type(result) is Parked else result
+
+
+def _cancel(parked: Parked) -> None:
+    """Cancels an ask whose coroutine was cancelled when it was in already."""
+    try:
+        future = parked.outcome("it was withdrawn")
+    except Exception:
+        return
+    if future is not None:
+        future.cancel()
+
+
+def line_of(endpoint: Addressable) -> Line:
+    """The line of those that wait for places for replies of ``endpoint``."""
     own = endpoint._pytoweb
     with _lock:
-        if with_id:
-            if own.line_with_ids is None:
-                own.line_with_ids = Line(True)
-            return own.line_with_ids
         if own.line is None:
-            own.line = Line(False)
+            own.line = Line()
         return own.line
 
 
 class Line:
-    """The coroutines that wait for room in one mailbox. True while there are some."""
+    """The coroutines that wait for a place for the reply of a message with an id. True while there are some.
 
-    __slots__ = ("_places", "_watching", "_with_id")
+    A free place wakes one of them, so that a thousand that wait cost no more each than ten.
+    """
 
-    def __init__(self, with_id: bool) -> None:
-        self._with_id = with_id
+    __slots__ = ("_places", "_watching")
+
+    def __init__(self) -> None:
         self._places: deque[asyncio.Future[None]] = deque()
         self._watching = False
 
@@ -52,12 +107,12 @@ class Line:
         return bool(self._places)
 
     async def wait(
-        self, endpoint: Addressable, attempt: Callable[[float | None], R | None], timeout: float | None
-    ) -> R:
-        """What ``attempt(seconds left)`` returns, called when it is this coroutine's turn and there is room.
+        self, endpoint: Addressable, attempt: Callable[[float | None], Any], timeout: float | None
+    ) -> Any:
+        """What ``await attempt(seconds left)`` gives, if not False, called when it is this coroutine's turn.
 
         Raises:
-            MailboxFullError: no room came within ``timeout``.
+            MailboxFullError: no place was free within ``timeout``.
         """
         import asyncio
 
@@ -75,8 +130,8 @@ class Line:
                     endpoint._pytoweb_gave_up(
                         f"no room came within {timeout} s; allow more time, or post fewer"
                     )
-                result = attempt(None if end is None else max(0.0, end - loop.time()))
-                if result is not None:
+                result = await attempt(None if end is None else max(0.0, end - loop.time()))
+                if result is not False:
                     return result
                 # A sender that does not stand in line took the place. This one stays the first.
                 with _lock:
@@ -92,7 +147,7 @@ class Line:
             if self._watching or not self._places:
                 return
             self._watching = True
-        endpoint._pytoweb_on_room(self._room_came, self._with_id)
+        endpoint._pytoweb_on_reply_room(self._room_came)
 
     def _room_came(self) -> None:
         with _lock:

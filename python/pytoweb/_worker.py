@@ -17,11 +17,11 @@ import weakref
 from pytoweb import _aio, _exit
 from pytoweb._around import Around, check_hook
 from pytoweb._callables import checked_handler
-from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads, checked_timeout
+from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Parked, Threads, checked_timeout
 from pytoweb._functions import is_coroutine_function
 from pytoweb._internals import Internals
 from pytoweb._replies import ERROR, RESPONSE, Replies
-from pytoweb._room import line_of
+from pytoweb._room import Told, enter, line_of
 from pytoweb._runtime import PoolRuntime
 from pytoweb.errors import DeadlineError, WorkerStoppedError
 
@@ -467,7 +467,7 @@ class Addressable(Endpoint):
             WorkerStoppedError: the worker is stopped.
         """
         await self._pytoweb_when_room(
-            lambda left: self._pytoweb_try_post(message_type, data, message_id, left) or None,
+            lambda left, told: self._pytoweb_park_post(message_type, data, message_id, left, told),
             timeout,
             with_id=message_id is not None,
         )
@@ -491,7 +491,7 @@ class Addressable(Endpoint):
         """
         return await (
             await self._pytoweb_when_room(
-                lambda left: self._pytoweb_try_ask(message_type, data, left), timeout
+                lambda left, told: self._pytoweb_park_ask(message_type, data, left, told), timeout
             )
         )
 
@@ -505,23 +505,34 @@ class Addressable(Endpoint):
         """The same for a call of an ``async def`` function."""
         return await (
             await self._pytoweb_when_room(
-                lambda left: self._pytoweb_try_call(function, args, kwargs, True, left), timeout
+                lambda left, told: self._pytoweb_park_call(function, args, kwargs, True, left, told),
+                timeout,
             )
         )
 
     async def _pytoweb_when_room(
-        self, attempt: Callable[[float | None], R | None], timeout: float | None, *, with_id: bool = False
-    ) -> R:
-        """What ``attempt(seconds left)`` returns once there is room for it."""
+        self,
+        park: Callable[[float | None, Told], Any],
+        timeout: float | None,
+        *,
+        with_id: bool = False,
+    ) -> Any:
+        """What ``park(seconds left, told)`` returns once the message is in."""
         timeout = checked_timeout(timeout)
-        line = self._pytoweb.line_with_ids if with_id else self._pytoweb.line
+        line = self._pytoweb.line if with_id else None
         if line is None or not line:
-            result = attempt(timeout)
-            if result is not None:
+            told = Told()
+            result = park(timeout, told)
+            if type(result) is Parked:
+                if _aio.running_owner() is self:
+                    # Its own handler does not wait for the room that it makes itself.
+                    return result.outcome(_WOULD_DEADLOCK)
+                return await told.wait(result, timeout)
+            if result is not False:
                 return result
         if _aio.running_owner() is self:
             self._pytoweb_gave_up(_WOULD_DEADLOCK)
-        return await line_of(self, with_id).wait(self, attempt, timeout)
+        return await line_of(self).wait(self, lambda left: enter(park, left), timeout)
 
     def run_until_idle(self, timeout: float | None = None) -> None:
         """Blocks until nothing is queued and nothing runs; for tests and orderly ends.

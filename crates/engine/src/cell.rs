@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 use crate::clock::Timestamp;
 use crate::contained::contained;
 use crate::handler::Handler;
-use crate::mailbox::{Gate, Leftover, Mailbox, Removal};
+use crate::mailbox::{Gate, Leftover, Mailbox, News, Removal, Told};
 use crate::message::{Failure, Ticket};
 use crate::pool::{Pool, PoolInner};
 use crate::reply::Wake;
@@ -148,6 +148,30 @@ impl<H: Handler> Cell<H> {
         }
     }
 
+    /// Tells senders what became of their parked posts.
+    #[inline]
+    pub(crate) fn tell(&self, told: Told<H::Message>) {
+        if let Some(news) = told.news() {
+            self.tell_news(*news);
+        }
+    }
+
+    #[cold]
+    fn tell_news(&self, mut news: News<H::Message>) {
+        if let Some(own) = self.own.upgrade() {
+            let cell: Arc<dyn AnyCell> = own.clone();
+            let pool = self.pool.inner();
+            for (at, ticket) in news.deadlines.drain(..) {
+                if pool.deadlines.add(at, &ticket, &cell) {
+                    // Without that thread the message expires all the same, when a worker comes by it.
+                    let _ = pool.start_deadlines();
+                }
+            }
+            own.activate(news.activate);
+        }
+        news.tell();
+    }
+
     pub(crate) fn clear_stuck(&self) {
         // ORDERING: Relaxed, a report for people; nothing is published by it.
         if self.stuck.load(Ordering::Relaxed) {
@@ -221,6 +245,7 @@ impl<H: Handler> AnyCell for Cell<H> {
                 removed,
                 elsewhere,
                 leftovers,
+                told,
             } = self.remove(due, true);
             // First the few that run: their handlers are to stop, and the queued ones may be many.
             due = elsewhere
@@ -232,6 +257,7 @@ impl<H: Handler> AnyCell for Cell<H> {
                 ticket.fail(false, Failure::Expired);
             }
             self.abandon_all(leftovers);
+            self.tell(told);
         }
     }
 
@@ -247,6 +273,7 @@ impl<H: Handler> AnyCell for Cell<H> {
                     ticket.state().wait(None);
                 }
                 self.abandon_all(removal.leftovers);
+                self.tell(removal.told);
                 if cancelled {
                     return true;
                 }

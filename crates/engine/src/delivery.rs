@@ -158,7 +158,7 @@ impl<H: Handler> Delivery<H> {
         });
         // ORDERING: Relaxed, a hint for the counters: the last one is decided in `end`.
         let more = self.batch.open.load(Ordering::Relaxed) > 1;
-        cell.mailbox.finish_delivery(
+        let told = cell.mailbox.finish_delivery(
             &Finished {
                 message,
                 outcome,
@@ -167,6 +167,7 @@ impl<H: Handler> Delivery<H> {
             ran.unwrap_or_default(),
             more,
         );
+        cell.tell(told);
         cell.clear_stuck();
     }
 }
@@ -198,7 +199,8 @@ fn put_back_batch<H: Handler>(batch: &Arc<Batch<H>>, mut deliveries: Vec<Deliver
         .collect::<Vec<_>>();
     let count = entries.len();
     let (given_up, tokens) = batch.cell.mailbox.put_back(entries);
-    batch.cell.abandon_all(given_up);
+    batch.cell.abandon_all(given_up.leftovers);
+    batch.cell.tell(given_up.told);
     // Tokens of other threads or processes that are free; the batch's own goes on below.
     batch.cell.activate(tokens);
     leave(batch, count);
@@ -231,8 +233,8 @@ impl<H: Handler> Cell<H> {
         let clock = &*self.pool.inner().clock;
         let take = self.mailbox.take_many(window, &mut entries, clock);
         if take.found != Found::Next {
-            self.mailbox.offer_room(take.rooms);
             self.abandon_all(take.leftovers);
+            self.tell(take.told);
             if take.publishing {
                 self.mailbox.published();
             }
@@ -249,8 +251,8 @@ impl<H: Handler> Cell<H> {
         });
         self.give_to_handler(&batch, entries);
         self.mailbox.handed_over();
-        self.mailbox.offer_room(take.rooms);
         self.abandon_all(take.leftovers);
+        self.tell(take.told);
     }
 
     fn give_to_handler(&self, batch: &Arc<Batch<H>>, entries: Vec<Entry<H::Message>>) {
@@ -262,15 +264,15 @@ impl<H: Handler> Cell<H> {
     fn top_up(self: &Arc<Self>, batch: &Arc<Batch<H>>, most: usize) {
         let mut entries = Vec::new();
         let clock = &*self.pool.inner().clock;
-        let (leftovers, rooms) = self.mailbox.take_ahead(most, &mut entries, clock);
+        let (leftovers, told) = self.mailbox.take_ahead(most, &mut entries, clock);
         if !entries.is_empty() {
             // ORDERING: Relaxed, the messages are handed over under locks of their own.
             batch.open.fetch_add(entries.len(), Ordering::Relaxed);
             self.give_to_handler(batch, entries);
             self.mailbox.handed_over();
         }
-        self.mailbox.offer_room(rooms);
         self.abandon_all(leftovers);
+        self.tell(told);
     }
 }
 

@@ -16,7 +16,8 @@
 //! - **Tokens.** A worker is in its pool's run queue, or being run, `active` times, at most `limit` (1 for a worker,
 //!   the pool's size for the pool's own mailbox). A post that finds fewer hands out a token; a turn that finds both
 //!   buffers empty gives it back under the inbox lock, so no message is left without somebody to run it.
-//! - **Blocked senders** wait on the outbox lock, where the worker sees them each time it takes a message.
+//! - **Parked posts.** A sender that waits for a place leaves its message in a line under the outbox lock, and the thread
+//!   that frees a place moves the first one in: see `mailbox/parked.rs`.
 //!
 //! Messages are never dropped under a lock: a destructor may be anybody's code. They are handed back as
 //! [`Leftover`]s.
@@ -27,6 +28,8 @@ mod ahead;
 mod inbox;
 #[path = "mailbox/outbox.rs"]
 mod outbox;
+#[path = "mailbox/parked.rs"]
+mod parked;
 #[path = "mailbox/post.rs"]
 mod post;
 #[path = "mailbox/room.rs"]
@@ -45,12 +48,12 @@ use crate::sync::{Condvar, Mutex};
 
 pub(crate) use inbox::{Gate, Settled};
 pub(crate) use outbox::{Entry, Finished, Leftover, TicketKey};
+pub(crate) use parked::{Entered, News, Parking, Place, Told};
 pub(crate) use post::{Posted, Refused};
-pub(crate) use room::Room;
 
 use inbox::Inbox;
 use outbox::{Outbox, Punctual, buried};
-use room::call_each;
+use parked::Line;
 
 /// Buffers larger than this many entries are given back to the allocator before the worker's thread sleeps: an idle
 /// worker keeps at most 2 KiB or so of them.
@@ -75,7 +78,6 @@ pub(crate) struct Mailbox<M> {
     capacity: usize,
     overflow: Overflow,
     outbox: Padded<Mutex<Outbox<M>>>,
-    room: Condvar,
     handed: Condvar,
     inbox: Padded<Mutex<Inbox<M>>>,
     settled: Condvar,
@@ -111,8 +113,8 @@ pub(crate) struct Take<M> {
     pub(crate) roomy: bool,
     /// `Idle`, and the mailbox has not settled before [`Mailbox::published`] is called.
     pub(crate) publishing: bool,
-    /// Places of the mailbox that became free, and that senders have yet to be told of.
-    pub(crate) rooms: usize,
+    /// Parked posts that went in.
+    pub(crate) told: Told<M>,
     /// `Next`: of the message that runs, where it has a ticket.
     pub(crate) key: Option<TicketKey>,
     /// Held until the locks are released: it may be the last reference to the message.
@@ -126,11 +128,17 @@ impl<M> Take<M> {
             leftovers,
             roomy: false,
             publishing: false,
-            rooms: 0,
+            told: Told::nothing(),
             key: None,
             _ended: None,
         }
     }
+}
+
+/// What became of the messages of a mailbox that was closed or emptied.
+pub(crate) struct Swept<M> {
+    pub(crate) leftovers: Vec<Leftover<M>>,
+    pub(crate) told: Told<M>,
 }
 
 /// What [`Mailbox::remove`] did.
@@ -140,6 +148,7 @@ pub(crate) struct Removal<M> {
     /// Those of messages that were not queued.
     pub(crate) elsewhere: Vec<Arc<dyn Ticket>>,
     pub(crate) leftovers: Vec<Leftover<M>>,
+    pub(crate) told: Told<M>,
 }
 
 impl<M: Message> Mailbox<M> {
@@ -158,14 +167,11 @@ impl<M: Message> Mailbox<M> {
                 tombstones: 0,
                 counts: Counters::default(),
                 running: VecDeque::new(),
-                blocked: 0,
-                notified: 0,
-                room_callbacks: Vec::new(),
+                line: Line::new(),
                 busy: Duration::ZERO,
                 timings: None,
                 average_run: TIME_ALWAYS_ABOVE,
             })),
-            room: Condvar::new(),
             handed: Condvar::new(),
             inbox: Padded(Mutex::new(Inbox {
                 queue: VecDeque::new(),
@@ -222,16 +228,16 @@ impl<M: Message> Mailbox<M> {
                     if let Some(ticket) = ticket {
                         outbox.running.push_back(ticket);
                     }
-                    self.release_with_room(outbox);
                     return Take {
                         key,
+                        told: self.release_admitting(outbox),
                         _ended,
                         ..Take::of(Found::Next, leftovers)
                     };
                 }
                 if punctual.expired > 0 {
-                    self.release_with_room(outbox);
                     return Take {
+                        told: self.release_admitting(outbox),
                         _ended,
                         ..Take::of(Found::Expired, leftovers)
                     };
@@ -253,7 +259,7 @@ impl<M: Message> Mailbox<M> {
                     leftovers,
                     roomy: outbox.batch.capacity().max(inbox.queue.capacity()) > KEEP_ENTRIES,
                     publishing,
-                    rooms: 0,
+                    told: Told::nothing(),
                     key: None,
                     _ended,
                 };
@@ -337,13 +343,13 @@ impl<M: Message> Mailbox<M> {
     }
 
     /// Takes out what is queued, to be failed by the caller, and stays open.
-    pub(crate) fn fail_queued(&self, failure: Failure) -> Vec<Leftover<M>> {
+    pub(crate) fn fail_queued(&self, failure: Failure) -> Swept<M> {
         self.sweep(|_| Some(failure))
     }
 
-    /// Refuses posts from now on. What is queued is run, or comes back as leftovers; a mailbox that was never opened
-    /// has nobody to run it, so there it always comes back.
-    pub(crate) fn close(&self, rest: Rest) -> Vec<Leftover<M>> {
+    /// Refuses posts from now on, those that are parked included. What is queued is run, or comes back as leftovers; a
+    /// mailbox that was never opened has nobody to run it, so there it always comes back.
+    pub(crate) fn close(&self, rest: Rest) -> Swept<M> {
         self.sweep(|inbox| {
             let rest = if inbox.gate == Gate::Paused && rest == Rest::Run {
                 Rest::Fail(Failure::Stopped)
@@ -359,8 +365,8 @@ impl<M: Message> Mailbox<M> {
         })
     }
 
-    /// Takes out what is queued, if `decide` says how it fails, and wakes all who wait for room.
-    fn sweep(&self, decide: impl FnOnce(&mut Inbox<M>) -> Option<Failure>) -> Vec<Leftover<M>> {
+    /// Takes out what is queued, if `decide` says how it fails.
+    fn sweep(&self, decide: impl FnOnce(&mut Inbox<M>) -> Option<Failure>) -> Swept<M> {
         let mut leftovers = Vec::new();
         let mut outbox = self.outbox.0.lock();
         let mut inbox = self.inbox.0.lock();
@@ -369,16 +375,12 @@ impl<M: Message> Mailbox<M> {
                 outbox.counts.count_failure(failure);
                 leftovers.push((entry.message, failure));
             }
-            inbox.gone_seen = outbox.gone;
         }
-        let callbacks = std::mem::take(&mut outbox.room_callbacks);
-        outbox.notified = outbox.blocked;
+        let told = self.admit(&mut outbox, &mut inbox);
         drop(inbox);
         drop(outbox);
-        self.room.notify_all();
         self.settled.notify_all();
-        call_each(callbacks);
-        leftovers
+        Swept { leftovers, told }
     }
 
     /// Claims queued messages for removal because they were cancelled or expired.
@@ -394,6 +396,7 @@ impl<M: Message> Mailbox<M> {
                 removed,
                 elsewhere,
                 leftovers,
+                told: Told::nothing(),
             };
         }
         outbox.gone += removed.len() as u64;
@@ -425,12 +428,11 @@ impl<M: Message> Mailbox<M> {
         if inbox.is_settled(Settled::Idle) && inbox.watchers > 0 {
             self.settled.notify_all();
         }
-        drop(inbox);
-        self.release_with_all_room(outbox);
         Removal {
             removed,
             elsewhere,
             leftovers,
+            told: self.admit(&mut outbox, &mut inbox),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::cell::{Address, AnyCell, Cell};
 use crate::handler::Handler;
-use crate::mailbox::{Gate, Leftover, Posted, Refused, Rest, Room, Settled};
+use crate::mailbox::{Gate, Posted, Refused, Rest, Settled, Swept};
 use crate::message::{DropReason, Failure, Ticket};
 use crate::policy::{DEFAULT_CAPACITY, Overflow};
 use crate::pool::Pool;
@@ -48,6 +48,18 @@ pub enum PostError<M> {
     NoThread(M, io::Error),
 }
 
+impl<M> PostError<M> {
+    /// The message, and why it was refused.
+    pub fn into_parts(self) -> (M, PostError<()>) {
+        match self {
+            Self::Full(message) => (message, PostError::Full(())),
+            Self::WouldDeadlock(message) => (message, PostError::WouldDeadlock(())),
+            Self::Stopped(message) => (message, PostError::Stopped(())),
+            Self::NoThread(message, error) => (message, PostError::NoThread((), error)),
+        }
+    }
+}
+
 /// A worker did not end in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopTimedOut {
@@ -80,7 +92,7 @@ pub enum StopMode {
 
 /// The handle of a worker. Dropping it stops the worker after what is queued, without waiting.
 pub struct Worker<H: Handler> {
-    cell: Arc<Cell<H>>,
+    pub(crate) cell: Arc<Cell<H>>,
 }
 
 impl<H: Handler> fmt::Debug for Worker<H> {
@@ -212,7 +224,7 @@ impl<H: Handler> Worker<H> {
 
     /// `dallies`: the caller would wait for room, and may as well do so for a moment first.
     #[inline]
-    fn post_if_room(
+    pub(crate) fn post_if_room(
         &self,
         message: H::Message,
         dallies: bool,
@@ -228,9 +240,8 @@ impl<H: Handler> Worker<H> {
                 Ok(())
             }
             Err(message) => {
-                // A handler is not held up for it: it may be what makes the room.
-                if dallies && wait::current().is_none() {
-                    self.cell.mailbox.dally();
+                if dallies {
+                    self.dally();
                 }
                 self.post_slowly(message)
             }
@@ -257,63 +268,13 @@ impl<H: Handler> Worker<H> {
         }
     }
 
-    /// Posts; under [`Overflow::Block`] waits for room, at most for `limit`.
-    ///
-    /// # Errors
-    /// [`PostError`] gives the message back.
-    pub fn post(
-        &self,
-        message: H::Message,
-        limit: Option<Duration>,
-    ) -> Result<(), PostError<H::Message>> {
-        let waits = self.cell.mailbox.overflow() == Overflow::Block;
-        let mut message = match self.post_if_room(message, waits) {
-            Err(PostError::Full(message)) if waits => message,
-            other => return other,
-        };
-        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
-        loop {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            match self.wait_for_room(left) {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.give_up(1);
-                    return Err(PostError::Full(message));
-                }
-                Err(_) => {
-                    self.give_up(1);
-                    return Err(PostError::WouldDeadlock(message));
-                }
-            }
-            message = match self.post_if_room(message, true) {
-                Err(PostError::Full(message)) => message,
-                other => return other,
-            };
+    /// Gives a full mailbox a moment to make room for many messages, for a sender of many: one that went on at the first
+    /// free place would change places with the worker for each of them. Inside a handler it does nothing, for that may be
+    /// the one that makes the room.
+    pub fn dally(&self) {
+        if wait::current().is_none() {
+            self.cell.mailbox.dally();
         }
-    }
-
-    /// Blocks until a post may succeed, at most for `limit`; false when that has passed. After true the caller posts
-    /// at once: it may have been woken in the place of another sender.
-    ///
-    /// # Errors
-    /// [`WaitError`] when the caller is this worker itself or one that it waits for, or its pool would stand still.
-    pub fn wait_for_room(&self, limit: Option<Duration>) -> Result<bool, WaitError> {
-        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
-        if self.is_current() && self.cell.exclusive {
-            return Err(WaitError::Cycle(vec![self.cell.name.clone()]));
-        }
-        // Room comes when that worker's handler returns, which it does not while it waits for this one.
-        let waiter = wait::current();
-        let _edge = waiter
-            .map(|waiter| wait::edge(&waiter, &self.address(), None))
-            .transpose()?;
-        let _blocking = Blocking::enter()?;
-        Ok(self.cell.mailbox.wait_for_room(until) != Room::TimedOut)
-    }
-
-    /// Calls `callback` once a post may succeed, on the thread that made it so; here and now if one may already.
-    pub fn on_room(&self, callback: impl FnOnce() + Send + 'static) {
-        self.cell.mailbox.on_room(Box::new(callback));
     }
 
     /// Posts `messages` front first, with one lock and one wake-up for all that fit, without waiting. Leaves in
@@ -400,9 +361,10 @@ impl<H: Handler> Worker<H> {
         self.cell.handler.withdraw(failure) + self.abandon(rest)
     }
 
-    fn abandon(&self, leftovers: Vec<Leftover<H::Message>>) -> usize {
-        let count = leftovers.len();
-        self.cell.abandon_all(leftovers);
+    fn abandon(&self, swept: Swept<H::Message>) -> usize {
+        let count = swept.leftovers.len();
+        self.cell.abandon_all(swept.leftovers);
+        self.cell.tell(swept.told);
         count
     }
 

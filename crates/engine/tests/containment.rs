@@ -238,23 +238,23 @@ fn whoever_is_told_of_a_reply_may_panic() {
 }
 
 #[test]
-fn whoever_is_told_of_room_may_panic() {
+fn a_sender_that_is_told_may_panic() {
     bounded(|| {
         let pool = pool(1);
-        let small = common::bounded_worker(&pool, 1, Overflow::Reject);
+        let small = common::bounded_worker(&pool, 1, Overflow::Block);
         let other = worker(&pool, "other");
         let gate = occupy(&small);
         let asked = ask(&small, || 1);
-        let told = Gate::new();
-        small.on_room(|| explode(3));
-        small.on_room({
-            let told = told.clone();
-            move || told.open()
-        });
+        let parked = small.park(Job::post(|| ()), None).expect("it stays open");
+        let parked = parked.expect("it is full");
+        parked.on_settled(|| explode(3));
+        let (next, told) = common::park(&small, Job::post(|| ()));
         gate.open();
         told.pass();
         assert_eq!(asked.reply(), Ok(1));
-        assert_unharmed((pool, small, other), 2, 0);
+        assert!(parked.finish().is_ok() && next.finish().is_ok());
+        assert!(small.wait_idle(Some(LONG)).expect("not inside"));
+        assert_unharmed((pool, small, other), 4, 0);
     });
 }
 

@@ -35,6 +35,8 @@ mod handler;
 mod mailbox;
 #[path = "../src/message.rs"]
 mod message;
+#[path = "../src/parking.rs"]
+mod parking;
 #[path = "../src/policy.rs"]
 mod policy;
 #[path = "../src/pool.rs"]

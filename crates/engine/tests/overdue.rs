@@ -2,14 +2,13 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use common::{
     Asked, Closures, Gate, Job, LONG, TestWorker, ask, assert_adds_up, bounded, bounded_worker,
-    is_full, occupy, pool_with_clock, pool_with_late, post, worker,
+    is_full, occupy, park, pool_with_clock, pool_with_late, post, worker,
 };
 use pytoweb_engine::{
     Failure, Overflow, Pool, PostError, StopMode, Worker, WorkerOptions, WorkerState,
@@ -124,11 +123,7 @@ fn they_make_room_for_everybody_who_waits_for_it() {
             ask_for(&worker, FAR, number, &runs);
         }
         assert!(is_full(&worker.try_post(Job::post(|| {}))));
-        let told = Arc::new(AtomicUsize::new(0));
-        let callback = told.clone();
-        worker.on_room(move || {
-            callback.fetch_add(1, Ordering::Relaxed);
-        });
+        let (parked, told) = park(&worker, Job::post(|| {}));
         thread::scope(|scope| {
             let senders: Vec<_> = (0..4)
                 .map(|_| scope.spawn(|| worker.post(Job::post(|| {}), Some(LONG)).is_ok()))
@@ -140,10 +135,10 @@ fn they_make_room_for_everybody_who_waits_for_it() {
             }
         });
         assert!(worker.wait_idle(Some(LONG)).expect("not inside"));
-        assert_eq!(told.load(Ordering::Relaxed), 1);
+        assert!(told.is_open() && parked.finish().is_ok());
         let counters = worker.stats().counters;
         assert_adds_up(&counters);
-        assert_eq!((counters.expired, counters.completed), (4, 5));
+        assert_eq!((counters.expired, counters.completed), (4, 6));
     });
 }
 

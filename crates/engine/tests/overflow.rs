@@ -3,12 +3,12 @@
 mod common;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use common::{
-    Asked, Gate, Job, LONG, Out, ask, assert_adds_up, bounded, bounded_worker, is_full, occupy,
+    Asked, Job, LONG, Out, ask, assert_adds_up, bounded, bounded_worker, is_full, occupy, park,
     pool, post,
 };
 use pytoweb_engine::{DropReason, Failure, Overflow, PostError, StopMode};
@@ -249,11 +249,10 @@ fn a_blocked_sender_is_told_when_the_worker_stops() {
                 let blocked: Vec<_> = (0..4)
                     .map(|_| scope.spawn(|| worker.post(Job::post(|| ()), None)))
                     .collect();
-                let told = Gate::new();
-                let tell = told.clone();
-                worker.on_room(move || tell.open());
+                let (parked, told) = park(&worker, Job::post(|| ()));
                 worker.close(stop);
                 told.pass();
+                assert!(matches!(parked.finish(), Err(PostError::Stopped(_))));
                 for blocked in blocked {
                     assert!(matches!(
                         blocked.join().expect("no panic"),
@@ -268,31 +267,117 @@ fn a_blocked_sender_is_told_when_the_worker_stops() {
 }
 
 #[test]
-fn room_is_told_to_whoever_does_not_block() {
+fn a_parked_post_goes_in_when_a_place_is_free() {
     bounded(|| {
         let pool = pool(1);
         let worker = bounded_worker(&pool, 1, Overflow::Block);
-        let at_once = Gate::new();
-        let tell = at_once.clone();
-        worker.on_room(move || tell.open());
-        assert!(at_once.is_open(), "there is room");
+        let at_once = worker.park(Job::post(|| ()), None);
+        assert!(matches!(at_once, Ok(None)), "there is room");
         let gate = occupy(&worker);
         let queued = ask(&worker, || 1);
-        for cancel in [true, false] {
-            let later = Gate::new();
-            let tell = later.clone();
-            worker.on_room(move || tell.open());
-            if cancel {
-                assert!(!later.is_open());
-                assert!(worker.address().cancel(&queued.ticket()));
-                assert!(later.is_open(), "a cancelled message makes room at once");
-                post(&worker, || ());
-            } else {
-                assert!(!later.is_open());
-                gate.open();
-                later.pass();
+        let (first, first_in) = park(&worker, Job::post(|| ()));
+        let (second, second_in) = park(&worker, Job::post(|| ()));
+        assert!(!first_in.is_open());
+        assert!(worker.address().cancel(&queued.ticket()));
+        assert!(first_in.is_open(), "a cancelled message makes room at once");
+        assert!(!second_in.is_open());
+        assert!(
+            is_full(&worker.try_post(Job::post(|| ()))),
+            "a later sender does not overtake the line"
+        );
+        gate.open();
+        second_in.pass();
+        assert!(first.finish().is_ok() && second.finish().is_ok());
+    });
+}
+
+#[test]
+fn parked_posts_run_in_the_order_in_which_they_were_parked() {
+    bounded(|| {
+        let pool = pool(1);
+        let worker = bounded_worker(&pool, 2, Overflow::Block);
+        let gate = occupy(&worker);
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let job = |number: usize| {
+            let order = order.clone();
+            Job::post(move || order.lock().expect("not poisoned").push(number))
+        };
+        let parked: Vec<_> = (0..100)
+            .filter_map(|number| worker.park(job(number), None).expect("it stays open"))
+            .collect();
+        assert_eq!(parked.len(), 98);
+        assert_eq!(
+            worker.stats().counters.posted,
+            3,
+            "those in line are not in"
+        );
+        gate.open();
+        for parked in parked {
+            assert!(parked.wait(Some(LONG)).expect("not inside"));
+            assert!(parked.finish().is_ok());
+        }
+        assert!(worker.wait_idle(Some(LONG)).expect("not inside"));
+        assert_eq!(
+            *order.lock().expect("not poisoned"),
+            (0..100).collect::<Vec<_>>()
+        );
+        assert_adds_up(&worker.stats().counters);
+    });
+}
+
+#[test]
+fn a_withdrawn_post_holds_up_no_other() {
+    bounded(|| {
+        let pool = pool(1);
+        let worker = bounded_worker(&pool, 1, Overflow::Block);
+        let gate = occupy(&worker);
+        post(&worker, || ());
+        let ran = Arc::new(AtomicUsize::new(0));
+        let parked: Vec<_> = (0..1000)
+            .map(|_| {
+                let ran = ran.clone();
+                let job = Job::post(move || {
+                    ran.fetch_add(1, Ordering::Relaxed);
+                });
+                park(&worker, job).0
+            })
+            .collect();
+        let mut kept = Vec::new();
+        for (index, parked) in parked.into_iter().enumerate() {
+            match index % 3 {
+                0 => drop(parked),
+                1 => assert!(matches!(parked.finish(), Err(PostError::Full(_)))),
+                _ => kept.push(parked),
             }
         }
+        gate.open();
+        for parked in kept {
+            assert!(parked.wait(Some(LONG)).expect("not inside"));
+        }
+        assert!(worker.wait_idle(Some(LONG)).expect("not inside"));
+        assert_eq!(ran.load(Ordering::Relaxed), 333);
+        let counters = worker.stats().counters;
+        assert_eq!((counters.posted, counters.rejected), (335, 0));
+    });
+}
+
+#[test]
+fn the_deadline_of_a_parked_post_counts_from_its_parking() {
+    bounded(|| {
+        let pool = pool(1);
+        let worker = bounded_worker(&pool, 1, Overflow::Block);
+        let gate = occupy(&worker);
+        let queued = ask(&worker, || 1);
+        let (job, asked) = Job::ask(|| Out::Value(2));
+        let limit = Duration::from_millis(20);
+        let parked = worker.park(job, Some(limit)).expect("it stays open");
+        assert!(parked.is_some());
+        assert!(asked.now().is_none(), "not watched before it is in");
+        assert!(worker.address().cancel(&queued.ticket()));
+        assert_eq!(asked.reply(), Err(Failure::Expired));
+        gate.open();
+        assert!(worker.wait_idle(Some(LONG)).expect("not inside"));
+        assert_eq!(worker.stats().counters.expired, 1);
     });
 }
 

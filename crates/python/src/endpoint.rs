@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 use pytoweb_engine::{
-    Overflow, Pool, PostError, StopMode, Ticket, Worker, WorkerOptions, WorkerState, WorkerStats,
+    Overflow, ParkedPost, Pool, PostError, StopMode, Worker, WorkerOptions, WorkerState,
+    WorkerStats,
 };
 
 use crate::around::Surroundings;
@@ -26,6 +27,7 @@ use crate::future::new_future;
 use crate::handler::{PyHandler, Shared};
 use crate::message::{Body, PyMessage, name_of};
 use crate::packing::Packing;
+use crate::parked::{self, Entry, Parked};
 use crate::pickling::Way;
 use crate::remote::Route;
 use crate::reply_room::{Place, ReplyRoom, place_for, wait_for_place};
@@ -244,20 +246,16 @@ impl Inner {
         limit: Option<Duration>,
     ) -> PyResult<()> {
         self.shared.check_open()?;
-        let deadline = limit
-            .zip(message.task.clone())
-            .map(|(limit, task)| (limit, Instant::now(), task));
+        let deadline = limit.zip(message.task.clone());
         match worker.try_post(message) {
             Ok(()) => {}
             Err(PostError::Full(message)) if worker.overflow() == Overflow::Block => {
-                waiting::post_when_room(py, worker, message, limit)?;
+                return waiting::post_when_room(py, worker, message, limit);
             }
             Err(error) => return Err(waiting::refused(worker, error)),
         }
         match deadline {
-            Some((limit, since, task)) => {
-                set_deadline(worker, task, limit.saturating_sub(since.elapsed()))
-            }
+            Some((limit, task)) => waiting::set_deadline(worker, task, limit),
             None => Ok(()),
         }
     }
@@ -291,15 +289,6 @@ impl Endpoint {
             },
         }
     }
-}
-
-fn set_deadline(worker: &Worker<PyHandler>, task: Arc<Task>, limit: Duration) -> PyResult<()> {
-    let ticket: Arc<dyn Ticket> = task;
-    worker.set_deadline(&ticket, limit).map_err(|error| {
-        // Without it the message would run for as long as it likes.
-        let _ = worker.address().cancel(&ticket);
-        PyRuntimeError::new_err(format!("can't start new thread: {error}"))
-    })
 }
 
 #[pymethods]
@@ -592,9 +581,11 @@ impl Endpoint {
                     Err((more, PostError::Full(()))) if worker.overflow() == Overflow::Block => {
                         accepted += more;
                         waiting::may_wait(py, worker, chunk.len())?;
-                        if let Err(error) = waiting::wait_for_room(py, worker, None, None) {
-                            worker.give_up(chunk.len());
-                            return Err(error);
+                        py.detach(|| worker.dally());
+                        if let Some(message) = chunk.pop_front() {
+                            waiting::post_when_room(py, worker, message, None)
+                                .inspect_err(|_| worker.give_up(chunk.len()))?;
+                            accepted += 1;
                         }
                     }
                     Err((more, PostError::Full(()))) => {
@@ -609,36 +600,43 @@ impl Endpoint {
         }
     }
 
-    /// Posts without waiting; false where a "block" mailbox has no room, which is not counted.
-    fn _pytoweb_try_post(
-        &self,
-        py: Python<'_>,
-        message_type: &Bound<'_, PyAny>,
+    /// Posts, or leaves the message in the line before a full mailbox: then a `Parked`, which calls `told()` once it is
+    /// in or refused. False: a message with an id has no place for its reply yet.
+    fn _pytoweb_park_post<'py>(
+        slf: &Bound<'py, Self>,
+        message_type: &Bound<'py, PyAny>,
         data: Py<PyAny>,
-        message_id: Option<&Bound<'_, PyAny>>,
-        timeout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<bool> {
-        let (inner, worker) = self.inner()?;
+        message_id: Option<&Bound<'py, PyAny>>,
+        timeout: Option<&Bound<'py, PyAny>>,
+        told: Py<PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let (inner, worker) = slf.get().inner()?;
         let kind = arguments::message_type(message_type)?;
         let id = arguments::message_id(message_id)?;
         let limit = arguments::timeout(timeout)?;
         let task = task_of_post(kind.bind(py), id, limit);
-        let message = inner.message(py, kind, data, task.clone())?;
+        let message = inner.message(py, kind, data, task)?;
         let place = message
             .id()
             .map(|id| place_for(py, worker, &inner.shared, id))
             .transpose()?;
         match place {
-            None => return try_post(worker, message, limit.zip(task)),
-            Some(Place::Dropped) => return Ok(true),
-            Some(Place::Wait) => return Ok(false),
-            Some(Place::Taken) => {}
+            Some(Place::Dropped) => return Ok(py.None().into_bound(py)),
+            Some(Place::Wait) => return Ok(PyBool::new(py, false).to_owned().into_any()),
+            Some(Place::Taken) | None => {}
         }
-        let posted = try_post(worker, message, limit.zip(task));
-        if !matches!(posted, Ok(true)) {
-            inner.shared.reply_room.give_back(py, 1);
+        let with_id = place.is_some();
+        match parked::enter(worker, message, limit) {
+            Ok(Entry::In) => Ok(py.None().into_bound(py)),
+            Ok(Entry::Line(post)) => slf.get().parked(slf, post, None, with_id, told),
+            Err(refused) => {
+                if with_id {
+                    inner.shared.reply_room.give_back(py, 1);
+                }
+                Err(refused)
+            }
         }
-        posted
     }
 
     /// Replies of messages with an id were taken by the owner.
@@ -647,16 +645,16 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Asks without waiting; `None` where a "block" mailbox has no room, which is not counted.
-    #[pyo3(signature = (message_type, data, timeout=None))]
-    fn _pytoweb_try_ask<'py>(
-        &self,
-        py: Python<'py>,
+    /// Asks: the future, or, with a full mailbox, a `Parked` as of `_pytoweb_park_post`.
+    fn _pytoweb_park_ask<'py>(
+        slf: &Bound<'py, Self>,
         message_type: &Bound<'py, PyAny>,
         data: Py<PyAny>,
         timeout: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let (inner, _) = self.inner()?;
+        told: Py<PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let (inner, _) = slf.get().inner()?;
         let kind = arguments::message_type(message_type)?;
         let limit = arguments::timeout(timeout)?;
         let task = Arc::new(Task {
@@ -665,10 +663,30 @@ impl Endpoint {
             ..Task::default()
         });
         let message = inner.message(py, kind, data, Some(task.clone()))?;
-        self.try_ask_for(py, message, task, limit)
+        slf.get().park_for(slf, message, task, limit, told)
     }
 
     /// The same for a call of `function(*args, **kwargs)`; `awaits`: a coroutine that it returns is run too.
+    fn _pytoweb_park_call<'py>(
+        slf: &Bound<'py, Self>,
+        function: Py<PyAny>,
+        args: Py<PyTuple>,
+        kwargs: Option<Py<PyDict>>,
+        awaits: bool,
+        timeout: Option<&Bound<'py, PyAny>>,
+        told: Py<PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let limit = arguments::timeout(timeout)?;
+        let (inner, _) = slf.get().inner()?;
+        let (message, task) = inner.call(py, Head::of(awaits), function, args, kwargs, limit)?;
+        // As of `_pytoweb_try_call`.
+        task.unread.note_read();
+        slf.get().park_for(slf, message, task, limit, told)
+    }
+
+    /// Calls `function(*args, **kwargs)` without waiting; `None` where a "block" mailbox has no room, which is not
+    /// counted. `awaits`: a coroutine that it returns is run too.
     #[pyo3(signature = (function, args, kwargs, awaits, timeout=None))]
     fn _pytoweb_try_call<'py>(
         &self,
@@ -689,35 +707,13 @@ impl Endpoint {
         self.try_ask_for(py, message, task, limit)
     }
 
-    /// Calls `callback()` once a post may succeed; here and now if one may already.
-    /// `with_id`: one of a message with an id, which needs room for its reply too.
-    #[pyo3(signature = (callback, with_id=false))]
-    fn _pytoweb_on_room(&self, py: Python<'_>, callback: Py<PyAny>, with_id: bool) -> PyResult<()> {
-        let (inner, worker) = self.inner()?;
-        if with_id && inner.shared.reply_room.on_room(&callback, py) {
+    /// Calls `callback()` once a message with an id may have a place for its reply; here and now if it may already.
+    fn _pytoweb_on_reply_room(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
+        let (inner, _) = self.inner()?;
+        if inner.shared.reply_room.on_room(&callback, py) {
             return Ok(());
         }
-        worker.on_room(move || {
-            Python::attach(|py| {
-                if let Err(error) = callback.call0(py) {
-                    error.write_unraisable(py, None);
-                }
-            });
-        });
-        Ok(())
-    }
-
-    /// Blocks until a post may succeed.
-    #[pyo3(signature = (timeout=None))]
-    fn _pytoweb_wait_for_room(
-        &self,
-        py: Python<'_>,
-        timeout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        let (_, worker) = self.inner()?;
-        let limit = arguments::timeout(timeout)?;
-        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
-        waiting::wait_for_room(py, worker, limit, until)
+        callback.call0(py).map(drop)
     }
 
     /// Refuses posts as if it were stopped, but for those that do not wait for room: `map` still has some.
@@ -926,7 +922,44 @@ impl Endpoint {
         posted.then(|| self.future(py, task)).transpose()
     }
 
-    fn future<'py>(&self, py: Python<'py>, task: Arc<Task>) -> PyResult<Bound<'py, PyAny>> {
+    fn park_for<'py>(
+        &self,
+        slf: &Bound<'py, Self>,
+        message: PyMessage,
+        task: Arc<Task>,
+        limit: Option<Duration>,
+        told: Py<PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match parked::enter(self.worker()?, message, limit)? {
+            Entry::In => self.future(slf.py(), task),
+            Entry::Line(post) => self.parked(slf, post, Some(task), false, told),
+        }
+    }
+
+    fn parked<'py>(
+        &self,
+        slf: &Bound<'py, Self>,
+        post: ParkedPost<PyHandler>,
+        task: Option<Arc<Task>>,
+        with_id: bool,
+        told: Py<PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (inner, _) = self.inner()?;
+        let shared = inner.shared.clone();
+        let parked = Parked::new(post, slf.clone().unbind(), shared, task, with_id, told);
+        Ok(Bound::new(slf.py(), parked)?.into_any())
+    }
+
+    /// The engine's side of it.
+    pub(crate) fn worker(&self) -> PyResult<&Worker<PyHandler>> {
+        Ok(self.inner()?.1)
+    }
+
+    pub(crate) fn future<'py>(
+        &self,
+        py: Python<'py>,
+        task: Arc<Task>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let (inner, worker) = self.inner()?;
         let route = inner.packing.as_ref().map(|packing| packing.route.clone());
         new_future(py, task, worker.address(), route, inner.generation)
@@ -945,7 +978,7 @@ fn try_post(
         Err(error) => return Err(waiting::refused(worker, error)),
     }
     if let Some((limit, task)) = deadline {
-        set_deadline(worker, task, limit)?;
+        waiting::set_deadline(worker, task, limit)?;
     }
     Ok(true)
 }

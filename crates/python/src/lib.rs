@@ -27,6 +27,7 @@ mod memory;
 mod message;
 mod note;
 mod packing;
+mod parked;
 mod parker;
 mod pickling;
 mod remote;
@@ -72,6 +73,8 @@ mod _core {
     use crate::handler::Pending;
     #[pymodule_export]
     use crate::message::{WorkerMessage, running_message, running_owner};
+    #[pymodule_export]
+    use crate::parked::Parked;
     #[pymodule_export]
     use crate::pickling::{Reducers, Sink, is_packing, is_unpacking, load};
     #[pymodule_export]

@@ -1,15 +1,18 @@
 //! Waits for room and for workers to end, outside the interpreter lock, in slices between which signals are looked for.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pytoweb_engine::{PostError, WaitError, Worker};
+use pytoweb_engine::{PostError, Ticket, WaitError, Worker};
 
 use crate::error;
 use crate::handler::PyHandler;
 use crate::message::PyMessage;
+use crate::parked::{self, Entry};
+use crate::task::Task;
 
 /// The length of a slice: how long Ctrl-C may take on the main thread.
 pub(crate) const SIGNAL_SLICE: Duration = Duration::from_millis(50);
@@ -36,26 +39,52 @@ pub(crate) fn refused<M>(worker: &Worker<PyHandler>, error: PostError<M>) -> PyE
     }
 }
 
-/// Waits for room outside the interpreter lock, and posts.
+/// Makes the message of `task` expire after `limit`.
+pub(crate) fn set_deadline(
+    worker: &Worker<PyHandler>,
+    task: Arc<Task>,
+    limit: Duration,
+) -> PyResult<()> {
+    let ticket: Arc<dyn Ticket> = task;
+    worker.set_deadline(&ticket, limit).map_err(|error| {
+        // Without it the message would run for as long as it likes.
+        let _ = worker.address().cancel(&ticket);
+        PyRuntimeError::new_err(format!("can't start new thread: {error}"))
+    })
+}
+
+/// Waits in line outside the interpreter lock until the message is in; `limit` is its deadline as well.
 pub(crate) fn post_when_room(
     py: Python<'_>,
     worker: &Worker<PyHandler>,
     message: PyMessage,
     limit: Option<Duration>,
 ) -> PyResult<()> {
-    let mut message = message;
-    let until = limit.and_then(|limit| Instant::now().checked_add(limit));
     may_wait(py, worker, 1)?;
-    loop {
-        if let Err(error) = wait_for_room(py, worker, limit, until) {
+    let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+    let Entry::Line(post) = parked::enter(worker, message, limit)? else {
+        return Ok(());
+    };
+    let waited = wait_until(py, until, |step| post.wait(Some(step)));
+    match (post.finish(), waited) {
+        // A signal's exception is raised whether the message is in or not.
+        (Ok(()), Err(raised)) => Err(raised),
+        (Ok(()), Ok(_)) => Ok(()),
+        (Err(PostError::Full(_)), waited) => {
             worker.give_up(1);
-            return Err(error);
+            Err(match waited {
+                Err(raised) => raised,
+                Ok(Err(WaitError::Cycle(_))) => refused(worker, PostError::WouldDeadlock(())),
+                Ok(Err(error)) => error::wait(py, error),
+                Ok(Ok(_)) => {
+                    let seconds = limit.map_or(0.0, |limit| limit.as_secs_f64());
+                    let hint =
+                        format!("no room came within {seconds} s; allow more time, or post fewer");
+                    error::full(worker.name(), worker.capacity(), &hint)
+                }
+            })
         }
-        message = match worker.try_post(message) {
-            Ok(()) => return Ok(()),
-            Err(PostError::Full(message)) => message,
-            Err(error) => return Err(refused(worker, error)),
-        };
+        (Err(error), _) => Err(refused(worker, error)),
     }
 }
 
@@ -72,40 +101,12 @@ pub(crate) fn may_wait(py: Python<'_>, worker: &Worker<PyHandler>, posts: usize)
     Ok(())
 }
 
-/// Waits for room outside the interpreter lock; a post may succeed afterwards.
-pub(crate) fn wait_for_room(
+/// Waits in slices, between which signals are looked for. False: it is past `until`.
+pub(crate) fn wait_until(
     py: Python<'_>,
-    worker: &Worker<PyHandler>,
-    limit: Option<Duration>,
     until: Option<Instant>,
-) -> PyResult<()> {
-    loop {
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let step = left.map_or(SIGNAL_SLICE, |left| left.min(SIGNAL_SLICE));
-        match py.detach(|| worker.wait_for_room(Some(step))) {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
-            Err(WaitError::Cycle(_)) => {
-                return Err(refused(worker, PostError::WouldDeadlock(())));
-            }
-            Err(error) => return Err(error::wait(py, error)),
-        }
-        py.check_signals()?;
-        if left.is_some_and(|left| left.is_zero()) {
-            let seconds = limit.map_or(0.0, |limit| limit.as_secs_f64());
-            let hint = format!("no room came within {seconds} s; allow more time, or post fewer");
-            return Err(error::full(worker.name(), worker.capacity(), &hint));
-        }
-    }
-}
-
-/// Waits in slices, between which signals are looked for. False: `limit` has passed.
-pub(crate) fn wait_in_slices(
-    py: Python<'_>,
-    limit: Option<Duration>,
     wait: impl Fn(Duration) -> Result<bool, WaitError> + Send + Sync,
 ) -> PyResult<Result<bool, WaitError>> {
-    let until = limit.and_then(|limit| Instant::now().checked_add(limit));
     loop {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let step = left.map_or(SIGNAL_SLICE, |left| left.min(SIGNAL_SLICE));
@@ -118,4 +119,14 @@ pub(crate) fn wait_in_slices(
             return Ok(Ok(false));
         }
     }
+}
+
+/// The same for as long as `limit`.
+pub(crate) fn wait_in_slices(
+    py: Python<'_>,
+    limit: Option<Duration>,
+    wait: impl Fn(Duration) -> Result<bool, WaitError> + Send + Sync,
+) -> PyResult<Result<bool, WaitError>> {
+    let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+    wait_until(py, until, wait)
 }

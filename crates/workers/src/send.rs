@@ -181,9 +181,17 @@ pub(crate) fn post_many<T: Send + 'static>(
         if batch.is_empty() {
             return Ok(accepted);
         }
-        let (entered, result) = enter_many(engine, &mut batch);
-        accepted += entered;
-        if let Err(error) = result {
+        let refused = match engine.post_many(&mut batch) {
+            Ok(entered) => {
+                accepted += entered;
+                None
+            }
+            Err((entered, error)) => {
+                accepted += entered;
+                Some(error)
+            }
+        };
+        if let Some(error) = refused {
             let mut rest: Vec<T> = batch.iter().map(unpack).collect();
             rest.extend(items);
             if matches!(error, PostError::Full(()) | PostError::WouldDeadlock(())) {
@@ -192,26 +200,6 @@ pub(crate) fn post_many<T: Send + 'static>(
                 engine.give_up(rest.len() - counted);
             }
             return Err(SendError::from_post(error, |()| rest));
-        }
-    }
-}
-
-/// Waits for room where the policy says so. Returns how many were accepted, also before an error.
-fn enter_many(
-    engine: &Engine,
-    batch: &mut VecDeque<Envelope>,
-) -> (usize, Result<(), PostError<()>>) {
-    let mut accepted = 0;
-    loop {
-        match engine.try_post_many(batch) {
-            Ok(entered) => return (accepted + entered, Ok(())),
-            Err((entered, PostError::Full(()))) if engine.overflow() == Overflow::Block => {
-                accepted += entered;
-                if engine.wait_for_room(None).is_err() {
-                    return (accepted, Err(PostError::WouldDeadlock(())));
-                }
-            }
-            Err((entered, error)) => return (accepted + entered, Err(error)),
         }
     }
 }

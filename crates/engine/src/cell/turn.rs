@@ -124,6 +124,7 @@ impl<H: Handler> Cell<H> {
                 if !take.leftovers.is_empty() {
                     self.abandon_all(take.leftovers);
                 }
+                self.tell(take.told);
                 if course.step == Step::Take {
                     drop(wake);
                     course.left -= 1;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::outbox::{Entry, Finished, Leftover, Punctual};
-use super::{Found, KEEP_ENTRIES, Mailbox, Take};
+use super::{Found, KEEP_ENTRIES, Mailbox, Swept, Take, Told};
 use crate::clock::Clock;
 use crate::message::{Message, Ticket};
 use crate::reply::ReplyState;
@@ -55,8 +55,8 @@ impl<M: Message> Mailbox<M> {
 
     /// Takes up to `window` messages at once, claimed: the first one runs, the others are ahead. After `Next` the caller
     /// hands them over, and says so with [`Mailbox::handed_over`]. `Idle`: there was none, and the token was given
-    /// back, or is kept until [`Mailbox::release`]. In either case the caller then tells of the room that there is with
-    /// [`Mailbox::offer_room`]: a sender's callback may look through the mailbox, for which messages are handed over.
+    /// back, or is kept until [`Mailbox::release`]. Only then are senders told that their parked posts are in: a sender's
+    /// callback may look through the mailbox, for which messages are handed over.
     pub(crate) fn take_many(
         &self,
         window: usize,
@@ -91,7 +91,7 @@ impl<M: Message> Mailbox<M> {
                 outbox.handing += 1;
                 return Take {
                     // The first one runs, and takes no place any more.
-                    rooms: punctual.expired + 1,
+                    told: self.admit(&mut outbox, &mut inbox),
                     ..Take::of(Found::Next, leftovers)
                 };
             }
@@ -102,7 +102,7 @@ impl<M: Message> Mailbox<M> {
                 return Take {
                     roomy: outbox.batch.capacity().max(inbox.queue.capacity()) > KEEP_ENTRIES,
                     publishing,
-                    rooms: punctual.expired,
+                    told: self.admit(&mut outbox, &mut inbox),
                     ..Take::of(Found::Idle, leftovers)
                 };
             }
@@ -114,20 +114,20 @@ impl<M: Message> Mailbox<M> {
     }
 
     /// Takes up to `most` messages, claimed, behind those of a batch that is on its way: all of them are ahead, but for
-    /// the first where those before them have just ended. Returns what is to be abandoned, and how many places became
-    /// free, to be told of as after [`Mailbox::take_many`]. If there were any, the caller hands them over, and says so
-    /// with [`Mailbox::handed_over`].
+    /// the first where those before them have just ended. Returns what is to be abandoned, and the parked posts
+    /// that went in, to be told of as after [`Mailbox::take_many`]. If there were any messages, the caller hands them over,
+    /// and says so with [`Mailbox::handed_over`].
     pub(crate) fn take_ahead(
         &self,
         most: usize,
         batch: &mut Vec<Entry<M>>,
         clock: &dyn Clock,
-    ) -> (Vec<Leftover<M>>, usize) {
+    ) -> (Vec<Leftover<M>>, Told<M>) {
         let mut leftovers = Vec::new();
         let mut punctual = Punctual::new(clock);
         let mut outbox = self.outbox.0.lock();
         if outbox.held > 0 {
-            return (leftovers, 0);
+            return (leftovers, Told::nothing());
         }
         loop {
             while batch.len() < most
@@ -142,9 +142,10 @@ impl<M: Message> Mailbox<M> {
             inbox.gone_seen = outbox.gone;
             if batch.len() == most || inbox.queue.is_empty() {
                 outbox.handing += usize::from(!batch.is_empty());
-                let moved_up = outbox.counts.running == 0 && outbox.move_up();
-                inbox.gone_seen = outbox.gone;
-                return (leftovers, punctual.expired + usize::from(moved_up));
+                if outbox.counts.running == 0 {
+                    outbox.move_up();
+                }
+                return (leftovers, self.admit(&mut outbox, &mut inbox));
             }
             std::mem::swap(&mut outbox.batch, &mut inbox.queue);
         }
@@ -152,22 +153,27 @@ impl<M: Message> Mailbox<M> {
 
     /// Counts a message that was handed over. `more`: others of its batch are still on their way, and the next one
     /// counts as running now.
-    pub(crate) fn finish_delivery(&self, finished: &Finished<'_, M>, ran: Duration, more: bool) {
+    pub(crate) fn finish_delivery(
+        &self,
+        finished: &Finished<'_, M>,
+        ran: Duration,
+        more: bool,
+    ) -> Told<M> {
         let mut outbox = self.outbox.0.lock();
         outbox.busy += ran;
         let ticket = outbox.finish(finished);
         // Several that end at once may each have found none ahead, before more were handed over.
-        if (more || outbox.counts.running == 0) && outbox.move_up() {
-            self.release_with_room(outbox);
-        } else {
-            drop(outbox);
+        if more || outbox.counts.running == 0 {
+            outbox.move_up();
         }
+        let told = self.release_admitting(outbox);
         drop(ticket);
+        told
     }
 
     /// Puts messages that were ahead back to the front, unclaimed. Returns those that nobody waits for any more, and
     /// all of them where queued messages fail; they are counted here. And the tokens to hand the others over with.
-    pub(crate) fn put_back(&self, entries: Vec<Entry<M>>) -> (Vec<Leftover<M>>, usize) {
+    pub(crate) fn put_back(&self, entries: Vec<Entry<M>>) -> (Swept<M>, usize) {
         let mut leftovers = Vec::new();
         let mut tickets = Vec::new();
         let mut outbox = self.outbox.0.lock();
@@ -205,14 +211,11 @@ impl<M: Message> Mailbox<M> {
         } else {
             inbox.activate(returned)
         };
+        // Those that ended made room.
+        let told = self.admit(&mut outbox, &mut inbox);
         drop(inbox);
-        if leftovers.is_empty() {
-            drop(outbox);
-        } else {
-            // Each of them made room.
-            self.release_with_all_room(outbox);
-        }
+        drop(outbox);
         drop(tickets);
-        (leftovers, tokens)
+        (Swept { leftovers, told }, tokens)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::outbox::Entry;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::message::{Failure, Message};
 
 /// Whether the worker may run, and whether senders may post.
@@ -61,6 +61,21 @@ impl<M: Message> Inbox<M> {
             self.until_sample = self.sample_every;
             clock.now()
         });
+        self.enter(message, posted_at);
+    }
+
+    /// The same for a message that has waited for its place, `since` then.
+    pub(super) fn push_waited(&mut self, message: M, since: Timestamp) {
+        self.until_sample -= 1;
+        let posted_at = (self.until_sample == 0).then(|| {
+            self.until_sample = self.sample_every;
+            since
+        });
+        self.enter(message, posted_at);
+    }
+
+    #[inline]
+    fn enter(&mut self, message: M, posted_at: Option<Timestamp>) {
         self.queue.push_back(Entry { message, posted_at });
         self.pushed += 1;
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::inbox::Inbox;
-use super::room::RoomCallback;
+use super::parked::Line;
 use crate::clock::{Clock, Timestamp};
 use crate::message::{Failure, Message, Outcome, Ticket};
 use crate::stats::{Counters, Timings};
@@ -84,10 +84,8 @@ pub(super) struct Outbox<M> {
     pub(super) counts: Counters,
     /// Tickets of the messages that run.
     pub(super) running: VecDeque<Arc<dyn Ticket>>,
-    /// Senders that wait for room, and how many of them were notified and have not woken yet.
-    pub(super) blocked: usize,
-    pub(super) notified: usize,
-    pub(super) room_callbacks: Vec<RoomCallback>,
+    /// Posts that wait for a place.
+    pub(super) line: Line<M>,
     pub(super) busy: Duration,
     pub(super) timings: Option<Box<Timings>>,
     /// Moving average of the run times that were taken.
@@ -162,22 +160,13 @@ impl<M: Message> Outbox<M> {
         })
     }
 
-    /// One more message may go in: whether a blocked sender is to be notified.
-    pub(super) fn offer_room(&mut self) -> bool {
-        let wake = self.blocked > self.notified;
-        self.notified += usize::from(wake);
-        wake
-    }
-
     /// The next one that is ahead counts as running, if there is one.
-    pub(super) fn move_up(&mut self) -> bool {
-        if self.ahead == 0 {
-            return false;
+    pub(super) fn move_up(&mut self) {
+        if self.ahead > 0 {
+            self.ahead -= 1;
+            self.gone += 1;
+            self.counts.running += 1;
         }
-        self.ahead -= 1;
-        self.gone += 1;
-        self.counts.running += 1;
-        true
     }
 
     pub(super) fn finish(&mut self, finished: &Finished<'_, M>) -> Option<Arc<dyn Ticket>> {

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
-use super::{Finished, Found, Gate, Leftover, Mailbox, Refused, Rest, Settled};
+use super::{
+    Entered, Finished, Found, Gate, Leftover, Mailbox, Parking, Place, Refused, Rest, Settled, Told,
+};
 use crate::clock::{Clock, Timestamp};
 use crate::message::{DropReason, Failure, Message, Outcome, Ticket};
 use crate::policy::Overflow;
@@ -79,6 +81,12 @@ enum Step {
     PostMany {
         count: usize,
     },
+    /// A sender that waits.
+    Park,
+    /// One that waits no longer.
+    Withdraw {
+        pick: usize,
+    },
     /// A turn takes its next message, after the one it has ended.
     Take {
         turn: usize,
@@ -104,6 +112,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..4_u64).prop_map(|ticks| Step::PostFor { ticks }),
         2 => Just(Step::Tick),
         4 => (0..6_usize).prop_map(|count| Step::PostMany { count }),
+        6 => Just(Step::Park),
+        2 => any::<usize>().prop_map(|pick| Step::Withdraw { pick }),
         12 => (any::<usize>(), any::<bool>())
             .prop_map(|(turn, completes)| Step::Take { turn, completes }),
         2 => any::<usize>().prop_map(|turn| Step::Look { turn }),
@@ -140,6 +150,8 @@ struct Model {
     limit: usize,
     lent: usize,
     queue: VecDeque<usize>,
+    /// Before it.
+    line: VecDeque<usize>,
     deadlines: BTreeMap<usize, u64>,
     counters: Counters,
     /// Removed in place, and not come back as leftovers yet.
@@ -151,6 +163,7 @@ struct Run {
     mailbox: Mailbox<Note>,
     model: Model,
     calls: Vec<(usize, Arc<Call>)>,
+    parked: BTreeMap<usize, Arc<Place<Note>>>,
     /// The message that each turn runs; one turn for each token.
     turns: Vec<Option<Note>>,
     next_id: Cell<usize>,
@@ -168,12 +181,14 @@ impl Run {
                 limit,
                 lent: 0,
                 queue: VecDeque::new(),
+                line: VecDeque::new(),
                 deadlines: BTreeMap::new(),
                 counters: Counters::default(),
                 buried: BTreeMap::new(),
                 fates: BTreeSet::new(),
             },
             calls: Vec::new(),
+            parked: BTreeMap::new(),
             turns: Vec::new(),
             next_id: Cell::new(0),
             clock: Hand::default(),
@@ -317,6 +332,78 @@ impl Run {
         self.tokens(posted.activate);
     }
 
+    fn park(&mut self) {
+        let note = self.note(false);
+        let id = note.id;
+        let model = &mut self.model;
+        let full = model.queue.len() >= model.capacity;
+        match self.mailbox.park(note, None, &self.clock) {
+            Parking::Closed(message) => {
+                assert_eq!((message.id, model.gate), (id, Gate::Closed));
+            }
+            Parking::Posted(tokens) => {
+                assert!(!full && model.gate != Gate::Closed);
+                model.queue.push_back(id);
+                model.counters.posted += 1;
+                self.tokens(tokens);
+            }
+            Parking::Parked(place) => {
+                assert!(full && model.gate != Gate::Closed);
+                model.line.push_back(id);
+                self.parked.insert(id, place);
+            }
+        }
+    }
+
+    fn withdraw(&mut self, pick: usize) {
+        if self.parked.is_empty() {
+            return;
+        }
+        let id = *self
+            .parked
+            .keys()
+            .nth(pick % self.parked.len())
+            .expect("one of them");
+        let place = self.parked.remove(&id).expect("one of them");
+        let place_in_line = self.model.line.iter().position(|known| *known == id);
+        let message = self.mailbox.withdraw(&place);
+        assert_eq!(message.map(|message| message.id), place_in_line.map(|_| id));
+        if let Some(index) = place_in_line {
+            self.model.line.remove(index);
+        }
+    }
+
+    /// Those that may go in are in, in order, and their senders are told; the others wait.
+    fn told(&mut self, told: Told<Note>) {
+        let model = &mut self.model;
+        if model.gate == Gate::Closed {
+            for id in model.line.drain(..) {
+                let place = self.parked.remove(&id).expect("it was parked");
+                let Entered::Refused(Some(message)) = place.entered() else {
+                    panic!("it is not refused");
+                };
+                assert_eq!(message.id, id);
+            }
+        }
+        while model.queue.len() < model.capacity
+            && let Some(id) = model.line.pop_front()
+        {
+            model.queue.push_back(id);
+            model.counters.posted += 1;
+            let place = self.parked.remove(&id).expect("it was parked");
+            assert!(matches!(place.entered(), Entered::In));
+            assert!(place.wait(None));
+        }
+        for id in &model.line {
+            assert!(matches!(self.parked[id].entered(), Entered::Waits));
+        }
+        if let Some(news) = told.news() {
+            let tokens = news.activate;
+            news.tell();
+            self.tokens(tokens);
+        }
+    }
+
     fn take(&mut self, turn: usize, completes: bool, may_run: bool) {
         if self.turns.is_empty() {
             return;
@@ -387,6 +474,7 @@ impl Run {
                 self.turns.swap_remove(turn);
             }
         }
+        self.told(take.told);
     }
 
     fn remove(&mut self, picks: &[usize], expired: bool) {
@@ -426,6 +514,7 @@ impl Run {
         assert_eq!(removal.removed.len(), removed);
         assert_eq!(removal.elsewhere.len(), picked.len() - removed);
         self.leftovers(removal.leftovers, &[]);
+        self.told(removal.told);
     }
 
     fn lend(&mut self, more: bool) {
@@ -461,8 +550,9 @@ impl Run {
                 }
             }
         }
-        let leftovers = self.mailbox.close(failure.map_or(Rest::Run, Rest::Fail));
-        self.leftovers(leftovers, &expected);
+        let swept = self.mailbox.close(failure.map_or(Rest::Run, Rest::Fail));
+        self.leftovers(swept.leftovers, &expected);
+        self.told(swept.told);
     }
 
     fn step(&mut self, step: &Step) {
@@ -483,6 +573,9 @@ impl Run {
             Step::PostMany { count } => self.post_many(*count),
             Step::Take { turn, completes } => self.take(*turn, *completes, true),
             Step::Look { turn } => self.take(*turn, true, false),
+            Step::Park if self.model.overflow == Overflow::Block => self.park(),
+            Step::Park => {}
+            Step::Withdraw { pick } => self.withdraw(*pick),
             Step::Remove { picks, expired } => self.remove(picks, *expired),
             Step::Lend(more) => self.lend(*more),
             Step::Close(failure) => self.close(*failure),
@@ -589,6 +682,6 @@ fn a_message_without_a_deadline_costs_no_look_at_the_clock() {
         Found::Next
     );
     let mut behind = Vec::new();
-    run.mailbox.take_ahead(1, &mut behind, &Hidden);
+    drop(run.mailbox.take_ahead(1, &mut behind, &Hidden));
     assert_eq!((batch.len(), behind.len()), (1, 1));
 }

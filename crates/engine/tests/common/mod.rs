@@ -16,13 +16,24 @@ use std::thread;
 use std::time::Duration;
 
 use pytoweb_engine::{
-    Clock, Counters, Failure, Handled, Handler, Message, Outcome, Overflow, Pool, PoolOptions,
-    PostError, ReplyState, Shared, Slot, Suspension, Ticket, Timestamp, Wake, Worker,
+    Clock, Counters, Failure, Handled, Handler, Message, Outcome, Overflow, ParkedPost, Pool,
+    PoolOptions, PostError, ReplyState, Shared, Slot, Suspension, Ticket, Timestamp, Wake, Worker,
     WorkerOptions,
 };
 
 /// Longer than any wait of a test that passes, on one slow core.
 pub(crate) const LONG: Duration = Duration::from_secs(40);
+
+/// Parks a post; the gate opens once it is in or refused.
+pub(crate) fn park<H: Handler>(worker: &Worker<H>, message: H::Message) -> (ParkedPost<H>, Gate) {
+    let Ok(Some(parked)) = worker.park(message, None) else {
+        panic!("it is not full");
+    };
+    let told = Gate::new();
+    let tell = told.clone();
+    parked.on_settled(move || tell.open());
+    (parked, told)
+}
 
 /// Fails, with the test's own panic, when `body` takes longer than [`LONG`].
 pub(crate) fn bounded<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {

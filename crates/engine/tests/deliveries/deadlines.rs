@@ -1,7 +1,6 @@
 //! Deadlines of messages that are handed over.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pytoweb_engine::{Failure, Outcome, Overflow, Worker};
@@ -9,7 +8,7 @@ use pytoweb_engine::{Failure, Outcome, Overflow, Worker};
 use crate::child::{
     Asked, Child, ask, ask_all, assert_settled, counters, fresh, load, note, post, roomy, start,
 };
-use crate::common::{bounded, is_full, pool_with_late};
+use crate::common::{bounded, is_full, park, pool_with_late};
 
 /// No deadline thread sleeps less.
 const FAR: Duration = Duration::from_secs(10_000);
@@ -103,21 +102,19 @@ fn a_mailbox_of_overdue_messages_settles_and_has_room() {
         let worker = fresh(&pool, 2, 3, Overflow::Block);
         let asked: Vec<_> = (0..3).map(|n| ask_for(&worker, n, FAR)).collect();
         assert!(is_full(&worker.try_post(note(3))));
-        let told = Arc::new(AtomicUsize::new(0));
-        for _ in 0..2 {
-            let told = told.clone();
-            worker.on_room(move || {
-                told.fetch_add(1, Ordering::Relaxed);
-            });
-        }
+        let parked = [10, 11].map(|number| park(&worker, note(number)));
         clock.advance(FAR);
         start(&worker);
-        assert!(worker.handler().batches().is_empty());
+        assert_eq!(worker.handler().batches(), [vec![10, 11]]);
+        for (parked, told) in parked {
+            assert!(told.is_open());
+            assert!(parked.finish().is_ok());
+        }
         for asked in &asked {
             assert_eq!(asked.now(), Some(Err(Failure::Expired)));
         }
-        assert_eq!(told.load(Ordering::Relaxed), 2);
         assert_eq!(counters(&worker).expired, 3);
+        assert_eq!(worker.handler().run_all(), [10, 11]);
         assert_settled(&worker);
         post(&worker, 3);
         assert_eq!(worker.handler().run_all(), [3]);
@@ -136,7 +133,9 @@ fn room_is_told_of_once_messages_are_handed_over() {
         }
         let kept = ask(&worker, 2);
         let (address, ticket) = (worker.address(), kept.ticket());
-        worker.on_room(move || assert!(address.cancel(&ticket)));
+        let parked = worker.park(note(3), None).expect("it stays open");
+        let parked = parked.expect("it is full");
+        parked.on_settled(move || assert!(address.cancel(&ticket)));
         clock.advance(FAR);
         start(&worker);
         assert_eq!(kept.now(), Some(Err(Failure::Cancelled)));

@@ -9,7 +9,7 @@ use crate::child::{
     Note, Recalling, ask_all, assert_settled, counters, fresh, load, note, post, recall, roomy,
     shared, start,
 };
-use crate::common::{Gate, bounded, is_full, pool, pool_with_clock};
+use crate::common::{bounded, is_full, park, pool, pool_with_clock};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -65,15 +65,13 @@ fn a_message_put_back_that_nobody_waits_for_any_more_makes_room() {
         start(&worker);
         post(&worker, 3);
         assert!(is_full(&worker.try_post(note(4))));
-        let told = Gate::new();
-        let tell = told.clone();
-        worker.on_room(move || tell.open());
+        let (parked, told) = park(&worker, note(4));
         let recalling = Recalling::start(&worker);
         assert!(worker.address().cancel(&asked[1].ticket()));
         assert!(!told.is_open(), "it has its place until it is put back");
         drop(recalling);
         assert!(told.is_open());
-        post(&worker, 4);
+        assert!(parked.finish().is_ok());
         assert_eq!(worker.handler().run_all(), [0, 2, 3, 4]);
         assert_settled(&worker);
     });

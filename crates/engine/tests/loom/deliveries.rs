@@ -9,7 +9,7 @@ use crate::cell::{AnyCell, Cell};
 use crate::clock::{Clock, Timestamp};
 use crate::delivery::Delivery;
 use crate::handler::{Handled, Handler};
-use crate::mailbox::{Posted, Refused, Rest, Settled};
+use crate::mailbox::{Parking, Posted, Refused, Rest, Settled};
 use crate::message::{Failure, Message, Outcome, Ticket};
 use crate::policy::Overflow;
 use crate::pool::{Pool, PoolOptions};
@@ -173,14 +173,16 @@ impl Cell<Child> {
         self.abandon_all(posted.leftovers);
     }
 
-    fn post(self: &Arc<Self>, mut letter: Letter) {
-        loop {
-            letter = match self.mailbox.try_post(letter, &NoClock) {
-                Ok(posted) => return self.accept(posted),
-                Err(Refused::Full(letter)) => letter,
-                Err(Refused::Closed(_)) => unreachable!("it stays open"),
-            };
-            self.mailbox.wait_for_room(None);
+    fn post(self: &Arc<Self>, letter: Letter) {
+        let letter = match self.mailbox.try_post(letter, &NoClock) {
+            Ok(posted) => return self.accept(posted),
+            Err(Refused::Full(letter)) => letter,
+            Err(Refused::Closed(_)) => unreachable!("it stays open"),
+        };
+        match self.mailbox.park(letter, None, &NoClock) {
+            Parking::Posted(tokens) => self.activate(tokens),
+            Parking::Parked(place) => assert!(place.wait(None)),
+            Parking::Closed(_) => unreachable!("it stays open"),
         }
     }
 
@@ -476,6 +478,7 @@ fn a_stop_fails_what_is_ahead_though_the_first_one_ends_meanwhile() {
         };
         let failed = worker
             .recalled(|mailbox| mailbox.close(Rest::Fail(Failure::Stopped)))
+            .leftovers
             .len();
         ends.join().expect("no panic");
         // One runs, or is about to.

@@ -9,7 +9,8 @@ use loom::thread;
 
 use crate::clock::{Clock, Timestamp};
 use crate::mailbox::{
-    Entry, Finished, Found, Gate, Leftover, Mailbox, Posted, Refused, Rest, Room, Settled,
+    Entered, Entry, Finished, Found, Gate, Leftover, Mailbox, Parking, Posted, Refused, Rest,
+    Settled, Swept, Told,
 };
 use crate::message::{Failure, Outcome, Ticket};
 use crate::policy::Overflow;
@@ -74,6 +75,7 @@ impl Box {
                 self.published.add();
             }
             self.abandon(take.leftovers);
+            self.tell(take.told);
             match next {
                 Some(entry) => {
                     self.handled
@@ -99,28 +101,49 @@ impl Box {
 
     fn accept(&self, posted: Posted<Note>) {
         self.abandon(posted.leftovers);
-        for _ in 0..posted.activate {
+        self.run(posted.activate);
+    }
+
+    fn run(&self, tokens: usize) {
+        for _ in 0..tokens {
             self.turn();
         }
     }
 
     /// Posts, with a wait for room where the policy says so. False: it was refused.
     fn post(&self, number: usize, call: Option<Arc<Call>>) -> bool {
-        let mut message = Note { number, call };
-        loop {
-            message = match self.mailbox.try_post(message, &NoClock) {
-                Ok(posted) => {
-                    self.accept(posted);
-                    return true;
-                }
-                Err(Refused::Full(message)) if self.mailbox.overflow() == Overflow::Block => {
-                    message
-                }
-                Err(_) => return false,
-            };
-            if self.mailbox.wait_for_room(None) == Room::Closed {
-                return false;
+        let message = Note { number, call };
+        let message = match self.mailbox.try_post(message, &NoClock) {
+            Ok(posted) => {
+                self.accept(posted);
+                return true;
             }
+            Err(Refused::Full(message)) if self.mailbox.overflow() == Overflow::Block => message,
+            Err(_) => return false,
+        };
+        match self.mailbox.park(message, None, &NoClock) {
+            Parking::Posted(tokens) => {
+                self.run(tokens);
+                true
+            }
+            Parking::Parked(place) => {
+                assert!(place.wait(None));
+                matches!(place.entered(), Entered::In)
+            }
+            Parking::Closed(_) => false,
+        }
+    }
+
+    fn swept(&self, swept: Swept<Note>) {
+        self.abandon(swept.leftovers);
+        self.tell(swept.told);
+    }
+
+    /// What the engine does after its locks.
+    fn tell(&self, told: Told<Note>) {
+        if let Some(news) = told.news() {
+            self.run(news.activate);
+            news.tell();
         }
     }
 
@@ -132,6 +155,7 @@ impl Box {
             call.slot.fail(false, Failure::Cancelled);
         }
         self.abandon(removal.leftovers);
+        self.tell(removal.told);
         cancelled
     }
 
@@ -294,21 +318,61 @@ fn two_blocked_senders_and_the_worker() {
 }
 
 #[test]
-fn a_sender_that_wants_to_know_of_room_is_told() {
+fn a_parked_post_is_told_of_once_and_runs() {
     model(|| {
         let (state, posted) = held(1, Overflow::Block);
         let told = Arc::new(Count::default());
         let other = {
             let (state, told) = (state.clone(), told.clone());
             thread::spawn(move || {
-                state
-                    .mailbox
-                    .on_room(std::boxed::Box::new(move || told.add()))
+                let note = Note {
+                    number: 1,
+                    call: None,
+                };
+                match state.mailbox.park(note, None, &NoClock) {
+                    Parking::Posted(tokens) => {
+                        state.run(tokens);
+                        told.add();
+                    }
+                    Parking::Parked(place) => {
+                        place.on_settled(std::boxed::Box::new(move || told.add()));
+                    }
+                    Parking::Closed(_) => unreachable!("it stays open"),
+                }
             })
         };
         state.accept(posted);
         other.join().expect("no panic");
         assert_eq!(told.get(), 1);
+        assert_eq!(state.counters_at_the_end().completed, 2);
+    });
+}
+
+#[test]
+fn a_withdrawn_post_is_in_or_comes_back() {
+    model(|| {
+        let (state, posted) = held(1, Overflow::Block);
+        let other = {
+            let state = state.clone();
+            thread::spawn(move || {
+                let note = Note {
+                    number: 1,
+                    call: None,
+                };
+                match state.mailbox.park(note, None, &NoClock) {
+                    Parking::Posted(tokens) => {
+                        state.run(tokens);
+                        true
+                    }
+                    Parking::Parked(place) => state.mailbox.withdraw(&place).is_none(),
+                    Parking::Closed(_) => unreachable!("it stays open"),
+                }
+            })
+        };
+        state.accept(posted);
+        let is_in = other.join().expect("no panic");
+        let completed = state.counters_at_the_end().completed;
+        assert_eq!(completed, 1 + u64::from(is_in));
     });
 }
 
@@ -326,8 +390,9 @@ fn closing_wakes_a_blocked_sender() {
                 }
             },
             |state| {
-                let leftovers = state.mailbox.close(Rest::Run);
-                assert!(leftovers.is_empty());
+                let swept = state.mailbox.close(Rest::Run);
+                assert!(swept.leftovers.is_empty());
+                state.tell(swept.told);
             },
             // The token is only used once both are over: nobody but `close` can wake the sender.
             |_| {},
@@ -360,7 +425,7 @@ fn closing_fails_or_leaves_each_message_once() {
         );
         race(
             &state,
-            |state| state.abandon(state.mailbox.close(Rest::Fail(Failure::Stopped))),
+            |state| state.swept(state.mailbox.close(Rest::Fail(Failure::Stopped))),
             |state| {
                 let _ = state.post(2, None);
             },
@@ -451,6 +516,7 @@ fn the_deadline_thread_and_whoever_takes_a_late_message_agree() {
                     late.slot.fail(false, Failure::Expired);
                 }
                 state.abandon(removal.leftovers);
+                state.tell(removal.told);
             },
             |state| assert!(state.post(2, None)),
             |state| state.accept(posted),
@@ -512,8 +578,9 @@ fn whoever_waits_for_the_end_finds_the_replies_published() {
                 assert!(call.slot.state().is_done());
             },
             |state| {
-                let leftovers = state.mailbox.close(Rest::Run);
-                assert!(leftovers.is_empty());
+                let swept = state.mailbox.close(Rest::Run);
+                assert!(swept.leftovers.is_empty());
+                state.tell(swept.told);
             },
             |state| state.accept(posted),
         );

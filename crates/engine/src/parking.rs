@@ -1,0 +1,203 @@
+//! Waiting in line for a place in a full mailbox: the sender's side.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::cell::{Address, Cell};
+use crate::handler::Handler;
+use crate::mailbox::{Entered, Parking, Place};
+use crate::message::Message;
+use crate::policy::Overflow;
+use crate::wait::{self, Blocking, WaitError};
+use crate::worker::{PostError, Worker};
+
+/// A post that waits in line for a place in a full mailbox: see [`Worker::park`].
+///
+/// The thread that frees a place moves the first message of the line in, whatever its sender does at that moment; so
+/// messages get in in the order in which they were parked. Dropped while it waits, the post is withdrawn: its message is
+/// dropped, and counts as nothing.
+pub struct ParkedPost<H: Handler> {
+    cell: Arc<Cell<H>>,
+    place: Arc<Place<H::Message>>,
+}
+
+impl<H: Handler> fmt::Debug for ParkedPost<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParkedPost")
+            .field("worker", &self.cell.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<H: Handler> ParkedPost<H> {
+    /// Blocks until the message is in or refused, at most for `limit`; false when that has passed.
+    ///
+    /// # Errors
+    /// [`WaitError`] when the caller is the worker's own handler or one that the worker waits for, or its pool would stand
+    /// still. The message is still in line.
+    pub fn wait(&self, limit: Option<Duration>) -> Result<bool, WaitError> {
+        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let address = Address(self.cell.clone());
+        // Room comes when that worker's handler returns, which it does not while it waits for this one.
+        let waiter = wait::current();
+        if self.cell.exclusive && waiter.as_ref() == Some(&address) {
+            return Err(WaitError::Cycle(vec![self.cell.name.clone()]));
+        }
+        let _edge = waiter
+            .map(|waiter| wait::edge(&waiter, &address, None))
+            .transpose()?;
+        let _blocking = Blocking::enter()?;
+        Ok(self.place.wait(until))
+    }
+
+    /// Calls `callback` once the message is in or refused: on the thread that made it so, or here and now if it is.
+    pub fn on_settled(&self, callback: impl FnOnce() + Send + 'static) {
+        self.place.on_settled(Box::new(callback));
+    }
+
+    /// Ends the wait.
+    ///
+    /// # Errors
+    /// [`PostError::Full`] with the message, which was still in line and is withdrawn; [`PostError::Stopped`] when the
+    /// worker was stopped.
+    pub fn finish(self) -> Result<(), PostError<H::Message>> {
+        if let Some(message) = self.cell.mailbox.withdraw(&self.place) {
+            return Err(PostError::Full(message));
+        }
+        match self.place.entered() {
+            Entered::Refused(Some(message)) => Err(PostError::Stopped(message)),
+            Entered::In | Entered::Refused(None) | Entered::Waits => Ok(()),
+        }
+    }
+}
+
+impl<H: Handler> Drop for ParkedPost<H> {
+    fn drop(&mut self) {
+        drop(self.cell.mailbox.withdraw(&self.place));
+    }
+}
+
+impl<H: Handler> Worker<H> {
+    /// Posts as [`Worker::try_post`] does, or, under [`Overflow::Block`], leaves the message in the line before a full
+    /// mailbox. `None`: it is in. `limit` is the time after which it expires, from here, for a message that is parked; one
+    /// that is in gets its deadline by [`Worker::set_deadline`].
+    ///
+    /// # Errors
+    /// [`PostError`] gives the message back.
+    pub fn park(
+        &self,
+        message: H::Message,
+        limit: Option<Duration>,
+    ) -> Result<Option<ParkedPost<H>>, PostError<H::Message>> {
+        let message = match self.try_post(message) {
+            Err(PostError::Full(message)) if self.overflow() == Overflow::Block => message,
+            posted => return posted.map(|()| None),
+        };
+        let clock = &*self.cell.pool.inner().clock;
+        let deadline = limit.map(|limit| clock.now().after(limit));
+        if let (Some(at), Some(state)) = (deadline, message.state()) {
+            // For the thread that takes it to be run; the deadline thread is told once it is in.
+            state.set_deadline(at);
+        }
+        match self.cell.mailbox.park(message, deadline, clock) {
+            Parking::Posted(tokens) => {
+                self.cell.activate(tokens);
+                Ok(None)
+            }
+            Parking::Parked(place) => Ok(Some(ParkedPost {
+                cell: self.cell.clone(),
+                place,
+            })),
+            Parking::Closed(message) => Err(PostError::Stopped(message)),
+        }
+    }
+
+    /// Posts; under [`Overflow::Block`] waits for room, at most for `limit`.
+    ///
+    /// # Errors
+    /// [`PostError`] gives the message back.
+    pub fn post(
+        &self,
+        message: H::Message,
+        limit: Option<Duration>,
+    ) -> Result<(), PostError<H::Message>> {
+        let waits = self.overflow() == Overflow::Block;
+        let message = match self.post_if_room(message, waits) {
+            Err(PostError::Full(message)) if waits => message,
+            other => return other,
+        };
+        match self.park(message, None)? {
+            Some(parked) => self.wait_in_line(parked, limit),
+            None => Ok(()),
+        }
+    }
+
+    /// Posts `messages` front first, with one lock and one wake-up for all that fit; under [`Overflow::Block`] waits for room
+    /// for the others. Leaves in `messages` what was refused, and returns how many were accepted: not refused, and not
+    /// dropped as the newest.
+    ///
+    /// # Errors
+    /// [`PostError`] without a message, and how many were accepted before, when some were refused. Those of a wait that
+    /// would deadlock are not counted as rejected.
+    pub fn post_many(
+        &self,
+        messages: &mut VecDeque<H::Message>,
+    ) -> Result<usize, (usize, PostError<()>)> {
+        let mut accepted = 0;
+        loop {
+            match self.try_post_many(messages) {
+                Ok(more) => return Ok(accepted + more),
+                Err((more, PostError::Full(()))) if self.overflow() == Overflow::Block => {
+                    accepted += more;
+                }
+                Err((more, error)) => return Err((accepted + more, error)),
+            }
+            self.dally();
+            let Some(first) = messages.pop_front() else {
+                return Ok(accepted);
+            };
+            let posted = self.park(first, None).and_then(|parked| match parked {
+                None => Ok(()),
+                Some(parked) => {
+                    // It is in, unless the wait was refused.
+                    let _ = parked.wait(None);
+                    parked.finish()
+                }
+            });
+            match posted.map_err(PostError::into_parts) {
+                Ok(()) => accepted += 1,
+                Err((first, error)) => {
+                    messages.push_front(first);
+                    return Err((
+                        accepted,
+                        match error {
+                            PostError::Full(()) => PostError::WouldDeadlock(()),
+                            other => other,
+                        },
+                    ));
+                }
+            }
+        }
+    }
+
+    fn wait_in_line(
+        &self,
+        parked: ParkedPost<H>,
+        limit: Option<Duration>,
+    ) -> Result<(), PostError<H::Message>> {
+        let waited = parked.wait(limit);
+        match (parked.finish(), waited) {
+            (Err(PostError::Full(message)), Err(_)) => {
+                self.give_up(1);
+                Err(PostError::WouldDeadlock(message))
+            }
+            (Err(PostError::Full(message)), Ok(_)) => {
+                self.give_up(1);
+                Err(PostError::Full(message))
+            }
+            (outcome, _) => outcome,
+        }
+    }
+}

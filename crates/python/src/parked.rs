@@ -1,0 +1,192 @@
+//! A post that waits in line for a place in a full mailbox, for a coroutine or for `map`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+use pytoweb_engine::{ParkedPost, PostError, WaitError, Worker};
+
+use crate::attached::Attached;
+use crate::endpoint::Endpoint;
+use crate::fork::Generation;
+use crate::handler::{PyHandler, Shared};
+use crate::message::PyMessage;
+use crate::task::Task;
+use crate::{arguments, error, waiting};
+
+/// A post in line; given up when it is dropped.
+#[pyclass(module = "pytoweb._core", frozen)]
+#[derive(Debug)]
+pub(crate) struct Parked {
+    post: Mutex<Option<ParkedPost<PyHandler>>>,
+    endpoint: Py<Endpoint>,
+    shared: Arc<Attached<Shared>>,
+    /// Of an ask: its future's.
+    task: Option<Arc<Task>>,
+    /// It has a place for its reply, which is given back where it does not go in.
+    with_id: bool,
+    generation: Generation,
+}
+
+/// What a post that does not wait for room came to.
+pub(crate) enum Entry {
+    In,
+    Line(ParkedPost<PyHandler>),
+}
+
+/// Posts, or leaves the message in line; a message that goes in at once gets its deadline here.
+///
+/// # Errors
+/// What a refused post raises.
+pub(crate) fn enter(
+    worker: &Worker<PyHandler>,
+    message: PyMessage,
+    limit: Option<Duration>,
+) -> PyResult<Entry> {
+    let deadline = limit.zip(message.task.clone());
+    match worker.park(message, limit) {
+        Ok(Some(parked)) => Ok(Entry::Line(parked)),
+        Ok(None) => {
+            if let Some((limit, task)) = deadline {
+                waiting::set_deadline(worker, task, limit)?;
+            }
+            Ok(Entry::In)
+        }
+        Err(error) => Err(waiting::refused(worker, error)),
+    }
+}
+
+impl Parked {
+    /// Has `told()` called once `post` is in or refused.
+    pub(crate) fn new(
+        post: ParkedPost<PyHandler>,
+        endpoint: Py<Endpoint>,
+        shared: Arc<Attached<Shared>>,
+        task: Option<Arc<Task>>,
+        with_id: bool,
+        told: Py<PyAny>,
+    ) -> Self {
+        post.on_settled(move || {
+            // Where the interpreter has ended, no sender waits.
+            let _ = Python::try_attach(|py| {
+                if let Err(error) = told.call0(py) {
+                    error.write_unraisable(py, None);
+                }
+            });
+        });
+        Self {
+            post: Mutex::new(Some(post)),
+            endpoint,
+            shared,
+            task,
+            with_id,
+            generation: Generation::now(),
+        }
+    }
+
+    fn take(&self) -> Option<ParkedPost<PyHandler>> {
+        self.post
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    fn give_back_place(&self, py: Python<'_>) {
+        if self.with_id {
+            self.shared.reply_room.give_back(py, 1);
+        }
+    }
+}
+
+#[pymethods]
+impl Parked {
+    /// Ends the wait: the future of an ask that is in, or ``None`` for a post.
+    ///
+    /// Raises:
+    ///     MailboxFullError: It was still in line, and is withdrawn; ``why`` says why it did not wait longer.
+    ///     WorkerStoppedError: The worker was stopped.
+    fn outcome<'py>(&self, py: Python<'py>, why: &str) -> PyResult<Bound<'py, PyAny>> {
+        let endpoint = self.endpoint.bind(py).get();
+        let worker = endpoint.worker()?;
+        let outcome = self.take().map_or(Ok(()), ParkedPost::finish);
+        if let Err(refused) = outcome {
+            self.give_back_place(py);
+            return Err(match refused {
+                PostError::Full(_) => {
+                    worker.give_up(1);
+                    error::full(worker.name(), worker.capacity(), why)
+                }
+                other => waiting::refused(worker, other),
+            });
+        }
+        match &self.task {
+            Some(task) => endpoint.future(py, task.clone()),
+            None => Ok(py.None().into_bound(py)),
+        }
+    }
+
+    /// Takes it out of the line, uncounted. False: it is in, or was refused.
+    fn withdraw(&self, py: Python<'_>) -> bool {
+        let withdrawn = match self.take().map(ParkedPost::finish) {
+            Some(Err(PostError::Full(_))) => true,
+            Some(Err(_)) => {
+                self.give_back_place(py);
+                false
+            }
+            Some(Ok(())) | None => false,
+        };
+        if withdrawn {
+            self.give_back_place(py);
+        }
+        withdrawn
+    }
+
+    /// Blocks until it is in or refused: true; false when ``timeout`` has passed.
+    ///
+    /// Raises:
+    ///     MailboxFullError: Waiting would deadlock.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        let limit = arguments::timeout(timeout)?;
+        let worker = self.endpoint.bind(py).get().worker()?;
+        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let step = left.map_or(waiting::SIGNAL_SLICE, |left| {
+                left.min(waiting::SIGNAL_SLICE)
+            });
+            let waited = py.detach(|| {
+                let post = self.post.lock().unwrap_or_else(PoisonError::into_inner);
+                post.as_ref().map_or(Ok(true), |post| post.wait(Some(step)))
+            });
+            match waited {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(WaitError::Cycle(_)) => {
+                    return Err(waiting::refused(worker, PostError::WouldDeadlock(())));
+                }
+                Err(error) => return Err(error::wait(py, error)),
+            }
+            py.check_signals()?;
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        let Some(post) = self.take() else {
+            return;
+        };
+        if !self.generation.is_here() {
+            // Taking it out of the line would need a lock that no thread of this process can release.
+            std::mem::forget(post);
+            return;
+        }
+        if post.finish().is_err() {
+            let _ = Python::try_attach(|py| self.give_back_place(py));
+        }
+    }
+}
