@@ -10,8 +10,9 @@
 //! | `DONE` | the value stands and never changes | nobody |
 //!
 //! The step into `SETTLING` is a compare-and-swap, so exactly one of a result, a cancel, a deadline and a stop wins.
-//! Writing the value and publishing it are two calls, because a worker counts the message in between: whoever sees
-//! the reply also sees the counters.
+//! Writing the value and publishing it are two calls, because a worker counts the message in between: a thread that sees
+//! the reply also sees the counters. The second call looks at a flag that the first sets once the value is written, so a
+//! thread that publishes out of turn panics, and never shows a value that another one is still writing.
 //!
 //! Two flags ride along: `CANCEL`, the cooperative signal to a running handler, and `WAITERS`, set by whoever
 //! registered to be told. A waiter sets its flag and then looks at the phase; the publisher sets the phase and then
@@ -27,7 +28,9 @@ use std::time::{Duration, Instant};
 use crate::clock::Timestamp;
 use crate::contained::{contained, drop_each};
 use crate::message::{Failure, Ticket};
-use crate::sync::{AtomicU8, Condvar, Mutex, Ordering, UnsafeCell, look_while_yielding};
+use crate::sync::{
+    AtomicBool, AtomicU8, Condvar, Mutex, Ordering, UnsafeCell, look_while_yielding,
+};
 
 const QUEUED: u8 = 0;
 const CLAIMED: u8 = 1;
@@ -55,7 +58,8 @@ struct Waiters {
     blocked: usize,
     /// Threads that wait in a way of their own, after [`ReplyState::park_with`].
     parkers: Vec<Arc<dyn Unpark>>,
-    wakers: Vec<Waker>,
+    /// Of the task that polled last: a future that goes from one task to another is waited for by the second alone.
+    waker: Option<Waker>,
     callbacks: Vec<Callback>,
     deadline: Option<Timestamp>,
 }
@@ -69,6 +73,8 @@ pub trait Unpark: Send + Sync + 'static {
 /// The part of a reply slot that does not depend on the type of the reply.
 pub struct ReplyState {
     bits: AtomicU8,
+    /// The value is written, whole.
+    written: AtomicBool,
     waiters: Mutex<Option<Box<Waiters>>>,
     settled: Condvar,
 }
@@ -99,6 +105,7 @@ impl ReplyState {
     pub fn new() -> Self {
         Self {
             bits: AtomicU8::new(QUEUED),
+            written: AtomicBool::new(false),
             waiters: Mutex::new(None),
             settled: Condvar::new(),
         }
@@ -227,29 +234,31 @@ impl ReplyState {
     /// Makes the value visible, gives the callbacks to `run` and wakes the wakers. True: threads are still to be woken, with
     /// [`ReplyState::wake_threads`]; the caller picks the moment.
     fn publish(&self, run: &mut dyn FnMut(Callback)) -> bool {
+        // ORDERING: Acquire, with the store in `Slot::write`: the value is whole where this thread is not the one that
+        // wrote it.
+        assert!(
+            self.written.load(Ordering::Acquire),
+            "a reply is published after it was settled"
+        );
         // ORDERING: AcqRel. Release hands over the value, and the read of WAITERS must not move before it.
         // SETTLING | 1 is DONE. SYNC: reply-publish
         let before = self.bits.fetch_or(DONE, Ordering::AcqRel);
-        assert_eq!(
-            before & PHASE,
-            SETTLING,
-            "only the thread that settled may publish"
-        );
+        assert_eq!(before & PHASE, SETTLING, "a reply is published once");
         if before & WAITERS == 0 {
             return false;
         }
-        let (wakers, callbacks, threads) = {
+        let (waker, callbacks, threads) = {
             let mut guard = self.waiters.lock();
             let Some(waiters) = guard.as_mut() else {
                 return false;
             };
             (
-                std::mem::take(&mut waiters.wakers),
+                waiters.waker.take(),
                 std::mem::take(&mut waiters.callbacks),
                 waiters.blocked > 0 || !waiters.parkers.is_empty(),
             )
         };
-        for waker in wakers {
+        if let Some(waker) = waker {
             let _ = contained(|| waker.wake());
         }
         for callback in callbacks {
@@ -328,16 +337,19 @@ impl ReplyState {
         }
     }
 
-    /// Wakes `waker` once the reply stands. True: it stands already.
+    /// Wakes `waker` once the reply stands, in the place of one that was given before. True: it stands already.
     pub fn poll_done(&self, waker: &Waker) -> bool {
         if self.is_done() {
             return true;
         }
-        !self.register(|waiters| {
-            if !waiters.wakers.iter().any(|known| known.will_wake(waker)) {
-                waiters.wakers.push(waker.clone());
-            }
-        })
+        let mut before = None;
+        let registered = self.register(|waiters| match &mut waiters.waker {
+            Some(known) if known.will_wake(waker) => {}
+            known => before = known.replace(waker.clone()),
+        });
+        // Outside the lock: it may be the last reference to a task.
+        drop(before);
+        !registered
     }
 
     /// Calls `callback` on the thread that settles the reply, right after it stands; or here and now if it does.
@@ -423,6 +435,8 @@ impl<R, Mode> Slot<R, Mode> {
         }
         // SAFETY: the step into SETTLING succeeds for one thread only, and nobody reads before DONE.
         self.value.with_mut(|cell| unsafe { *cell = Some(value) });
+        // ORDERING: Release, with the load in `ReplyState::publish`.
+        self.state.written.store(true, Ordering::Release);
         true
     }
 
@@ -430,7 +444,7 @@ impl<R, Mode> Slot<R, Mode> {
     /// woken, with [`ReplyState::wake_threads`].
     ///
     /// # Panics
-    /// When nothing was settled.
+    /// When nothing was settled, or it is published already.
     pub fn publish(&self) -> bool {
         self.publish_with(&mut |callback| callback())
     }
@@ -439,7 +453,7 @@ impl<R, Mode> Slot<R, Mode> {
     /// on to one that may.
     ///
     /// # Panics
-    /// When nothing was settled.
+    /// When nothing was settled, or it is published already.
     pub fn publish_with(&self, run: &mut dyn FnMut(Box<dyn FnOnce() + Send>)) -> bool {
         self.state.publish(run)
     }

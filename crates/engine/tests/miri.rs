@@ -4,9 +4,10 @@
 //! |---|---|---|
 //! | settled, published, read | `shared_replies_are_read_in_place` | `single_replies_move_out_once` |
 //! | read before it stands | the same | the same |
+//! | published out of turn | `a_reply_is_published_after_it_was_settled_and_once` | |
 //! | settled and never read | `what_nobody_reads_is_dropped_once` | the same |
 //! | failed before, while and after it is settled | `a_failure_and_a_result_do_not_meet` | the same |
-//! | several threads | `threads_share_one_reply` | `threads_compete_for_one_reply` |
+//! | several threads | `a_thread_that_publishes_while_another_settles_shows_no_half_written_reply`, `threads_share_one_reply` | `threads_compete_for_one_reply` |
 //! | through a worker | `a_worker_answers` | |
 
 mod common;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::thread;
 
 use common::{LONG, ask, pool, worker};
-use pytoweb_engine::{Failure, Shared, Single, Slot, StopMode};
+use pytoweb_engine::{Failure, Shared, Single, Slot, StopMode, contained};
 
 #[test]
 fn shared_replies_are_read_in_place() {
@@ -73,6 +74,36 @@ fn a_failure_and_a_result_do_not_meet() {
     assert!(slot.fail(true, Failure::Stopped));
     assert!(!slot.state().claim());
     assert_eq!(slot.take(), Some(Err(Failure::Stopped)));
+}
+
+#[test]
+fn a_reply_is_published_after_it_was_settled_and_once() {
+    let slot = Slot::<String, Shared>::new();
+    assert!(contained(|| slot.publish()).is_err(), "it is queued");
+    assert!(slot.state().claim());
+    assert!(contained(|| slot.publish()).is_err(), "it runs");
+    assert!(slot.settle(Ok("reply".to_owned())));
+    slot.publish();
+    assert!(contained(|| slot.publish()).is_err(), "it stands");
+    assert_eq!(slot.get(), Some(&Ok("reply".to_owned())));
+}
+
+#[test]
+fn a_thread_that_publishes_while_another_settles_shows_no_half_written_reply() {
+    for _ in 0..20 {
+        let slot = Slot::<String, Shared>::new();
+        assert!(slot.state().claim());
+        thread::scope(|scope| {
+            let early = scope.spawn(|| {
+                let published = contained(|| slot.publish()).is_ok();
+                (published, slot.get())
+            });
+            assert!(slot.settle(Ok("reply".to_owned())));
+            let (published, seen) = early.join().expect("no panic");
+            assert_eq!(seen.is_some(), published);
+            assert!(seen.is_none_or(|reply| *reply == Ok("reply".to_owned())));
+        });
+    }
 }
 
 #[test]
