@@ -10,6 +10,7 @@
     reason = "calls that may unwind, which PyO3 declares as if they could not"
 )]
 
+use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -74,7 +75,11 @@ unsafe extern "C-unwind" {
         args: *mut PyObject,
         kwargs: *mut PyObject,
     ) -> *mut PyObject;
+    #[cfg(Py_3_11)]
     fn PyObject_CallOneArg(callable: *mut PyObject, argument: *mut PyObject) -> *mut PyObject;
+    // Before Python 3.11 the other one is an inline function of a header.
+    #[cfg(not(Py_3_11))]
+    fn PyObject_CallFunctionObjArgs(callable: *mut PyObject, ...) -> *mut PyObject;
 }
 
 /// Stops the thread for good when it is dropped; a panic goes on.
@@ -93,9 +98,31 @@ pub(crate) fn call_one<'py>(
     function: &Bound<'py, PyAny>,
     argument: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    // Through a pointer that the compiler cannot see through, here and below: PyO3 declares the same symbols as functions
+    // that never unwind, the linker makes one declaration of the two, and a call that goes by that one has no landing pad.
+    #[cfg(Py_3_11)]
+    let call = black_box(
+        PyObject_CallOneArg
+            as unsafe extern "C-unwind" fn(*mut PyObject, *mut PyObject) -> *mut PyObject,
+    );
+    #[cfg(not(Py_3_11))]
+    let call = black_box(
+        PyObject_CallFunctionObjArgs
+            as unsafe extern "C-unwind" fn(*mut PyObject, ...) -> *mut PyObject,
+    );
     let stop = Stop;
     // SAFETY: both are alive and the interpreter lock is held.
-    let result = unsafe { PyObject_CallOneArg(function.as_ptr(), argument.as_ptr()) };
+    #[cfg(Py_3_11)]
+    let result = unsafe { call(function.as_ptr(), argument.as_ptr()) };
+    // SAFETY: as above; null ends the arguments.
+    #[cfg(not(Py_3_11))]
+    let result = unsafe {
+        call(
+            function.as_ptr(),
+            argument.as_ptr(),
+            std::ptr::null_mut::<PyObject>(),
+        )
+    };
     std::mem::forget(stop);
     // SAFETY: a new reference, or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(function.py(), result) }
@@ -108,9 +135,18 @@ pub(crate) fn call<'py>(
     kwargs: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let kwargs = kwargs.map_or(std::ptr::null_mut(), |kwargs| kwargs.as_ptr());
+    // See `call_one`.
+    let call = black_box(
+        PyObject_Call
+            as unsafe extern "C-unwind" fn(
+                *mut PyObject,
+                *mut PyObject,
+                *mut PyObject,
+            ) -> *mut PyObject,
+    );
     let stop = Stop;
     // SAFETY: all are alive and the interpreter lock is held; null is for no keyword arguments.
-    let result = unsafe { PyObject_Call(function.as_ptr(), args.as_ptr(), kwargs) };
+    let result = unsafe { call(function.as_ptr(), args.as_ptr(), kwargs) };
     std::mem::forget(stop);
     // SAFETY: a new reference, or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(function.py(), result) }
