@@ -10,9 +10,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
 use crate::clock::Timestamp;
-use crate::contained::contained;
+use crate::contained::{contained, drop_each};
 use crate::handler::Handler;
-use crate::mailbox::{Gate, Leftover, Mailbox, News, Removal, Told};
+use crate::mailbox::{Gate, Leftover, Mailbox, News, Removal, Swept, Told};
 use crate::message::{Failure, Ticket};
 use crate::pool::{Pool, PoolInner};
 use crate::reply::Wake;
@@ -146,6 +146,20 @@ impl<H: Handler> Cell<H> {
             // The next one is waited for, too.
             let _ = contained(|| self.handler.abandon(message, failure));
         }
+    }
+
+    /// Deals with what came out of the mailbox. Returns how many messages that were.
+    pub(crate) fn swept(&self, swept: Swept<H::Message>) -> usize {
+        let count = swept.leftovers.len();
+        self.abandon_all(swept.leftovers);
+        let never_runs = swept.never_runs.into_iter();
+        self.abandon_all(never_runs.map(|last| (last, Failure::Stopped)).collect());
+        self.tell(swept.told);
+        if let Some(own) = self.own.upgrade() {
+            own.activate(swept.activate);
+        }
+        drop_each([swept.unused]);
+        count
     }
 
     /// Tells senders what became of their parked posts.

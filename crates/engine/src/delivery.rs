@@ -33,6 +33,8 @@ struct Batch<H: Handler> {
     open: AtomicUsize,
     /// Somebody takes more for it.
     topping_up: AtomicBool,
+    /// It holds the worker's last message, which counts as nothing.
+    is_last: bool,
 }
 
 /// One message that was handed over, on its way to its end.
@@ -152,6 +154,9 @@ impl<H: Handler> Delivery<H> {
 
     fn count(&self, message: &H::Message, outcome: Outcome, ran: Option<Duration>) {
         let cell = &self.batch.cell;
+        if self.batch.is_last {
+            return;
+        }
         let timed = self.posted_at.zip(ran).map(|(posted, ran)| {
             let since = cell.pool.inner().clock.now().since(posted);
             (since.saturating_sub(ran), ran)
@@ -198,11 +203,8 @@ fn put_back_batch<H: Handler>(batch: &Arc<Batch<H>>, mut deliveries: Vec<Deliver
         })
         .collect::<Vec<_>>();
     let count = entries.len();
-    let (given_up, tokens) = batch.cell.mailbox.put_back(entries);
-    batch.cell.abandon_all(given_up.leftovers);
-    batch.cell.tell(given_up.told);
-    // Tokens of other threads or processes that are free; the batch's own goes on below.
-    batch.cell.activate(tokens);
+    // With the tokens of other threads or processes that are free; the batch's own goes on below.
+    batch.cell.swept(batch.cell.mailbox.put_back(entries));
     leave(batch, count);
 }
 
@@ -232,7 +234,7 @@ impl<H: Handler> Cell<H> {
         let window = self.handler.window().max(1);
         let clock = &*self.pool.inner().clock;
         let take = self.mailbox.take_many(window, &mut entries, clock);
-        if take.found != Found::Next {
+        if !matches!(take.found, Found::Next | Found::Last) {
             self.abandon_all(take.leftovers);
             self.tell(take.told);
             if take.publishing {
@@ -248,6 +250,7 @@ impl<H: Handler> Cell<H> {
             cell: self.clone(),
             open: AtomicUsize::new(entries.len()),
             topping_up: AtomicBool::new(false),
+            is_last: take.found == Found::Last,
         });
         self.give_to_handler(&batch, entries);
         self.mailbox.handed_over();

@@ -68,6 +68,14 @@ pub trait Handler: Send + Sync + Sized + 'static {
         let _ = ticket;
     }
 
+    /// A message to handle when the worker has ended: it is closed, nothing is queued and nothing runs. For what has to
+    /// happen on the worker's own thread then: an end hook, and letting go of the state. It is handled as any other, but
+    /// counts as nothing; where the worker was never started it is abandoned. Asked for once or more, on a thread that
+    /// closes the worker; all but the first are dropped. `None`: there is nothing to do.
+    fn last(&self) -> Option<Self::Message> {
+        None
+    }
+
     /// Told of a message that will not be run; settles its reply, if nobody has. On the thread that caused it.
     fn abandon(&self, message: Self::Message, failure: Failure);
 }
@@ -96,6 +104,8 @@ impl<H: Handler> fmt::Debug for Handled<H> {
 pub struct Suspension<H: Handler> {
     pub(crate) cell: Arc<Cell<H>>,
     pub(crate) message: Option<H::Message>,
+    /// It is the worker's last message, which counts as nothing.
+    pub(crate) is_last: bool,
     /// When it was posted and when it was begun, if it is timed.
     pub(crate) times: Option<(Timestamp, Timestamp)>,
 }
@@ -141,6 +151,9 @@ impl<H: Handler> Suspension<H> {
     }
 
     fn count(&self, message: &H::Message, outcome: Outcome) {
+        if self.is_last {
+            return;
+        }
         let timed = self.times.map(|(posted, started)| {
             let now = self.cell.pool.inner().clock.now();
             (started.since(posted), now.since(started))

@@ -101,6 +101,8 @@ pub(crate) enum Found {
     More,
     /// A message whose deadline has passed, among what is to be abandoned. The token is kept: look again.
     Expired,
+    /// The message that runs when all others are over. The token is kept.
+    Last,
     /// Nothing to do. The token was given back.
     Idle,
 }
@@ -139,6 +141,12 @@ impl<M> Take<M> {
 pub(crate) struct Swept<M> {
     pub(crate) leftovers: Vec<Leftover<M>>,
     pub(crate) told: Told<M>,
+    /// Tokens handed out: the worker enters the run queue this many times.
+    pub(crate) activate: usize,
+    /// The last message of a mailbox that was never opened.
+    pub(crate) never_runs: Option<M>,
+    /// That of one that has had its last message already.
+    pub(crate) unused: Option<M>,
 }
 
 /// What [`Mailbox::remove`] did.
@@ -177,6 +185,7 @@ impl<M: Message> Mailbox<M> {
                 queue: VecDeque::new(),
                 gate,
                 failing: None,
+                last: None,
                 pushed: 0,
                 gone_seen: 0,
                 dropped_newest: 0,
@@ -251,6 +260,13 @@ impl<M: Message> Mailbox<M> {
             let mut inbox = self.inbox.0.lock();
             inbox.gone_seen = outbox.gone;
             if inbox.queue.is_empty() || inbox.active > inbox.limit {
+                if let Some(last) = inbox.take_last() {
+                    *next = Some(last);
+                    return Take {
+                        _ended,
+                        ..Take::of(Found::Last, leftovers)
+                    };
+                }
                 let publishing = finished.is_some() || !leftovers.is_empty();
                 inbox.publishing += usize::from(publishing);
                 self.give_back(&mut inbox);
@@ -348,21 +364,38 @@ impl<M: Message> Mailbox<M> {
     }
 
     /// Refuses posts from now on, those that are parked included. What is queued is run, or comes back as leftovers; a
-    /// mailbox that was never opened has nobody to run it, so there it always comes back.
-    pub(crate) fn close(&self, rest: Rest) -> Swept<M> {
-        self.sweep(|inbox| {
+    /// mailbox that was never opened has nobody to run it, so there it always comes back. `last` runs when all others are
+    /// over, or comes back with them.
+    pub(crate) fn close(&self, rest: Rest, last: Option<M>) -> Swept<M> {
+        let (mut last, mut never_runs) = (last, None);
+        let mut activate = 0;
+        let mut swept = self.sweep(|inbox| {
             let rest = if inbox.gate == Gate::Paused && rest == Rest::Run {
                 Rest::Fail(Failure::Stopped)
             } else {
                 rest
             };
+            match inbox.gate {
+                Gate::Paused => never_runs = last.take(),
+                Gate::Open => {
+                    inbox.last = last.take();
+                    if inbox.last.is_some() && inbox.active == 0 {
+                        activate = inbox.activate(1);
+                    }
+                }
+                Gate::Closed => {}
+            }
             inbox.gate = Gate::Closed;
             let Rest::Fail(failure) = rest else {
                 return None;
             };
             inbox.failing = Some(failure);
             Some(failure)
-        })
+        });
+        swept.activate = activate;
+        swept.never_runs = never_runs;
+        swept.unused = last;
+        swept
     }
 
     /// Takes out what is queued, if `decide` says how it fails.
@@ -380,7 +413,13 @@ impl<M: Message> Mailbox<M> {
         drop(inbox);
         drop(outbox);
         self.settled.notify_all();
-        Swept { leftovers, told }
+        Swept {
+            leftovers,
+            told,
+            activate: 0,
+            never_runs: None,
+            unused: None,
+        }
     }
 
     /// Claims queued messages for removal because they were cancelled or expired.

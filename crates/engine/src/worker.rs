@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cell::{Address, AnyCell, Cell};
+use crate::contained::contained;
 use crate::handler::Handler;
-use crate::mailbox::{Gate, Posted, Refused, Rest, Settled, Swept};
+use crate::mailbox::{Gate, Posted, Refused, Rest, Settled};
 use crate::message::{DropReason, Failure, Ticket};
 use crate::policy::{DEFAULT_CAPACITY, Overflow};
 use crate::pool::Pool;
@@ -350,22 +351,26 @@ impl<H: Handler> Worker<H> {
     /// many messages failed.
     pub fn close(&self, mode: StopMode) -> usize {
         let failure = match mode {
-            StopMode::Drain => return self.abandon(self.cell.mailbox.close(Rest::Run)),
+            StopMode::Drain => {
+                let last = self.last();
+                return self.cell.swept(self.cell.mailbox.close(Rest::Run, last));
+            }
             StopMode::FinishRunning => Failure::Stopped,
             StopMode::CancelQueued => Failure::Cancelled,
         };
+        let last = self.last();
         let rest = self
             .cell
-            .recalled(|mailbox| mailbox.close(Rest::Fail(failure)));
+            .recalled(|mailbox| mailbox.close(Rest::Fail(failure), last));
         // The first message of a batch was not brought back, and is queued all the same until it begins.
-        self.cell.handler.withdraw(failure) + self.abandon(rest)
+        self.cell.handler.withdraw(failure) + self.cell.swept(rest)
     }
 
-    fn abandon(&self, swept: Swept<H::Message>) -> usize {
-        let count = swept.leftovers.len();
-        self.cell.abandon_all(swept.leftovers);
-        self.cell.tell(swept.told);
-        count
+    /// The message to end with, unless the worker has had it.
+    fn last(&self) -> Option<H::Message> {
+        let open = self.cell.mailbox.gate().0 != Gate::Closed;
+        let last = open.then(|| contained(|| self.cell.handler.last()).ok());
+        last.flatten().flatten()
     }
 
     /// Fails what is queued with [`Failure::Stopped`], and stays open. Returns how many messages failed.
@@ -373,7 +378,7 @@ impl<H: Handler> Worker<H> {
         let failure = Failure::Stopped;
         let queued = self.cell.recalled(|mailbox| mailbox.fail_queued(failure));
         // As for a mailbox that closes.
-        self.cell.handler.withdraw(failure) + self.abandon(queued)
+        self.cell.handler.withdraw(failure) + self.cell.swept(queued)
     }
 
     /// Blocks until the worker has ended after [`Worker::close`], at most for `limit`; false when that has passed.

@@ -58,6 +58,8 @@ struct Course<M> {
     ended: Option<(Outcome, Timed)>,
     /// Of the message that is next.
     key: Option<TicketKey>,
+    /// The message that is next, or was just handled, is the worker's last, which counts as nothing.
+    is_last: bool,
     left: usize,
     started: Option<Timestamp>,
     /// The mailbox has not settled before it is told that the last reply stands.
@@ -72,6 +74,7 @@ impl<H: Handler> Cell<H> {
             at: 0,
             ended: None,
             key: None,
+            is_last: false,
             left: BUDGET_MESSAGES,
             started: None,
             publishing: false,
@@ -111,6 +114,10 @@ impl<H: Handler> Cell<H> {
                     .take(finished.as_ref(), course.left > 0, next, clock);
                 course.step = match take.found {
                     Found::Next => Step::Begin,
+                    Found::Last => {
+                        course.is_last = true;
+                        Step::Begin
+                    }
                     Found::Expired => Step::Take,
                     Found::More => Step::More,
                     Found::Idle => Step::Over,
@@ -149,13 +156,13 @@ impl<H: Handler> Cell<H> {
             let Some(entry) = next.as_mut() else {
                 unreachable!("a message was taken");
             };
-            course.left -= 1;
+            course.left = course.left.saturating_sub(1);
             course.step = Step::Handle;
             let times = entry.posted_at.map(|posted| (posted, clock.now()));
             match self.handler.handle(&mut entry.message) {
                 Handled::Done(outcome) => {
                     let timed = self.timed(times, started, &mut course.left);
-                    course.ended = Some((outcome, timed));
+                    course.ended = (!course.is_last).then_some((outcome, timed));
                     course.step = Step::Take;
                 }
                 Handled::Suspend(go_on) => {
@@ -165,6 +172,7 @@ impl<H: Handler> Cell<H> {
                         go_on(Suspension {
                             cell: self.clone(),
                             message: Some(entry.message),
+                            is_last: course.is_last,
                             times,
                         });
                     }
@@ -192,7 +200,7 @@ impl<H: Handler> Cell<H> {
         if course.step == Step::Begin {
             return None;
         }
-        let failed = (course.step == Step::Handle).then(|| {
+        let failed = (course.step == Step::Handle && !course.is_last).then(|| {
             self.clear_stuck();
             self.mailbox.finish_unwound(course.key)
         });

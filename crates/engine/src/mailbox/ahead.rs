@@ -95,6 +95,14 @@ impl<M: Message> Mailbox<M> {
                     ..Take::of(Found::Next, leftovers)
                 };
             }
+            if dry && let Some(last) = inbox.take_last() {
+                outbox.handing += 1;
+                batch.push(last);
+                return Take {
+                    told: self.admit(&mut outbox, &mut inbox),
+                    ..Take::of(Found::Last, leftovers)
+                };
+            }
             if dry {
                 let publishing = !leftovers.is_empty();
                 inbox.publishing += usize::from(publishing);
@@ -173,7 +181,7 @@ impl<M: Message> Mailbox<M> {
 
     /// Puts messages that were ahead back to the front, unclaimed. Returns those that nobody waits for any more, and
     /// all of them where queued messages fail; they are counted here. And the tokens to hand the others over with.
-    pub(crate) fn put_back(&self, entries: Vec<Entry<M>>) -> (Swept<M>, usize) {
+    pub(crate) fn put_back(&self, entries: Vec<Entry<M>>) -> Swept<M> {
         let mut leftovers = Vec::new();
         let mut tickets = Vec::new();
         let mut outbox = self.outbox.0.lock();
@@ -215,7 +223,14 @@ impl<M: Message> Mailbox<M> {
         let told = self.admit(&mut outbox, &mut inbox);
         drop(inbox);
         drop(outbox);
+        let swept = Swept {
+            leftovers,
+            told,
+            activate: tokens,
+            never_runs: None,
+            unused: None,
+        };
         drop(tickets);
-        (Swept { leftovers, told }, tokens)
+        swept
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Inbox<M> {
     pub(super) gate: Gate,
     /// Why queued messages fail, where they do since it was closed.
     pub(super) failing: Option<Failure>,
+    /// Runs once nothing is queued and nothing runs, after the mailbox has closed; counted nowhere.
+    pub(super) last: Option<M>,
     /// Messages that ever entered the queue.
     pub(super) pushed: u64,
     /// `Outbox::gone` when somebody last held both locks.
@@ -90,12 +92,23 @@ impl<M: Message> Inbox<M> {
         tokens
     }
 
+    /// Takes the last message for the caller, which holds the only token, if nothing else is left to do.
+    pub(super) fn take_last(&mut self) -> Option<Entry<M>> {
+        if self.gate != Gate::Closed || self.active != 1 || !self.queue.is_empty() {
+            return None;
+        }
+        self.last.take().map(|message| Entry {
+            message,
+            posted_at: None,
+        })
+    }
+
     pub(super) fn is_settled(&self, until: Settled) -> bool {
         // With no token out the outbox is empty too: a token is only given back when both buffers are, or while
         // others are still out.
         self.active == 0
             && self.publishing == 0
             && self.queue.is_empty()
-            && (until == Settled::Idle || self.gate == Gate::Closed)
+            && (until == Settled::Idle || (self.gate == Gate::Closed && self.last.is_none()))
     }
 }

@@ -459,6 +459,7 @@ impl Run {
                 self.model.counters.running += 1;
                 self.turns[turn] = Some(entry.message);
             }
+            Found::Last => unreachable!("there is none"),
             Found::More => assert!(!may_run),
             Found::Expired => assert!(next.is_none()),
             Found::Idle => {
@@ -550,7 +551,9 @@ impl Run {
                 }
             }
         }
-        let swept = self.mailbox.close(failure.map_or(Rest::Run, Rest::Fail));
+        let swept = self
+            .mailbox
+            .close(failure.map_or(Rest::Run, Rest::Fail), None);
         self.leftovers(swept.leftovers, &expected);
         self.told(swept.told);
     }
