@@ -365,8 +365,8 @@ impl<M: Message> Mailbox<M> {
 
     /// Refuses posts from now on, those that are parked included. What is queued is run, or comes back as leftovers; a
     /// mailbox that was never opened has nobody to run it, so there it always comes back. `last` runs when all others are
-    /// over, or comes back with them.
-    pub(crate) fn close(&self, rest: Rest, last: Option<M>) -> Swept<M> {
+    /// over, if it `runs` at all; else it comes back.
+    pub(crate) fn close(&self, rest: Rest, last: Option<M>, runs: bool) -> Swept<M> {
         let (mut last, mut never_runs) = (last, None);
         let mut activate = 0;
         let mut swept = self.sweep(|inbox| {
@@ -376,13 +376,13 @@ impl<M: Message> Mailbox<M> {
                 rest
             };
             match inbox.gate {
-                Gate::Paused => never_runs = last.take(),
-                Gate::Open => {
+                Gate::Open if runs => {
                     inbox.last = last.take();
                     if inbox.last.is_some() && inbox.active == 0 {
                         activate = inbox.activate(1);
                     }
                 }
+                Gate::Open | Gate::Paused => never_runs = last.take(),
                 Gate::Closed => {}
             }
             inbox.gate = Gate::Closed;

@@ -175,6 +175,12 @@ impl PoolInner {
         Ok(())
     }
 
+    /// Whether a thread was ever started.
+    pub(crate) fn has_thread(&self) -> bool {
+        // ORDERING: Relaxed, see `ensure_thread`: a thread that posted has seen its own store.
+        self.has_thread.load(Ordering::Relaxed)
+    }
+
     /// Enters a worker into the run queue.
     pub(crate) fn push(self: &Arc<Self>, cell: Arc<dyn AnyCell>) {
         let rouse = self.scheduler.push(cell);

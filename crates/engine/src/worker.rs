@@ -350,18 +350,21 @@ impl<H: Handler> Worker<H> {
     /// Refuses posts from now on; what is queued is handled or failed as `mode` says. Does not wait. Returns how
     /// many messages failed.
     pub fn close(&self, mode: StopMode) -> usize {
+        let last = self.last();
+        // None is started only to end a pool's own mailbox that nothing was posted to.
+        let runs = self.cell.pool.inner().has_thread();
         let failure = match mode {
             StopMode::Drain => {
-                let last = self.last();
-                return self.cell.swept(self.cell.mailbox.close(Rest::Run, last));
+                return self
+                    .cell
+                    .swept(self.cell.mailbox.close(Rest::Run, last, runs));
             }
             StopMode::FinishRunning => Failure::Stopped,
             StopMode::CancelQueued => Failure::Cancelled,
         };
-        let last = self.last();
         let rest = self
             .cell
-            .recalled(|mailbox| mailbox.close(Rest::Fail(failure), last));
+            .recalled(|mailbox| mailbox.close(Rest::Fail(failure), last, runs));
         // The first message of a batch was not brought back, and is queued all the same until it begins.
         self.cell.handler.withdraw(failure) + self.cell.swept(rest)
     }

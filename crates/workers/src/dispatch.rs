@@ -1,17 +1,22 @@
 //! From a message to its handler, and from what the handler did to the reply.
 
 use std::any::type_name;
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use pytoweb_engine::{self as engine, Failure, Handled, Handler, Outcome, Wake, contained};
 
 use crate::current;
 use crate::error::{AskError, BoxError, WorkerError};
+use crate::farewell::Farewell;
 use crate::kept::Kept;
-use crate::kinds::{Kind, Kinds};
+use crate::kinds::{Kind, Kinds, lock};
 use crate::message::{Ask, Envelope, Late, Parcel, Post, Route};
 use crate::unseen;
 use crate::worker::WorkerInner;
+
+/// What a worker runs when it has ended.
+pub(crate) type StopHook = Box<dyn FnOnce() + Send>;
 
 type ErrorHandler = Arc<dyn Fn(&WorkerError) + Send + Sync>;
 
@@ -20,6 +25,7 @@ pub(crate) struct Table {
     pub(crate) name: Box<str>,
     pub(crate) kinds: Kinds,
     on_error: RwLock<Option<ErrorHandler>>,
+    on_stop: Mutex<Vec<StopHook>>,
     /// The worker's handle; dangling for a pool.
     pub(crate) owner: Weak<WorkerInner>,
 }
@@ -30,6 +36,7 @@ impl Table {
             name: name.into(),
             kinds: Kinds::default(),
             on_error: RwLock::new(None),
+            on_stop: Mutex::default(),
             owner,
         }
     }
@@ -47,6 +54,34 @@ impl Table {
             .unwrap_or_else(PoisonError::into_inner)
             .replace(handler);
         drop(old);
+    }
+
+    pub(crate) fn add_on_stop(&self, hook: impl FnOnce() + Send + 'static) {
+        let mut hook = Kept::new(hook);
+        lock(&self.on_stop).push(Box::new(move || {
+            if let Some(hook) = hook.take() {
+                hook();
+            }
+        }));
+    }
+
+    /// What is to run when the worker has ended, the one that was registered last first.
+    pub(crate) fn take_on_stop(&self) -> Vec<StopHook> {
+        let mut hooks = mem::take(&mut *lock(&self.on_stop));
+        hooks.reverse();
+        hooks
+    }
+
+    /// Lets go of the handlers, and of what they hold.
+    pub(crate) fn let_go(&self) {
+        drop(self.kinds.let_go());
+        drop(self.take_on_stop());
+        let on_error = self
+            .on_error
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(on_error);
     }
 
     /// What a message is called.
@@ -217,6 +252,10 @@ impl Handler for Dispatch {
             return Wake::threads_of(ticket);
         }
         Wake::nobody()
+    }
+
+    fn last(&self) -> Option<Envelope> {
+        Some(Envelope::of(Arc::new(Farewell(self.table.clone()))))
     }
 
     fn abandon(&self, envelope: Envelope, failure: Failure) {

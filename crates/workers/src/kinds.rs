@@ -254,6 +254,23 @@ impl Kind {
         }
     }
 
+    /// Puts nothing in the place of the handler.
+    fn let_go(&self) -> Vec<Registration> {
+        match &self.stored {
+            Stored::Exclusive(stored) => {
+                stored.replace(Box::new(|table, parcel| table.unknown(parcel)))
+            }
+            Stored::Concurrent(stored) => {
+                let nothing: Concurrent = Arc::new(|table, parcel| table.unknown(parcel));
+                let mut stored = stored.write().unwrap_or_else(PoisonError::into_inner);
+                vec![Registration::Concurrent(mem::replace(
+                    &mut *stored,
+                    nothing,
+                ))]
+            }
+        }
+    }
+
     /// Gives `parcel` to the handler, which does not panic.
     pub(crate) fn run(&self, table: &Table, parcel: Arc<dyn Parcel>) -> Ended {
         match &self.stored {
@@ -313,6 +330,13 @@ impl Kinds {
     pub(crate) fn get(&self, id: KindId) -> Option<&Kind> {
         let id = id.0 as usize;
         self.walk(id % CHAINS).nth(id / CHAINS)
+    }
+
+    /// Lets go of every handler. Returns them, to be dropped outside of locks.
+    pub(crate) fn let_go(&self) -> Vec<Registration> {
+        let _registering = lock(&self.registering);
+        let kinds = (0..CHAINS).flat_map(|chain| self.walk(chain));
+        kinds.flat_map(Kind::let_go).collect()
     }
 
     /// Registers a handler, in the place of the one before.

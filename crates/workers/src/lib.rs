@@ -36,6 +36,7 @@ mod current;
 mod default_pool;
 mod dispatch;
 mod error;
+mod farewell;
 mod kept;
 mod kinds;
 mod message;
@@ -51,6 +52,7 @@ pub use default_pool::default_pool;
 pub use error::{
     AskError, CreateError, IdleError, Part, SendError, StartError, TypeMismatch, WorkerError,
 };
+pub use farewell::WeakWorker;
 pub use pool::{PoolBuilder, PoolStats, WorkerPool};
 pub use pytoweb_engine::{
     Counters, DEFAULT_CAPACITY, DropReason, Overflow, StopTimedOut, TimingStats, UnknownOverflow,

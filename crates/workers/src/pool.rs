@@ -530,6 +530,26 @@ impl WorkerPool {
         self
     }
 
+    /// Has `hook` called when the pool is shut down and the messages of its own mailbox are over: on one of its threads,
+    /// before the handlers of that mailbox are dropped. Of several, the one that was registered last runs first. None is
+    /// called for a pool that never ran a message. A hook that panics is reported by the panic hook, and the others run.
+    ///
+    /// ```
+    /// use pytoweb_workers::WorkerPool;
+    ///
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// let pool = WorkerPool::new(2);
+    /// pool.on_stop(move || tell.send("closed").expect("the test listens"));
+    /// pool.submit(|| ())?.wait()?;
+    /// pool.shutdown();
+    /// assert_eq!(told.try_recv()?, "closed");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_stop(&self, hook: impl FnOnce() + Send + 'static) -> &Self {
+        self.0.own.handler().table.add_on_stop(hook);
+        self
+    }
+
     /// Posts a message to whichever thread is free; see [`Worker::post_message`].
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use pytoweb_engine::{
 
 use crate::dispatch::{Dispatch, Table};
 use crate::error::{BoxError, IdleError, SendError, StartError, WorkerError};
+use crate::farewell::WeakWorker;
 use crate::kinds::{Registration, Signature};
 use crate::reply::Reply;
 use crate::send::{self, Engine, Patience};
@@ -235,6 +236,34 @@ impl Worker {
     {
         self.table().set_on_error(handler);
         self
+    }
+
+    /// Has `hook` called when the worker has ended: on its own thread, after the last message and before its handlers are
+    /// dropped. Of several, the one that was registered last runs first. None is called for a worker that was never
+    /// started. A hook that panics is reported by the panic hook, and the others run. [`Worker::stop`] waits for them.
+    ///
+    /// A worker that has ended drops its handlers, on that thread as well, and with them what they hold.
+    ///
+    /// ```
+    /// use pytoweb_workers::Worker;
+    ///
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// let worker = Worker::new("connected");
+    /// worker.on_stop(move || tell.send("closed").expect("the test listens"));
+    /// worker.start()?;
+    /// worker.stop();
+    /// assert_eq!(told.try_recv()?, "closed");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_stop(&self, hook: impl FnOnce() + Send + 'static) -> &Self {
+        self.engine().handler().table.add_on_stop(hook);
+        self
+    }
+
+    /// A handle that does not keep the worker alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakWorker {
+        WeakWorker(Arc::downgrade(&self.0))
     }
 
     /// Lets the worker run. What was posted before is handled first. Does nothing if it runs.

@@ -553,7 +553,7 @@ impl Run {
         }
         let swept = self
             .mailbox
-            .close(failure.map_or(Rest::Run, Rest::Fail), None);
+            .close(failure.map_or(Rest::Run, Rest::Fail), None, true);
         self.leftovers(swept.leftovers, &expected);
         self.told(swept.told);
     }

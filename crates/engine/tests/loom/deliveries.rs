@@ -477,7 +477,7 @@ fn a_stop_fails_what_is_ahead_though_the_first_one_ends_meanwhile() {
             thread::spawn(move || assert_eq!(worker.handler.run_one(), Some(0)))
         };
         let failed = worker
-            .recalled(|mailbox| mailbox.close(Rest::Fail(Failure::Stopped), None))
+            .recalled(|mailbox| mailbox.close(Rest::Fail(Failure::Stopped), None, true))
             .leftovers
             .len();
         ends.join().expect("no panic");

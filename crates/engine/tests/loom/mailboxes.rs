@@ -390,7 +390,7 @@ fn closing_wakes_a_blocked_sender() {
                 }
             },
             |state| {
-                let swept = state.mailbox.close(Rest::Run, None);
+                let swept = state.mailbox.close(Rest::Run, None, true);
                 assert!(swept.leftovers.is_empty());
                 state.tell(swept.told);
             },
@@ -425,7 +425,13 @@ fn closing_fails_or_leaves_each_message_once() {
         );
         race(
             &state,
-            |state| state.swept(state.mailbox.close(Rest::Fail(Failure::Stopped), None)),
+            |state| {
+                state.swept(
+                    state
+                        .mailbox
+                        .close(Rest::Fail(Failure::Stopped), None, true),
+                )
+            },
             |state| {
                 let _ = state.post(2, None);
             },
@@ -578,7 +584,7 @@ fn whoever_waits_for_the_end_finds_the_replies_published() {
                 assert!(call.slot.state().is_done());
             },
             |state| {
-                let swept = state.mailbox.close(Rest::Run, None);
+                let swept = state.mailbox.close(Rest::Run, None, true);
                 assert!(swept.leftovers.is_empty());
                 state.tell(swept.told);
             },
