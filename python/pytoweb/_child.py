@@ -9,8 +9,11 @@ import os
 import pickle
 import sys
 import traceback
+import types
+import weakref
 
 from pytoweb import _parentage, _pickling, _signals
+from pytoweb._aio import Running, running
 from pytoweb._around import Around
 from pytoweb._core import child_arrive, load
 from pytoweb._internals import Internals, PoolInternals, set_state
@@ -97,6 +100,8 @@ class Child:
         self._loop: LoopThread | None = None
         self._stand_ins: dict[int, Any] = {}
         self._start_numbers: dict[int, int] = {}
+        #: By worker: its stand-in, and what runs when this process ends.
+        self._end_hooks: dict[int, tuple[Any, list[Callable[[], object]]]] = {}
         self._to_host: ToHost | None = None
 
     def set_up(self, setup: dict[str, Any]) -> None:
@@ -156,6 +161,8 @@ class Child:
                 handlers[kind] = load(handler)
             for kind, seconds in config["soft_limits"].items():
                 handlers[kind] = LimitedHandler(handlers[kind], seconds, kind)
+            if config["on_stop"]:
+                self._end_hooks[number] = configured, [load(hook) for hook in config["on_stop"]]
             if config["around"]:
                 around = Around(None)
                 for hook in config["around"]:
@@ -255,13 +262,33 @@ class Child:
         os._exit(code or 0)
 
     def close(self) -> None:
-        """Ends the event loop and lets go of the workers: the interpreter ends as that of any program."""
+        """Runs the end hooks, ends the event loop and lets go of the workers.
+
+        The interpreter ends as that of any program.
+        """
+        for number in reversed(list(self._end_hooks)):
+            owner, hooks = self._end_hooks.pop(number)
+            for hook in reversed(hooks):
+                self._run_end_hook(owner, hook)
         if self._loop is not None:
             self._loop.close()
             self._loop.join()
         self._stand_ins.clear()
         self._main_globals = None
         self._end.release()
+
+    def _run_end_hook(self, owner: Any, hook: Callable[[], object]) -> None:
+        """Runs one end hook; what it raises is logged by the host."""
+        name = owner._pytoweb.name
+        running.set(Running(None, weakref.ref(owner)))
+        try:
+            returned = hook()
+            if isinstance(returned, types.CoroutineType):
+                self.finish_hook(returned, None, None, weakref.ref(owner))
+        except Exception:
+            logging.getLogger(f"pytoweb.worker.{name}").exception("worker %r: its end hook failed", name)
+        finally:
+            running.set(None)
 
 
 def _close_inherited() -> None:

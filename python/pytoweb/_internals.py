@@ -48,6 +48,7 @@ class Internals:
         "name",
         "packed",
         "packed_around",
+        "packed_on_stop",
         "pool",
         "replies",
         "runtime",
@@ -74,6 +75,8 @@ class Internals:
         #: What surrounds its handlers, once there was something; and the same pickled for its process.
         self.around: Around | None = None
         self.packed_around: list[tuple[bytes, bool] | Named] = []
+        #: What runs when a process that had its messages ends.
+        self.packed_on_stop: list[tuple[bytes, bool] | Named] = []
         #: The end of the program does not wait for it: its owner has waited long enough, or abandoned it.
         self.given_up = False
         #: The coroutines that wait for a place for a reply, once there were some.

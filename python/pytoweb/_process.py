@@ -276,6 +276,7 @@ def configuration(endpoint: Addressable, kept: type) -> dict[str, Any]:
         "soft_limits": internals.soft_limits,
         "handlers": {kind: pickle for kind, (pickle, _) in packed.items() if kind is not None},
         "on_start": packed[None][0] if None in packed else None,
+        "on_stop": [_dumped(hook, endpoint)[0] for hook in internals.packed_on_stop],
         "start_number": internals.start_number,
         "one_by_one": internals.has_coroutines,
         "around": [_dumped(hook, endpoint)[0] for hook in (*outer, *internals.packed_around)],

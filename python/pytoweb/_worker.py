@@ -293,7 +293,8 @@ class Addressable(Endpoint):
         """Has the child process told of the handlers; before the start there is nothing to tell them for."""
         if self._pytoweb.backend != "process" or not self._pytoweb_is_running():
             return
-        packed = [*self._pytoweb.packed.values(), *self._pytoweb.packed_around]
+        own = self._pytoweb
+        packed = [*own.packed.values(), *own.packed_around, *own.packed_on_stop]
         later = [handler for handler in packed if not isinstance(handler, tuple)]
         if all(handler.is_bound() for handler in later):
             self._pytoweb_configure_child()
@@ -348,6 +349,50 @@ class Addressable(Endpoint):
             own.has_coroutine_hooks = own.has_coroutine_hooks or is_coroutine_function(hook)
             self._pytoweb_start_loop()
             self._pytoweb_set_start_hook(hook)
+        return hook
+
+    if TYPE_CHECKING:
+
+        @overload
+        def on_stop(self, hook: None = None) -> Callable[[S], S]: ...
+        @overload
+        def on_stop(self, hook: S) -> S: ...
+
+    def on_stop(self, hook: Any = None) -> Any:
+        """Registers what is to run when the worker has ended: to close what ``on_start`` opened.
+
+        It runs where the handlers ran, after the last message, however the worker was stopped, and ``stop()``
+        waits for it; of several, the one that was registered last runs first. None runs for a worker that was
+        never started. With the backend ``"process"`` it runs in each child process that had messages of the
+        worker, when that process ends in order: with the worker or its pool, or when it is replaced for its
+        number of messages or its memory. What it raises is reported as the failure of a message of the type
+        ``"stop"`` is; in a child it is logged.
+
+        A worker that has ended lets go of its handlers, on that thread as well.
+
+        Args:
+            hook: called without arguments. An ``async def`` hook runs on the event loop, and the worker waits
+                for it. Without it, this is a decorator.
+
+        Returns:
+            The hook, or a decorator.
+
+        Raises:
+            TypeError: the hook is not callable, or a generator function.
+            SerializationError: it cannot be sent to another process.
+        """
+        if hook is None:
+            return self.on_stop
+        checked_handler(hook, "an end hook")
+        own = self._pytoweb
+        if own.backend == "process":
+            packed = self._pytoweb_pack(hook, f"the end hook of worker {own.name!r}")
+            own.packed_on_stop.append(packed)
+            self._pytoweb_tell_child()
+        else:
+            own.has_coroutine_hooks = own.has_coroutine_hooks or is_coroutine_function(hook)
+            self._pytoweb_start_loop()
+            self._pytoweb_add_end_hook(hook)
         return hook
 
     if TYPE_CHECKING:

@@ -11,7 +11,7 @@
 )]
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,15 @@ use crate::fork::Generation;
 
 /// Native threads of ours in this process that may take the interpreter lock.
 static PRESENT: AtomicUsize = AtomicUsize::new(0);
+
+/// The program ends: nothing is begun any more.
+static OVER: AtomicBool = AtomicBool::new(false);
+
+/// Whether the end of the program has come so far that nothing is to be begun.
+pub(crate) fn is_over() -> bool {
+    // ORDERING: Relaxed, set and mostly read under the interpreter lock.
+    OVER.load(Ordering::Relaxed)
+}
 
 /// The time between two looks at [`PRESENT`]: the threads are on their way out, so there are few.
 const LOOK: Duration = Duration::from_micros(200);
@@ -52,11 +61,14 @@ impl Drop for Presence {
 pub(crate) fn forget_threads() {
     // ORDERING: Relaxed, there is one thread.
     PRESENT.store(0, Ordering::Relaxed);
+    OVER.store(false, Ordering::Relaxed);
 }
 
 /// Waits until no native thread of ours is left, for `seconds` at most. Returns whether that is so.
 #[pyfunction]
 pub(crate) fn wait_for_threads(py: Python<'_>, seconds: f64) -> bool {
+    // ORDERING: Relaxed, see `is_over`.
+    OVER.store(true, Ordering::Relaxed);
     let end = Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default();
     // ORDERING: Acquire, see the drop of `Presence`.
     let none = || PRESENT.load(Ordering::Acquire) == 0;

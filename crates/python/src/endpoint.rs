@@ -21,6 +21,7 @@ use pytoweb_engine::{
 use crate::around::Surroundings;
 use crate::attached::Attached;
 use crate::definitions::Definitions;
+use crate::end_hooks::EndHooks;
 use crate::fleet::Processes;
 use crate::fork::Generation;
 use crate::future::new_future;
@@ -340,6 +341,7 @@ impl Endpoint {
             broken: threads.broken.clone(),
             closing: AtomicBool::new(false),
             start_hook: StartHook::default(),
+            end_hooks: EndHooks::default(),
             surroundings: Surroundings::default(),
             reply_room: ReplyRoom::new(capacity.saturating_add(running)),
         });
@@ -379,6 +381,7 @@ impl Endpoint {
             broken: threads.broken.clone(),
             closing: AtomicBool::new(false),
             start_hook: before.shared.start_hook.again(py),
+            end_hooks: before.shared.end_hooks.again(py),
             surroundings: before.shared.surroundings.again(py),
             reply_room: before.shared.reply_room.again(),
         });
@@ -823,6 +826,12 @@ impl Endpoint {
     /// Has `hook()` called before the first message, on the thread that handles it.
     fn _pytoweb_set_start_hook(&self, hook: Py<PyAny>) -> PyResult<()> {
         self.inner()?.0.shared.start_hook.set(hook);
+        Ok(())
+    }
+
+    /// Has `hook()` called when it has ended, on the thread that handled its messages.
+    fn _pytoweb_add_end_hook(&self, hook: Py<PyAny>) -> PyResult<()> {
+        self.inner()?.0.shared.end_hooks.add(hook);
         Ok(())
     }
 

@@ -17,9 +17,11 @@ use crate::around::Surroundings;
 use crate::attached::Attached;
 use crate::awaiting::note_coroutines;
 use crate::context;
+use crate::end_hooks::EndHooks;
+use crate::ending;
 use crate::error::{self, Named};
 use crate::hook::Hook;
-use crate::message::{About, Body, PyMessage, running_kind, running_message};
+use crate::message::{About, Apart, Body, PyMessage, running_kind, running_message};
 use crate::remote::Route;
 use crate::reply_room::ReplyRoom;
 use crate::running;
@@ -45,6 +47,7 @@ pub(crate) struct Shared {
     /// Set once a pool is to close when the calls of its `map` are posted.
     pub(crate) closing: AtomicBool,
     pub(crate) start_hook: StartHook,
+    pub(crate) end_hooks: EndHooks,
     pub(crate) surroundings: Surroundings,
     /// For the replies of messages with an id.
     pub(crate) reply_room: ReplyRoom,
@@ -163,6 +166,25 @@ impl Shared {
         pytoweb_engine::lend(|| runtime.call_method1(intern!(py, "finish_hook"), args))
             .map_err(|error| error::wait(py, error))?
             .map(drop)
+    }
+
+    /// Runs the end hooks, and lets go of the handlers.
+    fn end_worker(&self, py: Python<'_>, message: &PyMessage) {
+        running::with(message, self, || {
+            for hook in self.end_hooks.take() {
+                let ended = context::enter(py, None).and_then(|_entered| {
+                    let returned = ending::call(hook.bind(py), &PyTuple::empty(py), None)?;
+                    if context::is_coroutine(&returned) {
+                        self.finish_hook(py, &returned, None)?;
+                    }
+                    Ok(())
+                });
+                if let Err(error) = ended {
+                    self.report(py, message, &error);
+                }
+            }
+        });
+        self.handlers.bind(py).clear();
     }
 
     /// Brings the reply of a message with an id to its owner.
@@ -377,6 +399,10 @@ impl Handler for PyHandler {
 
     fn handle(&self, message: &mut PyMessage) -> Handled<Self> {
         Python::attach(|py| {
+            if matches!(message.body, Body::Apart(Apart::Last)) {
+                self.shared.end_worker(py, message);
+                return Handled::Done(Outcome::Completed);
+            }
             if self.shared.broken.load(Ordering::Acquire) {
                 let error = self.shared.broken_error(py);
                 self.shared.report(py, message, &error);
@@ -416,6 +442,11 @@ impl Handler for PyHandler {
             }
             Handled::Done(self.shared.settle(py, message, result))
         })
+    }
+
+    fn last(&self) -> Option<PyMessage> {
+        // In a child the hooks run when it ends, and once the program has ended nothing does.
+        (self.route.is_none() && !ending::is_over()).then(PyMessage::last)
     }
 
     fn hands_over(&self) -> bool {
@@ -482,6 +513,11 @@ impl Handler for PyHandler {
     }
 
     fn abandon(&self, message: PyMessage, failure: Failure) {
+        if matches!(message.body, Body::Apart(Apart::Last)) {
+            // The worker was never started.
+            Python::attach(|py| self.shared.handlers.bind(py).clear());
+            return;
+        }
         match &self.route {
             // On whichever thread this is, which need not be one that may run anybody's code.
             Some(route) => {

@@ -12,6 +12,7 @@ mod child;
 mod context;
 mod definitions;
 mod doorbell;
+mod end_hooks;
 mod ending;
 mod endpoint;
 mod error;

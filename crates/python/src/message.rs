@@ -32,8 +32,17 @@ pub(crate) enum Body {
         /// The sender's context variables at the post; `None` if it had none.
         context: Option<Py<PyAny>>,
     },
+    /// For no handler of this process.
+    Apart(Apart),
+}
+
+/// A message that no handler of this process gets. An enum of its own, because the two would not fit beside the first.
+#[derive(Debug)]
+pub(crate) enum Apart {
     /// For a handler of another process.
     Packed(Box<Packed>),
+    /// The worker's last, which its end hooks see as the current message.
+    Last,
 }
 
 // Four words, as `task.rs` says.
@@ -50,6 +59,14 @@ impl Message for PyMessage {
 }
 
 impl PyMessage {
+    /// A worker's last message.
+    pub(crate) const fn last() -> Self {
+        Self {
+            body: Body::Apart(Apart::Last),
+            task: None,
+        }
+    }
+
     pub(crate) fn head_kind(&self) -> Head {
         self.task.as_ref().map_or(Head::Type, |task| task.head)
     }
@@ -58,7 +75,8 @@ impl PyMessage {
     pub(crate) const fn context(&self) -> Option<&Py<PyAny>> {
         match &self.body {
             Body::Local { context, .. } => context.as_ref(),
-            Body::Packed(packed) => packed.own_context.as_ref(),
+            Body::Apart(Apart::Packed(packed)) => packed.own_context.as_ref(),
+            Body::Apart(Apart::Last) => None,
         }
     }
 
@@ -69,8 +87,8 @@ impl PyMessage {
     /// What goes to another process, if this does.
     pub(crate) fn packed(&self) -> Option<&Packed> {
         match &self.body {
-            Body::Packed(packed) => Some(packed),
-            Body::Local { .. } => None,
+            Body::Apart(Apart::Packed(packed)) => Some(packed),
+            Body::Local { .. } | Body::Apart(Apart::Last) => None,
         }
     }
 
@@ -92,7 +110,8 @@ impl PyMessage {
                 drop(data.into_bound(py));
                 drop(context.map(|context| context.into_bound(py)));
             }
-            Body::Packed(packed) => drop(packed),
+            Body::Apart(Apart::Packed(packed)) => drop(packed),
+            Body::Apart(Apart::Last) => {}
         }
         drop(task);
     }
@@ -101,7 +120,10 @@ impl PyMessage {
     pub(crate) fn kind(&self, py: Python<'_>) -> PyResult<Py<PyString>> {
         let head = match &self.body {
             Body::Local { head, .. } => head.bind(py),
-            Body::Packed(packed) => return Ok(PyString::new(py, &packed.kind).unbind()),
+            Body::Apart(Apart::Packed(packed)) => {
+                return Ok(PyString::new(py, &packed.kind).unbind());
+            }
+            Body::Apart(Apart::Last) => return Ok(PyString::intern(py, "stop").unbind()),
         };
         if self.head_kind() == Head::Type {
             return Ok(head.cast::<PyString>()?.clone().unbind());
@@ -128,7 +150,7 @@ impl PyMessage {
     fn data(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match &self.body {
             Body::Local { data, .. } => Ok(data.clone_ref(py)),
-            Body::Packed(packed) => {
+            Body::Apart(Apart::Packed(packed)) => {
                 let data = pickling::unpack(py, &packed.payload.to_parcel())?;
                 if packed.flags & flags::FUNCTION == 0 {
                     return Ok(data.unbind());
@@ -136,6 +158,7 @@ impl PyMessage {
                 // The function, its arguments and keyword arguments.
                 Ok(data.get_item(1)?.unbind())
             }
+            Body::Apart(Apart::Last) => Ok(py.None()),
         }
     }
 

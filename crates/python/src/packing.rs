@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use crate::definitions::Definitions;
 use crate::error::{Named, Quoted};
-use crate::message::Body;
+use crate::message::{Apart, Body};
 use crate::pickling::Way;
 use crate::remote::{Route, flags};
 use crate::task::{Head, Packed, Task};
@@ -82,7 +82,7 @@ impl Packing {
         let id = task.and_then(|task| task.id.as_ref());
         let id = id.map(|id| id.to_str(py)).transpose()?;
         let (context, own_context) = variables(py)?;
-        Ok(Body::Packed(Box::new(Packed {
+        Ok(Body::Apart(Apart::Packed(Box::new(Packed {
             kind: checked_name(kind.to_str()?, "the type")?.into(),
             id: id
                 .map(|id| checked_name(id, "the message_id").map(Into::into))
@@ -94,7 +94,7 @@ impl Packing {
             flags: if task.is_none() { flags::NO_REPLY } else { 0 },
             max_attempts: self.max_attempts,
             attempt: AtomicU32::new(1),
-        })))
+        }))))
     }
 
     /// A message that calls `function`.
@@ -152,7 +152,7 @@ impl Packing {
         } else {
             0
         };
-        Ok(Body::Packed(Box::new(Packed {
+        Ok(Body::Apart(Apart::Packed(Box::new(Packed {
             kind,
             id: None,
             context,
@@ -162,7 +162,7 @@ impl Packing {
             flags: flags::FUNCTION | awaits,
             max_attempts: self.max_attempts,
             attempt: AtomicU32::new(1),
-        })))
+        }))))
     }
 }
 

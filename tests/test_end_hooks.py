@@ -1,0 +1,194 @@
+"""End hooks run when a worker has ended, where its handlers ran; and it lets go of its handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sqlite3
+import threading
+import weakref
+
+import pytest
+
+from pytoweb.workers import current_message, current_worker
+
+WAIT = 10.0
+
+
+class Held:
+    """What a handler holds."""
+
+
+@pytest.mark.parametrize("end", ["drain", "no drain", "terminate", "pool"])
+def test_hooks_run_after_the_last_message_the_last_registered_first(pool, end):
+    many = pool(2)
+    one = many.create_worker("one")
+    events = []
+    one.on_message("work", events.append)
+    one.on_stop(lambda: events.append("registered first"))
+
+    @one.on_stop
+    def last():
+        events.append("registered last")
+        assert current_worker() is one
+        assert (current_message().type, current_message().data) == ("stop", None)
+
+    one.start().ask("work", "handled").result(WAIT)
+    if end == "pool":
+        many.shutdown()
+    elif end == "terminate":
+        one.terminate()
+        assert one._pytoweb_wait_ended(WAIT)
+    else:
+        one.stop(drain=end == "drain")
+    assert events == ["handled", "registered last", "registered first"]
+    stats = one.stats()
+    assert (stats.posted, stats.completed, stats.failed) == (1, 1, 0)
+
+
+def test_those_of_a_pool_run_after_all_that_its_own_mailbox_runs(pool, gate):
+    many = pool(2)
+    events = []
+    many.on_stop(lambda: events.append("ended"))
+    running = many.submit(gate)
+    gate.wait_entered()
+    many.shutdown(wait=False)
+    assert events == []
+    gate.open()
+    running.result(WAIT)
+    many.shutdown()
+    assert events == ["ended"]
+
+
+def test_none_runs_for_a_worker_that_was_never_started(pool):
+    many = pool(1)
+    events = []
+    one = many.create_worker("one")
+    one.on_stop(lambda: events.append("worker"))
+    many.on_stop(lambda: events.append("pool"))
+    one.stop()
+    many.shutdown()
+    assert events == []
+
+
+def test_a_connection_is_closed_on_the_thread_that_opened_it(pool):
+    many = pool(2)
+    one = many.create_worker("one", pin=True)
+    kept = []
+    one.on_start(lambda: kept.append(sqlite3.connect(":memory:")))
+    one.on_stop(lambda: kept.pop().close())
+    one.on_message("sql", lambda sql: kept[0].execute(sql).fetchall())
+    assert one.start().ask("sql", "select 1").result(WAIT) == [(1,)]
+    one.stop()
+    assert kept == []
+
+
+def test_a_hook_that_is_a_coroutine_is_waited_for(worker):
+    one = worker()
+    events = []
+
+    async def later():
+        await asyncio.sleep(0.001)
+        events.append(threading.current_thread().name)
+
+    one.on_stop(later)
+    one.on_message("work", events.append)
+    one.start().ask("work", "handled").result(WAIT)
+    one.stop()
+    assert events[0] == "handled"
+    assert events[1].endswith("-loop")
+
+
+def test_one_that_raises_is_reported_and_the_others_run(worker, caplog):
+    one = worker("failing")
+    events, told = [], []
+    one.on_stop(lambda: events.append("the other"))
+    one.on_stop(lambda: 1 / 0)
+    one.on_error(lambda error: told.append((type(error), current_message().type)))
+    one.start().stop()
+    assert events == ["the other"]
+    assert told == [(ZeroDivisionError, "stop")]
+    silent = worker("silent")
+    silent.on_stop(lambda: 1 / 0)
+    with caplog.at_level(logging.ERROR):
+        silent.start().stop()
+    (record,) = caplog.records
+    assert record.name == "pytoweb.worker.silent"
+    assert "stop" in record.getMessage()
+
+
+def test_a_worker_that_has_ended_lets_go_of_its_handlers(worker, pool):
+    gc.disable()
+    try:
+        for starts in (True, False):
+            one, many = worker(), pool(1)
+            held = Held()
+            gone = weakref.ref(held)
+            for endpoint in (one, many):
+                endpoint.on_message("work", lambda data, held=held: None)
+                endpoint.on_error(lambda error, held=held: None)
+            if starts:
+                one.start().ask("work").result(WAIT)
+                many.ask("work").result(WAIT)
+            del held
+            one.stop()
+            many.shutdown()
+            assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_a_hook_is_checked_when_it_is_registered(worker):
+    def words():
+        yield "no hook"
+
+    for hook in (words, "no hook"):
+        with pytest.raises(TypeError):
+            worker().on_stop(hook)
+
+
+SCRIPT = """
+import sys
+from pytoweb.workers import PythonWorker, WorkerPool, current_worker
+
+opened = []
+
+def start():
+    opened.append("open")
+
+def stop():
+    opened.append("closed")
+    print(*opened, current_worker().name, flush=True)
+
+async def stop_later():
+    print("later", flush=True)
+
+def fail():
+    raise ValueError("in the end hook")
+
+def work(data):
+    return len(opened)
+
+if __name__ == "__main__":
+    with PythonWorker("one", backend="process") as one:
+        one.on_start(start)
+        one.on_stop(stop)
+        one.on_stop(fail)
+        one.on_stop(stop_later)
+        one.on_message("work", work)
+        one.ask("work").result(20)
+    with PythonWorker("idle", backend="process") as idle:
+        idle.on_stop(stop)
+    with WorkerPool(2, backend="process", name="pool") as pool:
+        pool.on_stop(stop)
+        assert pool.submit(work, None).result(20) == 0
+"""
+
+
+@pytest.mark.slow
+def test_those_of_process_workers_run_in_their_child(run_python):
+    done = run_python(SCRIPT, timeout=40)
+    assert done.rc == 0
+    assert done.stdout.splitlines() == ["later", "open closed one", "closed pool"]
+    assert "in the end hook" in done.stderr and "'one'" in done.stderr
