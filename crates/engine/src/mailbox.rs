@@ -34,6 +34,8 @@ mod parked;
 mod post;
 #[path = "mailbox/room.rs"]
 mod room;
+#[path = "mailbox/running.rs"]
+mod running;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -54,6 +56,7 @@ pub(crate) use post::{Posted, Refused};
 use inbox::Inbox;
 use outbox::{Outbox, Punctual, buried};
 use parked::Line;
+use running::Running;
 
 /// Buffers larger than this many entries are given back to the allocator before the worker's thread sleeps: an idle
 /// worker keeps at most 2 KiB or so of them.
@@ -174,7 +177,7 @@ impl<M: Message> Mailbox<M> {
                 handing: 0,
                 tombstones: 0,
                 counts: Counters::default(),
-                running: VecDeque::new(),
+                running: Running::default(),
                 line: Line::new(),
                 busy: Duration::ZERO,
                 timings: None,
@@ -234,9 +237,7 @@ impl<M: Message> Mailbox<M> {
                     outbox.counts.running += 1;
                     let ticket = entry.message.ticket();
                     let key = ticket.as_ref().map(TicketKey::of);
-                    if let Some(ticket) = ticket {
-                        outbox.running.push_back(ticket);
-                    }
+                    outbox.running.add(ticket);
                     return Take {
                         key,
                         told: self.release_admitting(outbox),

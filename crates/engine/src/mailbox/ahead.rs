@@ -81,7 +81,7 @@ impl<M: Message> Mailbox<M> {
                     outbox.gone -= 1;
                     outbox.ahead += 1;
                 }
-                outbox.running.extend(entry.message.ticket());
+                outbox.running.add(entry.message.ticket());
                 batch.push(entry);
             }
             let mut inbox = self.inbox.0.lock();
@@ -143,7 +143,7 @@ impl<M: Message> Mailbox<M> {
             {
                 outbox.gone -= 1;
                 outbox.ahead += 1;
-                outbox.running.extend(entry.message.ticket());
+                outbox.running.add(entry.message.ticket());
                 batch.push(entry);
             }
             let mut inbox = self.inbox.0.lock();

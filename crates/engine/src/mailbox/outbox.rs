@@ -1,12 +1,12 @@
 //! The outbox: the worker's side of a mailbox, with the messages that are queued, run and gone.
 
 use std::collections::VecDeque;
-use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::inbox::Inbox;
 use super::parked::Line;
+use super::running::Running;
 use crate::clock::{Clock, Timestamp};
 use crate::message::{Failure, Message, Outcome, Ticket};
 use crate::stats::{Counters, Timings};
@@ -83,7 +83,7 @@ pub(super) struct Outbox<M> {
     /// The counters that change when messages leave; the others are filled in by `Mailbox::snapshot`.
     pub(super) counts: Counters,
     /// Tickets of the messages that run.
-    pub(super) running: VecDeque<Arc<dyn Ticket>>,
+    pub(super) running: Running,
     /// Posts that wait for a place.
     pub(super) line: Line<M>,
     pub(super) busy: Duration,
@@ -184,11 +184,7 @@ impl<M: Message> Outbox<M> {
     /// Counts a message whose handler unwound, and takes its ticket from those that run; to be dropped outside the
     /// lock.
     pub(super) fn finish_unwound(&mut self, key: Option<TicketKey>) -> Option<Arc<dyn Ticket>> {
-        let ticket = key.and_then(|key| {
-            let mut running = self.running.iter();
-            let index = running.position(|ticket| TicketKey::of(ticket) == key)?;
-            self.running.swap_remove_front(index)
-        });
+        let ticket = key.and_then(|key| self.running.remove_lost(key));
         let expired = ticket
             .as_ref()
             .is_some_and(|ticket| ticket.state().is_expired());
@@ -203,23 +199,12 @@ impl<M: Message> Outbox<M> {
 
     /// Takes the ticket of `message` from those that run; to be dropped outside the lock.
     pub(super) fn forget_running(&mut self, message: &M) -> Option<Arc<dyn Ticket>> {
-        let state = message.state()?;
-        let index = self
-            .running
-            .iter()
-            .position(|ticket| ptr::eq(ticket.state(), state))?;
-        // Messages that were handed over mostly end in order, so it is the first.
-        self.running.swap_remove_front(index)
+        self.running.remove(message.state()?)
     }
 
     /// The same for messages that come back, the youngest first.
     pub(super) fn forget_youngest(&mut self, message: &M) -> Option<Arc<dyn Ticket>> {
-        let state = message.state()?;
-        let index = self
-            .running
-            .iter()
-            .rposition(|ticket| ptr::eq(ticket.state(), state))?;
-        self.running.swap_remove_back(index)
+        self.running.remove_youngest(message.state()?)
     }
 }
 
