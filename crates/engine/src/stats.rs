@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::message::{Failure, Outcome};
+use crate::message::Outcome;
 
 /// Values below this are counted one bucket each.
 const LINEAR: u64 = 16;
@@ -155,15 +155,6 @@ impl Counters {
         self.rejected += other.rejected;
         self.queued += other.queued;
         self.running += other.running;
-    }
-
-    /// Counts a message that will not be run because of a stop, a cancel or a deadline.
-    pub(crate) const fn count_failure(&mut self, failure: Failure) {
-        match failure {
-            Failure::Cancelled => self.cancelled += 1,
-            Failure::Expired => self.expired += 1,
-            _ => self.failed += 1,
-        }
     }
 
     pub(crate) const fn count(&mut self, outcome: Outcome) {

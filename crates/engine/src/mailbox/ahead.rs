@@ -8,10 +8,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::outbox::{Entry, Finished, Leftover, Punctual};
-use super::{Found, KEEP_ENTRIES, Mailbox, Swept, Take, Told};
+use super::Mailbox;
+use super::entry::{Entry, Finished, Leftover, Punctual};
+use super::order::Popped;
+use super::outbox::Outbox;
+use super::parked::Told;
+use super::removal::Swept;
+use super::take::{Found, SAMPLE_UNDER_LOAD, Take};
 use crate::clock::Clock;
-use crate::message::{Message, Ticket};
+use crate::message::{Failure, Message, Ticket};
 use crate::reply::ReplyState;
 
 impl<M: Message> Mailbox<M> {
@@ -41,16 +46,19 @@ impl<M: Message> Mailbox<M> {
         if outbox.held > 0 {
             return 0;
         }
-        let parked = std::mem::take(&mut outbox.parked);
+        let parked = std::mem::take(&mut outbox.waiting_tokens);
         let mut inbox = self.inbox.0.lock();
-        let queued = outbox.batch.len() + inbox.queue.len();
+        let queued = outbox.order.len() + inbox.queue.len();
         parked + inbox.activate(queued)
     }
 
     /// Whether the message of `ticket` was taken, and is not over.
     pub(crate) fn is_running(&self, ticket: &Arc<dyn Ticket>) -> bool {
         let outbox = self.outbox.0.lock();
-        outbox.running.iter().any(|runs| Arc::ptr_eq(runs, ticket))
+        outbox
+            .accounts
+            .tickets()
+            .any(|runs| Arc::ptr_eq(runs, ticket))
     }
 
     /// Takes up to `window` messages at once, claimed: the first one runs, the others are ahead. After `Next` the caller
@@ -67,31 +75,30 @@ impl<M: Message> Mailbox<M> {
         let mut punctual = Punctual::new(clock);
         let mut outbox = self.outbox.0.lock();
         if outbox.held > 0 {
-            outbox.parked += 1;
+            outbox.waiting_tokens += 1;
             return Take::of(Found::Idle, leftovers);
         }
         loop {
             while batch.len() < window
-                && let Some(entry) = outbox.pop_unexpired(&mut punctual, &mut leftovers)
+                && let Some(entry) = pop_unexpired(&mut outbox, &mut punctual, &mut leftovers)
             {
+                let ticket = entry.message.ticket();
                 if batch.is_empty() {
-                    outbox.counts.running += 1;
+                    outbox.accounts.run(ticket);
                 } else {
-                    // It still takes a place of the mailbox.
-                    outbox.gone -= 1;
-                    outbox.ahead += 1;
+                    outbox.accounts.queue_ahead(ticket);
                 }
-                outbox.running.add(entry.message.ticket());
                 batch.push(entry);
             }
-            let mut inbox = self.inbox.0.lock();
-            inbox.gone_seen = outbox.gone;
+            let mut guard = self.inbox.0.lock();
+            let inbox = &mut *guard;
+            inbox.admission.see(outbox.accounts.gone());
             let dry = inbox.queue.is_empty() || inbox.active > inbox.limit;
             if !batch.is_empty() && (batch.len() == window || dry) {
                 outbox.handing += 1;
                 return Take {
                     // The first one runs, and takes no place any more.
-                    told: self.admit(&mut outbox, &mut inbox),
+                    told: self.admit(&mut outbox, inbox),
                     ..Take::of(Found::Next, leftovers)
                 };
             }
@@ -99,25 +106,24 @@ impl<M: Message> Mailbox<M> {
                 outbox.handing += 1;
                 batch.push(last);
                 return Take {
-                    told: self.admit(&mut outbox, &mut inbox),
+                    told: self.admit(&mut outbox, inbox),
                     ..Take::of(Found::Last, leftovers)
                 };
             }
             if dry {
                 let publishing = !leftovers.is_empty();
                 inbox.publishing += usize::from(publishing);
-                self.give_back(&mut inbox);
+                self.give_back(inbox);
                 return Take {
-                    roomy: outbox.batch.capacity().max(inbox.queue.capacity()) > KEEP_ENTRIES,
+                    roomy: outbox.order.is_roomy(&inbox.queue),
                     publishing,
-                    told: self.admit(&mut outbox, &mut inbox),
+                    told: self.admit(&mut outbox, inbox),
                     ..Take::of(Found::Idle, leftovers)
                 };
             }
-            std::mem::swap(&mut outbox.batch, &mut inbox.queue);
-            // Whoever ran them says how long it took, so timing costs one look at the clock here.
-            inbox.sample_every = super::SAMPLE_UNDER_LOAD;
-            inbox.until_sample = inbox.until_sample.min(inbox.sample_every);
+            outbox.order.refill(&mut inbox.queue);
+            // The backend says how long they took, so timing costs one look at the clock here.
+            inbox.sample(SAMPLE_UNDER_LOAD);
         }
     }
 
@@ -139,23 +145,22 @@ impl<M: Message> Mailbox<M> {
         }
         loop {
             while batch.len() < most
-                && let Some(entry) = outbox.pop_unexpired(&mut punctual, &mut leftovers)
+                && let Some(entry) = pop_unexpired(&mut outbox, &mut punctual, &mut leftovers)
             {
-                outbox.gone -= 1;
-                outbox.ahead += 1;
-                outbox.running.add(entry.message.ticket());
+                outbox.accounts.queue_ahead(entry.message.ticket());
                 batch.push(entry);
             }
-            let mut inbox = self.inbox.0.lock();
-            inbox.gone_seen = outbox.gone;
+            let mut guard = self.inbox.0.lock();
+            let inbox = &mut *guard;
+            inbox.admission.see(outbox.accounts.gone());
             if batch.len() == most || inbox.queue.is_empty() {
                 outbox.handing += usize::from(!batch.is_empty());
-                if outbox.counts.running == 0 {
-                    outbox.move_up();
+                if outbox.accounts.runs_none() {
+                    outbox.accounts.move_up();
                 }
-                return (leftovers, self.admit(&mut outbox, &mut inbox));
+                return (leftovers, self.admit(&mut outbox, inbox));
             }
-            std::mem::swap(&mut outbox.batch, &mut inbox.queue);
+            outbox.order.refill(&mut inbox.queue);
         }
     }
 
@@ -168,11 +173,11 @@ impl<M: Message> Mailbox<M> {
         more: bool,
     ) -> Told<M> {
         let mut outbox = self.outbox.0.lock();
-        outbox.busy += ran;
-        let ticket = outbox.finish(finished);
+        outbox.accounts.add_busy(ran);
+        let ticket = outbox.accounts.end(finished);
         // Several that end at once may each have found none ahead, before more were handed over.
-        if more || outbox.counts.running == 0 {
-            outbox.move_up();
+        if more || outbox.accounts.runs_none() {
+            outbox.accounts.move_up();
         }
         let told = self.release_admitting(outbox);
         drop(ticket);
@@ -185,18 +190,11 @@ impl<M: Message> Mailbox<M> {
         let mut leftovers = Vec::new();
         let mut tickets = Vec::new();
         let mut outbox = self.outbox.0.lock();
-        let mut inbox = self.inbox.0.lock();
+        let mut guard = self.inbox.0.lock();
+        let inbox = &mut *guard;
         let mut returned = 0;
         for entry in entries.into_iter().rev() {
-            // One that moved up since counts as running and takes no place any more: it gets its place back, even
-            // where that is one more than the capacity.
-            if outbox.ahead > 0 {
-                outbox.ahead -= 1;
-            } else {
-                outbox.gone -= 1;
-                outbox.counts.running -= 1;
-            }
-            tickets.extend(outbox.forget_youngest(&entry.message));
+            tickets.extend(outbox.accounts.put_back(&entry.message));
             // What fails stays claimed, so that nobody takes it for queued.
             let state = entry.message.state();
             let failure = match inbox.failing {
@@ -205,23 +203,22 @@ impl<M: Message> Mailbox<M> {
                 _ => state.map(ReplyState::given_up),
             };
             let Some(failure) = failure else {
-                outbox.batch.push_front(entry);
+                outbox.order.put_back(entry);
                 returned += 1;
                 continue;
             };
-            outbox.gone += 1;
-            outbox.counts.count_failure(failure);
+            outbox.accounts.fail(1, failure);
             leftovers.push((entry.message, failure));
         }
-        inbox.gone_seen = outbox.gone;
+        inbox.admission.see(outbox.accounts.gone());
         let tokens = if outbox.held > 0 {
             0
         } else {
             inbox.activate(returned)
         };
         // Those that ended made room.
-        let told = self.admit(&mut outbox, &mut inbox);
-        drop(inbox);
+        let told = self.admit(&mut outbox, inbox);
+        drop(guard);
         drop(outbox);
         let swept = Swept {
             leftovers,
@@ -232,5 +229,20 @@ impl<M: Message> Mailbox<M> {
         };
         drop(tickets);
         swept
+    }
+}
+
+/// Takes the next message to be handed over, past all those that expire.
+fn pop_unexpired<M: Message>(
+    outbox: &mut Outbox<M>,
+    punctual: &mut Punctual<'_>,
+    leftovers: &mut Vec<Leftover<M>>,
+) -> Option<Entry<M>> {
+    loop {
+        match outbox.order.pop_to_run(punctual, leftovers) {
+            Popped::Message(entry) => return Some(entry),
+            Popped::Expired => outbox.accounts.fail(1, Failure::Expired),
+            Popped::Nothing => return None,
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::outbox::Entry;
+use super::admission::Admission;
+use super::entry::Entry;
 use crate::clock::{Clock, Timestamp};
 use crate::message::{Failure, Message};
 
@@ -33,27 +34,40 @@ pub(super) struct Inbox<M> {
     pub(super) failing: Option<Failure>,
     /// Runs once nothing is queued and nothing runs, after the mailbox has closed; counted nowhere.
     pub(super) last: Option<M>,
-    /// Messages that ever entered the queue.
-    pub(super) pushed: u64,
-    /// `Outbox::gone` when somebody last held both locks.
-    pub(super) gone_seen: u64,
-    pub(super) dropped_newest: u64,
-    pub(super) rejected: u64,
+    pub(super) admission: Admission,
+    /// Tokens that are out, and how many may be.
     pub(super) active: usize,
     pub(super) limit: usize,
     /// Turns that gave their token back and have yet to publish what they ended.
     pub(super) publishing: usize,
     /// One message in this many is timed; how many are still to pass.
-    pub(super) sample_every: u32,
-    pub(super) until_sample: u32,
+    sample_every: u32,
+    until_sample: u32,
     /// Threads that wait for the mailbox to settle.
     pub(super) watchers: usize,
 }
 
 impl<M: Message> Inbox<M> {
-    pub(super) fn room(&self, capacity: usize) -> usize {
-        let queued = usize::try_from(self.pushed - self.gone_seen).unwrap_or(usize::MAX);
-        capacity.saturating_sub(queued)
+    pub(super) const fn new(admission: Admission, limit: usize, gate: Gate) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            gate,
+            failing: None,
+            last: None,
+            admission,
+            active: 0,
+            limit,
+            publishing: 0,
+            sample_every: 1,
+            until_sample: 1,
+            watchers: 0,
+        }
+    }
+
+    /// One message in so many is timed from now on.
+    pub(super) fn sample(&mut self, every: u32) {
+        self.sample_every = every;
+        self.until_sample = self.until_sample.min(every);
     }
 
     #[inline]
@@ -79,7 +93,7 @@ impl<M: Message> Inbox<M> {
     #[inline]
     fn enter(&mut self, message: M, posted_at: Option<Timestamp>) {
         self.queue.push_back(Entry { message, posted_at });
-        self.pushed += 1;
+        self.admission.enter();
     }
 
     /// Hands out tokens for up to `messages` messages.
@@ -90,6 +104,12 @@ impl<M: Message> Inbox<M> {
         let tokens = self.limit.saturating_sub(self.active).min(messages);
         self.active += tokens;
         tokens
+    }
+
+    /// Gives a token back. Says whether threads that wait for the mailbox to settle are to look.
+    pub(super) fn give_back(&mut self) -> bool {
+        self.active -= 1;
+        self.active == 0 && self.watchers > 0
     }
 
     /// Takes the last message for the caller, which holds the only token, if nothing else is left to do.

@@ -251,11 +251,11 @@ impl<M: Message> Mailbox<M> {
     ) -> Parking<M> {
         let mut outbox = self.outbox.0.lock();
         let mut inbox = self.inbox.0.lock();
-        inbox.gone_seen = outbox.gone;
+        inbox.admission.see(outbox.accounts.gone());
         if inbox.gate == Gate::Closed {
             return Parking::Closed(message);
         }
-        if inbox.room(self.capacity) > 0 {
+        if inbox.admission.room() > 0 {
             inbox.push(message, clock);
             return Parking::Posted(inbox.activate(1));
         }
@@ -281,7 +281,7 @@ impl<M: Message> Mailbox<M> {
 
     /// Moves parked posts into the places that are free; refuses them where the mailbox has closed.
     pub(super) fn admit(&self, outbox: &mut Outbox<M>, inbox: &mut Inbox<M>) -> Told<M> {
-        inbox.gone_seen = outbox.gone;
+        inbox.admission.see(outbox.accounts.gone());
         if outbox.line.is_empty() {
             return Told::nothing();
         }
@@ -289,7 +289,7 @@ impl<M: Message> Mailbox<M> {
             return Told::of(outbox.line.refuse_all());
         }
         let (mut places, mut deadlines, mut activate) = (Vec::new(), Vec::new(), 0);
-        while inbox.room(self.capacity) > 0
+        while inbox.admission.room() > 0
             && let Some((place, message)) = outbox.line.next()
         {
             if let Some(at) = place.deadline {

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use super::Mailbox;
+use super::admission::Verdict;
+use super::entry::Leftover;
 use super::inbox::Gate;
-use super::outbox::Leftover;
 use crate::clock::Clock;
 use crate::message::{DropReason, Failure, Message};
 use crate::policy::Overflow;
@@ -29,7 +30,7 @@ impl<M: Message> Mailbox<M> {
     #[inline]
     pub(crate) fn post_fast(&self, message: M, clock: &dyn Clock) -> Result<usize, M> {
         let mut inbox = self.inbox.0.lock();
-        if inbox.gate == Gate::Closed || inbox.room(self.capacity) == 0 {
+        if inbox.gate == Gate::Closed || inbox.admission.room() == 0 {
             return Err(message);
         }
         inbox.push(message, clock);
@@ -64,7 +65,7 @@ impl<M: Message> Mailbox<M> {
             let fit = if inbox.gate == Gate::Closed {
                 0
             } else {
-                inbox.room(self.capacity).min(messages.len())
+                inbox.admission.room().min(messages.len())
             };
             for message in messages.drain(..fit) {
                 inbox.push(message, clock);
@@ -101,36 +102,38 @@ impl<M: Message> Mailbox<M> {
         clock: &dyn Clock,
     ) -> Result<Posted<M>, Refused<M>> {
         let mut outbox = self.outbox.0.lock();
-        let mut inbox = self.inbox.0.lock();
-        inbox.gone_seen = outbox.gone;
+        let mut guard = self.inbox.0.lock();
+        let inbox = &mut *guard;
+        inbox.admission.see(outbox.accounts.gone());
         let mut leftovers = Vec::new();
         if inbox.gate == Gate::Closed {
             return Err(Refused::Closed(message));
         }
-        if inbox.room(self.capacity) == 0 {
-            match self.overflow {
-                Overflow::Block => return Err(Refused::Full(message)),
-                Overflow::Reject => {
-                    inbox.rejected += 1;
-                    return Err(Refused::Full(message));
+        match inbox.admission.verdict() {
+            Verdict::Enter => {}
+            Verdict::Full => return Err(Refused::Full(message)),
+            Verdict::Reject => {
+                inbox.admission.count_rejected(1);
+                return Err(Refused::Full(message));
+            }
+            Verdict::DropIt => {
+                // No other thread has seen it; claimed like all that leave, so that its reply settles alike.
+                message.claim();
+                inbox.admission.count_dropped_newest();
+                leftovers.push((message, Failure::Dropped(DropReason::Newest)));
+                return Ok(Posted {
+                    activate: 0,
+                    leftovers,
+                });
+            }
+            Verdict::DropOldest => {
+                let oldest = outbox.order.pop_oldest(&mut inbox.queue, &mut leftovers);
+                if let Some(entry) = oldest {
+                    let failure = Failure::Dropped(DropReason::Oldest);
+                    outbox.accounts.fail(1, failure);
+                    leftovers.push((entry.message, failure));
                 }
-                Overflow::DropNewest => {
-                    // Nobody else has seen it; claimed like all that leave, so that its reply settles alike.
-                    message.claim();
-                    inbox.dropped_newest += 1;
-                    leftovers.push((message, Failure::Dropped(DropReason::Newest)));
-                    return Ok(Posted {
-                        activate: 0,
-                        leftovers,
-                    });
-                }
-                Overflow::DropOldest => {
-                    if let Some(entry) = outbox.pop_any(&mut inbox, &mut leftovers) {
-                        outbox.counts.dropped_oldest += 1;
-                        leftovers.push((entry.message, Failure::Dropped(DropReason::Oldest)));
-                    }
-                    inbox.gone_seen = outbox.gone;
-                }
+                inbox.admission.see(outbox.accounts.gone());
             }
         }
         inbox.push(message, clock);
@@ -147,17 +150,17 @@ impl<M: Message> Mailbox<M> {
         }
         let outbox = self.outbox.0.lock();
         let mut inbox = self.inbox.0.lock();
-        inbox.gone_seen = outbox.gone;
-        inbox.gate != Gate::Closed && inbox.room(self.capacity) < messages
+        inbox.admission.see(outbox.accounts.gone());
+        inbox.gate != Gate::Closed && inbox.admission.room() < messages
     }
 
     /// Counts a post that its sender drops for want of room elsewhere.
     pub(crate) fn count_dropped_newest(&self) {
-        self.inbox.0.lock().dropped_newest += 1;
+        self.inbox.0.lock().admission.count_dropped_newest();
     }
 
     /// Counts posts that a sender gave up because there was no room.
     pub(crate) fn count_rejected(&self, posts: usize) {
-        self.inbox.0.lock().rejected += posts as u64;
+        self.inbox.0.lock().admission.count_rejected(posts);
     }
 }

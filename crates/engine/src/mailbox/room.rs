@@ -16,9 +16,9 @@ impl<M: Message> Mailbox<M> {
         look_while_yielding(|| {
             let outbox = self.outbox.0.lock();
             let mut inbox = self.inbox.0.lock();
-            inbox.gone_seen = outbox.gone;
+            inbox.admission.see(outbox.accounts.gone());
             let pointless = inbox.gate == Gate::Closed || !outbox.line.is_empty();
-            (pointless || inbox.room(self.capacity) >= ample).then_some(())
+            (pointless || inbox.admission.room() >= ample).then_some(())
         });
     }
 }

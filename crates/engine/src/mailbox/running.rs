@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ptr;
 use std::sync::Arc;
 
-use super::outbox::TicketKey;
+use super::entry::TicketKey;
 use crate::message::Ticket;
 use crate::reply::ReplyState;
 

@@ -1,0 +1,160 @@
+//! Accounts: what became of the messages that entered, and the only place that adds and subtracts.
+//!
+//! A message is *queued* until it leaves, and *running* until it ends. One that was handed over behind another is *ahead*:
+//! it left the queue, and still takes a place of the mailbox and counts as queued. At every moment at which the outbox is
+//! not locked, what entered is queued, running, or in one of the counters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::entry::{Finished, TicketKey};
+use super::running::Running;
+use crate::message::{DropReason, Failure, Message, Outcome, Ticket};
+use crate::stats::{Counters, Timings};
+
+/// Handlers at least this slow on average are timed every time: three clock readings are below 1 % of them.
+const TIME_ALWAYS_ABOVE: Duration = Duration::from_micros(10);
+
+pub(super) struct Accounts {
+    /// Messages that ever left the queue, for any reason.
+    gone: u64,
+    /// Messages that were handed over behind the first one of their batch: claimed, and not gone.
+    ahead: usize,
+    /// The counters that change when messages leave; the others are filled in by `Mailbox::snapshot`.
+    counts: Counters,
+    running: Running,
+    busy: Duration,
+    timings: Option<Box<Timings>>,
+    /// Moving average of the run times that were taken.
+    average_run: Duration,
+}
+
+impl Accounts {
+    pub(super) fn new() -> Self {
+        Self {
+            gone: 0,
+            ahead: 0,
+            counts: Counters::default(),
+            running: Running::default(),
+            busy: Duration::ZERO,
+            timings: None,
+            average_run: TIME_ALWAYS_ABOVE,
+        }
+    }
+
+    /// Messages that ever left the queue.
+    #[inline]
+    pub(super) const fn gone(&self) -> u64 {
+        self.gone
+    }
+
+    pub(super) const fn counts(&self) -> &Counters {
+        &self.counts
+    }
+
+    pub(super) const fn busy(&self) -> Duration {
+        self.busy
+    }
+
+    pub(super) fn timings(&self) -> Option<Box<Timings>> {
+        self.timings.clone()
+    }
+
+    /// Whether every message is to be timed.
+    pub(super) fn is_slow(&self) -> bool {
+        self.average_run >= TIME_ALWAYS_ABOVE
+    }
+
+    /// The tickets of the messages that run or are ahead.
+    pub(super) fn tickets(&self) -> impl Iterator<Item = &Arc<dyn Ticket>> {
+        self.running.iter()
+    }
+
+    /// A queued message is taken and runs.
+    #[inline]
+    pub(super) fn run(&mut self, ticket: Option<Arc<dyn Ticket>>) {
+        self.gone += 1;
+        self.counts.running += 1;
+        self.running.add(ticket);
+    }
+
+    /// A queued message is taken, behind one that runs.
+    pub(super) fn queue_ahead(&mut self, ticket: Option<Arc<dyn Ticket>>) {
+        self.ahead += 1;
+        self.running.add(ticket);
+    }
+
+    /// The next one that is ahead runs, if there is one.
+    pub(super) const fn move_up(&mut self) {
+        if self.ahead > 0 {
+            self.ahead -= 1;
+            self.gone += 1;
+            self.counts.running += 1;
+        }
+    }
+
+    pub(super) const fn runs_none(&self) -> bool {
+        self.counts.running == 0
+    }
+
+    /// A message that runs has ended. Returns its ticket, to be dropped outside the lock.
+    #[inline]
+    pub(super) fn end<M: Message>(
+        &mut self,
+        finished: &Finished<'_, M>,
+    ) -> Option<Arc<dyn Ticket>> {
+        self.counts.count(finished.outcome);
+        self.counts.running -= 1;
+        if let Some((wait, run)) = finished.timed {
+            let timings = self.timings.get_or_insert_with(|| Box::new(Timings::new()));
+            timings.wait.record(wait);
+            timings.run.record(run);
+            self.average_run = (self.average_run * 3 + run) / 4;
+        }
+        self.running.remove(finished.message.state()?)
+    }
+
+    /// The same for one whose handler unwound; `key` is what is left of it.
+    pub(super) fn end_unwound(&mut self, key: Option<TicketKey>) -> Option<Arc<dyn Ticket>> {
+        let ticket = key.and_then(|key| self.running.remove_lost(key));
+        let expired = ticket
+            .as_ref()
+            .is_some_and(|ticket| ticket.state().is_expired());
+        self.counts.count(if expired {
+            Outcome::Expired
+        } else {
+            Outcome::Failed
+        });
+        self.counts.running -= 1;
+        ticket
+    }
+
+    /// A message that was ahead is back in the queue. One that moved up since gets its place back, even where that is one
+    /// more than the capacity. Returns its ticket, to be dropped outside the lock.
+    pub(super) fn put_back(&mut self, message: &impl Message) -> Option<Arc<dyn Ticket>> {
+        if self.ahead > 0 {
+            self.ahead -= 1;
+        } else {
+            self.gone -= 1;
+            self.counts.running -= 1;
+        }
+        self.running.remove_youngest(message.state()?)
+    }
+
+    /// So many queued messages leave, and do not run.
+    pub(super) const fn fail(&mut self, count: usize, failure: Failure) {
+        let count = count as u64;
+        self.gone += count;
+        let counter = match failure {
+            Failure::Dropped(DropReason::Oldest) => &mut self.counts.dropped_oldest,
+            Failure::Cancelled => &mut self.counts.cancelled,
+            Failure::Expired => &mut self.counts.expired,
+            _ => &mut self.counts.failed,
+        };
+        *counter += count;
+    }
+
+    pub(super) fn add_busy(&mut self, time: Duration) {
+        self.busy += time;
+    }
+}

@@ -1,0 +1,71 @@
+//! A message on its way through the mailbox, and what the parts of the mailbox say to each other about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, Timestamp};
+use crate::message::{Failure, Message, Outcome, Ticket};
+use crate::reply::ReplyState;
+
+/// A message that will not be run, and why; for the handler to settle its reply.
+pub(crate) type Leftover<M> = (M, Failure);
+
+/// A queued message.
+pub(crate) struct Entry<M> {
+    pub(crate) message: M,
+    /// When it was posted, for the messages that are timed.
+    pub(crate) posted_at: Option<Timestamp>,
+}
+
+/// How a message ended that was taken.
+pub(crate) struct Finished<'a, M> {
+    pub(crate) message: &'a M,
+    pub(crate) outcome: Outcome,
+    /// Wait and run time, where they were taken.
+    pub(crate) timed: Option<(Duration, Duration)>,
+}
+
+/// Tells the ticket of a running message from the others, when the message itself may be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TicketKey(*const ());
+
+impl TicketKey {
+    pub(crate) fn of(ticket: &Arc<dyn Ticket>) -> Self {
+        Self(Arc::as_ptr(ticket).cast())
+    }
+}
+
+/// Compares deadlines with the clock, which is read once, and only if there is a deadline.
+pub(super) struct Punctual<'a> {
+    clock: &'a dyn Clock,
+    now: Option<Timestamp>,
+}
+
+impl<'a> Punctual<'a> {
+    pub(super) const fn new(clock: &'a dyn Clock) -> Self {
+        Self { clock, now: None }
+    }
+
+    /// Claims a message whose deadline has passed, as expired.
+    #[inline]
+    pub(super) fn expires(&mut self, message: &impl Message) -> bool {
+        let Some(state) = message.state() else {
+            return false;
+        };
+        state.is_overdue(|| *self.now.get_or_insert_with(|| self.clock.now()))
+            && state.claim_removed(true)
+    }
+}
+
+/// The fate of a message that was cancelled or has expired while it was queued.
+pub(super) fn buried<M: Message>(message: M) -> Leftover<M> {
+    let expired = message.state().is_some_and(ReplyState::is_expired);
+    (
+        message,
+        if expired {
+            Failure::Expired
+        } else {
+            Failure::Cancelled
+        },
+    )
+}

@@ -1,0 +1,175 @@
+//! Taking: what a turn does between two messages, and how a token is given back.
+
+use std::sync::Arc;
+
+use super::Mailbox;
+use super::entry::{Entry, Finished, Leftover, Punctual, TicketKey};
+use super::inbox::Inbox;
+use super::order::Popped;
+use super::parked::Told;
+use crate::clock::Clock;
+use crate::message::{Failure, Message, Ticket};
+
+/// Under load one message in this many is timed, so that reading the clock stays a few per cent of a message.
+pub(super) const SAMPLE_UNDER_LOAD: u32 = 16;
+
+/// What [`Mailbox::take`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// A message to run. The token is kept.
+    Next,
+    /// The budget is used up and there is more. The token is kept.
+    More,
+    /// A message whose deadline has passed, among what is to be abandoned. The token is kept: look again.
+    Expired,
+    /// The message that runs when all others are over. The token is kept.
+    Last,
+    /// Nothing to do. The token was given back.
+    Idle,
+}
+
+/// What [`Mailbox::take`] found, and what is to be done after its locks are released.
+pub(crate) struct Take<M> {
+    pub(crate) found: Found,
+    pub(crate) leftovers: Vec<Leftover<M>>,
+    /// `Idle`, and the mailbox holds large buffers: see [`Mailbox::shrink`].
+    pub(crate) roomy: bool,
+    /// `Idle`, and the mailbox has not settled before [`Mailbox::published`] is called.
+    pub(crate) publishing: bool,
+    /// Parked posts that went in.
+    pub(crate) told: Told<M>,
+    /// `Next`: of the message that runs, where it has a ticket.
+    pub(crate) key: Option<TicketKey>,
+    /// Held until the locks are released: it may be the last reference to the message.
+    pub(super) _ended: Option<Arc<dyn Ticket>>,
+}
+
+impl<M> Take<M> {
+    pub(super) const fn of(found: Found, leftovers: Vec<Leftover<M>>) -> Self {
+        Self {
+            found,
+            leftovers,
+            roomy: false,
+            publishing: false,
+            told: Told::nothing(),
+            key: None,
+            _ended: None,
+        }
+    }
+}
+
+impl<M: Message> Mailbox<M> {
+    /// Counts the message that just ended, if any, and puts the next one into `next`.
+    ///
+    /// `may_run`: whether the turn's budget allows another one.
+    ///
+    /// One that has expired ends the call: what becomes of it may take long, and the next one's deadline counts when
+    /// that begins.
+    #[inline]
+    pub(crate) fn take(
+        &self,
+        finished: Option<&Finished<'_, M>>,
+        may_run: bool,
+        next: &mut Option<Entry<M>>,
+        clock: &dyn Clock,
+    ) -> Take<M> {
+        let mut leftovers = Vec::new();
+        let mut punctual = Punctual::new(clock);
+        let mut outbox = self.outbox.0.lock();
+        let _ended = finished.and_then(|finished| outbox.accounts.end(finished));
+        loop {
+            if may_run {
+                match outbox.order.pop_to_run(&mut punctual, &mut leftovers) {
+                    Popped::Message(entry) => {
+                        let ticket = entry.message.ticket();
+                        let key = ticket.as_ref().map(TicketKey::of);
+                        outbox.accounts.run(ticket);
+                        *next = Some(entry);
+                        return Take {
+                            key,
+                            told: self.release_admitting(outbox),
+                            _ended,
+                            ..Take::of(Found::Next, leftovers)
+                        };
+                    }
+                    Popped::Expired => {
+                        outbox.accounts.fail(1, Failure::Expired);
+                        return Take {
+                            told: self.release_admitting(outbox),
+                            _ended,
+                            ..Take::of(Found::Expired, leftovers)
+                        };
+                    }
+                    Popped::Nothing => {}
+                }
+            } else if !outbox.order.is_empty() {
+                return Take {
+                    _ended,
+                    ..Take::of(Found::More, leftovers)
+                };
+            }
+            let mut guard = self.inbox.0.lock();
+            let inbox = &mut *guard;
+            inbox.admission.see(outbox.accounts.gone());
+            if inbox.queue.is_empty() || inbox.active > inbox.limit {
+                if let Some(last) = inbox.take_last() {
+                    *next = Some(last);
+                    return Take {
+                        _ended,
+                        ..Take::of(Found::Last, leftovers)
+                    };
+                }
+                let publishing = finished.is_some() || !leftovers.is_empty();
+                inbox.publishing += usize::from(publishing);
+                self.give_back(inbox);
+                return Take {
+                    found: Found::Idle,
+                    leftovers,
+                    roomy: outbox.order.is_roomy(&inbox.queue),
+                    publishing,
+                    told: Told::nothing(),
+                    key: None,
+                    _ended,
+                };
+            }
+            if !may_run {
+                return Take {
+                    _ended,
+                    ..Take::of(Found::More, leftovers)
+                };
+            }
+            outbox.order.refill(&mut inbox.queue);
+            inbox.sample(if outbox.accounts.is_slow() {
+                1
+            } else {
+                SAMPLE_UNDER_LOAD
+            });
+        }
+    }
+
+    /// Gives large buffers back to the allocator, if there is nothing to do. For a thread that is about to sleep: one
+    /// that finds work again in a moment would only have them made anew.
+    pub(crate) fn shrink(&self) {
+        let mut outbox = self.outbox.0.lock();
+        let mut inbox = self.inbox.0.lock();
+        if inbox.active == 0 {
+            outbox.order.shrink(&mut inbox.queue);
+        }
+    }
+
+    /// What a turn ended before it gave its token back is published: whoever waits for the mailbox to settle finds
+    /// the replies standing.
+    pub(crate) fn published(&self) {
+        let mut inbox = self.inbox.0.lock();
+        inbox.publishing -= 1;
+        if inbox.watchers > 0 && inbox.publishing == 0 {
+            self.settled.notify_all();
+        }
+    }
+
+    pub(super) fn give_back(&self, inbox: &mut Inbox<M>) {
+        if inbox.give_back() {
+            self.settled.notify_all();
+        }
+    }
+}
