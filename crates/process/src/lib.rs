@@ -8,6 +8,11 @@ mod bell;
     expect(dead_code, reason = "only its size matters without shared memory")
 )]
 mod claims;
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "there is no shared memory to write")
+)]
+mod copy;
 pub mod frame;
 #[cfg(target_os = "linux")]
 mod memory;

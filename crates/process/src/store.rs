@@ -12,12 +12,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use self::ranges::{Range, Ranges};
 pub(crate) use self::windows::Window;
 use self::windows::Windows;
+use crate::copy;
 use crate::memory::SharedFile;
 
 #[path = "store/ranges.rs"]
@@ -285,7 +285,7 @@ impl Block {
         // SAFETY: both ranges are mapped as long as their windows live; two blocks never overlap, and nothing but their
         // owners writes them.
         unsafe {
-            ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), len);
+            copy::between(from, to, len);
         }
         true
     }

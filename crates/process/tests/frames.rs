@@ -12,6 +12,8 @@
 )]
 #![expect(clippy::unwrap_used, reason = "what tests share fails like they do")]
 
+#[path = "../src/copy.rs"]
+mod copy;
 #[path = "../src/frame.rs"]
 mod frame;
 #[path = "../src/memory.rs"]

@@ -21,6 +21,8 @@
 mod bell;
 #[path = "../src/claims.rs"]
 mod claims;
+#[path = "../src/copy.rs"]
+mod copy;
 #[path = "../src/memory.rs"]
 mod memory;
 #[path = "../src/ring.rs"]

@@ -11,6 +11,8 @@
 )]
 #![expect(clippy::unwrap_used, reason = "what tests share fails like they do")]
 
+#[path = "../src/copy.rs"]
+mod copy;
 #[path = "../src/memory.rs"]
 mod memory;
 #[path = "../src/store.rs"]

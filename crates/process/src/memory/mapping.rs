@@ -8,6 +8,8 @@ use std::sync::atomic::{Ordering, compiler_fence};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
+use crate::copy;
+
 /// Mapped bytes. Offsets here count from the first of them.
 #[derive(Debug)]
 pub(crate) struct Mapping {
@@ -70,7 +72,7 @@ impl Mapping {
         // SAFETY: `pointer` checked that the source is mapped, the target was just reserved and is not shared, and
         // once all of it is written it may count as initialised.
         unsafe {
-            ptr::copy_nonoverlapping(from.as_ptr(), into.as_mut_ptr().add(end), len);
+            copy::out(from, into.as_mut_ptr().add(end), len);
             into.set_len(end + len);
         }
         // The code that checks the copy must not be made to read the original again by an optimiser.
@@ -85,7 +87,7 @@ impl Mapping {
         };
         // SAFETY: `pointer` checked that the target is mapped, and it is mapped for writing; no reference to mapped
         // bytes exists, so the two do not overlap.
-        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_ptr(), bytes.len()) };
+        unsafe { copy::into(bytes.as_ptr(), to, bytes.len()) };
         true
     }
 

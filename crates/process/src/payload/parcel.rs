@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::next_start;
+use crate::copy;
 use crate::store::{View, Window};
 
 /// Called with the offset of a block when nobody here reads it any more.
@@ -283,7 +284,7 @@ impl<'a> Bytes<'a> {
                 // SAFETY: the range was checked to lie within the window, which lives as long as the parcel borrowed
                 // here; `into` is ordinary memory of the same length.
                 unsafe {
-                    ptr::copy_nonoverlapping(start.as_ptr(), into.as_mut_ptr(), len);
+                    copy::out(start, into.as_mut_ptr(), len);
                 }
             }
         }
