@@ -2,37 +2,39 @@
 
     python examples/analyze_tree.py [DIR]
 
-What `python -m pytoweb analyze` does, reduced to its core: a file that crashes its worker costs itself.
+A file that crashes its worker, as deeply nested source can, costs itself and no other.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import ast
 import sys
 from concurrent.futures import as_completed
+from pathlib import Path
 
-from pytoweb.analyze.source import analyze_file
-from pytoweb.analyze.tree import find_python_files
 from pytoweb.workers import WorkerCrashedError, WorkerPool
+
+
+def longest_function(path: Path) -> str:
+    """Runs in a worker: returns where the longest function is, or why there is none."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except Exception as error:  # unreadable, no Python, nested too deeply
+        return f"{path}: {error}"
+    found = (node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+    sizes = {f"{node.lineno} {node.name}": (node.end_lineno or 0) - node.lineno + 1 for node in found}
+    longest = max(sizes, key=sizes.__getitem__, default="")
+    return f"{path}:{longest}, {sizes[longest]} lines" if longest else f"{path}: no function"
 
 
 def main(directory: str) -> None:
     """Prints a line per file, in the order in which the files get done."""
-    tree = find_python_files(directory)
     with WorkerPool(backend="process") as pool:
-        pool.on_message("analyze", analyze_file)
-        futures = [pool.ask("analyze", os.path.join(tree.root, path)) for path in tree.files]
-        for future in as_completed(futures):
-            if isinstance(future.exception(), WorkerCrashedError):
-                continue  # logged, with the place where it crashed
-            facts = future.result()
-            if facts.problem is not None:
-                print(f"{facts.path}: {facts.problem.reason}")
-            elif facts.longest is not None:
-                print(f"{facts.path}:{facts.longest.line} {facts.longest.name}, {facts.longest.lines} lines")
-        print(f"{pool.stats().completed} files")
+        pool.on_message("longest", longest_function)
+        for future in as_completed([pool.ask("longest", path) for path in Path(directory).rglob("*.py")]):
+            if not isinstance(future.exception(), WorkerCrashedError):  # logged, with the place of the crash
+                print(future.result())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(json.__file__))
+    main(sys.argv[1] if len(sys.argv) > 1 else ".")
