@@ -74,7 +74,7 @@ $(VENV)/.lint: $(VENV)/.python pyproject.toml | $(VENV)/.installed
 	@touch $@
 
 run: $(VENV)/.installed ## analyse a source tree in background workers (DIR=..., default: the standard library)
-	@$(PY) -m pytoweb analyze $(if $(DIR),"$(DIR)") $(ARGS)
+	@$(PY) demo analyze $(if $(DIR),"$(DIR)") $(ARGS)
 
 test: test-rust loom test-python ## everything that must pass, Rust and Python
 
@@ -129,7 +129,7 @@ lint: $(VENV)/.lint ## formatting, lints, types, stubs, documentation and layeri
 		else echo "cargo-deny is not installed: licences and sources are not checked"; fi
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
-	$(VENV)/bin/mypy python/pytoweb $(wildcard examples)
+	$(VENV)/bin/mypy python/pytoweb demo $(wildcard examples)
 	$(PY) -m mypy.stubtest pytoweb._core --mypy-config-file pyproject.toml
 
 fmt: $(VENV)/.lint ## format Rust and Python, apply the safe fixes
@@ -145,4 +145,4 @@ clean: ## remove everything that was built or installed here
 	-cargo clean
 	rm -rf $(VENV) .venvs dist python/pytoweb/_core.*.so python/pytoweb/_core.*.pyd \
 		.pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find python tests benches examples tools -name __pycache__ -prune -exec rm -rf {} +
+	find python demo tests benches examples tools -name __pycache__ -prune -exec rm -rf {} +

@@ -6,9 +6,9 @@ import os
 import signal
 import time
 
+from analyze.facts import FileFacts
+from analyze.source import analyze_file
 from pytoweb import _child
-from pytoweb.analyze.facts import FileFacts
-from pytoweb.analyze.source import analyze_file
 
 WAIT = 10.0
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytoweb.analyze.facts import UNPARSABLE, UNREADABLE, FileFacts, FunctionFacts
-from pytoweb.analyze.source import analyze_source, count_lines
+from analyze.facts import UNPARSABLE, UNREADABLE, FileFacts, FunctionFacts
+from analyze.source import analyze_source, count_lines
 
 MATCH = pytest.mark.skipif(sys.version_info < (3, 10), reason="match is new in Python 3.10")
 EXCEPT_STAR = pytest.mark.skipif(sys.version_info < (3, 11), reason="except* is new in Python 3.11")

@@ -9,13 +9,13 @@ import signal
 import pytest
 from analyze_handlers import by_name
 
+from analyze.facts import CRASHED, FAILED, FileFacts, Problem
+from analyze.progress import Progress
+from analyze.report import json_report, report_tables
+from analyze.run import Analysis, analyze_tree
+from analyze.totals import Totals
+from analyze.tree import SourceTree
 from pytoweb import _interpreter
-from pytoweb.analyze.facts import CRASHED, FAILED, FileFacts, Problem
-from pytoweb.analyze.progress import Progress
-from pytoweb.analyze.report import json_report, report_tables
-from pytoweb.analyze.run import Analysis, analyze_tree
-from pytoweb.analyze.totals import Totals
-from pytoweb.analyze.tree import SourceTree
 
 
 class Never:

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytoweb.analyze.facts import UNPARSABLE, FileFacts, Problem
-from pytoweb.analyze.progress import BarProgress, PlainProgress, Progress, open_progress
-from pytoweb.analyze.render import render_plain, render_rich, text_report
-from pytoweb.analyze.report import Table, format_seconds, printable, report_tables
-from pytoweb.analyze.run import Analysis, analyze_tree
-from pytoweb.analyze.totals import Totals
-from pytoweb.analyze.tree import SourceTree
+from analyze.facts import UNPARSABLE, FileFacts, Problem
+from analyze.progress import BarProgress, PlainProgress, Progress, open_progress
+from analyze.render import render_plain, render_rich, text_report
+from analyze.report import Table, format_seconds, printable, report_tables
+from analyze.run import Analysis, analyze_tree
+from analyze.totals import Totals
+from analyze.tree import SourceTree
 
 
 def analysis_of(tree: SourceTree, handler=FileFacts) -> Analysis:

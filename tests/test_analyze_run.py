@@ -12,15 +12,15 @@ import threading
 
 import pytest
 
-from pytoweb.analyze import courier
-from pytoweb.analyze.facts import FAILED, UNPARSABLE, UNREADABLE, FileFacts, FunctionFacts, Problem
-from pytoweb.analyze.progress import Progress
-from pytoweb.analyze.report import headline, json_report
-from pytoweb.analyze.run import analyze_tree
-from pytoweb.analyze.source import MAX_SOURCE_BYTES, analyze_file, analyze_source
-from pytoweb.analyze.stop import SIGNALS, StopSignals
-from pytoweb.analyze.totals import TOP, Totals
-from pytoweb.analyze.tree import SourceTree, find_python_files, standard_library
+from analyze import courier
+from analyze.facts import FAILED, UNPARSABLE, UNREADABLE, FileFacts, FunctionFacts, Problem
+from analyze.progress import Progress
+from analyze.report import headline, json_report
+from analyze.run import analyze_tree
+from analyze.source import MAX_SOURCE_BYTES, analyze_file, analyze_source
+from analyze.stop import SIGNALS, StopSignals
+from analyze.totals import TOP, Totals
+from analyze.tree import SourceTree, find_python_files, standard_library
 
 WAIT = 10.0
 

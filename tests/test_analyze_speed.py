@@ -10,14 +10,14 @@ from analyze_handlers import slow
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytoweb.analyze import speed
-from pytoweb.analyze.facts import FileFacts
-from pytoweb.analyze.progress import PlainProgress, Progress
-from pytoweb.analyze.report import json_report, report_tables
-from pytoweb.analyze.run import Analysis, analyze_tree
-from pytoweb.analyze.spread import spread, spread_order
-from pytoweb.analyze.totals import Totals
-from pytoweb.analyze.tree import SourceTree
+from analyze import speed
+from analyze.facts import FileFacts
+from analyze.progress import PlainProgress, Progress
+from analyze.report import json_report, report_tables
+from analyze.run import Analysis, analyze_tree
+from analyze.spread import spread, spread_order
+from analyze.totals import Totals
+from analyze.tree import SourceTree
 
 
 class Never:

@@ -27,12 +27,15 @@ OWN_VARIABLES = ("PYTOWEB_WORKERS", "PYTOWEB_BACKEND", "NO_COLOR", "FORCE_COLOR"
 
 BACKENDS = ("process", "thread")
 
+DEMO = str(Path(__file__).resolve().parent.parent / "demo")
+"""The folder that `make run` starts."""
+
 EVERY_FILE_BLOCKS = f"""
 import sys
-sys.path.insert(0, {os.path.dirname(__file__)!r})
+sys.path[:0] = [{os.path.dirname(__file__)!r}, {DEMO!r}]
 from analyze_handlers import read_one_and_wait
-from pytoweb.analyze import run
-from pytoweb.cli import main
+from analyze import run
+from analyze.cli import main
 
 analyze_tree = run.analyze_tree
 run.analyze_tree = lambda *args, **kwargs: analyze_tree(*args, handler=read_one_and_wait, **kwargs)
@@ -74,7 +77,7 @@ def run_cli(
     *arguments: object, flags: tuple[str, ...] = (), **variables: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *flags, "-m", "pytoweb", *map(str, arguments)],
+        [sys.executable, *flags, DEMO, *map(str, arguments)],
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -90,7 +93,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     made: list[subprocess.Popen[str]] = []
 
     def begin(*arguments: object, code: str | None = None, **pipes: Any) -> subprocess.Popen[str]:
-        program = ["-m", "pytoweb"] if code is None else ["-c", code]
+        program = [DEMO] if code is None else ["-c", code]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **pipes}
         mark = str(tmp_path / "a handler was called")
         made.append(
@@ -145,8 +148,8 @@ def test_version_and_help():
 
 def test_start_up_imports_nothing_heavy(run_python):
     done = run_python(
-        "import sys\nfrom pytoweb.cli import make_parser\nmake_parser()\n"
-        "heavy = {'rich', 'pytoweb.analyze.run', 'pytoweb.analyze.source'}\n"
+        f"import sys\nsys.path.insert(0, {DEMO!r})\nfrom analyze.cli import make_parser\nmake_parser()\n"
+        "heavy = {'rich', 'analyze.run', 'analyze.source'}\n"
         "print(heavy & set(sys.modules))"
     )
     assert done.stdout == "set()\n"
@@ -257,7 +260,7 @@ def test_names_that_a_terminal_would_obey_or_cannot_show(tmp_path):
     (tmp_path / "red\x1b[31m\n.py").write_text("x =")
     (tmp_path / "f.py").write_text("def \u20ac(): pass\ndef na\u00efve(): pass\n", encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "pytoweb", "analyze", str(tmp_path)],
+        [sys.executable, DEMO, "analyze", str(tmp_path)],
         capture_output=True, timeout=WAIT, env=environment(PYTHONIOENCODING="ascii"), check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
@@ -474,7 +477,7 @@ def test_a_second_signal_ends_the_process_at_once(start, tree, backend, until):
 def test_a_reader_that_goes_away_is_no_error(tmp_path, unbuffered):
     (tmp_path / "a.py").write_text("def f(): pass\n" * 5000)
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytoweb", "analyze", "--json", str(tmp_path)],
+        [sys.executable, DEMO, "analyze", "--json", str(tmp_path)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(PYTHONUNBUFFERED=unbuffered),
     )  # fmt: skip
     with process:

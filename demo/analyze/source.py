@@ -9,8 +9,8 @@ import os
 import stat
 import tokenize
 
-from pytoweb.analyze.facts import UNPARSABLE, UNREADABLE, FileFacts, Problem
-from pytoweb.analyze.outline import outline_module
+from analyze.facts import UNPARSABLE, UNREADABLE, FileFacts, Problem
+from analyze.outline import outline_module
 
 MAX_SOURCE_BYTES = 8 * 1024 * 1024
 """Larger files count as unreadable. The parser needs about a second and 100 MB per 2 MiB and cannot

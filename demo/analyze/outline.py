@@ -28,7 +28,7 @@ from __future__ import annotations
 import ast
 from typing import Any, Callable, NamedTuple
 
-from pytoweb.analyze.facts import FunctionFacts
+from analyze.facts import FunctionFacts
 
 
 class Outline(NamedTuple):

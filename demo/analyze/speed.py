@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from typing import Callable, NamedTuple
 
-from pytoweb.analyze.courier import ANALYZE, Courier, StopRequest
-from pytoweb.analyze.facts import FileFacts
-from pytoweb.analyze.spread import spread_order
-from pytoweb.analyze.totals import Totals
+from analyze.courier import ANALYZE, Courier, StopRequest
+from analyze.facts import FileFacts
+from analyze.spread import spread_order
+from analyze.totals import Totals
 from pytoweb.workers import WorkerPool
 
 ROUNDS = 6

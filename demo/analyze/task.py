@@ -8,8 +8,8 @@ import threading
 import warnings
 from typing import Callable, NamedTuple
 
-from pytoweb.analyze.facts import FileFacts
-from pytoweb.analyze.source import analyze_file
+from analyze.facts import FileFacts
+from analyze.source import analyze_file
 
 
 class Finding(NamedTuple):

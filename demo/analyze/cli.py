@@ -1,4 +1,4 @@
-"""The command line: `python -m pytoweb COMMAND`, or `pytoweb COMMAND`.
+"""The command line: `python demo COMMAND`.
 
 A command is a module with `NAME`, `SUMMARY`, `add_arguments(parser)` and `run(arguments) -> exit code`.
 It is imported at every start, so it imports what it needs inside `run`.
@@ -11,9 +11,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from analyze import command as analyze
+from analyze.console import EXIT_SIGNAL, CommandError
 from pytoweb import __version__
-from pytoweb.analyze import command as analyze
-from pytoweb.console import EXIT_SIGNAL, CommandError
 
 COMMANDS = (analyze,)
 

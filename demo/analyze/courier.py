@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any, Callable, Protocol
 
-from pytoweb.analyze.facts import CRASHED, FAILED, FileFacts, Problem
-from pytoweb.analyze.task import Finding
-from pytoweb.analyze.totals import Totals
+from analyze.facts import CRASHED, FAILED, FileFacts, Problem
+from analyze.task import Finding
+from analyze.totals import Totals
 from pytoweb.errors import WorkerCrashedError, WorkerError
 from pytoweb.workers import WorkerPool
 

@@ -6,13 +6,13 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from pytoweb.analyze.facts import CRASHED, FAILED
-from pytoweb.console import EXIT_ERROR, EXIT_SIGNAL, CommandError, write_output
+from analyze.console import EXIT_ERROR, EXIT_SIGNAL, CommandError, write_output
+from analyze.facts import CRASHED, FAILED
 
 if TYPE_CHECKING:
-    from pytoweb.analyze.run import Analysis, Backend
-    from pytoweb.analyze.stop import StopSignals
-    from pytoweb.analyze.tree import SourceTree
+    from analyze.run import Analysis, Backend
+    from analyze.stop import StopSignals
+    from analyze.tree import SourceTree
 
 NAME = "analyze"
 SUMMARY = "count what is in the Python files of a directory, with one message per file"
@@ -108,13 +108,13 @@ def run(arguments: argparse.Namespace) -> int:
             "--crash needs --backend process: a crash in a thread would take this program down with it"
         )
 
-    from pytoweb.analyze.stop import StopSignals
+    from analyze.stop import StopSignals
 
     with StopSignals() as stop:
-        from pytoweb.analyze.progress import open_progress
-        from pytoweb.analyze.report import json_report
-        from pytoweb.analyze.run import analyze_tree
-        from pytoweb.analyze.totals import Totals
+        from analyze.progress import open_progress
+        from analyze.report import json_report
+        from analyze.run import analyze_tree
+        from analyze.totals import Totals
 
         tree = _find_files(arguments.directory, stop)
         if arguments.crash > len(tree.files) and tree.complete:
@@ -135,7 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             write_output(json_report(analysis))
         else:
-            from pytoweb.analyze.render import text_report
+            from analyze.render import text_report
 
             write_output(text_report(analysis))
         exit_code = _exit_code(analysis) if stop.signal is None else EXIT_SIGNAL + stop.signal
@@ -190,7 +190,7 @@ def _backend_from_environment() -> Backend:
 
 
 def _find_files(directory: str | None, stop: StopSignals) -> SourceTree:
-    from pytoweb.analyze.tree import INSTALLED, find_python_files, standard_library
+    from analyze.tree import INSTALLED, find_python_files, standard_library
 
     root = standard_library() if directory is None else directory
     if not os.path.lexists(root):

@@ -6,10 +6,10 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from pytoweb.analyze.report import Table, headline, report_tables
+from analyze.report import Table, headline, report_tables
 
 if TYPE_CHECKING:
-    from pytoweb.analyze.run import Analysis
+    from analyze.run import Analysis
 
 GAP = "  "
 """Between two columns."""

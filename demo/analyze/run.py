@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Callable, Protocol
 
-from pytoweb.analyze import courier as couriers
-from pytoweb.analyze.courier import ANALYZE, CRASH, Courier, StopRequest
-from pytoweb.analyze.facts import CRASHED, FAILED, FileFacts
-from pytoweb.analyze.source import analyze_file
-from pytoweb.analyze.speed import SpeedUp, measure_speed_up
-from pytoweb.analyze.spread import spread
-from pytoweb.analyze.task import Task, crash, quiet_parser
-from pytoweb.analyze.totals import Totals
-from pytoweb.analyze.tree import SourceTree
+from analyze import courier as couriers
+from analyze.courier import ANALYZE, CRASH, Courier, StopRequest
+from analyze.facts import CRASHED, FAILED, FileFacts
+from analyze.source import analyze_file
+from analyze.speed import SpeedUp, measure_speed_up
+from analyze.spread import spread
+from analyze.task import Task, crash, quiet_parser
+from analyze.totals import Totals
+from analyze.tree import SourceTree
 from pytoweb.workers import PoolStats, WorkerPool
 
 if TYPE_CHECKING:

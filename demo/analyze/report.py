@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytoweb.analyze.facts import CRASHED, FAILED, UNPARSABLE, UNREADABLE, FileFacts, FunctionFacts
-from pytoweb.analyze.totals import TOP, Found
+from analyze.facts import CRASHED, FAILED, UNPARSABLE, UNREADABLE, FileFacts, FunctionFacts
+from analyze.totals import TOP, Found
 
 if TYPE_CHECKING:
-    from pytoweb.analyze.run import Analysis
+    from analyze.run import Analysis
 
 JSON_VERSION = 1
 """Of the JSON document; grows when a field is removed or changes its meaning."""

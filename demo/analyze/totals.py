@@ -6,7 +6,7 @@ import heapq
 from collections import Counter
 from typing import NamedTuple
 
-from pytoweb.analyze.facts import FileFacts, FunctionFacts
+from analyze.facts import FileFacts, FunctionFacts
 
 TOP = 10
 """How many functions, imports and problems the text report names."""
