@@ -74,7 +74,7 @@ $(VENV)/.lint: $(VENV)/.python pyproject.toml | $(VENV)/.installed
 	@touch $@
 
 run: $(VENV)/.installed ## analyse a source tree in background workers (DIR=..., default: the standard library)
-	@$(PY) demo analyze $(if $(DIR),"$(DIR)") $(ARGS)
+	@$(PY) demo $(if $(DIR),"$(DIR)") $(ARGS)
 
 test: test-rust loom test-python ## everything that must pass, Rust and Python
 

@@ -1,4 +1,4 @@
-"""What `pytoweb analyze` finds in the content of one file."""
+"""What the demonstration finds in the content of one file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `pytoweb analyze` reports when the process of a worker ends, and what it goes on with."""
+"""What the demonstration reports when the process of a worker ends, and what it goes on with."""
 
 from __future__ import annotations
 

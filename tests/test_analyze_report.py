@@ -1,4 +1,4 @@
-"""How `pytoweb analyze` shows what it found, and that it is working."""
+"""How the demonstration shows what it found, and that it is working."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files `pytoweb analyze` takes, how they pass through the workers, and what is added up."""
+"""Which files the demonstration takes, how they pass through the workers, and what is added up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How `pytoweb analyze` chooses a sample and measures its workers against one thread."""
+"""How the demonstration chooses a sample and measures its workers against one thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line, run as a user runs it: in a process of its own."""
+"""The command line of the demonstration, run as a user runs it: in a process of its own."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ import sys
 sys.path[:0] = [{os.path.dirname(__file__)!r}, {DEMO!r}]
 from analyze_handlers import read_one_and_wait
 from analyze import run
-from analyze.cli import main
+from analyze.command import main
 
 analyze_tree = run.analyze_tree
 run.analyze_tree = lambda *args, **kwargs: analyze_tree(*args, handler=read_one_and_wait, **kwargs)
 sys.exit(main(sys.argv[1:]))
 """
-"""The command with a handler that comes back from the first file only, as from a storage that hangs."""
+"""The program with a handler that comes back from the first file only, as from a storage that hangs."""
 
 
 def children(pid: int) -> list[int]:
@@ -89,7 +89,7 @@ def run_cli(
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Returns `start(*arguments, code=None)`: the command as a process that is ended after the test."""
+    """Returns `start(*arguments, code=None)`: the program as a process that is ended after the test."""
     made: list[subprocess.Popen[str]] = []
 
     def begin(*arguments: object, code: str | None = None, **pipes: Any) -> subprocess.Popen[str]:
@@ -136,19 +136,16 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "tree"
 
 
-def test_version_and_help():
-    from pytoweb import __version__
-
-    assert run_cli("--version").stdout == f"pytoweb {__version__}\n"
-    for arguments in (["--help"], ["analyze", "--help"]):
-        done = run_cli(*arguments)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert "analyze" in done.stdout
+def test_help():
+    done = run_cli("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: python demo ")
+    assert "exit codes: 0 done" in done.stdout
 
 
 def test_start_up_imports_nothing_heavy(run_python):
     done = run_python(
-        f"import sys\nsys.path.insert(0, {DEMO!r})\nfrom analyze.cli import make_parser\nmake_parser()\n"
+        f"import sys\nsys.path.insert(0, {DEMO!r})\nfrom analyze.command import make_parser\nmake_parser()\n"
         "heavy = {'rich', 'analyze.run', 'analyze.source'}\n"
         "print(heavy & set(sys.modules))"
     )
@@ -157,7 +154,7 @@ def test_start_up_imports_nothing_heavy(run_python):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_text_report(tree, backend):
-    done = run_cli("analyze", tree, "--workers", 2, "--backend", backend)
+    done = run_cli(tree, "--workers", 2, "--backend", backend)
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.split() for line in done.stdout.splitlines()]
     assert done.stdout.startswith(f"{tree}: 8 Python files\n")
@@ -195,7 +192,7 @@ def test_text_report(tree, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_json_report(tree, backend):
-    done = run_cli("analyze", tree, "--json", "--workers", 3, "--backend", backend)
+    done = run_cli(tree, "--json", "--workers", 3, "--backend", backend)
     assert (done.returncode, done.stderr) == (0, "")
     document = json.loads(done.stdout)
     assert set(document) == {
@@ -251,7 +248,7 @@ def test_json_report(tree, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_warnings_about_the_source_are_not_shown(tree, backend):
-    done = run_cli("analyze", tree, "--json", "--backend", backend, flags=("-W", "error"))
+    done = run_cli(tree, "--json", "--backend", backend, flags=("-W", "error"))
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["totals"]["unparsable"] == 2
 
@@ -260,7 +257,7 @@ def test_names_that_a_terminal_would_obey_or_cannot_show(tmp_path):
     (tmp_path / "red\x1b[31m\n.py").write_text("x =")
     (tmp_path / "f.py").write_text("def \u20ac(): pass\ndef na\u00efve(): pass\n", encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, DEMO, "analyze", str(tmp_path)],
+        [sys.executable, DEMO, str(tmp_path)],
         capture_output=True, timeout=WAIT, env=environment(PYTHONIOENCODING="ascii"), check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
@@ -272,7 +269,7 @@ def test_names_that_a_terminal_would_obey_or_cannot_show(tmp_path):
 def test_a_name_that_is_no_text(tmp_path):
     with open(os.fsencode(tmp_path) + b"/\xff.py", "w") as file:
         file.write("x = 1\n")
-    done = run_cli("analyze", tmp_path, "--json")
+    done = run_cli(tmp_path, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["files"][0]["path"] == "\udcff.py"
 
@@ -280,13 +277,13 @@ def test_a_name_that_is_no_text(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{tree}/gone"], "pytoweb analyze: error: directory does not exist: '{tree}/gone'"),
-        (["{tree}/a.py"], "pytoweb analyze: error: not a directory: '{tree}/a.py'"),
+        (["{tree}/gone"], "python demo: error: directory does not exist: '{tree}/gone'"),
+        (["{tree}/a.py"], "python demo: error: not a directory: '{tree}/a.py'"),
         (
             ["{tree}/pkg/up/empty"],
-            "pytoweb analyze: error: no Python file in directory: '{tree}/pkg/up/empty'",
+            "python demo: error: no Python file in directory: '{tree}/pkg/up/empty'",
         ),
-        ([""], "pytoweb analyze: error: directory does not exist: ''"),
+        ([""], "python demo: error: directory does not exist: ''"),
         (["{tree}", "--workers", "0"], "argument --workers: must be a whole number from 1 to 1024, not '0'"),
         (["{tree}", "--workers", "-1"], "argument --workers: "),
         (["{tree}", "--workers", "1025"], "argument --workers: "),
@@ -301,10 +298,10 @@ def test_a_name_that_is_no_text(tmp_path):
             "argument --crash: must be a whole number of files, 0 or more, not '-1'",
         ),
         (["{tree}", "--crash", "some"], "argument --crash: "),
-        (["{tree}", "--crash", "9"], "pytoweb analyze: error: --crash 9: there are only 8 files"),
+        (["{tree}", "--crash", "9"], "python demo: error: --crash 9: there are only 8 files"),
         (
             ["{tree}", "--crash", "1", "--backend", "thread"],
-            "pytoweb analyze: error: --crash needs --backend process: a crash in a thread would take this"
+            "python demo: error: --crash needs --backend process: a crash in a thread would take this"
             " program down with it",
         ),
         (["{tree}", "--unknown"], "unrecognized arguments: --unknown"),
@@ -312,17 +309,17 @@ def test_a_name_that_is_no_text(tmp_path):
 )
 def test_wrong_use_is_explained(tree, arguments, message):
     (tree / "empty").mkdir()
-    done = run_cli("analyze", *(argument.format(tree=tree) for argument in arguments))
+    done = run_cli(*(argument.format(tree=tree) for argument in arguments))
     assert done.returncode == 2
     assert done.stdout == ""
     assert message.format(tree=tree) in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_no_command_is_wrong_use():
-    done = run_cli()
+def test_two_directories_are_wrong_use(tree):
+    done = run_cli(tree, tree)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "COMMAND" in done.stderr
+    assert done.stderr.splitlines()[-1] == f"python demo: error: unrecognized arguments: {tree}"
 
 
 @pytest.mark.parametrize(
@@ -330,13 +327,13 @@ def test_no_command_is_wrong_use():
     [("3", [], 3), ("3", ["--workers", "1"], 1), ("nonsense", ["--workers", "1"], 1)],
 )
 def test_workers_argument_wins_over_environment(tree, variable, arguments, size):
-    done = run_cli("analyze", tree, "--json", *arguments, PYTOWEB_WORKERS=variable)
+    done = run_cli(tree, "--json", *arguments, PYTOWEB_WORKERS=variable)
     assert json.loads(done.stdout)["workers"]["size"] == size
 
 
 @pytest.mark.parametrize("variable", ["0", "nonsense", "1.5"])
 def test_a_wrong_environment_is_explained(tree, variable):
-    done = run_cli("analyze", tree, PYTOWEB_WORKERS=variable)
+    done = run_cli(tree, PYTOWEB_WORKERS=variable)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"PYTOWEB_WORKERS must be a whole number from 1 to 1024, not '{variable}'" in done.stderr
 
@@ -351,15 +348,15 @@ def test_a_wrong_environment_is_explained(tree, variable):
     ],
 )
 def test_backend_argument_wins_over_environment_wins_over_default(tree, variable, arguments, backend):
-    done = run_cli("analyze", tree, "--json", *arguments, PYTOWEB_BACKEND=variable)
+    done = run_cli(tree, "--json", *arguments, PYTOWEB_BACKEND=variable)
     assert json.loads(done.stdout)["workers"]["backend"] == backend
 
 
 def test_a_wrong_backend_in_the_environment_is_explained(tree):
-    done = run_cli("analyze", tree, PYTOWEB_BACKEND="fibre")
+    done = run_cli(tree, PYTOWEB_BACKEND="fibre")
     assert (done.returncode, done.stdout) == (2, "")
     assert "PYTOWEB_BACKEND must be process or thread, not 'fibre'" in done.stderr
-    done = run_cli("analyze", tree, "--crash", 1, PYTOWEB_BACKEND="thread")
+    done = run_cli(tree, "--crash", 1, PYTOWEB_BACKEND="thread")
     assert (done.returncode, done.stdout) == (2, "")
     assert "--crash needs --backend process" in done.stderr
 
@@ -368,7 +365,7 @@ def test_a_wrong_backend_in_the_environment_is_explained(tree):
 def test_crashes_are_survived_and_told(tmp_path):
     for number in range(10):
         (tmp_path / f"{number}.py").write_text("def f(): pass\n")
-    done = run_cli("analyze", tmp_path, "--crash", 2, "--workers", 2)
+    done = run_cli(tmp_path, "--crash", 2, "--workers", 2)
     assert (done.returncode, done.stderr) == (1, "")
     lines = [line.split() for line in done.stdout.splitlines()]
     for row in (
@@ -379,7 +376,7 @@ def test_crashes_are_survived_and_told(tmp_path):
         ["crashes", "survived", "2"],
     ):
         assert row in lines, row
-    done = run_cli("analyze", tmp_path, "--crash", 2, "--json")
+    done = run_cli(tmp_path, "--crash", 2, "--json")
     assert (done.returncode, done.stderr) == (1, "")
     document = json.loads(done.stdout)
     assert document["complete"] is True
@@ -391,21 +388,21 @@ def test_crashes_are_survived_and_told(tmp_path):
 def test_the_speed_up_is_measured_on_the_same_files(tmp_path):
     for number in range(8):
         (tmp_path / f"{number}.py").write_text("def f(a):\n    return a and [x for x in a if x]\n" * 800)
-    done = run_cli("analyze", tmp_path)
+    done = run_cli(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"^  \d+\.\d\dx one thread on 8 files \(", done.stdout, re.MULTILINE), done.stdout
-    measured = json.loads(run_cli("analyze", tmp_path, "--json").stdout)["speed_up"]
+    measured = json.loads(run_cli(tmp_path, "--json").stdout)["speed_up"]
     assert measured["files"] == 8
     assert measured["one_thread"] >= 0.1
     assert measured["ratio"] == measured["one_thread"] / measured["workers"]
-    assert "one thread" not in run_cli("analyze", tmp_path, "--no-compare").stdout
+    assert "one thread" not in run_cli(tmp_path, "--no-compare").stdout
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("arguments", [[], ["--json"], ["--json", "--backend", "thread"]])
 def test_a_signal_leaves_a_partial_report(start, number, exit_code, arguments):
     # The standard library takes seconds; the line for its first file says that the workers work.
-    process = start("analyze", "--progress", "plain", *arguments)
+    process = start("--progress", "plain", *arguments)
     first = process.stderr.readline()
     assert first.startswith("analysed ")
     sent = time.monotonic()
@@ -432,7 +429,7 @@ def test_a_signal_leaves_a_partial_report(start, number, exit_code, arguments):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_handler_that_never_returns_does_not_hold_up_the_end(start, tree, backend, until):
     process = start(
-        "analyze", "--progress", "plain", "--json", "--workers", 2, "--backend", backend, tree,
+        "--progress", "plain", "--json", "--workers", 2, "--backend", backend, tree,
         code=EVERY_FILE_BLOCKS,
     )  # fmt: skip
     assert process.stderr.readline() == "analysed 1 of 8 files\n"
@@ -461,7 +458,7 @@ def test_a_second_signal_ends_the_process_at_once(start, tree, backend, until):
         "analyze_tree = run",
         1,
     )
-    process = start("analyze", "--progress", "plain", "--workers", 2, "--backend", backend, tree, code=code)
+    process = start("--progress", "plain", "--workers", 2, "--backend", backend, tree, code=code)
     assert process.stderr.readline() == "analysed 1 of 8 files\n"
     workers = children(process.pid) if os.path.isdir("/proc") else []
     assert bool(workers) == (backend == "process") or not os.path.isdir("/proc")
@@ -477,7 +474,7 @@ def test_a_second_signal_ends_the_process_at_once(start, tree, backend, until):
 def test_a_reader_that_goes_away_is_no_error(tmp_path, unbuffered):
     (tmp_path / "a.py").write_text("def f(): pass\n" * 5000)
     process = subprocess.Popen(
-        [sys.executable, DEMO, "analyze", "--json", str(tmp_path)],
+        [sys.executable, DEMO, "--json", str(tmp_path)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(PYTHONUNBUFFERED=unbuffered),
     )  # fmt: skip
     with process:
@@ -492,10 +489,10 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path, unbuffered):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_output_that_cannot_be_written_is_explained(start, tree):
     with open("/dev/full", "w") as full:
-        process = start("analyze", tree, stdout=full)
+        process = start(tree, stdout=full)
         _, stderr = process.communicate(timeout=WAIT)
     assert process.returncode == 1
-    assert stderr == "pytoweb analyze: error: cannot write the output: No space left on device\n"
+    assert stderr == "python demo: error: cannot write the output: No space left on device\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
@@ -506,7 +503,7 @@ def test_progress_is_on_the_terminal_and_the_report_is_not(start, tree, require)
     require(importlib.util.find_spec("rich") is not None, "rich")
     terminal, inner = pty.openpty()
     try:
-        process = start("analyze", tree, stderr=inner)
+        process = start(tree, stderr=inner)
         os.close(inner)
         stdout = process.stdout.read()
         assert process.wait(WAIT) == 0

@@ -1,4 +1,4 @@
-"""The command `pytoweb analyze`: facts about every Python file of a tree, found by background workers.
+"""The demonstration, `make run`: facts about every Python file of a tree, found by background workers.
 
 `source` reads one file and `outline` counts what is in it: pure functions, one call per message.
 `tree` finds the files, `run` has them analysed by a `WorkerPool`, whose workers run what is in `task`;

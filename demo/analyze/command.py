@@ -1,9 +1,12 @@
-"""The command line of `pytoweb analyze`. Light to import: the work is imported when it begins."""
+"""The command line, `python demo [DIR]`. Light to import: the work is imported when it begins."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from analyze.console import EXIT_ERROR, EXIT_SIGNAL, CommandError, write_output
@@ -14,8 +17,9 @@ if TYPE_CHECKING:
     from analyze.stop import StopSignals
     from analyze.tree import SourceTree
 
-NAME = "analyze"
-SUMMARY = "count what is in the Python files of a directory, with one message per file"
+PROGRAM = "python demo"
+"""What the help and the errors call the program: as it is typed at the top of the checkout."""
+
 DESCRIPTION = """\
 Reads every Python file (.py) below DIR in background workers, one message per file, and reports
 the most complex functions, the most imported modules, the totals, the files that could not be
@@ -46,8 +50,14 @@ MAX_WORKERS = 1024
 """More threads than any storage answers at the same time; above it is a slip of the keyboard."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments of the command."""
+def make_parser() -> argparse.ArgumentParser:
+    """Declares the arguments."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "directory", metavar="DIR", nargs="?", help="default: the standard library of the running Python"
     )
@@ -87,13 +97,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="on standard error: auto is a bar if it is a terminal (needs rich), plain a line now and then",
     )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program.
+
+    Args:
+        arguments: Without the program's name; None takes those of the process.
+
+    Returns:
+        The exit code, as the help explains it.
+
+    Raises:
+        SystemExit: From argparse, for `--help` and wrong arguments.
+    """
+    parsed = make_parser().parse_args(arguments)
+    try:
+        return run(parsed)
+    except CommandError as error:
+        if str(error):
+            print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:  # while nothing was analysed that could be reported
+        return EXIT_SIGNAL + signal.SIGINT
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Analyses the tree and prints the report.
 
     Args:
-        arguments: What `add_arguments` declared.
+        arguments: What `make_parser` declared.
 
     Returns:
         The exit code.

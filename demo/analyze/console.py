@@ -1,4 +1,4 @@
-"""What every command shares: its errors, its exit codes, and writing to standard output."""
+"""The program and its terminal: errors, exit codes, and writing to standard output."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 import sys
 
 EXIT_ERROR = 1
-"""The command could not finish, for example because its output could not be written."""
+"""The program could not finish, for example because its output could not be written."""
 
 EXIT_USAGE = 2
 """What was asked for makes no sense; argparse uses the same code."""
 
 EXIT_SIGNAL = 128
-"""Plus the number of the signal that ended the command, as shells count."""
+"""Plus the number of the signal that ended the program, as shells count."""
 
 EXIT_BROKEN_PIPE = EXIT_SIGNAL + 13
 """Nobody reads the output any more; what a shell shows for a program that SIGPIPE ended."""
@@ -24,7 +24,7 @@ a word, and one call more is enough to be told that the reader is gone."""
 
 
 class CommandError(Exception):
-    """A command cannot do what was asked; its text is for the person at the terminal."""
+    """The program cannot do what was asked; its text is for the person at the terminal."""
 
     def __init__(self, message: str, exit_code: int = EXIT_USAGE) -> None:
         """Takes the text, one line without a full stop, and the exit code of the process."""
@@ -33,7 +33,7 @@ class CommandError(Exception):
 
 
 def write_output(text: str) -> None:
-    """Writes a command's whole result to standard output and flushes it.
+    """Writes the whole result to standard output and flushes it.
 
     Characters that the terminal's encoding lacks are written as escapes. A closed standard output
     is nobody's error: nothing is written.
