@@ -2,6 +2,8 @@
 
 #[cfg(target_os = "linux")]
 mod bell;
+#[cfg(test)]
+mod cases;
 #[cfg(unix)]
 #[cfg_attr(
     not(target_os = "linux"),

@@ -12,6 +12,8 @@
 )]
 #![expect(clippy::unwrap_used, reason = "what tests share fails like they do")]
 
+#[path = "../src/cases.rs"]
+mod cases;
 #[path = "../src/copy.rs"]
 mod copy;
 #[path = "../src/frame.rs"]
@@ -30,26 +32,16 @@ mod payloads;
 
 use std::sync::Arc;
 
-use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use proptest::prelude::{any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::{Just, Strategy};
-use proptest::test_runner::RngAlgorithm;
 
+use cases::config;
 use frame::{
     Malformed, Outcome, RawPayload, Reply, Request, ToChild, ToHost, decode_for_child,
     decode_for_host,
 };
 use payload::{INLINE_LIMIT, Packer, Payload, Place};
 use store::{Store, View};
-
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        // Not optimised, the default one takes more time than everything that is tested.
-        rng_algorithm: RngAlgorithm::XorShift,
-        ..ProptestConfig::default()
-    }
-}
 
 fn view(store: &Store) -> Arc<View> {
     Arc::new(View::open(store.fd().try_clone_to_owned().unwrap()).unwrap())

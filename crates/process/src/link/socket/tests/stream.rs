@@ -1,23 +1,13 @@
 //! Frames out of bytes that are split anywhere, and out of bytes that are no frames.
 
 use proptest::collection::vec;
-use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use proptest::prelude::{any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::{Just, Strategy};
-use proptest::test_runner::RngAlgorithm;
 
 use super::super::frames::{Filled, Frames, PREFIX};
 use super::super::stream::behind;
 use super::*;
-
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        // Not optimised, the default one takes more time than everything that is tested.
-        rng_algorithm: RngAlgorithm::XorShift,
-        ..ProptestConfig::default()
-    }
-}
+use crate::cases::config;
 
 fn pipe() -> (UnixStream, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a socket pair");
