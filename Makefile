@@ -26,6 +26,12 @@ REPEAT = 20
 STRESS = $(foreach name,analyze cli docs examples faults guide typing,--ignore-glob='tests/test_$(name)*')
 # How many times a thread may be interrupted in an interleaving that loom explores.
 LOOM_MAX_PREEMPTIONS ?= 3
+# How many times as many random cases `make fuzz` tries as `make test`.
+FUZZ = 100
+# What `make semver` compares with: a commit or the tag of a release.
+BASE = $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
+# The oldest Rust that the crates promise to compile with.
+MSRV = $(shell sed -n 's/^rust-version = "\(.*\)"$$/\1/p' Cargo.toml)
 
 comma := ,
 
@@ -49,7 +55,8 @@ NOT_BUILT := -name tests -o -name benches -o -name examples
 SOURCES := Cargo.toml Cargo.lock pyproject.toml \
 	$(shell find crates \( $(NOT_BUILT) \) -prune -o \( -type d -o -name '*.rs' -o -name Cargo.toml \) -print)
 
-.PHONY: help run test test-rust test-python test-socket test-all loom miri stress bench faults lint fmt doc clean FORCE
+.PHONY: help run test test-rust test-python test-socket test-all loom miri tsan fuzz msrv stress \
+	bench faults lint deny semver wheels fmt doc clean FORCE
 
 help: ## list the targets
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -88,7 +95,7 @@ test-python: $(VENV)/.installed ## the Python tests (ARGS=... goes to pytest)
 test-socket: $(VENV)/.installed ## the tests of process workers over the socket transport
 	PYTOWEB_TRANSPORT=socket $(PY) -m pytest $(wildcard tests/test_process_*.py) $(ARGS)
 
-test-all: test-socket ## and the Python tests on every CPython from 3.9 to 3.13 at hand, each with its own wheel
+test-all: test-socket ## and the Python tests on every CPython from 3.9 to 3.14 at hand, each with its own wheel
 	$(PY) tools/test_all.py $(ARGS)
 
 # Another cfg and another profile: a target directory of its own keeps both builds warm. Optimised,
@@ -99,9 +106,27 @@ loom: $(VENV)/.python ## the concurrent protocols, every interleaving up to LOOM
 	cargo test -p pytoweb-engine -p pytoweb-process --test loom --release $(LOCKED)
 
 miri: $(VENV)/.python ## the unsafe code of the engine under miri (needs a nightly toolchain)
-	@cargo +nightly miri --version >/dev/null 2>&1 || { \
-		echo "miri is missing: rustup toolchain install nightly --component miri --component rust-src" >&2; exit 1; }
+	@tools/toolchain.sh nightly miri rust-src
 	CARGO_TARGET_DIR="$(TARGET_DIR)/miri" cargo +nightly miri test -p pytoweb-engine --test miri
+
+# The engine alone: the bells of the process crate synchronise by fences, which the sanitizer does not know. The standard
+# library is built as well, so that it sees what happens in there. The tests that are skipped bound the time
+# and the memory of a quantity, of which the sanitizer takes several times as much.
+tsan: $(VENV)/.python ## the tests of the engine under the thread sanitizer (needs a nightly toolchain)
+	@tools/toolchain.sh nightly rust-src
+	RUSTFLAGS="$(RUSTFLAGS) -Zsanitizer=thread" CARGO_TARGET_DIR="$(TARGET_DIR)/tsan" TSAN_OPTIONS="halt_on_error=1" \
+	cargo +nightly test -Zbuild-std --target "$$(rustc -vV | sed -n 's/^host: //p')" -p pytoweb-engine --lib --tests \
+		--no-fail-fast $(LOCKED) $(ARGS) -- --skip ten_thousand_workers --skip memory
+
+fuzz: $(VENV)/.python ## hostile frames and rings, FUZZ (100) times as many cases as in make test
+	PYTOWEB_FUZZ="$(FUZZ)" CARGO_TARGET_DIR="$(TARGET_DIR)/fuzz" \
+	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+	CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true \
+	cargo test -p pytoweb-process --release --lib --test frames $(LOCKED) -- ring:: stream:: hostile:: come_back
+
+msrv: $(VENV)/.python ## all crates and their tests compile with the oldest Rust that Cargo.toml promises
+	@tools/toolchain.sh "$(MSRV)"
+	CARGO_TARGET_DIR="$(TARGET_DIR)/msrv" cargo "+$(MSRV)" check --workspace --all-targets $(LOCKED)
 
 stress: $(VENV)/.installed ## the concurrency tests REPEAT (20) times on all cores and again on one
 	tools/stress.sh $(PY) "$(REPEAT)" $(STRESS)
@@ -131,6 +156,22 @@ lint: $(VENV)/.lint ## formatting, lints, types, stubs, documentation and layeri
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy python/pytoweb demo $(wildcard examples)
 	$(PY) -m mypy.stubtest pytoweb._core --mypy-config-file pyproject.toml
+
+deny: ## licences, sources, bans and advisories of what the crates depend on (needs cargo-deny)
+	@tools/subcommand.sh deny
+	cargo deny check
+
+semver: ## whether the public API of the crates changed as the version says, against BASE (needs cargo-semver-checks)
+	@tools/subcommand.sh semver-checks
+	@[ -n "$(BASE)" ] || { echo "semver: there is no release to compare with: make semver BASE=<commit or tag>" >&2; exit 1; }
+	cargo semver-checks -p pytoweb-engine -p pytoweb-process -p pytoweb-workers --baseline-rev "$(BASE)"
+
+$(VENV)/.release: pyproject.toml | $(VENV)/.installed
+	$(VENV)/bin/maturin develop --profile $(PROFILE) $(LOCKED) --extras release
+	@touch $@
+
+wheels: $(VENV)/.release ## wheels of CPython 3.9 to 3.14 for Linux, glibc and musl, and the source distribution, in dist
+	tools/wheels.sh $(VENV) $(PROFILE) $(LOCKED)
 
 fmt: $(VENV)/.lint ## format Rust and Python, apply the safe fixes
 	cargo fmt --all

@@ -1,6 +1,6 @@
 """Runs the Python tests on every supported CPython at hand, each with a wheel built for it.
 
-Interpreters are looked for on PATH (python3.9 to python3.13) and, where pyenv is installed, among
+Interpreters are looked for on PATH (python3.9 to python3.14) and, where pyenv is installed, among
 its versions. Each gets an environment and a cargo target directory of its own, so that a second run
 compiles nothing. What is tested is the installed wheel, not the checkout. Arguments go to pytest.
 
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-VERSIONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
+VERSIONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 RUNNING = "{}.{}".format(*sys.version_info[:2])
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or "target")
 
