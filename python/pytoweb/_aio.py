@@ -65,6 +65,12 @@ def running_message() -> WorkerMessage | None:
     return None if current is None else current.message
 
 
+def running_handler() -> tuple[Endpoint, WorkerMessage | None] | None:
+    """Both, for a wait: which worker or pool waits, and which of the messages that a pool runs at once."""
+    owner = running_owner()
+    return None if owner is None else (owner, running_message())
+
+
 def in_event_loop() -> bool:
     """Whether blocking this thread would block an event loop."""
     return running_loop() is not None

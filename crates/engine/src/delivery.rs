@@ -97,7 +97,8 @@ impl<H: Handler> Delivery<H> {
     /// Runs `f` as if on a thread that runs this message's handler, for those who look at [`current`](crate::current)
     /// and for waits.
     pub fn with_current<R>(&self, f: impl FnOnce() -> R) -> R {
-        wait::instead(self.batch.cell.clone(), f)
+        let ticket = self.message.as_ref().and_then(Message::ticket);
+        wait::instead(self.batch.cell.clone(), ticket, f)
     }
 
     /// Counts the message, publishes its reply, and hands over the next batch if this was the last of one. `ran` is

@@ -40,13 +40,14 @@ impl<H: Handler> ParkedPost<H> {
     pub fn wait(&self, limit: Option<Duration>) -> Result<bool, WaitError> {
         let until = limit.and_then(|limit| Instant::now().checked_add(limit));
         let address = Address(self.cell.clone());
-        // Room comes when that worker's handler returns, which it does not while it waits for this one.
-        let waiter = wait::current();
-        if self.cell.exclusive && waiter.as_ref() == Some(&address) {
+        // Room comes when that worker's handler returns, which it does not while it waits for this one. One that runs
+        // many at once lends a place for each that waits, so its room comes.
+        if self.cell.exclusive && wait::current().as_ref() == Some(&address) {
             return Err(WaitError::Cycle(vec![self.cell.name.clone()]));
         }
+        let waiter = wait::current_waiter().filter(|_| self.cell.exclusive);
         let _edge = waiter
-            .map(|waiter| wait::edge(&waiter, &address, None))
+            .map(|waiter| wait::put_up(&waiter, &address, None, false))
             .transpose()?;
         let _blocking = Blocking::enter()?;
         Ok(self.place.wait(until))

@@ -1,55 +1,114 @@
-//! Waiting inside a handler: cycles are found, and the pool goes on with another thread.
-//!
-//! A worker that waits for a reply has an *edge* to the worker that owes it. An edge counts as long as its reply is
-//! open. Whoever is about to wait first puts up its own edge and then follows the edges from its target; if they
-//! lead back, nobody on the way can ever answer. Of the waits that close a circle the last to put up its edge sees
-//! all the others, so a cycle is always found. Edges are seen one after the other, so before a cycle is reported each is
-//! looked at again: one that was taken down, or whose reply stands by then, was no part of it, and none is invented.
+//! Waiting inside a handler: circles are found, and the pool goes on with another thread.
+
+#[path = "wait/edges.rs"]
+mod edges;
 
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cell::{Address, AnyCell};
 use crate::message::Ticket;
-use crate::sync::Mutex;
+
+pub use edges::{EdgeGuard, Waiter, edge};
+pub(crate) use edges::{Edges, put_up};
+
+/// Whose handler a thread runs.
+#[derive(Default)]
+struct Current {
+    /// The worker whose turn it is.
+    cell: Option<Arc<dyn AnyCell>>,
+    /// The message, where the mailbox runs several at the same time.
+    message: Option<Arc<dyn Ticket>>,
+}
 
 thread_local! {
-    /// The worker whose turn this thread runs.
-    static CURRENT: RefCell<Option<Arc<dyn AnyCell>>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Current> = RefCell::default();
+}
+
+/// Exchanges the present one. What comes back is to be dropped outside: the last reference to a worker runs destructors,
+/// which may look at `CURRENT`.
+fn exchange(next: Current) -> Current {
+    CURRENT.with(|current| mem::replace(&mut *current.borrow_mut(), next))
+}
+
+fn current_cell() -> Option<Arc<dyn AnyCell>> {
+    CURRENT.with(|current| current.borrow().cell.clone())
 }
 
 /// The worker whose handler runs on this thread.
 #[must_use]
 pub fn current() -> Option<Address> {
-    CURRENT
-        .with(|current| current.borrow().clone())
-        .map(Address)
+    current_cell().map(Address)
+}
+
+/// The side of a wait that this thread is on, inside a handler.
+pub(crate) fn current_waiter() -> Option<Waiter> {
+    let (address, message) = CURRENT.with(|current| {
+        let current = current.borrow();
+        Some((Address(current.cell.clone()?), current.message.clone()))
+    })?;
+    Some(Waiter::new(&address, message))
 }
 
 /// Marks `cell` as the one whose turn this thread runs, until the guard is dropped.
 pub(crate) fn enter_turn(cell: Arc<dyn AnyCell>) -> TurnGuard {
-    CURRENT.with(|current| *current.borrow_mut() = Some(cell));
+    drop(exchange(Current {
+        cell: Some(cell),
+        message: None,
+    }));
     TurnGuard(())
 }
 
-/// Runs `f` with `cell` as the one whose turn this thread runs, in the place of the present one.
-pub(crate) fn instead<R>(cell: Arc<dyn AnyCell>, f: impl FnOnce() -> R) -> R {
-    struct Restore(Option<Arc<dyn AnyCell>>);
+/// Marks the message of `ticket` as the one whose handler this thread runs, in a turn of a mailbox that runs several at
+/// the same time, until the guard is dropped.
+pub(crate) fn enter_message(ticket: Option<Arc<dyn Ticket>>) -> MessageGuard {
+    MessageGuard::enter(ticket)
+}
+
+pub(crate) struct MessageGuard(());
+
+impl MessageGuard {
+    fn enter(ticket: Option<Arc<dyn Ticket>>) -> Self {
+        Self::exchange(ticket);
+        Self(())
+    }
+
+    fn exchange(ticket: Option<Arc<dyn Ticket>>) {
+        let before =
+            CURRENT.with(|current| mem::replace(&mut current.borrow_mut().message, ticket));
+        // Outside the borrow: see `exchange`.
+        drop(before);
+    }
+}
+
+impl Drop for MessageGuard {
+    fn drop(&mut self) {
+        Self::exchange(None);
+    }
+}
+
+/// Runs `f` as if in the handler of `cell` for the message of `ticket`, in the place of the present one.
+pub(crate) fn instead<R>(
+    cell: Arc<dyn AnyCell>,
+    ticket: Option<Arc<dyn Ticket>>,
+    f: impl FnOnce() -> R,
+) -> R {
+    struct Restore(Current);
 
     impl Drop for Restore {
         fn drop(&mut self) {
-            let before = self.0.take();
-            // Dropped outside the borrow: see `TurnGuard`.
-            let instead =
-                CURRENT.with(|current| std::mem::replace(&mut *current.borrow_mut(), before));
-            drop(instead);
+            drop(exchange(mem::take(&mut self.0)));
         }
     }
 
-    let _restore = Restore(CURRENT.with(|current| current.borrow_mut().replace(cell)));
+    let _restore = Restore(exchange(Current {
+        cell: Some(cell),
+        message: ticket,
+    }));
     f()
 }
 
@@ -57,9 +116,7 @@ pub(crate) struct TurnGuard(());
 
 impl Drop for TurnGuard {
     fn drop(&mut self) {
-        // Taken out first: dropping the last reference to a worker runs destructors, which may look at `CURRENT`.
-        let cell = CURRENT.with(|current| current.borrow_mut().take());
-        drop(cell);
+        drop(exchange(Current::default()));
     }
 }
 
@@ -102,115 +159,12 @@ impl std::error::Error for WaitError {
     }
 }
 
-/// What a worker waits for.
-pub(crate) struct Edge {
-    target: Arc<dyn AnyCell>,
-    /// `None`: the target's end, or room in its mailbox, which only come once its handler returns.
-    ticket: Option<Arc<dyn Ticket>>,
-}
-
-impl Edge {
-    fn is_open(&self) -> bool {
-        self.ticket
-            .as_ref()
-            .is_none_or(|ticket| !ticket.state().is_done())
-    }
-}
-
-/// What one worker waits for: several things at once, where its handler is a coroutine.
-pub(crate) type Edges = Mutex<Vec<Arc<Edge>>>;
-
-/// Keeps an edge up; dropping takes it down.
-pub struct EdgeGuard(Option<(Address, Arc<Edge>)>);
-
-impl fmt::Debug for EdgeGuard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("EdgeGuard").field(&self.0.is_some()).finish()
-    }
-}
-
-impl Drop for EdgeGuard {
-    fn drop(&mut self) {
-        if let Some((waiter, own)) = self.0.take() {
-            let mut edges = waiter.0.edges().lock();
-            edges.retain(|edge| !Arc::ptr_eq(edge, &own));
-            // The lock goes before `own`, which may be the last reference to its target.
-            drop(edges);
-        }
-    }
-}
-
-/// A way along edges: who waits, and for what.
-type Path = Vec<(Arc<dyn AnyCell>, Arc<Edge>)>;
-
-/// Goes on from the end of `path` until an edge leads to the worker `home`.
-fn leads_home(path: &mut Path, seen: &mut Vec<u64>, home: u64) -> bool {
-    let Some((_, last)) = path.last() else {
-        return false;
-    };
-    let next = last.target.clone();
-    if next.id() == home {
-        return true;
-    }
-    if seen.contains(&next.id()) {
-        // Looked at already; a circle that this worker only leads into is found by its own members.
-        return false;
-    }
-    seen.push(next.id());
-    let edges = next.edges().lock().clone();
-    for edge in edges.into_iter().filter(|edge| edge.is_open()) {
-        path.push((next.clone(), edge));
-        if leads_home(path, seen, home) {
-            return true;
-        }
-        path.pop();
-    }
-    false
-}
-
-/// Puts up an edge from `waiter` to `target`, for a wait that does not block a thread (an `await`, say).
-///
-/// # Errors
-/// [`WaitError::Cycle`] when the wait could never end.
-pub fn edge(
-    waiter: &Address,
-    target: &Address,
-    ticket: Option<&Arc<dyn Ticket>>,
-) -> Result<EdgeGuard, WaitError> {
-    if !waiter.0.is_exclusive() || !target.0.is_exclusive() {
-        // The pool's own mailbox runs another message meanwhile.
-        return Ok(EdgeGuard(None));
-    }
-    let own = Arc::new(Edge {
-        target: target.0.clone(),
-        ticket: ticket.cloned(),
-    });
-    waiter.0.edges().lock().push(own.clone());
-    let guard = EdgeGuard(Some((waiter.clone(), own.clone())));
-    let mut path = vec![(waiter.0.clone(), own)];
-    if !leads_home(&mut path, &mut Vec::new(), waiter.0.id()) {
-        return Ok(guard);
-    }
-    // They were seen one after the other. Only if all still stand did they stand at the same time.
-    let stands = path.iter().all(|(cell, edge)| {
-        edge.is_open() && cell.edges().lock().iter().any(|now| Arc::ptr_eq(now, edge))
-    });
-    if !stands {
-        return Ok(guard);
-    }
-    Err(WaitError::Cycle(
-        path.iter()
-            .map(|(cell, _)| cell.name().to_owned())
-            .collect(),
-    ))
-}
-
 /// Another thread may run in the place of this one, which is about to wait inside a handler.
 pub(crate) struct Blocking(Option<Arc<dyn AnyCell>>);
 
 impl Blocking {
     pub(crate) fn enter() -> Result<Self, WaitError> {
-        let cell = CURRENT.with(|current| current.borrow().clone());
+        let cell = current_cell();
         if let Some(cell) = &cell {
             let pool = cell.pool();
             let rouse = pool.scheduler.block();
@@ -258,10 +212,10 @@ pub fn wait(
     if ticket.state().is_done() {
         return Ok(true);
     }
-    let Some(waiter) = current() else {
+    let Some(waiter) = current_waiter() else {
         return Ok(ticket.state().wait(limit));
     };
-    let _edge = edge(&waiter, target, Some(ticket))?;
+    let _edge = put_up(&waiter, target, Some(ticket), false)?;
     let _blocking = Blocking::enter()?;
     Ok(ticket.state().wait(limit))
 }

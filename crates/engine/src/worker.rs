@@ -419,9 +419,9 @@ impl<H: Handler> Worker<H> {
         if self.is_current() {
             return Err(WaitError::Cycle(vec![self.cell.name.clone()]));
         }
-        let waiter = wait::current();
+        let waiter = wait::current_waiter();
         let _edge = waiter
-            .map(|waiter| wait::edge(&waiter, &self.address(), None))
+            .map(|waiter| wait::put_up(&waiter, &self.address(), None, false))
             .transpose()?;
         let _blocking = Blocking::enter()?;
         Ok(self.cell.mailbox.wait_settled(settled, until))

@@ -299,3 +299,121 @@ fn stopping_a_worker_from_a_worker_that_it_waits_for_returns() {
         assert!(outer.reply().is_ok());
     });
 }
+
+/// The mailbox of a pool, which runs several messages at the same time.
+fn shared_mailbox(pool: &pytoweb_engine::Pool) -> Arc<TestWorker> {
+    let options = WorkerOptions::default();
+    Arc::new(Worker::shared("pool", common::Closures, options, pool))
+}
+
+/// Asks `from` to wait for the reply that `reply` hands over once the ask that it is of was posted.
+fn ask_to_wait(from: &TestWorker, target: &Arc<TestWorker>, reply: mpsc::Receiver<Asked>) -> Asked {
+    let target = target.clone();
+    ask(from, move || {
+        let asked = reply.recv_timeout(LONG).expect("the ask was posted");
+        is_cycle(wait_for(&target, &asked))
+    })
+}
+
+#[test]
+fn a_message_of_a_pool_that_waits_for_itself_is_told() {
+    bounded(|| {
+        for threads in 1..=2 {
+            let pool = pool(threads);
+            let shared = shared_mailbox(&pool);
+            let (own, reply) = mpsc::channel();
+            let asked = ask_to_wait(&shared, &shared, reply);
+            let result = asked.clone();
+            own.send(asked).expect("it listens");
+            assert_eq!(result.reply(), Ok(1));
+        }
+    });
+}
+
+#[test]
+fn a_circle_through_a_message_of_a_pool_is_found() {
+    bounded(|| {
+        for threads in 1..=3 {
+            for _ in 0..20 {
+                let pool = pool(threads);
+                let shared = shared_mailbox(&pool);
+                let middle = Arc::new(worker(&pool, "middle"));
+                let (of_first, first_reply) = mpsc::channel();
+                // The first waits for the worker, which waits for the second, which waits for the first.
+                let second = ask_to_wait(&shared, &shared, first_reply);
+                let (of_second, second_reply) = mpsc::channel();
+                let third = ask_to_wait(&middle, &shared, second_reply);
+                let (of_third, third_reply) = mpsc::channel();
+                let first = ask_to_wait(&shared, &middle, third_reply);
+                of_first.send(first.clone()).expect("it listens");
+                of_second.send(second.clone()).expect("it listens");
+                of_third.send(third.clone()).expect("it listens");
+                let told = [first, second, third].map(|asked| asked.reply().expect("a value"));
+                assert!(told.iter().sum::<u64>() >= 1);
+            }
+        }
+    });
+}
+
+#[test]
+fn waiting_for_other_messages_of_a_pool_is_no_circle() {
+    bounded(|| {
+        let pool = pool(2);
+        let shared = shared_mailbox(&pool);
+        let middle = Arc::new(worker(&pool, "middle"));
+        for round in 0..200 {
+            // The one waits for the worker, whose handler waits for another message of the same mailbox.
+            let (target, inner) = (middle.clone(), shared.clone());
+            let outer = ask(&shared, move || {
+                let asked = ask(&target, move || {
+                    let last = ask(&inner, move || round);
+                    wait_for(&inner, &last).expect("no circle")
+                });
+                wait_for(&target, &asked).expect("no circle")
+            });
+            assert_eq!(outer.reply(), Ok(round));
+        }
+    });
+}
+
+#[test]
+fn waiting_for_a_pool_to_be_idle_from_a_worker_that_one_of_its_messages_waits_for_is_a_circle() {
+    bounded(|| {
+        let pool = pool(2);
+        let shared = shared_mailbox(&pool);
+        let waiter = Arc::new(worker(&pool, "waiter"));
+        let (target, back) = (waiter.clone(), shared.clone());
+        let outer = ask(&shared, move || {
+            let idle = ask(&target, move || is_cycle(back.wait_idle(Some(LONG))));
+            match wait_for(&target, &idle) {
+                Ok(told) => told,
+                Err(WaitError::Cycle(_)) => 1,
+                Err(error) => panic!("another error: {error}"),
+            }
+        });
+        assert_eq!(outer.reply(), Ok(1));
+    });
+}
+
+#[test]
+fn room_in_the_mailbox_of_a_pool_comes_though_its_messages_wait_for_the_sender() {
+    bounded(|| {
+        let pool = pool(1);
+        let options = WorkerOptions {
+            capacity: 1,
+            ..WorkerOptions::default()
+        };
+        let shared = Arc::new(Worker::shared("pool", common::Closures, options, &pool));
+        let sender = Arc::new(worker(&pool, "sender"));
+        let (target, back) = (sender.clone(), shared.clone());
+        let outer = ask(&shared, move || {
+            let posted = ask(&target, move || {
+                (0..10_u64)
+                    .filter(|_| back.post(common::Job::post(|| ()), Some(LONG)).is_ok())
+                    .count() as u64
+            });
+            wait_for(&target, &posted).expect("no circle")
+        });
+        assert_eq!(outer.reply(), Ok(10));
+    });
+}

@@ -27,6 +27,7 @@ use crate::doorbell::Doorbell;
 use crate::endpoint::Endpoint;
 use crate::future::{FutureBase, WaitEdge};
 use crate::gathering::{self, Gathered};
+use crate::message::WorkerMessage;
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -505,20 +506,29 @@ fn running(py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Bound<'_, Completions>
     Ok((event_loop, completions))
 }
 
+/// Notes that the handler waits for `future` whose coroutine runs in this context, if one does; an error where that
+/// could never end.
+pub(crate) fn edge_of_coroutine(py: Python<'_>, future: &FutureBase) -> PyResult<Option<WaitEdge>> {
+    static RUNNING_HANDLER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if !COROUTINES.load(Ordering::Relaxed) || future.done()? {
+        return Ok(None);
+    }
+    let handler = RUNNING_HANDLER
+        .import(py, "pytoweb._aio", "running_handler")?
+        .call0()?;
+    if handler.is_none() {
+        return Ok(None);
+    }
+    let (owner, message) =
+        handler.extract::<(Bound<'_, Endpoint>, Option<Bound<'_, WorkerMessage>>)>()?;
+    let message = message.and_then(|message| message.get().ticket());
+    future.wait_edge(py, &owner, message)
+}
+
 /// What `await future` iterates over.
 pub(crate) fn awaitable<'py>(future: &Bound<'py, FutureBase>) -> PyResult<Bound<'py, PyAny>> {
-    static RUNNING_OWNER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = future.py();
-    let here = running(py)?;
-    let mut edge = None;
-    if COROUTINES.load(Ordering::Relaxed) && !future.get().done()? {
-        let owner = RUNNING_OWNER
-            .import(py, "pytoweb._aio", "running_owner")?
-            .call0()?;
-        if !owner.is_none() {
-            edge = future.get().wait_edge(py, owner.cast::<Endpoint>()?)?;
-        }
-    }
+    let here = running(future.py())?;
+    let edge = edge_of_coroutine(future.py(), future.get())?;
     let awaited = Awaited::One(future.clone().unbind());
     waiter(here, awaited, edge)
 }

@@ -17,9 +17,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyTuple, PyType};
-use pytoweb_engine::{Address, Failure, Ticket, Unpark};
+use pytoweb_engine::{Address, Failure, Ticket, Unpark, Waiter};
 
-use crate::awaiting::{awaitable, warn_of_blocking};
+use crate::awaiting::{awaitable, edge_of_coroutine, warn_of_blocking};
 use crate::context::bare_instance;
 use crate::endpoint::Endpoint;
 use crate::error::{self, Named};
@@ -173,6 +173,8 @@ impl FutureBase {
             let waited = py.detach(|| pytoweb_engine::wait(address, &ticket, limit));
             return waited.map_err(|error| error::wait(py, error));
         }
+        // A coroutine that blocks its event loop waits all the same.
+        let _edge = edge_of_coroutine(py, self)?;
         if let Some(route) = &inner.route {
             // Its reply is read by this very thread, if nobody else reads.
             py.check_signals()?;
@@ -237,19 +239,20 @@ impl FutureBase {
         Err(error::wait_timeout(py))
     }
 
-    /// Notes that `waiter`, an endpoint whose coroutine is about to await this future, waits for it; an error where
+    /// Notes that the handler of `message` at `waiter`, a coroutine, is about to wait for this future; an error where
     /// that could never end.
     pub(crate) fn wait_edge(
         &self,
         py: Python<'_>,
         waiter: &Bound<'_, Endpoint>,
+        message: Option<Arc<dyn Ticket>>,
     ) -> PyResult<Option<WaitEdge>> {
         let inner = self.inner()?;
         let Some(target) = &inner.address else {
             return Ok(None);
         };
         let ticket: Arc<dyn Ticket> = inner.task.clone();
-        let waiter = waiter.get().address()?;
+        let waiter = Waiter::new(&waiter.get().address()?, message);
         pytoweb_engine::edge(&waiter, target, Some(&ticket))
             .map(Some)
             .map_err(|error| error::wait(py, error))

@@ -657,7 +657,7 @@ impl Pending {
         };
         suspension
             .message()
-            .map(|message| message.view(py, &suspension.address()))
+            .map(|message| message.view_of_coroutine(py, &suspension.address()))
             .transpose()
     }
 

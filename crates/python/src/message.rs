@@ -164,10 +164,31 @@ impl PyMessage {
 
     /// The message as `current_message()` shows it.
     pub(crate) fn view(&self, py: Python<'_>, address: &Address) -> PyResult<WorkerMessage> {
+        self.view_with(py, address, self.task.clone())
+    }
+
+    /// The same of one whose handler is a coroutine: where several run at the same time, the ticket tells it from the
+    /// others when it waits.
+    pub(crate) fn view_of_coroutine(
+        &self,
+        py: Python<'_>,
+        address: &Address,
+    ) -> PyResult<WorkerMessage> {
+        let task = self.task.clone();
+        let task = task.or_else(|| (!address.is_exclusive()).then(Arc::default));
+        self.view_with(py, address, task)
+    }
+
+    fn view_with(
+        &self,
+        py: Python<'_>,
+        address: &Address,
+        task: Option<Arc<Task>>,
+    ) -> PyResult<WorkerMessage> {
         Ok(WorkerMessage {
             delivery: Some(Delivery::Here {
                 address: address.clone(),
-                task: self.task.clone(),
+                task,
             }),
             ..self.view_of(py, address.name())?
         })
@@ -256,6 +277,16 @@ pub(crate) struct WorkerMessage {
 }
 
 impl WorkerMessage {
+    /// The ticket of a message that is handled in this process.
+    pub(crate) fn ticket(&self) -> Option<Arc<dyn Ticket>> {
+        match &self.delivery {
+            Some(Delivery::Here { task, .. }) => task
+                .as_ref()
+                .map(|task| -> Arc<dyn Ticket> { task.clone() }),
+            _ => None,
+        }
+    }
+
     /// What a handler in a child sees.
     pub(crate) const fn of_child(
         kind: Py<PyString>,

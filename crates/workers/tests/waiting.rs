@@ -3,11 +3,11 @@
 mod common;
 
 use std::convert::Infallible;
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 
-use common::{assert_settled, get, wait_stopped};
-use pytoweb_workers::{AskError, IdleError, Worker, WorkerPool, current_worker};
+use common::{LIMIT, assert_settled, get, wait_stopped};
+use pytoweb_workers::{AskError, IdleError, Reply, Worker, WorkerPool, current_worker};
 
 /// Workers of a pool of one thread, each of which asks the next and waits.
 fn chain(pool: &WorkerPool, names: &[&str]) -> Vec<Worker> {
@@ -100,6 +100,37 @@ fn a_pool_whose_threads_all_wait_goes_on() {
         pool.shutdown();
         assert_eq!(pool.stats().threads, 0);
         assert_eq!(pool.stats().counters.completed, 10);
+    }
+}
+
+#[test]
+fn a_function_of_a_pool_and_a_worker_that_wait_for_each_other_get_an_error() {
+    for size in [1, 2] {
+        let pool = WorkerPool::builder().size(size).name("pool").build();
+        let worker = pool.create_worker("worker").expect("the name is free");
+        let (own, reply) = mpsc::channel::<Reply<Result<u32, AskError>>>();
+        let reply = Mutex::new(reply);
+        worker.on_message("wait", move |(): ()| {
+            let reply = reply.lock().expect("not poisoned");
+            let submitted = reply.recv_timeout(LIMIT).expect("it was submitted");
+            submitted.wait()?
+        });
+        worker.start().expect("it starts");
+        let (told, seen) = mpsc::channel();
+        let asked = worker.clone();
+        let submitted = pool
+            .submit(move || {
+                let reply = asked.ask::<(), u32>("wait", ()).expect("it is accepted");
+                let result = reply.wait();
+                let _ = told.send(result.as_ref().is_err());
+                result
+            })
+            .expect("it is accepted");
+        own.send(submitted).expect("the worker listens");
+        // The one that closes the circle is told, and the error goes round.
+        assert_eq!(seen.recv_timeout(LIMIT), Ok(true));
+        pool.shutdown();
+        assert_settled(&worker);
     }
 }
 

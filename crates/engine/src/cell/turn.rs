@@ -15,6 +15,7 @@ use crate::handler::{Handled, Handler, Suspension};
 use crate::mailbox::{Entry, Finished, Found, TicketKey};
 use crate::message::{Failure, Message, Outcome};
 use crate::reply::{ReplyState, Wake};
+use crate::wait;
 
 /// Messages that one worker handles before it goes behind the others: enough that the run queue's lock is lost in
 /// the noise, few enough that others wait microseconds when handlers are quick.
@@ -159,7 +160,11 @@ impl<H: Handler> Cell<H> {
             course.left = course.left.saturating_sub(1);
             course.step = Step::Handle;
             let times = entry.posted_at.map(|posted| (posted, clock.now()));
-            match self.handler.handle(&mut entry.message) {
+            // In a mailbox that runs several, the message is what waits, and is waited for.
+            let running = (!self.exclusive).then(|| wait::enter_message(entry.message.ticket()));
+            let handled = self.handler.handle(&mut entry.message);
+            drop(running);
+            match handled {
                 Handled::Done(outcome) => {
                     let timed = self.timed(times, started, &mut course.left);
                     course.ended = (!course.is_last).then_some((outcome, timed));

@@ -525,7 +525,9 @@ impl Run {
             self.model.lent += 1;
             let tokens = self.mailbox.lend(true);
             self.tokens(tokens);
-            let may = self.model.gate != Gate::Paused && before < self.model.limit;
+            let may = self.model.gate != Gate::Paused
+                && before < self.model.limit
+                && !self.model.queue.is_empty();
             assert_eq!(tokens > 0, may);
         } else if self.model.lent > 0 {
             assert_eq!(self.mailbox.lend(false), 0);

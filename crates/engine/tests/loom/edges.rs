@@ -9,7 +9,7 @@ use crate::handler::{Handled, Handler};
 use crate::message::{Failure, Outcome, Ticket};
 use crate::pool::{Pool, PoolOptions};
 use crate::reply::Wake;
-use crate::wait::{EdgeGuard, WaitError, edge};
+use crate::wait::{EdgeGuard, WaitError, Waiter};
 use crate::worker::{Worker, WorkerOptions};
 use crate::{Call, Note, model};
 
@@ -39,6 +39,15 @@ fn ticket() -> (Arc<Call>, Arc<dyn Ticket>) {
     let call = Call::asked();
     let ticket: Arc<dyn Ticket> = call.clone();
     (call, ticket)
+}
+
+/// The wait of a worker.
+fn edge(
+    waiter: &Address,
+    target: &Address,
+    ticket: Option<&Arc<dyn Ticket>>,
+) -> Result<EdgeGuard, WaitError> {
+    crate::wait::edge(&Waiter::new(waiter, None), target, ticket)
 }
 
 /// A worker's wait, on a thread of its own. It stays up until it is joined.
@@ -132,5 +141,76 @@ fn a_wait_that_was_over_is_no_part_of_a_circle() {
         let own = edge(&c.address(), &a.address(), Some(&of_a));
         let waits = waits.join().expect("no panic");
         assert!(own.is_ok() && waits.is_ok());
+    });
+}
+
+/// A mailbox that runs several messages at the same time, and a worker.
+fn pool_and_worker() -> (Worker<Nothing>, Worker<Nothing>) {
+    let pool = Pool::new(PoolOptions::new(1));
+    let options = WorkerOptions::default;
+    (
+        Worker::shared("pool", Nothing, options(), &pool),
+        Worker::new("worker", Nothing, options(), &pool),
+    )
+}
+
+/// The wait of the message that `message` is the ticket of.
+fn message_waits(
+    (shared, message): (&Worker<Nothing>, &Arc<dyn Ticket>),
+    target: &Worker<Nothing>,
+    ticket: Option<&Arc<dyn Ticket>>,
+) -> Result<EdgeGuard, WaitError> {
+    let waiter = Waiter::new(&shared.address(), Some(message.clone()));
+    crate::wait::edge(&waiter, &target.address(), ticket)
+}
+
+#[test]
+fn of_two_messages_of_one_mailbox_that_wait_for_each_other_one_is_told() {
+    model(|| {
+        let (shared, _) = pool_and_worker();
+        let [(_first, one), (_second, two)] = [ticket(), ticket()];
+        let shared = Arc::new(shared);
+        let other = {
+            let (shared, one, two) = (shared.clone(), one.clone(), two.clone());
+            thread::spawn(move || message_waits((&shared, &one), &shared, Some(&two)))
+        };
+        let own = message_waits((&shared, &two), &shared, Some(&one));
+        let other = other.join().expect("no panic");
+        assert!(own.is_err() || other.is_err());
+    });
+}
+
+#[test]
+fn of_a_message_and_a_worker_that_wait_for_each_other_one_is_told() {
+    for waits_for_all in [false, true] {
+        model(move || {
+            let (shared, worker) = pool_and_worker();
+            let [(_message, of_message), (_call, of_worker)] = [ticket(), ticket()];
+            // The worker waits for the message, or for the end of all that its mailbox runs.
+            let reply = (!waits_for_all).then(|| of_message.clone());
+            let other = wait_on_thread(worker.address(), shared.address(), reply);
+            let own = message_waits((&shared, &of_message), &worker, Some(&of_worker));
+            let other = other.join().expect("no panic");
+            assert!(own.is_err() || other.is_err());
+        });
+    }
+}
+
+#[test]
+fn a_worker_may_wait_for_another_message_of_a_mailbox_than_the_one_that_waits_for_it() {
+    model(|| {
+        let (shared, worker) = pool_and_worker();
+        let [
+            (_message, of_message),
+            (other_message, of_other),
+            (_call, of_worker),
+        ] = [ticket(), ticket(), ticket()];
+        let up = wait_on_thread(worker.address(), shared.address(), Some(of_other.clone()));
+        let own = message_waits((&shared, &of_message), &worker, Some(&of_worker));
+        // The other one replies, and its handler ends with a wait for the first: nothing waits for that.
+        reply(&other_message);
+        let late = message_waits((&shared, &of_other), &shared, Some(&of_message));
+        let up = up.join().expect("no panic");
+        assert!(up.is_ok() && own.is_ok() && late.is_ok());
     });
 }
