@@ -22,6 +22,7 @@ NAMES = {
     "WorkerStats", "PoolStats", "current_message", "current_worker", "default_pool",
     "WorkerError", "MailboxFullError", "WorkerStoppedError", "UnknownMessageError", "DeadlineError",
     "WorkerCrashedError", "HandlerError", "SerializationError", "AskCycleError", "ForkedProcessError",
+    "blocking",
 }  # fmt: skip
 
 LOOK = """

@@ -31,6 +31,7 @@ __all__ = [
     "Sink",
     "Threads",
     "WorkerMessage",
+    "blocking",
     "checked_timeout",
     "child_arrive",
     "gathered",
@@ -874,6 +875,32 @@ def gathered(futures: Sequence[FutureBase], return_exceptions: bool) -> Awaitabl
     Returns:
         An awaitable of the list of results, in the order of ``futures``.
     """
+
+@final
+class blocking:
+    """Lets another thread of the pool run while this one waits in a ``with`` block.
+
+    For what blocks a handler and is no reply: a lock, a queue, a socket, a subprocess.
+
+        with blocking():
+            lock.acquire()
+
+    A pool runs ``size`` handlers at a time; one in such a block does not count. Waits for replies
+    (``future.result()``) and for room do the same by themselves. The worker takes no other message meanwhile;
+    of a pool's own mailbox another one may run. Blocks within blocks, and blocks outside of handlers, in
+    child processes and in coroutines do nothing: what blocks an event loop blocks it, so await there.
+
+    Raises:
+        RuntimeError: All threads of the pool wait, and the system refused another one. At the start of the
+            block.
+    """
+
+    def __new__(cls) -> Self: ...
+    def __enter__(self) -> None:
+        """From here on another thread may run."""
+
+    def __exit__(self, *_error: object) -> None:
+        """The handler goes on."""
 
 def merged_timings(endpoints: Sequence[Endpoint]) -> _Timings:
     """The timings of several endpoints, as if they were one.

@@ -81,8 +81,8 @@ class WorkerPool(Addressable, Executor):
     time. That mailbox is open from the start, holds ``capacity`` messages, and when it is full does with
     senders what ``overflow`` says.
 
-    Threads start when there is work. A handler that waits for a reply lends its place to another thread, so a
-    pool whose handlers all wait for each other goes on.
+    Threads start when there is work. A handler that waits for a reply or for room lends its place to another
+    thread, so a pool whose handlers all wait for replies goes on. Other waits do so within ``blocking()``.
 
     Args:
         size: threads that run handlers at the same time; None is the number of CPUs that this process may

@@ -12,7 +12,7 @@ Importing this module starts no thread and installs no signal handler.
 from __future__ import annotations
 
 from pytoweb import _aio
-from pytoweb._core import DEFAULT_CAPACITY, WorkerMessage, running_message, running_owner
+from pytoweb._core import DEFAULT_CAPACITY, WorkerMessage, blocking, running_message, running_owner
 from pytoweb._decorators import WorkerDecorators
 from pytoweb._interpreter import freeze_support
 from pytoweb._pool import WorkerPool, default_pool
@@ -56,6 +56,7 @@ __all__ = [
     "WorkerPool",
     "WorkerStats",
     "WorkerStoppedError",
+    "blocking",
     "current_message",
     "current_worker",
     "default_pool",

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::cell::{Address, AnyCell};
@@ -116,6 +117,7 @@ pub(crate) struct TurnGuard(());
 
 impl Drop for TurnGuard {
     fn drop(&mut self) {
+        take_back(None);
         drop(exchange(Current::default()));
     }
 }
@@ -159,32 +161,71 @@ impl std::error::Error for WaitError {
     }
 }
 
-/// Another thread may run in the place of this one, which is about to wait inside a handler.
-pub(crate) struct Blocking(Option<Arc<dyn AnyCell>>);
+/// The thread of a handler that another one stands in for.
+struct Lent {
+    serial: u64,
+    cell: Arc<dyn AnyCell>,
+}
+
+thread_local! {
+    static LENT: RefCell<Option<Lent>> = const { RefCell::new(None) };
+}
+
+/// Ends the lending of this thread, if it is the one of that number; any, for `None`.
+fn take_back(serial: Option<u64>) {
+    let lent = LENT.with(|lent| {
+        lent.borrow_mut()
+            .take_if(|lent| serial.is_none_or(|serial| lent.serial == serial))
+    });
+    if let Some(Lent { cell, .. }) = lent {
+        cell.lend(false);
+        cell.pool().scheduler.unblock();
+    }
+}
+
+/// While it lives, another thread may run in the place of this one, which waits inside a handler. Outside of handlers,
+/// and where the thread has such a guard already, it does nothing.
+///
+/// It counts on the thread that made it, until the end of the worker's turn at the latest: one that is dropped elsewhere,
+/// or later, changes nothing.
+#[derive(Debug)]
+#[must_use = "it ends when it is dropped"]
+pub struct Blocking(Option<u64>);
 
 impl Blocking {
-    pub(crate) fn enter() -> Result<Self, WaitError> {
-        let cell = current_cell();
-        if let Some(cell) = &cell {
-            let pool = cell.pool();
-            let rouse = pool.scheduler.block();
-            if let Err(error) = pool.rouse(rouse)
-                && pool.scheduler.is_stalled()
-            {
-                pool.scheduler.unblock();
-                return Err(WaitError::NoThread(error));
-            }
-            cell.lend(true);
+    /// To be made right before the wait.
+    ///
+    /// # Errors
+    /// [`WaitError::NoThread`] when the pool would stand still.
+    pub fn enter() -> Result<Self, WaitError> {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+
+        if LENT.with(|lent| lent.borrow().is_some()) {
+            return Ok(Self(None));
         }
-        Ok(Self(cell))
+        let Some(cell) = current_cell() else {
+            return Ok(Self(None));
+        };
+        let pool = cell.pool();
+        let rouse = pool.scheduler.block();
+        if let Err(error) = pool.rouse(rouse)
+            && pool.scheduler.is_stalled()
+        {
+            pool.scheduler.unblock();
+            return Err(WaitError::NoThread(error));
+        }
+        cell.lend(true);
+        // ORDERING: Relaxed, only uniqueness matters.
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        LENT.with(|lent| *lent.borrow_mut() = Some(Lent { serial, cell }));
+        Ok(Self(Some(serial)))
     }
 }
 
 impl Drop for Blocking {
     fn drop(&mut self) {
-        if let Some(cell) = self.0.take() {
-            cell.lend(false);
-            cell.pool().scheduler.unblock();
+        if let Some(serial) = self.0.take() {
+            take_back(Some(serial));
         }
     }
 }

@@ -417,3 +417,106 @@ fn room_in_the_mailbox_of_a_pool_comes_though_its_messages_wait_for_the_sender()
         assert_eq!(outer.reply(), Ok(10));
     });
 }
+
+/// Lets a handler wait in a way that the engine does not know, with its thread lent.
+fn wait_for_signal(signal: &mpsc::Receiver<()>) -> u64 {
+    let waited = pytoweb_engine::lend(|| signal.recv_timeout(LONG)).expect("a thread for others");
+    u64::from(waited.is_ok())
+}
+
+#[test]
+fn a_handler_that_waits_in_its_own_way_lends_its_thread() {
+    bounded(|| {
+        let pool = pool(1);
+        let (waiting, other) = (worker(&pool, "waiting"), worker(&pool, "other"));
+        for _ in 0..50 {
+            let (tell, told) = mpsc::channel();
+            let waited = ask(&waiting, move || wait_for_signal(&told));
+            // On the thread that stands in.
+            post(&other, move || tell.send(()).expect("it waits"));
+            assert_eq!(waited.reply(), Ok(1));
+        }
+        let shared = shared_mailbox(&pool);
+        let (tell, told) = mpsc::channel();
+        let waited = ask(&shared, move || wait_for_signal(&told));
+        post(&shared, move || tell.send(()).expect("it waits"));
+        assert_eq!(waited.reply(), Ok(1));
+    });
+}
+
+#[test]
+fn a_wait_within_a_lent_wait_lends_nothing_more() {
+    bounded(|| {
+        let pool = pool(1);
+        let (outer, inner) = (worker(&pool, "outer"), Arc::new(worker(&pool, "inner")));
+        for round in 0..50 {
+            let target = inner.clone();
+            let asked = ask(&outer, move || {
+                let waited = pytoweb_engine::lend(|| {
+                    let again =
+                        pytoweb_engine::lend(|| wait_for(&target, &ask(&target, move || round)));
+                    again.expect("lent already").expect("no circle")
+                });
+                waited.expect("a thread for others")
+            });
+            assert_eq!(asked.reply(), Ok(round));
+        }
+        // As many threads at once as before: none was counted twice.
+        let all = Arc::new(std::sync::Barrier::new(2));
+        let met = all.clone();
+        post(&outer, move || {
+            let _ = pytoweb_engine::lend(|| met.wait());
+        });
+        post(&inner, move || {
+            all.wait();
+        });
+        assert!(outer.wait_idle(Some(LONG)).expect("not inside"));
+        assert!(inner.wait_idle(Some(LONG)).expect("not inside"));
+        pool.shutdown();
+        pool.join();
+        assert_eq!(pool.threads(), 0);
+    });
+}
+
+#[test]
+fn a_thread_that_is_still_lent_after_its_turn_comes_back() {
+    bounded(|| {
+        let pool = pool(1);
+        let (one, other) = (worker(&pool, "one"), Arc::new(worker(&pool, "other")));
+        let (keep, kept) = mpsc::channel();
+        for _ in 0..20 {
+            let keep = keep.clone();
+            post(&one, move || {
+                let guard = pytoweb_engine::Blocking::enter().expect("a thread for others");
+                keep.send(guard).expect("the test listens");
+            });
+        }
+        let guards: Vec<_> = (0..20)
+            .map(|_| kept.recv_timeout(LONG).expect("sent"))
+            .collect();
+        assert!(one.wait_idle(Some(LONG)).expect("not inside"));
+        drop(guards);
+        // The pool of one runs one at a time again.
+        let running = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let asked: Vec<_> = [&one, &*other]
+            .iter()
+            .cycle()
+            .take(200)
+            .map(|worker| {
+                let running = running.clone();
+                ask(worker, move || {
+                    let before = running.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    std::thread::yield_now();
+                    running.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                    before as u64
+                })
+            })
+            .collect();
+        for asked in asked {
+            assert_eq!(asked.reply(), Ok(0));
+        }
+        pool.shutdown();
+        pool.join();
+        assert_eq!(pool.threads(), 0);
+    });
+}

@@ -25,7 +25,8 @@ pub(crate) fn check_signature(signature: &Signature, errors: &mut Errors) {
     if let Some(token) = &signature.asyncness {
         errors.add(Error::new_spanned(
             token,
-            "a worker runs plain functions: remove `async`, and wait for futures in the function",
+            "a worker runs plain functions: remove `async`; wait for replies with `Reply::wait`, and for other futures with \
+             `blocking(|| block_on(future))`, so that another thread of the pool runs meanwhile",
         ));
     }
     if let Some(token) = &signature.constness {

@@ -7,6 +7,7 @@ mod arguments;
 mod around;
 mod attached;
 mod awaiting;
+mod blocking;
 mod buffers;
 mod child;
 mod context;
@@ -55,6 +56,8 @@ mod _core {
     use crate::arguments::checked_timeout;
     #[pymodule_export]
     use crate::awaiting::gathered;
+    #[pymodule_export]
+    use crate::blocking::Blocking;
     #[pymodule_export]
     use crate::child::{ChildEnd, ChildPending, child_arrive};
     #[pymodule_export]

@@ -23,8 +23,10 @@
 //!   is an error to the sender.
 //! - **Nothing is lost silently.** A message is refused at the call and comes back ([`SendError`]), or ends in
 //!   exactly one counter of [`WorkerStats`]; its reply says which ([`AskError`]).
-//! - **Nothing waits for ever.** Mailboxes have a capacity and an [`Overflow`] policy; asks can have a deadline;
-//!   workers that wait for each other in a circle get [`AskError::Cycle`]; a pool whose threads all wait runs another.
+//! - **Waits end.** Mailboxes have a capacity and an [`Overflow`] policy; asks can have a deadline;
+//!   handlers that wait for each other's replies in a circle get [`AskError::Cycle`]; a pool whose threads all wait for
+//!   replies or room runs another. What else a handler waits for takes its thread out of the pool, unless it waits within
+//!   [`blocking`].
 //! - **A handler that fails or panics** fails its message. The worker lives.
 //! - **At the end of `main`** what is queued is not waited for: [`Worker::stop`], [`WorkerPool::shutdown`] do that.
 //!
@@ -32,6 +34,7 @@
 
 #![forbid(unsafe_code)]
 
+mod blocking;
 mod current;
 mod default_pool;
 mod dispatch;
@@ -47,6 +50,7 @@ mod service;
 mod unseen;
 mod worker;
 
+pub use blocking::blocking;
 pub use current::{CurrentMessage, current_message, current_worker};
 pub use default_pool::default_pool;
 pub use error::{
@@ -56,7 +60,7 @@ pub use farewell::WeakWorker;
 pub use pool::{PoolBuilder, PoolStats, WorkerPool};
 pub use pytoweb_engine::{
     Counters, DEFAULT_CAPACITY, DropReason, Overflow, StopTimedOut, TimingStats, UnknownOverflow,
-    WorkerOptions, WorkerState, WorkerStats,
+    WaitError, WorkerOptions, WorkerState, WorkerStats,
 };
 pub use reply::Reply;
 pub use service::Service;

@@ -195,7 +195,8 @@ impl<R: Send + 'static> Reply<R> {
 
 /// Resolves to what [`Reply::wait`] returns, on any executor. Cancel safe: dropping it leaves the message alone.
 ///
-/// A cycle is not detected here: an `await` blocks no thread.
+/// A cycle is not detected here. In a handler [`Reply::wait`] finds it, and lets another thread of the pool run; an executor
+/// that blocks the handler's thread (`block_on`) does neither: call it within [`blocking`](crate::blocking).
 ///
 /// # Panics
 /// When polled again after it was ready.

@@ -6,8 +6,8 @@ use std::convert::Infallible;
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 
-use common::{LIMIT, assert_settled, get, wait_stopped};
-use pytoweb_workers::{AskError, IdleError, Reply, Worker, WorkerPool, current_worker};
+use common::{LIMIT, assert_settled, block_on, get, wait_stopped};
+use pytoweb_workers::{AskError, IdleError, Reply, Worker, WorkerPool, blocking, current_worker};
 
 /// Workers of a pool of one thread, each of which asks the next and waits.
 fn chain(pool: &WorkerPool, names: &[&str]) -> Vec<Worker> {
@@ -101,6 +101,29 @@ fn a_pool_whose_threads_all_wait_goes_on() {
         assert_eq!(pool.stats().threads, 0);
         assert_eq!(pool.stats().counters.completed, 10);
     }
+}
+
+#[test]
+fn a_handler_that_blocks_on_futures_lends_its_thread_where_it_says_so() {
+    let pool = WorkerPool::new(1);
+    let inner = pool.clone();
+    pool.on_message("descend", move |left: u32| {
+        if left == 0 {
+            return Ok::<_, Infallible>(0);
+        }
+        let reply = inner
+            .ask::<u32, u32>("descend", left - 1)
+            .expect("it is accepted");
+        let below = blocking(|| block_on(reply)).expect("a thread for others");
+        Ok(1 + below.expect("a reply"))
+    });
+    assert_eq!(
+        get(pool.ask::<u32, u32>("descend", 5).expect("it is accepted")).expect("a reply"),
+        5
+    );
+    assert_eq!(blocking(|| 3).expect("outside of a handler"), 3);
+    pool.shutdown();
+    assert_eq!(pool.stats().threads, 0);
 }
 
 #[test]
