@@ -158,12 +158,12 @@ impl<M: Message> Mailbox<M> {
     /// Allows one message more (or one less) to run at the same time, because the thread of one only waits.
     /// Returns how many tokens to enter into the run queue.
     pub(crate) fn lend(&self, more: bool) -> usize {
-        // Both, so that a token is handed out where there is a message for it, and only there.
+        // Both, so that a token is handed out where there is an entry for it, and only there.
         let outbox = self.outbox.0.lock();
         let mut inbox = self.inbox.0.lock();
         if more {
             inbox.limit += 1;
-            let queued = outbox.batch.len() + inbox.queue.len();
+            let queued = outbox.order.len() + inbox.queue.len();
             inbox.activate(queued)
         } else {
             inbox.limit -= 1;
