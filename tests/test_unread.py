@@ -8,10 +8,12 @@ import logging
 import os
 import threading
 from concurrent.futures import wait
+from queue import SimpleQueue
 
 import process_handlers
 import pytest
 
+from pytoweb._replies import is_whole
 from pytoweb.workers import DeadlineError, WorkerCrashedError, WorkerDecorators, current_message
 
 WAIT = 10.0
@@ -248,3 +250,44 @@ def test_what_fails_while_the_program_ends_is_logged(run_python):
     done = run_python("from pytoweb.workers import WorkerPool\nWorkerPool(1).submit(int, 'x')\n")
     assert done.rc == 0
     assert done.stderr.count("ValueError: invalid literal") == 1
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_one_that_the_collector_drops_with_its_exception_is_logged(pool, caplog, chained):
+    # The traceback holds a frame that holds the future, whose result is the exception: the collector empties
+    # that exception first, or the one that it comes from.
+    one, own = pool(1, name="owner"), SimpleQueue()
+
+    def fail():
+        _future = own.get(timeout=WAIT)
+        try:
+            raise LookupError("emptied")
+        except LookupError as error:
+            if not chained:
+                raise
+            raise ValueError("whole") from error
+
+    future = one.submit(fail)
+    own.put(future)
+    wait([future], WAIT)
+    one.run_until_idle(WAIT)
+    del future
+    gc.collect()
+    one.shutdown()
+    (record,) = records_of(caplog)
+    assert "dropped unread" in record.getMessage()
+    assert ("ValueError" if chained else "LookupError") in record.getMessage() or record.exc_info
+
+
+def test_what_is_printed_of_an_exception_is_whole():
+    group = getattr(__builtins__, "ExceptionGroup", None)
+    try:
+        try:
+            raise KeyError("inner")
+        except KeyError:
+            raise ValueError("outer") from OSError("cause")
+    except ValueError as error:
+        error.__context__.__context__ = error
+        assert is_whole(error)
+        if group is not None:
+            assert is_whole(group("many", [error]))

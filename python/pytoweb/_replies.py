@@ -301,6 +301,22 @@ async def _awaited(awaitable: Any) -> object:
     return await awaitable
 
 
+def is_whole(error: BaseException) -> bool:
+    """Whether the collector has emptied neither the exception nor one that it is printed with."""
+    seen: dict[int, BaseException] = {}
+    others: list[BaseException | None] = [error]
+    while others:
+        one = others.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen[id(one)] = one
+        # Of the class itself: an exception may define `args` anew.
+        if BaseException.args.__get__(one) is None:  # type: ignore[attr-defined]
+            return False
+        others += (one.__cause__, one.__context__, *(getattr(one, "exceptions", None) or ()))
+    return True
+
+
 def log_unread(
     name: str,
     error: BaseException,
@@ -314,10 +330,14 @@ def log_unread(
     """
     if _finalizing() or _exit.broken_off:
         return
+    text, whole = FAILED + ", and its future was dropped unread", is_whole(error)
+    if not whole:
+        # The collector drops the future, and emptied the exception before: it would crash when it is printed.
+        text += f": {type(error).__qualname__}"
     logging.getLogger(f"pytoweb.worker.{name}").error(
-        FAILED + ", and its future was dropped unread",
+        text,
         name,
         kind,
-        exc_info=error,
+        exc_info=error if whole else None,
         extra={"worker_name": name, "message_id": None, "message_type": kind, "attempt": attempt},
     )
