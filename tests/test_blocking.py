@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 
-from pytoweb.workers import blocking
+from pytoweb.workers import ThreadLimitError, WorkerPool, blocking
 
 WAIT = 10.0
 
@@ -145,3 +145,68 @@ def test_a_child_that_is_forked_in_a_block_leaves_it(pool):
         return os.waitpid(child, 0)[1]
 
     assert os.WEXITSTATUS(pool(1).submit(fork).result(WAIT)) == 7
+
+
+def descend(some, left, wait):
+    """A recursion of `left` levels, each of which waits for the next."""
+    return 0 if left == 0 else 1 + wait(some.submit(descend, some, left - 1, wait))
+
+
+def result_of(future):
+    return future.result(WAIT)
+
+
+def result_in_block(future):
+    # A wait that only `blocking` knows of.
+    done = threading.Event()
+    future.add_done_callback(lambda _: done.set())
+    with blocking():
+        assert done.wait(WAIT)
+    return future.result()
+
+
+@pytest.mark.parametrize("wait", [result_of, result_in_block])
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_threads_beyond_the_size_have_a_limit(pool, size, wait):
+    some = pool(size, name="small", max_spare_threads=5)
+    for _ in range(3):
+        assert descend(some, 6, wait) == 6
+        with pytest.raises(ThreadLimitError, match=f"5 handlers of the pool 'small' .* its size of {size}"):
+            descend(some, 50, wait)
+        assert some.stats().threads <= size + 5
+
+
+def test_the_limit_is_there_by_default(pool):
+    some = pool(2)
+    assert descend(some, 200, result_of) == 200
+    with pytest.raises(ThreadLimitError, match="256 handlers"):
+        descend(some, 300, result_of)
+    assert some.stats().threads <= 258
+
+
+def test_a_wait_for_room_counts(pool):
+    some = pool(1, max_spare_threads=3, capacity=1)
+    told = threading.Event()
+
+    def fill(level):
+        # Its mailbox is full of the next level, which does the same.
+        try:
+            some.post_message("fill", level + 1)
+            some.post_message("fill", level + 1)
+        except ThreadLimitError:
+            told.set()
+
+    some.on_message("fill", lambda level: None if told.is_set() else fill(level))
+    some.on_error(lambda error: None)
+    some.post_message("fill", 0)
+    assert told.wait(WAIT)
+    some.run_until_idle(WAIT)
+    assert some.stats().threads <= 4
+
+
+@pytest.mark.parametrize(
+    ("given", "error"), [(0, ValueError), (-1, ValueError), ("1", TypeError), (True, TypeError)]
+)
+def test_a_wrong_limit_is_an_error(given, error):
+    with pytest.raises(error, match="max_spare_threads"):
+        WorkerPool(1, max_spare_threads=given)

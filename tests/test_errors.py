@@ -24,6 +24,7 @@ from pytoweb.workers import (
     HandlerError,
     MailboxFullError,
     SerializationError,
+    ThreadLimitError,
     UnknownMessageError,
     WorkerCrashedError,
     WorkerError,
@@ -117,13 +118,14 @@ def records_of(caplog):
 def test_the_tree_of_errors():
     leaves = [
         MailboxFullError, WorkerStoppedError, UnknownMessageError, DeadlineError, WorkerCrashedError,
-        HandlerError, SerializationError, AskCycleError, ForkedProcessError,
+        HandlerError, SerializationError, AskCycleError, ForkedProcessError, ThreadLimitError,
     ]  # fmt: skip
     assert issubclass(WorkerError, Exception)
     for leaf in leaves:
         assert WorkerError in leaf.__bases__
         assert getattr(pytoweb.errors, leaf.__name__) is getattr(pytoweb.workers, leaf.__name__)
     assert issubclass(WorkerStoppedError, RuntimeError)
+    assert issubclass(ThreadLimitError, RuntimeError)
     assert issubclass(DeadlineError, TimeoutError)
     assert issubclass(DeadlineError, concurrent.futures.TimeoutError)
     assert issubclass(WorkerCrashedError, concurrent.futures.BrokenExecutor)

@@ -22,7 +22,7 @@ NAMES = {
     "WorkerStats", "PoolStats", "current_message", "current_worker", "default_pool",
     "WorkerError", "MailboxFullError", "WorkerStoppedError", "UnknownMessageError", "DeadlineError",
     "WorkerCrashedError", "HandlerError", "SerializationError", "AskCycleError", "ForkedProcessError",
-    "blocking",
+    "blocking", "ThreadLimitError",
 }  # fmt: skip
 
 LOOK = """

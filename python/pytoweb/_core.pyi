@@ -122,13 +122,14 @@ class _Replies(Protocol):
 class Threads:
     """The engine threads of a pool, or the one of a worker by itself; they start when there is work."""
 
-    def __new__(cls, size: int, name: str, runtime: _Runtime) -> Self:
+    def __new__(cls, size: int, name: str, runtime: _Runtime, max_spare_threads: int | None = None) -> Self:
         """Makes the pool; no thread yet.
 
         Args:
             size: Threads that run handlers at the same time.
             name: The threads are called this and a number.
             runtime: Called at the start and the end of each thread.
+            max_spare_threads: Handlers that may wait at the same time; None is the engine's default.
         """
 
     def count(self) -> int:
@@ -891,8 +892,9 @@ class blocking:
     child processes and in coroutines do nothing: what blocks an event loop blocks it, so await there.
 
     Raises:
-        RuntimeError: All threads of the pool wait, and the system refused another one. At the start of the
-            block.
+        ThreadLimitError: As many handlers wait as the pool may have threads beyond its size.
+        RuntimeError: All threads of the pool wait, and the system refused another one. Both at the start of
+            the block.
     """
 
     def __new__(cls) -> Self: ...

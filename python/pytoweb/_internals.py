@@ -96,11 +96,12 @@ class Internals:
 class PoolInternals(Internals):
     """What a pool keeps."""
 
-    __slots__ = ("feeds", "lock", "shut_down", "size", "workers")
+    __slots__ = ("feeds", "lock", "max_spare_threads", "shut_down", "size", "workers")
 
     def __init__(self, name: str, backend: Backend, size: int) -> None:
         super().__init__(name, backend)
         self.size = size
+        self.max_spare_threads: int | None = None
         self.workers: dict[str, PythonWorker] = {}
         self.shut_down = False
         #: Each `map` whose calls wait for room.

@@ -97,6 +97,9 @@ class WorkerPool(Addressable, Executor):
         capacity: messages that the pool's own mailbox holds at most, at least 1.
         overflow: as for ``PythonWorker``, for the pool's own mailbox. With ``"reject"`` a pool that cannot
             keep up says no at once: ``MailboxFullError``, a web server's 503.
+        max_spare_threads: handlers that may wait at the same time, for replies, for room, or within
+            ``blocking()``, each of which may cost a thread beyond ``size``; one more gets
+            ``ThreadLimitError``. None is 256, or 8 for each of ``size`` where that is more.
         max_attempts: how many times a message of the pool's own mailbox may be begun whose process crashes.
         max_messages: messages after which a process is replaced; None is no limit.
         max_memory: bytes of resident memory above which a process is replaced; None is no limit.
@@ -137,6 +140,7 @@ class WorkerPool(Addressable, Executor):
         initargs: tuple[Any, ...] = (),
         capacity: int = DEFAULT_CAPACITY,
         overflow: Overflow = "block",
+        max_spare_threads: int | None = None,
         max_attempts: int = 1,
         max_messages: int | None = None,
         max_memory: int | None = None,
@@ -150,6 +154,8 @@ class WorkerPool(Addressable, Executor):
         size = checked_size(min(usable_cpus(), MAX_PROCESSES) if size is None else size, backend)
         capacity = checked_count(capacity, "capacity")
         checked_overflow(overflow)
+        if max_spare_threads is not None:
+            max_spare_threads = checked_count(max_spare_threads, "max_spare_threads")
         initargs = checked_initargs(initargs)
         name = checked_name(f"pool-{next(_numbers)}" if name is None else name)
         if initializer is not None:
@@ -174,7 +180,8 @@ class WorkerPool(Addressable, Executor):
             own.runtime = ProcessRuntime(f"pytoweb-{name}", size, options, initializer, initargs)
         else:
             own.runtime = PoolRuntime(f"pytoweb-{name}", initializer, initargs)
-        own.threads = Threads(size, f"pytoweb-{name}", own.runtime)
+        own.max_spare_threads = max_spare_threads
+        own.threads = Threads(size, f"pytoweb-{name}", own.runtime, max_spare_threads)
         self._pytoweb_prepare(
             own,
             capacity=capacity,
@@ -585,7 +592,7 @@ class WorkerPool(Addressable, Executor):
         own.runtime.start_afresh()
         if own.backend == "process":
             cast_processes(own.runtime).renew_processes()
-        threads = Threads(own.size, own.runtime.name, own.runtime)
+        threads = Threads(own.size, own.runtime.name, own.runtime, own.max_spare_threads)
         # Pinned ones begin by themselves, or have started.
         shared = [worker for worker in own.workers.values() if not worker._pytoweb_owns_threads()]
         own.threads = threads

@@ -24,6 +24,7 @@ __all__ = [
     "HandlerError",
     "MailboxFullError",
     "SerializationError",
+    "ThreadLimitError",
     "UnknownMessageError",
     "WorkerCrashedError",
     "WorkerError",
@@ -95,6 +96,14 @@ class AskCycleError(WorkerError):
     """
 
     cycle: tuple[str, ...] = ()
+
+
+class ThreadLimitError(WorkerError, RuntimeError):
+    """As many handlers of a pool wait as it may have threads beyond its size, so one more must not.
+
+    Post without waiting, recurse less deeply, await in ``async def`` functions, which cost no threads, or
+    make the pool with a larger ``max_spare_threads``.
+    """
 
 
 class ForkedProcessError(WorkerError):

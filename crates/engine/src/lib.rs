@@ -41,5 +41,5 @@ pub use policy::{DEFAULT_CAPACITY, Overflow, UnknownOverflow};
 pub use pool::{Host, PlainHost, Pool, PoolOptions};
 pub use reply::{ReplyState, Shared, Single, Slot, Unpark, Wake};
 pub use stats::{Counters, TimingStats, WorkerState, WorkerStats};
-pub use wait::{Blocking, EdgeGuard, WaitError, Waiter, current, edge, lend, wait};
+pub use wait::{Blocking, EdgeGuard, ThreadLimit, WaitError, Waiter, current, edge, lend, wait};
 pub use worker::{PostError, StopMode, StopTimedOut, Worker, WorkerOptions};

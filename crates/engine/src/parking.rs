@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -162,22 +163,18 @@ impl<H: Handler> Worker<H> {
             let posted = self.park(first, None).and_then(|parked| match parked {
                 None => Ok(()),
                 Some(parked) => {
-                    // It is in, unless the wait was refused.
-                    let _ = parked.wait(None);
-                    parked.finish()
+                    let waited = parked.wait(None);
+                    match (parked.finish(), waited) {
+                        (Err(PostError::Full(first)), Err(error)) => Err(not_waited(first, error)),
+                        (outcome, _) => outcome,
+                    }
                 }
             });
             match posted.map_err(PostError::into_parts) {
                 Ok(()) => accepted += 1,
                 Err((first, error)) => {
                     messages.push_front(first);
-                    return Err((
-                        accepted,
-                        match error {
-                            PostError::Full(()) => PostError::WouldDeadlock(()),
-                            other => other,
-                        },
-                    ));
+                    return Err((accepted, error));
                 }
             }
         }
@@ -190,9 +187,9 @@ impl<H: Handler> Worker<H> {
     ) -> Result<(), PostError<H::Message>> {
         let waited = parked.wait(limit);
         match (parked.finish(), waited) {
-            (Err(PostError::Full(message)), Err(_)) => {
+            (Err(PostError::Full(message)), Err(error)) => {
                 self.give_up(1);
-                Err(PostError::WouldDeadlock(message))
+                Err(not_waited(message, error))
             }
             (Err(PostError::Full(message)), Ok(_)) => {
                 self.give_up(1);
@@ -200,5 +197,13 @@ impl<H: Handler> Worker<H> {
             }
             (outcome, _) => outcome,
         }
+    }
+}
+
+/// What a post comes to that may not wait.
+fn not_waited<M>(message: M, error: WaitError) -> PostError<M> {
+    match error {
+        WaitError::ThreadLimit(limit) => PostError::NoThread(message, io::Error::other(limit)),
+        _ => PostError::WouldDeadlock(message),
     }
 }

@@ -14,7 +14,7 @@ use crate::deadline::Deadlines;
 use crate::reply::Wake;
 use crate::scheduler::{Rouse, Scheduler, Work};
 use crate::sync::{AtomicBool, Mutex, Ordering, look_while_yielding};
-use crate::wait;
+use crate::wait::{self, ThreadLimit};
 
 /// Workers with large buffers that a thread keeps in mind until it sleeps.
 const MAX_ROOMY: usize = 64;
@@ -95,6 +95,10 @@ impl Host for PlainHost {
 pub struct PoolOptions {
     /// Threads that run handlers at the same time, at least 1.
     pub size: usize,
+    /// Handlers that may wait for replies at the same time, each of which may cost a thread beyond `size`:
+    /// [`PoolOptions::default_spare_threads`] unless told otherwise. One more gets
+    /// [`WaitError::ThreadLimit`](crate::WaitError::ThreadLimit).
+    pub max_spare_threads: usize,
     /// Names the threads: `<name>-1`, `<name>-2`, ...
     pub name: String,
     /// What surrounds the threads.
@@ -107,17 +111,36 @@ impl fmt::Debug for PoolOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PoolOptions")
             .field("size", &self.size)
+            .field("max_spare_threads", &self.max_spare_threads)
             .field("name", &self.name)
             .finish_non_exhaustive()
     }
 }
 
+/// Threads beyond the size of a small pool: as many as Java's `ForkJoinPool` allows for the same purpose. A recursion
+/// that waits at each level ends there, and not when the system has no more threads or memory.
+const MIN_SPARE_THREADS: usize = 256;
+/// And for each thread of a large one, where more handlers wait for others than run, and nothing is wrong.
+const SPARE_THREADS_EACH: usize = 8;
+
 impl PoolOptions {
+    /// Threads beyond `size`, unless told otherwise: 256, or 8 for each of `size` where that is more.
+    #[must_use]
+    pub const fn default_spare_threads(size: usize) -> usize {
+        let each = size.saturating_mul(SPARE_THREADS_EACH);
+        if each > MIN_SPARE_THREADS {
+            each
+        } else {
+            MIN_SPARE_THREADS
+        }
+    }
+
     /// `size` plain threads and the monotonic clock.
     #[must_use]
     pub fn new(size: usize) -> Self {
         Self {
             size,
+            max_spare_threads: Self::default_spare_threads(size),
             name: "pytoweb-worker".to_owned(),
             host: Arc::new(PlainHost::default()),
             clock: Arc::new(MonotonicClock::new()),
@@ -314,6 +337,15 @@ impl PoolInner {
         self.scheduler.next()
     }
 
+    /// Why a wait is refused.
+    pub(crate) fn thread_limit(&self) -> ThreadLimit {
+        ThreadLimit {
+            pool: self.name.clone(),
+            size: self.size,
+            max_spare_threads: self.scheduler.max_spare(),
+        }
+    }
+
     fn shutdown(&self) {
         self.scheduler.shutdown();
         self.end_deadlines();
@@ -351,7 +383,7 @@ impl Pool {
         Self(Arc::new(PoolHandle(Arc::new(PoolInner {
             name: options.name,
             size: options.size,
-            scheduler: Scheduler::new(options.size),
+            scheduler: Scheduler::new(options.size, options.max_spare_threads),
             clock: options.clock,
             deadlines: Deadlines::default(),
             host: options.host,

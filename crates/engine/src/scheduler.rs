@@ -9,6 +9,10 @@
 //! whose threads all wait for each other goes on. When the blocked ones come back there may be more active threads
 //! than `size` for a moment; then each parks at the end of its turn until the number is right.
 //!
+//! At most `max_spare` threads are blocked at the same time: a wait beyond that is refused, not the work that another
+//! thread would do. So there are never more than `size + max_spare` threads, of which `size` can always run, and a pool
+//! does not stand still because it has no more of them.
+//!
 //! Waking is a chain: at most one thread is *waking* (notified or being started, and not yet looking). It takes a
 //! worker and wakes the next thread if there is more. So a burst of posts costs one wake-up call, not one each.
 //! A looking thread takes a worker or looks once more under the lock before it parks, so none is woken or started for
@@ -44,6 +48,7 @@ struct State<J> {
 #[derive(Debug)]
 pub(crate) struct Scheduler<J> {
     size: usize,
+    max_spare: usize,
     state: Mutex<State<J>>,
     parked: Condvar,
 }
@@ -92,9 +97,10 @@ impl<J> State<J> {
 }
 
 impl<J> Scheduler<J> {
-    pub(crate) fn new(size: usize) -> Self {
+    pub(crate) fn new(size: usize, max_spare: usize) -> Self {
         Self {
             size,
+            max_spare,
             state: Mutex::new(State {
                 ready: VecDeque::new(),
                 threads: 0,
@@ -108,6 +114,10 @@ impl<J> Scheduler<J> {
             }),
             parked: Condvar::new(),
         }
+    }
+
+    pub(crate) const fn max_spare(&self) -> usize {
+        self.max_spare
     }
 
     /// Carries out the notification part of a [`Rouse`]. True: the caller must start a thread.
@@ -208,12 +218,16 @@ impl<J> Scheduler<J> {
         Work::Exit
     }
 
-    /// The calling thread is about to wait inside its handler: another one may run in its place.
-    pub(crate) fn block(&self) -> Rouse {
+    /// The calling thread is about to wait inside its handler: another one may run in its place. `None`: so many wait
+    /// already that it must not.
+    pub(crate) fn block(&self) -> Option<Rouse> {
         let mut state = self.state.lock();
+        if state.blocked >= self.max_spare {
+            return None;
+        }
         state.active -= 1;
         state.blocked += 1;
-        state.rouse(self.size)
+        Some(state.rouse(self.size))
     }
 
     /// The calling thread goes on with its handler.

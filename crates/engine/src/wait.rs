@@ -130,7 +130,38 @@ pub enum WaitError {
     Cycle(Vec<String>),
     /// All threads of the pool wait, and another one could not be started.
     NoThread(io::Error),
+    /// As many handlers of the pool wait as it may have threads beyond its size.
+    ThreadLimit(ThreadLimit),
 }
+
+/// As many handlers of a pool wait as it may have threads beyond its size: one more was refused its wait, so that those
+/// threads are left that run what the others wait for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadLimit {
+    /// The pool's name.
+    pub pool: String,
+    /// See [`PoolOptions::size`](crate::PoolOptions::size).
+    pub size: usize,
+    /// See [`PoolOptions::max_spare_threads`](crate::PoolOptions::max_spare_threads).
+    pub max_spare_threads: usize,
+}
+
+impl fmt::Display for ThreadLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            pool,
+            size,
+            max_spare_threads,
+        } = self;
+        write!(
+            f,
+            "{max_spare_threads} handlers of the pool '{pool}' wait already, each on a thread beyond its size of {size}, and \
+             it may have no more: post without waiting, recurse less deeply, or raise max_spare_threads"
+        )
+    }
+}
+
+impl std::error::Error for ThreadLimit {}
 
 impl fmt::Display for WaitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,6 +179,7 @@ impl fmt::Display for WaitError {
                     "all threads of the pool wait for replies, and another could not be started: {error}"
                 )
             }
+            Self::ThreadLimit(limit) => limit.fmt(f),
         }
     }
 }
@@ -155,7 +187,7 @@ impl fmt::Display for WaitError {
 impl std::error::Error for WaitError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Cycle(_) => None,
+            Self::Cycle(_) | Self::ThreadLimit(_) => None,
             Self::NoThread(error) => Some(error),
         }
     }
@@ -196,7 +228,7 @@ impl Blocking {
     /// To be made right before the wait.
     ///
     /// # Errors
-    /// [`WaitError::NoThread`] when the pool would stand still.
+    /// [`WaitError::NoThread`] when the pool would stand still, [`WaitError::ThreadLimit`] when too many wait already.
     pub fn enter() -> Result<Self, WaitError> {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
 
@@ -207,7 +239,9 @@ impl Blocking {
             return Ok(Self(None));
         };
         let pool = cell.pool();
-        let rouse = pool.scheduler.block();
+        let Some(rouse) = pool.scheduler.block() else {
+            return Err(WaitError::ThreadLimit(pool.thread_limit()));
+        };
         if let Err(error) = pool.rouse(rouse)
             && pool.scheduler.is_stalled()
         {
@@ -233,7 +267,7 @@ impl Drop for Blocking {
 /// Runs `wait`, which blocks this thread. Inside a handler another thread of the pool runs meanwhile.
 ///
 /// # Errors
-/// [`WaitError::NoThread`] when the pool would stand still; `wait` did not run.
+/// As [`Blocking::enter`]; `wait` did not run.
 pub fn lend<R>(wait: impl FnOnce() -> R) -> Result<R, WaitError> {
     let _blocking = Blocking::enter()?;
     Ok(wait())
@@ -244,7 +278,7 @@ pub fn lend<R>(wait: impl FnOnce() -> R) -> Result<R, WaitError> {
 /// Inside a handler another thread of the pool runs meanwhile, so a pool whose threads all wait goes on.
 ///
 /// # Errors
-/// [`WaitError::Cycle`] when the wait could never end, [`WaitError::NoThread`] when the pool would stand still.
+/// [`WaitError::Cycle`] when the wait could never end; as [`Blocking::enter`].
 pub fn wait(
     target: &Address,
     ticket: &Arc<dyn Ticket>,

@@ -520,3 +520,39 @@ fn a_thread_that_is_still_lent_after_its_turn_comes_back() {
         assert_eq!(pool.threads(), 0);
     });
 }
+
+#[test]
+fn a_wait_beyond_the_limit_of_threads_is_refused_and_nothing_hangs() {
+    bounded(|| {
+        fn descend(shared: &Arc<TestWorker>, level: u64) -> u64 {
+            let inner = shared.clone();
+            let below = ask(shared, move || descend(&inner, level + 1));
+            match wait(&shared.address(), &below.ticket(), Some(LONG)) {
+                Ok(_) => below.reply().expect("a value"),
+                Err(WaitError::ThreadLimit(limit)) => {
+                    assert_eq!((&*limit.pool, limit.max_spare_threads), ("limited", 7));
+                    level
+                }
+                Err(error) => panic!("another error: {error}"),
+            }
+        }
+        for size in 1..=3 {
+            let pool = pytoweb_engine::Pool::new(pytoweb_engine::PoolOptions {
+                name: "limited".to_owned(),
+                max_spare_threads: 7,
+                ..pytoweb_engine::PoolOptions::new(size)
+            });
+            let shared = shared_mailbox(&pool);
+            let inner = shared.clone();
+            // Each level asks for one more than is allowed to wait.
+            let first = ask(&shared, move || descend(&inner, 0));
+            assert_eq!(first.reply(), Ok(7));
+            assert!(shared.close(StopMode::CancelQueued) <= 1);
+            assert!(shared.wait_ended(Some(LONG)).expect("not inside"));
+            assert!(pool.threads() <= size + 7);
+            pool.shutdown();
+            pool.join();
+            assert_eq!(pool.threads(), 0);
+        }
+    });
+}

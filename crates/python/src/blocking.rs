@@ -25,7 +25,8 @@ type Entered = (Generation, pytoweb_engine::Blocking);
 /// in coroutines do nothing: what blocks an event loop blocks it, so await there.
 ///
 /// Raises:
-///     RuntimeError: All threads of the pool wait, and the system refused another one. At the start of the block.
+///     ThreadLimitError: As many handlers wait as the pool may have threads beyond its size.
+///     RuntimeError: All threads of the pool wait, and the system refused another one. Both at the start of the block.
 #[pyclass(module = "pytoweb.workers", name = "blocking", frozen)]
 #[derive(Debug, Default)]
 pub(crate) struct Blocking {

@@ -21,6 +21,7 @@ pyo3::import_exception!(pytoweb.errors, DeadlineError);
 pyo3::import_exception!(pytoweb.errors, SerializationError);
 pyo3::import_exception!(pytoweb.errors, AskCycleError);
 pyo3::import_exception!(pytoweb.errors, ForkedProcessError);
+pyo3::import_exception!(pytoweb.errors, ThreadLimitError);
 pyo3::import_exception!(concurrent.futures, CancelledError);
 pyo3::import_exception!(concurrent.futures, InvalidStateError);
 
@@ -47,6 +48,7 @@ pub(crate) fn load_errors(py: Python<'_>) -> PyResult<()> {
         SerializationError::type_object,
         AskCycleError::type_object,
         ForkedProcessError::type_object,
+        ThreadLimitError::type_object,
         CancelledError::type_object,
         InvalidStateError::type_object,
     ] {
@@ -335,6 +337,13 @@ pub(crate) fn wait(py: Python<'_>, error: WaitError) -> PyErr {
                 Ok(()) => raised,
                 Err(error) => error,
             }
+        }
+        WaitError::ThreadLimit(mut limit) => {
+            // The pool's name, from that of its threads.
+            if let Some(name) = limit.pool.strip_prefix("pytoweb-") {
+                limit.pool = name.to_owned();
+            }
+            ThreadLimitError::new_err(limit.to_string())
         }
         other => PyRuntimeError::new_err(other.to_string()),
     }

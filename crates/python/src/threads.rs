@@ -43,7 +43,13 @@ impl Threads {
 #[pymethods]
 impl Threads {
     #[new]
-    fn new(size: usize, name: String, runtime: Py<PyAny>) -> Self {
+    #[pyo3(signature = (size, name, runtime, max_spare_threads=None))]
+    fn new(
+        size: usize,
+        name: String,
+        runtime: Py<PyAny>,
+        max_spare_threads: Option<usize>,
+    ) -> Self {
         let broken = Arc::new(AtomicBool::new(false));
         Python::attach(|py| {
             let host = PyHost {
@@ -52,6 +58,8 @@ impl Threads {
             };
             let pool = Pool::new(PoolOptions {
                 name,
+                max_spare_threads: max_spare_threads
+                    .unwrap_or_else(|| PoolOptions::default_spare_threads(size)),
                 host: Arc::new(host),
                 ..PoolOptions::new(size)
             });

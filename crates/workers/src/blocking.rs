@@ -11,7 +11,8 @@ use pytoweb_engine::{self as engine, WaitError};
 /// A circle of workers that wait for each other in here is not found, and waits for ever.
 ///
 /// # Errors
-/// [`WaitError::NoThread`] when all threads of the pool wait, and the system refused another one; `wait` did not run.
+/// [`WaitError::NoThread`] when all threads of the pool wait, and the system refused another one;
+/// [`WaitError::ThreadLimit`] when as many handlers wait as the pool may have threads beyond its size. `wait` did not run.
 ///
 /// # Examples
 /// ```

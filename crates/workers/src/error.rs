@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use pytoweb_engine::{DropReason, Failure, PostError, WaitError};
+use pytoweb_engine::{DropReason, Failure, PostError, ThreadLimit, WaitError};
 use thiserror::Error as ThisError;
 
 /// Any error, on its way between threads.
@@ -207,7 +207,8 @@ pub enum SendError<T> {
     /// The handler of this kind takes or returns another type.
     #[error("{1}")]
     WrongType(T, TypeMismatch),
-    /// The pool has no thread, and the system refused one.
+    /// The pool has no thread, and the system refused one. Or the sender, a handler, would have to wait for room, and as
+    /// many wait in its pool as that may have threads beyond its size ([`ThreadLimit`] is the inner error).
     #[error("no thread could be started: {1}")]
     NoThread(T, #[source] io::Error),
 }
@@ -334,6 +335,10 @@ pub enum AskError {
     /// All threads of the pool wait for replies, and the system refused another one.
     #[error("all threads of the pool wait for replies, and another could not be started: {0}")]
     NoThread(#[source] io::Error),
+    /// As many handlers of the pool wait as it may have threads beyond its size; see
+    /// [`PoolBuilder::max_spare_threads`](crate::PoolBuilder::max_spare_threads).
+    #[error("{0}")]
+    ThreadLimit(ThreadLimit),
 }
 
 fn circle(names: &[String]) -> String {
@@ -411,6 +416,7 @@ impl From<WaitError> for AskError {
         match error {
             WaitError::Cycle(names) => Self::Cycle(names),
             WaitError::NoThread(error) => Self::NoThread(error),
+            WaitError::ThreadLimit(limit) => Self::ThreadLimit(limit),
             other => Self::Failed(Box::new(other)),
         }
     }
@@ -591,6 +597,10 @@ pub enum IdleError {
     /// All threads of the pool wait, and the system refused another one.
     #[error("all threads of the pool wait, and another could not be started: {0}")]
     NoThread(#[source] io::Error),
+    /// As many handlers of the pool wait as it may have threads beyond its size; see
+    /// [`PoolBuilder::max_spare_threads`](crate::PoolBuilder::max_spare_threads).
+    #[error("{0}")]
+    ThreadLimit(ThreadLimit),
 }
 
 impl From<WaitError> for IdleError {
@@ -598,6 +608,7 @@ impl From<WaitError> for IdleError {
         match error {
             WaitError::Cycle(names) => Self::Cycle(names),
             WaitError::NoThread(error) => Self::NoThread(error),
+            WaitError::ThreadLimit(limit) => Self::ThreadLimit(limit),
             other => Self::NoThread(io::Error::other(other)),
         }
     }

@@ -59,8 +59,8 @@ pub use error::{
 pub use farewell::WeakWorker;
 pub use pool::{PoolBuilder, PoolStats, WorkerPool};
 pub use pytoweb_engine::{
-    Counters, DEFAULT_CAPACITY, DropReason, Overflow, StopTimedOut, TimingStats, UnknownOverflow,
-    WaitError, WorkerOptions, WorkerState, WorkerStats,
+    Counters, DEFAULT_CAPACITY, DropReason, Overflow, StopTimedOut, ThreadLimit, TimingStats,
+    UnknownOverflow, WaitError, WorkerOptions, WorkerState, WorkerStats,
 };
 pub use reply::Reply;
 pub use service::Service;

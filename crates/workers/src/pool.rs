@@ -110,6 +110,7 @@ impl WorkerPool {
             size: None,
             name: None,
             stack_bytes: None,
+            max_spare_threads: None,
             options: WorkerOptions::default(),
         }
     }
@@ -748,6 +749,7 @@ pub struct PoolBuilder {
     size: Option<usize>,
     name: Option<String>,
     stack_bytes: Option<usize>,
+    max_spare_threads: Option<usize>,
     options: WorkerOptions,
 }
 
@@ -800,6 +802,29 @@ impl PoolBuilder {
     /// ```
     pub const fn stack_bytes(mut self, bytes: usize) -> Self {
         self.stack_bytes = Some(bytes);
+        self
+    }
+
+    /// Handlers that may wait at the same time, for replies, for room, or within [`blocking`](crate::blocking): each may
+    /// cost a thread beyond the pool's size. 256 unless told otherwise, or 8 for each thread where that is more. One more
+    /// wait is refused: [`AskError::ThreadLimit`](crate::AskError::ThreadLimit).
+    ///
+    /// ```
+    /// use pytoweb_workers::{AskError, WorkerPool};
+    ///
+    /// /// A recursion without an end, in which each level waits for the next.
+    /// fn descend(pool: &WorkerPool) -> Result<u32, AskError> {
+    ///     let inner = pool.clone();
+    ///     let below = pool.submit(move || descend(&inner)).expect("it is open").wait()??;
+    ///     Ok(below + 1)
+    /// }
+    ///
+    /// let pool = WorkerPool::builder().size(1).max_spare_threads(10).build();
+    /// assert!(matches!(descend(&pool), Err(AskError::ThreadLimit(_))));
+    /// assert!(pool.stats().threads <= 11);
+    /// ```
+    pub const fn max_spare_threads(mut self, threads: usize) -> Self {
+        self.max_spare_threads = Some(threads);
         self
     }
 
@@ -856,6 +881,9 @@ impl PoolBuilder {
         let mut options = PoolOptions::new(size);
         if let Some(name) = self.name {
             options.name = name;
+        }
+        if let Some(threads) = self.max_spare_threads {
+            options.max_spare_threads = threads;
         }
         options.host = Arc::new(PlainHost {
             stack_bytes: self.stack_bytes,

@@ -149,7 +149,7 @@ impl Run {
                 if !self.running.is_empty() {
                     let worker = self.running.remove(pick % self.running.len());
                     self.blocked.push(worker);
-                    let rouse = self.scheduler.block();
+                    let rouse = self.scheduler.block().expect("no limit");
                     self.rouse(rouse);
                 }
             }
@@ -182,7 +182,7 @@ proptest! {
     fn workers_run_in_turn(size in 1..4_usize, steps in proptest::collection::vec(step(), 0..200)) {
         let mut run = Run {
             size,
-            scheduler: Scheduler::new(size),
+            scheduler: Scheduler::new(size, usize::MAX),
             queue: VecDeque::new(),
             starting: 0,
             looking: 0,
@@ -197,7 +197,7 @@ proptest! {
 
 #[test]
 fn one_job_after_the_other_needs_one_thread() {
-    let scheduler = Scheduler::new(16);
+    let scheduler = Scheduler::new(16, usize::MAX);
     assert_eq!(scheduler.push(0), Rouse::NewThread);
     assert_eq!(scheduler.enter(), Rouse::Nobody);
     assert_eq!(scheduler.try_next(), Some((0, Rouse::Nobody)));
@@ -212,7 +212,7 @@ fn one_job_after_the_other_needs_one_thread() {
 
 #[test]
 fn jobs_at_once_get_a_thread_each_even_while_the_first_is_still_starting() {
-    let scheduler = Scheduler::new(3);
+    let scheduler = Scheduler::new(3, usize::MAX);
     assert_eq!(scheduler.push(0), Rouse::NewThread);
     assert_eq!(scheduler.push(1), Rouse::Nobody);
     assert_eq!(scheduler.push(2), Rouse::Nobody);

@@ -33,7 +33,7 @@ struct Pool {
 impl Pool {
     fn new(size: usize) -> Arc<Self> {
         Arc::new(Self {
-            scheduler: Scheduler::new(size),
+            scheduler: Scheduler::new(size, usize::MAX),
             done: Count::default(),
             threads: std::sync::Mutex::default(),
             started: Count::default(),
@@ -83,7 +83,7 @@ impl Pool {
                     self.wait_opened(count);
                 }
                 Job::WaitForOpen => {
-                    let rouse = self.scheduler.block();
+                    let rouse = self.scheduler.block().expect("no limit");
                     self.rouse(rouse);
                     self.wait_opened(1);
                     self.scheduler.unblock();
