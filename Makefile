@@ -87,6 +87,7 @@ test: test-rust loom test-python ## everything that must pass, Rust and Python
 
 test-rust: $(VENV)/.python ## the tests and the documentation examples of all crates (ARGS=... goes to cargo test)
 	cargo test --workspace $(LOCKED) $(ARGS)
+	$(if $(ARGS),,cargo test -p pytoweb-workers --features tracing --test tracing $(LOCKED))
 
 test-python: $(VENV)/.installed ## the Python tests (ARGS=... goes to pytest)
 	$(PY) -m pytest $(ARGS)
@@ -147,6 +148,7 @@ faults: $(VENV)/.installed ## inject crashes, hangs, floods and shortages, and m
 lint: $(VENV)/.lint ## formatting, lints, types, stubs, documentation and layering, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets $(LOCKED) -- -D warnings
+	cargo clippy -p pytoweb-workers --all-features --tests $(LOCKED) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps $(LOCKED)
 	tools/layers.sh
 	tools/targets.sh $(LOCKED)

@@ -28,16 +28,20 @@ pub(crate) struct Table {
     on_stop: Mutex<Vec<StopHook>>,
     /// The worker's handle; dangling for a pool.
     pub(crate) owner: Weak<WorkerInner>,
+    /// What belongs to the worker's pool; dangling for one of its own, and for a pool. Weak: handlers of a pool may hold
+    /// its workers.
+    pool: Weak<Self>,
 }
 
 impl Table {
-    pub(crate) fn new(name: &str, owner: Weak<WorkerInner>) -> Self {
+    pub(crate) fn new(name: &str, owner: Weak<WorkerInner>, pool: Weak<Self>) -> Self {
         Self {
             name: name.into(),
             kinds: Kinds::default(),
             on_error: RwLock::new(None),
             on_stop: Mutex::default(),
             owner,
+            pool,
         }
     }
 
@@ -94,21 +98,24 @@ impl Table {
         .to_owned()
     }
 
-    /// Tells `on_error`, or standard error where a failure would go unseen.
+    fn error_handler(&self) -> Option<ErrorHandler> {
+        self.on_error
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Tells `on_error`, that of the pool, or the hook of the program where a failure would go unseen.
     #[cold]
     fn report(&self, parcel: &Arc<dyn Parcel>, error: AskError) -> AskError {
         let error = WorkerError::new(&self.name, self.kind_of(&**parcel), error);
-        let handler = self
-            .on_error
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        match handler {
+        let of_pool = || self.pool.upgrade()?.error_handler();
+        match self.error_handler().or_else(of_pool) {
             Some(handler) => {
                 // The panic hook has reported a handler that panics here; the worker goes on.
                 let _ = current::during(parcel.clone(), || contained(|| handler(&error)));
             }
-            None if parcel.state().is_none() => unseen::print(&error),
+            None if parcel.state().is_none() => unseen::report(&error),
             None => {}
         }
         error.into_cause()

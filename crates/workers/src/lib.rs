@@ -64,6 +64,7 @@ pub use pytoweb_engine::{
 };
 pub use reply::Reply;
 pub use service::Service;
+pub use unseen::set_error_hook;
 pub use worker::{StopOptions, Worker, WorkerBuilder};
 
 /// What the macros expand to. No part of the API.

@@ -205,7 +205,7 @@ impl WorkerPool {
         if workers.closed {
             return Err(CreateError::Stopped);
         }
-        let worker = Worker::make(name, options, &self.0.threads, false);
+        let worker = Worker::make(name, options, &self.0.threads, Some(self.table()));
         let old = workers.by_name.insert(name.to_owned(), worker.clone());
         Ok((worker, old))
     }
@@ -477,7 +477,7 @@ impl WorkerPool {
         &self.0.own
     }
 
-    fn table(&self) -> &Table {
+    fn table(&self) -> &Arc<Table> {
         &self.own().handler().table
     }
 
@@ -508,8 +508,8 @@ impl WorkerPool {
         self
     }
 
-    /// Registers who is told of messages to the pool itself that could not be handled; see [`Worker::on_error`]. A
-    /// closure that panics is reported to its [`Reply`] alone.
+    /// Registers who is told of messages that could not be handled, of the pool itself and of those of its workers that
+    /// have no handler of their own; see [`Worker::on_error`]. A closure that panics is reported to its [`Reply`] alone.
     ///
     /// ```
     /// # use std::convert::Infallible;
@@ -890,7 +890,7 @@ impl PoolBuilder {
         });
         let threads = EnginePool::new(options);
         let dispatch = Dispatch {
-            table: Arc::new(Table::new(threads.name(), Weak::new())),
+            table: Arc::new(Table::new(threads.name(), Weak::new(), Weak::new())),
         };
         let own = Engine::shared(threads.name(), dispatch, self.options, &threads);
         WorkerPool(Arc::new(PoolInner {

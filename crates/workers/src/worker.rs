@@ -147,11 +147,13 @@ impl Worker {
         name: &str,
         options: WorkerOptions,
         pool: &EnginePool,
-        owns_pool: bool,
+        table: Option<&Arc<Table>>,
     ) -> Self {
+        let owns_pool = table.is_none();
+        let of_pool = table.map_or_else(Weak::new, Arc::downgrade);
         Self(Arc::new_cyclic(|owner| {
             let dispatch = Dispatch {
-                table: Arc::new(Table::new(name, owner.clone())),
+                table: Arc::new(Table::new(name, owner.clone(), of_pool)),
             };
             WorkerInner {
                 engine: Engine::new(name, dispatch, options, pool),
@@ -215,7 +217,9 @@ impl Worker {
     /// unknown, or the types do not agree. Called on the worker's thread, before the reply stands. One that panics
     /// changes nothing.
     ///
-    /// Without it such a failure goes to the reply; that of a plain post, which has none, to standard error.
+    /// Without it [`WorkerPool::on_error`](crate::WorkerPool::on_error) of the worker's pool is told; without that too such
+    /// a failure goes to the reply, and that of a plain post, which has none, to
+    /// [`set_error_hook`](crate::set_error_hook)'s, else to standard error.
     ///
     /// ```
     /// # use std::convert::Infallible;
@@ -716,11 +720,12 @@ impl WorkerBuilder<'_> {
     pub fn build(self) -> Worker {
         assert!(!self.name.is_empty(), "a worker needs a name");
         let pool = EnginePool::new(PoolOptions {
+            name: self.name.to_owned(),
             host: Arc::new(PlainHost {
                 stack_bytes: self.stack_bytes,
             }),
             ..PoolOptions::new(1)
         });
-        Worker::make(self.name, self.options, &pool, true)
+        Worker::make(self.name, self.options, &pool, None)
     }
 }
