@@ -407,3 +407,25 @@ def test_initializers_of_threads_that_are_needed_run_at_the_same_time(pool):
     many = pool(4, initializer=lambda: together.wait(WAIT))
     waiting = [many.submit(abs, number) for number in range(4)]
     assert [future.result(WAIT) for future in waiting] == list(range(4))
+
+
+def test_the_name_of_a_thread_says_whose_handler_runs_on_it(pool, worker):
+    some = pool(1, name="some")
+
+    def name(data=None):
+        return threading.current_thread().name
+
+    one, pinned, own = some.create_worker("one"), some.create_worker("two", pin=True), worker("own")
+    for each in (one, pinned, own):
+        each.on_message("name", name)
+        each.start()
+    assert some.submit(name).result(WAIT) == "pytoweb-some-1"
+    assert one.ask("name").result(WAIT) == "pytoweb-some-1 (one)"
+    assert pinned.ask("name").result(WAIT) == "pytoweb-some-two-1"
+    assert own.ask("name").result(WAIT) == "pytoweb-own-1"
+    # From another thread, and renamed.
+    thread = some.submit(threading.current_thread).result(WAIT)
+    assert thread.name == "pytoweb-some-1"
+    thread.name = "renamed"
+    assert one.ask("name").result(WAIT) == "renamed (one)"
+    assert some.submit(name).result(WAIT) == "renamed"

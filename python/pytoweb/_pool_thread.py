@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from pytoweb._core import running_owner
+
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +24,26 @@ class PoolThread(threading.Thread):
         # A daemon, because the threading module is not to wait for it: `_exit` does.
         super().__init__(name=name, daemon=True)
         self._life: Callable[[], None] | None = life
+
+    @property
+    def name(self) -> str:
+        """``<pool>-<number>``; in a handler with its worker behind that: what logs and debuggers show.
+
+        It is put together when a handler asks: the worker changes with each turn, which may be one message.
+        """
+        name: str = self._name  # type: ignore[attr-defined]
+        if self.ident != threading.get_ident():
+            return name
+        owner = running_owner()
+        own = None if owner is None else owner._pytoweb
+        # A worker with a thread of its own has given it its name.
+        if own is None or own.pool is None or own.threads is not own.pool._pytoweb.threads:
+            return name
+        return f"{name} ({own.name})"
+
+    @name.setter
+    def name(self, name: str) -> None:
+        threading.Thread.name.fset(self, name)  # type: ignore[attr-defined]
 
     def live(self) -> None:
         """Runs the life of the calling thread, as this thread."""
