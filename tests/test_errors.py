@@ -13,6 +13,7 @@ import traceback
 from concurrent.futures.process import BrokenProcessPool
 from concurrent.futures.thread import BrokenThreadPool
 
+import process_handlers
 import pytest
 
 import pytoweb.errors
@@ -30,6 +31,7 @@ from pytoweb.workers import (
     WorkerError,
     WorkerStoppedError,
     current_message,
+    current_worker,
 )
 
 WAIT = 10.0
@@ -330,3 +332,47 @@ def test_what_a_call_of_the_executor_raises_is_the_callers_alone(pool, caplog):
     two.shutdown()
     assert seen == []
     assert records_of(caplog) == []
+
+
+@pytest.mark.parametrize("backend", ["thread", "process"])
+def test_the_error_handler_of_a_pool_is_told_of_its_workers(pool, backend, caplog):
+    some = pool(1, backend=backend, name="some")
+    quiet, loud = some.create_worker("quiet"), some.create_worker("loud")
+    for one in (some, quiet, loud):
+        one.on_message("fail", process_handlers.fail)
+    quiet.start()
+    loud.start()
+    told, own = [], []
+    quiet.post_message("fail", "before")
+    some.run_until_idle(WAIT)
+    assert len(records_of(caplog)) == 1
+
+    some.on_error(lambda error: told.append((current_worker().name, current_message().type, str(error))))
+    loud.on_error(lambda error: own.append(str(error)))
+    for one in (some, quiet, loud):
+        one.post_message("fail", "posted")
+        assert isinstance(one.ask("fail", "asked").exception(WAIT), ValueError)
+    some.run_until_idle(WAIT)
+    assert told == [
+        ("some", "fail", "posted"),
+        ("some", "fail", "asked"),
+        ("quiet", "fail", "posted"),
+        ("quiet", "fail", "asked"),
+    ]
+    assert own == ["posted", "asked"]
+    assert len(records_of(caplog)) == 1
+
+
+def test_a_coroutine_of_a_pool_is_told_of_its_workers(pool):
+    some, told = pool(1, name="some"), []
+    one = some.create_worker("one")
+    one.on_message("fail", process_handlers.fail)
+
+    @some.on_error
+    async def on_error(error):
+        await asyncio.sleep(0)
+        told.append((current_worker().name, str(error)))
+
+    one.start()
+    assert isinstance(one.ask("fail", "asked").exception(WAIT), ValueError)
+    assert told == [("one", "asked")]

@@ -175,6 +175,7 @@ class Endpoint:
         replies: _Replies,
         owner: weakref.ref[Endpoint],
         shared: bool,
+        pool_handlers: dict[str | None, Callable[..., object]] | None = None,
         processes: Processes | None = None,
         lane: int | None = None,
         max_attempts: int = 1,
@@ -190,6 +191,7 @@ class Endpoint:
             replies: The owner's side.
             owner: What ``current_worker()`` gives in the handlers.
             shared: True for a pool's own mailbox: open from the start, several messages at the same time.
+            pool_handlers: Those of the pool that made it, whose error handler is told where it has none.
             processes: The child processes that run the handlers, if not threads of this one.
             lane: Which of them; None is whichever has the least to do.
             max_attempts: How often a message may be begun whose process crashes.

@@ -187,6 +187,7 @@ class Addressable(Endpoint):
             replies=own.replies,
             owner=weakref.ref(self),
             shared=shared,
+            pool_handlers=None if own.pool is None else own.pool._pytoweb.handlers,
             processes=getattr(own.runtime, "processes", None),
             lane=lane,
             max_attempts=max_attempts,
@@ -468,9 +469,11 @@ class Addressable(Endpoint):
         """Registers ``handler`` for the exceptions of failed messages; at any time, replacing an earlier one.
 
         It is called on the worker's thread, before the reply stands, with the exception that the message's
-        handler raised; ``current_message()`` in there is the message. What it raises is logged. Without one,
-        failures of posts are logged at ERROR by ``pytoweb.worker.<name>``, and those of asks once their
-        future is dropped before any code has looked at the failure.
+        handler raised; ``current_message()`` in there is the message. What it raises is logged. A pool's
+        is told of failures of its own mailbox, and of its workers that have no handler of their own;
+        ``current_worker()`` says which. Without one, failures of posts are logged at ERROR by
+        ``pytoweb.worker.<name>``, and those of asks once their future is dropped before any code has looked
+        at the failure.
 
         Args:
             handler: called with the exception. An ``async def`` handler runs on the pool's event loop, with

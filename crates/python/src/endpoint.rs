@@ -305,7 +305,7 @@ impl Endpoint {
         clippy::too_many_arguments,
         reason = "called from one place, by keyword"
     )]
-    #[pyo3(signature = (*, name, capacity, overflow, threads, handlers, replies, owner, shared, processes=None, lane=None, max_attempts=1))]
+    #[pyo3(signature = (*, name, capacity, overflow, threads, handlers, replies, owner, shared, pool_handlers=None, processes=None, lane=None, max_attempts=1))]
     fn _pytoweb_set_up(
         &self,
         py: Python<'_>,
@@ -317,6 +317,7 @@ impl Endpoint {
         replies: Py<PyAny>,
         owner: Py<PyAny>,
         shared: bool,
+        pool_handlers: Option<Py<PyDict>>,
         processes: Option<&Bound<'_, Processes>>,
         lane: Option<usize>,
         max_attempts: u32,
@@ -335,6 +336,7 @@ impl Endpoint {
             name,
             is_pool: shared,
             handlers,
+            pool_handlers,
             replies,
             runtime: threads.runtime.clone_ref(py),
             owner,
@@ -375,6 +377,11 @@ impl Endpoint {
             name: before.shared.name.clone(),
             is_pool: before.shared.is_pool,
             handlers: before.shared.handlers.clone_ref(py),
+            pool_handlers: before
+                .shared
+                .pool_handlers
+                .as_ref()
+                .map(|of_pool| of_pool.clone_ref(py)),
             replies: before.shared.replies.clone_ref(py),
             runtime: threads.runtime.clone_ref(py),
             owner: before.shared.owner.clone_ref(py),
@@ -899,6 +906,7 @@ impl Endpoint {
         let idle = inner.generation.is_here() && inner.worker.as_ref().is_some_and(Worker::is_idle);
         if idle {
             visit.call(&inner.shared.handlers)?;
+            visit.call(&inner.shared.pool_handlers)?;
             visit.call(&inner.shared.replies)?;
             inner.shared.surroundings.traverse(&visit)?;
         }

@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) is_pool: bool,
     /// Handlers by message type; under `None` the error handler.
     pub(crate) handlers: Py<PyDict>,
+    /// The same of the pool that made the worker.
+    pub(crate) pool_handlers: Option<Py<PyDict>>,
     /// The worker's `Replies`: the owner's side of its messages.
     pub(crate) replies: Py<PyAny>,
     /// The pool's `PoolRuntime`.
@@ -131,14 +133,25 @@ impl Shared {
                 kind,
                 about.id,
                 about.attempt,
-                self.handlers.bind(py),
+                self.error_handlers(py),
             ),
         )?;
         Ok((!told.is_none()).then(|| told.unbind()))
     }
 
+    /// The handlers with the one that is told of errors: those of the pool, where the worker has none and the pool has.
+    fn error_handlers<'py>(&self, py: Python<'py>) -> &Bound<'py, PyDict> {
+        let own = self.handlers.bind(py);
+        match &self.pool_handlers {
+            Some(of_pool) if !tells_errors(own) && tells_errors(of_pool.bind(py)) => {
+                of_pool.bind(py)
+            }
+            _ => own,
+        }
+    }
+
     fn has_error_handler(&self, py: Python<'_>) -> bool {
-        matches!(self.handlers.bind(py).get_item(py.None()), Ok(Some(_)))
+        tells_errors(self.error_handlers(py))
     }
 
     /// The same for the message that runs on this thread.
@@ -283,6 +296,11 @@ impl Shared {
             }
         }
     }
+}
+
+/// Whether there is an error handler among `handlers`.
+fn tells_errors(handlers: &Bound<'_, PyDict>) -> bool {
+    matches!(handlers.get_item(handlers.py().None()), Ok(Some(_)))
 }
 
 /// Whether `error` is how a coroutine ends whose task is cancelled.
