@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -273,3 +277,71 @@ def test_the_wait_for_room_is_part_of_a_deadline(worker):
     passed = time.monotonic() - began
     second.set()
     assert 1.0 <= passed < 1.5
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted in /proc")
+def test_fifty_workers_with_deadlines_have_one_thread_more(worker):
+    def names():
+        found = []
+        for task in os.listdir("/proc/self/task"):
+            with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/comm") as file:
+                found.append(file.read().strip())
+        return found
+
+    before = len(names())
+    entered, opened = threading.Barrier(51), threading.Event()
+
+    def wait(data):
+        entered.wait(WAIT)
+        opened.wait(WAIT)
+
+    futures = []
+    for number in range(50):
+        one = worker(f"own-{number}")
+        one.on_message("wait", wait)
+        futures.append(one.start().ask("wait", timeout=60.0))
+    entered.wait(WAIT)
+    now = names()
+    opened.set()
+    for future in futures:
+        future.result(WAIT)
+    assert now.count("pytoweb-timers") == 1
+    assert len(now) <= before + 50 + 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_deadlines_pass_in_a_forked_child():
+    # The parent watches deadlines at the time of the fork; the child has none of its threads.
+    program = """
+import os, threading, warnings
+from pytoweb.workers import DeadlineError, PythonWorker
+
+def expire(name):
+    stop = threading.Event()
+    with PythonWorker(name) as one:
+        one.on_message("wait", lambda data: stop.wait(10))
+        one.on_error(lambda error: None)
+        try:
+            one.ask("wait", timeout=0.01).result(10)
+        except DeadlineError:
+            print(name, "expired", flush=True)
+        stop.set()
+
+held, stop = PythonWorker("held").start(), threading.Event()
+held.on_message("wait", lambda data: stop.wait(10))
+future = held.ask("wait", timeout=60)
+expire("parent")
+warnings.simplefilter("ignore")
+child = os.fork()
+if child == 0:
+    expire("child")
+    os._exit(0)
+os.waitpid(child, 0)
+expire("again")
+stop.set()
+future.result(10)
+held.stop()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
+    assert done.stdout.split("\n")[:3] == ["parent expired", "child expired", "again expired"], done.stderr
+    assert done.returncode == 0

@@ -176,10 +176,8 @@ impl<H: Handler> Cell<H> {
             let cell: Arc<dyn AnyCell> = own.clone();
             let pool = self.pool.inner();
             for (at, ticket) in news.deadlines.drain(..) {
-                if pool.deadlines.add(at, &ticket, &cell) {
-                    // Without that thread the message expires all the same, when a worker comes by it.
-                    let _ = pool.start_deadlines();
-                }
+                // Without the thread that watches it the message expires all the same, when a worker comes by it.
+                let _ = pool.set_deadline(at, &ticket, &cell);
             }
             own.activate(news.activate);
         }

@@ -1,6 +1,6 @@
-//! Deadlines of a pool: one thread, started by the first deadline, that sleeps until the next one.
+//! Deadlines of a pool, which a thread of the program watches from the first one on ([`Timers`](crate::Timers)).
 //!
-//! It needs nothing that a handler may hold (an interpreter lock, say) to mark a worker stuck and to settle a reply.
+//! That needs nothing that a handler may hold (an interpreter lock, say) to mark a worker stuck and to settle a reply.
 //!
 //! It may be late, with many deadlines that pass together or for want of a core. So a thread that takes a message to run it
 //! looks at its deadline too: one that has passed in the queue is not run.
@@ -15,11 +15,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::cell::AnyCell;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Timestamp;
 use crate::contained::{contained, drop_each};
 use crate::message::Ticket;
-use crate::pool::Host;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::Mutex;
 
 /// Entries below this number are not swept for tickets that were settled in time.
 const SWEEP_FROM: usize = 1024;
@@ -34,9 +33,19 @@ type DueOfOne = (Arc<dyn AnyCell>, Vec<Arc<dyn Ticket>>);
 
 /// Tickets whose deadline has passed, by worker: what is done for all of a worker at once is not done for each.
 #[derive(Default)]
-struct Due {
+pub(crate) struct Due {
     workers: Vec<DueOfOne>,
     places: HashMap<u64, usize>,
+}
+
+/// What a new deadline calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// To have the pool watched, or say [`Deadlines::watch_failed`]: it is the first one.
+    First,
+    /// To have it looked at earlier.
+    Next,
+    Later,
 }
 
 impl Due {
@@ -52,6 +61,17 @@ impl Due {
                 self.workers.push((cell, vec![ticket]));
                 None
             }
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.workers.is_empty()
+    }
+
+    /// Ends the messages. Runs code of users.
+    pub(crate) fn expire(self) {
+        for (cell, tickets) in self.workers {
+            let _ = contained(move || cell.expire(tickets));
         }
     }
 }
@@ -104,7 +124,7 @@ struct State {
     sweep_at: usize,
     /// When to look at many entries next.
     look_at: Option<Timestamp>,
-    thread: bool,
+    watched: bool,
     shutdown: bool,
 }
 
@@ -132,7 +152,6 @@ impl State {
 #[derive(Default)]
 pub(crate) struct Deadlines {
     state: Mutex<State>,
-    changed: Condvar,
 }
 
 impl fmt::Debug for Deadlines {
@@ -142,13 +161,13 @@ impl fmt::Debug for Deadlines {
 }
 
 impl Deadlines {
-    /// Remembers a deadline. True: the caller must start the thread, which runs [`Deadlines::run`].
+    /// Remembers a deadline.
     pub(crate) fn add(
         &self,
         at: Timestamp,
         ticket: &Arc<dyn Ticket>,
         cell: &Arc<dyn AnyCell>,
-    ) -> bool {
+    ) -> Added {
         // What was looked at may be the last reference to a reply or to a pool, whose end locks this very state.
         let mut looked_at: Vec<Arc<dyn Ticket>> = Vec::new();
         let mut state = self.state.lock();
@@ -165,27 +184,30 @@ impl Deadlines {
             ticket: Arc::downgrade(ticket),
             cell: Arc::downgrade(cell),
         });
-        let start = !state.thread && !state.shutdown;
-        state.thread |= start;
-        drop(state);
-        if first && !start {
-            self.changed.notify_one();
+        if !state.watched && !state.shutdown {
+            state.watched = true;
+            Added::First
+        } else if state.watched && first {
+            Added::Next
+        } else {
+            Added::Later
         }
-        start
     }
 
-    /// The thread that was to be started could not be.
-    pub(crate) fn start_failed(&self) {
-        self.state.lock().thread = false;
+    /// The pool could not be watched.
+    pub(crate) fn watch_failed(&self) {
+        self.state.lock().watched = false;
     }
 
-    pub(crate) fn shutdown(&self) {
-        self.state.lock().shutdown = true;
-        self.changed.notify_one();
+    /// No deadlines are watched from now on. Says whether they were.
+    pub(crate) fn shutdown(&self) -> bool {
+        let mut state = self.state.lock();
+        state.shutdown = true;
+        std::mem::take(&mut state.watched)
     }
 
-    /// Expires what is due at `now`.
-    pub(crate) fn expire_due(&self, now: Timestamp) {
+    /// Takes out what is due at `now`.
+    pub(crate) fn take_due(&self, now: Timestamp) -> Due {
         let mut due = Due::default();
         // See `add`.
         let mut looked_at = Vec::new();
@@ -206,13 +228,18 @@ impl Deadlines {
             }
         }
         drop_each(looked_at);
-        for (cell, tickets) in due.workers {
-            let _ = contained(move || cell.expire(tickets));
-        }
+        due
+    }
+
+    /// How long until there is something to look at. `None`: there is nothing.
+    pub(crate) fn next_look(&self, now: Timestamp) -> Option<Duration> {
+        let state = self.state.lock();
+        let next = [state.heap.peek().map(|next| next.at), state.look_at];
+        next.into_iter().flatten().min().map(|next| next.since(now))
     }
 
     /// Sweeps, if it is time to look and most entries are of messages that are over.
-    fn sweep_if_mostly_over(&self, now: Timestamp) {
+    pub(crate) fn sweep_if_mostly_over(&self, now: Timestamp) {
         // See `add`.
         let mut looked_at = Vec::new();
         let mut state = self.state.lock();
@@ -229,25 +256,5 @@ impl Deadlines {
         }
         drop(state);
         drop_each(looked_at);
-    }
-
-    /// The thread's body: returns after [`Deadlines::shutdown`].
-    pub(crate) fn run(&self, clock: &dyn Clock, host: &dyn Host) {
-        loop {
-            let now = clock.now();
-            self.expire_due(now);
-            self.sweep_if_mostly_over(now);
-            let _ = contained(|| host.rests());
-            let state = self.state.lock();
-            if state.shutdown {
-                return;
-            }
-            let next = [state.heap.peek().map(|next| next.at), state.look_at];
-            let now = clock.now();
-            let wait = next.into_iter().flatten().min().map(|next| next.since(now));
-            if wait.is_none_or(|wait| !wait.is_zero()) {
-                drop(self.changed.wait(state, wait));
-            }
-        }
     }
 }

@@ -27,6 +27,7 @@ mod reply;
 mod scheduler;
 mod stats;
 mod sync;
+mod timers;
 mod wait;
 mod worker;
 
@@ -41,5 +42,6 @@ pub use policy::{DEFAULT_CAPACITY, Overflow, UnknownOverflow};
 pub use pool::{Host, PlainHost, Pool, PoolOptions};
 pub use reply::{ReplyState, Shared, Single, Slot, Unpark, Wake};
 pub use stats::{Counters, TimingStats, WorkerState, WorkerStats};
+pub use timers::Timers;
 pub use wait::{Blocking, EdgeGuard, ThreadLimit, WaitError, Waiter, current, edge, lend, wait};
 pub use worker::{PostError, StopMode, StopTimedOut, Worker, WorkerOptions};

@@ -8,12 +8,14 @@ use std::sync::atomic::AtomicUsize;
 use std::thread::{self, JoinHandle};
 
 use crate::cell::{AnyCell, Turn};
-use crate::clock::{Clock, MonotonicClock};
+use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::contained::{contained, drop_each};
-use crate::deadline::Deadlines;
+use crate::deadline::{Added, Deadlines};
+use crate::message::Ticket;
 use crate::reply::Wake;
 use crate::scheduler::{Rouse, Scheduler, Work};
 use crate::sync::{AtomicBool, Mutex, Ordering, look_while_yielding};
+use crate::timers::Timers;
 use crate::wait::{self, ThreadLimit};
 
 /// Workers with large buffers that a thread keeps in mind until it sleeps.
@@ -105,6 +107,8 @@ pub struct PoolOptions {
     pub host: Arc<dyn Host>,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
+    /// What watches its deadlines.
+    pub timers: Timers,
 }
 
 impl fmt::Debug for PoolOptions {
@@ -144,6 +148,7 @@ impl PoolOptions {
             name: "pytoweb-worker".to_owned(),
             host: Arc::new(PlainHost::default()),
             clock: Arc::new(MonotonicClock::new()),
+            timers: Timers::of_program(),
         }
     }
 }
@@ -154,6 +159,7 @@ pub(crate) struct PoolInner {
     pub(crate) scheduler: Scheduler<Arc<dyn AnyCell>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) deadlines: Deadlines,
+    timers: Timers,
     host: Arc<dyn Host>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     numbering: AtomicUsize,
@@ -231,14 +237,41 @@ impl PoolInner {
         started
     }
 
-    /// Starts the thread that watches deadlines.
-    pub(crate) fn start_deadlines(self: &Arc<Self>) -> io::Result<()> {
-        let inner = self.clone();
-        let started = self.spawn(move || inner.deadlines.run(&*inner.clock, &*inner.host));
-        if started.is_err() {
-            self.deadlines.start_failed();
+    /// Has the message of `ticket` expire at `at`.
+    pub(crate) fn set_deadline(
+        self: &Arc<Self>,
+        at: Timestamp,
+        ticket: &Arc<dyn Ticket>,
+        cell: &Arc<dyn AnyCell>,
+    ) -> io::Result<()> {
+        let until = |at: Timestamp| at.since(self.clock.now());
+        match self.deadlines.add(at, ticket, cell) {
+            Added::First => self
+                .timers
+                .add(self, until(at))
+                .inspect_err(|_| self.deadlines.watch_failed()),
+            Added::Next => {
+                self.timers.hasten(self, until(at));
+                Ok(())
+            }
+            Added::Later => Ok(()),
         }
-        started
+    }
+
+    /// The size of the stack of a thread that runs this pool's code. A hook that panics takes no thread along that only
+    /// wanted to start another.
+    pub(crate) fn stack_bytes(&self) -> Option<usize> {
+        contained(|| self.host.stack_bytes()).ok().flatten()
+    }
+
+    /// Held by a thread that runs this pool's code.
+    pub(crate) fn presence(&self) -> io::Result<Box<dyn Send>> {
+        contained(|| self.host.presence()).map_err(|panic| io::Error::other(panic.into_text()))
+    }
+
+    /// Nothing is to do for the moment.
+    pub(crate) fn rests(&self) {
+        let _ = contained(|| self.host.rests());
     }
 
     fn spawn(&self, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
@@ -247,12 +280,10 @@ impl PoolInner {
         // The system takes no NUL in the name of a thread.
         let name = format!("{}-{number}", self.name).replace('\0', "\u{fffd}");
         let mut thread = thread::Builder::new().name(name);
-        // A hook that panics takes no thread along that only wanted to start another.
-        if let Ok(Some(bytes)) = contained(|| self.host.stack_bytes()) {
+        if let Some(bytes) = self.stack_bytes() {
             thread = thread.stack_size(bytes);
         }
-        let presence = contained(|| self.host.presence());
-        let presence = presence.map_err(|panic| io::Error::other(panic.into_text()))?;
+        let presence = self.presence()?;
         let handle = thread.spawn(move || {
             body();
             drop_each([presence]);
@@ -333,7 +364,7 @@ impl PoolInner {
             return Work::Run(cell, rouse);
         }
         shift.shrink();
-        let _ = contained(|| self.host.rests());
+        self.rests();
         self.scheduler.next()
     }
 
@@ -346,15 +377,15 @@ impl PoolInner {
         }
     }
 
-    fn shutdown(&self) {
+    fn shutdown(self: &Arc<Self>) {
         self.scheduler.shutdown();
         self.end_deadlines();
     }
 
     /// Deadlines hold as long as a handler may run.
-    fn end_deadlines(&self) {
-        if self.scheduler.is_over() {
-            self.deadlines.shutdown();
+    fn end_deadlines(self: &Arc<Self>) {
+        if self.scheduler.is_over() && self.deadlines.shutdown() {
+            self.timers.remove(self);
         }
     }
 }
@@ -386,6 +417,7 @@ impl Pool {
             scheduler: Scheduler::new(options.size, options.max_spare_threads),
             clock: options.clock,
             deadlines: Deadlines::default(),
+            timers: options.timers,
             host: options.host,
             threads: Mutex::new(Vec::new()),
             numbering: AtomicUsize::new(0),
@@ -422,20 +454,27 @@ impl Pool {
 
     /// Blocks until the threads have ended, after [`Pool::shutdown`]. A thread of the pool does not wait for itself.
     pub fn join(&self) {
+        let mut is_own = false;
         loop {
             let Some(thread) = self.inner().threads.lock().pop() else {
-                return;
+                break;
             };
-            if thread.thread().id() != thread::current().id() {
+            if thread.thread().id() == thread::current().id() {
+                is_own = true;
+            } else {
                 // A panic of the engine was reported by the hook already, and there is nobody left to tell.
                 let _ = thread.join();
             }
+        }
+        if !is_own {
+            // Its deadlines hold until its last thread has ended.
+            self.inner().timers.wait_gone(self.inner());
         }
     }
 
     /// Expires every deadline up to now, as the deadline thread would. For clocks that a test moves by hand.
     pub fn expire_due(&self) {
         let inner = self.inner();
-        inner.deadlines.expire_due(inner.clock.now());
+        inner.deadlines.take_due(inner.clock.now()).expire();
     }
 }

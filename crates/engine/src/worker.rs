@@ -335,10 +335,7 @@ impl<H: Handler> Worker<H> {
         let cell: Arc<dyn AnyCell> = self.cell.clone();
         let at = pool.clock.now().after(limit);
         ticket.state().set_deadline(at);
-        if pool.deadlines.add(at, ticket, &cell) {
-            pool.start_deadlines()?;
-        }
-        Ok(())
+        pool.set_deadline(at, ticket, &cell)
     }
 
     /// Whether the calling thread runs this worker's handler.

@@ -49,6 +49,8 @@ mod scheduler;
 mod stats;
 #[path = "../src/sync.rs"]
 mod sync;
+#[path = "../src/timers.rs"]
+mod timers;
 #[path = "../src/wait.rs"]
 mod wait;
 #[path = "../src/worker.rs"]

@@ -17,8 +17,8 @@ use pytoweb_engine::{
 /// No deadline thread sleeps less.
 const FAR: Duration = Duration::from_secs(10_000);
 
-/// The second thread of a pool is the one that watches deadlines, where its worker was started before.
-const SECOND: &str = "pytoweb-worker-2";
+/// The threads that watch deadlines.
+const TIMERS: &str = "pytoweb-timers";
 
 /// A message that expires after `limit`, and notes `number` in `runs` if it runs.
 fn ask_for(
@@ -40,7 +40,7 @@ fn ask_for(
 #[test]
 fn none_of_them_runs_and_each_expires() {
     bounded(|| {
-        let (pool, clock) = pool_with_late(SECOND);
+        let (pool, clock) = pool_with_late(TIMERS);
         let worker = worker(&pool, "w");
         let gate = occupy(&worker);
         let runs = Arc::default();
@@ -70,7 +70,7 @@ fn none_of_them_runs_and_each_expires() {
 #[test]
 fn the_others_run_in_order() {
     bounded(|| {
-        let (pool, clock) = pool_with_late(SECOND);
+        let (pool, clock) = pool_with_late(TIMERS);
         let worker = worker(&pool, "w");
         let gate = occupy(&worker);
         let runs: Arc<Mutex<Vec<u64>>> = Arc::default();
@@ -97,7 +97,7 @@ fn the_others_run_in_order() {
 #[test]
 fn the_first_deadline_counts() {
     bounded(|| {
-        let (pool, clock) = pool_with_late(SECOND);
+        let (pool, clock) = pool_with_late(TIMERS);
         let worker = worker(&pool, "w");
         let gate = occupy(&worker);
         let runs = Arc::default();
@@ -115,7 +115,7 @@ fn the_first_deadline_counts() {
 #[test]
 fn they_make_room_for_everybody_who_waits_for_it() {
     bounded(|| {
-        let (pool, clock) = pool_with_late(SECOND);
+        let (pool, clock) = pool_with_late(TIMERS);
         let worker = bounded_worker(&pool, 4, Overflow::Block);
         let gate = occupy(&worker);
         let runs = Arc::default();
@@ -145,7 +145,7 @@ fn they_make_room_for_everybody_who_waits_for_it() {
 #[test]
 fn a_worker_that_starts_late_runs_none_of_them() {
     bounded(|| {
-        let (pool, clock) = pool_with_late("pytoweb-worker-1");
+        let (pool, clock) = pool_with_late(TIMERS);
         let worker = Worker::new("w", Closures, WorkerOptions::default(), &pool);
         let runs = Arc::default();
         let asked = ask_for(&worker, FAR, 0, &runs);
@@ -225,7 +225,7 @@ fn each_has_one_fate_when_all_meet() {
 fn what_is_refused_later_is_not_held_up() {
     // A mailbox that was full of them takes messages again once its worker has come by.
     bounded(|| {
-        let (pool, clock) = pool_with_late(SECOND);
+        let (pool, clock) = pool_with_late(TIMERS);
         let worker = bounded_worker(&pool, 2, Overflow::Reject);
         let gate = occupy(&worker);
         let runs = Arc::default();

@@ -10,14 +10,39 @@
 #![expect(unsafe_code, reason = "the C library calls it in a forked child")]
 
 use std::ffi::c_int;
+use std::ptr;
 use std::sync::Once;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use pyo3::prelude::*;
+use pytoweb_engine::Timers;
 
 use crate::{ending, error};
 
 static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// What watches the deadlines of this process. Null until the first pool; never freed.
+static TIMERS: AtomicPtr<Timers> = AtomicPtr::new(ptr::null_mut());
+
+/// What watches the deadlines of this process: a forked child has none of its parent's threads.
+pub(crate) fn timers() -> Timers {
+    // ORDERING: Acquire, with the Release that stored it.
+    let mut timers = TIMERS.load(Ordering::Acquire);
+    if timers.is_null() {
+        let made = Box::into_raw(Box::default());
+        // ORDERING: AcqRel, its contents go with it, or come from the thread that was first.
+        match TIMERS.compare_exchange(timers, made, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => timers = made,
+            Err(first) => {
+                // SAFETY: it was made above, and no other thread has seen it.
+                drop(unsafe { Box::from_raw(made) });
+                timers = first;
+            }
+        }
+    }
+    // SAFETY: not null, made by `Box::into_raw`, and never freed once it is stored.
+    unsafe { &*timers }.clone()
+}
 
 /// A process generation: one more in every forked child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +88,8 @@ unsafe extern "C" {
 extern "C" fn begin_generation() {
     // ORDERING: Relaxed, see `Generation::now`.
     GENERATION.fetch_add(1, Ordering::Relaxed);
+    // ORDERING: Relaxed, there is one thread. Leaked: its locks may be another thread's.
+    TIMERS.store(ptr::null_mut(), Ordering::Relaxed);
     ending::forget_threads();
 }
 

@@ -8,7 +8,7 @@ use pytoweb_engine::{Pool, PoolOptions};
 
 use crate::attached::Attached;
 use crate::error;
-use crate::fork::Generation;
+use crate::fork::{self, Generation};
 use crate::host::PyHost;
 
 /// A pool's threads, as Python holds them.
@@ -61,6 +61,7 @@ impl Threads {
                 max_spare_threads: max_spare_threads
                     .unwrap_or_else(|| PoolOptions::default_spare_threads(size)),
                 host: Arc::new(host),
+                timers: fork::timers(),
                 ..PoolOptions::new(size)
             });
             Self {

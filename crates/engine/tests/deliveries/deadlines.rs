@@ -13,14 +13,14 @@ use crate::common::{bounded, is_full, park, pool_with_late};
 /// No deadline thread sleeps less.
 const FAR: Duration = Duration::from_secs(10_000);
 
-/// All threads of a pool: the one that watches deadlines is among them, and messages are handed over on the test's own.
-const THREADS: &str = "pytoweb-worker-";
+/// The threads that watch deadlines.
+const TIMERS: &str = "pytoweb-timers";
 
 #[test]
 fn deadlines_that_pass_together_are_dealt_with_together() {
     // Whatever is done for all of a worker's messages at once costs as much for one: it takes back what is ahead.
     bounded(|| {
-        let (pool, clock) = pool_with_late(THREADS);
+        let (pool, clock) = pool_with_late(TIMERS);
         let workers = [roomy(&pool, 4), roomy(&pool, 4)];
         let asked: Vec<_> = workers
             .iter()
@@ -64,7 +64,7 @@ fn ask_for(worker: &Worker<Child>, number: u64, limit: Duration) -> Asked {
 fn what_is_overdue_is_not_handed_over() {
     // Only the thread that takes the messages comes by the deadlines: with a first batch, and to top one up.
     bounded(|| {
-        let (pool, clock) = pool_with_late(THREADS);
+        let (pool, clock) = pool_with_late(TIMERS);
         let worker = roomy(&pool, 4);
         let late: Vec<_> = (0..3).map(|n| ask_for(&worker, n, FAR)).collect();
         let next: Vec<_> = (3..7).map(|n| ask_for(&worker, n, FAR * 2)).collect();
@@ -98,7 +98,7 @@ fn what_is_overdue_is_not_handed_over() {
 #[test]
 fn a_mailbox_of_overdue_messages_settles_and_has_room() {
     bounded(|| {
-        let (pool, clock) = pool_with_late(THREADS);
+        let (pool, clock) = pool_with_late(TIMERS);
         let worker = fresh(&pool, 2, 3, Overflow::Block);
         let asked: Vec<_> = (0..3).map(|n| ask_for(&worker, n, FAR)).collect();
         assert!(is_full(&worker.try_post(note(3))));
@@ -126,7 +126,7 @@ fn a_mailbox_of_overdue_messages_settles_and_has_room() {
 fn room_is_told_of_once_messages_are_handed_over() {
     // The sender that is told may look through the mailbox, for which nothing is between the mailbox and the child.
     bounded(|| {
-        let (pool, clock) = pool_with_late(THREADS);
+        let (pool, clock) = pool_with_late(TIMERS);
         let worker = Arc::new(fresh(&pool, 2, 3, Overflow::Block));
         for number in 0..2 {
             ask_for(&worker, number, FAR);

@@ -1,0 +1,223 @@
+//! One thread watches the deadlines of all pools of a program. Tests that count threads have a process each.
+
+mod common;
+
+use std::sync::{Arc, Barrier, mpsc};
+use std::time::Duration;
+
+use common::{Gate, Job, LONG, Out, ask, bounded, occupy, pool, worker};
+use pytoweb_engine::{Failure, Pool, PoolOptions, Timers};
+
+const SHORT: Duration = Duration::from_millis(5);
+
+/// Timers of its own, so that the tests do not meet.
+fn pool_with(timers: &Timers) -> Pool {
+    Pool::new(PoolOptions {
+        timers: timers.clone(),
+        ..PoolOptions::new(1)
+    })
+}
+
+#[test]
+fn deadlines_of_many_pools_pass() {
+    bounded(|| {
+        let timers = Timers::default();
+        for _ in 0..3 {
+            let pools: Vec<_> = (0..20).map(|_| pool_with(&timers)).collect();
+            let workers: Vec<_> = pools.iter().map(|pool| worker(pool, "w")).collect();
+            let gates: Vec<_> = workers.iter().map(occupy).collect();
+            let late: Vec<_> = workers
+                .iter()
+                .map(|worker| {
+                    let asked = ask(worker, || 1);
+                    worker
+                        .set_deadline(&asked.ticket(), SHORT)
+                        .expect("a thread");
+                    asked
+                })
+                .collect();
+            for asked in late {
+                assert_eq!(asked.reply(), Err(Failure::Expired));
+            }
+            gates.iter().for_each(|gate| gate.open());
+            for pool in pools {
+                pool.shutdown();
+                pool.join();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_callback_that_blocks_makes_no_deadline_of_another_pool_late() {
+    bounded(|| {
+        // It blocks once before the other pool has its first deadline, and once after that.
+        for first in [true, false] {
+            let timers = Timers::default();
+            let (one, other) = (pool_with(&timers), pool_with(&timers));
+            let (blocked, free) = (worker(&one, "blocked"), worker(&other, "free"));
+            let gates = [occupy(&blocked), occupy(&free)];
+            let (inside, entered) = mpsc::channel();
+            let (go, gone) = mpsc::channel::<()>();
+            let slow = ask(&blocked, || 1);
+            slow.ticket().state().on_done(move || {
+                let _ = inside.send(());
+                let _ = gone.recv_timeout(LONG);
+            });
+            let expires = || {
+                let asked = ask(&free, || 1);
+                free.set_deadline(&asked.ticket(), SHORT).expect("a thread");
+                assert_eq!(asked.reply(), Err(Failure::Expired));
+            };
+            if first {
+                expires();
+            }
+            blocked
+                .set_deadline(&slow.ticket(), SHORT)
+                .expect("a thread");
+            entered.recv_timeout(LONG).expect("the deadline passes");
+            expires();
+            go.send(()).expect("it waits");
+            // And it is watched as before.
+            let again = ask(&blocked, || 1);
+            blocked
+                .set_deadline(&again.ticket(), SHORT)
+                .expect("a thread");
+            assert_eq!(again.reply(), Err(Failure::Expired));
+            expires();
+            gates.iter().for_each(|gate| gate.open());
+        }
+    });
+}
+
+#[test]
+fn a_pool_is_joined_once_its_deadlines_are_dealt_with() {
+    bounded(|| {
+        for _ in 0..50 {
+            let timers = Timers::default();
+            let pool = pool_with(&timers);
+            let one = worker(&pool, "one");
+            let gate = occupy(&one);
+            let late = ask(&one, || 1);
+            let ended = Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let (inside, entered) = mpsc::channel();
+            let told = ended.clone();
+            late.ticket().state().on_done(move || {
+                let _ = inside.send(());
+                std::thread::yield_now();
+                told.store(true, std::sync::atomic::Ordering::SeqCst);
+            });
+            one.set_deadline(&late.ticket(), Duration::from_millis(1))
+                .expect("a thread");
+            entered.recv_timeout(LONG).expect("the deadline passes");
+            gate.open();
+            drop(one);
+            pool.shutdown();
+            pool.join();
+            assert!(ended.load(std::sync::atomic::Ordering::SeqCst));
+        }
+    });
+}
+
+#[test]
+fn a_callback_may_join_its_own_pool() {
+    bounded(|| {
+        let pool = pool(1);
+        let one = worker(&pool, "one");
+        // Not started: the pool has no thread besides.
+        let (job, late) = Job::ask(|| Out::Value(1));
+        one.post(job, None).expect("room");
+        let (tell, told) = mpsc::channel();
+        let own = pool.clone();
+        let gate = Gate::new();
+        let up = gate.clone();
+        late.ticket().state().on_done(move || {
+            up.pass();
+            own.shutdown();
+            own.join();
+            let _ = tell.send(());
+        });
+        one.set_deadline(&late.ticket(), SHORT).expect("a thread");
+        gate.open();
+        assert!(told.recv_timeout(LONG).is_ok());
+    });
+}
+
+#[cfg(target_os = "linux")]
+mod counted {
+    use super::*;
+
+    /// Names of the threads of this process.
+    fn threads() -> Vec<String> {
+        let tasks = std::fs::read_dir("/proc/self/task").expect("Linux has it");
+        tasks
+            .flatten()
+            .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
+            .map(|name| name.trim().to_owned())
+            .collect()
+    }
+
+    fn timers() -> usize {
+        threads()
+            .iter()
+            .filter(|name| *name == "pytoweb-timers")
+            .count()
+    }
+
+    /// The child of the test below: alone in its process.
+    #[test]
+    #[ignore = "started by `fifty_pools_with_deadlines_have_one_thread_more`"]
+    fn child_that_counts() {
+        bounded(|| {
+            let before = threads().len();
+            let pools: Vec<_> = (0..50).map(|_| pool(1)).collect();
+            let workers: Vec<_> = pools.iter().map(|pool| worker(pool, "w")).collect();
+            let everyone = Arc::new(Barrier::new(51));
+            let asked: Vec<_> = workers
+                .iter()
+                .map(|worker| {
+                    let everyone = everyone.clone();
+                    let asked = ask(worker, move || {
+                        everyone.wait();
+                        everyone.wait();
+                        1
+                    });
+                    worker
+                        .set_deadline(&asked.ticket(), LONG)
+                        .expect("a thread");
+                    asked
+                })
+                .collect();
+            everyone.wait();
+            let now = threads();
+            assert!(now.len() <= before + 51, "{now:?}");
+            assert_eq!(timers(), 1);
+            everyone.wait();
+            for asked in asked {
+                assert_eq!(asked.reply(), Ok(1));
+            }
+            for pool in pools {
+                pool.shutdown();
+                pool.join();
+            }
+            while timers() > 0 {
+                std::thread::yield_now();
+            }
+        });
+    }
+
+    #[test]
+    fn fifty_pools_with_deadlines_have_one_thread_more() {
+        let own = std::env::current_exe().expect("this test");
+        let child = std::process::Command::new(own)
+            .args([
+                "--exact",
+                "counted::child_that_counts",
+                "--ignored",
+                "--test-threads=1",
+            ])
+            .output()
+            .expect("it starts");
+        assert!(child.status.success(), "{child:?}");
+    }
+}
