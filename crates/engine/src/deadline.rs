@@ -43,8 +43,10 @@ pub(crate) struct Due {
 pub(crate) enum Added {
     /// To have the pool watched, or say [`Deadlines::watch_failed`]: it is the first one.
     First,
-    /// To have it looked at earlier.
+    /// To have it looked at by then: it is the next one.
     Next,
+    /// To have it looked at now: there are many, and most may be of messages that are over.
+    Many,
     Later,
 }
 
@@ -176,9 +178,7 @@ impl Deadlines {
             // doubles the mark of the next one.
             state.sweep(&mut looked_at);
         }
-        // The thread wakes for the next deadline, and to look at many entries.
-        let first =
-            state.heap.peek().is_none_or(|next| at < next.at) || state.heap.len() + 1 == SWEEP_FROM;
+        let first = state.heap.peek().is_none_or(|next| at < next.at);
         state.heap.push(Entry {
             at,
             ticket: Arc::downgrade(ticket),
@@ -187,6 +187,8 @@ impl Deadlines {
         if !state.watched && !state.shutdown {
             state.watched = true;
             Added::First
+        } else if state.watched && state.heap.len() == SWEEP_FROM {
+            Added::Many
         } else if state.watched && first {
             Added::Next
         } else {

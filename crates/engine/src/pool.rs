@@ -6,6 +6,7 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crate::cell::{AnyCell, Turn};
 use crate::clock::{Clock, MonotonicClock, Timestamp};
@@ -252,6 +253,10 @@ impl PoolInner {
                 .inspect_err(|_| self.deadlines.watch_failed()),
             Added::Next => {
                 self.timers.hasten(self, until(at));
+                Ok(())
+            }
+            Added::Many => {
+                self.timers.hasten(self, Duration::ZERO);
                 Ok(())
             }
             Added::Later => Ok(()),
