@@ -174,6 +174,8 @@ def test_the_threads_beyond_the_size_have_a_limit(pool, size, wait):
         with pytest.raises(ThreadLimitError, match=f"5 handlers of the pool 'small' .* its size of {size}"):
             descend(some, 50, wait)
         assert some.stats().threads <= size + 5
+        # The levels below those that were told go on.
+        some.run_until_idle(WAIT)
 
 
 def test_the_limit_is_there_by_default(pool):

@@ -39,8 +39,15 @@ pub(crate) trait AnyCell: Send + Sync {
     fn cancel(&self, ticket: &Arc<dyn Ticket>) -> bool;
     /// Gives memory back, if there is nothing to do.
     fn shrink(&self);
+    /// Where it runs several messages: one more is to run at the same time (`more`), or one less. Returns what is to be
+    /// given to [`AnyCell::activate_places`], which takes other locks and may start a thread.
+    fn lend_place(&self, more: bool) -> usize;
+    fn activate_places(&self, places: usize);
     /// One of its threads is about to wait (`more`), or goes on.
-    fn lend(&self, more: bool);
+    fn lend(&self, more: bool) {
+        let places = self.lend_place(more);
+        self.activate_places(places);
+    }
 }
 
 /// Where a message was sent: enough to wait for its reply and to cancel it.
@@ -304,13 +311,18 @@ impl<H: Handler> AnyCell for Cell<H> {
         self.mailbox.shrink();
     }
 
-    fn lend(&self, more: bool) {
+    fn lend_place(&self, more: bool) -> usize {
         if self.exclusive {
-            return;
+            return 0;
         }
-        let tokens = self.mailbox.lend(more);
-        if let Some(own) = self.own.upgrade() {
-            own.activate(tokens);
+        self.mailbox.lend(more)
+    }
+
+    fn activate_places(&self, places: usize) {
+        if places > 0
+            && let Some(own) = self.own.upgrade()
+        {
+            own.activate(places);
         }
     }
 }

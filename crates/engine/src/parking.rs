@@ -42,12 +42,14 @@ impl<H: Handler> ParkedPost<H> {
         let until = limit.and_then(|limit| Instant::now().checked_add(limit));
         let address = Address(self.cell.clone());
         // Room comes when that worker's handler returns, which it does not while it waits for this one. One that runs
-        // many at once lends a place for each that waits, so its room comes.
+        // many at once does not wait for those that wait, so its room comes.
         if self.cell.exclusive && wait::current().as_ref() == Some(&address) {
             return Err(WaitError::Cycle(vec![self.cell.name.clone()]));
         }
-        let waiter = wait::current_waiter().filter(|_| self.cell.exclusive);
+        let waiter = wait::current_waiter();
+        let _want = waiter.as_ref().and_then(|_| wait::Want::of(&address));
         let _edge = waiter
+            .filter(|_| self.cell.exclusive)
             .map(|waiter| wait::put_up(&waiter, &address, None, false))
             .transpose()?;
         let _blocking = Blocking::enter()?;

@@ -15,7 +15,7 @@ use crate::cell::{Address, AnyCell};
 use crate::message::Ticket;
 
 pub use edges::{EdgeGuard, Waiter, edge};
-pub(crate) use edges::{Edges, put_up};
+pub(crate) use edges::{Edges, Want, put_up};
 
 /// Whose handler a thread runs.
 #[derive(Default)]

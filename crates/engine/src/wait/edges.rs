@@ -8,9 +8,12 @@
 //! circle is reported each is looked at again: one that was taken down, or whose reply stands by then, was no part of
 //! it, and none is invented.
 //!
-//! A message that is still queued has no edges, and needs none. A worker's node stands for its queue too; and a mailbox
-//! that runs many comes to it, because each of its messages that waits lends its place to another.
+//! A message that is still queued has no edges, and needs none. A worker's node stands for its queue too. A mailbox that
+//! runs many comes to it, because its messages that wait do not hold its places: one that blocks its thread lends its
+//! place to another, and one that awaits does so while some handler waits for this mailbox. Otherwise a coroutine keeps
+//! its place, so that the mailbox bounds how many of them there are.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -84,16 +87,78 @@ impl Edge {
     }
 }
 
-/// The waits of one mailbox's handlers: several at once, where a handler is a coroutine or where many run.
-pub(crate) type Edges = Mutex<Vec<Arc<Edge>>>;
+/// The waits of one mailbox's handlers, and what other handlers wait for there.
+#[derive(Default)]
+pub(crate) struct Waits {
+    /// Several at once, where a handler is a coroutine or where many run.
+    edges: Vec<Arc<Edge>>,
+    /// The messages that await, by their address, with the number of their edges.
+    awaiting: HashMap<usize, usize>,
+    /// Waits of handlers for this mailbox, where it runs several messages.
+    wanted: usize,
+    /// Places of messages that await, lent to others.
+    lent: usize,
+}
+
+pub(crate) type Edges = Mutex<Waits>;
+
+impl Waits {
+    /// Lends as many places as are to be lent. Returns what is to be activated once the lock is released.
+    fn settle(&mut self, cell: &dyn AnyCell) -> usize {
+        let due = if self.wanted > 0 {
+            self.awaiting.len()
+        } else {
+            0
+        };
+        let mut places = 0;
+        while self.lent < due {
+            places += cell.lend_place(true);
+            self.lent += 1;
+        }
+        while self.lent > due {
+            cell.lend_place(false);
+            self.lent -= 1;
+        }
+        places
+    }
+}
+
+fn change(cell: &dyn AnyCell, change: impl FnOnce(&mut Waits)) {
+    let mut waits = cell.edges().lock();
+    change(&mut waits);
+    let places = waits.settle(cell);
+    drop(waits);
+    cell.activate_places(places);
+}
+
+/// While it lives, a handler waits for something of a mailbox that runs several messages.
+pub(crate) struct Want(Arc<dyn AnyCell>);
+
+impl Want {
+    /// `None` for a worker.
+    pub(crate) fn of(target: &Address) -> Option<Self> {
+        if target.is_exclusive() {
+            return None;
+        }
+        change(&*target.0, |waits| waits.wanted += 1);
+        Some(Self(target.0.clone()))
+    }
+}
+
+impl Drop for Want {
+    fn drop(&mut self) {
+        change(&*self.0, |waits| waits.wanted -= 1);
+    }
+}
 
 /// Keeps an edge up; dropping takes it down.
 pub struct EdgeGuard {
     waiter: Arc<dyn AnyCell>,
     /// There until the drop.
     own: Option<Arc<Edge>>,
-    /// The waiter's place in its mailbox is lent while one of its edges is up.
-    lends: bool,
+    /// The message that awaits, where it has a place that can be lent.
+    awaits: Option<usize>,
+    _want: Option<Want>,
 }
 
 impl fmt::Debug for EdgeGuard {
@@ -107,25 +172,19 @@ impl fmt::Debug for EdgeGuard {
 impl Drop for EdgeGuard {
     fn drop(&mut self) {
         let Some(own) = self.own.take() else { return };
-        let mut edges = self.waiter.edges().lock();
-        edges.retain(|edge| !Arc::ptr_eq(edge, &own));
-        let last = self.lends && !is_waiting(&edges, own.message.as_ref());
-        // The lock goes before `own`, which may be the last reference to its target.
-        drop(edges);
-        if last {
-            self.waiter.lend(false);
-        }
+        // `own` may be the last reference to its target, and goes after the lock.
+        change(&*self.waiter, |waits| {
+            waits.edges.retain(|edge| !Arc::ptr_eq(edge, &own));
+            if let Some(message) = self.awaits
+                && let Some(count) = waits.awaiting.get_mut(&message)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    waits.awaiting.remove(&message);
+                }
+            }
+        });
     }
-}
-
-/// Whether `message` has an edge among `edges`.
-fn is_waiting(edges: &[Arc<Edge>], message: Option<&Arc<dyn Ticket>>) -> bool {
-    message.is_some_and(|message| {
-        edges
-            .iter()
-            .filter_map(|edge| edge.message.as_ref())
-            .any(|waits| are_same(waits, message))
-    })
 }
 
 /// A way along edges: at which mailbox each is up.
@@ -146,7 +205,7 @@ fn leads_home(path: &mut Path, seen: &mut Vec<(u64, usize)>, home: &Waiter) -> b
         return false;
     }
     seen.push(last.node());
-    let edges = next.edges().lock().clone();
+    let edges = next.edges().lock().edges.clone();
     for edge in edges {
         if !edge.is_open() || !last.leads_to(edge.message.as_ref()) {
             continue;
@@ -160,30 +219,31 @@ fn leads_home(path: &mut Path, seen: &mut Vec<(u64, usize)>, home: &Waiter) -> b
     false
 }
 
-/// Puts up an edge. `lends`: the waiter's place in its mailbox is for another message meanwhile.
+/// Puts up an edge. `awaits`: the wait blocks no thread.
 pub(crate) fn put_up(
     waiter: &Waiter,
     target: &Address,
     ticket: Option<&Arc<dyn Ticket>>,
-    lends: bool,
+    awaits: bool,
 ) -> Result<EdgeGuard, WaitError> {
     let own = Arc::new(Edge {
         message: waiter.message.clone(),
         target: target.0.clone(),
         ticket: ticket.cloned(),
     });
-    let lends = lends && waiter.message.is_some();
-    let mut edges = waiter.cell.edges().lock();
-    let first = lends && !is_waiting(&edges, waiter.message.as_ref());
-    edges.push(own.clone());
-    drop(edges);
-    if first {
-        waiter.cell.lend(true);
-    }
+    let message = waiter.message.as_ref().filter(|_| awaits);
+    let awaits = message.map(|message| Arc::as_ptr(message).addr());
+    change(&*waiter.cell, |waits| {
+        waits.edges.push(own.clone());
+        if let Some(message) = awaits {
+            *waits.awaiting.entry(message).or_default() += 1;
+        }
+    });
     let guard = EdgeGuard {
         waiter: waiter.cell.clone(),
         own: Some(own.clone()),
-        lends,
+        awaits,
+        _want: Want::of(target),
     };
     let mut path = vec![(waiter.cell.clone(), own)];
     if !leads_home(&mut path, &mut Vec::new(), waiter) {
@@ -191,7 +251,13 @@ pub(crate) fn put_up(
     }
     // They were seen one after the other. Only if all still stand did they stand at the same time.
     let stands = path.iter().all(|(cell, edge)| {
-        edge.is_open() && cell.edges().lock().iter().any(|now| Arc::ptr_eq(now, edge))
+        edge.is_open()
+            && cell
+                .edges()
+                .lock()
+                .edges
+                .iter()
+                .any(|now| Arc::ptr_eq(now, edge))
     });
     if !stands {
         return Ok(guard);
@@ -203,8 +269,9 @@ pub(crate) fn put_up(
     ))
 }
 
-/// Puts up an edge from `waiter` to `target`, for a wait that does not block a thread (an `await`, say). A mailbox that
-/// runs several messages at the same time runs another one meanwhile: the waiter may wait for one that is queued there.
+/// Puts up an edge from `waiter` to `target`, for a wait that does not block a thread (an `await`, say). Where that is a
+/// mailbox that runs several messages at the same time, it comes to the one that is waited for, however many of those
+/// before wait themselves.
 ///
 /// # Errors
 /// [`WaitError::Cycle`] when the wait could never end.
