@@ -1,0 +1,221 @@
+"""Handlers and hooks that the contract sends to workers, wherever those run: they import little.
+
+A handler tells its test through files: they look the same from every thread and every process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import time
+
+from pytoweb.workers import current_message, current_worker
+
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
+if TYPE_CHECKING:
+    from typing import Any
+
+WAIT = 10.0
+"""Seconds after which a handler gives up that waits for its test."""
+
+POLL = 0.002
+"""Seconds between two looks at a file."""
+
+color = contextvars.ContextVar("color", default="none")
+
+
+def wait_for(path: Any) -> None:
+    """Waits until something stands in a file, which all processes see at once."""
+    deadline = time.monotonic() + WAIT
+    while not os.path.exists(path) or os.path.getsize(path) == 0:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{path} never came")
+        time.sleep(POLL)
+
+
+def note(path: Any, *words: object) -> None:
+    """Adds a line to a file, in one write, so that processes do not mix theirs."""
+    number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(number, (" ".join(map(str, words)) + "\n").encode())
+    finally:
+        os.close(number)
+
+
+def noted(path: Any) -> list[str]:
+    """The lines of such a file."""
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        return file.read().splitlines()
+
+
+class Gate:
+    """A handler that says that it was entered, waits to be let through, and returns its data."""
+
+    def __init__(self, directory: Any) -> None:
+        self.directory = str(directory)
+
+    def path(self, name: str) -> str:
+        """A file of the gate."""
+        return os.path.join(self.directory, name)
+
+    def __call__(self, data: Any = None) -> Any:
+        """Handles a message."""
+        note(self.path("entered"), os.getpid(), data)
+        wait_for(self.path("opened"))
+        return data
+
+    def wait_entered(self) -> None:
+        """Waits until a handler stands in the gate."""
+        wait_for(self.path("entered"))
+
+    def pids(self) -> list[int]:
+        """The processes that came here, in order."""
+        return [int(line.split()[0]) for line in noted(self.path("entered"))]
+
+    def open(self) -> None:
+        """Lets through all that stand here or come later."""
+        note(self.path("opened"), "from now on")
+
+
+# Handlers of the contract's workers.
+
+
+def echo(data: Any) -> Any:
+    """Returns its data."""
+    return data
+
+
+def add_one(number: int) -> int:
+    """Returns something else than its data."""
+    return number + 1
+
+
+def write(data: Any) -> None:
+    """Adds the second of its data to the file that the first one names."""
+    note(data[0], data[1])
+
+
+def fail(data: Any) -> None:
+    """Raises."""
+    raise ValueError(data)
+
+
+def look(data: Any) -> str:
+    """Returns the color of its context."""
+    return color.get()
+
+
+def change_color(data: Any) -> str:
+    """Returns the color of its context, and changes it."""
+    seen = color.get()
+    color.set(data)
+    return seen
+
+
+def describe(data: Any) -> dict[str, Any]:
+    """Returns all that a handler can know of its message."""
+    message, worker = current_message(), current_worker()
+    assert message is not None
+    return {
+        "type": message.type,
+        "data": message.data,
+        "id": message.id,
+        "worker": message.worker,
+        "attempt": message.attempt,
+        "cancelled": message.cancelled,
+        "current_worker": getattr(worker, "name", None),
+    }
+
+
+def listen(path: Any) -> str:
+    """Notes that it has begun, and ends once it is asked to."""
+    message = current_message()
+    assert message is not None
+    note(path, "entered")
+    deadline = time.monotonic() + WAIT
+    while not message.cancelled:
+        if time.monotonic() > deadline:
+            raise TimeoutError("it was never asked to stop")
+        time.sleep(POLL)
+    note(path, "asked")
+    return "left early"
+
+
+# The same as coroutines.
+
+
+async def echo_later(data: Any) -> Any:
+    """Returns its data."""
+    await asyncio.sleep(0)
+    return data
+
+
+async def fail_later(data: Any) -> None:
+    """Raises."""
+    await asyncio.sleep(0)
+    raise ValueError(data)
+
+
+async def look_later(data: Any) -> str:
+    """Returns the color of its context."""
+    await asyncio.sleep(0)
+    return color.get()
+
+
+async def describe_later(data: Any) -> dict[str, Any]:
+    """Returns all that a coroutine can know of its message."""
+    await asyncio.sleep(0)
+    return describe(data)
+
+
+async def pass_gate(data: Any) -> Any:
+    """Notes its begin and its end, and waits in between without holding up the event loop."""
+    directory, name = data
+    steps = os.path.join(directory, "steps")
+    note(steps, "begin", name)
+    deadline = time.monotonic() + WAIT
+    try:
+        while not os.path.exists(os.path.join(directory, "opened")):
+            if time.monotonic() > deadline:
+                raise TimeoutError("the gate was never opened")
+            await asyncio.sleep(POLL)
+    except asyncio.CancelledError:
+        note(steps, "cancelled", name)
+        raise
+    note(steps, "end", name)
+    return name
+
+
+# Hooks.
+
+
+def initialize(path: Any, word: str) -> None:
+    """An initializer."""
+    note(path, word)
+
+
+def fail_to_initialize() -> None:
+    """An initializer that raises."""
+    raise OSError("no database today")
+
+
+class NotingHook:
+    """A start hook that notes that it ran, and raises as often as it is told."""
+
+    def __init__(self, path: Any, failures: int = 0) -> None:
+        self.path = str(path)
+        self.failures = failures
+
+    def __call__(self) -> None:
+        """Runs before the first message."""
+        note(self.path, "start")
+        starts = len(noted(self.path))
+        if starts <= self.failures:
+            raise RuntimeError(f"start {starts} failed")
+
+
+PLAIN = (echo, add_one, write, fail, look, change_color, describe, listen)
+"""The handlers that the workers of the contract have, each by its name."""

@@ -1,0 +1,55 @@
+"""The promises of every worker and every pool, as tests that you run over your own.
+
+A subclass says how its workers are made, and pytest runs the contract over it:
+
+    from pytoweb.testing import contract
+
+    class TestAudited(contract.WorkerContract):
+        def make_worker(self, name, **options):
+            return AuditedWorker(name, **options)
+
+It is for classes that derive from ``PythonWorker`` or ``WorkerPool``, for hooks and middleware that each of
+your workers has, and for backends: with ``backend = "process"`` as a class attribute, the tests run in child
+processes. The docstring of each test is one sentence of the contract. The classes that ``WorkerContract`` is
+made of may be run one by one.
+
+The tests are functions with bare asserts, and need no plug-in; this module itself imports no pytest. So that
+pytest shows the values in a failed assert, name the modules in your ``conftest.py``:
+
+    pytest.register_assert_rewrite("pytoweb.testing.contract")
+"""
+
+from __future__ import annotations
+
+from ._ends import CancelContract, DeadlineContract, StopContract
+from ._mailbox import MailboxContract
+from ._messages import MessageContract, ReplyContract
+from ._pools import PoolContract
+from ._subject import Subject
+from ._surroundings import ContextContract, CoroutineContract
+
+__all__ = [
+    "CancelContract",
+    "ContextContract",
+    "CoroutineContract",
+    "DeadlineContract",
+    "MailboxContract",
+    "MessageContract",
+    "PoolContract",
+    "ReplyContract",
+    "StopContract",
+    "Subject",
+    "WorkerContract",
+]
+
+
+class WorkerContract(
+    MessageContract,
+    ReplyContract,
+    MailboxContract,
+    DeadlineContract,
+    CancelContract,
+    StopContract,
+    ContextContract,
+):
+    """Everything that one worker promises; ``make_worker`` is the place where yours is made."""
