@@ -94,7 +94,7 @@ test-python: $(VENV)/.installed ## the Python tests (ARGS=... goes to pytest)
 
 # What a platform without shared memory gets: the same contract over a socket pair.
 test-socket: $(VENV)/.installed ## the tests of process workers over the socket transport
-	PYTOWEB_TRANSPORT=socket $(PY) -m pytest $(wildcard tests/test_process_*.py) $(ARGS)
+	PYTOWEB_TRANSPORT=socket $(PY) -m pytest tests/test_contract.py $(wildcard tests/test_process_*.py) $(ARGS)
 
 test-all: test-socket ## and the Python tests on every CPython from 3.9 to 3.14 at hand, each with its own wheel
 	$(PY) tools/test_all.py $(ARGS)

@@ -354,13 +354,6 @@ def test_a_started_pool_is_ready(pool, backend):
     assert not two.workers
 
 
-@both_backends
-def test_starting_tells_of_an_initializer_that_fails(pool, backend, caplog):
-    one = pool(1, backend=backend, initializer=handlers.refuse_to_initialize)
-    with pytest.raises(WorkerCrashedError):
-        one.start(WAIT)
-
-
 def test_starting_two_pools_that_never_come_up_in_time(pool, gate):
     one = pool(1, initializer=gate, initargs=(None,))
     with pytest.raises(DeadlineError, match="not ready"):
@@ -380,19 +373,6 @@ def test_a_shutdown_that_takes_too_long_says_what_runs(pool, backend, gate, unti
         two.shutdown(timeout=0.05)
     assert isinstance(running.exception(WAIT), (WorkerStoppedError, WorkerCrashedError))
     assert queued.exception(WAIT) is not None
-    two.shutdown(timeout=WAIT)
-
-
-@both_backends
-def test_terminate_abandons_everything_at_once(pool, backend, until):
-    two = pool(1, backend=backend)
-    running, queued = two.submit(handlers.wait_until_cancelled), two.submit(pow, 2, 2)
-    until(lambda: two.stats().own.running == 1)
-    two.terminate()
-    assert isinstance(running.exception(WAIT), (WorkerStoppedError, WorkerCrashedError))
-    assert isinstance(queued.exception(WAIT), WorkerStoppedError)
-    with pytest.raises(WorkerStoppedError):
-        two.submit(pow, 2, 2)
     two.shutdown(timeout=WAIT)
 
 

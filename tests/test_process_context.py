@@ -12,7 +12,7 @@ import types
 import process_handlers as handlers
 import pytest
 
-from pytoweb.workers import SerializationError, current_message, current_worker
+from pytoweb.workers import SerializationError
 
 WAIT = 10.0
 unimportable = [contextvars.ContextVar("unimportable")]
@@ -37,14 +37,6 @@ def test_the_current_message_is_the_message(remote):
     }  # fmt: skip
 
 
-def test_the_current_message_has_the_id(remote):
-    one, replies, done = remote(start=False), [], threading.Event()
-    one.on_message("response", lambda message: (replies.append(message.data), done.set()))
-    one.start().post_message("describe_message", None, message_id="task-7")
-    assert done.wait(WAIT)
-    assert (replies[0]["id"], replies[0]["result"]["id"]) == ("task-7", "task-7")
-
-
 def test_in_a_pool_s_own_mailbox_the_current_worker_is_the_pool(pool):
     one = pool(1, backend="process", name="the pool")
     one.on_message("describe", handlers.describe_message)
@@ -53,66 +45,6 @@ def test_in_a_pool_s_own_mailbox_the_current_worker_is_the_pool(pool):
     assert seen["worker_type"] == "WorkerPool"
     seen = one.submit(handlers.describe_message, 2).result(WAIT)
     assert (seen["type"], seen["worker"]) == ("describe_message", "the pool")
-
-
-def test_outside_of_handlers_there_is_no_message(remote):
-    one = remote()
-    assert one.ask("echo", 1).result(WAIT) == 1
-    assert (current_message(), current_worker()) == (None, None)
-
-
-def test_on_error_runs_in_the_host_with_the_message(remote):
-    one, seen, done = remote("failing", start=False), [], threading.Event()
-
-    @one.on_error
-    def failed(error):
-        message = current_message()
-        seen.append((message.type, message.data, message.id, message.worker, os.getpid(), type(error)))
-        assert current_worker() is one
-        done.set()
-
-    one.start().post_message("fail", ["the", "data"], message_id="task-1")
-    assert done.wait(WAIT)
-    assert seen == [("fail", ["the", "data"], "task-1", "failing", os.getpid(), ValueError)]
-
-
-def test_the_context_is_that_of_the_post(remote):
-    one = remote()
-    for value in ("red", "green", "blue"):
-        handlers.color.set(value)
-        assert one.ask("look").result(WAIT) == value
-
-
-def test_a_context_is_captured_at_the_post_not_at_the_start(remote):
-    one = remote(start=False)
-    handlers.color.set("early")
-    early = one.ask("look")
-    handlers.color.set("late")
-    late = one.ask("look")
-    one.start()
-    assert (early.result(WAIT), late.result(WAIT)) == ("early", "late")
-
-
-def test_a_change_in_a_handler_stays_in_its_message(remote):
-    one = remote()
-    handlers.color.set("mine")
-    assert [one.ask("change_color", "theirs").result(WAIT) for _ in range(3)] == ["mine"] * 3
-    assert handlers.color.get() == "mine"
-
-
-def test_without_a_context_a_change_stays_in_its_message_too(remote, spawn):
-    one = remote()
-    assert [one.ask("change_color", "theirs").result(WAIT) for _ in range(2)] == ["none"] * 2
-    # A fresh thread has an empty context.
-    assert spawn(lambda: one.ask("change_color", "theirs").result(WAIT)).result(WAIT) == "none"
-    assert spawn(lambda: one.ask("look").result(WAIT)).result(WAIT) == "none"
-
-
-def test_submitted_calls_have_the_context_too(pool):
-    one = pool(1, backend="process")
-    handlers.color.set("submitted")
-    assert one.submit(handlers.look, None).result(WAIT) == "submitted"
-    assert list(one.map(handlers.look, range(3))) == ["submitted"] * 3
 
 
 def test_values_that_cannot_cross_stay_behind(remote):
@@ -196,17 +128,6 @@ def test_a_very_long_name_crosses_or_is_refused_at_the_call(remote, long):
     assert replies in ([], [{"id": number, "result": "data"}])
     assert one.ask("pid").result(WAIT) != os.getpid()
     assert one.stats().failed == 0
-
-
-def test_on_error_runs_in_the_context_of_the_message(remote):
-    one, seen, done = remote(start=False), [], threading.Event()
-    one.on_error(lambda error: (seen.append(handlers.color.get()), done.set()))
-    handlers.color.set("of the post")
-    one.post_message("fail")
-    handlers.color.set("later")
-    one.start()
-    assert done.wait(WAIT)
-    assert seen == ["of the post"]
 
 
 def records(caplog):

@@ -1,27 +1,17 @@
-"""A pool of processes: named workers spread over children, an address of its own, and an Executor."""
+"""A pool of processes beyond the contract: which child runs a message, and when one starts or ends."""
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import operator
 import os
 import threading
-from concurrent.futures import CancelledError, as_completed, wait
-from concurrent.futures import TimeoutError as FutureTimeout
 
 import process_handlers as handlers
 import pytest
 
 from pytoweb.workers import (
     AskCycleError,
-    SerializationError,
-    UnknownMessageError,
     WorkerCrashedError,
     WorkerDecorators,
-    WorkerFuture,
-    WorkerPool,
-    WorkerStoppedError,
 )
 
 WAIT = 10.0
@@ -40,14 +30,6 @@ def named(some, name):
         one.on_message(kind, handlers.ANSWERING[kind])
     one.on_error(lambda error: None)
     return one.start()
-
-
-def test_a_pool_says_what_it_is(processes):
-    some = processes(3, name="crunchers")
-    assert (some.name, some.size, some.backend) == ("crunchers", 3, "process")
-    assert "crunchers" in repr(some)
-    one = some.create_worker("named")
-    assert (one.backend, one.pool) == ("process", some)
 
 
 def test_named_workers_are_spread_over_the_children(processes):
@@ -80,17 +62,6 @@ def test_two_children_work_at_the_same_time(processes, remote_gates):
     assert [future.result(WAIT) for future in futures] == [0, 1]
 
 
-def test_a_busy_child_does_not_hold_up_the_pool_s_own_messages(processes, remote_gate):
-    some = processes(2)
-    blocked = some.submit(remote_gate)
-    remote_gate.wait_entered()
-    assert [some.submit(operator.neg, number).result(WAIT) for number in range(50)] == [
-        -number for number in range(50)
-    ]
-    remote_gate.open()
-    blocked.result(WAIT)
-
-
 @pytest.mark.parametrize(("of_pool", "of_worker"), [("process", "thread"), ("thread", "process")])
 def test_a_worker_of_the_other_backend_is_refused(pool, of_pool, of_worker):
     some = pool(1, backend=of_pool)
@@ -98,112 +69,6 @@ def test_a_worker_of_the_other_backend_is_refused(pool, of_pool, of_worker):
         some.create_worker("other", backend=of_worker)
     assert some.get_worker("other") is None
     assert some.create_worker("other", backend=of_pool).backend == of_pool
-
-
-def test_a_name_is_taken_until_its_worker_stops(processes):
-    some = processes(1)
-    one = named(some, "once")
-    with pytest.raises(ValueError, match="once"):
-        some.create_worker("once")
-    some.remove_worker("once")
-    assert one.state == "stopped"
-    assert named(some, "once").ask("echo", 1).result(WAIT) == 1
-
-
-def test_the_pool_s_own_mailbox_has_handlers(processes):
-    some, errors = processes(2), []
-    some.on_message("add", handlers.add_one)
-    some.on_message("fail", handlers.fail)
-    some.on_error(errors.append)
-    assert some.ask("add", 1).result(WAIT) == 2
-    assert [future.result(WAIT) for future in [some.ask("add", number) for number in range(20)]] == list(
-        range(1, 21)
-    )
-    some.on_message("later", handlers.length)
-    assert some.ask("later", "four").result(WAIT) == 4
-    assert isinstance(some.ask("fail", "x").exception(WAIT), ValueError)
-    assert isinstance(some.ask("nobody").exception(WAIT), UnknownMessageError)
-    assert [type(error) for error in errors] == [ValueError, UnknownMessageError]
-
-
-def test_post_messages_of_the_pool(processes, tmp_path):
-    some, path = processes(2), str(tmp_path / "handled")
-    some.on_message("write", handlers.write)
-    assert some.post_messages("write", ((path, number) for number in range(300))) == 300
-    some.run_until_idle(WAIT)
-    assert sorted(map(int, handlers.noted(path))) == list(range(300))
-
-
-def test_submit_takes_functions_with_arguments(processes):
-    some = processes(2)
-    future = some.submit(pow, 2, exp=10, mod=1000)
-    assert isinstance(future, WorkerFuture)
-    assert future.result(WAIT) == 24
-    assert isinstance(some.submit(int, "x").exception(WAIT), ValueError)
-    with pytest.raises(SerializationError):
-        some.submit(print, threading.Lock())
-
-
-def test_map_keeps_the_order(processes):
-    some = processes(2)
-    assert list(some.map(pow, range(100), itertools.repeat(2))) == [number**2 for number in range(100)]
-    assert list(some.map(pow, range(100), itertools.repeat(2), chunksize=7, timeout=WAIT)) == [
-        number**2 for number in range(100)
-    ]
-    with pytest.raises(ZeroDivisionError):
-        list(some.map(operator.truediv, [1, 1], [1, 0]))
-
-
-def test_map_has_a_timeout(processes, remote_gate):
-    results = processes(1).map(remote_gate, [1], timeout=0.05)
-    with pytest.raises(FutureTimeout):
-        next(results)
-
-
-def test_wait_as_completed_and_await(processes):
-    some = processes(2)
-    futures = [some.submit(operator.neg, number) for number in range(20)]
-    assert {future.result() for future in as_completed(futures, WAIT)} == {-number for number in range(20)}
-    assert not wait(futures, WAIT).not_done
-
-    async def main():
-        loop = asyncio.get_running_loop()
-        return await some.submit(operator.neg, 1), await loop.run_in_executor(some, operator.neg, 2)
-
-    assert asyncio.run(asyncio.wait_for(main(), WAIT)) == (-1, -2)
-
-
-def test_shutdown_finishes_what_is_queued(processes, remote_gate):
-    some = processes(1)
-    futures = [some.submit(remote_gate, 0), *(some.submit(operator.neg, number) for number in range(20))]
-    remote_gate.wait_entered()
-    some.shutdown(wait=False)
-    with pytest.raises(WorkerStoppedError):
-        some.submit(operator.neg, 1)
-    with pytest.raises(WorkerStoppedError):
-        some.create_worker("late")
-    remote_gate.open()
-    some.shutdown()
-    assert [future.result(0) for future in futures] == [0, *(-number for number in range(20))]
-
-
-def test_shutdown_may_cancel_what_is_queued(processes, remote_gate):
-    some = processes(1)
-    running, *queued = (some.submit(gate, 1) for gate in [remote_gate] * 20)
-    remote_gate.wait_entered()
-    some.shutdown(wait=False, cancel_futures=True)
-    assert not wait(queued, WAIT).not_done, "without the running one"
-    assert all(future.cancelled() for future in queued)
-    remote_gate.open()
-    assert running.result(WAIT) == 1
-    with pytest.raises(CancelledError):
-        queued[0].result(WAIT)
-
-
-def test_a_pool_in_a_with_block():
-    with WorkerPool(2, backend="process") as some:
-        future = some.submit(operator.neg, 1)
-    assert future.result(0) == -1
 
 
 @pytest.mark.slow
@@ -255,18 +120,6 @@ def test_run_in_worker_by_its_usual_syntax(processes):
     value, pid = triple(14)
     assert value == 42
     assert pid != os.getpid()
-
-
-def test_stats_add_up_over_the_children(processes, adds_up):
-    some = processes(2)
-    workers = [named(some, f"worker-{number}") for number in range(3)]
-    futures = [one.ask("add_one", number) for one in workers for number in range(50)]
-    futures += [some.submit(operator.neg, number) for number in range(50)]
-    wait(futures, WAIT)
-    stats = some.stats()
-    assert (stats.size, stats.posted, stats.completed) == (2, 200, 200)
-    assert {name: of.completed for name, of in stats.workers.items()} == {one.name: 50 for one in workers}
-    adds_up(stats)
 
 
 def test_workers_of_one_pool_that_wait_for_each_other_in_the_host_are_told(processes):

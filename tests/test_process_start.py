@@ -36,15 +36,6 @@ def test_on_start_is_a_decorator_too(worker, backend):
     assert one.start().ask("color").result(WAIT) == "started"
 
 
-def test_the_start_hook_runs_once(worker, backend, tmp_path):
-    one = worker(backend=backend)
-    one.on_message("echo", handlers.echo)
-    one.on_start(handlers.NotingHook(tmp_path / "hooks"))
-    one.start()
-    assert [one.ask("echo", number).result(WAIT) for number in range(5)] == list(range(5))
-    assert len(handlers.noted(tmp_path / "hooks")) == 1
-
-
 def test_the_start_hook_runs_where_the_handlers_do(worker, backend, tmp_path):
     one = worker(backend=backend)
     one.on_message("pid", handlers.pid)
@@ -61,22 +52,6 @@ def test_the_start_hook_of_a_thread_worker_runs_on_its_thread(worker):
     assert threads == []
     assert one.start().ask("thread").result(WAIT) is threads[0]
     assert threads[0] is not threading.current_thread()
-
-
-def test_a_start_hook_that_raises_fails_its_message_and_runs_again(worker, backend, tmp_path):
-    one, errors = worker(backend=backend), []
-    one.on_message("echo", handlers.echo)
-    one.on_start(handlers.NotingHook(tmp_path / "hooks", failures=2))
-    one.on_error(errors.append)
-    one.start()
-    for number in (1, 2):
-        error = one.ask("echo").exception(WAIT)
-        assert isinstance(error, RuntimeError)
-        assert f"start {number} failed" in str(error)
-    assert [one.ask("echo", number).result(WAIT) for number in range(3)] == [0, 1, 2]
-    assert len(handlers.noted(tmp_path / "hooks")) == 3
-    assert len(errors) == 2
-    assert one.stats().failed == 2
 
 
 def test_the_start_hook_runs_again_in_a_new_child(remote, tmp_path):

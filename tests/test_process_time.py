@@ -128,23 +128,6 @@ def test_a_plain_wait_that_runs_out_leaves_the_message_alone(remote_blocked, rem
 
 
 @pytest.mark.slow
-def test_a_message_that_expires_in_the_queue_never_runs(remote_blocked, remote_gate, tmp_path):
-    one, path = remote_blocked(), str(tmp_path / "handled")
-    one.on_error(lambda error: None)
-    expires = one.ask("write", (path, "expires"), timeout=0.05)
-    one.post_message("write", (path, "expires too"), timeout=0.05)
-    stays = one.ask("write", (path, "stays"), timeout=WAIT)
-    assert isinstance(expires.exception(WAIT), DeadlineError)
-    remote_gate.open()
-    stays.result(WAIT)
-    one.run_until_idle(WAIT)
-    assert handlers.noted(path) == ["stays"]
-    stats = one.stats()
-    assert (stats.expired, stats.completed) == (2, 2)
-    assert len(set(remote_gate.pids())) == 1, "nobody was killed for it"
-
-
-@pytest.mark.slow
 def test_what_was_sent_ahead_and_expires_never_runs(timed, tmp_path, remote_gate):
     one, path = timed(), str(tmp_path / "handled")
     one.on_message("gate", remote_gate)
@@ -162,24 +145,6 @@ def test_what_was_sent_ahead_and_expires_never_runs(timed, tmp_path, remote_gate
     assert handlers.noted(path) == []
     assert one.ask("pid").result(WAIT) == one.pid
     assert one.stats().expired == 30
-
-
-def test_a_deadline_of_zero_is_over_at_once(remote_blocked, remote_gate, tmp_path):
-    one, path = remote_blocked(), str(tmp_path / "handled")
-    one.on_error(lambda error: None)
-    assert isinstance(one.ask("write", (path, 1), timeout=0).exception(WAIT), DeadlineError)
-    remote_gate.open()
-    one.run_until_idle(WAIT)
-    assert handlers.noted(path) == []
-
-
-def test_a_deadline_before_the_start_counts_too(remote, tmp_path):
-    one, path = remote(start=False), str(tmp_path / "handled")
-    one.on_error(lambda error: None)
-    assert isinstance(one.ask("write", (path, 1), timeout=0.02).exception(WAIT), DeadlineError)
-    one.start().run_until_idle(WAIT)
-    assert handlers.noted(path) == []
-    assert one.stats().expired == 1
 
 
 @pytest.mark.slow

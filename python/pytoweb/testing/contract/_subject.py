@@ -55,6 +55,9 @@ class Subject:
 
     def make_worker(self, name: str, **options: Any) -> PythonWorker:
         """Returns a new worker that was not started; the test stops it."""
+        if self.backend == "process":
+            # On a busy machine a child may take longer than the default to end a message by itself.
+            options.setdefault("grace", WAIT)
         return PythonWorker(name, backend=self.backend, **options)  # type: ignore[arg-type]
 
     def make_pool(self, size: int, **options: Any) -> WorkerPool:
