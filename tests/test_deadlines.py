@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import TimeoutError as FutureTimeout
 
 import pytest
 
@@ -106,7 +107,7 @@ def test_a_worker_that_runs_past_a_deadline_is_stuck_until_it_returns(worker, ga
     future = one.start().ask("gate", timeout=SHORT)
     assert isinstance(future.exception(WAIT), DeadlineError)
 
-    until(lambda: one.state == "stuck", "the report", timeout=1.0)
+    until(lambda: one.state == "stuck", "the report")
     assert one.stats().stuck is True
     assert one.stats().state == "stuck"
     assert one.is_alive()
@@ -252,31 +253,35 @@ def test_a_circle_of_decorated_functions_is_told(pool):
 
 
 @pytest.mark.slow
-def test_the_wait_for_room_is_part_of_a_deadline(worker):
+def test_the_wait_for_room_is_part_of_a_deadline(pool, spawn, until):
     first, second = threading.Event(), threading.Event()
-    gates = iter((first, second))
-    one = worker("slow", capacity=1)
+    gates, ended = iter((first, second)), []
+    some = pool(2)
+    one, witness = some.create_worker("slow", capacity=1), some.create_worker("witness")
     one.on_message("gate", lambda data: next(gates).wait(WAIT))
-    one.on_message("work", lambda data: data)
+    one.on_error(lambda error: None)
     one.start()
     entered = one.ask("gate")
     one.post_message("gate")
 
-    futures = []
-    began = time.monotonic()
-    poster = threading.Thread(target=lambda: futures.append(one.ask("work", timeout=1.0)))
-    poster.start()
-    # There is room after more than half of the time; then the message waits behind the second gate.
-    poster.join(0.6)
-    assert not futures
+    def post():
+        # Over before a message would be whose time begins when there is room.
+        between = witness.ask("work", timeout=2.6)
+        between.add_done_callback(lambda future: ended.append("witness"))
+        return one.ask("work", timeout=2.0)
+
+    posting = spawn(post)
+    # There is room after half of the time; then the message waits behind the second gate.
+    with pytest.raises(FutureTimeout):
+        posting.result(1.0)
     first.set()
     assert entered.result(WAIT)
-    poster.join(WAIT)
-    with pytest.raises(DeadlineError):
-        futures[0].result(WAIT)
-    passed = time.monotonic() - began
+    future = posting.result(WAIT)
+    future.add_done_callback(lambda future: ended.append("waited for room"))
+    assert isinstance(future.exception(WAIT), DeadlineError)
     second.set()
-    assert 1.0 <= passed < 1.5
+    until(lambda: ended, "the callback")
+    assert ended[0] == "waited for room"
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted in /proc")

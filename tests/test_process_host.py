@@ -39,7 +39,7 @@ def test_children_end_with_a_host_that_is_killed(start_python, tmp_path, busy, u
     child = int(host.line())
     assert is_running(child)
     os.kill(host.pid, signal.SIGKILL)
-    until(lambda: not is_running(child), "the end of the child", timeout=1.0)
+    until(lambda: not is_running(child), "the end of the child")
 
 
 @pytest.mark.slow
@@ -178,7 +178,7 @@ sys.stdin.read()
 """
     )
     program = int(host.line())
-    until(lambda: not is_running(program), "the end of the program", timeout=2.0)
+    until(lambda: not is_running(program), "the end of the program")
 
 
 def run_a_program(path):

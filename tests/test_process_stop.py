@@ -50,7 +50,7 @@ def test_terminate_after_a_stop_that_hangs_ends_it(remote, tmp_path, until, is_r
         one.stop(timeout=0.05)
     one.terminate()
     assert isinstance(future.exception(WAIT), WorkerStoppedError)
-    until(lambda: not is_running(child), "the end of the child", timeout=0.5)
+    until(lambda: not is_running(child), "the end of the child")
     one.stop(timeout=WAIT)
 
 
