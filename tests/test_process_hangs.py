@@ -13,25 +13,16 @@ import pytest
 from pytoweb.workers import DeadlineError, WorkerCrashedError, WorkerStoppedError
 
 WAIT = 10.0
-TRANSPORTS = ["shared-memory", "socket"]
 STARTING = ["initializer", "handlers"]
 IDLE = ["stopped", "loop"]
 
 
-@pytest.fixture(params=TRANSPORTS)
-def transport(request, require):
-    """Both ways to a child."""
-    require(request.param == "socket" or os.path.exists("/proc/self/fd"), "shared memory")
-    return request.param
-
-
 @pytest.fixture
-def hanging(worker, pool, tmp_path, transport, until):
+def hanging(worker, pool, tmp_path, until):
     """Returns `hanging(way, **options)`: a worker whose child hangs; its `hangs` is the child's number."""
 
     def make(way, **options):
         path, healed = tmp_path / "starts", tmp_path / "healed"
-        options["transport"] = transport
         if way == "initializer":
             some = pool(1, backend="process", initializer=starts.hang_until,
                         initargs=(str(path), str(healed)), **options)  # fmt: skip
@@ -156,9 +147,9 @@ def test_a_worker_whose_child_hangs_can_be_ended(hanging, way, end, until, is_ru
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["deadline", "cancel", "terminate"])
 def test_a_child_that_is_stopped_while_it_runs_a_message_is_ended(
-    remote, remote_gate, transport, end, until, is_running
+    remote, remote_gate, end, until, is_running
 ):
-    one = remote(start=False, transport=transport)
+    one = remote(start=False)
     one.on_message("gate", remote_gate)
     one.start().ask("echo").result(WAIT)
     future = one.ask("gate", timeout=1.0 if end == "deadline" else None)
@@ -175,8 +166,8 @@ def test_a_child_that_is_stopped_while_it_runs_a_message_is_ended(
 
 
 @pytest.mark.slow
-def test_a_child_that_is_busy_with_another_worker_is_left_alone(pool, remote_gate, transport):
-    some = pool(1, backend="process", transport=transport)
+def test_a_child_that_is_busy_with_another_worker_is_left_alone(pool, remote_gate):
+    some = pool(1, backend="process")
     busy, waiting = (some.create_worker(name) for name in ("busy", "waiting"))
     busy.on_message("gate", remote_gate)
     waiting.on_message("echo", handlers.echo)
@@ -204,10 +195,10 @@ from pytoweb.workers import *
 if __name__ == "__main__":
     way = {way!r}
     if way == "initializer":
-        pool = WorkerPool(1, backend="process", start_timeout=1.5, transport={transport!r},
+        pool = WorkerPool(1, backend="process", start_timeout=1.5,
                           initializer=starts.hang_until, initargs=({path!r}, {healed!r}))
     else:
-        pool = WorkerPool(1, backend="process", start_timeout=1.5, transport={transport!r})
+        pool = WorkerPool(1, backend="process", start_timeout=1.5)
         worker = pool.create_worker("hanging")
         if way == "handlers":
             worker.on_message("delicate", starts.Delicate(starts.hang_until, {path!r}, {healed!r}))
@@ -230,10 +221,8 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", [*STARTING, "stopped"])
-def test_a_program_ends_although_a_child_hangs(run_python, transport, way, tmp_path):
+def test_a_program_ends_although_a_child_hangs(run_python, way, tmp_path):
     here = os.path.dirname(os.path.abspath(__file__))
     path, healed = str(tmp_path / "starts"), str(tmp_path / "healed")
-    done = run_python(
-        PROGRAM.format(here=here, way=way, transport=transport, path=path, healed=healed), timeout=20.0
-    )
+    done = run_python(PROGRAM.format(here=here, way=way, path=path, healed=healed), timeout=20.0)
     assert (done.rc, done.stdout) == (0, "at the end\n")

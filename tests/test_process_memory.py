@@ -46,13 +46,12 @@ def run_host(run_python, require):
     return run
 
 
-@pytest.mark.parametrize("transport", ["shared-memory", "socket"])
-def test_data_of_every_size_crosses_where_address_space_is_limited(run_host, transport):
+def test_data_of_every_size_crosses_where_address_space_is_limited(run_host):
     # `ulimit -v 1500000`, before anything of this project runs.
-    out = run_host(f"""
+    out = run_host("""
 import resource
 resource.setrlimit(resource.RLIMIT_AS, (1_500_000 << 10, resource.RLIM_INFINITY))
-with make(transport={transport!r}) as worker:
+with make() as worker:
     first = worker.ask("pid").result(30)
     for size in (1, 16 << 10, 1 << 20, 17 << 20, 80 << 20, 16 << 10):
         echoes(worker, size)
@@ -104,10 +103,9 @@ with make() as worker:
     assert out == "[] [] True\n"
 
 
-@pytest.mark.parametrize("transport", ["shared-memory", "socket"])
-def test_a_child_without_memory_for_data_says_so_and_lives(run_host, transport):
-    out = run_host(f"""
-worker = make(transport={transport!r})
+def test_a_child_without_memory_for_data_says_so_and_lives(run_host):
+    out = run_host("""
+worker = make()
 worker.on_error(lambda error: None)
 with worker:
     echoes(worker, 10)
@@ -120,10 +118,9 @@ with worker:
     assert out == "True\nTrue\nTrue\n"
 
 
-@pytest.mark.parametrize("transport", ["shared-memory", "socket"])
-def test_a_host_without_memory_for_a_reply_says_so_and_goes_on(run_host, transport):
-    out = run_host(f"""
-worker = make(transport={transport!r})
+def test_a_host_without_memory_for_a_reply_says_so_and_goes_on(run_host):
+    out = run_host("""
+worker = make()
 worker.on_error(lambda error: None)
 with worker:
     echoes(worker, 10)
@@ -153,13 +150,12 @@ with make(max_restarts=10) as worker:
     assert out == "True\nFalse\n"
 
 
-@pytest.mark.parametrize("transport", ["shared-memory", "socket"])
-def test_without_nameless_memory_workers_use_sockets(run_host, require, transport):
-    out = run_host(f"""
+def test_without_nameless_memory_workers_use_sockets(run_host, require):
+    out = run_host("""
 if not limited.refuse_memfd():
     print("no seccomp")
     sys.exit()
-worker = make(transport={transport!r})
+worker = make()
 errors = []
 worker.on_error(errors.append)
 with worker:
@@ -173,13 +169,11 @@ with worker:
     assert out == "[] []\nTrue\n"
 
 
-@pytest.mark.parametrize("transport", ["shared-memory", "socket"])
-def test_an_initializer_may_have_large_arguments(pool, tmp_path, transport):
+def test_an_initializer_may_have_large_arguments(pool, tmp_path):
     word = "x" * 3_000_000
     one = pool(
         1,
         backend="process",
-        transport=transport,
         initializer=handlers.initialize,
         initargs=(str(tmp_path / "initialized"), word),
     )

@@ -209,10 +209,9 @@ def test_a_deadline_passes_although_the_host_is_busy(timed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("transport", ["shared-memory", "socket"])
 @pytest.mark.parametrize(("grace", "lives"), [(WAIT, True), (0.1, False), (0, False)])
-def test_the_grace_is_an_option(timed, tmp_path, grace, lives, transport):
-    one, path = timed(grace=grace, transport=transport), str(tmp_path / "entered")
+def test_the_grace_is_an_option(timed, tmp_path, grace, lives):
+    one, path = timed(grace=grace), str(tmp_path / "entered")
     one.on_message("linger", starts.linger)
     for end in ("deadline", "cancel"):
         before = one.ask("pid").result(WAIT)
