@@ -204,6 +204,17 @@ def require() -> Callable[[bool, str], None]:
     return check
 
 
+@pytest.fixture(params=["thread", "process"])
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Both places where handlers run, one after the other; the state that they left here is taken back."""
+    import process_handlers
+
+    before = dict(process_handlers.state)
+    yield request.param
+    process_handlers.state.clear()
+    process_handlers.state.update(before)
+
+
 @pytest.fixture(name="is_running", scope="session")
 def is_running_of_this_file() -> Callable[[int], bool]:
     """Returns `is_running(pid)`."""

@@ -13,8 +13,6 @@ from pytoweb.workers import PythonWorker, WorkerDecorators, current_message, cur
 
 WAIT = 10.0
 
-both_backends = pytest.mark.parametrize("backend", ["thread", "process"])
-
 
 def noting(events, name):
     """A generator function that notes when it is entered and left."""

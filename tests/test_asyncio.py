@@ -233,7 +233,6 @@ def test_wait_for_that_runs_out_cancels_the_running_message(worker, until):
     assert noticed.wait(WAIT)
 
 
-@pytest.mark.parametrize("backend", ["thread", "process"])
 def test_a_coroutine_that_is_cancelled_is_no_failure(worker, until, backend, tmp_path):
     path = str(tmp_path / "entered")
     one, errors = worker(backend=backend), []

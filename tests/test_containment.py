@@ -101,7 +101,6 @@ def test_reply_handlers_go_on(worker, raising, told, handler, where):
     assert told.empty()
 
 
-@pytest.mark.parametrize("backend", ["thread", "process"])
 @pytest.mark.parametrize("has_error_handler", [True, False])
 def test_pool_threads_go_on(worker, raising, told, backend, has_error_handler):
     from process_handlers import echo, raise_it
@@ -161,7 +160,6 @@ def test_a_failed_initializer_is_named_all_the_same(pool, raising, told):
     assert told.get(timeout=WAIT) is raising.error
 
 
-@pytest.mark.parametrize("backend", ["thread", "process"])
 @pytest.mark.parametrize("breaker", sorted(BREAKERS))
 def test_coroutine_handlers_go_on_after_what_ends_a_loop(worker, backend, breaker, monkeypatch):
     monkeypatch.setattr(sys, "unraisablehook", lambda args: None)

@@ -134,7 +134,6 @@ def test_the_tree_of_errors():
     assert issubclass(SerializationError, pickle.PicklingError)
 
 
-@pytest.mark.parametrize("backend", ["thread", "process"])
 def test_a_broken_pool_is_one_of_the_standard_library(pool, backend):
     one = pool(1, backend=backend, initializer=divmod, initargs=(1, 0))
     error = one.ask("anything").exception(WAIT)

@@ -333,7 +333,6 @@ def test_what_only_ours_promises(pool):
         broken.submit(pow, 2, 2).result(WAIT)
 
 
-@pytest.mark.parametrize("backend", ["thread", "process"])
 def test_the_size_has_the_name_that_libraries_look_at(pool, backend):
     assert pool(3, backend=backend)._max_workers == 3
 

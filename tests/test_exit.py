@@ -433,7 +433,6 @@ def test_the_end_after_a_terminated_pool_of_processes_is_silent(run_python):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["thread", "process"])
 def test_more_ctrl_c_at_the_exit_says_nothing(backend, start_interrupted):
     for _ in range(5):
         assert start_interrupted(
@@ -509,7 +508,6 @@ def test_ctrl_c_while_importing_is_raised_there(run_python, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["thread", "process"])
 @pytest.mark.parametrize("kind", ["worker", "pool"])
 def test_the_second_ctrl_c_breaks_off_the_end_of_a_block(start_twice, backend, kind):
     rc, lines = start_twice(f"""

@@ -155,7 +155,6 @@ def use(number):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["thread", "process"])
 def test_handles_that_have_started_nothing_start_afresh(run, backend):
     lines = run(
         UNSTARTED.replace("BACKEND", repr(backend))

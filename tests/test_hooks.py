@@ -16,10 +16,10 @@ from pytoweb.workers import WorkerCrashedError, WorkerDecorators, current_messag
 WAIT = 10.0
 
 
-@pytest.fixture(params=["thread", "process"])
-def backend(request):
+@pytest.fixture(autouse=True)
+def no_words():
+    """Takes back what earlier tests noted in this process."""
     handlers.STATE.clear()
-    return request.param
 
 
 @pytest.fixture(params=["worker", "pool"])

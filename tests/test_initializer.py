@@ -13,15 +13,6 @@ from pytoweb.workers import WorkerCrashedError, default_pool
 WAIT = 10.0
 
 
-@pytest.fixture(params=["thread", "process"])
-def backend(request):
-    """Both places where handlers run; in this process, state of `process_handlers` is taken back."""
-    before = dict(handlers.state)
-    yield request.param
-    handlers.state.clear()
-    handlers.state.update(before)
-
-
 @pytest.fixture(autouse=True)
 def no_default_initializer(monkeypatch):
     """The default pools of other tests have none."""

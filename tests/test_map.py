@@ -17,8 +17,6 @@ WAIT = 10.0
 FEW = 4
 MANY = 500
 
-both_backends = pytest.mark.parametrize("backend", ["thread", "process"])
-
 
 @pytest.fixture
 def narrow(pool, gate):
@@ -43,7 +41,6 @@ def test_everything_is_run_although_no_result_is_taken(narrow, gate):
     assert list(results) == [None] * MANY
 
 
-@both_backends
 @pytest.mark.parametrize("chunksize", [1, 7])
 def test_results_come_in_order_and_the_first_before_the_last_is_posted(pool, backend, chunksize):
     two = pool(2, capacity=FEW, backend=backend)
@@ -163,7 +160,6 @@ def test_a_policy_that_refuses_refuses_all(narrow, gate):
     assert handled == []
 
 
-@both_backends
 @pytest.mark.parametrize("chunksize", [1, 3])
 def test_buffersize_reads_the_input_as_results_are_taken(pool, backend, chunksize):
     one, read = pool(1, backend=backend), []

@@ -21,8 +21,6 @@ from pytoweb.workers import (
     current_worker,
 )
 
-both_backends = pytest.mark.parametrize("backend", ["thread", "process"])
-
 WAIT = 10.0
 NEVER = 0.05
 """Seconds for which something that must not happen is watched."""
@@ -323,7 +321,6 @@ def test_the_mailbox_of_a_pool_may_be_small_and_refuse(pool, gate):
             pool(1, **options)
 
 
-@both_backends
 def test_options_give_each_call_a_deadline(pool, backend):
     two = pool(2, backend=backend).start(WAIT)
     enough, limited = two.options(timeout=WAIT), two.options(timeout=0.05)
@@ -339,7 +336,6 @@ def test_options_give_each_call_a_deadline(pool, backend):
             two.options(timeout=bad)
 
 
-@both_backends
 def test_a_started_pool_is_ready(pool, backend):
     two = pool(2, backend=backend, overflow="reject", capacity=1)
     before = threading.active_count()
@@ -362,7 +358,6 @@ def test_starting_two_pools_that_never_come_up_in_time(pool, gate):
     assert one.start(WAIT) is one
 
 
-@both_backends
 def test_a_shutdown_that_takes_too_long_says_what_runs(pool, backend, gate, until):
     two = pool(2, backend=backend)
     worker = two.create_worker("named").start()
@@ -453,7 +448,6 @@ def test_ten_thousand_workers(pool):
     assert {one.state for one in workers} == {"stopped"}
 
 
-@both_backends
 @pytest.mark.parametrize("end", ["shutdown", "terminate"])
 @pytest.mark.parametrize("begun", [False, True], ids=["new", "started"])
 def test_a_pool_that_is_over_does_not_start(pool, backend, end, begun):
@@ -465,7 +459,6 @@ def test_a_pool_that_is_over_does_not_start(pool, backend, end, begun):
         one.start(WAIT)
 
 
-@both_backends
 @pytest.mark.parametrize("wrong", [1, -1, "abs", None])
 def test_what_cannot_be_called_is_refused_at_the_call(pool, backend, wrong):
     one = pool(1, backend=backend)
@@ -477,7 +470,6 @@ def test_what_cannot_be_called_is_refused_at_the_call(pool, backend, wrong):
         list(one.map(wrong, [1]))
 
 
-@both_backends
 def test_a_coroutine_function_is_run(pool, backend):
     one = pool(2, backend=backend)
     assert one.submit(handlers.echo_later, 2).result(WAIT) == 2
@@ -486,7 +478,6 @@ def test_a_coroutine_function_is_run(pool, backend):
     assert one.options(timeout=WAIT).submit(handlers.echo_later, 2).result(WAIT) == 2
 
 
-@both_backends
 def test_errors_of_its_own_mailbox_name_the_pool(pool, backend):
     one = pool(1, backend=backend, name="imports", initializer=handlers.refuse_to_initialize)
     error = one.submit(abs, 1).exception(WAIT)

@@ -13,15 +13,6 @@ from pytoweb.workers import HandlerError, SerializationError, WorkerCrashedError
 WAIT = 10.0
 
 
-@pytest.fixture(params=["thread", "process"])
-def backend(request):
-    """Both places where handlers run; in this process, state of `process_handlers` is taken back."""
-    before = dict(handlers.state)
-    yield request.param
-    handlers.state.clear()
-    handlers.state.update(before)
-
-
 def test_the_start_hook_runs_before_the_first_message(worker, backend):
     one = worker(backend=backend)
     one.on_message("color", handlers.started_color)

@@ -31,11 +31,6 @@ def without_collector():
     gc.collect()
 
 
-@pytest.fixture(params=["thread", "process"])
-def backend(request):
-    return request.param
-
-
 def heard(replies):
     """Returns a reply handler that keeps nothing but the id."""
     return lambda message: replies.append(message.id)

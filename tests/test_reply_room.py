@@ -18,11 +18,6 @@ PLACES = CAPACITY + 1
 MANY = 40
 
 
-@pytest.fixture(params=["thread", "process"])
-def backend(request):
-    return request.param
-
-
 @pytest.fixture
 def replying(worker, gate):
     """Returns `replying(**options)`: a worker with reply handlers that stand in the gate, and their ids."""

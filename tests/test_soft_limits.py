@@ -15,10 +15,7 @@ from pytoweb.workers import DeadlineError, current_message, default_pool
 WAIT = 20.0
 SOON = 0.02
 
-BACKENDS = pytest.mark.parametrize("backend", ["thread", "process"])
 
-
-@BACKENDS
 @pytest.mark.parametrize("handler", [soft_handlers.compute, soft_handlers.wait], ids=["def", "async"])
 def test_a_handler_can_clean_up(worker, backend, handler):
     one = worker("soft", backend=backend)
@@ -27,7 +24,6 @@ def test_a_handler_can_clean_up(worker, backend, handler):
     assert one.stats().completed == 1
 
 
-@BACKENDS
 @pytest.mark.parametrize(
     "handler", [soft_handlers.let_through, soft_handlers.wait_through], ids=["def", "async"]
 )
@@ -40,7 +36,6 @@ def test_one_that_does_not_fails_its_message_with_the_reason(worker, backend, ha
     assert one.state == "running"
 
 
-@BACKENDS
 @pytest.mark.parametrize("function", [soft_handlers.compute, soft_handlers.wait], ids=["def", "async"])
 def test_a_call_of_a_pool_can_clean_up(pool, backend, function):
     limited = pool(1, backend=backend).options(timeout=WAIT, soft_timeout=SOON)
@@ -49,7 +44,6 @@ def test_a_call_of_a_pool_can_clean_up(pool, backend, function):
     assert list(limited.map(function, [1, 2], chunksize=2)) == ["cleaned up"] * 2
 
 
-@BACKENDS
 def test_the_first_call_of_a_process_is_not_late_by_its_start(pool, backend):
     for _ in range(5):
         limited = pool(1, backend=backend).options(timeout=WAIT, soft_timeout=1.0)
@@ -62,7 +56,6 @@ def test_errors_name_the_function_that_was_limited(pool):
         limited.submit(threading.Event().wait, 3 * SOON).result(WAIT)
 
 
-@BACKENDS
 def test_a_call_of_a_pool_that_does_not_fails_with_the_reason(pool, backend):
     limited = pool(1, backend=backend).options(soft_timeout=SOON)
     text = r"the call of 'let_through' ran longer than its soft_timeout of 0\.02 s"
@@ -70,7 +63,6 @@ def test_a_call_of_a_pool_that_does_not_fails_with_the_reason(pool, backend):
         limited.submit(soft_handlers.let_through, data=None).result(WAIT)
 
 
-@BACKENDS
 def test_a_call_in_time_notices_nothing(pool, backend):
     limited = pool(1, backend=backend).options(soft_timeout=WAIT)
     assert limited.submit(pow, 2, exp=3).result(WAIT) == 8
@@ -81,7 +73,6 @@ def test_a_call_in_time_notices_nothing(pool, backend):
         limited.submit(3)
 
 
-@BACKENDS
 @pytest.mark.parametrize("handler", [soft_handlers.double, soft_handlers.double_later], ids=["def", "async"])
 def test_a_handler_in_time_notices_nothing(worker, backend, handler):
     one = worker("soft", backend=backend)

@@ -67,7 +67,6 @@ class HoardingPool(Hoarder, WorkerPool):
         self.on_message("seen", self.seen)
 
 
-@pytest.mark.parametrize("backend", ["thread", "process"])
 def test_a_worker_s_attributes_of_any_name_are_its_own(worker, backend):
     one = worker("hoarding", cls=HoardingWorker, backend=backend)
     one.start()
@@ -80,7 +79,6 @@ def test_a_worker_s_attributes_of_any_name_are_its_own(worker, backend):
     assert one.seen()["_threads"] == "my _threads"
 
 
-@pytest.mark.parametrize("backend", ["thread", "process"])
 def test_a_pool_s_attributes_of_any_name_are_its_own(backend):
     with HoardingPool(1, backend=backend, name="hoarding") as one:
         assert one.ask("seen").result(WAIT) == {name: f"my {name}" for name in NAMES}
@@ -100,7 +98,6 @@ Busy = type("Busy", (PythonWorker,), {name: _method(name) for name in NAMES})
 BusyPool = type("BusyPool", (WorkerPool,), {name: _method(name) for name in NAMES})
 
 
-@pytest.mark.parametrize("backend", ["thread", "process"])
 def test_methods_of_any_name_are_the_subclass_s(worker, backend):
     one = worker("busy", cls=Busy, backend=backend)
     one.on_message("call", one._close)
@@ -137,7 +134,6 @@ class Slotted(PythonWorker):
         return self.number, self._lock, self.text, self.unset, self.absent, self.name
 
 
-@pytest.mark.parametrize("backend", ["thread", "process"])
 def test_slots_and_attribute_hooks_of_a_subclass(worker, backend):
     one = worker("slotted", cls=Slotted, backend=backend)
     with one:

@@ -23,8 +23,6 @@ from pytoweb.workers import (
 
 WAIT = 10.0
 
-BACKENDS = pytest.mark.parametrize("backend", ["thread", "process"])
-
 
 def full(worker, overflow="block"):
     """A worker that is not started, with a mailbox of one that is full."""
@@ -162,7 +160,6 @@ def test_a_text_names_who_which_and_what_to_do(worker, act, kind, text):
     assert str(raised.value) == text
 
 
-@BACKENDS
 @pytest.mark.slow
 def test_a_deadline_says_whether_the_message_waited_or_ran(worker, remote_gate, backend):
     one = worker("mail", backend=backend)

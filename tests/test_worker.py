@@ -35,7 +35,6 @@ def test_the_name_is_not_empty():
         PythonWorker("")
 
 
-@pytest.mark.parametrize("backend", ["thread", "process"])
 @pytest.mark.parametrize("name", ["nul\0inside", "\ud800"])
 def test_a_name_that_no_thread_may_have_is_refused(name, backend):
     for make in (PythonWorker, lambda name, **options: WorkerPool(1, name=name, **options)):
