@@ -527,6 +527,27 @@ def remote(worker: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.fixture
+def timed(remote: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `timed(**options)`: one of `remote` whose child is up, with `errors` that `on_error` got."""
+
+    def make(name: str = "timed", **options: Any) -> Any:
+        one = remote(name, start=False, **options)
+        one.errors = []
+        one.on_error(one.errors.append)
+        one.start()
+        one.pid = one.ask("pid").result(WAIT)
+        return one
+
+    return make
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[Any]]:
+    """Returns `logged()`: the records of workers and pools so far."""
+    return lambda: [record for record in caplog.records if record.name.startswith("pytoweb")]
+
+
+@pytest.fixture
 def remote_gates(worker: object, pool: object, tmp_path: Any) -> Iterator[Callable[[], Any]]:
     """Returns a factory of gates for handlers in other processes; opened like those of `gates`."""
     made: list[Any] = []

@@ -18,81 +18,41 @@ import re
 import signal
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
+from pytoweb.testing._handlers import (
+    POLL,
+    WAIT,
+    Gate,
+    add_one,
+    change_color,
+    color,
+    echo,
+    echo_later,
+    fail,
+    look,
+    note,
+    noted,
+    wait_for,
+    write,
+)
 from pytoweb.workers import PythonWorker, WorkerDecorators, current_message, current_worker
 
-WAIT = 10.0
-POLL = 0.002
+__all__ = [
+    "POLL", "WAIT", "Gate", "add_one", "change_color", "color", "echo", "echo_later", "fail", "look", "note",
+    "noted", "wait_for", "write",
+]  # fmt: skip
+"""Those of `pytoweb.testing` have their place here too: a test needs one name for all."""
+
 MIB = 1 << 20
 
-color = contextvars.ContextVar("color", default="none")
 shape: contextvars.ContextVar[Any] = contextvars.ContextVar("shape")
 log = logging.getLogger("tests.process")
 state: dict[str, Any] = {"count": 0}
 """The state of one child process."""
 
 
-def wait_for(path: Any) -> None:
-    """Waits until something stands in a file: what all processes see at once."""
-    deadline = time.monotonic() + WAIT
-    while not os.path.exists(path) or os.path.getsize(path) == 0:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{path} never came")
-        time.sleep(POLL)
-
-
-def note(path: Any, *words: object) -> None:
-    """Adds a line to a file, in one write, so that processes do not mix theirs."""
-    number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        os.write(number, (" ".join(map(str, words)) + "\n").encode())
-    finally:
-        os.close(number)
-
-
-def noted(path: Any) -> list[str]:
-    """The lines of such a file."""
-    return Path(path).read_text().splitlines() if os.path.exists(path) else []
-
-
-class Gate:
-    """Like the gate of conftest.py, across processes: says that it was entered, waits to be let through."""
-
-    def __init__(self, directory: Any) -> None:
-        self.directory = str(directory)
-
-    def path(self, name: str) -> str:
-        return os.path.join(self.directory, name)
-
-    def __call__(self, data: Any = None) -> Any:
-        note(self.path("entered"), os.getpid(), data)
-        wait_for(self.path("opened"))
-        return data
-
-    def wait_entered(self) -> None:
-        """Waits until a handler stands in the gate."""
-        wait_for(self.path("entered"))
-
-    def pids(self) -> list[int]:
-        """The processes that came here, in order."""
-        return [int(line.split()[0]) for line in noted(self.path("entered"))]
-
-    def open(self) -> None:
-        """Lets everyone through, from now on."""
-        note(self.path("opened"), "from now on")
-
-
 # Handlers that just answer.
-
-
-def echo(data: Any) -> Any:
-    return data
-
-
-def add_one(number: int) -> int:
-    return number + 1
 
 
 def pid(data: Any) -> int:
@@ -110,21 +70,6 @@ def length(data: Any) -> int:
 
 def thread_name(data: Any) -> str:
     return threading.current_thread().name
-
-
-def write(data: Any) -> None:
-    """Adds the second of its data to the file that the first one names."""
-    note(data[0], data[1])
-
-
-def look(data: Any) -> str:
-    return color.get()
-
-
-def change_color(data: Any) -> str:
-    seen = color.get()
-    color.set(data)
-    return seen
 
 
 def describe_message(data: Any) -> dict[str, Any]:
@@ -167,10 +112,6 @@ def log_line(text: str) -> None:
 
 
 # Handlers that fail.
-
-
-def fail(data: Any) -> None:
-    raise ValueError(data)
 
 
 def raise_it(error: BaseException) -> None:
@@ -289,30 +230,10 @@ def listen(path: str) -> str:
 # Coroutines.
 
 
-async def echo_later(data: Any) -> Any:
-    await asyncio.sleep(0)
-    return data
-
-
 async def wait_later(path: str) -> None:
     """Notes that it has begun, and waits to be cancelled."""
     note(path, "entered")
     await asyncio.sleep(WAIT)
-
-
-async def fail_later(data: Any) -> None:
-    await asyncio.sleep(0)
-    raise ValueError(data)
-
-
-async def describe_later(data: Any) -> dict[str, Any]:
-    await asyncio.sleep(0)
-    return describe_message(data)
-
-
-async def look_later(data: Any) -> str:
-    await asyncio.sleep(0)
-    return color.get()
 
 
 async def pass_gate(data: Any) -> Any:

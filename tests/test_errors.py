@@ -112,11 +112,6 @@ def fail(data):
     raise data
 
 
-def records_of(caplog):
-    """Returns what the workers logged."""
-    return [record for record in caplog.records if record.name.startswith("pytoweb")]
-
-
 def test_the_tree_of_errors():
     leaves = [
         MailboxFullError, WorkerStoppedError, UnknownMessageError, DeadlineError, WorkerCrashedError,
@@ -202,11 +197,11 @@ def test_any_exception_fails_its_message_only(failing, raised):
     assert (stats.failed, stats.completed, stats.state) == (1, 2, "running")
 
 
-def test_any_exception_without_on_error_is_logged_once(failing, raised, caplog):
+def test_any_exception_without_on_error_is_logged_once(failing, raised, logged):
     failing.post_message("fail", raised, "task-9")
     assert failing.ask("echo", "alive").result(WAIT) == "alive"
 
-    (record,) = records_of(caplog)
+    (record,) = logged()
     assert record.name == "pytoweb.worker.failing"
     assert record.levelno == logging.ERROR
     assert record.exc_info[1] is raised
@@ -218,7 +213,7 @@ def test_any_exception_without_on_error_is_logged_once(failing, raised, caplog):
     assert "fail" in record.getMessage()
 
 
-def test_on_error_replaces_the_log_and_sees_the_message(failing, caplog):
+def test_on_error_replaces_the_log_and_sees_the_message(failing, logged):
     seen = queue.Queue()
     failing.on_error(lambda error: seen.put((error, current_message())))
     error = ValueError("seen")
@@ -228,7 +223,7 @@ def test_on_error_replaces_the_log_and_sees_the_message(failing, caplog):
     assert got is error
     assert (message.type, message.data, message.id, message.worker) == ("fail", error, "task-1", "failing")
     failing.stop(timeout=WAIT)
-    assert records_of(caplog) == []
+    assert logged() == []
 
 
 def test_on_error_comes_before_the_next_message(failing):
@@ -253,12 +248,12 @@ def test_on_error_may_be_replaced(failing):
     assert first.empty()
 
 
-def test_an_on_error_that_raises_is_logged_and_the_worker_lives(failing, raised, caplog):
+def test_an_on_error_that_raises_is_logged_and_the_worker_lives(failing, raised, logged):
     failing.on_error(lambda error: fail(raised))
     failing.post_message("fail", ValueError("first"))
     assert failing.ask("echo", "alive").result(WAIT) == "alive"
 
-    (record,) = records_of(caplog)
+    (record,) = logged()
     assert record.name == "pytoweb.worker.failing"
     assert record.exc_info[1] is raised
     assert failing.stats().failed == 1
@@ -323,18 +318,18 @@ def test_a_logging_handler_that_raises_does_not_end_the_worker(failing, monkeypa
         logger.removeHandler(broken)
 
 
-def test_what_a_call_of_the_executor_raises_is_the_callers_alone(pool, caplog):
+def test_what_a_call_of_the_executor_raises_is_the_callers_alone(pool, logged):
     two = pool(2)
     seen = []
     two.on_error(seen.append)
     assert isinstance(two.submit(fail, ValueError("mine")).exception(WAIT), ValueError)
     two.shutdown()
     assert seen == []
-    assert records_of(caplog) == []
+    assert logged() == []
 
 
 @pytest.mark.parametrize("backend", ["thread", "process"])
-def test_the_error_handler_of_a_pool_is_told_of_its_workers(pool, backend, caplog):
+def test_the_error_handler_of_a_pool_is_told_of_its_workers(pool, backend, logged):
     some = pool(1, backend=backend, name="some")
     quiet, loud = some.create_worker("quiet"), some.create_worker("loud")
     for one in (some, quiet, loud):
@@ -344,7 +339,7 @@ def test_the_error_handler_of_a_pool_is_told_of_its_workers(pool, backend, caplo
     told, own = [], []
     quiet.post_message("fail", "before")
     some.run_until_idle(WAIT)
-    assert len(records_of(caplog)) == 1
+    assert len(logged()) == 1
 
     some.on_error(lambda error: told.append((current_worker().name, current_message().type, str(error))))
     loud.on_error(lambda error: own.append(str(error)))
@@ -359,7 +354,7 @@ def test_the_error_handler_of_a_pool_is_told_of_its_workers(pool, backend, caplo
         ("quiet", "fail", "asked"),
     ]
     assert own == ["posted", "asked"]
-    assert len(records_of(caplog)) == 1
+    assert len(logged()) == 1
 
 
 def test_a_coroutine_of_a_pool_is_told_of_its_workers(pool):

@@ -11,21 +11,6 @@ WAIT = 10.0
 NAMES = [one.__name__ for one in handlers.ENDLESS]
 
 
-@pytest.fixture
-def timed(remote):
-    """Returns `timed(**options)`: a worker whose child is up, and in `errors` what its owner was told."""
-
-    def make(name="timed", **options):
-        one = remote(name, start=False, **options)
-        one.errors = []
-        one.on_error(one.errors.append)
-        one.start()
-        one.pid = one.ask("pid").result(WAIT)
-        return one
-
-    return make
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", NAMES)
 def test_cancelling_a_running_message_ends_it(timed, kind, tmp_path, until, is_running):

@@ -43,32 +43,28 @@ def run_in_worker(owner):
 KINDS = pytest.mark.parametrize("call", [ask, submit, run_in_worker])
 
 
-def records_of(caplog):
-    return [record for record in caplog.records if record.name.startswith("pytoweb")]
-
-
 @KINDS
-def test_a_failure_whose_future_is_held_is_not_logged(owner, call, caplog):
+def test_a_failure_whose_future_is_held_is_not_logged(owner, call, logged):
     future = call(owner)
     wait([future], WAIT)
     owner.run_until_idle(WAIT)
-    assert records_of(caplog) == []
+    assert logged() == []
     assert isinstance(future.exception(WAIT), ValueError)
     del future
     gc.collect()
     owner.shutdown()
-    assert records_of(caplog) == []
+    assert logged() == []
 
 
 @KINDS
-def test_one_whose_future_is_dropped_unread_is_logged_once(owner, call, caplog):
+def test_one_whose_future_is_dropped_unread_is_logged_once(owner, call, logged):
     future = call(owner)
     wait([future], WAIT)
     assert "ValueError" in repr(future), "to print a future is not to read it"
     del future
     owner.shutdown()
 
-    (record,) = records_of(caplog)
+    (record,) = logged()
     name = "named" if call is run_in_worker else "owner"
     assert record.name == f"pytoweb.worker.{name}"
     assert record.levelno == logging.ERROR
@@ -81,40 +77,40 @@ def test_one_whose_future_is_dropped_unread_is_logged_once(owner, call, caplog):
 
 
 @KINDS
-def test_one_whose_future_was_dropped_before_is_logged_once(owner, call, caplog):
+def test_one_whose_future_was_dropped_before_is_logged_once(owner, call, caplog, logged):
     call(owner)
     owner.shutdown()
-    (record,) = records_of(caplog)
+    (record,) = logged()
     assert record.exc_info[0] is ValueError
     assert "fail" in caplog.text, "with its traceback"
 
 
 @pytest.mark.parametrize("options", [{}, {"chunksize": 3}, {"buffersize": 4}], ids=str)
-def test_map_tells_of_the_first_failure_alone(owner, options, caplog):
+def test_map_tells_of_the_first_failure_alone(owner, options, logged):
     with pytest.raises(ValueError, match="invalid literal"):
         list(owner.map(int, ["x"] * 20, **options))
     owner.map(int, ["x"] * 20, **options)
     owner.shutdown()
-    assert records_of(caplog) == []
+    assert logged() == []
 
 
-def test_a_callback_that_reads_the_failure_is_a_reader(owner, caplog):
+def test_a_callback_that_reads_the_failure_is_a_reader(owner, logged):
     seen = []
     ask(owner).add_done_callback(lambda future: seen.append(future.exception()))
     owner.shutdown()
     assert [type(error) for error in seen] == [ValueError]
-    assert records_of(caplog) == []
+    assert logged() == []
 
 
-def test_a_callback_that_does_not_read_the_failure_is_none(owner, caplog):
+def test_a_callback_that_does_not_read_the_failure_is_none(owner, logged):
     seen = []
     ask(owner).add_done_callback(lambda future: seen.append(future.done()))
     owner.shutdown()
     assert seen == [True]
-    assert len(records_of(caplog)) == 1
+    assert len(logged()) == 1
 
 
-def test_an_await_reads_the_failure(owner, caplog):
+def test_an_await_reads_the_failure(owner, logged):
     async def main():
         with pytest.raises(ValueError, match="seen"):
             await ask(owner)
@@ -125,35 +121,35 @@ def test_an_await_reads_the_failure(owner, caplog):
 
     asyncio.run(main())
     owner.shutdown()
-    assert records_of(caplog) == []
+    assert logged() == []
 
 
-def test_an_error_handler_is_told_and_the_log_is_not(owner, caplog):
+def test_an_error_handler_is_told_and_the_log_is_not(owner, logged):
     seen = []
     owner.on_error(seen.append)
     ask(owner)
     owner.shutdown()
     assert [str(error) for error in seen] == ["seen"]
-    assert records_of(caplog) == []
+    assert logged() == []
 
 
-def test_a_post_is_logged_while_it_is_handled(owner, caplog):
+def test_a_post_is_logged_while_it_is_handled(owner, logged):
     owner.post_message("fail", "posted", "task-1")
     owner.shutdown()
-    (record,) = records_of(caplog)
+    (record,) = logged()
     assert (record.message_id, str(record.exc_info[1])) == ("task-1", "posted")
     assert record.getMessage() == "worker 'owner' failed to handle a message of type 'fail'"
 
 
-def test_a_cancelled_message_is_not_logged(blocked, gate, caplog):
+def test_a_cancelled_message_is_not_logged(blocked, gate, logged):
     one = blocked()
     assert one.ask("gate").cancel()
     gate.open()
     one.stop(timeout=WAIT)
-    assert records_of(caplog) == []
+    assert logged() == []
 
 
-def test_a_coroutine_that_was_cancelled_while_it_ran_is_not_logged(worker, caplog):
+def test_a_coroutine_that_was_cancelled_while_it_ran_is_not_logged(worker, logged):
     one = worker("coroutines")
     entered = threading.Event()
 
@@ -168,11 +164,11 @@ def test_a_coroutine_that_was_cancelled_while_it_ran_is_not_logged(worker, caplo
     wait([future], WAIT)
     del future
     one.stop(timeout=WAIT)
-    assert records_of(caplog) == []
+    assert logged() == []
 
 
 @pytest.mark.parametrize("read", [True, False])
-def test_a_deadline_is_the_futures_to_tell(blocked, gate, read, caplog):
+def test_a_deadline_is_the_futures_to_tell(blocked, gate, read, logged):
     one = blocked()
     future = one.ask("gate", timeout=0.01)
     wait([future], WAIT)
@@ -181,11 +177,11 @@ def test_a_deadline_is_the_futures_to_tell(blocked, gate, read, caplog):
     del future
     gate.open()
     one.stop(timeout=WAIT)
-    assert [record.exc_info[0] for record in records_of(caplog)] == ([] if read else [DeadlineError])
+    assert [record.exc_info[0] for record in logged()] == ([] if read else [DeadlineError])
 
 
 @pytest.mark.slow
-def test_what_a_handler_raises_after_its_deadline_is_in_no_future_and_logged(worker, until, caplog):
+def test_what_a_handler_raises_after_its_deadline_is_in_no_future_and_logged(worker, until, logged):
     one = worker("late")
 
     @one.on_message("late")
@@ -197,12 +193,12 @@ def test_what_a_handler_raises_after_its_deadline_is_in_no_future_and_logged(wor
     # Long enough for the handler to have begun.
     assert isinstance(one.start().ask("late", timeout=1).exception(WAIT), DeadlineError)
     one.stop(timeout=WAIT)
-    assert [record.exc_info[0] for record in records_of(caplog)] == [ValueError]
+    assert [record.exc_info[0] for record in logged()] == [ValueError]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("read", [True, False])
-def test_a_crash_is_the_futures_to_tell(pool, read, caplog):
+def test_a_crash_is_the_futures_to_tell(pool, read, logged):
     one = pool(1, backend="process", name="owner")
     future = one.submit(os.abort)
     wait([future], WAIT)
@@ -210,12 +206,12 @@ def test_a_crash_is_the_futures_to_tell(pool, read, caplog):
         assert isinstance(future.exception(), WorkerCrashedError)
     del future
     one.shutdown()
-    assert [isinstance(record.exc_info[1], WorkerCrashedError) for record in records_of(caplog)] == (
+    assert [isinstance(record.exc_info[1], WorkerCrashedError) for record in logged()] == (
         [] if read else [True]
     )
 
 
-def test_a_future_that_is_dropped_while_an_exception_passes_leaves_it_alone(owner, caplog):
+def test_a_future_that_is_dropped_while_an_exception_passes_leaves_it_alone(owner, logged):
     def hold():
         future = ask(owner)
         wait([future], WAIT)
@@ -226,7 +222,7 @@ def test_a_future_that_is_dropped_while_an_exception_passes_leaves_it_alone(owne
     except KeyError as passing:
         assert passing.args == ("passes",)
     gc.collect()
-    assert len(records_of(caplog)) == 1
+    assert len(logged()) == 1
 
 
 END = """
