@@ -67,7 +67,8 @@ def test_gunicorn_serves_workers_of_its_processes(options, tmp_path, snippet_env
     log = tmp_path / "gunicorn.log"
     with log.open("w") as said:
         server = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "--workers", "2", "--threads", "2",
+            # A worker that is told to end while it boots does not hear it, and is killed after this time.
+            [sys.executable, "-m", "gunicorn", "--workers", "2", "--threads", "2", "--graceful-timeout", "5",
              "--bind", f"127.0.0.1:{port}", *options, "shop:app"],
             cwd=tmp_path, env=snippet_env, stdout=said, stderr=said,
         )  # fmt: skip
