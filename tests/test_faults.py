@@ -1,4 +1,4 @@
-"""The fault run at a tenth of its size: each row must have its counts. See faults/README.md."""
+"""The fault run at a fiftieth of its size: each row must have its counts. See faults/README.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from faults import rows
 from faults.running import environment
 
-SCALE = 0.1
+SCALE = 0.02
 JOBS = 2
 POLL = 0.01
 LIMIT = 230.0

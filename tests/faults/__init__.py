@@ -1,6 +1,6 @@
 """The fault run: injects what must be survived, many times, and measures what becomes of the rest.
 
-``make faults`` runs it in full, ``tests/test_faults.py`` at a tenth of its size. Each fault is a *row*: a
+``make faults`` runs it in full, ``tests/test_faults.py`` at a fiftieth of its size. Each fault is a *row*: a
 function of one of the modules here, run in an interpreter of its own. README.md beside this file says more.
 """
 
