@@ -19,6 +19,9 @@ DIR =
 ARGS =
 # The Cargo profile of the extension: release, or quick.
 PROFILE = release
+# Python tests side by side, 0 for one after the other: most wait for a child process or for an interpreter
+# of their own, so more of them than there are cores have work to do.
+JOBS = 4
 # How often `make stress` repeats the tests, on all cores and again on one.
 REPEAT = 20
 # Which Python tests it leaves out: those about output and documents, where threads only do the work,
@@ -49,6 +52,8 @@ export LOOM_MAX_PREEMPTIONS
 # maturin refuses to choose between two active environments.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport CONDA_PREFIX
+# The tests start hundreds of interpreters, and each would compile all sources again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # What the extension is built from. Directories are in the list because their age tells of a file removed.
 NOT_BUILT := -name tests -o -name benches -o -name examples
@@ -89,12 +94,12 @@ test-rust: $(VENV)/.python ## the tests and the documentation examples of all cr
 	cargo test --workspace $(LOCKED) $(ARGS)
 	$(if $(ARGS),,cargo test -p pytoweb-workers --features tracing --test tracing $(LOCKED))
 
-test-python: $(VENV)/.installed ## the Python tests (ARGS=... goes to pytest)
-	$(PY) -m pytest $(ARGS)
+test-python: $(VENV)/.installed ## the Python tests, JOBS (4) at a time (ARGS=... goes to pytest)
+	@tools/test_python.sh $(PY) $(JOBS) $(ARGS)
 
 # What a platform without shared memory gets: the same contract over a socket pair.
 test-socket: $(VENV)/.installed ## the tests of process workers over the socket transport
-	PYTOWEB_TRANSPORT=socket $(PY) -m pytest tests/test_contract.py $(wildcard tests/test_process_*.py) $(ARGS)
+	PYTOWEB_TRANSPORT=socket $(PY) -m pytest -n $(JOBS) --dist loadfile -m "not extra" tests/test_contract.py $(wildcard tests/test_process_*.py) $(ARGS)
 
 test-all: test-socket ## and the Python tests on every CPython from 3.9 to 3.14 at hand, each with its own wheel
 	$(PY) tools/test_all.py $(ARGS)
@@ -141,7 +146,7 @@ bench: $(VENV)/.installed $(VENV)/.bench ## side by side with the peers, on all 
 	$(PY) benches/run.py $(ARGS)
 	$(PY) benches/run.py --pin 0 $(ARGS)
 
-# In full, a quarter of an hour; the Python tests run it at a tenth of its size.
+# In full, a quarter of an hour; the Python tests run each row at a fiftieth of its size.
 faults: $(VENV)/.installed ## inject crashes, hangs, floods and shortages, and measure what survives (ARGS="--scale 0.1")
 	PYTHONPATH=tests $(PY) -m faults $(ARGS)
 

@@ -51,8 +51,8 @@ DEADLINES_THAT_PASS = """futures = [worker.ask("work", number, timeout=0.0001) f
     [future.exception() for future in futures]"""
 
 
+@pytest.mark.alone
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["thread", "process"])
 @pytest.mark.parametrize(
     "burst", [ASKS, ASKS_WITH_DEADLINES, POSTS_WITH_DEADLINES, DEADLINES_THAT_PASS, LARGE_ASKS]
 )

@@ -142,6 +142,7 @@ def frozen(request, tmp_path_factory):
     return [str(program / "program"), "share"]
 
 
+@pytest.mark.extra
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_frozen_program_has_process_workers(frozen, require, snippet_env, tmp_path):

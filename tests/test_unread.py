@@ -249,7 +249,7 @@ def test_what_fails_while_the_program_ends_is_logged(run_python):
 
 
 @pytest.mark.parametrize("chained", [False, True])
-def test_one_that_the_collector_drops_with_its_exception_is_logged(pool, caplog, chained):
+def test_one_that_the_collector_drops_with_its_exception_is_logged(pool, logged, chained):
     # The traceback holds a frame that holds the future, whose result is the exception: the collector empties
     # that exception first, or the one that it comes from.
     one, own = pool(1, name="owner"), SimpleQueue()
@@ -270,7 +270,7 @@ def test_one_that_the_collector_drops_with_its_exception_is_logged(pool, caplog,
     del future
     gc.collect()
     one.shutdown()
-    (record,) = records_of(caplog)
+    (record,) = logged()
     assert "dropped unread" in record.getMessage()
     assert ("ValueError" if chained else "LookupError") in record.getMessage() or record.exc_info
 
