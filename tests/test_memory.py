@@ -49,12 +49,18 @@ LARGE_ASKS = """futures = [worker.ask("large", bytes(number)) for _ in range(500
     [future.result() for future in futures]"""
 DEADLINES_THAT_PASS = """futures = [worker.ask("work", number, timeout=0.0001) for number in range(number)]
     [future.exception() for future in futures]"""
+# Longer than memory is tidied up after growth was seen.
+LONG_ASKS = """futures = [worker.ask("large", 300) for _ in range(number)]
+    end = time.monotonic() + (6 if number > 1000 else 0)
+    while time.monotonic() < end:
+        [future.result() for future in [worker.ask("work", 1) for _ in range(1000)]]
+    [future.result() for future in futures]"""
 
 
 @pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "burst", [ASKS, ASKS_WITH_DEADLINES, POSTS_WITH_DEADLINES, DEADLINES_THAT_PASS, LARGE_ASKS]
+    "burst", [ASKS, ASKS_WITH_DEADLINES, POSTS_WITH_DEADLINES, DEADLINES_THAT_PASS, LARGE_ASKS, LONG_ASKS]
 )
 def test_memory_comes_back_after_a_burst(run_python, require, backend, burst):
     require(sys.platform == "linux", "/proc")

@@ -187,7 +187,7 @@ impl ChildEnd {
                     }
                     std::thread::yield_now();
                 }
-                memory::tidy_if_grown();
+                memory::tidy_if_large();
                 self.link.wait(None);
                 Ok::<_, pytoweb_process::Broken>(false)
             });

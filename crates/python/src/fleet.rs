@@ -106,7 +106,7 @@ impl Overseer<Load> for Told {
     }
 
     fn rests(&self) {
-        memory::tidy_if_grown();
+        memory::tidy_if_large();
     }
 
     fn setup(&self, lane: usize) -> io::Result<Setup<Load>> {

@@ -93,7 +93,7 @@ impl Host for PyHost {
     }
 
     fn rests(&self) {
-        memory::tidy_if_grown();
+        memory::tidy_if_large();
     }
 
     fn presence(&self) -> Box<dyn Send> {

@@ -95,7 +95,7 @@ mod _core {
         }
         crate::fork::watch();
         // What the process needs before the first message.
-        crate::memory::tidy_if_grown();
+        crate::memory::tidy_if_large();
         module.add("Endpoint", module.py().get_type::<Endpoint>())
     }
 

@@ -1,8 +1,9 @@
 //! Memory that large messages leave behind: the C library keeps most of what was freed, and gives it back when asked.
 //!
 //! Only the size of the process tells of it: the payloads are objects of users and of the interpreter, and most are
-//! freed by code that is not ours. So a thread that has nothing to do looks at the size. Where that has grown by much,
-//! a thread tidies up for some seconds, since what callers keep of a burst goes later; and ends.
+//! freed by code that is not ours. So a thread that has nothing to do looks at the size. Where that is much above the
+//! smallest that was seen, a thread tidies up every now and then, since what callers keep of a burst goes later, and a burst
+//! may last; it ends when no thread has come to rest since it looked.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -16,29 +17,33 @@ use crate::fork::Generation;
 /// a leak: 32 MiB.
 const MUCH: usize = 24 << 20;
 
+/// A pass that gave back less found nothing.
+const WORTH: usize = 1 << 20;
+
 /// The least time between two looks at the size, which are system calls.
 const PAUSE: Duration = Duration::from_millis(50);
 
 // ORDERING: Relaxed for all of these: hints. A look too many, or one that is missed, changes when memory is tidied.
 
-/// The size, in bytes, that the process is taken to need.
-static NEEDED: AtomicUsize = AtomicUsize::new(0);
+/// The smallest size, in bytes, that was seen; 0 before the first look.
+static SMALLEST: AtomicUsize = AtomicUsize::new(0);
 
 /// When to look next, in milliseconds since the first look.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// How long after growth was seen memory is tidied for the first time. Then again after twice the time each.
+/// How long after growth was seen memory is tidied for the first time. Then again after twice the time each, up to the
+/// longest: a pass that finds nothing takes milliseconds at most.
 const FIRST: Duration = Duration::from_millis(250);
-const LAST: Duration = Duration::from_secs(2);
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// The generation of processes in which there is a thread that tidies.
 static RUNS_IN: AtomicU32 = AtomicU32::new(Generation::NONE);
-/// There was growth since it began.
+/// A thread came to rest, with the process as large, since the last pass.
 static AGAIN: AtomicBool = AtomicBool::new(false);
 
-/// Looks at the size of the process, and has memory tidied if that has grown by much. Cheap enough for before each sleep.
-pub(crate) fn tidy_if_grown() {
-    if !context::TRIMS_MEMORY || !has_grown() {
+/// Looks at the size of the process, and has memory tidied if that is large. Cheap enough for before each sleep.
+pub(crate) fn tidy_if_large() {
+    if !context::TRIMS_MEMORY || !is_large() {
         return;
     }
     AGAIN.store(true, Ordering::Relaxed);
@@ -56,20 +61,25 @@ pub(crate) fn tidy_if_grown() {
 fn tidy() {
     let mut pause = FIRST;
     loop {
-        if AGAIN.swap(false, Ordering::Relaxed) {
-            pause = FIRST;
-        }
         thread::sleep(pause);
-        pause *= 2;
+        let again = AGAIN.swap(false, Ordering::Relaxed);
+        let before = resident().unwrap_or(0);
         pytoweb_process::cool_stores();
         context::trim_memory();
-        if let Some(size) = resident() {
-            NEEDED.store(size, Ordering::Relaxed);
+        let after = resident().unwrap_or(0);
+        if after > 0 {
+            SMALLEST.fetch_min(after, Ordering::Relaxed);
         }
-        if pause > LAST {
+        let was_longest = pause == LONGEST;
+        pause = if before.saturating_sub(after) > WORTH {
+            FIRST
+        } else {
+            LONGEST.min(pause * 2)
+        };
+        if was_longest && !again {
             RUNS_IN.store(Generation::NONE, Ordering::Relaxed);
             let here = Generation::now().number();
-            // Growth that was seen at this very moment started no other thread.
+            // A thread that came to rest at this very moment started no other.
             if !AGAIN.load(Ordering::Relaxed) || RUNS_IN.swap(here, Ordering::Relaxed) == here {
                 return;
             }
@@ -77,8 +87,8 @@ fn tidy() {
     }
 }
 
-/// Whether this process is much larger than it is taken to need.
-fn has_grown() -> bool {
+/// Whether this process is much larger than it was.
+fn is_large() -> bool {
     static BEGAN: OnceLock<Instant> = OnceLock::new();
     let elapsed = BEGAN.get_or_init(Instant::now).elapsed().as_millis();
     let now = u64::try_from(elapsed).unwrap_or(u64::MAX);
@@ -88,12 +98,12 @@ fn has_grown() -> bool {
     let pause = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
     NEXT.store(now.saturating_add(pause), Ordering::Relaxed);
     let Some(size) = resident() else { return false };
-    let needed = NEEDED.load(Ordering::Relaxed);
-    if needed == 0 || size < needed {
-        NEEDED.store(size, Ordering::Relaxed);
+    let smallest = SMALLEST.load(Ordering::Relaxed);
+    if smallest == 0 || size < smallest {
+        SMALLEST.store(size, Ordering::Relaxed);
         return false;
     }
-    size - needed > MUCH
+    size - smallest > MUCH
 }
 
 /// The resident memory of this process, in bytes.
