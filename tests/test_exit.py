@@ -278,10 +278,13 @@ def test_ctrl_c_that_nobody_handles_ends_with_the_signal(run):
     rc, lines, stderr = run("""
 @worker.on_message("interrupt")
 def interrupt(data):
+    assert posted.wait(10)
     os.kill(os.getpid(), signal.SIGINT)
 
+posted = threading.Event()
 worker.start().ask("interrupt")
 worker.post_messages("say", range(100))
+posted.set()
 threading.Event().wait(10)
 """)
     assert rc == -signal.SIGINT
