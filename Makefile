@@ -102,7 +102,7 @@ test-socket: $(VENV)/.installed ## the tests of process workers over the socket 
 	PYTOWEB_TRANSPORT=socket $(PY) -m pytest -n $(JOBS) --dist loadfile -m "not extra" tests/test_contract.py $(wildcard tests/test_process_*.py) $(ARGS)
 
 test-all: test-socket ## and the Python tests on every CPython from 3.9 to 3.14 at hand, each with its own wheel
-	$(PY) tools/test_all.py $(ARGS)
+	JOBS=$(JOBS) $(PY) tools/test_all.py $(ARGS)
 
 # Another cfg and another profile: a target directory of its own keeps both builds warm. Optimised,
 # because loom runs each test thousands of times; without the link-time optimisation that only costs here.

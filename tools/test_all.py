@@ -19,6 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 RUNNING = "{}.{}".format(*sys.version_info[:2])
+#: Test files that run at the same time.
+JOBS = os.environ.get("JOBS") or "4"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or "target")
 
 
@@ -58,7 +60,9 @@ def check(python: str, version: str, arguments: list[str]) -> None:
     (wheel,) = (ROOT / wheels).glob("*.whl")
     step(inner, "-m", "pip", "install", "--quiet", f"{wheel}[demo,test]")
     step(inner, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", wheel)
-    step(inner, "-m", "pytest", "-p", "no:cacheprovider", *arguments)
+    step("tools/test_python.sh", inner, JOBS, "-p", "no:cacheprovider", *arguments)
+    if not arguments:
+        step(inner, "-m", "pytest", "-p", "no:cacheprovider", "-m", "extra")
 
 
 def main() -> int:
