@@ -1,5 +1,6 @@
 #!/bin/sh
-# Checks the arrows between the crates: what a library crate must not reach, however deep.
+# Checks the arrows between the crates (what a library crate must not reach, however deep), and those between the rooms of
+# the binding crate.
 # deny.toml says the same to cargo-deny; this needs nothing but cargo.
 set -eu
 
@@ -20,4 +21,22 @@ forbid pytoweb-macros "$heavy|pytoweb-.*"
 forbid pytoweb-workers "$heavy|pytoweb-python"
 forbid pytoweb-process "$heavy|serde.*|pytoweb-(macros|workers|python)"
 forbid pytoweb-python 'pytoweb-macros|pytoweb-workers'
+
+# room NAME ALLOWED: the files of a room of crates/python import from nothing but itself and what matches ALLOWED.
+room() {
+    files=$(find crates/python/src -path "*/src/$1.rs" -o -path "*/src/$1/*.rs")
+    # shellcheck disable=SC2086 # one word for each file
+    reached=$(grep -oh 'crate::[a-z_]*' $files | sort -u | grep -Evx "crate::($1|$2)" | tr '\n' ' ' || true)
+    [ -n "$reached" ] || return 0
+    echo "layers: in crates/python, $1 must not import $reached" >&2
+    status=1
+}
+
+room error 'none'
+room arguments 'error'
+room interpreter 'error'
+room pickle 'error|interpreter'
+room host 'error|arguments|interpreter|pickle'
+room child 'error|arguments|interpreter|pickle|host'
+room current 'host|child'
 exit $status

@@ -9,7 +9,6 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,28 +22,24 @@ use pytoweb_process::frame::{
 };
 use pytoweb_process::{Arrival, ChildLink, Door, Parcel, Payload};
 
-use crate::around::Surroundings;
+use crate::error;
 use crate::error::Named;
-use crate::fork::Generation;
-use crate::functions::{self, Functions};
-use crate::message::{Delivery, WorkerMessage};
-use crate::pickling::Way;
-use crate::remote::flags;
-use crate::start_hook::StartHook;
-use crate::{context, error, memory, note, pickling};
+use crate::host::around::Surroundings;
+use crate::host::message::{Delivery, WorkerMessage};
+use crate::host::note;
+use crate::host::remote::flags;
+use crate::host::start_hook::StartHook;
+use crate::interpreter::context;
+use crate::interpreter::fork::Generation;
+use crate::interpreter::memory;
+use crate::pickle::functions::{self, Functions};
+use crate::pickle::pickling;
+use crate::pickle::pickling::Way;
 
 /// How often to look for another request before sleeping: see `YIELDS` in the engine's `sync.rs`.
 const YIELDS: usize = 16;
 /// How long the host may take to lend a descriptor: its interpreter lock may be held for long.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-
-/// Whether this process is a child.
-static IS_CHILD: AtomicBool = AtomicBool::new(false);
-
-pub(crate) fn is_child() -> bool {
-    // ORDERING: Relaxed, for the text of an error.
-    IS_CHILD.load(Ordering::Relaxed)
-}
 
 /// What runs on a thread of a child.
 struct Current {
@@ -143,8 +138,7 @@ pub(crate) struct ChildEnd {
 /// Takes over the standard input that the host gave this process.
 #[pyfunction]
 pub(crate) fn child_arrive() -> PyResult<ChildEnd> {
-    // ORDERING: Relaxed, for the text of an error.
-    IS_CHILD.store(true, Ordering::Relaxed);
+    crate::interpreter::fork::note_child();
     let Arrival { link, report, door } = pytoweb_process::arrive().map_err(|error| {
         PyOSError::new_err(format!("this process was not started by a pool: {error}"))
     })?;

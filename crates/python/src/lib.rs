@@ -4,43 +4,12 @@
 //! classes. What is here is on the path of every message, or talks to the engine.
 
 mod arguments;
-mod around;
-mod attached;
-mod awaiting;
-mod blocking;
-mod buffers;
 mod child;
-mod context;
-mod definitions;
-mod doorbell;
-mod end_hooks;
-mod ending;
-mod endpoint;
+mod current;
 mod error;
-mod fleet;
-mod fork;
-mod functions;
-mod future;
-mod gathering;
-mod handler;
-mod hook;
 mod host;
-mod memory;
-mod message;
-mod note;
-mod packing;
-mod parked;
-mod parker;
-mod pickling;
-mod remote;
-mod reply_room;
-mod running;
-mod simple;
-mod start_hook;
-mod task;
-mod threads;
-mod unread;
-mod waiting;
+mod interpreter;
+mod pickle;
 
 use pyo3::prelude::*;
 
@@ -50,39 +19,41 @@ mod _core {
     use pyo3::exceptions::PyImportError;
     use pyo3::prelude::*;
 
-    use crate::context;
+    use crate::interpreter::context;
 
     #[pymodule_export]
     use crate::arguments::checked_timeout;
     #[pymodule_export]
-    use crate::awaiting::gathered;
-    #[pymodule_export]
-    use crate::blocking::Blocking;
-    #[pymodule_export]
     use crate::child::{ChildEnd, ChildPending, child_arrive};
     #[pymodule_export]
-    use crate::context::interrupt_thread;
-    #[pymodule_export]
-    use crate::ending::wait_for_threads;
-    use crate::endpoint::Endpoint;
-    #[pymodule_export]
-    use crate::endpoint::merged_timings;
+    use crate::current::{running_message, running_owner};
     #[pymodule_export]
     use crate::error::{load_errors, write_unraisable};
     #[pymodule_export]
-    use crate::fleet::Processes;
+    use crate::host::awaiting::gathered;
+    use crate::host::endpoint::Endpoint;
     #[pymodule_export]
-    use crate::future::FutureBase;
+    use crate::host::endpoint::merged_timings;
     #[pymodule_export]
-    use crate::handler::Pending;
+    use crate::host::fleet::Processes;
     #[pymodule_export]
-    use crate::message::{WorkerMessage, running_message, running_owner};
+    use crate::host::future::FutureBase;
     #[pymodule_export]
-    use crate::parked::Parked;
+    use crate::host::handler::Pending;
     #[pymodule_export]
-    use crate::pickling::{Reducers, Sink, is_packing, is_unpacking, load};
+    use crate::host::message::WorkerMessage;
     #[pymodule_export]
-    use crate::threads::Threads;
+    use crate::host::parked::Parked;
+    #[pymodule_export]
+    use crate::host::threads::Threads;
+    #[pymodule_export]
+    use crate::interpreter::blocking::Blocking;
+    #[pymodule_export]
+    use crate::interpreter::context::interrupt_thread;
+    #[pymodule_export]
+    use crate::interpreter::ending::wait_for_threads;
+    #[pymodule_export]
+    use crate::pickle::pickling::{Reducers, Sink, is_packing, is_unpacking, load};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -93,9 +64,9 @@ mod _core {
                 "module pytoweb._core does not support loading in subinterpreters",
             ));
         }
-        crate::fork::watch();
+        crate::interpreter::fork::watch();
         // What the process needs before the first message.
-        crate::memory::tidy_if_large();
+        crate::interpreter::memory::tidy_if_large();
         module.add("Endpoint", module.py().get_type::<Endpoint>())
     }
 

@@ -10,8 +10,8 @@
 use std::cell::Cell;
 use std::ptr;
 
-use crate::handler::Shared;
-use crate::message::PyMessage;
+use crate::host::handler::Shared;
+use crate::host::message::PyMessage;
 
 thread_local! {
     static RUNNING: Cell<(*const PyMessage, *const Shared)> = const { Cell::new((ptr::null(), ptr::null())) };

@@ -15,7 +15,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use pytoweb_process::{ALIGNMENT, Packer, Parcel, Payload, Place, Store};
 
-use crate::{buffers, error, simple};
+use crate::error;
+use crate::pickle::buffers;
+use crate::pickle::simple;
 
 /// How a pickle names the module `__main__`: a text of eight bytes.
 const MAIN: &[u8] = b"\x8c\x08__main__";

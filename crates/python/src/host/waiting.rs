@@ -9,10 +9,10 @@ use pyo3::prelude::*;
 use pytoweb_engine::{PostError, Ticket, WaitError, Worker};
 
 use crate::error;
-use crate::handler::PyHandler;
-use crate::message::PyMessage;
-use crate::parked::{self, Entry};
-use crate::task::Task;
+use crate::host::handler::PyHandler;
+use crate::host::message::PyMessage;
+use crate::host::parked::{self, Entry};
+use crate::host::task::Task;
 
 /// The length of a slice: how long Ctrl-C may take on the main thread.
 pub(crate) const SIGNAL_SLICE: Duration = Duration::from_millis(50);

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use pytoweb_engine::{ParkedPost, PostError, WaitError, Worker};
 
-use crate::attached::Attached;
-use crate::endpoint::Endpoint;
-use crate::fork::Generation;
-use crate::handler::{PyHandler, Shared};
-use crate::message::PyMessage;
-use crate::task::Task;
-use crate::{arguments, error, waiting};
+use crate::arguments;
+use crate::error;
+use crate::host::endpoint::Endpoint;
+use crate::host::handler::{PyHandler, Shared};
+use crate::host::message::PyMessage;
+use crate::host::task::Task;
+use crate::host::waiting;
+use crate::interpreter::attached::Attached;
+use crate::interpreter::fork::Generation;
 
 /// A post in line; given up when it is dropped.
 #[pyclass(module = "pytoweb._core", frozen)]

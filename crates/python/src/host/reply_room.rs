@@ -15,8 +15,8 @@ use pyo3::types::PyString;
 use pytoweb_engine::{Overflow, PostError, Worker, WorkerState};
 
 use crate::error;
-use crate::handler::{PyHandler, Shared};
-use crate::waiting;
+use crate::host::handler::{PyHandler, Shared};
+use crate::host::waiting;
 
 /// Places that a thread waits for, for a moment, once all were taken.
 const AMPLE_ROOM: usize = 1024;

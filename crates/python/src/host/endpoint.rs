@@ -18,24 +18,29 @@ use pytoweb_engine::{
     WorkerStats,
 };
 
-use crate::around::Surroundings;
-use crate::attached::Attached;
-use crate::definitions::Definitions;
-use crate::end_hooks::EndHooks;
-use crate::fleet::Processes;
-use crate::fork::Generation;
-use crate::future::new_future;
-use crate::handler::{PyHandler, Shared};
-use crate::message::{Body, PyMessage, name_of};
-use crate::packing::Packing;
-use crate::parked::{self, Entry, Parked};
-use crate::pickling::Way;
-use crate::remote::Route;
-use crate::reply_room::{Place, ReplyRoom, place_for, wait_for_place};
-use crate::start_hook::StartHook;
-use crate::task::{Head, Limit, Task};
-use crate::threads::Threads;
-use crate::{arguments, context, error, pickling, waiting};
+use crate::arguments;
+use crate::error;
+use crate::host::around::Surroundings;
+use crate::host::end_hooks::EndHooks;
+use crate::host::fleet::Processes;
+use crate::host::future::new_future;
+use crate::host::handler::{PyHandler, Shared};
+use crate::host::message::{Body, PyMessage, name_of};
+use crate::host::packing::Packing;
+use crate::host::parked::{self, Entry, Parked};
+use crate::host::remote::Route;
+use crate::host::reply_room::{Place, ReplyRoom, place_for, wait_for_place};
+use crate::host::start_hook::StartHook;
+use crate::host::task::{Head, Limit, Task};
+use crate::host::threads::Threads;
+use crate::host::waiting;
+use crate::interpreter::attached::Attached;
+use crate::interpreter::context;
+use crate::interpreter::fork;
+use crate::interpreter::fork::Generation;
+use crate::pickle::definitions::Definitions;
+use crate::pickle::pickling;
+use crate::pickle::pickling::Way;
 
 /// Messages that `post_messages` takes from its iterable before it posts them: enough for one wake-up to be lost in
 /// the noise, few enough that an endless iterable meets a full mailbox.
@@ -281,7 +286,7 @@ impl Endpoint {
     }
 
     fn inner(&self) -> PyResult<(&Inner, &Worker<PyHandler>)> {
-        let inner = self.inner.get().ok_or_else(error::not_set_up)?;
+        let inner = self.inner.get().ok_or_else(fork::not_set_up)?;
         match &inner.worker {
             Some(worker) if inner.generation.is_here() => Ok((inner, worker)),
             _ => match self.renewed.get() {
@@ -366,7 +371,7 @@ impl Endpoint {
         while let Some(renewed) = last.renewed.get() {
             last = renewed;
         }
-        let before = last.inner.get().ok_or_else(error::not_set_up)?;
+        let before = last.inner.get().ok_or_else(fork::not_set_up)?;
         let worker = before.worker.as_ref().ok_or_else(|| before.forked())?;
         let options = WorkerOptions {
             capacity: worker.capacity(),

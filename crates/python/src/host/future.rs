@@ -19,14 +19,15 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyTuple, PyType};
 use pytoweb_engine::{Address, Failure, Ticket, Unpark, Waiter};
 
-use crate::awaiting::{awaitable, edge_of_coroutine, warn_of_blocking};
-use crate::context::bare_instance;
-use crate::endpoint::Endpoint;
 use crate::error::{self, Named};
-use crate::fork::Generation;
-use crate::parker::{Parker, Woken};
-use crate::remote::Route;
-use crate::task::{Task, Value};
+use crate::host::awaiting::{awaitable, edge_of_coroutine, warn_of_blocking};
+use crate::host::endpoint::Endpoint;
+use crate::host::failure;
+use crate::host::remote::Route;
+use crate::host::task::{Task, Value};
+use crate::interpreter::context::bare_instance;
+use crate::interpreter::fork::Generation;
+use crate::interpreter::parker::{Parker, Woken};
 
 /// How often a thread that waits looks for signals on its own. One that comes while it waits ends the wait at once; this
 /// is for one that comes in the instant before.
@@ -153,7 +154,7 @@ impl FutureBase {
         Ok(Some(match reply {
             Ok(value) => value.get(py)?,
             Err(failure) => Err(self.failure.get_or_init(|| {
-                error::failure(*failure, inner.named(), Some(&inner.task))
+                failure::failure(*failure, inner.named(), Some(&inner.task))
                     .into_value(py)
                     .into_any()
             })),

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::ending;
+use crate::interpreter::ending;
 
 /// Calls handlers, through a `pytoweb._around.Around` where there is one.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 
-use crate::context;
+use crate::interpreter::context;
 
 /// A hook that is still to run, if there is one.
 #[derive(Debug, Default)]

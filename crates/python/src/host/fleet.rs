@@ -13,12 +13,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use pytoweb_process::{Crash, Fleet, Options, Overseer, Program, Setup, Transport};
 
-use crate::ending::Presence;
 use crate::error;
-use crate::fork::Generation;
-use crate::memory;
-use crate::pickling::{self, Way};
-use crate::remote::{Load, flags};
+use crate::host::failure;
+use crate::host::remote::{Load, flags};
+use crate::interpreter::ending::Presence;
+use crate::interpreter::fork::Generation;
+use crate::interpreter::memory;
+use crate::pickle::pickling::{self, Way};
 
 /// The child processes of a pool.
 #[pyclass(module = "pytoweb._core", frozen)]
@@ -134,7 +135,7 @@ impl Overseer<Load> for Told {
 
     fn lane_failed(&self, lane: usize, crash: &Arc<Crash>, rest: Duration) {
         Python::attach(|py| {
-            let reason = error::crashed(py, crash, None, None, None).into_value(py);
+            let reason = failure::crashed(py, crash, None, None, None).into_value(py);
             let args = (lane, reason, rest.as_secs_f64());
             self.tell(py, intern!(py, "lane_failed"), args);
         });

@@ -22,12 +22,12 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyType, PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use crate::context;
-use crate::doorbell::Doorbell;
-use crate::endpoint::Endpoint;
-use crate::future::{FutureBase, WaitEdge};
-use crate::gathering::{self, Gathered};
-use crate::message::WorkerMessage;
+use crate::host::doorbell::Doorbell;
+use crate::host::endpoint::Endpoint;
+use crate::host::future::{FutureBase, WaitEdge};
+use crate::host::gathering::{self, Gathered};
+use crate::host::message::WorkerMessage;
+use crate::interpreter::context;
 
 #[derive(Debug, Default)]
 struct Queue {

@@ -6,10 +6,10 @@ use std::sync::atomic::AtomicBool;
 use pyo3::prelude::*;
 use pytoweb_engine::{Pool, PoolOptions};
 
-use crate::attached::Attached;
 use crate::error;
-use crate::fork::{self, Generation};
-use crate::host::PyHost;
+use crate::host::pool_host::PyHost;
+use crate::interpreter::attached::Attached;
+use crate::interpreter::fork::{self, Generation};
 
 /// A pool's threads, as Python holds them.
 #[pyclass(module = "pytoweb._core", frozen)]

@@ -14,10 +14,11 @@ use pyo3::types::{PyDict, PyString};
 use pytoweb_engine::{Failure, ReplyState, Shared, Slot, Ticket};
 use pytoweb_process::{Answer, Payload};
 
-use crate::definitions::Definition;
 use crate::error;
-use crate::pickling;
-use crate::unread::Unread;
+use crate::host::failure;
+use crate::host::unread::Unread;
+use crate::pickle::definitions::Definition;
+use crate::pickle::pickling;
 
 /// An object, or the exception in its place.
 pub(crate) type Object = Result<Py<PyAny>, Py<PyAny>>;
@@ -158,7 +159,7 @@ impl Remote {
     fn unpack(&self, py: Python<'_>, answer: &Answer) -> PyResult<Object> {
         let parcel = answer.parcel.as_ref();
         if self.failed {
-            return Ok(Err(error::remote(py, &answer.note, parcel)));
+            return Ok(Err(failure::remote(py, &answer.note, parcel)));
         }
         let object = match parcel {
             Some(parcel) => pickling::unpack(py, parcel)?.unbind(),
@@ -181,7 +182,7 @@ pub(crate) struct Packed {
     pub(crate) payload: Payload,
     /// The function that the payload refers to by a number.
     pub(crate) function: Option<Arc<Definition>>,
-    /// See [`crate::remote::flags`].
+    /// See [`crate::host::remote::flags`].
     pub(crate) flags: u32,
     pub(crate) max_attempts: u32,
     /// How often it was sent to be begun.

@@ -1,7 +1,7 @@
 //! The parts of CPython's C API that PyO3 does not wrap: contexts, and bare instances of a subclass; and one call into
 //! the C library, for the memory that it keeps.
 //!
-//! With `running`, `parker` and `fork`, the only modules of this crate with `unsafe` in them.
+//! With `ending`, `fork`, `parker` and `running`, among the few modules of this crate with `unsafe` in them.
 #![expect(unsafe_code, reason = "the one home of calls into CPython's C API")]
 
 use std::cell::RefCell;

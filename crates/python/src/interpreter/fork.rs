@@ -12,12 +12,14 @@
 use std::ffi::c_int;
 use std::ptr;
 use std::sync::Once;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pytoweb_engine::Timers;
 
-use crate::{ending, error};
+use crate::error;
+use crate::interpreter::ending;
 
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
@@ -42,6 +44,31 @@ pub(crate) fn timers() -> Timers {
     }
     // SAFETY: not null, made by `Box::into_raw`, and never freed once it is stored.
     unsafe { &*timers }.clone()
+}
+
+/// Whether this process is the child of a pool.
+static IS_CHILD: AtomicBool = AtomicBool::new(false);
+
+/// This process is the child of a pool.
+pub(crate) fn note_child() {
+    // ORDERING: Relaxed, see `is_child`.
+    IS_CHILD.store(true, Ordering::Relaxed);
+}
+
+fn is_child() -> bool {
+    // ORDERING: Relaxed, for the text of an error.
+    IS_CHILD.load(Ordering::Relaxed)
+}
+
+/// What a use of a handle raises that is not set up: by its subclass, or because this is a child's copy of it.
+pub(crate) fn not_set_up() -> PyErr {
+    if is_child() {
+        return PyRuntimeError::new_err(
+            "this is a worker as its own process sees it: it has its name and its attributes; post to it, and start \
+             and stop it, from the host",
+        );
+    }
+    PyRuntimeError::new_err("call super().__init__(...) in your __init__ before using the worker")
 }
 
 /// A process generation: one more in every forked child.

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::error::{self, Named};
-use crate::task::{Task, Value};
+use crate::error::Named;
+use crate::host::failure;
+use crate::host::task::{Task, Value};
 
 /// The failure stands, and its future is to tell of it.
 const FAILED: u8 = 1;
@@ -106,7 +107,7 @@ impl Task {
                     Err(raised) => Some(raised.into_value(py).into_any()),
                 },
                 Some(Err(failure)) => {
-                    let error = error::failure(*failure, by, Some(self));
+                    let error = failure::failure(*failure, by, Some(self));
                     Some(error.into_value(py).into_any())
                 }
                 None => None,

@@ -10,9 +10,10 @@ use pytoweb_engine::{Address, Message, ReplyState, Ticket};
 use pytoweb_process::ChildLink;
 
 use crate::error::Quoted;
-use crate::remote::flags;
-use crate::task::{Head, Packed, Task};
-use crate::{child, pickling, running};
+use crate::host::remote::flags;
+use crate::host::running;
+use crate::host::task::{Head, Packed, Task};
+use crate::pickle::pickling;
 
 #[derive(Debug)]
 pub(crate) struct PyMessage {
@@ -230,25 +231,17 @@ pub(crate) fn running_kind(py: Python<'_>) -> Option<(Py<PyString>, About)> {
     })?
 }
 
-/// The message whose handler runs on this thread, if one does.
-#[pyfunction]
+/// The message whose handler runs on this thread of the host, if one does.
 pub(crate) fn running_message(py: Python<'_>) -> PyResult<Option<WorkerMessage>> {
     let Some(address) = pytoweb_engine::current() else {
-        return child::running_message(py);
+        return Ok(None);
     };
     running::look(|message, _| message.view(py, &address)).transpose()
 }
 
-/// The worker or pool whose handler runs on this thread, if one does and it still exists.
-#[pyfunction]
-pub(crate) fn running_owner(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-    let owner = running::look(|_, shared| shared.owner.clone_ref(py));
-    let Some(owner) = owner else {
-        return Ok(child::running_owner(py));
-    };
-    owner
-        .call0(py)
-        .map(|owner| (!owner.is_none(py)).then_some(owner))
+/// A weak reference to the worker or pool whose handler runs on this thread of the host, if one does.
+pub(crate) fn running_owner(py: Python<'_>) -> Option<Py<PyAny>> {
+    running::look(|_, shared| shared.owner.clone_ref(py))
 }
 
 #[derive(Debug)]

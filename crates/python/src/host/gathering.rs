@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::awaiting::cancelled_error;
-use crate::future::FutureBase;
+use crate::host::awaiting::cancelled_error;
+use crate::host::future::FutureBase;
 
 /// How far the replies are, counted by the threads that settle them.
 #[derive(Debug)]
@@ -119,6 +119,6 @@ pub(crate) fn outcome(py: Python<'_>, future: &Py<FutureBase>) -> PyResult<Py<Py
     match future.outcome(py)? {
         Some(Ok(value)) => Ok(value.clone_ref(py)),
         Some(Err(error)) => Err(PyErr::from_value(error.bind(py).clone())),
-        None => Err(crate::awaiting::unfinished_error(py)),
+        None => Err(crate::host::awaiting::unfinished_error(py)),
     }
 }

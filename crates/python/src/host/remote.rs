@@ -18,13 +18,14 @@ use pytoweb_engine::{
 use pytoweb_process::frame::{Request, TooLong, encode_request};
 use pytoweb_process::{Answer, Cargo, Crash, Fleet, Payload, Verdict, is_taking_in};
 
-use crate::definitions::Definition;
 use crate::error::Named;
-use crate::handler::PyHandler;
-use crate::hook::Hook;
-use crate::message::PyMessage;
-use crate::task::{Packed, Remote, Task, Value};
-use crate::{context, error};
+use crate::host::failure;
+use crate::host::handler::PyHandler;
+use crate::host::hook::Hook;
+use crate::host::message::PyMessage;
+use crate::host::task::{Packed, Remote, Task, Value};
+use crate::interpreter::context;
+use crate::pickle::definitions::Definition;
 
 /// What a request is, in the flags of its frame.
 pub(crate) mod flags {
@@ -578,7 +579,7 @@ impl Cargo for Load {
             let crash = crash.clone();
             route.job(move |py| {
                 fail(py, delivery, |message, by| {
-                    error::crashed(py, &crash, message, Some(by), None)
+                    failure::crashed(py, &crash, message, Some(by), None)
                 })
             });
         }
@@ -675,7 +676,7 @@ fn tell(
     let shared = &delivery.handler().shared;
     let context = message.context().map(|context| context.bind(py));
     delivery.with_current(|| {
-        crate::running::with(message, shared, || match context::enter(py, context) {
+        crate::host::running::with(message, shared, || match context::enter(py, context) {
             Ok(_entered) => shared.tell(py, message, error),
             Err(error) => {
                 error.write_unraisable(py, None);
@@ -689,7 +690,7 @@ fn tell(
 fn expired(py: Python<'_>, delivery: &Delivery<PyHandler>) -> Outcome {
     if let Some(message) = delivery.message() {
         let shared = &delivery.handler().shared;
-        let error = error::failure(Failure::Expired, shared.named(), message.task.as_deref());
+        let error = failure::failure(Failure::Expired, shared.named(), message.task.as_deref());
         if let Some(hook) = tell(py, delivery, message, &error) {
             hook.run(py, shared, |_| {});
         }

@@ -13,20 +13,21 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pytoweb_engine::{Delivery, Failure, Handled, Handler, Outcome, Suspension, Ticket, Wake};
 
-use crate::around::Surroundings;
-use crate::attached::Attached;
-use crate::awaiting::note_coroutines;
-use crate::context;
-use crate::end_hooks::EndHooks;
-use crate::ending;
 use crate::error::{self, Named};
-use crate::hook::Hook;
-use crate::message::{About, Apart, Body, PyMessage, running_kind, running_message};
-use crate::remote::Route;
-use crate::reply_room::ReplyRoom;
-use crate::running;
-use crate::start_hook::StartHook;
-use crate::task::{Head, Task, Value};
+use crate::host::around::Surroundings;
+use crate::host::awaiting::note_coroutines;
+use crate::host::end_hooks::EndHooks;
+use crate::host::failure;
+use crate::host::hook::Hook;
+use crate::host::message::{About, Apart, Body, PyMessage, running_kind, running_message};
+use crate::host::remote::Route;
+use crate::host::reply_room::ReplyRoom;
+use crate::host::running;
+use crate::host::start_hook::StartHook;
+use crate::host::task::{Head, Task, Value};
+use crate::interpreter::attached::Attached;
+use crate::interpreter::context;
+use crate::interpreter::ending;
 
 /// What a worker's Python side and its engine side share.
 #[derive(Debug)]
@@ -215,7 +216,7 @@ impl Shared {
             Ok(Ok(Ok(result))) => replies.call_method1(intern!(py, "deliver"), (id, result, false)),
             Ok(Ok(Err(error))) => replies.call_method1(intern!(py, "deliver"), (id, error, true)),
             Err(failure) => {
-                let error = error::failure(*failure, self.named(), Some(task)).into_value(py);
+                let error = failure::failure(*failure, self.named(), Some(task)).into_value(py);
                 replies.call_method1(intern!(py, "deliver"), (id, error, true))
             }
         };
@@ -262,7 +263,7 @@ impl Shared {
         }
         if outcome == Outcome::Completed {
             // Whoever posted without a future learns it here.
-            let error = error::failure(Failure::Expired, self.named(), message.task.as_deref());
+            let error = failure::failure(Failure::Expired, self.named(), message.task.as_deref());
             self.report(py, message, &error);
         }
         Outcome::Expired
@@ -583,7 +584,7 @@ impl PyHandler {
 
     fn abandon_here(&self, py: Python<'_>, message: &PyMessage, failure: Failure) {
         if failure == Failure::Expired {
-            let error = error::failure(failure, self.shared.named(), message.task.as_deref());
+            let error = failure::failure(failure, self.shared.named(), message.task.as_deref());
             self.shared.report(py, message, &error);
         }
         if let Some(task) = &message.task {
@@ -636,7 +637,7 @@ impl Pending {
         let hook = match message.task.as_ref().and_then(|task| task.slot.get()) {
             Some(Err(Failure::Stopped)) => None,
             Some(Err(given_up)) => {
-                let error = error::failure(*given_up, shared.named(), message.task.as_deref());
+                let error = failure::failure(*given_up, shared.named(), message.task.as_deref());
                 shared.tell(py, message, &error)
             }
             _ => shared.tell(py, message, error),
@@ -665,7 +666,7 @@ impl Pending {
     }
 
     /// The message as `current_message()` shows it.
-    fn message(&self, py: Python<'_>) -> PyResult<Option<crate::message::WorkerMessage>> {
+    fn message(&self, py: Python<'_>) -> PyResult<Option<crate::host::message::WorkerMessage>> {
         let guard = self
             .suspension
             .lock()

@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use crate::awaiting::note_coroutines;
-use crate::handler::Shared;
-use crate::message::WorkerMessage;
+use crate::host::awaiting::note_coroutines;
+use crate::host::handler::Shared;
+use crate::host::message::WorkerMessage;
 
 type Work = Box<dyn FnOnce(Python<'_>) + Send>;
 

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::error;
-use crate::fork::Generation;
+use crate::interpreter::fork::Generation;
 
 type Entered = (Generation, pytoweb_engine::Blocking);
 

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::context;
-use crate::fork::Generation;
+use crate::interpreter::context;
+use crate::interpreter::fork::Generation;
 
 /// Growth above this is worth a look through the free memory, which takes milliseconds. Below what a user would call
 /// a leak: 32 MiB.

@@ -8,13 +8,16 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
-use crate::definitions::Definitions;
+use crate::error;
 use crate::error::{Named, Quoted};
-use crate::message::{Apart, Body};
-use crate::pickling::Way;
-use crate::remote::{Route, flags};
-use crate::task::{Head, Packed, Task};
-use crate::{context, error, pickling};
+use crate::host::failure;
+use crate::host::message::{Apart, Body};
+use crate::host::remote::{Route, flags};
+use crate::host::task::{Head, Packed, Task};
+use crate::interpreter::context;
+use crate::pickle::definitions::Definitions;
+use crate::pickle::pickling;
+use crate::pickle::pickling::Way;
 
 /// How one endpoint packs its messages.
 #[derive(Debug)]
@@ -40,7 +43,7 @@ impl Packing {
         }
         match self.route.failure() {
             None => Ok(()),
-            Some((crash, rest)) => Err(error::crashed(py, &crash, None, Some(to), Some(rest))),
+            Some((crash, rest)) => Err(failure::crashed(py, &crash, None, Some(to), Some(rest))),
         }
     }
 

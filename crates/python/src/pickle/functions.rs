@@ -9,7 +9,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyInt, PyTuple};
 use pytoweb_process::Parcel;
 
-use crate::pickling;
+use crate::pickle::pickling;
 
 /// A function that came.
 enum Function {

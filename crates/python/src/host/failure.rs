@@ -1,0 +1,146 @@
+//! Why a message got no reply of its handler: as the engine, a crash or a child says it, as what Python raises.
+
+use std::time::Duration;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use pytoweb_engine::Failure;
+use pytoweb_process::{Cause, Crash, Parcel};
+
+use crate::error::{
+    CancelledError, DeadlineError, MailboxFullError, Named, Quoted, WorkerStoppedError,
+};
+use crate::host::message::PyMessage;
+use crate::host::note;
+use crate::host::task::Task;
+use crate::pickle::pickling;
+
+/// Why a message for `to` was not handled.
+pub(crate) fn failure(failure: Failure, to: Named<'_>, task: Option<&Task>) -> PyErr {
+    match failure {
+        Failure::Dropped(reason) => MailboxFullError::new_err(format!(
+            "dropped from the full mailbox of {to} as its {reason} message"
+        )),
+        Failure::Stopped => {
+            WorkerStoppedError::new_err(format!("{to} stopped before it finished this message"))
+        }
+        Failure::Cancelled => CancelledError::new_err(()),
+        Failure::Expired => DeadlineError::new_err(expired(to, task)),
+        _ => PyRuntimeError::new_err(failure.to_string()),
+    }
+}
+
+fn expired(to: Named<'_>, task: Option<&Task>) -> String {
+    let limited = task.and_then(|task| Some((task, task.limit.as_ref()?)));
+    let Some((task, limit)) = limited else {
+        return format!("{to} did not finish the message before its deadline");
+    };
+    let (kind, seconds) = (Quoted(&limit.kind), limit.seconds);
+    // Only a handler that ran was asked to stop.
+    if !task.slot.state().is_cancel_requested() {
+        return format!(
+            "a message of type {kind} waited {seconds} s, its whole timeout, in the mailbox of {to} and was \
+             not run: allow it more time, or give the work to more workers"
+        );
+    }
+    format!(
+        "{to} was still running a message of type {kind} when its timeout of {seconds} s ended: allow it \
+         more time, or split its work"
+    )
+}
+
+/// The end of the child that ran `message`, or was to run it. `rest`: how long until another one is tried.
+pub(crate) fn crashed(
+    py: Python<'_>,
+    crash: &Crash,
+    message: Option<&PyMessage>,
+    by: Option<Named<'_>>,
+    rest: Option<Duration>,
+) -> PyErr {
+    let kind = message.and_then(|message| message.kind(py).ok());
+    let what = match (by, &crash.cause, kind) {
+        (None, ..) => String::new(),
+        (
+            Some(by),
+            Cause::TooManyRestarts { .. }
+            | Cause::Start(_)
+            | Cause::SlowStart(_)
+            | Cause::Initializer(_),
+            _,
+        )
+        | (Some(by), _, None) => format!("{by} has failed: "),
+        (Some(by), _, Some(kind)) => format!(
+            "{by} crashed while it handled a message of type {}: ",
+            Quoted(&kind.bind(py).to_string())
+        ),
+    };
+    let mut text = format!("{what}{crash}");
+    if let Cause::Initializer(bytes) = &crash.cause {
+        let [kind, said, _] = note::read(bytes);
+        text.push_str(&if said.is_empty() {
+            format!(": {kind}")
+        } else {
+            format!(": {kind}: {said}")
+        });
+    }
+    if let Some(rest) = rest {
+        text.push_str(&format!(
+            "; it is tried again in {:.1} s",
+            rest.as_secs_f64()
+        ));
+    }
+    if !crash.stack.is_empty() {
+        text.push_str("\n\nThe last it wrote:\n");
+        text.push_str(&crash.stack);
+    }
+    let raised = || {
+        let details = PyDict::new(py);
+        details.set_item("exitcode", crash.exitcode)?;
+        details.set_item("signal", crash.signal)?;
+        let error = crashed_class(py)?.call((text,), Some(&details))?;
+        if let Cause::Initializer(bytes) = &crash.cause {
+            error.setattr("__cause__", initializer_error(py, bytes)?)?;
+        }
+        Ok(PyErr::from_value(error))
+    };
+    raised().unwrap_or_else(|error| error)
+}
+
+/// The class of what becomes of messages whose process is gone.
+fn crashed_class(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import("pytoweb.errors")?
+        .getattr("crashed_error")?
+        .call1(("ProcessCrashedError",))
+}
+
+/// What an initializer in a child raised, from its note.
+fn initializer_error<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    let pickles = py.import("pytoweb._pickling")?;
+    let ([kind, text, traceback], pickle) = note::read_with_rest(bytes);
+    let object = match pickle {
+        [] => None,
+        pickle => pickles.getattr("loads")?.call1((pickle,)).ok(),
+    };
+    pickles
+        .getattr("rebuild")?
+        .call1((object, kind, text, traceback))
+}
+
+/// What a handler in a child raised, from its note and its pickle.
+pub(crate) fn remote(py: Python<'_>, bytes: &[u8], parcel: Option<&Parcel>) -> Py<PyAny> {
+    let rebuild = || {
+        let object = match parcel.filter(|parcel| !parcel.stream().is_empty()) {
+            Some(parcel) => pickling::unpack(py, parcel).ok(),
+            None => None,
+        };
+        let [kind, text, traceback] = note::read(bytes);
+        py.import("pytoweb._pickling")?
+            .getattr("rebuild")?
+            .call1((object, kind, text, traceback))
+    };
+    match rebuild() {
+        Ok(error) => error.unbind(),
+        Err(error) => error.into_value(py).into_any(),
+    }
+}
