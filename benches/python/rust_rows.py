@@ -18,7 +18,10 @@ RUN_SECONDS = 180
 TARGETS = {
     "rust-ask-actors": (AT_LEAST, 3.0),
     "rust-ask-rayon": (AT_LEAST, 1.0),
+    "rust-producers": (AT_LEAST, 1.5),
     "rust-round-trip": (AT_MOST, 1.0),
+    "rust-workers-1000": (AT_MOST, 1.5),
+    "rust-workers-10000": (AT_MOST, 1.5),
 }
 """Bound and ratio by the name the crate prints; a row without an entry gives context only."""
 

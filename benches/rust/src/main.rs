@@ -3,6 +3,8 @@
 //! Every side gets the same work: a handler that adds one to a `u64`, and every reply is waited
 //! for. Ours and the peers alternate, round by round, in one process.
 
+mod actix_peer;
+mod by_hand;
 mod floor;
 mod kameo_peer;
 mod ours;
@@ -16,6 +18,10 @@ use rounds::{Competitor, Plan, alternate, median_us};
 
 /// Messages asked before the first reply is waited for.
 const ASKED: usize = 500_000;
+/// Messages posted in one round.
+const POSTED: usize = 500_000;
+/// Threads that post at the same time.
+const PRODUCERS: usize = 4;
 /// Blocking round trips of one round.
 const TRIPS: usize = 20_000;
 
@@ -25,6 +31,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ask_actors("rust-ask-actors", plan, Some(plan.count(ASKED))),
         ask_actors("rust-ask-default", plan, None),
         ask_rayon(plan),
+        ask_by_hand(plan),
+        post(plan),
+        producers(plan),
+        in_turn("rust-workers-1000", plan, 1_000),
+        in_turn("rust-workers-10000", plan, 10_000),
         round_trip(plan),
     ];
     serde_json::to_writer(std::io::stdout().lock(), &Document { rows })?;
@@ -38,12 +49,16 @@ fn ask_actors(name: &'static str, plan: Plan, capacity: Option<usize>) -> Row {
     let mut peers = vec![
         Competitor::new("kameo, 1 thread", kameo_peer::ask_all(1)),
         Competitor::new("kameo, 2 threads", kameo_peer::ask_all(2)),
-        Competitor::new("ractor, 1 thread", ractor_peer::ask_all(1)),
-        Competitor::new("ractor, 2 threads", ractor_peer::ask_all(2)),
+        Competitor::new("ractor, 1 thread", ractor_peer::ask_all(1, false)),
+        Competitor::new("ractor, 2 threads", ractor_peer::ask_all(2, false)),
+        Competitor::new(
+            "ractor, 2 threads, from a task",
+            ractor_peer::ask_all(2, true),
+        ),
     ];
     alternate(&mut ours, &mut peers, count, plan);
     Row::rate(name, format!("Rust: ask + reply of {count}"), ours, peers)
-        .note("actors: unbounded mailboxes, default features; the best of the four is the peer")
+        .note("actors: unbounded mailboxes, kameo with its default features, ractor without; the best is the peer")
         .note(if capacity.is_some() {
             ours::UNBOUNDED_NOTE
         } else {
@@ -72,6 +87,82 @@ fn ask_rayon(plan: Plan) -> Row {
         peers,
     )
     .note(format!("for scale: {} {shown}", floor.label()))
+    .note(ours::CAPACITY_NOTE)
+}
+
+/// Ask and reply of one worker against channels by hand.
+fn ask_by_hand(plan: Plan) -> Row {
+    let count = plan.count(ASKED);
+    let mut ours = Competitor::new("pytoweb Worker, pool of 1", ours::ask_all(1, None));
+    let mut peers = vec![Competitor::new(
+        "tokio mpsc + oneshot by hand, 1 thread",
+        by_hand::ask_tokio(),
+    )];
+    alternate(&mut ours, &mut peers, count, plan);
+    Row::rate(
+        "rust-ask-by-hand",
+        format!("Rust: ask + reply of {count}"),
+        ours,
+        peers,
+    )
+    .note(ours::CAPACITY_NOTE)
+}
+
+/// Posts until all are handled, from one thread.
+fn post(plan: Plan) -> Row {
+    let count = plan.count(POSTED);
+    let mut ours = Competitor::new("pytoweb Worker, pool of 1", ours::post_from_many(1));
+    let mut peers = vec![Competitor::new(
+        "crossbeam-channel by hand",
+        by_hand::post_crossbeam(),
+    )];
+    alternate(&mut ours, &mut peers, count, plan);
+    Row::rate(
+        "rust-post",
+        format!("Rust: post + handled of {count}"),
+        ours,
+        peers,
+    )
+    .note(ours::CAPACITY_NOTE)
+}
+
+/// The same from several threads at once.
+fn producers(plan: Plan) -> Row {
+    let count = plan.count(POSTED);
+    let mut ours = Competitor::new("pytoweb Worker, pool of 1", ours::post_from_many(PRODUCERS));
+    let mut peers = vec![
+        Competitor::new("actix", actix_peer::post_from_many(PRODUCERS)),
+        Competitor::new(
+            "crossbeam-channel by hand",
+            by_hand::post_from_many(PRODUCERS),
+        ),
+    ];
+    alternate(&mut ours, &mut peers, count, plan);
+    Row::rate(
+        "rust-producers",
+        format!("Rust: post + handled of {count} from {PRODUCERS} threads"),
+        ours,
+        peers,
+    )
+    .note(ours::CAPACITY_NOTE)
+}
+
+/// Posts to many workers in turn, against posts to one.
+fn in_turn(name: &'static str, plan: Plan, workers: usize) -> Row {
+    let count = plan.count(POSTED);
+    let mut ours = Competitor::new("pytoweb, many workers", ours::post_in_turn(workers));
+    let mut peers = vec![Competitor::new(
+        "pytoweb, one worker",
+        ours::post_in_turn(1),
+    )];
+    alternate(&mut ours, &mut peers, count, plan);
+    Row::cost(
+        name,
+        format!("Rust: post + handled of {count}, {workers} workers in turn, per message"),
+        "ns",
+        ours,
+        peers,
+    )
     .note(ours::CAPACITY_NOTE)
 }
 

@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::hint::black_box;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use pytoweb_workers::{Worker, WorkerOptions, WorkerPool};
 
@@ -75,5 +77,62 @@ pub(crate) fn ask_one() -> impl FnMut(u64) {
             .ask::<u64, u64>("inc", number)
             .expect("the mailbox is open");
         black_box(reply.wait().expect("the handler replies"));
+    }
+}
+
+/// Longer than any round takes.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Posts from `producers` threads at once, until all are handled.
+pub(crate) fn post_from_many(producers: usize) -> impl FnMut(usize) -> f64 {
+    let bench = Bench::new(1, WorkerOptions::default());
+    move |count| {
+        rate(count, || {
+            let post = || {
+                for number in 0..(count / producers) as u64 {
+                    bench
+                        .worker
+                        .post_message("inc", number)
+                        .expect("the mailbox is open");
+                }
+            };
+            if producers == 1 {
+                post();
+            } else {
+                thread::scope(|scope| {
+                    for _ in 0..producers {
+                        scope.spawn(post);
+                    }
+                });
+            }
+            bench.worker.run_until_idle(LONG).expect("in time");
+        })
+    }
+}
+
+/// Posts to `workers` workers of a pool of one thread in turn, until all are handled; nanoseconds per message.
+pub(crate) fn post_in_turn(workers: usize) -> impl FnMut(usize) -> f64 {
+    let pool = WorkerPool::new(1);
+    let workers: Vec<Worker> = (0..workers)
+        .map(|number| {
+            let worker = pool
+                .create_worker(&format!("bench-{number}"))
+                .expect("the name is free");
+            worker.on_message("inc", |number: u64| -> Result<u64, Infallible> {
+                Ok(number + 1)
+            });
+            worker.start().expect("a new worker starts");
+            worker
+        })
+        .collect();
+    move |count| {
+        let begin = Instant::now();
+        for (number, worker) in (0..count as u64).zip(workers.iter().cycle()) {
+            worker
+                .post_message("inc", number)
+                .expect("the mailbox is open");
+        }
+        pool.run_until_idle(LONG).expect("in time");
+        begin.elapsed().as_secs_f64() * 1e9 / count as f64
     }
 }

@@ -32,10 +32,24 @@ impl Actor for Increment {
     }
 }
 
-/// Sends all, then awaits all replies, from a thread outside the runtime's own.
+async fn ask(actor: &ActorRef<Number>, count: usize) {
+    let mut replies = Vec::with_capacity(count);
+    for number in 0..count as u64 {
+        let (sender, receiver) = oneshot();
+        actor
+            .send_message(Number(number, sender.into()))
+            .expect("the actor lives");
+        replies.push(receiver);
+    }
+    for reply in replies {
+        black_box(reply.await.expect("the actor replies"));
+    }
+}
+
+/// Sends all, then awaits all replies: from a thread outside the runtime's own, or from a task `inside`.
 ///
 /// `ActorRef::call` sends only when it is awaited, so the reply ports are made by hand.
-pub(crate) fn ask_all(threads: usize) -> impl FnMut(usize) -> f64 {
+pub(crate) fn ask_all(threads: usize, inside: bool) -> impl FnMut(usize) -> f64 {
     let runtime = Builder::new_multi_thread()
         .worker_threads(threads)
         .enable_time()
@@ -45,20 +59,14 @@ pub(crate) fn ask_all(threads: usize) -> impl FnMut(usize) -> f64 {
         .block_on(Actor::spawn(None, Increment, ()))
         .expect("the actor starts");
     move |count| {
+        let actor = actor.clone();
         rate(count, || {
-            runtime.block_on(async {
-                let mut replies = Vec::with_capacity(count);
-                for number in 0..count as u64 {
-                    let (sender, receiver) = oneshot();
-                    actor
-                        .send_message(Number(number, sender.into()))
-                        .expect("the actor lives");
-                    replies.push(receiver);
-                }
-                for reply in replies {
-                    black_box(reply.await.expect("the actor replies"));
-                }
-            });
+            if inside {
+                let asked = runtime.spawn(async move { ask(&actor, count).await });
+                runtime.block_on(asked).expect("the task ends");
+            } else {
+                runtime.block_on(ask(&actor, count));
+            }
         })
     }
 }
