@@ -200,7 +200,7 @@ impl<H: Handler> Cell<H> {
 
     pub(crate) fn activate(self: &Arc<Self>, tokens: usize) {
         for _ in 0..tokens {
-            if self.handler.hands_over() {
+            if self.handler.carrier().is_some() {
                 self.dispatch();
             } else {
                 self.pool.inner().push(self.clone());
@@ -247,7 +247,7 @@ impl<H: Handler> AnyCell for Cell<H> {
     }
 
     fn run_turn(self: Arc<Self>) -> Turn {
-        if self.handler.hands_over() {
+        if self.handler.carrier().is_some() {
             self.dispatch();
             return Turn::Done {
                 wake: Wake::nobody(),
@@ -283,7 +283,7 @@ impl<H: Handler> AnyCell for Cell<H> {
     fn cancel(&self, ticket: &Arc<dyn Ticket>) -> bool {
         loop {
             if ticket.state().is_queued()
-                || self.handler.hands_over() && ticket.state().is_claimed()
+                || self.handler.carrier().is_some() && ticket.state().is_claimed()
             {
                 let removal = self.remove(vec![ticket.clone()], false);
                 let cancelled = !removal.removed.is_empty();
@@ -331,11 +331,11 @@ impl<H: Handler> Cell<H> {
     /// Takes back what was handed over and not begun, and has `look` at the queued messages before they are handed
     /// over again.
     pub(crate) fn recalled<R>(&self, look: impl FnOnce(&Mailbox<H::Message>) -> R) -> R {
-        if !self.handler.hands_over() {
+        let Some(carrier) = self.handler.carrier() else {
             return look(&self.mailbox);
-        }
+        };
         self.mailbox.hold();
-        self.handler.recall();
+        carrier.recall();
         let seen = look(&self.mailbox);
         let tokens = self.mailbox.release();
         if let Some(own) = self.own.upgrade() {
@@ -351,8 +351,10 @@ impl<H: Handler> Cell<H> {
         } else {
             self.mailbox.remove(tickets, expired)
         };
-        if !removal.removed.is_empty() {
-            self.handler.ended_unbegun();
+        if !removal.removed.is_empty()
+            && let Some(carrier) = self.handler.carrier()
+        {
+            carrier.ended_unbegun();
         }
         removal
     }
@@ -378,7 +380,9 @@ impl<H: Handler> Cell<H> {
     /// Stops what runs of a message whose reply is settled. On the deadline thread, which has others to expire.
     fn stop_running(&self, ticket: &Arc<dyn Ticket>) {
         let _ = contained(|| ticket.interrupt());
-        let _ = contained(|| self.handler.stop(Some(ticket)));
+        if let Some(carrier) = self.handler.carrier() {
+            let _ = contained(|| carrier.stop(Some(ticket)));
+        }
     }
 
     fn cancel_running(&self, ticket: &Arc<dyn Ticket>) -> bool {
@@ -388,10 +392,11 @@ impl<H: Handler> Cell<H> {
         }
         ticket.state().request_cancel();
         // What runs elsewhere can be stopped for real.
-        let stops = self.handler.hands_over() && ticket.fail(false, Failure::Cancelled);
+        let carrier = self.handler.carrier();
+        let stops = carrier.is_some() && ticket.fail(false, Failure::Cancelled);
         ticket.interrupt();
-        if stops {
-            self.handler.stop(Some(ticket));
+        if let Some(carrier) = carrier.filter(|_| stops) {
+            carrier.stop(Some(ticket));
         }
         stops
     }

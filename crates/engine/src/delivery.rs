@@ -1,8 +1,8 @@
-//! Deliveries: messages that a handler hands over to something else that runs them, in another process say.
+//! Deliveries: messages that a carrier takes to something else that runs them, in another process say.
 //!
-//! A thread that runs a handler is a turn (`cell/turn.rs`). A handler that only hands messages on needs no thread: its
-//! batches are taken and handed over by whoever has a reason to, a sender that found the worker idle or whoever ended
-//! the last message of the batch before. The token that a turn would hold stays with the batch, so a worker has one
+//! A thread that runs a handler is a turn (`cell/turn.rs`). A carrier that only hands messages on needs no thread: its
+//! batches are taken and handed over by the thread that has a reason to, a sender that found the worker idle or the one that
+//! ended the last message of the batch before. The token that a turn would hold stays with the batch, so a worker has one
 //! batch on its way, and its messages keep their order.
 //!
 //! Whoever runs the messages would be idle between two batches for the way there and back. So a batch is *topped up*
@@ -11,12 +11,13 @@
 //!
 //! Only the first message of a batch counts as running. The others are *ahead*: claimed, but still counted as queued,
 //! so that the capacity of the mailbox is exact. They move up as those before them end, and
-//! [`Handler::recall`](crate::Handler::recall) brings those that nobody has begun back to the mailbox, unclaimed.
+//! [`Carrier::recall`] brings those that nobody has begun back to the mailbox, unclaimed.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::carrier::Carrier;
 use crate::cell::{Address, AnyCell, Cell};
 use crate::clock::Timestamp;
 use crate::contained::contained;
@@ -211,7 +212,7 @@ fn put_back_batch<H: Handler>(batch: &Arc<Batch<H>>, mut deliveries: Vec<Deliver
 
 /// `count` messages of the batch are over, or elsewhere. The last one takes the next batch.
 fn leave<H: Handler>(batch: &Arc<Batch<H>>, count: usize) {
-    let window = batch.cell.handler.window();
+    let window = batch.cell.window();
     // ORDERING: Relaxed, a hint: to top up late or not at all costs time only.
     let left = batch.open.load(Ordering::Relaxed) - count;
     // ORDERING: AcqRel, who tops up next hands over after this.
@@ -232,7 +233,7 @@ impl<H: Handler> Cell<H> {
     /// Hands over the next batch, or gives the token back that the caller holds.
     pub(crate) fn dispatch(self: &Arc<Self>) {
         let mut entries = Vec::new();
-        let window = self.handler.window().max(1);
+        let window = self.window().max(1);
         let clock = &*self.pool.inner().clock;
         let take = self.mailbox.take_many(window, &mut entries, clock);
         if !matches!(take.found, Found::Next | Found::Last) {
@@ -253,15 +254,22 @@ impl<H: Handler> Cell<H> {
             topping_up: AtomicBool::new(false),
             is_last: take.found == Found::Last,
         });
-        self.give_to_handler(&batch, entries);
+        self.give_to_carrier(&batch, entries);
         self.mailbox.handed_over();
         self.abandon_all(take.leftovers);
         self.tell(take.told);
     }
 
-    fn give_to_handler(&self, batch: &Arc<Batch<H>>, entries: Vec<Entry<H::Message>>) {
+    fn window(&self) -> usize {
+        self.handler.carrier().map_or(1, Carrier::window)
+    }
+
+    fn give_to_carrier(&self, batch: &Arc<Batch<H>>, entries: Vec<Entry<H::Message>>) {
         // Those that it panics over fail as they are dropped.
-        let _ = contained(|| self.handler.hand_over(deliveries(batch, entries)));
+        let _ = contained(|| match self.handler.carrier() {
+            Some(carrier) => carrier.carry(deliveries(batch, entries)),
+            None => drop(deliveries(batch, entries)),
+        });
     }
 
     /// Hands over more messages of a batch that the caller keeps open.
@@ -272,7 +280,7 @@ impl<H: Handler> Cell<H> {
         if !entries.is_empty() {
             // ORDERING: Relaxed, the messages are handed over under locks of their own.
             batch.open.fetch_add(entries.len(), Ordering::Relaxed);
-            self.give_to_handler(batch, entries);
+            self.give_to_carrier(batch, entries);
             self.mailbox.handed_over();
         }
         self.abandon_all(leftovers);

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::carrier::Carrier;
 use crate::cell::{Address, Cell};
 use crate::clock::Timestamp;
 use crate::contained::contained;
-use crate::delivery::Delivery;
 use crate::mailbox::Finished;
-use crate::message::{Failure, Message, Outcome, Ticket};
+use crate::message::{Failure, Message, Outcome};
 use crate::reply::Wake;
 
 /// Runs the messages of one mailbox.
@@ -31,41 +31,10 @@ pub trait Handler: Send + Sync + Sized + 'static {
     /// Publishes the reply of a message that was handled, and returns the threads that wait for it.
     fn finish(&self, message: Self::Message) -> Wake;
 
-    /// Whether messages are handed over by [`Handler::hand_over`] instead of being handled here.
-    fn hands_over(&self) -> bool {
-        false
-    }
-
-    /// How many messages to hand over at once.
-    fn window(&self) -> usize {
-        1
-    }
-
-    /// Hands messages over to what runs them, in order; never blocks, and runs nobody's code. Each of them ends with
-    /// [`Delivery::finish`], later and from any thread.
-    fn hand_over(&self, deliveries: Vec<Delivery<Self>>) {
-        drop(deliveries);
-    }
-
-    /// Brings back what was handed over and not begun, with [`Delivery::put_back`]: queued messages are about to be
-    /// looked through. Never blocks.
-    fn recall(&self) {}
-
-    /// Told that messages ended before they began, cancelled or past their deadline: what was handed over may be taken
-    /// up by nothing any more. Never blocks.
-    fn ended_unbegun(&self) {}
-
-    /// Ends what was handed over and not begun, with [`Delivery::abandon`]: the worker has stopped, and its queue has
-    /// failed as `failure` says. Returns how many messages that were. Never blocks.
-    fn withdraw(&self, failure: Failure) -> usize {
-        let _ = failure;
-        0
-    }
-
-    /// Stops the message of `ticket`, whose reply is settled, or with `None` everything of this worker at once. For
-    /// messages that were handed over; one that is handled here has [`Ticket::interrupt`]. Never blocks.
-    fn stop(&self, ticket: Option<&Arc<dyn Ticket>>) {
-        let _ = ticket;
+    /// What runs the messages, where that is not this handler: then [`Handler::handle`] is called for none. The same at all
+    /// times.
+    fn carrier(&self) -> Option<&dyn Carrier<Self>> {
+        None
     }
 
     /// A message to handle when the worker has ended: it is closed, nothing is queued and nothing runs. For what has to

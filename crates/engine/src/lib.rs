@@ -12,6 +12,7 @@
 //! - whoever takes a message out of a mailbox claims it, under the mailbox's lock, so it has one fate;
 //! - a message is counted before its reply is published.
 
+mod carrier;
 mod cell;
 mod clock;
 mod contained;
@@ -31,6 +32,7 @@ mod timers;
 mod wait;
 mod worker;
 
+pub use carrier::Carrier;
 pub use cell::Address;
 pub use clock::{Clock, MonotonicClock, Timestamp};
 pub use contained::{Panic, contained};

@@ -363,7 +363,12 @@ impl<H: Handler> Worker<H> {
             .cell
             .recalled(|mailbox| mailbox.close(Rest::Fail(failure), last, runs));
         // The first message of a batch was not brought back, and is queued all the same until it begins.
-        self.cell.handler.withdraw(failure) + self.cell.swept(rest)
+        self.withdraw(failure) + self.cell.swept(rest)
+    }
+
+    fn withdraw(&self, failure: Failure) -> usize {
+        let carrier = self.cell.handler.carrier();
+        carrier.map_or(0, |carrier| carrier.withdraw(failure))
     }
 
     /// The message to end with, unless the worker has had it.
@@ -378,7 +383,7 @@ impl<H: Handler> Worker<H> {
         let failure = Failure::Stopped;
         let queued = self.cell.recalled(|mailbox| mailbox.fail_queued(failure));
         // As for a mailbox that closes.
-        self.cell.handler.withdraw(failure) + self.cell.swept(queued)
+        self.withdraw(failure) + self.cell.swept(queued)
     }
 
     /// Blocks until the worker has ended after [`Worker::close`], at most for `limit`; false when that has passed.
@@ -450,7 +455,9 @@ impl<H: Handler> Worker<H> {
             ticket.fail(false, Failure::Stopped);
             ticket.interrupt();
         }
-        self.cell.handler.stop(None);
+        if let Some(carrier) = self.cell.handler.carrier() {
+            carrier.stop(None);
+        }
     }
 
     /// Its numbers at one instant.

@@ -14,8 +14,8 @@ use common::{
     pool_with_clock, post, worker,
 };
 use pytoweb_engine::{
-    Delivery, Failure, Handled, Handler, Host, Overflow, Pool, PoolOptions, StopMode, Ticket,
-    Unpark, Wake, Worker, WorkerOptions, WorkerState,
+    Carrier, Delivery, Failure, Handled, Handler, Host, Overflow, Pool, PoolOptions, StopMode,
+    Ticket, Unpark, Wake, Worker, WorkerOptions, WorkerState,
 };
 
 /// Panics when it is dropped, with itself for as often as it says.
@@ -357,19 +357,21 @@ impl Handler for Refuses {
         Wake::nobody()
     }
 
-    fn hands_over(&self) -> bool {
-        true
-    }
-
-    fn hand_over(&self, deliveries: Vec<Delivery<Self>>) {
-        let _goes_down = deliveries;
-        explode(3);
+    fn carrier(&self) -> Option<&dyn Carrier<Self>> {
+        Some(self)
     }
 
     fn abandon(&self, message: Job, failure: Failure) {
         if let Some(call) = message.call() {
             let _ = call.fail(true, failure) || call.fail(false, failure);
         }
+        explode(3);
+    }
+}
+
+impl Carrier<Self> for Refuses {
+    fn carry(&self, deliveries: Vec<Delivery<Self>>) {
+        let _goes_down = deliveries;
         explode(3);
     }
 }

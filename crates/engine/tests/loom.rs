@@ -19,6 +19,8 @@
     reason = "the engine's modules are compiled again, and a model uses few of their items"
 )]
 
+#[path = "../src/carrier.rs"]
+mod carrier;
 #[path = "../src/cell.rs"]
 mod cell;
 #[path = "../src/clock.rs"]

@@ -5,8 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use pytoweb_engine::{
-    Address, Counters, Delivery, Failure, Handled, Handler, Message, Outcome, Overflow, Pool,
-    ReplyState, Shared, Slot, Ticket, Wake, Worker, WorkerOptions,
+    Address, Carrier, Counters, Delivery, Failure, Handled, Handler, Message, Outcome, Overflow,
+    Pool, ReplyState, Shared, Slot, Ticket, Wake, Worker, WorkerOptions,
 };
 
 use crate::common::{Gate, LONG, assert_adds_up};
@@ -108,9 +108,9 @@ pub(crate) struct Way {
     pub(crate) batches: Vec<Vec<u64>>,
     pub(crate) begun: Vec<u64>,
     pub(crate) abandoned: Vec<(u64, Failure)>,
-    /// Calls of `Handler::stop`: the ticket's state, or `None` for everything.
+    /// Calls of `Carrier::stop`: the ticket's state, or `None` for everything.
     pub(crate) stops: Vec<Option<Arc<dyn Ticket>>>,
-    /// Calls of `Handler::ended_unbegun`.
+    /// Calls of `Carrier::ended_unbegun`.
     pub(crate) unbegun: usize,
     /// It gives nothing back.
     deaf: bool,
@@ -328,15 +328,24 @@ impl Handler for Child {
         }
     }
 
-    fn hands_over(&self) -> bool {
-        true
+    fn carrier(&self) -> Option<&dyn Carrier<Self>> {
+        Some(self)
     }
 
+    fn abandon(&self, message: Note, failure: Failure) {
+        self.way().abandoned.push((message.number, failure));
+        if let Some(reply) = message.reply {
+            let _ = reply.0.fail(true, failure) || reply.0.fail(false, failure);
+        }
+    }
+}
+
+impl Carrier<Self> for Child {
     fn window(&self) -> usize {
         self.window
     }
 
-    fn hand_over(&self, deliveries: Vec<Delivery<Self>>) {
+    fn carry(&self, deliveries: Vec<Delivery<Self>>) {
         let mut way = self.way();
         let first = way.flights.len();
         way.flights
@@ -369,13 +378,6 @@ impl Handler for Child {
 
     fn stop(&self, ticket: Option<&Arc<dyn Ticket>>) {
         self.way().stops.push(ticket.cloned());
-    }
-
-    fn abandon(&self, message: Note, failure: Failure) {
-        self.way().abandoned.push((message.number, failure));
-        if let Some(reply) = message.reply {
-            let _ = reply.0.fail(true, failure) || reply.0.fail(false, failure);
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use loom::thread;
 
+use crate::carrier::Carrier;
 use crate::cell::{AnyCell, Cell};
 use crate::clock::{Clock, Timestamp};
 use crate::delivery::Delivery;
@@ -125,26 +126,28 @@ impl Handler for Child {
         }
     }
 
-    fn hands_over(&self) -> bool {
-        true
-    }
-
-    fn window(&self) -> usize {
-        self.window
-    }
-
-    fn hand_over(&self, deliveries: Vec<Delivery<Self>>) {
-        self.way.lock().extend(deliveries);
-    }
-
-    fn recall(&self) {
-        Delivery::put_back(self.pull());
+    fn carrier(&self) -> Option<&dyn Carrier<Self>> {
+        Some(self)
     }
 
     fn abandon(&self, message: Letter, failure: Failure) {
         if let Some(call) = message.note.call {
             let _ = call.slot.fail(true, failure) || call.slot.fail(false, failure);
         }
+    }
+}
+
+impl Carrier<Self> for Child {
+    fn window(&self) -> usize {
+        self.window
+    }
+
+    fn carry(&self, deliveries: Vec<Delivery<Self>>) {
+        self.way.lock().extend(deliveries);
+    }
+
+    fn recall(&self) {
+        Delivery::put_back(self.pull());
     }
 }
 

@@ -11,7 +11,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use pytoweb_engine::{Delivery, Failure, Handled, Handler, Outcome, Suspension, Ticket, Wake};
+use pytoweb_engine::{Carrier, Failure, Handled, Handler, Outcome, Suspension, Ticket, Wake};
 
 use crate::error::{self, Named};
 use crate::host::around::Surroundings;
@@ -468,42 +468,10 @@ impl Handler for PyHandler {
         (self.route.is_none() && !ending::is_over()).then(PyMessage::last)
     }
 
-    fn hands_over(&self) -> bool {
-        self.route.is_some()
-    }
-
-    fn window(&self) -> usize {
-        self.route.as_ref().map_or(1, |route| route.window())
-    }
-
-    fn hand_over(&self, deliveries: Vec<Delivery<Self>>) {
-        if let Some(route) = &self.route {
-            route.hand_over(deliveries);
-        }
-    }
-
-    fn recall(&self) {
-        if let Some(route) = &self.route {
-            route.recall();
-        }
-    }
-
-    fn ended_unbegun(&self) {
-        if let Some(route) = &self.route {
-            route.ended_unbegun();
-        }
-    }
-
-    fn withdraw(&self, failure: Failure) -> usize {
+    fn carrier(&self) -> Option<&dyn Carrier<Self>> {
         self.route
-            .as_ref()
-            .map_or(0, |route| route.withdraw(failure))
-    }
-
-    fn stop(&self, ticket: Option<&Arc<dyn Ticket>>) {
-        if let Some(route) = &self.route {
-            route.stop(ticket);
-        }
+            .as_deref()
+            .map(|route| route as &dyn Carrier<Self>)
     }
 
     fn finish(&self, message: PyMessage) -> Wake {

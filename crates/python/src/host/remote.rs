@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pytoweb_engine::{
-    Delivery, Failure, Handled, Handler, Message, Outcome, Pool, ReplyState, Ticket, Wake, Worker,
-    WorkerOptions,
+    Carrier, Delivery, Failure, Handled, Handler, Message, Outcome, Pool, ReplyState, Ticket, Wake,
+    Worker, WorkerOptions,
 };
 use pytoweb_process::frame::{Request, TooLong, encode_request};
 use pytoweb_process::{Answer, Cargo, Crash, Fleet, Payload, Verdict, is_taking_in};
@@ -147,17 +147,6 @@ impl Route {
         }
     }
 
-    pub(crate) fn window(&self) -> usize {
-        // ORDERING: Relaxed, hints.
-        let average = self.average_run.load(Ordering::Relaxed);
-        if average == 0 || !self.fleet.runs_ahead() || self.one_by_one.load(Ordering::Relaxed) {
-            return 1;
-        }
-        // One at least is there when the one before ends: its child would be idle until this process gets a core.
-        let least = if average < AHEAD_BELOW { 2 } else { 1 };
-        usize::try_from((BATCH_TIME / average).clamp(least, BATCH_MESSAGES)).unwrap_or(1)
-    }
-
     /// Why nothing is run at the moment, if so, and how long until that is tried again.
     pub(crate) fn failure(&self) -> Option<(Arc<Crash>, Duration)> {
         self.fleet.failure(self.lane)
@@ -178,26 +167,6 @@ impl Route {
             (known / 8 * 7 + nanos / 8).max(1)
         };
         self.average_run.store(next, Ordering::Relaxed);
-    }
-
-    pub(crate) fn hand_over(&self, deliveries: Vec<Delivery<PyHandler>>) {
-        let lane = self.lane.unwrap_or_else(|| {
-            let lane = self.fleet.quietest();
-            let number = u32::try_from(lane + 1).unwrap_or(0);
-            for task in deliveries
-                .iter()
-                .filter_map(|delivery| delivery.message()?.task.as_ref())
-            {
-                // ORDERING: Relaxed, a hint.
-                task.lane.store(number, Ordering::Relaxed);
-            }
-            lane
-        });
-        let loads = deliveries.into_iter().map(|delivery| Load::Message {
-            worker: self.worker,
-            delivery,
-        });
-        self.fleet.hand(lane, loads.collect());
     }
 
     /// The lane of a message, as far as it is known.
@@ -230,48 +199,6 @@ impl Route {
         done
     }
 
-    pub(crate) fn recall(&self) {
-        self.fleet
-            .recall(self.lanes(), &|load| load.worker() == self.worker);
-    }
-
-    /// Messages were cancelled or have expired that no child had begun.
-    pub(crate) fn ended_unbegun(&self) {
-        self.fleet.watch(self.lanes());
-    }
-
-    /// Ends what no child has begun: the worker has stopped. Returns how many messages that were.
-    pub(crate) fn withdraw(&self, failure: Failure) -> usize {
-        let found = self
-            .fleet
-            .withdraw(self.lanes(), &|load| load.worker() == self.worker);
-        let mut count = 0;
-        for load in found {
-            if let Load::Message { delivery, .. } = load {
-                delivery.abandon(failure);
-                count += 1;
-            }
-        }
-        count
-    }
-
-    pub(crate) fn stop(&self, ticket: Option<&Arc<dyn Ticket>>) {
-        match ticket {
-            None => self
-                .fleet
-                .stop(self.lanes(), &|load| load.worker() == self.worker, true),
-            Some(ticket) => {
-                let wanted: *const ReplyState = ticket.state();
-                let is_it = |load: &Load| {
-                    load.message()
-                        .and_then(Message::state)
-                        .is_some_and(|state| std::ptr::eq(state, wanted))
-                };
-                self.fleet.stop(self.lanes(), &is_it, false);
-            }
-        }
-    }
-
     /// As [`Route::job`]; here and now where many wait and this thread may: whoever makes them is slowed down by them.
     pub(crate) fn job_or_now(&self, job: impl FnOnce(Python<'_>) + Send + 'static) {
         // ORDERING: Relaxed, a hint.
@@ -293,6 +220,79 @@ impl Route {
             waiting.fetch_sub(1, Ordering::Relaxed);
             job(py);
         }))));
+    }
+}
+
+impl Carrier<PyHandler> for Route {
+    fn window(&self) -> usize {
+        // ORDERING: Relaxed, hints.
+        let average = self.average_run.load(Ordering::Relaxed);
+        if average == 0 || !self.fleet.runs_ahead() || self.one_by_one.load(Ordering::Relaxed) {
+            return 1;
+        }
+        // One at least is there when the one before ends: its child would be idle until this process gets a core.
+        let least = if average < AHEAD_BELOW { 2 } else { 1 };
+        usize::try_from((BATCH_TIME / average).clamp(least, BATCH_MESSAGES)).unwrap_or(1)
+    }
+
+    fn carry(&self, deliveries: Vec<Delivery<PyHandler>>) {
+        let lane = self.lane.unwrap_or_else(|| {
+            let lane = self.fleet.quietest();
+            let number = u32::try_from(lane + 1).unwrap_or(0);
+            for task in deliveries
+                .iter()
+                .filter_map(|delivery| delivery.message()?.task.as_ref())
+            {
+                // ORDERING: Relaxed, a hint.
+                task.lane.store(number, Ordering::Relaxed);
+            }
+            lane
+        });
+        let loads = deliveries.into_iter().map(|delivery| Load::Message {
+            worker: self.worker,
+            delivery,
+        });
+        self.fleet.hand(lane, loads.collect());
+    }
+
+    fn recall(&self) {
+        self.fleet
+            .recall(self.lanes(), &|load| load.worker() == self.worker);
+    }
+
+    fn ended_unbegun(&self) {
+        self.fleet.watch(self.lanes());
+    }
+
+    fn withdraw(&self, failure: Failure) -> usize {
+        let found = self
+            .fleet
+            .withdraw(self.lanes(), &|load| load.worker() == self.worker);
+        let mut count = 0;
+        for load in found {
+            if let Load::Message { delivery, .. } = load {
+                delivery.abandon(failure);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    fn stop(&self, ticket: Option<&Arc<dyn Ticket>>) {
+        match ticket {
+            None => self
+                .fleet
+                .stop(self.lanes(), &|load| load.worker() == self.worker, true),
+            Some(ticket) => {
+                let wanted: *const ReplyState = ticket.state();
+                let is_it = |load: &Load| {
+                    load.message()
+                        .and_then(Message::state)
+                        .is_some_and(|state| std::ptr::eq(state, wanted))
+                };
+                self.fleet.stop(self.lanes(), &is_it, false);
+            }
+        }
     }
 }
 
