@@ -5,7 +5,7 @@ use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
 use crate::cell::{AnyCell, Turn};
@@ -15,7 +15,7 @@ use crate::deadline::{Added, Deadlines};
 use crate::message::Ticket;
 use crate::reply::Wake;
 use crate::scheduler::{Rouse, Scheduler, Work};
-use crate::sync::{AtomicBool, Mutex, Ordering, look_while_yielding};
+use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, look_while_yielding};
 use crate::timers::Timers;
 use crate::wait::{self, ThreadLimit};
 
@@ -154,6 +154,48 @@ impl PoolOptions {
     }
 }
 
+/// Which threads a pool has. Apart from the pool, because a thread signs off when nothing of the pool is left on it.
+#[derive(Default)]
+struct Roll {
+    list: Mutex<Threads>,
+    /// A thread has ended, waits for the others, or was joined.
+    changed: Condvar,
+}
+
+/// The threads of a pool.
+#[derive(Default)]
+struct Threads {
+    handles: Vec<JoinHandle<()>>,
+    /// Those that no caller of [`Pool::join`] has seen the end of.
+    unjoined: Vec<ThreadId>,
+    alive: Vec<ThreadId>,
+    /// Those that are in [`Pool::join`].
+    joining: Vec<ThreadId>,
+}
+
+impl Threads {
+    fn enter(&mut self, handle: JoinHandle<()>) {
+        let finished = |thread: &mut JoinHandle<()>| thread.is_finished();
+        for thread in self.handles.extract_if(.., finished) {
+            self.unjoined.retain(|known| *known != thread.thread().id());
+        }
+        let id = handle.thread().id();
+        self.alive.push(id);
+        self.unjoined.push(id);
+        self.handles.push(handle);
+    }
+
+    fn leave(&mut self, id: ThreadId) {
+        self.alive.retain(|known| *known != id);
+        self.joining.retain(|known| *known != id);
+    }
+
+    /// Whether every thread that lives waits for the others.
+    fn all_join(&self) -> bool {
+        self.alive.iter().all(|id| self.joining.contains(id))
+    }
+}
+
 pub(crate) struct PoolInner {
     pub(crate) name: String,
     pub(crate) size: usize,
@@ -162,7 +204,7 @@ pub(crate) struct PoolInner {
     pub(crate) deadlines: Deadlines,
     timers: Timers,
     host: Arc<dyn Host>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Arc<Roll>,
     numbering: AtomicUsize,
     has_thread: AtomicBool,
 }
@@ -289,13 +331,16 @@ impl PoolInner {
             thread = thread.stack_size(bytes);
         }
         let presence = self.presence()?;
+        // Held until the thread is entered: its end waits for that.
+        let mut threads = self.threads.list.lock();
+        let roll = self.threads.clone();
         let handle = thread.spawn(move || {
             body();
             drop_each([presence]);
+            roll.list.lock().leave(thread::current().id());
+            roll.changed.notify_all();
         })?;
-        let mut threads = self.threads.lock();
-        threads.retain(|thread| !thread.is_finished());
-        threads.push(handle);
+        threads.enter(handle);
         Ok(())
     }
 
@@ -424,7 +469,7 @@ impl Pool {
             deadlines: Deadlines::default(),
             timers: options.timers,
             host: options.host,
-            threads: Mutex::new(Vec::new()),
+            threads: Arc::default(),
             numbering: AtomicUsize::new(0),
             has_thread: AtomicBool::new(false),
         }))))
@@ -457,24 +502,40 @@ impl Pool {
         self.inner().shutdown();
     }
 
-    /// Blocks until the threads have ended, after [`Pool::shutdown`]. A thread of the pool does not wait for itself.
+    /// Blocks until all threads have ended, after [`Pool::shutdown`]; any number of threads may call it. One of the pool waits
+    /// neither for itself nor for others of the pool that wait here.
     pub fn join(&self) {
-        let mut is_own = false;
+        let inner = self.inner();
+        let own = thread::current().id();
+        let roll = &*inner.threads;
+        let mut threads = roll.list.lock();
+        if threads.alive.contains(&own) {
+            threads.joining.push(own);
+            roll.changed.notify_all();
+            while !threads.all_join() {
+                (threads, _) = roll.changed.wait(threads, None);
+            }
+            return;
+        }
         loop {
-            let Some(thread) = self.inner().threads.lock().pop() else {
-                break;
-            };
-            if thread.thread().id() == thread::current().id() {
-                is_own = true;
-            } else {
-                // A panic of the engine was reported by the hook already, and there is nobody left to tell.
+            if let Some(thread) = threads.handles.pop() {
+                drop(threads);
+                let id = thread.thread().id();
+                // A panic of the engine was reported by the hook already, and there is no other place to tell.
                 let _ = thread.join();
+                threads = roll.list.lock();
+                threads.unjoined.retain(|known| *known != id);
+                roll.changed.notify_all();
+            } else if threads.unjoined.is_empty() {
+                break;
+            } else {
+                // Another caller joins it.
+                (threads, _) = roll.changed.wait(threads, None);
             }
         }
-        if !is_own {
-            // Its deadlines hold until its last thread has ended.
-            self.inner().timers.wait_gone(self.inner());
-        }
+        drop(threads);
+        // Its deadlines hold until its last thread has ended.
+        inner.timers.wait_gone(inner);
     }
 
     /// Expires every deadline up to now, as the deadline thread would. For clocks that a test moves by hand.

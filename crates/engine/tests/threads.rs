@@ -10,7 +10,7 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Closures, Job, LONG, ask, bounded, pool, post, worker};
+use common::{Closures, Job, LONG, ask, bounded, occupy, pool, post, worker};
 use pytoweb_engine::{PlainHost, Pool, PoolOptions, PostError, StopMode, Worker, WorkerOptions};
 
 /// How many threads of this process are named `<name>-<number>`; none where the system does not tell.
@@ -296,6 +296,56 @@ fn joining_from_several_threads_and_from_inside_returns() {
             }
         });
         assert_eq!(pool.threads(), 0);
+    });
+}
+
+#[test]
+fn every_caller_that_joins_waits_for_all_threads() {
+    bounded(|| {
+        let pool = pool(2);
+        let worker = worker(&pool, "w");
+        let gate = occupy(&worker);
+        pool.shutdown();
+        let started = Barrier::new(3);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    started.wait();
+                    pool.join();
+                    assert!(gate.is_open(), "a thread still runs");
+                    assert_eq!(pool.threads(), 0);
+                });
+            }
+            started.wait();
+            // In which a caller that does not wait would come back.
+            for _ in 0..1_000 {
+                thread::yield_now();
+            }
+            gate.open();
+        });
+    });
+}
+
+#[test]
+fn threads_of_a_pool_that_join_do_not_wait_for_each_other() {
+    bounded(|| {
+        let pool = pool(2);
+        let both = Arc::new(Barrier::new(2));
+        let asked: Vec<_> = (0..2)
+            .map(|number| {
+                let (inside, both) = (pool.clone(), both.clone());
+                ask(&worker(&pool, &format!("w{number}")), move || {
+                    both.wait();
+                    inside.join();
+                    1
+                })
+            })
+            .collect();
+        for asked in asked {
+            assert_eq!(asked.reply(), Ok(1));
+        }
+        pool.shutdown();
+        pool.join();
     });
 }
 
