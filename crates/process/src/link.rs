@@ -101,9 +101,6 @@ pub trait HostLink: Send + Sync + fmt::Debug + 'static {
 
     /// Sets the signal that the handler of `seq` may look at.
     fn ask_to_stop(&self, seq: u64);
-
-    /// Where the payloads of requests go.
-    fn store(&self) -> Option<&Arc<Store>>;
 }
 
 /// The child's end. [`ChildLink::receive`] is for one thread, the rest for any.

@@ -95,7 +95,8 @@ pub(crate) struct SharedHost {
     host_bell: SharedBell,
     claims: SharedClaims,
     woken: AtomicBool,
-    store: Arc<Store>,
+    /// Kept for as long as the child may read from it.
+    _store: Arc<Store>,
     /// The socket over which the child's store comes.
     socket: UnixStream,
     view: OnceLock<Arc<View>>,
@@ -118,7 +119,7 @@ impl SharedHost {
             host_bell: side.host_bell,
             claims: side.claims,
             woken: AtomicBool::new(false),
-            store,
+            _store: store,
             socket,
             view: OnceLock::new(),
         })
@@ -236,10 +237,6 @@ impl HostLink for SharedHost {
 
     fn ask_to_stop(&self, seq: u64) {
         self.claims.ask_to_stop(seq);
-    }
-
-    fn store(&self) -> Option<&Arc<Store>> {
-        Some(&self.store)
     }
 }
 

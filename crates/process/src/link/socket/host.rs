@@ -15,7 +15,6 @@ use super::{END_GRACE, FRAME_LIMIT, lock};
 use crate::frame::{self, Outcome, RawPayload, Reply, ToHost};
 use crate::link::{Broken, HostLink};
 use crate::payload::{Packer, Parcel};
-use crate::store::Store;
 
 /// Bytes after which [`SocketHost::receive`] lets the frames be dealt with, although there may be more.
 const RECEIVE_LIMIT: usize = 1 << 20;
@@ -250,9 +249,5 @@ impl HostLink for SocketHost {
         if let Ok(kept) = outbox.push(&self.socket, &frame, &[]) {
             self.watch(&outbox, kept);
         }
-    }
-
-    fn store(&self) -> Option<&Arc<Store>> {
-        None
     }
 }
