@@ -364,8 +364,8 @@ impl<H: Handler> Cell<H> {
         if !self.mailbox.is_running(ticket) {
             return false;
         }
-        // ORDERING: Relaxed, see `clear_stuck`. Before the reply stands, so that whoever got the error finds the
-        // worker stuck.
+        // ORDERING: Relaxed, see `clear_stuck`. Before the reply stands, so that the caller that got the error finds
+        // the worker stuck.
         self.stuck.store(true, Ordering::Relaxed);
         ticket.state().request_cancel();
         let expired = ticket.fail(false, Failure::Expired);
@@ -386,7 +386,7 @@ impl<H: Handler> Cell<H> {
     }
 
     fn cancel_running(&self, ticket: &Arc<dyn Ticket>) -> bool {
-        // What somebody took out to cancel, drop or fail it is that one's to settle.
+        // A message that another thread took out to cancel, drop or fail it is that thread's to settle.
         if !ticket.state().is_claimed() || !self.mailbox.is_running(ticket) {
             return false;
         }

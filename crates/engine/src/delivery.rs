@@ -5,13 +5,14 @@
 //! ended the last message of the batch before. The token that a turn would hold stays with the batch, so a worker has one
 //! batch on its way, and its messages keep their order.
 //!
-//! Whoever runs the messages would be idle between two batches for the way there and back. So a batch is *topped up*
-//! when half of a window is left: whoever ends that message takes more, while its own still counts as open, so that
-//! nobody else can find the batch empty meanwhile, and one at a time, so that they are handed over in order.
+//! The process or thread that runs the messages would be idle between two batches for the way there and back. So a
+//! batch is *topped up* when half of a window is left: the thread that ends that message takes more, while its own
+//! still counts as open, so that no other thread can find the batch empty meanwhile, and one at a time, so that they
+//! are handed over in order.
 //!
 //! Only the first message of a batch counts as running. The others are *ahead*: claimed, but still counted as queued,
 //! so that the capacity of the mailbox is exact. They move up as those before them end, and
-//! [`Carrier::recall`] brings those that nobody has begun back to the mailbox, unclaimed.
+//! [`Carrier::recall`] brings those that were not begun back to the mailbox, unclaimed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ struct Batch<H: Handler> {
     cell: Arc<Cell<H>>,
     /// Messages of the batch that are not over.
     open: AtomicUsize,
-    /// Somebody takes more for it.
+    /// A thread takes more for it.
     topping_up: AtomicBool,
     /// It holds the worker's last message, which counts as nothing.
     is_last: bool,
@@ -112,8 +113,8 @@ impl<H: Handler> Delivery<H> {
         }
     }
 
-    /// Puts messages back to the front of their mailbox that nobody has begun, in the order given, which is that of
-    /// their delivery. Those that nobody waits for any more end as expired or cancelled.
+    /// Puts messages that were not begun back to the front of their mailbox, in the order given, which is that of
+    /// their delivery. Those that no caller waits for any more end as expired or cancelled.
     ///
     /// The first message of a batch stays where it is: with it goes the token, and the mailbox would hand over anew
     /// what it just got back.

@@ -45,7 +45,7 @@ pub trait Handler: Send + Sync + Sized + 'static {
         None
     }
 
-    /// Told of a message that will not be run; settles its reply, if nobody has. On the thread that caused it.
+    /// Told of a message that will not be run; settles its reply, unless it is settled. On the thread that caused it.
     fn abandon(&self, message: Self::Message, failure: Failure);
 }
 

@@ -1,7 +1,7 @@
 //! Messages, bounded mailboxes, workers and pools: the engine under `pytoweb`.
 //!
 //! A [`Worker`] owns a bounded mailbox and runs its messages one at a time, in order, through a [`Handler`], on the
-//! threads of a [`Pool`]. A message that somebody waits for carries a reply [`Slot`], reached as a [`Ticket`].
+//! threads of a [`Pool`]. A message that a caller waits for carries a reply [`Slot`], reached as a [`Ticket`].
 //!
 //! The engine knows no language runtime, no async runtime and no format: messages and replies are the handler's own
 //! types, time comes from a [`Clock`], and what surrounds the threads is a [`Host`]. Most Rust programs want the
@@ -9,7 +9,7 @@
 //!
 //! Rules that hold everywhere in here:
 //! - no user code (handlers, callbacks, destructors of messages) runs under an engine lock;
-//! - whoever takes a message out of a mailbox claims it, under the mailbox's lock, so it has one fate;
+//! - the thread that takes a message out of a mailbox claims it, under the mailbox's lock, so it has one fate;
 //! - a message is counted before its reply is published.
 
 mod carrier;

@@ -24,7 +24,7 @@ impl fmt::Display for DropReason {
     }
 }
 
-/// Why a message was not handled, or why nobody waits for its handler any more.
+/// Why a message was not handled, or why no caller waits for its handler any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Failure {
@@ -32,7 +32,7 @@ pub enum Failure {
     Dropped(DropReason),
     /// Its worker was stopped or terminated first.
     Stopped,
-    /// Whoever asked cancelled it while it was queued.
+    /// The caller that asked cancelled it while it was queued.
     Cancelled,
     /// Its deadline passed.
     Expired,
@@ -67,14 +67,14 @@ pub enum Outcome {
     Cancelled,
 }
 
-/// A message that somebody may wait for, cancel or give a deadline.
+/// A message that a caller may wait for, cancel or give a deadline.
 ///
 /// Implemented next to the typed reply slot; the engine reaches running and expiring messages through it.
 pub trait Ticket: Send + Sync + 'static {
     /// Where the message is in its life.
     fn state(&self) -> &ReplyState;
 
-    /// Settles the reply with `failure` and tells whoever waits, if nothing has settled it and it is in the phase
+    /// Settles the reply with `failure` and tells its waiters, if nothing has settled it and it is in the phase
     /// that `queued` names (still queued, or running). Says whether it did.
     fn fail(&self, queued: bool, failure: Failure) -> bool;
 
@@ -84,13 +84,13 @@ pub trait Ticket: Send + Sync + 'static {
 
 /// One message of a mailbox.
 pub trait Message: Send + 'static {
-    /// The ticket, where somebody may wait for the message; `None` for a plain post.
+    /// The ticket, where a caller may wait for the message; `None` for a plain post.
     fn ticket(&self) -> Option<Arc<dyn Ticket>>;
 
     /// The ticket's state, without the cost of a reference.
     fn state(&self) -> Option<&ReplyState>;
 
-    /// Claims the message for whoever takes it out of the queue. False: it was cancelled or expired there.
+    /// Claims the message for the thread that takes it out of the queue. False: it was cancelled or expired there.
     fn claim(&self) -> bool {
         self.state().is_none_or(ReplyState::claim)
     }

@@ -235,7 +235,7 @@ fn live<B: FnOnce() + Send + 'static>(host: Arc<dyn Host>, body: B) {
 }
 
 impl PoolInner {
-    /// Makes sure that somebody will run what is posted.
+    /// Makes sure that a thread will run what is posted.
     pub(crate) fn ensure_thread(self: &Arc<Self>) -> io::Result<()> {
         // ORDERING: Relaxed, a hint; the scheduler's lock decides.
         if self.has_thread.load(Ordering::Relaxed) {
@@ -362,8 +362,8 @@ impl PoolInner {
     /// Runs turns until the thread is to end.
     fn look_and_run(self: &Arc<Self>, shift: &mut Shift) {
         loop {
-            // Without letting go of the runtime first, where there is work; else whoever waits for the last reply is
-            // woken after letting go, so that it does not run into what this thread still holds.
+            // Without letting go of the runtime first, where there is work; else the thread that waits for the last
+            // reply is woken after letting go, so that it does not run into what this thread still holds.
             let (cell, rouse) = match shift.found.take() {
                 Some(next) => {
                     shift.runs = true;

@@ -4,20 +4,20 @@
 //!
 //! | phase | meaning | left by |
 //! |---|---|---|
-//! | `QUEUED` | in a mailbox | the worker that claims it, or whoever cancels, drops or expires it |
+//! | `QUEUED` | in a mailbox | the worker that claims it, or the thread that cancels, drops or expires it |
 //! | `CLAIMED` | a worker has it | the handler's result, or a deadline or `terminate` that gave up waiting |
 //! | `SETTLING` | one thread owns the right to write the value | that thread |
-//! | `DONE` | the value stands and never changes | nobody |
+//! | `DONE` | the value stands and never changes | no thread |
 //!
 //! The step into `SETTLING` is a compare-and-swap, so exactly one of a result, a cancel, a deadline and a stop wins.
 //! Writing the value and publishing it are two calls, because a worker counts the message in between: a thread that sees
 //! the reply also sees the counters. The second call looks at a flag that the first sets once the value is written, so a
 //! thread that publishes out of turn panics, and never shows a value that another one is still writing.
 //!
-//! Two flags ride along: `CANCEL`, the cooperative signal to a running handler, and `WAITERS`, set by whoever
-//! registered to be told. A waiter sets its flag and then looks at the phase; the publisher sets the phase and then
-//! looks at the flag. Both are read-modify-writes of one atomic, so at least one of the two sees the other, and the
-//! list itself is only touched under its lock.
+//! Two flags ride along: `CANCEL`, the cooperative signal to a running handler, and `WAITERS`, set by the waiters
+//! that registered to be told. A waiter sets its flag and then looks at the phase; the publisher sets the phase and
+//! then looks at the flag. Both are read-modify-writes of one atomic, so at least one of the two sees the other, and
+//! the list itself is only touched under its lock.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -39,7 +39,7 @@ const DONE: u8 = 3;
 const PHASE: u8 = 0b11;
 /// The handler was asked to stop.
 const CANCEL: u8 = 0b100;
-/// Somebody is, or was, registered to be told.
+/// A waiter is, or was, registered to be told.
 const WAITERS: u8 = 0b1000;
 /// The reply was moved out.
 const TAKEN: u8 = 0b1_0000;
@@ -112,7 +112,7 @@ impl ReplyState {
     }
 
     fn phase(&self) -> u8 {
-        // ORDERING: Acquire, so that whoever sees DONE sees the value. SYNC: reply-publish
+        // ORDERING: Acquire, so that a thread that sees DONE sees the value. SYNC: reply-publish
         self.bits.load(Ordering::Acquire) & PHASE
     }
 
@@ -146,12 +146,12 @@ impl ReplyState {
         self.bits.fetch_or(CANCEL, Ordering::Relaxed);
     }
 
-    /// Takes the message out of the queue phase. False: somebody settled it first.
+    /// Takes the message out of the queue phase. False: another thread settled it first.
     pub fn claim(&self) -> bool {
         self.advance(QUEUED, CLAIMED)
     }
 
-    /// Puts the message back into the queue phase. False: somebody settled it meanwhile.
+    /// Puts the message back into the queue phase. False: another thread settled it meanwhile.
     pub(crate) fn unclaim(&self) -> bool {
         self.advance(CLAIMED, QUEUED)
     }
@@ -327,7 +327,7 @@ impl ReplyState {
             }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
-                // Whoever wakes takes the whole list; it is only there to be left while nobody has.
+                // The thread that wakes the waiters takes the whole list; until it has, this one is to leave it.
                 if let Some(waiters) = guard.as_mut() {
                     waiters.blocked -= 1;
                 }
@@ -433,7 +433,7 @@ impl<R, Mode> Slot<R, Mode> {
         if !self.state.advance(from, SETTLING | why) {
             return false;
         }
-        // SAFETY: the step into SETTLING succeeds for one thread only, and nobody reads before DONE.
+        // SAFETY: the step into SETTLING succeeds for one thread only, and no thread reads before DONE.
         self.value.with_mut(|cell| unsafe { *cell = Some(value) });
         // ORDERING: Release, with the load in `ReplyState::publish`.
         self.state.written.store(true, Ordering::Release);
@@ -449,7 +449,7 @@ impl<R, Mode> Slot<R, Mode> {
         self.publish_with(&mut |callback| callback())
     }
 
-    /// The same, with the callbacks given to `run`: for a thread that must not run anybody's code, which passes them
+    /// The same, with the callbacks given to `run`: for a thread that must not run a user's code, which passes them
     /// on to one that may.
     ///
     /// # Panics
@@ -475,7 +475,7 @@ impl<R> Slot<R, Shared> {
         if !self.state.is_done() {
             return None;
         }
-        // SAFETY: DONE was seen with Acquire, so the write is visible, and nobody writes after it: a shared slot
+        // SAFETY: DONE was seen with Acquire, so the write is visible, and no thread writes after it: a shared slot
         // has no `take`.
         self.value.with(|cell| unsafe { (*cell).as_ref() })
     }
@@ -510,7 +510,7 @@ impl fmt::Debug for Wake {
 }
 
 impl Wake {
-    /// Nobody to wake.
+    /// No thread to wake.
     pub const fn nobody() -> Self {
         Self(None)
     }

@@ -89,7 +89,7 @@ impl<T> UnsafeCell<T> {
         return Self(loom::cell::UnsafeCell::new(value));
     }
 
-    /// Runs `f` with a pointer that may be read through while nobody writes.
+    /// Runs `f` with a pointer that may be read through while no thread writes.
     pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
         #[cfg(not(pytoweb_loom))]
         return f(self.0.get());
@@ -97,7 +97,7 @@ impl<T> UnsafeCell<T> {
         return self.0.with(f);
     }
 
-    /// Runs `f` with a pointer that may be written through while nobody else reads or writes.
+    /// Runs `f` with a pointer that may be written through while no other thread reads or writes.
     pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
         #[cfg(not(pytoweb_loom))]
         return f(self.0.get());
@@ -110,7 +110,7 @@ impl<T> UnsafeCell<T> {
 ///
 /// A wake-up from sleep costs microseconds on both sides, a yield a few hundred nanoseconds on one, and on a single
 /// core a yield is what lets the other side make the reply. Sixteen outlast a short handler; a spin of the same length
-/// would take the core from whoever could end the wait. Models have no use for it.
+/// would take the core from the thread that could end the wait. Models have no use for it.
 pub(crate) const YIELDS: usize = if cfg!(pytoweb_loom) { 0 } else { 16 };
 
 /// Looks for something up to [`YIELDS`] times, and lets others run in between.

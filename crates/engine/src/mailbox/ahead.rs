@@ -1,9 +1,10 @@
 //! Messages that were handed over in a batch: see `delivery.rs`.
 //!
-//! Whoever looks through what came back holds the mailbox meanwhile: nothing is taken, and a token that would take a
-//! batch waits for the release. Else what came back would be handed over again before it was looked at: as soon as its
-//! batch is topped up, and in a pool's own mailbox by a token that is free. And nobody looks between the moment at which
-//! messages are taken and the one at which they are handed over: what is put back then would go behind them.
+//! The thread that looks through what came back holds the mailbox meanwhile: nothing is taken, and a token that would
+//! take a batch waits for the release. Else what came back would be handed over again before it was looked at: as soon
+//! as its batch is topped up, and in a pool's own mailbox by a token that is free. And no thread looks between the
+//! moment at which messages are taken and the one at which they are handed over: what is put back then would go behind
+//! them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -184,7 +185,7 @@ impl<M: Message> Mailbox<M> {
         told
     }
 
-    /// Puts messages that were ahead back to the front, unclaimed. Returns those that nobody waits for any more, and
+    /// Puts messages that were ahead back to the front, unclaimed. Returns those that no caller waits for any more, and
     /// all of them where queued messages fail; they are counted here. And the tokens to hand the others over with.
     pub(crate) fn put_back(&self, entries: Vec<Entry<M>>) -> Swept<M> {
         let mut leftovers = Vec::new();
@@ -195,7 +196,7 @@ impl<M: Message> Mailbox<M> {
         let mut returned = 0;
         for entry in entries.into_iter().rev() {
             tickets.extend(outbox.accounts.put_back(&entry.message));
-            // What fails stays claimed, so that nobody takes it for queued.
+            // A message that fails stays claimed, so that no thread takes it for queued.
             let state = entry.message.state();
             let failure = match inbox.failing {
                 Some(failure) if state.is_none_or(ReplyState::is_claimed) => Some(failure),

@@ -44,8 +44,8 @@ impl<M: Message> Mailbox<M> {
     }
 
     /// Refuses posts from now on, those that are parked included. What is queued is run, or comes back as leftovers; a
-    /// mailbox that was never opened has nobody to run it, so there it always comes back. `last` runs when all others are
-    /// over, if it `runs` at all; else it comes back.
+    /// mailbox that was never opened has no thread to run it, so there it always comes back. `last` runs when all
+    /// others are over, if it `runs` at all; else it comes back.
     pub(crate) fn close(&self, rest: Rest, last: Option<M>, runs: bool) -> Swept<M> {
         let (mut last, mut never_runs) = (last, None);
         let mut activate = 0;

@@ -157,8 +157,8 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
-    /// What a turn ended before it gave its token back is published: whoever waits for the mailbox to settle finds
-    /// the replies standing.
+    /// The messages that a turn ended before it gave its token back are published: a thread that waits for the
+    /// mailbox to settle finds the replies standing.
     pub(crate) fn published(&self) {
         let mut inbox = self.inbox.0.lock();
         inbox.publishing -= 1;

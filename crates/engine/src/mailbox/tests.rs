@@ -223,10 +223,7 @@ impl Run {
                 assert_eq!(Some(&(message.id, failure)), expected.next());
                 assert!(self.model.fates.insert(message.id), "two fates");
                 if let Some(call) = &message.call {
-                    assert!(
-                        call.0.fail(false, failure),
-                        "whoever drops it has claimed it"
-                    );
+                    assert!(call.0.fail(false, failure), "its mailbox has claimed it");
                 }
             }
         }
@@ -298,7 +295,7 @@ impl Run {
         }
     }
 
-    /// A refused message is its sender's: nobody cancels it here.
+    /// A refused message is its sender's: the model does not cancel it.
     fn forget(&mut self, id: usize) {
         self.calls.retain(|(known, _)| *known != id);
     }
@@ -611,7 +608,7 @@ impl Run {
         );
         assert!(model.queue.len() <= model.capacity);
         if model.gate != Gate::Paused && !model.queue.is_empty() {
-            assert!(!self.turns.is_empty(), "messages, and nobody to run them");
+            assert!(!self.turns.is_empty(), "messages, and no turn to run them");
         }
         if self.turns.is_empty() {
             assert_eq!(

@@ -64,7 +64,7 @@ impl Run {
                 assert_eq!(self.starting, 0, "one wakes at a time");
                 self.starting += 1;
             }
-            Rouse::Parked => unreachable!("nobody parks here"),
+            Rouse::Parked => unreachable!("no thread parks here"),
         }
         assert_eq!(self.scheduler.notify(rouse), rouse == Rouse::NewThread);
     }
