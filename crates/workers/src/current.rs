@@ -124,7 +124,7 @@ impl CurrentMessage {
         &self.kind
     }
 
-    /// Whether the handler should give up: whoever asked cancelled, the deadline passed, or the worker was terminated.
+    /// Whether the handler should give up: the caller cancelled, the deadline passed, or the worker was terminated.
     ///
     /// A long handler looks now and then, and returns early. Nothing else can stop a running thread.
     ///

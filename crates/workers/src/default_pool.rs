@@ -47,7 +47,7 @@ pub fn default_pool() -> WorkerPool {
 #[track_caller]
 fn started(name: &str) -> Worker {
     loop {
-        // Between the calls somebody may stop the worker, or shut the pool down: then there will be another one.
+        // Between the calls another thread may stop the worker, or shut the pool down: then there will be another one.
         let worker = match default_pool().ensure_worker(name) {
             Ok(worker) => worker,
             Err(CreateError::Stopped) => continue,

@@ -129,7 +129,7 @@ impl Table {
         Ended::new(parcel, Outcome::Failed, settled)
     }
 
-    /// Ends a message that nobody handles.
+    /// Ends a message that has no handler.
     #[cold]
     pub(crate) fn unknown(&self, parcel: Arc<dyn Parcel>) -> Ended {
         let kind = self.kind_of(&*parcel);
@@ -210,7 +210,7 @@ where
         let Some(data) = post.payload.take() else {
             return table.unknown(parcel);
         };
-        // The reply, which nobody asked for, is dropped where a panic of its destructor is caught.
+        // The reply, which no caller asked for, is dropped where a panic of its destructor is caught.
         let handler = |data| handler(data).map(drop);
         let (parcel, result) = current::during(parcel, || call(handler, data));
         match result {

@@ -64,7 +64,7 @@ pub(crate) trait Parcel: Any + Send + Sync {
     /// How its types differ from those of the handler of `kind`.
     fn mismatch(&self, kind: &str, payload: &'static str, reply: &'static str) -> TypeMismatch;
 
-    /// Settles the reply with `error`, if there is one. False: somebody else has settled it.
+    /// Settles the reply with `error`, if there is one. False: another thread has settled it.
     fn settle_error(&self, error: Cause) -> bool;
 
     /// Publishes what was settled. True: threads are to be woken.
@@ -99,7 +99,7 @@ impl Message for Envelope {
     }
 }
 
-/// A message that nobody waits for.
+/// A message that no caller waits for.
 pub(crate) struct Post<T> {
     pub(crate) target: Target,
     pub(crate) payload: Payload<T>,
@@ -144,7 +144,7 @@ impl<T: Send + 'static> Parcel for Post<T> {
     }
 }
 
-/// A message whose reply somebody else has settled (a deadline, a stop) while its handler ran.
+/// A message whose reply another thread has settled (a deadline, a stop) while its handler ran.
 pub(crate) struct Late(pub(crate) Arc<dyn Parcel>);
 
 impl Parcel for Late {
@@ -217,7 +217,7 @@ impl<R: Send + 'static> Replying<R> {
 pub(crate) trait Answer<R>: Ticket {
     fn take(&self) -> Option<Result<R, AskError>>;
 
-    /// Lets go of a payload that nobody will handle.
+    /// Lets go of a payload that no handler will get.
     fn discard(&self);
 }
 

@@ -519,8 +519,8 @@ impl WorkerPool {
     /// # pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
     /// let (tell, told) = std::sync::mpsc::channel();
     /// pool.on_error(move |error| tell.send(error.kind().to_owned()).expect("the test listens"));
-    /// pool.post_message("nobody handles this", ())?;
-    /// assert_eq!(told.recv_timeout(Duration::from_secs(5))?, "nobody handles this");
+    /// pool.post_message("no handler takes this", ())?;
+    /// assert_eq!(told.recv_timeout(Duration::from_secs(5))?, "no handler takes this");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn on_error<F>(&self, handler: F) -> &Self

@@ -118,7 +118,7 @@ impl<R: Send + 'static> Reply<R> {
     /// worker.on_message("square", |x: u64| Ok::<_, Infallible>(x * x));
     /// let reply = worker.ask::<u64, u64>("square", 12)?;
     /// let Err(reply) = reply.wait_timeout(Duration::from_millis(1)) else {
-    ///     panic!("nobody could handle it");
+    ///     panic!("no worker could handle it");
     /// };
     /// worker.start()?;
     /// assert_eq!(reply.wait()?, 144);

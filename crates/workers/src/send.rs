@@ -140,7 +140,7 @@ where
     if let (Patience::Deadline(limit), Some(asked)) = (patience, asked) {
         let ticket: Arc<dyn Ticket> = ask.clone();
         let left = limit.saturating_sub(asked.elapsed());
-        // When nobody can watch the deadline, the message does not stay where it might outlive it. One that runs
+        // When no thread can watch the deadline, the message does not stay where it might outlive it. One that runs
         // already, or is over, has its payload no more: there the reply comes without a deadline.
         if let Err(error) = engine.set_deadline(&ticket, left)
             && engine.address().cancel(&ticket)

@@ -230,8 +230,8 @@ impl Worker {
     /// let (tell, told) = std::sync::mpsc::channel();
     /// worker.on_error(move |error| tell.send(error.kind().to_owned()).expect("the test listens"));
     /// worker.start()?;
-    /// worker.post_message("nobody handles this", ())?;
-    /// assert_eq!(told.recv_timeout(Duration::from_secs(5))?, "nobody handles this");
+    /// worker.post_message("no handler takes this", ())?;
+    /// assert_eq!(told.recv_timeout(Duration::from_secs(5))?, "no handler takes this");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn on_error<F>(&self, handler: F) -> &Self
@@ -298,8 +298,8 @@ impl Worker {
     /// Refuses posts from now on, finishes what is queued, and waits for that; for good, and any number of times.
     ///
     /// From inside its own handler, or where the wait could never end, it only refuses posts, and the worker ends
-    /// once the rest is done. A worker that was never started has nobody to finish what is queued: that fails with
-    /// [`AskError::Stopped`](crate::AskError::Stopped).
+    /// once the rest is done. A worker that was never started has no thread to finish the queued messages: they fail
+    /// with [`AskError::Stopped`](crate::AskError::Stopped).
     ///
     /// ```
     /// # use std::convert::Infallible;
@@ -463,7 +463,7 @@ impl Worker {
         }
     }
 
-    /// Posts a message that nobody waits for. Blocks while the mailbox is full and its policy is
+    /// Posts a message that no caller waits for. Blocks while the mailbox is full and its policy is
     /// [`Overflow::Block`]; messages of one thread are handled in the order of its posts.
     ///
     /// Before [`Worker::start`] messages queue. A kind that has no handler is no error here: one may be registered
