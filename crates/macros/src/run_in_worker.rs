@@ -76,7 +76,7 @@ pub(crate) fn expand(arguments: &RunInWorker, item: TokenStream) -> syn::Result<
     })
 }
 
-/// Attributes for whoever calls; the others go with the body.
+/// Attributes for the callers; the others go with the body.
 fn is_about_calls(attribute: &Attribute) -> bool {
     ["doc", "must_use", "deprecated"]
         .iter()
