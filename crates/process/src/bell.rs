@@ -9,13 +9,13 @@
 //! | fence | fence |
 //! | looks: is there something? | is the word `ASLEEP`? |
 //!
-//! Of two sequentially consistent fences one is first, and whoever fences second sees what the other wrote before: the
-//! sleeper finds something to do, or the ringer finds somebody to wake (SYNC: bell-sleep). A ring between the look and
-//! the futex call is caught by the kernel, which sleeps only if the word still says `ASLEEP`. The word is only ever
-//! written by exchanges that acquire and release, so that all sides agree on the order of what was written.
+//! Of two sequentially consistent fences one is first, and the side that fences second sees what the other wrote
+//! before: the sleeper finds something to do, or the ringer finds a sleeper to wake (SYNC: bell-sleep). A ring between
+//! the look and the futex call is caught by the kernel, which sleeps only if the word still says `ASLEEP`. The word is
+//! only ever written by exchanges that acquire and release, so that all sides agree on the order of what was written.
 //!
 //! Both processes can write the word. Nonsense in it costs a wake-up that was not needed, or one that comes only at
-//! the sleeper's own limit: whoever sleeps while the other process may be dead or hostile gives one.
+//! the sleeper's own limit: a thread that sleeps while the other process may be dead or hostile gives one.
 
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ impl<F: Futex> Bell<F> {
         if !ready() {
             self.0.wait(ASLEEP, limit);
         }
-        // ORDERING: seen late, it costs the next ringer a futex call that wakes nobody.
+        // ORDERING: seen late, it costs the next ringer a futex call that wakes no thread.
         word.swap(AWAKE, Ordering::AcqRel);
     }
 }
@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts calls, and lets somebody else act at the moment of going to sleep.
+    /// Counts calls, and lets the other side act at the moment of going to sleep.
     struct Fake<'a> {
         word: AtomicU32,
         waits: Cell<usize>,

@@ -43,7 +43,7 @@ impl Answer {
     }
 }
 
-/// One message on its way through a child. What a lane calls here must not block and must not run anybody's code.
+/// One message on its way through a child. A method that a lane calls must not block and must not run a user's code.
 pub trait Cargo: Sized + Send + 'static {
     /// Writes the head of its request frame.
     fn encode(&self, seq: u64, attempt: u32, frame: &mut Vec<u8>);

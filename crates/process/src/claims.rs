@@ -28,7 +28,7 @@ pub(crate) const SLOTS: usize = 1024;
 
 /// The bits of a word that hold the generation. Above them is one of the three states, or zero: never used.
 const GENERATION: u32 = (1 << 24) - 1;
-/// The host has sent the message, and nobody has decided about it.
+/// The host has sent the message, and neither side has decided about it.
 const OFFERED: u32 = 1 << 24;
 /// The child runs the message, or has run it.
 const BEGUN: u32 = 2 << 24;

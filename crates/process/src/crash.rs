@@ -3,11 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Why a child was ended, or that nobody here did it.
+/// Why a child was ended, or that its host did not do it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// By itself: a crash, an exit, or somebody else's signal.
+    /// By itself: a crash, an exit, or another process's signal.
     Itself,
     /// A message was past its deadline, cancelled, or its worker terminated.
     Stopped,

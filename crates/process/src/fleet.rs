@@ -302,7 +302,7 @@ impl<C: Cargo> Fleet<C> {
         }
     }
 
-    /// Has the replies of a lane read soon: somebody waits for one without [`Fleet::help`].
+    /// Has the replies of a lane read soon: a caller waits for one without [`Fleet::help`].
     pub fn call(&self, lane: usize) {
         if let Some(lane) = self.0.lanes.get(lane) {
             lane.call();
@@ -384,7 +384,7 @@ impl<C: Cargo> Fleet<C> {
                 return;
             };
             if thread.thread().id() != thread::current().id() {
-                // A panic of ours was reported by the hook already, and there is nobody left to tell.
+                // A panic of ours was reported by the hook already, and there is no caller left to tell.
                 let _ = thread.join();
             }
         }

@@ -122,7 +122,7 @@ struct Intake<C> {
 /// One child's lane.
 pub(crate) struct Lane<C> {
     state: Mutex<State<C>>,
-    /// Held by whoever takes replies in, so that they are taken in order.
+    /// Held by the thread that takes replies in, so that they are taken in order.
     intake: Mutex<Intake<C>>,
     changed: Condvar,
     /// Held by the thread that reads, asleep or not.

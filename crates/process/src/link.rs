@@ -63,7 +63,7 @@ pub trait HostLink: Send + Sync + fmt::Debug + 'static {
     /// [`Broken`]: the child is to be replaced.
     fn offer(&self, seq: u64, head: &[u8], area: &[u8]) -> Result<(), Broken>;
 
-    /// Puts a frame in line that nobody answers. Never blocks.
+    /// Puts a frame in line that the child does not answer. Never blocks.
     ///
     /// # Errors
     /// [`Broken`]: the child is to be replaced.

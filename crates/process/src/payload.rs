@@ -323,7 +323,7 @@ impl Payload {
         Parcel::own(&area, self.stream_len as u64, lens).unwrap_or_else(Parcel::empty)
     }
 
-    /// Leaves the block to whoever reads it: it is in use until its offset, returned here, goes to
+    /// Leaves the block to the process that reads it: it is in use until its offset, returned here, goes to
     /// [`Store::release`]. None: the payload has no block of its own.
     ///
     /// To be called before the other process sees the frame, because the release may come at once.

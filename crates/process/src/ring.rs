@@ -123,7 +123,7 @@ impl<M: RingMemory> Producer<M> {
     }
 
     /// Appends one frame made of `parts`; false when there is no room now. The frame is visible to the other side
-    /// when this returns. Does not block, and wakes nobody.
+    /// when this returns. Does not block, and wakes no thread.
     ///
     /// # Errors
     /// [`Violation::Index`], and [`Violation::TooLong`]. Nothing was appended.
@@ -199,7 +199,7 @@ impl<M: RingMemory> Consumer<M> {
     }
 
     /// Replaces the contents of `frame` with the next frame; false when there is none. Does not block, and wakes
-    /// nobody.
+    /// no thread.
     ///
     /// # Errors
     /// [`Violation::Index`] and [`Violation::Header`]. Nothing was consumed, and `frame` is as it was.

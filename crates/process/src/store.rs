@@ -202,7 +202,7 @@ impl fmt::Debug for Store {
     }
 }
 
-/// A range of a store that nobody else writes. It is free again when this is dropped.
+/// A range of a store that no other code writes. It is free again when this is dropped.
 pub struct Block {
     store: Arc<Store>,
     /// None once detached.

@@ -74,7 +74,7 @@ atomic!(loom::sync::atomic::AtomicU64, u64);
 ///
 /// A wake-up from sleep costs microseconds on both sides, a yield a few hundred nanoseconds on one, and on a single
 /// core a yield is what lets the other process make the reply. Sixteen outlast a short handler; a spin of the same
-/// length would take the core from whoever could end the wait. Models have no use for it.
+/// length would take the core from the thread that could end the wait. Models have no use for it.
 pub(crate) const YIELDS: usize = if cfg!(pytoweb_loom) { 0 } else { 16 };
 
 /// Looks for something up to [`YIELDS`] times, and lets others run in between.

@@ -1,7 +1,7 @@
 //! Frames to bytes.
 //!
 //! Each function replaces the contents of the vector it is given, so one vector serves a sender for ever. A request
-//! and a reply leave out an area that lies in ordinary memory: whoever sends them sends it as a second part, so that
+//! and a reply leave out an area that lies in ordinary memory: the sender sends it as a second part, so that
 //! it is not copied here.
 
 use std::error::Error;

@@ -1,4 +1,4 @@
-//! The payload in a frame, before anybody relies on it.
+//! The payload in a frame, before the receiver relies on it.
 
 use std::sync::Arc;
 

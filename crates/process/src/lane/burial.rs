@@ -47,7 +47,7 @@ impl<C: Cargo> Lane<C> {
             (state.link.clone(), crash)
         };
         if let Some(link) = &link {
-            // What it answered before it ended counts. Nobody else is reading when this has the lock.
+            // The replies that it sent before it ended count. No other thread is reading when this has the lock.
             let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
             while self.take_in(link, &mut intake, tell) == Taken::News {}
         }
@@ -145,7 +145,7 @@ impl<C: Cargo> Lane<C> {
         if let Some(link) = link {
             link.wake();
         }
-        // First, so that whoever learns of a failed message finds its worker failed.
+        // First, so that a caller that learns of a failed message finds its worker failed.
         if let Some(reason) = &reason {
             given_up(reason, rest, &mut movable);
         }

@@ -1,13 +1,13 @@
-//! Who reads the replies of a lane: its own thread, or whoever waits for one of them.
+//! Who reads the replies of a lane: its own thread, or a thread that waits for one of them.
 //!
 //! A reply that a thread of its own reads costs two wake-ups, of that thread and of the one that waits. So a thread that
-//! waits takes the *seat* of the reader, if it is free, and reads for everybody until its own reply has come. The
+//! waits takes the *seat* of the reader, if it is free, and reads for all of them until its own reply has come. The
 //! lane's thread keeps out of the way for as long as such *guests* come: it sleeps in naps, and takes the seat again
-//! when there are replies that nobody reads, or when no guest came for some naps. It is called from its nap by a guest
-//! that leaves while messages are on their way, and by whoever waits for a reply without reading (a callback, a
-//! coroutine). So only what nobody waits for can be late, by a nap.
+//! when there are replies that no thread reads, or when no guest came for some naps. It is called from its nap by a
+//! guest that leaves while messages are on their way, and by a caller that waits for a reply without reading (a
+//! callback, a coroutine). So only replies that no caller waits for can be late, by a nap.
 //!
-//! Replies are taken in under one lock, in order, whoever reads them.
+//! Replies are taken in under one lock, in order, by any thread that reads them.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,7 @@ use crate::frame::{Outcome, Reply, ToHost};
 use crate::link::HostLink;
 use crate::sync::look_while_yielding;
 
-/// How long the lane's thread sleeps at a time while guests read: what a reply that nobody waits for may be late. Its
+/// How long the lane's thread sleeps at a time while guests read: so late may a reply be that no caller waits for. Its
 /// looks disturb the guests, so they are rare enough not to show among a hundred round trips.
 const NAP: Duration = Duration::from_millis(10);
 /// Naps without a guest before it takes the seat for good.
@@ -53,7 +53,8 @@ thread_local! {
     static TAKING_IN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the calling thread is just taking replies in, and so must not run anybody's code: others wait for theirs.
+/// Whether the calling thread is just taking replies in, and so must not run a user's code: other threads wait for
+/// theirs.
 #[must_use]
 pub fn is_taking_in() -> bool {
     TAKING_IN.get()
@@ -68,7 +69,7 @@ impl<C: Cargo> Lane<C> {
             if naps > 0 {
                 let guests = self.nap();
                 naps = if guests { NAPS } else { naps - 1 };
-                // Somebody reads, or there is nothing to read.
+                // A guest reads, or there is nothing to read.
                 if guests || !self.drive(&link, tell) {
                     continue;
                 }
@@ -111,7 +112,7 @@ impl<C: Cargo> Lane<C> {
         self.visited.swap(false, Ordering::Relaxed)
     }
 
-    /// Ends the present or the next nap of the lane's thread: somebody waits for a reply and does not read.
+    /// Ends the present or the next nap of the lane's thread: a caller waits for a reply and does not read.
     pub(crate) fn call(&self) {
         let napping = {
             let mut called = self.nap.lock().unwrap_or_else(PoisonError::into_inner);

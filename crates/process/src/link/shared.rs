@@ -128,7 +128,7 @@ impl SharedHost {
     fn push(&self, head: &[u8], area: &[u8]) -> Result<(), Broken> {
         let first = lock(&self.line).push(head, area)?;
         if first {
-            // Whoever sleeps is to look after it: see `wait`.
+            // The thread that sleeps is to look after it: see `wait`.
             self.wake();
         }
         Ok(())

@@ -4,7 +4,7 @@
 //! notices go to the host besides the frames of `frame.rs` that its users see, because there are no claim words here:
 //!
 //! 1. The host sends one request at a time, the *front*, and keeps the others. Those can be taken back; the front
-//!    cannot, for nobody knows yet whether it has begun.
+//!    cannot, for the host does not know yet whether it has begun.
 //! 2. The child sends `Began` before a request runs. After its end the host has read all it wrote, so a request that
 //!    was sent and not begun goes to the next child, and only what has begun fails.
 //! 3. The front is over with its reply, or with `Free`: the child comes for the next request while this one goes on in

@@ -9,7 +9,7 @@ use super::next_start;
 use crate::copy;
 use crate::store::{View, Window};
 
-/// Called with the offset of a block when nobody here reads it any more.
+/// Called with the offset of a block when no code of this process reads it any more.
 pub type Release = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// A payload that arrived. All of its ranges were checked when it was made.
@@ -224,7 +224,7 @@ fn lay_out(
 /// Bytes of a [`Parcel`], valid as long as it is.
 ///
 /// Those of a store may be changed by the process that wrote them at any time. So they are reached by a pointer and
-/// by copies, and no reference to them is made here: whoever makes one promises the compiler what nobody can keep.
+/// by copies, and no reference to them is made here: it would be a promise to the compiler that no code can keep.
 #[derive(Clone, Copy)]
 pub struct Bytes<'a> {
     source: Source<'a>,

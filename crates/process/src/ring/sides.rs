@@ -53,7 +53,7 @@ pub(crate) struct HostSide {
 }
 
 impl HostSide {
-    /// Makes the memory for one child: whoever gets its descriptor can open the other side, once.
+    /// Makes the memory for one child: the process that gets its descriptor can open the other side, once.
     pub(crate) fn create() -> io::Result<(Self, Arc<Memory>)> {
         let memory = Arc::new(Memory::create("pytoweb-ring", LEN, false)?);
         let side = Self::lay_out(&memory).ok_or(io::ErrorKind::InvalidData)?;

@@ -1,6 +1,6 @@
-//! What stands in for the store where there is no shared memory that can be sealed: types without values.
+//! The stand-in for the store where there is no shared memory that can be sealed: types without values.
 //!
-//! Nobody has a store there, so every payload stays in ordinary memory and travels in its frame.
+//! No process has a store there, so every payload stays in ordinary memory and travels in its frame.
 
 use std::convert::Infallible;
 use std::io;
@@ -38,7 +38,7 @@ impl Store {
     }
 }
 
-/// A range of a store that nobody else writes, of which there is none here.
+/// A range of a store that no other code writes, of which there is none here.
 #[derive(Debug)]
 pub struct Block(Infallible);
 

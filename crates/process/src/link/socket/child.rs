@@ -17,7 +17,7 @@ use crate::store::{Store, View};
 
 /// The longest frame that is sent without letting other threads run: it fits what the kernel holds.
 const TRY_LIMIT: usize = 32 << 10;
-/// The longest log record, with its frame: what is more is cut by whoever writes it.
+/// The longest log record, with its frame: its writer cuts a longer one.
 const LOG_LIMIT: usize = 64 << 10;
 
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub(crate) struct SocketChild {
     socket: UnixStream,
     wakeup: Wakeup,
     inbox: Mutex<Inbox>,
-    /// Held by whoever writes a frame.
+    /// Held by the thread that writes a frame.
     writing: Mutex<()>,
     /// This process ends when the other end is closed.
     ends_with_host: bool,
@@ -193,7 +193,7 @@ impl ChildLink for SocketChild {
         let mut inbox = lock(&self.inbox);
         let mut found = false;
         let mut frame = Vec::new();
-        // An error is found again by whoever receives.
+        // The thread that receives finds an error again.
         while !inbox.stops.contains(&seq)
             && inbox
                 .next_into(&self.socket, &mut frame)

@@ -244,7 +244,7 @@ fn wakes_reach_a_sleeper_on_either_side() {
         for sleeper in sleepers {
             sleeper.join().expect("no panic");
         }
-        assert!(began.elapsed() < LIMIT / 2, "nobody woke it");
+        assert!(began.elapsed() < LIMIT / 2, "it was not woken");
     });
 }
 

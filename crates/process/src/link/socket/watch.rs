@@ -14,7 +14,7 @@ const PARENT_LOOK: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 500_000_000,
 };
-/// How long to rest where the system reports bytes that nobody asked for: those are another thread's to read.
+/// How long to rest where the system reports bytes that it was not asked for: those are another thread's to read.
 const REST: Duration = Duration::from_millis(20);
 
 /// Starts it. `socket` is looked at and never read.

@@ -22,7 +22,7 @@ fn sides() -> (HostSide, ChildSide) {
     (host, ChildSide::open(fd).expect("the memory just made"))
 }
 
-/// Sleeps, and fails if nobody rings.
+/// Sleeps, and fails if the other side does not ring.
 fn sleep(bell: &SharedBell, ready: impl FnOnce() -> bool) {
     let start = Instant::now();
     bell.sleep(Some(LOST), ready);
@@ -116,7 +116,7 @@ fn senders_wait_for_room_and_are_woken() {
     sender.join().unwrap();
 }
 
-/// Nobody yields here, so that both sides sleep for every frame.
+/// Neither side yields here, so that both sides sleep for every frame.
 #[test]
 fn requests_and_replies_alternate_with_both_asleep_in_between() {
     const ROUNDS: u64 = 20_000;

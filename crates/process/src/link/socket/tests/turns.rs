@@ -45,7 +45,7 @@ fn what_was_sent_and_not_begun_is_not_lost_with_its_child() {
     drop(child);
     receive_nothing(&host);
     assert!(!host.has_begun(0));
-    assert!(!host.revoke(0), "nobody could know");
+    assert!(!host.revoke(0), "the host could not know");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn what_waits_is_taken_back_and_answered_here() {
     assert!(!host.revoke(1), "revoked twice");
     let began = Instant::now();
     host.wait(Some(LIMIT));
-    assert!(began.elapsed() < LIMIT / 2, "nobody is told");
+    assert!(began.elapsed() < LIMIT / 2, "the host was not woken");
     let skipped = |seq| Got::Reply(seq, Outcome::Skipped, Vec::new());
     assert_eq!(receive(&host, 2), [skipped(1), skipped(3)]);
     answer(&child, 0, b"");
@@ -172,7 +172,7 @@ fn a_sleeping_reader_learns_what_was_taken_back() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for _ in 1..ROUNDS {
-                tell.send(receive(&host, 1)).expect("somebody listens");
+                tell.send(receive(&host, 1)).expect("the test listens");
             }
         });
         for seq in 1..ROUNDS {
