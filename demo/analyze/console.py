@@ -16,7 +16,7 @@ EXIT_SIGNAL = 128
 """Plus the number of the signal that ended the program, as shells count."""
 
 EXIT_BROKEN_PIPE = EXIT_SIGNAL + 13
-"""Nobody reads the output any more; what a shell shows for a program that SIGPIPE ended."""
+"""The output's reader is gone: the status that a shell shows for a program that SIGPIPE ended."""
 
 CHUNK = 65_536
 """Characters per write: what an unbuffered stream (`python -u`) cannot write in one go it loses without
@@ -36,7 +36,7 @@ def write_output(text: str) -> None:
     """Writes the whole result to standard output and flushes it.
 
     Characters that the terminal's encoding lacks are written as escapes. A closed standard output
-    is nobody's error: nothing is written.
+    is not an error: nothing is written.
 
     Args:
         text: The result, with its last line end.

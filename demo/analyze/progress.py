@@ -66,7 +66,7 @@ class PlainProgress(Progress):
         self._print("comparing with one thread")
 
     def _print(self, text: str) -> None:
-        # Nobody reading the progress is no reason to stop working.
+        # A progress output that is closed is no reason to stop working.
         with contextlib.suppress(OSError, ValueError):
             print(text, file=sys.stderr, flush=True)
 

@@ -1,6 +1,6 @@
 """asyncio: completions brought to an event loop in batches, and where a coroutine's handler is.
 
-Nothing here imports asyncio before somebody uses it: the import alone costs more than ours.
+Nothing here imports asyncio before a caller uses it: the import alone costs more than ours.
 """
 
 from __future__ import annotations

@@ -335,7 +335,7 @@ def main() -> None:
     except OSError:
         if by_hand:
             raise
-        # The host is gone already, and nobody is left to tell.
+        # The host is gone already, and no process is left to tell.
         os._exit(1)
     faulthandler.enable(file=end.report_descriptor(), all_threads=False)
     child = Child(end)

@@ -3,11 +3,11 @@
 How an update travels:
 
 1. The caller appends its patch to the queue, then tries to become the owner of the state.
-2. If nobody is, the caller takes the patches that wait (a batch), applies them in order, publishes
-   one snapshot, tells the listeners once and lets go.
-3. If somebody is, the caller leaves.
-4. Whoever lets go looks at the queue again. A caller that found the place taken had appended its
-   patch before, so this look sees it: no patch is left behind.
+2. If the place was free, the caller takes the patches that wait (a batch), applies them in order,
+   publishes one snapshot, tells the listeners once and lets go.
+3. If the state has another owner, the caller leaves.
+4. The owner that lets go looks at the queue again. A caller that found the place taken had appended
+   its patch before, so this look sees it: no patch is left behind.
 
 Two things would go wrong under a steady stream of updates: the owner would never be let go, and the
 queue would grow. So a caller that finds an owner who has already done its own patch, or a long

@@ -248,7 +248,7 @@ class Endpoint:
 
         The future gets what the handler returns, or raises what it raises. A message that the policy drops
         fails its future with ``MailboxFullError``, one that a stop gives up with ``WorkerStoppedError``, and
-        one of a type that nobody handles with ``UnknownMessageError``.
+        one of a type without a handler with ``UnknownMessageError``.
 
         Args:
             message_type: The type, which chooses the handler; any but ``"response"`` and ``"error"``.
@@ -829,7 +829,7 @@ class WorkerMessage:
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits for it any more; live, for long-running handlers to look at now and then.
+        """Whether no caller waits for it any more; live, for long-running handlers to look at now and then.
 
         True once its future was cancelled while it ran, its deadline has passed, or its worker was
         terminated.

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         def _pytoweb_start_afresh(self) -> None: ...
 
 
-#: Seconds that running handlers get to notice that nobody waits for them any more, and to end once they are
+#: Seconds that running handlers get to notice that no caller waits for them, and to end once they are
 #: interrupted.
 ASKED_SECONDS = 0.1
 INTERRUPTED_SECONDS = 0.5
@@ -88,7 +88,7 @@ def adopt(runtime: PoolRuntime, threads: Threads, *, given_up: bool) -> None:
         _orphans[runtime] = threads
         if given_up:
             _abandoned.add(runtime)
-        # They may have ended in between, and then nobody else takes them out.
+        # They may have ended in between, and then no other thread takes them out.
         if runtime.ended.is_set():
             forget(runtime)
 

@@ -249,7 +249,7 @@ def configuration(endpoint: Addressable, kept: type) -> dict[str, Any]:
 
     Args:
         endpoint: the worker or pool.
-        kept: its class, if that is not a subclass of somebody else's.
+        kept: its class, if that is not a user's subclass.
 
     Raises:
         SerializationError: an attribute that the handlers may use cannot be pickled.

@@ -101,11 +101,11 @@ class Component:
         """Merges changes into the state and tells the listeners; from any thread, no update is lost.
 
         The call is one patch. Patches are applied one after the other in the order of the calls, by
-        one thread at a time: the first that finds nobody applying. It applies what waits as one
+        one thread at a time: the first that finds no other applying. It applies what waits as one
         batch, then calls each listener once with the result, and goes on while more has arrived.
 
         When the call returns, then
-        - with nobody else applying: the patch is applied, `state` shows it, the listeners were told;
+        - with no other applying: the patch is applied, `state` shows it, the listeners were told;
         - with another thread applying: that thread, or one that takes over from it, has applied the
           patch or will;
         - inside a listener or a function patch: this thread will, after the current batch.
@@ -122,7 +122,8 @@ class Component:
         Args:
             mapping_or_function: New values by key, or a function that gets the current snapshot and
                 returns such a mapping. The function may run on another thread, holding no lock, and
-                runs once; it should be quick. An empty mapping changes nothing and tells nobody.
+                runs once; it should be quick. An empty mapping changes nothing and tells no
+                listener.
             **changes: More new values; they win over the first argument.
 
         Raises:

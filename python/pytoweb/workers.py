@@ -70,7 +70,7 @@ __all__ = [
 def current_message() -> WorkerMessage | None:
     """The message whose handler runs here, on this thread or in this coroutine; None outside of handlers.
 
-    Its ``cancelled`` tells a long-running handler that nobody waits for it any more.
+    Its ``cancelled`` tells a long-running handler that no caller waits for it any more.
     """
     message = running_message()
     return _aio.running_message() if message is None else message

@@ -500,7 +500,7 @@ struct Answers {
     seq: u64,
     generation: Generation,
     began: Instant,
-    /// Whether anybody wants the value.
+    /// Whether the host wants the value.
     wanted: bool,
 }
 

@@ -133,7 +133,7 @@ pub(crate) fn unreadable_payload(
     error
 }
 
-/// A message of a type that nobody handles.
+/// A message of a type without a handler.
 pub(crate) fn unknown(by: Named<'_>, kind: &str) -> PyErr {
     UnknownMessageError::new_err(format!(
         "{by} has no handler for messages of type {}; register one with on_message",

@@ -81,7 +81,7 @@ impl Completions {
                 .call_method1(intern!(py, "call_soon_threadsafe"), (drain,))
         });
         if woken.is_err() {
-            // The loop is closed: nobody waits there any more.
+            // The loop is closed: no coroutine waits there any more.
             let lost = std::mem::take(&mut *slf.get().queue());
             drop(lost);
         }
@@ -154,7 +154,7 @@ impl Completions {
         visit.call(&self.event_loop)
     }
 
-    /// What is left once the loop is closed and nobody drains.
+    /// Lets go of the rest, once the loop is closed and drains no more.
     fn __clear__(&self) {
         let lost = std::mem::take(&mut *self.queue());
         drop(lost);

@@ -58,7 +58,7 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if !self.generation.is_here() {
-            // Stopping it would take locks that nobody in this process can release.
+            // Stopping it would take locks that no thread of this process can release.
             std::mem::forget(self.worker.take());
             std::mem::forget(self.packing.take());
         }
@@ -461,7 +461,7 @@ impl Endpoint {
     ///
     /// The future gets what the handler returns, or raises what it raises. A message that the policy drops
     /// fails its future with ``MailboxFullError``, one that a stop gives up with ``WorkerStoppedError``, and
-    /// one of a type that nobody handles with ``UnknownMessageError``.
+    /// one of a type without a handler with ``UnknownMessageError``.
     ///
     /// Args:
     ///     message_type: The type, which chooses the handler; any but ``"response"`` and ``"error"``.

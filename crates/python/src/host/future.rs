@@ -1,7 +1,7 @@
 //! The native half of `WorkerFuture`.
 //!
 //! `WorkerFuture` inherits this class and `concurrent.futures.Future`, in that order: it is a real `Future`, but the
-//! parts of one that cost (a condition variable, lists of waiters) are only made when somebody asks for them. That
+//! parts of one that cost (a condition variable, lists of waiters) are only made when a caller asks for them. That
 //! is what `concurrent.futures.wait` and `as_completed` do, through the private attributes `_condition`, `_state`
 //! and `_waiters`, which are properties here.
 //!
@@ -77,7 +77,7 @@ impl Drop for Inner {
         if self.generation.is_here() {
             self.task.dropped(self.named());
         } else {
-            // The last reference to a worker would take locks that nobody in this process can release.
+            // The last reference to a worker would take locks that no thread of this process can release.
             std::mem::forget(self.address.take());
             std::mem::forget(self.route.take());
         }
@@ -177,7 +177,7 @@ impl FutureBase {
         // A coroutine that blocks its event loop waits all the same.
         let _edge = edge_of_coroutine(py, self)?;
         if let Some(route) = &inner.route {
-            // Its reply is read by this very thread, if nobody else reads.
+            // Its reply is read by this very thread, if no other thread reads.
             py.check_signals()?;
             if limit != Some(Duration::ZERO) {
                 warn_of_blocking(py)?;

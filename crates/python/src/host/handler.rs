@@ -257,12 +257,12 @@ impl Shared {
         if task.settle(Value::Here(value)) {
             return outcome;
         }
-        // A deadline or `terminate` was first; what the handler made of it is nobody's any more.
+        // A deadline or `terminate` was first; no caller gets what the handler made of it.
         if let Some(Err(Failure::Stopped)) = task.slot.get() {
             return Outcome::Failed;
         }
         if outcome == Outcome::Completed {
-            // Whoever posted without a future learns it here.
+            // A sender that posted without a future learns it here.
             let error = failure::failure(Failure::Expired, self.named(), message.task.as_deref());
             self.report(py, message, &error);
         }
@@ -506,7 +506,7 @@ impl Handler for PyHandler {
             return;
         }
         match &self.route {
-            // On whichever thread this is, which need not be one that may run anybody's code.
+            // On whichever thread this is, which need not be one that may run a user's code.
             Some(route) => {
                 let handler = self.clone();
                 route.job_or_now(move |py| {

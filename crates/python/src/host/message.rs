@@ -357,7 +357,7 @@ impl WorkerMessage {
         self.attempt
     }
 
-    /// Whether nobody waits for it any more; live, for long-running handlers to look at now and then.
+    /// Whether no caller waits for it any more; live, for long-running handlers to look at now and then.
     ///
     /// True once its future was cancelled while it ran, its deadline has passed, or its worker was
     /// terminated.

@@ -37,7 +37,7 @@ pub(crate) mod flags {
     pub(crate) const SETUP: u32 = 4;
     /// A worker's configuration.
     pub(crate) const CONFIGURE: u32 = 8;
-    /// Nobody wants the value that the handler returns.
+    /// The host does not want the value that the handler returns.
     pub(crate) const NO_REPLY: u32 = 16;
     /// A function, by the number in the place of the worker's, for calls to come.
     pub(crate) const DEFINE: u32 = 32;
@@ -178,7 +178,7 @@ impl Route {
         })
     }
 
-    /// Has the reply of `task` read soon: somebody waits for it in another way than [`Route::help`].
+    /// Has the reply of `task` read soon: a caller waits for it in another way than [`Route::help`].
     pub(crate) fn call(&self, task: &Task) {
         match self.lane_of(task) {
             Some(lane) => self.fleet.call(lane),
@@ -199,7 +199,7 @@ impl Route {
         done
     }
 
-    /// As [`Route::job`]; here and now where many wait and this thread may: whoever makes them is slowed down by them.
+    /// As [`Route::job`]; here and now where many wait and this thread may: the thread that makes them is slowed down.
     pub(crate) fn job_or_now(&self, job: impl FnOnce(Python<'_>) + Send + 'static) {
         // ORDERING: Relaxed, a hint.
         if self.waiting_jobs.load(Ordering::Relaxed) < MOST_JOBS || is_taking_in() {

@@ -1,4 +1,4 @@
-//! What a Python message carries when somebody may come back to it: a reply slot, an id, keyword arguments; and what
+//! What a Python message carries when its sender may come back to it: a reply slot, an id, keyword arguments; and what
 //! one carries that goes to another process.
 //!
 //! A plain post has none of it, and its message stays at four words: messages are moved several times on their way,

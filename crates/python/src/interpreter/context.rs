@@ -140,7 +140,7 @@ pub(crate) fn end_iteration(value: Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny
         // The interpreter would take these for the exception's arguments, or for the exception.
         return Err(PyStopIteration::new_err((value.unbind(),)));
     }
-    // SAFETY: attached, as `value` proves; sets the exception, whose instance is only made where somebody looks at it.
+    // SAFETY: attached, as `value` proves; sets the exception, whose instance is only made where code looks at it.
     // `None` is a null pointer to the interpreter, which leaves the exception as it is.
     unsafe { ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr()) };
     Ok(None)

@@ -37,7 +37,7 @@ unsafe extern "C" {
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Woken {
-    /// Somebody unparked it, now or earlier.
+    /// Another thread unparked it, now or earlier.
     Unparked,
     /// A signal came.
     Interrupted,
@@ -100,7 +100,7 @@ impl Unpark for Parker {
 
 impl Drop for Parker {
     fn drop(&mut self) {
-        // SAFETY: nobody refers to it any more; a lock may be freed while it is held.
+        // SAFETY: no code refers to it any more; a lock may be freed while it is held.
         unsafe { PyThread_free_lock(self.0.as_ptr()) };
     }
 }

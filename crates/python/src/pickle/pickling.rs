@@ -21,7 +21,7 @@ use crate::pickle::simple;
 
 /// How a pickle names the module `__main__`: a text of eight bytes.
 const MAIN: &[u8] = b"\x8c\x08__main__";
-/// Frames of pickle end at 64 KiB; what is longer is somebody's data, and not looked through.
+/// Frames of pickle end at 64 KiB; a longer piece is a user's data, and not looked through.
 const FRAME_LIMIT: usize = 128 << 10;
 /// Buffers of one payload that go out of band: their lengths have to fit into the ring.
 const MOST_BUFFERS: usize = 1024;
