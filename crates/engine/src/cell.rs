@@ -391,7 +391,7 @@ impl<H: Handler> Cell<H> {
             return false;
         }
         ticket.state().request_cancel();
-        // What runs elsewhere can be stopped for real.
+        // A handler that runs elsewhere can be stopped for real.
         let carrier = self.handler.carrier();
         let stops = carrier.is_some() && ticket.fail(false, Failure::Cancelled);
         ticket.interrupt();

@@ -45,7 +45,7 @@ impl Panic {
     }
 }
 
-/// Drops what a panic carried, which may panic in turn. What that carries is leaked: it could go on for ever.
+/// Drops what a panic carried, which may panic in turn. The payload of that panic is leaked: it could go on for ever.
 fn let_go(payload: Box<dyn Any + Send>) {
     if let Err(another) = catch(|| drop(payload)) {
         mem::forget(another);
@@ -55,7 +55,7 @@ fn let_go(payload: Box<dyn Any + Send>) {
 #[cfg(not(pytoweb_loom))]
 fn catch<R>(code: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
     use std::panic::{AssertUnwindSafe, catch_unwind};
-    // What the code shares with others it leaves as a handler that returns early might: that is its owner's to know.
+    // The code leaves shared state as a handler that returns early might: that is its owner's to know.
     catch_unwind(AssertUnwindSafe(code))
 }
 

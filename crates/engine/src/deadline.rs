@@ -170,7 +170,7 @@ impl Deadlines {
         ticket: &Arc<dyn Ticket>,
         cell: &Arc<dyn AnyCell>,
     ) -> Added {
-        // What was looked at may be the last reference to a reply or to a pool, whose end locks this very state.
+        // A ticket looked at may be the last reference to a reply or to a pool, whose end locks this very state.
         let mut looked_at: Vec<Arc<dyn Ticket>> = Vec::new();
         let mut state = self.state.lock();
         if state.heap.len() >= state.sweep_at.max(SWEEP_FROM) {

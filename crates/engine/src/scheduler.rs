@@ -141,7 +141,7 @@ impl<J> Scheduler<J> {
         state.waking = state.waking.saturating_sub(1);
         state.active += 1;
         state.looking += 1;
-        // What its language has to do first may take long: the next one does not wait for that.
+        // The work that its language has to do first may take long: the next one does not wait for that.
         state.rouse(self.size)
     }
 

@@ -30,8 +30,8 @@ thread_local! {
     static CURRENT: RefCell<Current> = RefCell::default();
 }
 
-/// Exchanges the present one. What comes back is to be dropped outside: the last reference to a worker runs destructors,
-/// which may look at `CURRENT`.
+/// Exchanges the present one. The value that comes back is to be dropped outside: the last reference to a worker runs
+/// destructors, which may look at `CURRENT`.
 fn exchange(next: Current) -> Current {
     CURRENT.with(|current| mem::replace(&mut *current.borrow_mut(), next))
 }

@@ -1,7 +1,7 @@
 //! A turn: the messages that a pool thread handles for one worker before it looks for another.
 //!
 //! A turn that unwinds (a handler that panics, where nothing between it and here catches that) costs the message that
-//! ran, and nothing else. What the turn holds is kept apart from its steps, so the code that catches it knows whether
+//! ran, and nothing else. The state of the turn is kept apart from its steps, so the code that catches it knows whether
 //! the token is held, which message has to fail, and which one was taken and not begun.
 
 use std::mem;

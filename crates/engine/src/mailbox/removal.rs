@@ -43,7 +43,7 @@ impl<M: Message> Mailbox<M> {
         self.sweep(|_| Some(failure))
     }
 
-    /// Refuses posts from now on, those that are parked included. What is queued is run, or comes back as leftovers; a
+    /// Refuses posts from now on, those that are parked included. Queued messages are run, or come back as leftovers; a
     /// mailbox that was never opened has no thread to run it, so there it always comes back. `last` runs when all
     /// others are over, if it `runs` at all; else it comes back.
     pub(crate) fn close(&self, rest: Rest, last: Option<M>, runs: bool) -> Swept<M> {

@@ -524,7 +524,7 @@ impl Run {
             self.tokens(tokens);
             let may = self.model.gate != Gate::Paused && before < self.model.limit;
             assert!(may || tokens == 0);
-            // What was removed may still have an entry, and get a token, which is given back.
+            // A removed message may still have an entry, and get a token, which is given back.
             assert!(!may || tokens > 0 || self.model.queue.is_empty());
         } else if self.model.lent > 0 {
             assert_eq!(self.mailbox.lend(false), 0);
