@@ -431,7 +431,7 @@ impl<C: Cargo> Inner<C> {
     /// The lane that runs a message soonest, and how soon.
     fn quietest(&self) -> Option<(usize, Standing)> {
         let used = self.used();
-        // What keeps one child from starting may well do so with the next one.
+        // The cause that keeps one child from starting may well do so with the next one.
         let tries = !self.has_failures();
         let mut best = None;
         for (lane, one) in used.iter().enumerate() {

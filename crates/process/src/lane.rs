@@ -4,8 +4,8 @@
 //! their way stand in a table by their number. Numbers rise, and a place of the table is used anew only when its
 //! message is over, because the claim words of the link (`claims.rs`) are as many.
 //!
-//! When the child ends, what it had answered is taken in first. What it had begun and not answered fails, unless it has
-//! attempts left; what it had not begun goes to the next child, in order.
+//! When the child ends, its last replies are taken in first. A message that it had begun and not answered fails, unless
+//! it has attempts left; what it had not begun goes to the next child, in order.
 //!
 //! No code of a message's owner runs under the lock of a lane.
 

@@ -1,7 +1,7 @@
 //! The two ends of a connection between a host and one child: the one thing that differs from platform to platform.
 //!
-//! Both carry frames (`frame.rs`) in order, both ways. What a platform without shared memory cannot do is said by
-//! [`HostLink::runs_ahead`]; everything else is the same contract, and the same tests.
+//! Both carry frames (`frame.rs`) in order, both ways. [`HostLink::runs_ahead`] says what a platform
+//! without shared memory cannot do; everything else is the same contract, and the same tests.
 
 #[cfg(target_os = "linux")]
 pub(crate) mod shared;

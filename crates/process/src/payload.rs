@@ -19,7 +19,7 @@ use crate::store::{Block, Store};
 #[path = "payload/parcel.rs"]
 mod parcel;
 
-/// Areas of this length and more go to the store. What is shorter is copied through the ring faster than a block is
+/// Areas of this length and more go to the store. A shorter one is copied through the ring faster than a block is
 /// taken and given back, and leaves room in the ring for others.
 pub const INLINE_LIMIT: usize = 16 << 10;
 

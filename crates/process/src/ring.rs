@@ -100,7 +100,7 @@ impl std::error::Error for Violation {}
 #[derive(Debug)]
 pub(crate) struct Producer<M> {
     memory: M,
-    /// The bytes produced. What shared memory says is a copy of this, never its source.
+    /// The bytes produced. The number in shared memory is a copy of this, never its source.
     tail: u64,
     /// The consumer's count when this side looked last. Checked: at most `tail`, and by no more than the capacity.
     seen_head: u64,
@@ -162,7 +162,7 @@ impl<M: RingMemory> Producer<M> {
         if self.fits(size) {
             return Ok(true);
         }
-        // ORDERING: Acquire. SYNC: ring-free. What was consumed has been copied out and may be overwritten.
+        // ORDERING: Acquire. SYNC: ring-free. The bytes consumed have been copied out and may be overwritten.
         let head = self.memory.head().load(Ordering::Acquire);
         if head < self.seen_head {
             return Err(Violation::Index);
@@ -181,7 +181,7 @@ impl<M: RingMemory> Producer<M> {
 #[derive(Debug)]
 pub(crate) struct Consumer<M> {
     memory: M,
-    /// The bytes consumed. What shared memory says is a copy of this, never its source.
+    /// The bytes consumed. The number in shared memory is a copy of this, never its source.
     head: u64,
     /// The producer's count when this side looked last. Checked: at least `head`, and by no more than the capacity.
     seen_tail: u64,

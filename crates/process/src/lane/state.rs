@@ -197,7 +197,7 @@ impl<C: Cargo> State<C> {
         match &mut self.kill {
             Some((known, why)) => {
                 *known = (*known).min(at);
-                // What it is stopped for may be over in time; the others stand.
+                // The message that it is stopped for may be over in time; the others stand.
                 if *why == Cause::Stopped {
                     *why = cause;
                 }

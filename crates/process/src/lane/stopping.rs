@@ -63,7 +63,7 @@ impl<C: Cargo> Lane<C> {
                 found.extend(flight.cargo.take());
             }
         }
-        // What is held was not even sent.
+        // A message that is held was not even sent.
         let held = std::mem::take(&mut state.held);
         let mut firsts: Vec<usize> = Vec::new();
         for (cargo, attempt) in held {
@@ -197,7 +197,7 @@ impl<C: Cargo> Lane<C> {
         }
         state.look_at_controls(now);
         state.look_at_taking_up(now, grace);
-        // What it was to be killed for may be over.
+        // The message that it was to be killed for may be over.
         if matches!(&state.kill, Some((_, Cause::Stopped))) && !state.has_stopping() {
             state.kill = None;
         }

@@ -20,7 +20,7 @@ const MAGIC: u64 = u64::from_ne_bytes(*b"pytoweb\0");
 /// Changes with everything below, and with the format of frames and words.
 const VERSION: u32 = 1;
 
-// Offsets. What different threads write lies 128 bytes apart: processors fetch cache lines in pairs.
+// Offsets. Words that different threads write lie 128 bytes apart: processors fetch cache lines in pairs.
 const AT_MAGIC: usize = 0;
 const AT_VERSION: usize = 8;
 /// A `u32`: the bytes of each ring.

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 pub(crate) struct Range {
     pub(crate) offset: usize,
     pub(crate) len: usize,
-    /// How many bytes from the start may have pages. What lies behind has none.
+    /// How many bytes from the start may have pages. Those behind have none.
     pub(crate) touched: usize,
 }
 

@@ -109,7 +109,7 @@ impl SocketChild {
             .map(drop)
     }
 
-    /// Writes a frame. False: there is no room for any of it, and `must` is not set. What was begun is always
+    /// Writes a frame. False: there is no room for any of it, and `must` is not set. A frame that was begun is always
     /// finished, which takes no longer than the host takes to read what it has.
     fn write(
         &self,
@@ -185,7 +185,7 @@ impl ChildLink for SocketChild {
         inbox.running.insert(seq);
         inbox.front = Some(seq);
         drop(inbox);
-        // What the host does not know of must not run: it would run again elsewhere.
+        // A request that the host does not know of must not run: it would run again elsewhere.
         self.notify(Notice::Began { seq }).is_ok()
     }
 

@@ -180,7 +180,7 @@ impl Frames {
                 Ok(read) => break read,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(Filled::Nothing),
-                // What was sent before the other end closed has been read.
+                // The frames sent before the other end closed have been read.
                 Err(Errno::CONNRESET | Errno::PIPE) => return Ok(Filled::End),
                 Err(error) => return Err(Broken::Io(error.into())),
             }

@@ -16,7 +16,7 @@ pub(super) struct Outbox {
     gone: usize,
     /// The waiting thread waits for room as well.
     pub(super) watched: bool,
-    /// The child closed its end. What becomes of its messages is decided when it is buried.
+    /// The child closed its end. The fate of its messages is decided when it is buried.
     closed: bool,
 }
 

@@ -272,7 +272,7 @@ fn a_child_that_closes_its_end_is_broken_only_if_it_lives_on() {
     offer(&host, 1, b"data");
     answer(&child, 0, b"reply");
     drop(child);
-    // What it wrote counts, and its end alone says nothing.
+    // The frames that it wrote count, and its end alone says nothing.
     let all = receive(&host, 1);
     assert_eq!(all, [Got::Reply(0, Outcome::Completed, b"reply".to_vec())]);
     let began = Instant::now();

@@ -23,7 +23,7 @@ fn each_kind_of_nonsense_is_told() {
     let mut producer = Producer::new(span(&memory, 256));
     let mut consumer = Consumer::new(span(&memory, 256));
     let mut frame = b"as it was".to_vec();
-    // What lies in fresh memory is no header, whatever the index says.
+    // The content of fresh memory is no header, whatever the index says.
     put(TAIL, 8);
     assert_eq!(consumer.pop(&mut frame), Err(Violation::Header));
     assert_eq!(frame, b"as it was");

@@ -210,7 +210,7 @@ fn only_memory_of_this_version_is_opened() {
         word.store(right, Ordering::Relaxed);
     }
     assert!(open().is_ok());
-    // What is too long has the right beginning, what is too short has nothing.
+    // A memory that is too long has the right beginning, one that is too short has nothing.
     let longer = Memory::create("test", memory.len() + 1, false).unwrap();
     let mut beginning = Vec::new();
     assert!(memory.copy_out(0, 20, &mut beginning) && longer.copy_in(0, &beginning));

@@ -122,7 +122,7 @@ fn a_running_handler_sees_that_it_is_to_stop() {
     answer(&child, 0, b"");
     assert_eq!(receive(&host, 1).len(), 1);
     assert!(!child.is_stop_asked(0));
-    // What was read meanwhile is there, in order.
+    // The frames read meanwhile are there, in order.
     assert_eq!(told(&child), ToChild::StopAsked { seq: 0 });
     begin(&child, 1);
     assert!(!child.is_stop_asked(1));
