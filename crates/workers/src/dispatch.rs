@@ -172,7 +172,7 @@ fn call<T, R, E: Into<BoxError>>(
     handler: impl FnOnce(T) -> Result<R, E>,
     data: T,
 ) -> Result<R, AskError> {
-    // What turns the error into a boxed one is the user's code too.
+    // The conversion of the error into a boxed one is the user's code too.
     match contained(|| handler(data).map_err(Into::into)) {
         Ok(Ok(reply)) => Ok(reply),
         Ok(Err(error)) => Err(AskError::Failed(error)),

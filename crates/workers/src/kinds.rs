@@ -2,7 +2,7 @@
 //!
 //! Senders look a kind up for every message, to refuse a payload of the wrong type at the call, and the worker looks
 //! up the handler. Both only read: a kind, once registered, stays where it is, and a `OnceLock` is read without
-//! writing to it, so that no cache line goes back and forth between the threads. What a sender found it leaves in
+//! writing to it, so that no cache line goes back and forth between the threads. A sender leaves its find in
 //! the message as a [`KindId`], so the worker compares no names.
 
 use std::any::{TypeId, type_name};

@@ -25,7 +25,7 @@
 //!   exactly one counter of [`WorkerStats`]; its reply says which ([`AskError`]).
 //! - **Waits end.** Mailboxes have a capacity and an [`Overflow`] policy; asks can have a deadline;
 //!   handlers that wait for each other's replies in a circle get [`AskError::Cycle`]; a pool whose threads all wait for
-//!   replies or room runs another. What else a handler waits for takes its thread out of the pool, unless it waits within
+//!   replies or room runs another. Any other wait of a handler takes its thread out of the pool, unless it waits within
 //!   [`blocking`].
 //! - **A handler that fails or panics** fails its message. The worker lives.
 //! - **At the end of `main`** what is queued is not waited for: [`Worker::stop`], [`WorkerPool::shutdown`] do that.

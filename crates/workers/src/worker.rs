@@ -270,7 +270,7 @@ impl Worker {
         WeakWorker(Arc::downgrade(&self.0))
     }
 
-    /// Lets the worker run. What was posted before is handled first. Does nothing if it runs.
+    /// Lets the worker run. Messages posted before are handled first. Does nothing if it runs.
     ///
     /// # Errors
     /// [`StartError`]; a worker that could not get a thread may be started again.
