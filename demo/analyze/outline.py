@@ -18,9 +18,10 @@ a comprehension                                       1 per `for`, 1 per `if`
 `with`, `lambda`, `return`, `raise`, `a < b < c`      0
 ====================================================  =====================================
 
-A nested function is counted on its own and adds nothing to the one around it. What runs in the
-enclosing scope counts there: decorators, default values, annotations, the body of a class. Branches
-inside a `lambda` count for the function it is written in. Code outside any function is not counted.
+A nested function is counted on its own and adds nothing to the one around it. Code that runs in
+the enclosing scope counts there: decorators, default values, annotations, the body of a class.
+Branches inside a `lambda` count for the function it is written in. Code outside any function is not
+counted.
 """
 
 from __future__ import annotations

@@ -237,7 +237,7 @@ class Child:
         """Called in a process that a handler forked: the host is its parent's."""
         if self._to_host is not None:
             logging.getLogger().removeHandler(self._to_host)
-        # What it would write is read as the last words of the parent.
+        # The host would read its report as the last words of the parent.
         faulthandler.disable()
 
     def end_copy(self, error: BaseException | None) -> None:

@@ -283,7 +283,7 @@ class Endpoint:
 
         Raises:
             MailboxFullError: The policy is ``"block"``, and waiting would block an event loop or the handler
-                that makes the room. What was accepted before stays queued.
+                that makes the room. Items accepted before stay queued.
             WorkerStoppedError: It is stopped or stopping, perhaps since the first item.
             ForkedProcessError: It belongs to the parent process.
             TypeError: ``message_type`` is not a str, or ``items`` cannot be iterated over.
@@ -562,7 +562,7 @@ class FutureBase:
         """Has ``fn(future)`` called when the reply stands, callbacks in the order in which they were added.
 
         It runs on the thread that settles the reply, mostly the worker's, so it should be quick; here and now
-        if the reply stands already. What it raises is logged by ``pytoweb.worker``.
+        if the reply stands already. An error that it raises is logged by ``pytoweb.worker``.
 
         Args:
             fn: Called with this future.

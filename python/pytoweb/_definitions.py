@@ -100,7 +100,7 @@ class _Watch:
             return True
         self._seen.add(id(function))
         if function.__closure__ is not None:
-            # What is in its cells may be replaced, where nothing here would see it.
+            # The contents of its cells may be replaced, where nothing here would see it.
             return False
         known = function.__globals__
         for name in set(_global_names(function.__code__)):

@@ -1,7 +1,7 @@
 """The end of the interpreter, and ``os.fork()``.
 
-What is queued when the program ends is finished first, as ``ThreadPoolExecutor`` does it; Ctrl-C breaks that
-off.
+Messages that are queued when the program ends are finished first, as ``ThreadPoolExecutor`` does it; Ctrl-C
+breaks that off.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def _chunked(
 
 def _flattened(chunks: Iterator[list[Any]]) -> Iterator[Any]:
     for chunk in chunks:
-        # What was taken is the taker's alone.
+        # The results that were taken are the taker's alone.
         chunk.reverse()
         while chunk:
             yield chunk.pop()

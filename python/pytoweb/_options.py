@@ -24,8 +24,8 @@ __all__ = ["PoolOptions"]
 class PoolOptions:
     """A pool whose ``submit`` and ``map`` have options; made by ``WorkerPool.options``.
 
-    It keeps nothing but the pool and the options, so it may be made for each call or kept. What takes an
-    executor for its ``submit``, such as ``loop.run_in_executor``, takes it too.
+    It keeps nothing but the pool and the options, so it may be made for each call or kept. A function that
+    takes an executor for its ``submit``, such as ``loop.run_in_executor``, takes it too.
     """
 
     __slots__ = ("_pool", "_soft_timeout", "_timeout")
@@ -37,7 +37,7 @@ class PoolOptions:
 
     def _limited(self, function: Any) -> Any:
         if self._soft_timeout is None or not callable(function):
-            # What cannot be called is refused by the post.
+            # The post refuses an object that cannot be called.
             return function
         from pytoweb._soft import LimitedFunction
 

@@ -1,7 +1,7 @@
 """What crosses between processes: payloads, handlers, exceptions and context variables, as pickles.
 
-Plain pickle first, because it is fast. What it refuses (lambdas, closures, local classes) and what it would
-take from ``__main__`` by name goes to ``cloudpickle``, where that is installed.
+Plain pickle first, because it is fast. Objects that it refuses (lambdas, closures, local classes) or would
+take from ``__main__`` by name go to ``cloudpickle``, where that is installed.
 """
 
 from __future__ import annotations

@@ -475,7 +475,7 @@ class WorkerPool(Addressable, Executor):
         try:
             self.shutdown()
         except KeyboardInterrupt:
-            # The second Ctrl-C, as a rule: the first one left the block. What is queued is not run.
+            # The second Ctrl-C, as a rule: the first one left the block. Queued messages are not run.
             self.terminate()
             raise
 

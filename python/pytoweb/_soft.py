@@ -102,7 +102,7 @@ class _Call:
                 interrupt_thread(self._thread, DeadlineError)
 
     def end(self) -> None:
-        """The handler has ended. What was raised in it and has not come yet comes in here."""
+        """The handler has ended. An error that was raised in it and has not come yet comes in here."""
         with self._lock:
             self.ended = True
         for _ in range(2):

@@ -366,8 +366,8 @@ class Addressable(Endpoint):
         waits for it; of several, the one that was registered last runs first. None runs for a worker that was
         never started. With the backend ``"process"`` it runs in each child process that had messages of the
         worker, when that process ends in order: with the worker or its pool, or when it is replaced for its
-        number of messages or its memory. What it raises is reported as the failure of a message of the type
-        ``"stop"`` is; in a child it is logged.
+        number of messages or its memory. An error that it raises is reported as the failure of a message of
+        the type ``"stop"`` is; in a child it is logged.
 
         A worker that has ended lets go of its handlers, on that thread as well.
 
@@ -409,8 +409,8 @@ class Addressable(Endpoint):
         It is entered before the handler and left after it, where that runs: on its thread, on the event loop,
         in the child process. In there ``current_message()`` is the message. Those of a pool surround what its
         own mailbox runs (``submit`` and ``map`` too) and, outermost, the handlers of its workers; several
-        are entered in the order of registration. What it raises, before or after, fails the message; a
-        context manager that swallows the exception of a handler makes the reply None.
+        are entered in the order of registration. An error that it raises, before or after, fails the message;
+        a context manager that swallows the exception of a handler makes the reply None.
 
         Args:
             hook: a generator function that yields once, or what returns a context manager; called without
@@ -469,8 +469,8 @@ class Addressable(Endpoint):
         """Registers ``handler`` for the exceptions of failed messages; at any time, replacing an earlier one.
 
         It is called on the worker's thread, before the reply stands, with the exception that the message's
-        handler raised; ``current_message()`` in there is the message. What it raises is logged. A pool's
-        is told of failures of its own mailbox, and of its workers that have no handler of their own;
+        handler raised; ``current_message()`` in there is the message. An error that it raises is logged. A
+        pool's is told of failures of its own mailbox, and of its workers that have no handler of their own;
         ``current_worker()`` says which. Without one, failures of posts are logged at ERROR by
         ``pytoweb.worker.<name>``, and those of asks once their future is dropped before any code has looked
         at the failure.
@@ -821,7 +821,7 @@ class PythonWorker(Addressable):
 
         Args:
             drain: True handles what is queued first; False fails it with ``WorkerStoppedError``. The running
-                handler is finished either way. What is queued in a worker that was never started fails.
+                handler is finished either way. Messages queued in a worker that was never started fail.
             timeout: seconds to wait at most.
 
         Raises:
@@ -877,7 +877,7 @@ class PythonWorker(Addressable):
         try:
             self.stop()
         except KeyboardInterrupt:
-            # The second Ctrl-C, as a rule: the first one left the block. What is queued is not run.
+            # The second Ctrl-C, as a rule: the first one left the block. Queued messages are not run.
             self.terminate()
             raise
 

@@ -1,7 +1,7 @@
 //! The native module `pytoweb._core`: the engine's workers for Python callables.
 //!
-//! Thin on purpose. What can be Python is Python (`python/pytoweb`): decorators, asyncio, reply handlers, statistics
-//! classes. What is here is on the path of every message, or talks to the engine.
+//! Thin on purpose. Code that can be Python is Python (`python/pytoweb`): decorators, asyncio, reply handlers,
+//! statistics classes. The code here is on the path of every message, or talks to the engine.
 
 mod arguments;
 mod child;

@@ -90,8 +90,8 @@ def _load(address: PythonWorker | WorkerPool) -> tuple[int, int]:
 def no_leaks(*, timeout: float = LEAK_TIMEOUT) -> Iterator[None]:
     """Checks that the threads of all workers and pools made inside the block end with it.
 
-    Those that were told to end (``terminate()``, ``shutdown(wait=False)``) are waited for. What was made
-    before the block is not looked at, nor is ``default_pool()``, which is meant to outlive a test. If the
+    Those that were told to end (``terminate()``, ``shutdown(wait=False)``) are waited for. Those made
+    before the block are not looked at, nor is ``default_pool()``, which is meant to outlive a test. If the
     block raises, nothing is checked.
 
     Args:

@@ -566,7 +566,7 @@ impl Endpoint {
     ///
     /// Raises:
     ///     MailboxFullError: The policy is ``"block"``, and waiting would block an event loop or the handler
-    ///         that makes the room. What was accepted before stays queued.
+    ///         that makes the room. Items accepted before stay queued.
     ///     WorkerStoppedError: It is stopped or stopping, perhaps since the first item.
     ///     ForkedProcessError: It belongs to the parent process.
     ///     TypeError: ``message_type`` is not a str, or ``items`` cannot be iterated over.

@@ -459,7 +459,7 @@ impl FutureBase {
     /// Has ``fn(future)`` called when the reply stands, callbacks in the order in which they were added.
     ///
     /// It runs on the thread that settles the reply, mostly the worker's, so it should be quick; here and now
-    /// if the reply stands already. What it raises is logged by ``pytoweb.worker``.
+    /// if the reply stands already. An error that it raises is logged by ``pytoweb.worker``.
     ///
     /// Args:
     ///     fn: Called with this future.

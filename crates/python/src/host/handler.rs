@@ -117,7 +117,7 @@ impl Shared {
             if state.is_cancel_requested() && is_cancelled_error(py, error) {
                 return Ok(None);
             }
-            // What a handler raises after its deadline is not in its future.
+            // An error that a handler raises after its deadline is not in its future.
             if !state.is_done() || error.is_instance_of::<error::DeadlineError>(py) {
                 task.unread.leave(py, kind, about.attempt);
                 return Ok(None);
@@ -157,7 +157,7 @@ impl Shared {
 
     /// The same for the message that runs on this thread.
     fn tell_of_running(&self, py: Python<'_>, error: &PyErr) -> Option<Py<PyAny>> {
-        // What it says of itself is read before the report, which may look at the message too.
+        // The message is asked for its kind before the report, which may look at it too.
         let (kind, about) = running_kind(py)?;
         self.tell_as(py, kind.bind(py), about, error)
             .unwrap_or_else(|error| {

@@ -1,6 +1,6 @@
 //! What one process tells another of an exception, in words: for the case that it cannot be pickled or unpickled.
 //!
-//! Three texts, each after its length in four bytes: the name of the type, the text, the traceback. What follows them is
+//! Three texts, each after its length in four bytes: the name of the type, the text, the traceback. Behind them is
 //! the pickle of the exception, or nothing.
 
 /// What each text is cut to: a note has to fit into the ring, several times.

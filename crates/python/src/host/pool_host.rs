@@ -47,7 +47,7 @@ impl PyHost {
         body();
         context::leave_empty(py);
         let end = || runtime.call_method0(intern!(py, "thread_ended"));
-        // What interrupts handlers at a broken-off exit may come too late for them.
+        // An exception that interrupts handlers at a broken-off exit may come too late for them.
         let late = |error: &PyErr| error.is_instance_of::<PySystemExit>(py);
         if let Err(error) = end().or_else(|error| if late(&error) { end() } else { Err(error) }) {
             error.write_unraisable(py, Some(runtime));

@@ -37,7 +37,7 @@ impl Functions {
         let mut all = self.lock();
         let forgotten = anew.then(|| std::mem::take(&mut *all));
         let replaced = all.insert(number, function);
-        // What they hold may run code when it goes.
+        // The functions may run code when they go.
         drop(all);
         drop((forgotten, replaced));
     }
@@ -45,7 +45,7 @@ impl Functions {
     /// Lets go of all of them.
     pub(crate) fn clear(&self) {
         let all = std::mem::take(&mut *self.lock());
-        // What they hold may run code when it goes.
+        // The functions may run code when they go.
         drop(all);
     }
 

@@ -2,8 +2,8 @@
 //!
 //! A pickler writes to a [`Sink`], which takes what it gets into a [`Packer`]: small frames, and large `bytes` as they
 //! are, so that each is copied once. Picklers and their sinks are kept and used again: making one costs as much as
-//! pickling a small object. What plain pickle refuses, and functions of `__main__`, go to `cloudpickle` where that is
-//! installed (`_pickling.py`).
+//! pickling a small object. Objects that plain pickle refuses, and functions of `__main__`, go to `cloudpickle` where
+//! that is installed (`_pickling.py`).
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};

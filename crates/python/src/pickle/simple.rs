@@ -1,9 +1,9 @@
 //! Pickles of small simple objects, written and read without the pickle module.
 //!
 //! Most messages are a number, a short text, or a few of them in a tuple, list or dictionary. Their pickles are a few
-//! bytes of a fixed form, so making them here gives what any unpickler reads, some ten times as fast. What is of another
-//! form goes the long way: other types, subclasses, large or deep objects, and lists and dictionaries that are in there
-//! twice, which pickle keeps one.
+//! bytes of a fixed form, so making them here gives what any unpickler reads, some ten times as fast. Objects of
+//! another form go the long way: other types, subclasses, large or deep objects, and lists and dictionaries that are in
+//! there twice, which pickle keeps one.
 
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
