@@ -61,15 +61,64 @@ def test_those_of_a_pool_run_after_all_that_its_own_mailbox_runs(pool, gate):
     assert events == ["ended"]
 
 
-def test_none_runs_for_a_worker_that_was_never_started(pool):
+@pytest.mark.parametrize("starts", [False, True])
+def test_none_runs_for_a_worker_that_had_no_message(pool, starts):
     many = pool(1)
     events = []
     one = many.create_worker("one")
     one.on_stop(lambda: events.append("worker"))
     many.on_stop(lambda: events.append("pool"))
+    if starts:
+        one.start()
     one.stop()
     many.shutdown()
     assert events == []
+
+
+def test_none_runs_where_the_start_hook_has_failed(worker):
+    one = worker()
+    events = []
+    one.on_start(lambda: 1 / 0)
+    one.on_stop(lambda: events.append("stop"))
+    one.on_message("work", events.append)
+    assert isinstance(one.start().ask("work").exception(WAIT), ZeroDivisionError)
+    one.stop()
+    assert events == []
+
+
+@pytest.mark.parametrize("where", ["handler", "hook"])
+def test_a_coroutine_of_its_own_that_stops_it_does_not_wait(worker, where):
+    one = worker()
+
+    async def stop(data=None):
+        await one.astop()
+        return "stopped"
+
+    one.on_message("work", stop if where == "handler" else lambda data: "stopped")
+    if where == "hook":
+        one.on_stop(stop)
+    assert one.start().ask("work").result(WAIT) == "stopped"
+    one.stop(timeout=WAIT)
+    assert one.state == "stopped"
+
+
+def test_the_error_handler_of_a_pool_is_told_of_workers_that_end_after_its_own_mailbox(pool, gate):
+    many = pool(2)
+    told = []
+    many.on_error(lambda error: told.append(str(error)))
+    many.on_message("work", lambda data: None)
+    many.ask("work").result(WAIT)
+    one = many.create_worker("one")
+    one.on_message("gate", gate)
+    one.on_message("fail", lambda data: 1 / 0)
+    one.start().post_message("gate")
+    one.post_messages("fail", range(5))
+    gate.wait_entered()
+    many.shutdown(wait=False)
+    assert many._pytoweb_wait_ended(WAIT)
+    gate.open()
+    many.shutdown()
+    assert told == ["division by zero"] * 5
 
 
 def test_a_connection_is_closed_on_the_thread_that_opened_it(pool):
@@ -106,16 +155,20 @@ def test_one_that_raises_is_reported_and_the_others_run(worker, caplog):
     one.on_stop(lambda: events.append("the other"))
     one.on_stop(lambda: 1 / 0)
     one.on_error(lambda error: told.append((type(error), current_message().type)))
-    one.start().stop()
+    one.on_message("work", lambda data: None)
+    one.start().ask("work").result(WAIT)
+    one.stop()
     assert events == ["the other"]
     assert told == [(ZeroDivisionError, "stop")]
     silent = worker("silent")
     silent.on_stop(lambda: 1 / 0)
+    silent.on_message("work", lambda data: None)
+    silent.start().ask("work").result(WAIT)
     with caplog.at_level(logging.ERROR):
-        silent.start().stop()
+        silent.stop()
     (record,) = caplog.records
     assert record.name == "pytoweb.worker.silent"
-    assert "stop" in record.getMessage()
+    assert record.getMessage() == "worker 'silent': its end hook failed"
 
 
 def test_a_worker_that_has_ended_lets_go_of_its_handlers(worker, pool):
@@ -127,7 +180,8 @@ def test_a_worker_that_has_ended_lets_go_of_its_handlers(worker, pool):
             gone = weakref.ref(held)
             for endpoint in (one, many):
                 endpoint.on_message("work", lambda data, held=held: None)
-                endpoint.on_error(lambda error, held=held: None)
+            # That of the pool stays, for its workers.
+            one.on_error(lambda error, held=held: None)
             if starts:
                 one.start().ask("work").result(WAIT)
                 many.ask("work").result(WAIT)

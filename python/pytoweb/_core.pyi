@@ -109,6 +109,11 @@ class _Replies(Protocol):
     ) -> Coroutine[Any, Any, None] | None:
         """Tells the error handler of a failed message, or the log."""
 
+    def report_end_hook(
+        self, error: BaseException, handlers: dict[str | None, Callable[..., object]]
+    ) -> Coroutine[Any, Any, None] | None:
+        """The same of an end hook."""
+
     def make_room(self) -> None:
         """Gives room back that replies hold in vain."""
 

@@ -283,6 +283,15 @@ class Replies:
             return None
         return self._report_later(returned, extra) if isinstance(returned, CoroutineType) else None
 
+    def report_end_hook(
+        self, error: BaseException, handlers: dict[str | None, Callable[..., object]]
+    ) -> Coroutine[Any, Any, None] | None:
+        """The same for an end hook."""
+        if handlers.get(None) is not None or _exit.broken_off:
+            return self.report(error, "stop", None, 1, handlers)
+        self._log().error("worker %r: its end hook failed", self._name, exc_info=error)
+        return None
+
     async def _report_later(self, coroutine: Coroutine[Any, Any, object], extra: dict[str, Any]) -> None:
         try:
             await coroutine

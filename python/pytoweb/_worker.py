@@ -363,11 +363,12 @@ class Addressable(Endpoint):
         """Registers what is to run when the worker has ended: to close what ``on_start`` opened.
 
         It runs where the handlers ran, after the last message, however the worker was stopped, and ``stop()``
-        waits for it; of several, the one that was registered last runs first. None runs for a worker that was
-        never started. With the backend ``"process"`` it runs in each child process that had messages of the
-        worker, when that process ends in order: with the worker or its pool, or when it is replaced for its
-        number of messages or its memory. An error that it raises is reported as the failure of a message of
-        the type ``"stop"`` is; in a child it is logged.
+        waits for it; of several, the one that was registered last runs first. None runs for a worker that had
+        no message, or whose start hook has failed. With the backend ``"process"`` it runs in each child that
+        had messages of the worker, when that ends in order: with the worker or its pool, or when it is
+        replaced for its number of messages or its memory. A child that is told to end has 5 s for its hooks,
+        and is killed then. What it raises is given to ``on_error``, with a current message of the type
+        ``"stop"``, or logged; in a child it is logged.
 
         A worker that has ended lets go of its handlers, on that thread as well.
 
@@ -503,6 +504,9 @@ class Addressable(Endpoint):
         timeout: float | None = None,
     ) -> None:
         """``post_message`` for coroutines: waits for room without blocking the event loop.
+
+        A coroutine that is cancelled while it waits takes the message back, unless that got its place at that
+        moment: then it is handled all the same. ``timeout`` has no such moment.
 
         Args:
             message_type: the type of the message.
@@ -844,6 +848,8 @@ class PythonWorker(Addressable):
     async def astop(self, *, drain: bool = True, timeout: float | None = None) -> None:
         """``stop`` for coroutines: waits for the end without blocking the event loop.
 
+        Called from its own handler or hook it does not wait.
+
         Args:
             drain: as for ``stop``.
             timeout: as for ``stop``.
@@ -851,6 +857,11 @@ class PythonWorker(Addressable):
         Raises:
             DeadlineError: as for ``stop``.
         """
+        if _aio.running_owner() is self:
+            # Its own handler or hook does not wait for the end, as with `stop`.
+            self._pytoweb_close("drain" if drain else "finish")
+            self._pytoweb_release()
+            return
         await _aio.in_thread(self.stop, drain=drain, timeout=timeout)
 
     def terminate(self) -> None:

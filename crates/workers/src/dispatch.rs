@@ -76,10 +76,14 @@ impl Table {
         hooks
     }
 
-    /// Lets go of the handlers, and of what they hold.
+    /// Lets go of the handlers, and of what they hold. That of errors stays with a pool, which tells it of its workers.
     pub(crate) fn let_go(&self) {
         drop(self.kinds.let_go());
         drop(self.take_on_stop());
+        let is_pool = self.owner.ptr_eq(&Weak::new());
+        if is_pool {
+            return;
+        }
         let on_error = self
             .on_error
             .write()

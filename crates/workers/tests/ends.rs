@@ -152,3 +152,38 @@ fn hooks_run_after_a_terminate_and_for_a_dropped_handle() {
         told.recv_timeout(LONG).expect("in time");
     }
 }
+
+#[test]
+fn a_pool_is_told_of_workers_that_end_after_its_own_mailbox() {
+    let pool = WorkerPool::new(2);
+    let told = Arc::new(AtomicUsize::new(0));
+    let count = told.clone();
+    pool.on_error(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    pool.submit(|| ())
+        .expect("it is open")
+        .wait()
+        .expect("it runs");
+    let worker = pool.create_worker("w").expect("the name is free");
+    let (open, gate) = mpsc::channel::<()>();
+    worker.on_message("gate", move |(): ()| {
+        gate.recv_timeout(LONG).map_err(|_| "no news in time")
+    });
+    worker.on_message("fail", |(): ()| Err::<(), _>("as it should"));
+    worker.start().expect("a thread");
+    worker.post_message("gate", ()).expect("it is open");
+    for _ in 0..5 {
+        worker.post_message("fail", ()).expect("it is open");
+    }
+    // The pool's own mailbox has ended long before the worker goes on.
+    thread::scope(|scope| {
+        let ending = scope.spawn(|| pool.shutdown_with(options()).expect("in time"));
+        while !pool.is_shut_down() {
+            thread::yield_now();
+        }
+        open.send(()).expect("it waits");
+        ending.join().expect("no panic");
+    });
+    assert_eq!(told.load(Ordering::Relaxed), 5);
+}

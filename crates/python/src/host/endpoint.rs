@@ -349,6 +349,7 @@ impl Endpoint {
             closing: AtomicBool::new(false),
             start_hook: StartHook::default(),
             end_hooks: EndHooks::default(),
+            began: AtomicBool::new(false),
             surroundings: Surroundings::default(),
             reply_room: ReplyRoom::new(capacity.saturating_add(running)),
         });
@@ -394,6 +395,7 @@ impl Endpoint {
             closing: AtomicBool::new(false),
             start_hook: before.shared.start_hook.again(py),
             end_hooks: before.shared.end_hooks.again(py),
+            began: AtomicBool::new(false),
             surroundings: before.shared.surroundings.again(py),
             reply_room: before.shared.reply_room.again(),
         });

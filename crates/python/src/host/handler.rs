@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) closing: AtomicBool,
     pub(crate) start_hook: StartHook,
     pub(crate) end_hooks: EndHooks,
+    /// A message was begun.
+    pub(crate) began: AtomicBool,
     pub(crate) surroundings: Surroundings,
     /// For the replies of messages with an id.
     pub(crate) reply_room: ReplyRoom,
@@ -182,23 +184,53 @@ impl Shared {
             .map(drop)
     }
 
-    /// Runs the end hooks, and lets go of the handlers.
+    /// Runs the end hooks, if the worker has run a message and its start hook, and lets go of the handlers.
     fn end_worker(&self, py: Python<'_>, message: &PyMessage) {
-        running::with(message, self, || {
-            for hook in self.end_hooks.take() {
-                let ended = context::enter(py, None).and_then(|_entered| {
-                    let returned = ending::call(hook.bind(py), &PyTuple::empty(py), None)?;
-                    if context::is_coroutine(&returned) {
-                        self.finish_hook(py, &returned, None)?;
+        // ORDERING: Relaxed, the messages before are ordered by the mailbox.
+        if self.began.load(Ordering::Relaxed) && !self.start_hook.waits() {
+            running::with(message, self, || {
+                for hook in self.end_hooks.take() {
+                    let ended = context::enter(py, None).and_then(|_entered| {
+                        let returned = ending::call(hook.bind(py), &PyTuple::empty(py), None)?;
+                        self.await_here(py, &returned)
+                    });
+                    if let Err(error) = ended {
+                        self.tell_of_end_hook(py, error);
                     }
-                    Ok(())
-                });
-                if let Err(error) = ended {
-                    self.report(py, message, &error);
                 }
-            }
-        });
-        self.handlers.bind(py).clear();
+            });
+        }
+        self.let_go(py);
+    }
+
+    /// Waits for what an end hook returned, where that is a coroutine.
+    fn await_here(&self, py: Python<'_>, returned: &Bound<'_, PyAny>) -> PyResult<()> {
+        if context::is_coroutine(returned) {
+            self.finish_hook(py, returned, None)?;
+        }
+        Ok(())
+    }
+
+    fn tell_of_end_hook(&self, py: Python<'_>, error: PyErr) {
+        let told = self.replies.bind(py).call_method1(
+            intern!(py, "report_end_hook"),
+            (error.into_value(py), self.error_handlers(py)),
+        );
+        if let Err(error) = told.and_then(|returned| self.await_here(py, &returned)) {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// Lets go of the handlers. That of errors stays with a pool, which tells it of its workers.
+    fn let_go(&self, py: Python<'_>) {
+        let handlers = self.handlers.bind(py);
+        let on_error = handlers.get_item(py.None()).ok().flatten();
+        handlers.clear();
+        if let Some(on_error) = on_error.filter(|_| self.is_pool)
+            && let Err(error) = handlers.set_item(py.None(), on_error)
+        {
+            error.write_unraisable(py, None);
+        }
     }
 
     /// Brings the reply of a message with an id to its owner.
@@ -422,6 +454,10 @@ impl Handler for PyHandler {
                 self.shared.end_worker(py, message);
                 return Handled::Done(Outcome::Completed);
             }
+            // ORDERING: Relaxed, see `Shared::end_worker`.
+            if !self.shared.began.load(Ordering::Relaxed) {
+                self.shared.began.store(true, Ordering::Relaxed);
+            }
             if self.shared.broken.load(Ordering::Acquire) {
                 let error = self.shared.broken_error(py);
                 self.shared.report(py, message, &error);
@@ -502,7 +538,7 @@ impl Handler for PyHandler {
     fn abandon(&self, message: PyMessage, failure: Failure) {
         if matches!(message.body, Body::Apart(Apart::Last)) {
             // The worker was never started.
-            Python::attach(|py| self.shared.handlers.bind(py).clear());
+            Python::attach(|py| self.shared.let_go(py));
             return;
         }
         match &self.route {

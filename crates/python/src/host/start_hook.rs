@@ -33,6 +33,12 @@ impl StartHook {
         Self::new(self.lock().as_ref().map(|hook| hook.clone_ref(py)))
     }
 
+    /// Whether a hook has yet to run.
+    pub(crate) fn waits(&self) -> bool {
+        // ORDERING: Acquire, with `set`.
+        self.waits.load(Ordering::Acquire)
+    }
+
     /// Has `hook` run before the next message.
     pub(crate) fn set(&self, hook: Py<PyAny>) {
         let mut place = self.lock();
