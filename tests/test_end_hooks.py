@@ -180,8 +180,6 @@ def test_a_worker_that_has_ended_lets_go_of_its_handlers(worker, pool):
             gone = weakref.ref(held)
             for endpoint in (one, many):
                 endpoint.on_message("work", lambda data, held=held: None)
-            # That of the pool stays, for its workers.
-            one.on_error(lambda error, held=held: None)
             if starts:
                 one.start().ask("work").result(WAIT)
                 many.ask("work").result(WAIT)

@@ -181,7 +181,7 @@ def test_a_deadline_says_whether_the_message_waited_or_ran(worker, remote_gate, 
     )
 
 
-def test_the_deadline_of_a_post_says_the_same_to_the_error_handler(worker, gate, spawn):
+def test_the_deadline_of_a_post_says_the_same_to_the_error_handler(worker, gate, until):
     one = worker("mail")
     seen = []
     one.on_error(seen.append)
@@ -193,6 +193,7 @@ def test_the_deadline_of_a_post_says_the_same_to_the_error_handler(worker, gate,
     assert isinstance(late.exception(WAIT), DeadlineError)
     gate.open()
     one.stop(timeout=WAIT)
+    until(lambda: seen, "the report")
     assert str(seen[0]).startswith("a message of type 'send' waited 0.01 s")
 
 

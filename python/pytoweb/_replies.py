@@ -311,7 +311,7 @@ async def _awaited(awaitable: Any) -> object:
 
 
 def is_whole(error: BaseException) -> bool:
-    """Whether the collector has emptied neither the exception nor one that it is printed with."""
+    """Whether the collector has emptied neither the exception, nor what is printed with it."""
     seen: dict[int, BaseException] = {}
     others: list[BaseException | None] = [error]
     while others:
@@ -322,6 +322,12 @@ def is_whole(error: BaseException) -> bool:
         # Of the class itself: an exception may define `args` anew.
         if BaseException.args.__get__(one) is None:  # type: ignore[attr-defined]
             return False
+        step = one.__traceback__
+        while step is not None:
+            frame: object = step.tb_frame
+            if frame is None:
+                return False
+            step = step.tb_next
         others += (one.__cause__, one.__context__, *(getattr(one, "exceptions", None) or ()))
     return True
 

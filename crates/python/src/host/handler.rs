@@ -221,12 +221,13 @@ impl Shared {
         }
     }
 
-    /// Lets go of the handlers. That of errors stays with a pool, which tells it of its workers.
+    /// Lets go of the handlers. That of errors stays: messages that expired in the queue are told of on another thread, and
+    /// a pool tells its own of its workers, which may end later.
     fn let_go(&self, py: Python<'_>) {
         let handlers = self.handlers.bind(py);
         let on_error = handlers.get_item(py.None()).ok().flatten();
         handlers.clear();
-        if let Some(on_error) = on_error.filter(|_| self.is_pool)
+        if let Some(on_error) = on_error
             && let Err(error) = handlers.set_item(py.None(), on_error)
         {
             error.write_unraisable(py, None);
