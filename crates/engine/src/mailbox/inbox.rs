@@ -72,22 +72,24 @@ impl<M: Message> Inbox<M> {
 
     #[inline]
     pub(super) fn push(&mut self, message: M, clock: &dyn Clock) {
-        self.until_sample -= 1;
-        let posted_at = (self.until_sample == 0).then(|| {
-            self.until_sample = self.sample_every;
-            clock.now()
-        });
+        let posted_at = self.if_timed(|| clock.now());
         self.enter(message, posted_at);
     }
 
     /// The same for a message that has waited for its place, `since` then.
     pub(super) fn push_waited(&mut self, message: M, since: Timestamp) {
-        self.until_sample -= 1;
-        let posted_at = (self.until_sample == 0).then(|| {
-            self.until_sample = self.sample_every;
-            since
-        });
+        let posted_at = self.if_timed(|| since);
         self.enter(message, posted_at);
+    }
+
+    /// When the next message was posted, if it is one of those that are timed.
+    #[inline]
+    fn if_timed(&mut self, posted: impl FnOnce() -> Timestamp) -> Option<Timestamp> {
+        self.until_sample -= 1;
+        (self.until_sample == 0).then(|| {
+            self.until_sample = self.sample_every;
+            posted()
+        })
     }
 
     #[inline]

@@ -1,7 +1,7 @@
 //! A post that waits in line for a place in a full mailbox, for a coroutine or for `map`.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pytoweb_engine::{ParkedPost, PostError, WaitError, Worker};
@@ -151,29 +151,14 @@ impl Parked {
     fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         let limit = arguments::timeout(timeout)?;
         let worker = self.endpoint.bind(py).get().worker()?;
-        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
-        loop {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let step = left.map_or(waiting::SIGNAL_SLICE, |left| {
-                left.min(waiting::SIGNAL_SLICE)
-            });
-            let waited = py.detach(|| {
-                let post = self.post.lock().unwrap_or_else(PoisonError::into_inner);
-                post.as_ref().map_or(Ok(true), |post| post.wait(Some(step)))
-            });
-            match waited {
-                Ok(true) => return Ok(true),
-                Ok(false) => {}
-                Err(WaitError::Cycle(_)) => {
-                    return Err(waiting::refused(worker, PostError::WouldDeadlock(())));
-                }
-                Err(error) => return Err(error::wait(py, error)),
-            }
-            py.check_signals()?;
-            if left.is_some_and(|left| left.is_zero()) {
-                return Ok(false);
-            }
-        }
+        let waited = waiting::wait_in_slices(py, limit, |step| {
+            let post = self.post.lock().unwrap_or_else(PoisonError::into_inner);
+            post.as_ref().map_or(Ok(true), |post| post.wait(Some(step)))
+        })?;
+        waited.map_err(|error| match error {
+            WaitError::Cycle(_) => waiting::refused(worker, PostError::WouldDeadlock(())),
+            error => error::wait(py, error),
+        })
     }
 }
 
