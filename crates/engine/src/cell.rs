@@ -14,6 +14,7 @@ use crate::contained::{contained, drop_each};
 use crate::handler::Handler;
 use crate::mailbox::{Gate, Leftover, Mailbox, News, Removal, Swept, Told};
 use crate::message::{Failure, Ticket};
+use crate::plan::{Meter, Rate};
 use crate::pool::{Pool, PoolInner};
 use crate::reply::Wake;
 use crate::stats::WorkerState;
@@ -37,6 +38,8 @@ pub(crate) trait AnyCell: Send + Sync {
     fn run_turn(self: Arc<Self>) -> Turn;
     fn expire(&self, tickets: Vec<Arc<dyn Ticket>>);
     fn cancel(&self, ticket: &Arc<dyn Ticket>) -> bool;
+    /// Looks at what sleeps in its mailbox: it is time.
+    fn nudge(&self);
     /// Gives memory back, if there is nothing to do.
     fn shrink(&self);
     /// Where it runs several messages: one more is to run at the same time (`more`), or one less. Returns what is to be
@@ -99,6 +102,7 @@ pub(crate) struct Cell<H: Handler> {
     id: u64,
     pub(crate) name: String,
     pub(crate) exclusive: bool,
+    pub(crate) rate: Option<Rate>,
     pub(crate) mailbox: Mailbox<H::Message>,
     pub(crate) handler: H,
     pub(crate) pool: Pool,
@@ -137,7 +141,14 @@ impl<H: Handler> Cell<H> {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: name.to_owned(),
             exclusive: limit.is_none(),
-            mailbox: Mailbox::new(options.capacity, options.overflow, limit.unwrap_or(1), gate),
+            rate: options.rate,
+            mailbox: Mailbox::new(
+                options.capacity,
+                options.overflow,
+                limit.unwrap_or(1),
+                gate,
+                options.rate.map(Meter::new),
+            ),
             handler,
             pool: pool.clone(),
             edges: Mutex::default(),
@@ -162,6 +173,9 @@ impl<H: Handler> Cell<H> {
         let never_runs = swept.never_runs.into_iter();
         self.abandon_all(never_runs.map(|last| (last, Failure::Stopped)).collect());
         self.tell(swept.told);
+        if swept.was_held {
+            self.pool.inner().scheduler.suspended(false);
+        }
         if let Some(own) = self.own.upgrade() {
             own.activate(swept.activate);
         }
@@ -188,7 +202,29 @@ impl<H: Handler> Cell<H> {
             }
             own.activate(news.activate);
         }
+        self.abandon_all(std::mem::take(&mut news.replaced));
         news.tell();
+    }
+
+    /// Has the timers' thread come by, for what sleeps until a time.
+    #[inline]
+    pub(crate) fn set_alarm(self: &Arc<Self>, alarm: Option<Timestamp>) {
+        if let Some(at) = alarm {
+            self.wake_at(at);
+        }
+    }
+
+    /// Counts as a suspended turn until the thread has come by: what sleeps is still to be handled.
+    #[cold]
+    fn wake_at(self: &Arc<Self>, at: Timestamp) {
+        let pool = self.pool.inner();
+        self.mailbox
+            .hold_for_alarm(|| pool.scheduler.suspended(true));
+        let cell: Arc<dyn AnyCell> = self.clone();
+        if pool.set_alarm(at, &cell).is_err() && self.mailbox.forget_alarm() {
+            // There is no thread to be had. The next message looks again.
+            pool.scheduler.suspended(false);
+        }
     }
 
     pub(crate) fn clear_stuck(&self) {
@@ -304,6 +340,17 @@ impl<H: Handler> AnyCell for Cell<H> {
                 return false;
             }
             // Another thread put it back in between.
+        }
+    }
+
+    fn nudge(&self) {
+        let nudged = self.mailbox.nudge(&*self.pool.inner().clock);
+        if let Some(own) = self.own.upgrade() {
+            own.set_alarm(nudged.alarm);
+            own.activate(nudged.activate);
+        }
+        if nudged.was_held {
+            self.pool.inner().scheduler.suspended(false);
         }
     }
 

@@ -27,6 +27,17 @@ impl Timestamp {
         Self(self.0.saturating_add(wait))
     }
 
+    /// The point `wait` earlier; `None` where that is before the clock's start.
+    #[must_use]
+    pub fn before(self, wait: Duration) -> Option<Self> {
+        let wait = u64::try_from(wait.as_nanos()).ok()?;
+        self.0
+            .get()
+            .checked_sub(wait)
+            .and_then(NonZeroU64::new)
+            .map(Self)
+    }
+
     /// The time from `earlier` to this point; zero if `earlier` is not earlier.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {

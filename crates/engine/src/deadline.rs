@@ -28,8 +28,8 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(250);
 /// How many entries it looks at, to learn whether most are of ended messages.
 const SAMPLE: usize = 64;
 
-/// The tickets of one worker whose deadline has passed.
-type DueOfOne = (Arc<dyn AnyCell>, Vec<Arc<dyn Ticket>>);
+/// The tickets of one worker whose deadline has passed, and whether it is to look at what sleeps in its mailbox.
+type DueOfOne = (Arc<dyn AnyCell>, Vec<Arc<dyn Ticket>>, bool);
 
 /// Tickets whose deadline has passed, by worker: what is done for all of a worker at once is not done for each.
 #[derive(Default)]
@@ -51,16 +51,24 @@ pub(crate) enum Added {
 }
 
 impl Due {
-    /// Takes a ticket in. Returns the worker if it is known already: its end may not come under a lock.
-    fn add(&mut self, cell: Arc<dyn AnyCell>, ticket: Arc<dyn Ticket>) -> Option<Arc<dyn AnyCell>> {
+    /// Takes a ticket in, or, with `None`, an alarm. Returns the worker if it is known already: its end may not come under
+    /// a lock.
+    fn add(
+        &mut self,
+        cell: Arc<dyn AnyCell>,
+        ticket: Option<Arc<dyn Ticket>>,
+    ) -> Option<Arc<dyn AnyCell>> {
         let place = *self.places.entry(cell.id()).or_insert(self.workers.len());
+        let alarm = ticket.is_none();
         match self.workers.get_mut(place) {
-            Some((_, tickets)) => {
-                tickets.push(ticket);
+            Some((_, tickets, alarms)) => {
+                tickets.extend(ticket);
+                *alarms |= alarm;
                 Some(cell)
             }
             None => {
-                self.workers.push((cell, vec![ticket]));
+                self.workers
+                    .push((cell, ticket.into_iter().collect(), alarm));
                 None
             }
         }
@@ -70,27 +78,38 @@ impl Due {
         self.workers.is_empty()
     }
 
-    /// Ends the messages. Runs code of users.
+    /// Ends the messages, and has workers look at what sleeps in their mailboxes. Runs code of users.
     pub(crate) fn expire(self) {
-        for (cell, tickets) in self.workers {
-            let _ = contained(move || cell.expire(tickets));
+        for (cell, tickets, alarm) in self.workers {
+            let _ = contained(move || {
+                if !tickets.is_empty() {
+                    cell.expire(tickets);
+                }
+                if alarm {
+                    cell.nudge();
+                }
+            });
         }
     }
 }
 
 struct Entry {
     at: Timestamp,
-    ticket: Weak<dyn Ticket>,
+    /// The message that expires; `None`: the worker is to look at what sleeps in its mailbox.
+    ticket: Option<Weak<dyn Ticket>>,
     cell: Weak<dyn AnyCell>,
 }
 
 impl Entry {
     /// Whether its message is over. The ticket goes to `looked_at`: see [`Deadlines::add`].
     fn is_over(&self, looked_at: &mut Vec<Arc<dyn Ticket>>) -> bool {
-        if self.ticket.strong_count() == 0 {
+        let Some(ticket) = &self.ticket else {
+            return self.cell.strong_count() == 0;
+        };
+        if ticket.strong_count() == 0 {
             return true;
         }
-        let Some(ticket) = self.ticket.upgrade() else {
+        let Some(ticket) = ticket.upgrade() else {
             return true;
         };
         let over = ticket.state().is_done();
@@ -164,10 +183,12 @@ impl fmt::Debug for Deadlines {
 
 impl Deadlines {
     /// Remembers a deadline.
+    ///
+    /// `ticket`: the message that expires; `None`: the worker is to look at what sleeps in its mailbox.
     pub(crate) fn add(
         &self,
         at: Timestamp,
-        ticket: &Arc<dyn Ticket>,
+        ticket: Option<&Arc<dyn Ticket>>,
         cell: &Arc<dyn AnyCell>,
     ) -> Added {
         // A ticket looked at may be the last reference to a reply or to a pool, whose end locks this very state.
@@ -181,7 +202,7 @@ impl Deadlines {
         let first = state.heap.peek().is_none_or(|next| at < next.at);
         state.heap.push(Entry {
             at,
-            ticket: Arc::downgrade(ticket),
+            ticket: ticket.map(Arc::downgrade),
             cell: Arc::downgrade(cell),
         });
         if !state.watched && !state.shutdown {
@@ -217,8 +238,11 @@ impl Deadlines {
             let mut state = self.state.lock();
             while state.heap.peek().is_some_and(|next| next.at <= now) {
                 let Some(entry) = state.heap.pop() else { break };
-                let (ticket, cell) = match (entry.ticket.upgrade(), entry.cell.upgrade()) {
-                    (Some(ticket), Some(cell)) if !ticket.state().is_done() => (ticket, cell),
+                let is_alarm = entry.ticket.is_none();
+                let ticket = entry.ticket.as_ref().and_then(Weak::upgrade);
+                let (ticket, cell) = match (ticket, entry.cell.upgrade()) {
+                    (None, Some(cell)) if is_alarm => (None, cell),
+                    (Some(ticket), Some(cell)) if !ticket.state().is_done() => (Some(ticket), cell),
                     settled => {
                         looked_at.push(settled);
                         continue;

@@ -240,6 +240,8 @@ impl<H: Handler> Cell<H> {
         if !matches!(take.found, Found::Next | Found::Last) {
             self.abandon_all(take.leftovers);
             self.tell(take.told);
+            self.set_alarm(take.alarm);
+            self.activate(take.activate);
             if take.publishing {
                 self.mailbox.published();
             }
@@ -259,6 +261,8 @@ impl<H: Handler> Cell<H> {
         self.mailbox.handed_over();
         self.abandon_all(take.leftovers);
         self.tell(take.told);
+        self.set_alarm(take.alarm);
+        self.activate(take.activate);
     }
 
     fn window(&self) -> usize {
@@ -277,15 +281,17 @@ impl<H: Handler> Cell<H> {
     fn top_up(self: &Arc<Self>, batch: &Arc<Batch<H>>, most: usize) {
         let mut entries = Vec::new();
         let clock = &*self.pool.inner().clock;
-        let (leftovers, told) = self.mailbox.take_ahead(most, &mut entries, clock);
+        let topping = self.mailbox.take_ahead(most, &mut entries, clock);
         if !entries.is_empty() {
             // ORDERING: Relaxed, the messages are handed over under locks of their own.
             batch.open.fetch_add(entries.len(), Ordering::Relaxed);
             self.give_to_carrier(batch, entries);
             self.mailbox.handed_over();
         }
-        self.abandon_all(leftovers);
-        self.tell(told);
+        self.abandon_all(topping.leftovers);
+        self.tell(topping.told);
+        self.set_alarm(topping.alarm);
+        self.activate(topping.activate);
     }
 }
 

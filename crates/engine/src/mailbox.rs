@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | `admission` | inbox | how many entered, and what becomes of one too many |
 //! | `inbox` | inbox | what senders have pushed since, the gate, and the tokens |
-//! | `order` | outbox | which message goes next; tombstones of those that are gone |
+//! | `order`, `planned` | outbox | which message goes next; tombstones of those that are gone |
 //! | `accounts` | outbox | what left and what became of it: the only place that adds and subtracts |
 //! | `parked` | outbox | posts that wait for a place |
 //!
@@ -44,6 +44,8 @@ mod order;
 mod outbox;
 #[path = "mailbox/parked.rs"]
 mod parked;
+#[path = "mailbox/planned.rs"]
+mod planned;
 #[path = "mailbox/post.rs"]
 mod post;
 #[path = "mailbox/removal.rs"]
@@ -60,6 +62,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::message::{Message, Ticket};
+use crate::plan::{Key, Meter};
 use crate::policy::Overflow;
 use crate::stats::{Counters, Timings};
 use crate::sync::{Condvar, Mutex};
@@ -99,11 +102,17 @@ impl<M> fmt::Debug for Mailbox<M> {
 
 impl<M: Message> Mailbox<M> {
     /// An empty mailbox. `limit` is how many of its messages may run at the same time.
-    pub(crate) fn new(capacity: usize, overflow: Overflow, limit: usize, gate: Gate) -> Self {
+    pub(crate) fn new(
+        capacity: usize,
+        overflow: Overflow,
+        limit: usize,
+        gate: Gate,
+        meter: Option<Meter>,
+    ) -> Self {
         Self {
             capacity,
             overflow,
-            outbox: Padded(Mutex::new(Outbox::new())),
+            outbox: Padded(Mutex::new(Outbox::new(meter))),
             handed: Condvar::new(),
             inbox: Padded(Mutex::new(Inbox::new(
                 Admission::new(capacity, overflow),
@@ -124,13 +133,17 @@ impl<M: Message> Mailbox<M> {
 
     /// Counts a message that ended outside a turn (its handler was suspended). The token is kept.
     pub(crate) fn finish_suspended(&self, finished: &Finished<'_, M>) {
-        let ticket = self.outbox.0.lock().accounts.end(finished);
+        let ticket = self.outbox.0.lock().end(finished);
         drop(ticket);
     }
 
     /// Counts a message whose turn has unwound. Returns its ticket; the token is kept.
-    pub(crate) fn finish_unwound(&self, key: Option<TicketKey>) -> Option<Arc<dyn Ticket>> {
-        self.outbox.0.lock().accounts.end_unwound(key)
+    pub(crate) fn finish_unwound(
+        &self,
+        key: Option<TicketKey>,
+        lane: Option<&Key>,
+    ) -> Option<Arc<dyn Ticket>> {
+        self.outbox.0.lock().end_unwound(key, lane)
     }
 
     /// Adds time that a pool thread spent on this mailbox.
@@ -140,13 +153,16 @@ impl<M: Message> Mailbox<M> {
 
     /// Starts handing out tokens. Returns how many to enter into the run queue; `None` if it is closed.
     pub(crate) fn open(&self) -> Option<usize> {
+        // Both: messages with plans are in the order already.
+        let outbox = self.outbox.0.lock();
         let mut inbox = self.inbox.0.lock();
         match inbox.gate {
             Gate::Closed => return None,
             Gate::Open => return Some(0),
             Gate::Paused => inbox.gate = Gate::Open,
         }
-        let queued = inbox.queue.len();
+        // One at least, to look at what sleeps.
+        let queued = (outbox.order.len() + inbox.queue.len()).max(inbox.admission.queued().min(1));
         Some(inbox.activate(queued))
     }
 

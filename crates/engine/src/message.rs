@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::plan::Plan;
 use crate::reply::ReplyState;
 
 /// Why a full mailbox dropped a message.
@@ -13,6 +14,8 @@ pub enum DropReason {
     Oldest,
     /// `drop_newest`: it came when the mailbox was full.
     Newest,
+    /// A newer one took its place: see [`Plan::replaces`](crate::Plan::replaces).
+    Replaced,
 }
 
 impl fmt::Display for DropReason {
@@ -20,6 +23,7 @@ impl fmt::Display for DropReason {
         f.write_str(match self {
             Self::Oldest => "oldest",
             Self::Newest => "newest",
+            Self::Replaced => "replaced",
         })
     }
 }
@@ -43,6 +47,7 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Dropped(DropReason::Replaced) => f.write_str("replaced by a newer message"),
             Self::Dropped(reason) => write!(f, "dropped from a full mailbox ({reason})"),
             Self::Stopped => f.write_str("its worker stopped before it was handled"),
             Self::Cancelled => f.write_str("cancelled"),
@@ -89,6 +94,12 @@ pub trait Message: Send + 'static {
 
     /// The ticket's state, without the cost of a reference.
     fn state(&self) -> Option<&ReplyState>;
+
+    /// What it asks of the mailbox beyond a place at the end of the queue. The same at all times.
+    #[inline]
+    fn plan(&self) -> Option<&Plan> {
+        None
+    }
 
     /// Claims the message for the thread that takes it out of the queue. False: it was cancelled or expired there.
     fn claim(&self) -> bool {

@@ -287,6 +287,24 @@ impl PoolInner {
         ticket: &Arc<dyn Ticket>,
         cell: &Arc<dyn AnyCell>,
     ) -> io::Result<()> {
+        self.set_timer(at, Some(ticket), cell)
+    }
+
+    /// Has a worker look at `at` at what sleeps in its mailbox.
+    pub(crate) fn set_alarm(
+        self: &Arc<Self>,
+        at: Timestamp,
+        cell: &Arc<dyn AnyCell>,
+    ) -> io::Result<()> {
+        self.set_timer(at, None, cell)
+    }
+
+    fn set_timer(
+        self: &Arc<Self>,
+        at: Timestamp,
+        ticket: Option<&Arc<dyn Ticket>>,
+        cell: &Arc<dyn AnyCell>,
+    ) -> io::Result<()> {
         let until = |at: Timestamp| at.since(self.clock.now());
         match self.deadlines.add(at, ticket, cell) {
             Added::First => self
@@ -495,6 +513,17 @@ impl Pool {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.inner().scheduler.threads()
+    }
+
+    /// Where it reads the time.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner().clock
+    }
+
+    /// Looks at deadlines and delays now: its clock is one that is moved by hand, and was moved.
+    pub fn clock_moved(&self) {
+        self.inner().timers.hasten(self.inner(), Duration::ZERO);
     }
 
     /// Lets every thread end once the queued work is done. Does not wait, and refuses nothing: workers do that.

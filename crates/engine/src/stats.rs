@@ -124,6 +124,8 @@ pub struct Counters {
     pub dropped_oldest: u64,
     /// Dropped as one too many for a full mailbox.
     pub dropped_newest: u64,
+    /// Replaced in the queue by a newer message.
+    pub replaced: u64,
     /// Cancelled while queued, or stopped for it while running, where that is possible.
     pub cancelled: u64,
     /// Past the deadline, queued or running.
@@ -137,10 +139,10 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Dropped by the overflow policy, for any reason.
+    /// Dropped by the overflow policy, or for a newer message in its place.
     #[must_use]
     pub const fn dropped(&self) -> u64 {
-        self.dropped_oldest + self.dropped_newest
+        self.dropped_oldest + self.dropped_newest + self.replaced
     }
 
     /// Adds another worker's counters.
@@ -150,6 +152,7 @@ impl Counters {
         self.failed += other.failed;
         self.dropped_oldest += other.dropped_oldest;
         self.dropped_newest += other.dropped_newest;
+        self.replaced += other.replaced;
         self.cancelled += other.cancelled;
         self.expired += other.expired;
         self.rejected += other.rejected;

@@ -11,6 +11,7 @@ use crate::contained::contained;
 use crate::handler::Handler;
 use crate::mailbox::{Gate, Posted, Refused, Rest, Settled};
 use crate::message::{DropReason, Failure, Ticket};
+use crate::plan::Rate;
 use crate::policy::{DEFAULT_CAPACITY, Overflow};
 use crate::pool::Pool;
 use crate::stats::{WorkerState, WorkerStats};
@@ -24,6 +25,8 @@ pub struct WorkerOptions {
     pub capacity: usize,
     /// What happens to one more.
     pub overflow: Overflow,
+    /// How many messages may begin in a time.
+    pub rate: Option<Rate>,
 }
 
 impl Default for WorkerOptions {
@@ -31,6 +34,7 @@ impl Default for WorkerOptions {
         Self {
             capacity: DEFAULT_CAPACITY,
             overflow: Overflow::default(),
+            rate: None,
         }
     }
 }
@@ -164,6 +168,12 @@ impl<H: Handler> Worker<H> {
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.cell.mailbox.capacity()
+    }
+
+    /// How many of its messages may begin in a time, if that is limited.
+    #[must_use]
+    pub fn rate(&self) -> Option<Rate> {
+        self.cell.rate
     }
 
     /// Whether it handles one message at a time: every worker but a pool's own mailbox.

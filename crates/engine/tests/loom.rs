@@ -39,6 +39,8 @@ mod mailbox;
 mod message;
 #[path = "../src/parking.rs"]
 mod parking;
+#[path = "../src/plan.rs"]
+mod plan;
 #[path = "../src/policy.rs"]
 mod policy;
 #[path = "../src/pool.rs"]

@@ -200,7 +200,7 @@ fn each_has_one_fate_when_all_meet() {
         let (pool, clock) = pool_with_clock(2);
         let options = WorkerOptions {
             capacity: 64,
-            overflow: Overflow::Block,
+            ..WorkerOptions::default()
         };
         let worker = Worker::shared("own", Closures, options, &pool);
         let asked = flood(&worker, &pool, &|| clock.advance(FAR / 3));

@@ -174,7 +174,7 @@ impl WorkerPool {
     /// ```
     /// # use pytoweb_workers::{Overflow, WorkerOptions, WorkerPool};
     /// let pool = WorkerPool::new(1);
-    /// let options = WorkerOptions { capacity: 100, overflow: Overflow::DropOldest };
+    /// let options = WorkerOptions { capacity: 100, overflow: Overflow::DropOldest, ..WorkerOptions::default() };
     /// assert_eq!(pool.create_worker_with("latest", options)?.stats().capacity, 100);
     /// # Ok::<(), pytoweb_workers::CreateError>(())
     /// ```

@@ -14,6 +14,7 @@ use crate::contained::contained;
 use crate::handler::{Handled, Handler, Suspension};
 use crate::mailbox::{Entry, Finished, Found, TicketKey};
 use crate::message::{Failure, Message, Outcome};
+use crate::plan::Key;
 use crate::reply::{ReplyState, Wake};
 use crate::wait;
 
@@ -59,6 +60,7 @@ struct Course<M> {
     ended: Option<(Outcome, Timed)>,
     /// Of the message that is next.
     key: Option<TicketKey>,
+    lane: Option<Key>,
     /// The message that is next, or was just handled, is the worker's last, which counts as nothing.
     is_last: bool,
     left: usize,
@@ -75,6 +77,7 @@ impl<H: Handler> Cell<H> {
             at: 0,
             ended: None,
             key: None,
+            lane: None,
             is_last: false,
             left: BUDGET_MESSAGES,
             started: None,
@@ -124,6 +127,7 @@ impl<H: Handler> Cell<H> {
                     Found::Idle => Step::Over,
                 };
                 course.key = take.key;
+                course.lane = take.lane;
                 course.publishing = take.publishing;
                 let wake = match last.take() {
                     Some(entry) => self.handler.finish(entry.message),
@@ -133,6 +137,10 @@ impl<H: Handler> Cell<H> {
                     self.abandon_all(take.leftovers);
                 }
                 self.tell(take.told);
+                self.set_alarm(take.alarm);
+                if take.activate > 0 {
+                    self.activate(take.activate);
+                }
                 if course.step == Step::Take {
                     drop(wake);
                     course.left -= 1;
@@ -207,7 +215,8 @@ impl<H: Handler> Cell<H> {
         }
         let failed = (course.step == Step::Handle && !course.is_last).then(|| {
             self.clear_stuck();
-            self.mailbox.finish_unwound(course.key)
+            self.mailbox
+                .finish_unwound(course.key, course.lane.as_ref())
         });
         for entry in course.slots.iter_mut().filter_map(Option::take) {
             let _ = contained(|| self.end_unwound(entry.message));

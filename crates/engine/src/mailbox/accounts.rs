@@ -147,6 +147,7 @@ impl Accounts {
         self.gone += count;
         let counter = match failure {
             Failure::Dropped(DropReason::Oldest) => &mut self.counts.dropped_oldest,
+            Failure::Dropped(DropReason::Replaced) => &mut self.counts.replaced,
             Failure::Cancelled => &mut self.counts.cancelled,
             Failure::Expired => &mut self.counts.expired,
             _ => &mut self.counts.failed,

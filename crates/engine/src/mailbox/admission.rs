@@ -51,8 +51,13 @@ impl Admission {
     /// Places that are free for sure.
     #[inline]
     pub(super) fn room(&self) -> usize {
-        let queued = usize::try_from(self.entered - self.gone_seen).unwrap_or(usize::MAX);
-        self.capacity.saturating_sub(queued)
+        self.capacity.saturating_sub(self.queued())
+    }
+
+    /// Messages that are queued at most. Exact, after [`Admission::see`].
+    #[inline]
+    pub(super) fn queued(&self) -> usize {
+        usize::try_from(self.entered - self.gone_seen).unwrap_or(usize::MAX)
     }
 
     /// What becomes of one more message. Exact, after [`Admission::see`].

@@ -12,13 +12,25 @@ use std::time::Duration;
 use super::Mailbox;
 use super::entry::{Entry, Finished, Leftover, Punctual};
 use super::order::Popped;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, lane};
 use super::parked::Told;
 use super::removal::Swept;
 use super::take::{Found, SAMPLE_UNDER_LOAD, Take};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::message::{Failure, Message, Ticket};
 use crate::reply::ReplyState;
+
+/// What [`Mailbox::take_ahead`] leaves to be done.
+pub(crate) struct Topping<M> {
+    /// To be abandoned.
+    pub(crate) leftovers: Vec<Leftover<M>>,
+    /// Parked posts that went in.
+    pub(crate) told: Told<M>,
+    /// Tokens handed out: the worker enters the run queue this many times.
+    pub(crate) activate: usize,
+    /// When the timers' thread is to come by.
+    pub(crate) alarm: Option<Timestamp>,
+}
 
 impl<M: Message> Mailbox<M> {
     /// Hands out no message until [`Mailbox::release`]: what comes back is about to be looked through. Waits for
@@ -79,6 +91,7 @@ impl<M: Message> Mailbox<M> {
             outbox.waiting_tokens += 1;
             return Take::of(Found::Idle, leftovers);
         }
+        let activate = self.gather(&mut outbox, clock);
         loop {
             while batch.len() < window
                 && let Some(entry) = pop_unexpired(&mut outbox, &mut punctual, &mut leftovers)
@@ -98,6 +111,8 @@ impl<M: Message> Mailbox<M> {
             if !batch.is_empty() && (batch.len() == window || dry) {
                 outbox.handing += 1;
                 return Take {
+                    activate,
+                    alarm: outbox.set_alarm(clock),
                     // The first one runs, and takes no place any more.
                     told: self.admit(&mut outbox, inbox),
                     ..Take::of(Found::Next, leftovers)
@@ -107,6 +122,7 @@ impl<M: Message> Mailbox<M> {
                 outbox.handing += 1;
                 batch.push(last);
                 return Take {
+                    activate,
                     told: self.admit(&mut outbox, inbox),
                     ..Take::of(Found::Last, leftovers)
                 };
@@ -116,34 +132,42 @@ impl<M: Message> Mailbox<M> {
                 inbox.publishing += usize::from(publishing);
                 self.give_back(inbox);
                 return Take {
+                    activate,
+                    alarm: outbox.set_alarm(clock),
                     roomy: outbox.order.is_roomy(&inbox.queue),
                     publishing,
                     told: self.admit(&mut outbox, inbox),
                     ..Take::of(Found::Idle, leftovers)
                 };
             }
-            outbox.order.refill(&mut inbox.queue);
+            outbox.order.refill(&mut inbox.queue, clock);
             // The backend says how long they took, so timing costs one look at the clock here.
             inbox.sample(SAMPLE_UNDER_LOAD);
         }
     }
 
     /// Takes up to `most` messages, claimed, behind those of a batch that is on its way: all of them are ahead, but for
-    /// the first where those before them have just ended. Returns what is to be abandoned, and the parked posts
-    /// that went in, to be told of as after [`Mailbox::take_many`]. If there were any messages, the caller hands them over,
+    /// the first where those before them have just ended. Parked posts that went in are told of as after
+    /// [`Mailbox::take_many`]. If there were any messages, the caller hands them over,
     /// and says so with [`Mailbox::handed_over`].
     pub(crate) fn take_ahead(
         &self,
         most: usize,
         batch: &mut Vec<Entry<M>>,
         clock: &dyn Clock,
-    ) -> (Vec<Leftover<M>>, Told<M>) {
+    ) -> Topping<M> {
         let mut leftovers = Vec::new();
         let mut punctual = Punctual::new(clock);
         let mut outbox = self.outbox.0.lock();
         if outbox.held > 0 {
-            return (leftovers, Told::nothing());
+            return Topping {
+                leftovers,
+                told: Told::nothing(),
+                activate: 0,
+                alarm: None,
+            };
         }
+        let activate = self.gather(&mut outbox, clock);
         loop {
             while batch.len() < most
                 && let Some(entry) = pop_unexpired(&mut outbox, &mut punctual, &mut leftovers)
@@ -159,9 +183,14 @@ impl<M: Message> Mailbox<M> {
                 if outbox.accounts.runs_none() {
                     outbox.accounts.move_up();
                 }
-                return (leftovers, self.admit(&mut outbox, inbox));
+                return Topping {
+                    leftovers,
+                    activate,
+                    alarm: outbox.set_alarm(clock),
+                    told: self.admit(&mut outbox, inbox),
+                };
             }
-            outbox.order.refill(&mut inbox.queue);
+            outbox.order.refill(&mut inbox.queue, clock);
         }
     }
 
@@ -175,7 +204,7 @@ impl<M: Message> Mailbox<M> {
     ) -> Told<M> {
         let mut outbox = self.outbox.0.lock();
         outbox.accounts.add_busy(ran);
-        let ticket = outbox.accounts.end(finished);
+        let ticket = outbox.end(finished);
         // Several that end at once may each have found none ahead, before more were handed over.
         if more || outbox.accounts.runs_none() {
             outbox.accounts.move_up();
@@ -208,6 +237,7 @@ impl<M: Message> Mailbox<M> {
                 returned += 1;
                 continue;
             };
+            outbox.order.ended(lane(&entry.message));
             outbox.accounts.fail(1, failure);
             leftovers.push((entry.message, failure));
         }
@@ -224,6 +254,7 @@ impl<M: Message> Mailbox<M> {
         let swept = Swept {
             leftovers,
             told,
+            was_held: false,
             activate: tokens,
             never_runs: None,
             unused: None,

@@ -46,6 +46,10 @@ impl<'a> Punctual<'a> {
         Self { clock, now: None }
     }
 
+    pub(super) fn now(&mut self) -> Timestamp {
+        *self.now.get_or_insert_with(|| self.clock.now())
+    }
+
     /// Claims a message whose deadline has passed, as expired.
     #[inline]
     pub(super) fn expires(&mut self, message: &impl Message) -> bool {

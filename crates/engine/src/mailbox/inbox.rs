@@ -29,6 +29,8 @@ pub(crate) enum Settled {
 
 pub(super) struct Inbox<M> {
     pub(super) queue: VecDeque<Entry<M>>,
+    /// The order is by plans.
+    pub(super) planned: bool,
     pub(super) gate: Gate,
     /// Why queued messages fail, where they do since it was closed.
     pub(super) failing: Option<Failure>,
@@ -51,6 +53,7 @@ impl<M: Message> Inbox<M> {
     pub(super) const fn new(admission: Admission, limit: usize, gate: Gate) -> Self {
         Self {
             queue: VecDeque::new(),
+            planned: false,
             gate,
             failing: None,
             last: None,
@@ -72,14 +75,31 @@ impl<M: Message> Inbox<M> {
 
     #[inline]
     pub(super) fn push(&mut self, message: M, clock: &dyn Clock) {
-        let posted_at = self.if_timed(|| clock.now());
-        self.enter(message, posted_at);
+        let entry = self.entry(message, clock);
+        self.enter(entry);
+    }
+
+    /// The same for a message that goes past the queue.
+    #[inline]
+    pub(super) fn entry(&mut self, message: M, clock: &dyn Clock) -> Entry<M> {
+        Entry {
+            posted_at: self.if_timed(|| clock.now()),
+            message,
+        }
     }
 
     /// The same for a message that has waited for its place, `since` then.
     pub(super) fn push_waited(&mut self, message: M, since: Timestamp) {
-        let posted_at = self.if_timed(|| since);
-        self.enter(message, posted_at);
+        let entry = self.entry_waited(message, since);
+        self.enter(entry);
+    }
+
+    /// The same for one that goes past the queue.
+    pub(super) fn entry_waited(&mut self, message: M, since: Timestamp) -> Entry<M> {
+        Entry {
+            posted_at: self.if_timed(|| since),
+            message,
+        }
     }
 
     /// When the next message was posted, if it is one of those that are timed.
@@ -93,8 +113,8 @@ impl<M: Message> Inbox<M> {
     }
 
     #[inline]
-    fn enter(&mut self, message: M, posted_at: Option<Timestamp>) {
-        self.queue.push_back(Entry { message, posted_at });
+    fn enter(&mut self, entry: Entry<M>) {
+        self.queue.push_back(entry);
         self.admission.enter();
     }
 
@@ -116,7 +136,7 @@ impl<M: Message> Inbox<M> {
 
     /// Takes the last message for the caller, which holds the only token, if nothing else is left to do.
     pub(super) fn take_last(&mut self) -> Option<Entry<M>> {
-        if self.gate != Gate::Closed || self.active != 1 || !self.queue.is_empty() {
+        if self.gate != Gate::Closed || self.active != 1 || self.admission.queued() > 0 {
             return None;
         }
         self.last.take().map(|message| Entry {
@@ -126,11 +146,11 @@ impl<M: Message> Inbox<M> {
     }
 
     pub(super) fn is_settled(&self, until: Settled) -> bool {
-        // With no token out the outbox is empty too: a token is only given back when both buffers are, or while
-        // others are still out.
+        // With no token out the count is exact: a token is given back under both locks. What is queued then sleeps until
+        // a time.
         self.active == 0
             && self.publishing == 0
-            && self.queue.is_empty()
+            && self.admission.queued() == 0
             && (until == Settled::Idle || (self.gate == Gate::Closed && self.last.is_none()))
     }
 }

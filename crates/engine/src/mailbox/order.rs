@@ -1,13 +1,19 @@
-//! Order: which queued message goes next. First in, first out.
+//! Order: which queued message goes next.
 //!
-//! The worker's side of the queue. Senders push into the queue of the inbox; when the worker has used up its own, the two
-//! are swapped. A message that is cancelled or expires in the queue stays in its place as a *tombstone* until the worker
-//! comes by, or until tombstones outnumber the living, and then all are swept.
+//! The worker's side of the queue, in one of two orders: first in, first out, until there is a message with a plan; and from
+//! then on by plans (`planned.rs`). Senders push into the queue of the inbox. In the first order the worker swaps the two
+//! buffers when it has used up its own; in the second it takes in what is there each time it looks.
+//!
+//! A message that is cancelled or expires in the queue stays in its place as a *tombstone* until the worker comes by, or
+//! until tombstones outnumber the living, and then all are swept.
 
 use std::collections::VecDeque;
 
 use super::entry::{Entry, Leftover, Punctual, buried};
+use super::planned::Planned;
+use crate::clock::{Clock, Timestamp};
 use crate::message::Message;
+use crate::plan::{Key, Meter};
 use crate::reply::ReplyState;
 
 /// Buffers larger than this many entries are given back to the allocator before the worker's thread sleeps: an idle
@@ -23,33 +29,75 @@ pub(super) enum Popped<M> {
     Nothing,
 }
 
+enum Kind<M> {
+    FirstInFirstOut(VecDeque<Entry<M>>),
+    Planned(Box<Planned<M>>),
+}
+
 pub(super) struct Order<M> {
-    batch: VecDeque<Entry<M>>,
+    kind: Kind<M>,
     /// Entries here or in the inbox that are gone already.
     tombstones: usize,
 }
 
 impl<M: Message> Order<M> {
-    pub(super) const fn new() -> Self {
+    /// An empty one. `meter`: what every message is counted against as it begins.
+    pub(super) fn new(meter: Option<Meter>) -> Self {
         Self {
-            batch: VecDeque::new(),
+            kind: match meter {
+                None => Kind::FirstInFirstOut(VecDeque::new()),
+                meter => Kind::Planned(Box::new(Planned::new(meter))),
+            },
             tombstones: 0,
         }
     }
 
+    /// Keeps order by plans from now on.
+    pub(super) fn plan(&mut self) {
+        let Kind::FirstInFirstOut(batch) = &mut self.kind else {
+            return;
+        };
+        let mut planned = Planned::new(None);
+        for entry in batch.drain(..) {
+            planned.push(entry);
+        }
+        self.kind = Kind::Planned(Box::new(planned));
+    }
+
+    #[inline]
+    pub(super) const fn is_planned(&self) -> bool {
+        matches!(self.kind, Kind::Planned(_))
+    }
+
+    /// Whether nothing here could run now.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.batch.is_empty()
+        self.len() == 0
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.batch.len()
-    }
-
-    /// Goes on with what senders have pushed since, once its own are used up.
+    /// How many messages could run now, at most.
     #[inline]
-    pub(super) fn refill(&mut self, queue: &mut VecDeque<Entry<M>>) {
-        std::mem::swap(&mut self.batch, queue);
+    pub(super) fn len(&self) -> usize {
+        match &self.kind {
+            Kind::FirstInFirstOut(batch) => batch.len(),
+            Kind::Planned(planned) => planned.units(),
+        }
+    }
+
+    /// Goes on with what senders have pushed since, once its own are used up; in the other order takes it in. Returns how
+    /// many messages more could run that slept before.
+    #[inline]
+    pub(super) fn refill(&mut self, queue: &mut VecDeque<Entry<M>>, clock: &dyn Clock) -> usize {
+        match &mut self.kind {
+            Kind::FirstInFirstOut(batch) => {
+                std::mem::swap(batch, queue);
+                0
+            }
+            Kind::Planned(planned) => {
+                take_in(planned, queue);
+                planned.wake(|| clock.now())
+            }
+        }
     }
 
     /// Takes the next message to run it. Tombstones on the way are cleared.
@@ -59,30 +107,84 @@ impl<M: Message> Order<M> {
         punctual: &mut Punctual<'_>,
         leftovers: &mut Vec<Leftover<M>>,
     ) -> Popped<M> {
-        while let Some(entry) = self.batch.front() {
+        let batch = match &mut self.kind {
+            Kind::FirstInFirstOut(batch) => batch,
+            Kind::Planned(planned) => {
+                return planned.pop_to_run(punctual, &mut self.tombstones, leftovers);
+            }
+        };
+        while let Some(entry) = batch.front() {
             if punctual.expires(&entry.message) {
-                leftovers.extend(self.batch.pop_front().map(|entry| buried(entry.message)));
+                leftovers.extend(batch.pop_front().map(|entry| buried(entry.message)));
                 return Popped::Expired;
             }
             if entry.message.claim() {
-                return self
-                    .batch
-                    .pop_front()
-                    .map_or(Popped::Nothing, Popped::Message);
+                return batch.pop_front().map_or(Popped::Nothing, Popped::Message);
             }
             self.tombstones -= 1;
-            leftovers.extend(self.batch.pop_front().map(|entry| buried(entry.message)));
+            leftovers.extend(batch.pop_front().map(|entry| buried(entry.message)));
         }
         Popped::Nothing
     }
 
-    /// Takes the oldest living message, here or in the inbox's `queue`, claimed.
+    /// When to look again, where something sleeps until a time.
+    #[inline]
+    pub(super) fn look_at(&self, clock: &dyn Clock) -> Option<Timestamp> {
+        match &self.kind {
+            Kind::FirstInFirstOut(_) => None,
+            Kind::Planned(planned) => planned.look_at(|| clock.now()),
+        }
+    }
+
+    /// Whether something sleeps, or waits for the worker's meter.
+    pub(super) fn has_sleepers(&self) -> bool {
+        match &self.kind {
+            Kind::FirstInFirstOut(_) => false,
+            Kind::Planned(planned) => planned.has_sleepers(),
+        }
+    }
+
+    /// A message that was taken to run is over; `lane` is where it waited.
+    #[inline]
+    pub(super) fn ended(&mut self, lane: Option<&Key>) {
+        if let Kind::Planned(planned) = &mut self.kind
+            && let Some(lane) = lane
+        {
+            planned.ended(lane);
+        }
+    }
+
+    /// Puts a message in the place of the one that it replaces, here or in the inbox's `queue`, which is claimed and comes
+    /// back. `Err`: there is none.
+    pub(super) fn replace(
+        &mut self,
+        entry: Entry<M>,
+        queue: &mut VecDeque<Entry<M>>,
+    ) -> Result<Entry<M>, Entry<M>> {
+        match &mut self.kind {
+            Kind::FirstInFirstOut(_) => Err(entry),
+            Kind::Planned(planned) => {
+                take_in(planned, queue);
+                planned.replace(entry)
+            }
+        }
+    }
+
+    /// Takes the living message that goes where one must, here or in the inbox's `queue`, claimed: the oldest, and of
+    /// messages with plans the oldest of the lowest priority.
     pub(super) fn pop_oldest(
         &mut self,
         queue: &mut VecDeque<Entry<M>>,
         leftovers: &mut Vec<Leftover<M>>,
     ) -> Option<Entry<M>> {
-        for buffer in [&mut self.batch, queue] {
+        let batch = match &mut self.kind {
+            Kind::FirstInFirstOut(batch) => batch,
+            Kind::Planned(planned) => {
+                take_in(planned, queue);
+                return planned.pop_oldest(&mut self.tombstones, leftovers);
+            }
+        };
+        for buffer in [batch, queue] {
             while let Some(entry) = buffer.pop_front() {
                 if entry.message.claim() {
                     return Some(entry);
@@ -94,9 +196,25 @@ impl<M: Message> Order<M> {
         None
     }
 
+    /// Takes out the messages that sleep until a time of their own, claimed.
+    pub(super) fn take_delayed(
+        &mut self,
+        queue: &mut VecDeque<Entry<M>>,
+        leftovers: &mut Vec<Leftover<M>>,
+    ) -> Vec<Entry<M>> {
+        let Kind::Planned(planned) = &mut self.kind else {
+            return Vec::new();
+        };
+        take_in(planned, queue);
+        planned.take_delayed(&mut self.tombstones, leftovers)
+    }
+
     /// Puts a message back that goes next.
     pub(super) fn put_back(&mut self, entry: Entry<M>) {
-        self.batch.push_front(entry);
+        match &mut self.kind {
+            Kind::FirstInFirstOut(batch) => batch.push_front(entry),
+            Kind::Planned(planned) => planned.put_back(entry),
+        }
     }
 
     /// So many messages, here or in the inbox's `queue`, were claimed for removal.
@@ -107,33 +225,60 @@ impl<M: Message> Order<M> {
         leftovers: &mut Vec<Leftover<M>>,
     ) {
         self.tombstones += count;
-        if self.tombstones * 2 <= self.batch.len() + queue.len() {
+        let here = match &self.kind {
+            Kind::FirstInFirstOut(batch) => batch.len(),
+            Kind::Planned(planned) => planned.len(),
+        };
+        if self.tombstones * 2 <= here + queue.len() {
             return;
         }
-        for buffer in [&mut self.batch, queue] {
-            for entry in std::mem::take(buffer) {
-                let state = entry.message.state();
-                if state.is_none_or(ReplyState::is_queued) {
-                    buffer.push_back(entry);
-                } else {
-                    leftovers.push(buried(entry.message));
-                }
-            }
+        match &mut self.kind {
+            Kind::FirstInFirstOut(batch) => sweep(batch, leftovers),
+            Kind::Planned(planned) => planned.sweep(leftovers),
         }
+        sweep(queue, leftovers);
         self.tombstones = 0;
     }
 
     /// Whether the buffers are large enough to give them back.
     pub(super) fn is_roomy(&self, queue: &VecDeque<Entry<M>>) -> bool {
-        self.batch.capacity().max(queue.capacity()) > KEEP_ENTRIES
+        let here = match &self.kind {
+            Kind::FirstInFirstOut(batch) => batch.capacity(),
+            Kind::Planned(planned) => planned.capacity(),
+        };
+        here.max(queue.capacity()) > KEEP_ENTRIES
     }
 
     /// Gives large buffers back that are empty.
     pub(super) fn shrink(&mut self, queue: &mut VecDeque<Entry<M>>) {
-        for buffer in [&mut self.batch, queue] {
-            if buffer.capacity() > KEEP_ENTRIES && buffer.is_empty() {
-                *buffer = VecDeque::new();
-            }
+        match &mut self.kind {
+            Kind::FirstInFirstOut(batch) => shrink(batch),
+            Kind::Planned(planned) => planned.shrink(KEEP_ENTRIES),
         }
+        shrink(queue);
+    }
+}
+
+fn take_in<M: Message>(planned: &mut Planned<M>, queue: &mut VecDeque<Entry<M>>) {
+    for entry in queue.drain(..) {
+        planned.push(entry);
+    }
+}
+
+/// Takes out all messages that are gone.
+fn sweep<M: Message>(buffer: &mut VecDeque<Entry<M>>, leftovers: &mut Vec<Leftover<M>>) {
+    for entry in std::mem::take(buffer) {
+        let state = entry.message.state();
+        if state.is_none_or(ReplyState::is_queued) {
+            buffer.push_back(entry);
+        } else {
+            leftovers.push(buried(entry.message));
+        }
+    }
+}
+
+fn shrink<M>(buffer: &mut VecDeque<Entry<M>>) {
+    if buffer.capacity() > KEEP_ENTRIES && buffer.is_empty() {
+        *buffer = VecDeque::new();
     }
 }

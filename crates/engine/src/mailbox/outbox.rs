@@ -1,9 +1,19 @@
 //! The outbox: the worker's side of a mailbox.
 
+use std::sync::Arc;
+
 use super::accounts::Accounts;
+use super::entry::{Finished, TicketKey};
 use super::order::Order;
 use super::parked::Line;
-use crate::message::Message;
+use crate::clock::{Clock, Timestamp};
+use crate::message::{Message, Ticket};
+use crate::plan::{Key, Meter, Plan};
+
+/// The lane in which a message waits, where that is not the common one.
+pub(super) fn lane(message: &impl Message) -> Option<&Key> {
+    message.plan().and_then(Plan::lane)
+}
 
 pub(super) struct Outbox<M> {
     pub(super) order: Order<M>,
@@ -13,19 +23,59 @@ pub(super) struct Outbox<M> {
     /// Threads that look through what was taken back, and tokens that are used once they are through.
     pub(super) held: usize,
     pub(super) waiting_tokens: usize,
+    /// When the timers' thread comes by, where it was asked to.
+    pub(super) alarm: Option<Timestamp>,
+    /// See [`Mailbox::hold_for_alarm`](super::Mailbox::hold_for_alarm).
+    pub(super) alarm_held: bool,
     /// Threads that have taken messages and have yet to hand them over.
     pub(super) handing: usize,
 }
 
 impl<M: Message> Outbox<M> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(meter: Option<Meter>) -> Self {
         Self {
-            order: Order::new(),
+            order: Order::new(meter),
             accounts: Accounts::new(),
             line: Line::new(),
             held: 0,
             waiting_tokens: 0,
+            alarm: None,
+            alarm_held: false,
             handing: 0,
         }
+    }
+
+    /// A message that ran has ended. Returns its ticket, to be dropped outside the lock.
+    #[inline]
+    pub(super) fn end(&mut self, finished: &Finished<'_, M>) -> Option<Arc<dyn Ticket>> {
+        self.order.ended(lane(finished.message));
+        self.accounts.end(finished)
+    }
+
+    /// The same for one whose handler unwound; `key` and `lane` are what is left of it.
+    pub(super) fn end_unwound(
+        &mut self,
+        key: Option<TicketKey>,
+        lane: Option<&Key>,
+    ) -> Option<Arc<dyn Ticket>> {
+        self.order.ended(lane);
+        self.accounts.end_unwound(key)
+    }
+
+    /// When the timers' thread is to come by, unless it comes by then anyway.
+    #[inline]
+    pub(super) fn set_alarm(&mut self, clock: &dyn Clock) -> Option<Timestamp> {
+        let at = self.order.look_at(clock)?;
+        if self.alarm.is_some_and(|known| known <= at) {
+            return None;
+        }
+        self.alarm = Some(at);
+        Some(at)
+    }
+
+    /// The timers' thread is not to come by, or has. Says whether something is held for it.
+    pub(super) fn take_alarm(&mut self) -> bool {
+        self.alarm = None;
+        std::mem::take(&mut self.alarm_held)
     }
 }

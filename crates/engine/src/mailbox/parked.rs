@@ -13,8 +13,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Mailbox;
+use super::entry::Leftover;
 use super::inbox::{Gate, Inbox};
 use super::outbox::Outbox;
+use super::post::{keep_planned, replace, replaces};
 use crate::clock::{Clock, Timestamp};
 use crate::contained::contained;
 use crate::message::{Message, Ticket};
@@ -197,6 +199,8 @@ pub(crate) struct News<M> {
     places: Vec<Arc<Place<M>>>,
     /// Deadlines to watch from now on.
     pub(crate) deadlines: Vec<(Timestamp, Arc<dyn Ticket>)>,
+    /// Queued messages in whose place one of them went.
+    pub(crate) replaced: Vec<Leftover<M>>,
     /// Tokens handed out: the worker enters the run queue this many times.
     pub(crate) activate: usize,
 }
@@ -217,6 +221,7 @@ impl<M> Told<M> {
             Box::new(News {
                 places,
                 deadlines: Vec::new(),
+                replaced: Vec::new(),
                 activate: 0,
             })
         }))
@@ -255,6 +260,9 @@ impl<M: Message> Mailbox<M> {
         if inbox.gate == Gate::Closed {
             return Parking::Closed(message);
         }
+        if message.plan().is_some() {
+            keep_planned(&mut outbox, &mut inbox);
+        }
         if inbox.admission.room() > 0 {
             inbox.push(message, clock);
             return Parking::Posted(inbox.activate(1));
@@ -289,19 +297,31 @@ impl<M: Message> Mailbox<M> {
             return Told::of(outbox.line.refuse_all());
         }
         let (mut places, mut deadlines, mut activate) = (Vec::new(), Vec::new(), 0);
+        let mut replaced = Vec::new();
         while inbox.admission.room() > 0
             && let Some((place, message)) = outbox.line.next()
         {
             if let Some(at) = place.deadline {
                 deadlines.extend(message.ticket().map(|ticket| (at, ticket)));
             }
-            inbox.push_waited(message, place.since);
+            let mut goes_in = Some(message);
+            if let Some(message) = goes_in.take_if(|message| replaces(message)) {
+                let entry = inbox.entry_waited(message, place.since);
+                match replace(outbox, inbox, entry) {
+                    Ok(old) => replaced.push(old),
+                    Err(entry) => goes_in = Some(entry.message),
+                }
+            }
+            if let Some(message) = goes_in {
+                inbox.push_waited(message, place.since);
+            }
             activate += inbox.activate(1);
             places.push(place);
         }
         let mut told = Told::of(places);
         if let Some(news) = &mut told.0 {
             news.deadlines = deadlines;
+            news.replaced = replaced;
             news.activate = activate;
         }
         told

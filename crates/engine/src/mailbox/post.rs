@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use super::Mailbox;
 use super::admission::Verdict;
-use super::entry::Leftover;
-use super::inbox::Gate;
+use super::entry::{Entry, Leftover};
+use super::inbox::{Gate, Inbox};
+use super::outbox::Outbox;
 use crate::clock::Clock;
 use crate::message::{DropReason, Failure, Message};
 use crate::policy::Overflow;
@@ -31,6 +32,9 @@ impl<M: Message> Mailbox<M> {
     pub(crate) fn post_fast(&self, message: M, clock: &dyn Clock) -> Result<usize, M> {
         let mut inbox = self.inbox.0.lock();
         if inbox.gate == Gate::Closed || inbox.admission.room() == 0 {
+            return Err(message);
+        }
+        if message.plan().is_some() && (!inbox.planned || replaces(&message)) {
             return Err(message);
         }
         inbox.push(message, clock);
@@ -60,12 +64,24 @@ impl<M: Message> Mailbox<M> {
             activate: 0,
             leftovers: Vec::new(),
         };
+        let planned = messages.iter().any(|message| message.plan().is_some());
+        if planned {
+            self.plan();
+        }
         while !messages.is_empty() {
             let mut inbox = self.inbox.0.lock();
+            let room = inbox.admission.room().min(messages.len());
             let fit = if inbox.gate == Gate::Closed {
                 0
+            } else if planned {
+                // One that replaces another goes alone, where that can be seen.
+                let plain = messages
+                    .iter()
+                    .take(room)
+                    .take_while(|message| !replaces(*message));
+                plain.count()
             } else {
-                inbox.admission.room().min(messages.len())
+                room
             };
             for message in messages.drain(..fit) {
                 inbox.push(message, clock);
@@ -109,6 +125,17 @@ impl<M: Message> Mailbox<M> {
         if inbox.gate == Gate::Closed {
             return Err(Refused::Closed(message));
         }
+        if message.plan().is_some() {
+            keep_planned(&mut outbox, inbox);
+        }
+        let message = if replaces(&message) {
+            match Self::replace(&mut outbox, inbox, message, clock) {
+                Ok(posted) => return Ok(posted),
+                Err(message) => message,
+            }
+        } else {
+            message
+        };
         match inbox.admission.verdict() {
             Verdict::Enter => {}
             Verdict::Full => return Err(Refused::Full(message)),
@@ -143,6 +170,31 @@ impl<M: Message> Mailbox<M> {
         })
     }
 
+    /// Keeps order by plans from now on.
+    fn plan(&self) {
+        let mut outbox = self.outbox.0.lock();
+        let mut inbox = self.inbox.0.lock();
+        keep_planned(&mut outbox, &mut inbox);
+    }
+
+    /// Puts a message in the place of the queued one that it replaces. `Err`: it replaces none.
+    fn replace(
+        outbox: &mut Outbox<M>,
+        inbox: &mut Inbox<M>,
+        message: M,
+        clock: &dyn Clock,
+    ) -> Result<Posted<M>, M> {
+        let entry = inbox.entry(message, clock);
+        match replace(outbox, inbox, entry) {
+            Err(entry) => Err(entry.message),
+            Ok(old) => Ok(Posted {
+                // One to look at the time until which this one sleeps.
+                activate: inbox.activate(1),
+                leftovers: vec![old],
+            }),
+        }
+    }
+
     /// Whether the oldest one is dropped for one of as many `messages`.
     pub(crate) fn drops_oldest_for(&self, messages: usize) -> bool {
         if self.overflow != Overflow::DropOldest {
@@ -163,4 +215,31 @@ impl<M: Message> Mailbox<M> {
     pub(crate) fn count_rejected(&self, posts: usize) {
         self.inbox.0.lock().admission.count_rejected(posts);
     }
+}
+
+/// Has the order keep to plans from now on.
+pub(super) fn keep_planned<M: Message>(outbox: &mut Outbox<M>, inbox: &mut Inbox<M>) {
+    if !inbox.planned {
+        inbox.planned = true;
+        outbox.order.plan();
+    }
+}
+
+/// Whether a message takes the place of another one.
+pub(super) fn replaces(message: &impl Message) -> bool {
+    message.plan().is_some_and(|plan| plan.replaces.is_some())
+}
+
+/// Puts a message in the place of the queued one that it replaces, which comes back. `Err`: there is none.
+pub(super) fn replace<M: Message>(
+    outbox: &mut Outbox<M>,
+    inbox: &mut Inbox<M>,
+    entry: Entry<M>,
+) -> Result<Leftover<M>, Entry<M>> {
+    let old = outbox.order.replace(entry, &mut inbox.queue)?;
+    let failure = Failure::Dropped(DropReason::Replaced);
+    inbox.admission.enter();
+    outbox.accounts.fail(1, failure);
+    inbox.admission.see(outbox.accounts.gone());
+    Ok((old.message, failure))
 }

@@ -19,6 +19,8 @@ pub(crate) enum Rest {
 pub(crate) struct Swept<M> {
     pub(crate) leftovers: Vec<Leftover<M>>,
     pub(crate) told: Told<M>,
+    /// Nothing sleeps any more, and something was held for it: see [`Mailbox::hold_for_alarm`].
+    pub(crate) was_held: bool,
     /// Tokens handed out: the worker enters the run queue this many times.
     pub(crate) activate: usize,
     /// The last message of a mailbox that was never opened.
@@ -43,7 +45,8 @@ impl<M: Message> Mailbox<M> {
         self.sweep(|_| Some(failure))
     }
 
-    /// Refuses posts from now on, those that are parked included. Queued messages are run, or come back as leftovers; a
+    /// Refuses posts from now on, those that are parked included. Queued messages are run, or come back as leftovers, as
+    /// those do that are delayed, in any case; a
     /// mailbox that was never opened has no thread to run it, so there it always comes back. `last` runs when all
     /// others are over, if it `runs` at all; else it comes back.
     pub(crate) fn close(&self, rest: Rest, last: Option<M>, runs: bool) -> Swept<M> {
@@ -89,7 +92,14 @@ impl<M: Message> Mailbox<M> {
                 outbox.accounts.fail(1, failure);
                 leftovers.push((entry.message, failure));
             }
+        } else if inbox.gate == Gate::Closed {
+            let queue = &mut inbox.queue;
+            for entry in outbox.order.take_delayed(queue, &mut leftovers) {
+                outbox.accounts.fail(1, Failure::Stopped);
+                leftovers.push((entry.message, Failure::Stopped));
+            }
         }
+        let was_held = !outbox.order.has_sleepers() && outbox.take_alarm();
         let told = self.admit(&mut outbox, &mut inbox);
         drop(inbox);
         drop(outbox);
@@ -97,6 +107,7 @@ impl<M: Message> Mailbox<M> {
         Swept {
             leftovers,
             told,
+            was_held,
             activate: 0,
             never_runs: None,
             unused: None,

@@ -6,9 +6,11 @@ use super::Mailbox;
 use super::entry::{Entry, Finished, Leftover, Punctual, TicketKey};
 use super::inbox::Inbox;
 use super::order::Popped;
+use super::outbox::{Outbox, lane};
 use super::parked::Told;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::message::{Failure, Message, Ticket};
+use crate::plan::Key;
 
 /// Under load one message in this many is timed, so that reading the clock stays a few per cent of a message.
 pub(super) const SAMPLE_UNDER_LOAD: u32 = 16;
@@ -40,8 +42,24 @@ pub(crate) struct Take<M> {
     pub(crate) told: Told<M>,
     /// `Next`: of the message that runs, where it has a ticket.
     pub(crate) key: Option<TicketKey>,
+    /// `Next`: where the message waited, if that is not the common lane.
+    pub(crate) lane: Option<Key>,
+    /// Tokens handed out: the worker enters the run queue this many times.
+    pub(crate) activate: usize,
+    /// When the timers' thread is to come by.
+    pub(crate) alarm: Option<Timestamp>,
     /// Held until the locks are released: it may be the last reference to the message.
     pub(super) _ended: Option<Arc<dyn Ticket>>,
+}
+
+/// What there is to do after the timers' thread has come by.
+pub(crate) struct Nudged {
+    /// Tokens handed out: the worker enters the run queue this many times.
+    pub(crate) activate: usize,
+    /// When it is to come by again.
+    pub(crate) alarm: Option<Timestamp>,
+    /// See [`Mailbox::hold_for_alarm`].
+    pub(crate) was_held: bool,
 }
 
 impl<M> Take<M> {
@@ -53,6 +71,9 @@ impl<M> Take<M> {
             publishing: false,
             told: Told::nothing(),
             key: None,
+            lane: None,
+            activate: 0,
+            alarm: None,
             _ended: None,
         }
     }
@@ -76,7 +97,8 @@ impl<M: Message> Mailbox<M> {
         let mut leftovers = Vec::new();
         let mut punctual = Punctual::new(clock);
         let mut outbox = self.outbox.0.lock();
-        let _ended = finished.and_then(|finished| outbox.accounts.end(finished));
+        let _ended = finished.and_then(|finished| outbox.end(finished));
+        let activate = self.gather(&mut outbox, clock);
         loop {
             if may_run {
                 match outbox.order.pop_to_run(&mut punctual, &mut leftovers) {
@@ -84,9 +106,13 @@ impl<M: Message> Mailbox<M> {
                         let ticket = entry.message.ticket();
                         let key = ticket.as_ref().map(TicketKey::of);
                         outbox.accounts.run(ticket);
+                        let lane = lane(&entry.message).cloned();
                         *next = Some(entry);
                         return Take {
                             key,
+                            lane,
+                            activate,
+                            alarm: outbox.set_alarm(clock),
                             told: self.release_admitting(outbox),
                             _ended,
                             ..Take::of(Found::Next, leftovers)
@@ -95,6 +121,7 @@ impl<M: Message> Mailbox<M> {
                     Popped::Expired => {
                         outbox.accounts.fail(1, Failure::Expired);
                         return Take {
+                            activate,
                             told: self.release_admitting(outbox),
                             _ended,
                             ..Take::of(Found::Expired, leftovers)
@@ -104,6 +131,7 @@ impl<M: Message> Mailbox<M> {
                 }
             } else if !outbox.order.is_empty() {
                 return Take {
+                    activate,
                     _ended,
                     ..Take::of(Found::More, leftovers)
                 };
@@ -115,6 +143,7 @@ impl<M: Message> Mailbox<M> {
                 if let Some(last) = inbox.take_last() {
                     *next = Some(last);
                     return Take {
+                        activate,
                         _ended,
                         ..Take::of(Found::Last, leftovers)
                     };
@@ -129,22 +158,67 @@ impl<M: Message> Mailbox<M> {
                     publishing,
                     told: Told::nothing(),
                     key: None,
+                    lane: None,
+                    activate,
+                    alarm: outbox.set_alarm(clock),
                     _ended,
                 };
             }
             if !may_run {
                 return Take {
+                    activate,
                     _ended,
                     ..Take::of(Found::More, leftovers)
                 };
             }
-            outbox.order.refill(&mut inbox.queue);
+            outbox.order.refill(&mut inbox.queue, clock);
             inbox.sample(if outbox.accounts.is_slow() {
                 1
             } else {
                 SAMPLE_UNDER_LOAD
             });
         }
+    }
+
+    /// Takes in what was pushed since, and wakes what has slept long enough, where the order is by plans. Returns the tokens
+    /// handed out for what slept.
+    #[inline]
+    pub(super) fn gather(&self, outbox: &mut Outbox<M>, clock: &dyn Clock) -> usize {
+        if !outbox.order.is_planned() {
+            return 0;
+        }
+        let mut inbox = self.inbox.0.lock();
+        let woken = outbox.order.refill(&mut inbox.queue, clock);
+        inbox.activate(woken)
+    }
+
+    /// The timers' thread comes by: what has slept long enough may run.
+    pub(crate) fn nudge(&self, clock: &dyn Clock) -> Nudged {
+        let mut outbox = self.outbox.0.lock();
+        let was_held = outbox.take_alarm();
+        let mut inbox = self.inbox.0.lock();
+        outbox.order.refill(&mut inbox.queue, clock);
+        let ready = outbox.order.len();
+        Nudged {
+            activate: inbox.activate(ready),
+            alarm: outbox.set_alarm(clock),
+            was_held,
+        }
+    }
+
+    /// The timers' thread does come by, unless that is over already: has `hold` called then, once until it has.
+    pub(crate) fn hold_for_alarm(&self, hold: impl FnOnce()) {
+        let mut outbox = self.outbox.0.lock();
+        if outbox.alarm.is_some() && !outbox.alarm_held {
+            outbox.alarm_held = true;
+            // Under the lock, so that the thread that comes by finds it done.
+            hold();
+        }
+    }
+
+    /// The timers' thread does not come by. Says whether something is held for it.
+    pub(crate) fn forget_alarm(&self) -> bool {
+        self.outbox.0.lock().take_alarm()
     }
 
     /// Gives large buffers back to the allocator, if there is nothing to do. For a thread that is about to sleep: one

@@ -173,7 +173,7 @@ struct Run {
 impl Run {
     fn new(capacity: usize, overflow: Overflow, limit: usize) -> Self {
         Self {
-            mailbox: Mailbox::new(capacity, overflow, limit, Gate::Paused),
+            mailbox: Mailbox::new(capacity, overflow, limit, Gate::Paused, None),
             model: Model {
                 capacity,
                 overflow,

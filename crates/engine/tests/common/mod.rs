@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use pytoweb_engine::{
-    Clock, Counters, Failure, Handled, Handler, Message, Outcome, Overflow, ParkedPost, Pool,
+    Clock, Counters, Failure, Handled, Handler, Message, Outcome, Overflow, ParkedPost, Plan, Pool,
     PoolOptions, PostError, ReplyState, Shared, Slot, Suspension, Ticket, Timestamp, Wake, Worker,
     WorkerOptions,
 };
@@ -101,6 +101,7 @@ pub(crate) struct Job {
     body: Option<Body>,
     call: Option<Arc<Call>>,
     settled: bool,
+    plan: Option<Box<Plan>>,
 }
 
 impl fmt::Debug for Job {
@@ -120,6 +121,7 @@ impl Job {
             })),
             call: None,
             settled: false,
+            plan: None,
         }
     }
 
@@ -129,8 +131,14 @@ impl Job {
             body: Some(Box::new(body)),
             call: Some(call.clone()),
             settled: false,
+            plan: None,
         };
         (job, Asked(call))
+    }
+
+    pub(crate) fn planned(mut self, plan: Plan) -> Self {
+        self.plan = Some(Box::new(plan));
+        self
     }
 
     pub(crate) const fn call(&self) -> Option<&Arc<Call>> {
@@ -167,6 +175,10 @@ impl Message for Job {
 
     fn state(&self) -> Option<&ReplyState> {
         self.call.as_ref().map(|call| call.state())
+    }
+
+    fn plan(&self) -> Option<&Plan> {
+        self.plan.as_deref()
     }
 }
 
@@ -245,7 +257,15 @@ pub(crate) fn worker(pool: &Pool, name: &str) -> TestWorker {
 
 /// A started worker with a mailbox of `capacity`.
 pub(crate) fn bounded_worker(pool: &Pool, capacity: usize, overflow: Overflow) -> TestWorker {
-    with(pool, "bounded", WorkerOptions { capacity, overflow })
+    with(
+        pool,
+        "bounded",
+        WorkerOptions {
+            capacity,
+            overflow,
+            ..WorkerOptions::default()
+        },
+    )
 }
 
 fn with(pool: &Pool, name: &str, options: WorkerOptions) -> TestWorker {

@@ -388,7 +388,11 @@ pub(crate) fn fresh(
     capacity: usize,
     overflow: Overflow,
 ) -> Worker<Child> {
-    let options = WorkerOptions { capacity, overflow };
+    let options = WorkerOptions {
+        capacity,
+        overflow,
+        ..WorkerOptions::default()
+    };
     Worker::new("w", Child::new(window), options, pool)
 }
 
@@ -404,7 +408,11 @@ pub(crate) fn shared(
     capacity: usize,
     overflow: Overflow,
 ) -> Worker<Child> {
-    let options = WorkerOptions { capacity, overflow };
+    let options = WorkerOptions {
+        capacity,
+        overflow,
+        ..WorkerOptions::default()
+    };
     Worker::shared("own", Child::new(window), options, pool)
 }
 

@@ -166,6 +166,7 @@ fn shared(window: usize, capacity: usize, limit: usize) -> Arc<Cell<Child>> {
     let options = WorkerOptions {
         capacity,
         overflow: Overflow::Block,
+        rate: None,
     };
     Cell::new("w", child, options, &pool, Some(limit))
 }

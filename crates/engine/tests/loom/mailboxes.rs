@@ -39,7 +39,7 @@ struct Box {
 impl Box {
     fn new(capacity: usize, overflow: Overflow) -> Arc<Self> {
         Arc::new(Self {
-            mailbox: Mailbox::new(capacity, overflow, 1, Gate::Open),
+            mailbox: Mailbox::new(capacity, overflow, 1, Gate::Open, None),
             handled: Exclusive::new(Vec::new()),
             abandoned: Count::default(),
             published: Count::default(),
@@ -615,7 +615,13 @@ fn whoever_waits_is_told_when_a_suspended_message_was_the_last() {
 #[test]
 fn a_mailbox_that_settles_by_a_cancel_says_so() {
     model(|| {
-        let state = Arc::new(Mailbox::<Note>::new(2, Overflow::Block, 1, Gate::Paused));
+        let state = Arc::new(Mailbox::<Note>::new(
+            2,
+            Overflow::Block,
+            1,
+            Gate::Paused,
+            None,
+        ));
         let call = Call::asked();
         let note = Note {
             number: 1,
@@ -637,7 +643,7 @@ fn a_mailbox_that_settles_by_a_cancel_says_so() {
 fn opening_hands_out_one_token() {
     model(|| {
         let state = Arc::new(Box {
-            mailbox: Mailbox::new(4, Overflow::Block, 1, Gate::Paused),
+            mailbox: Mailbox::new(4, Overflow::Block, 1, Gate::Paused, None),
             handled: Exclusive::new(Vec::new()),
             abandoned: Count::default(),
             published: Count::default(),
@@ -661,7 +667,13 @@ fn opening_hands_out_one_token() {
 #[test]
 fn two_consumers_share_a_mailbox_and_lend() {
     model(|| {
-        let state = Arc::new(Mailbox::<Note>::new(4, Overflow::Block, 2, Gate::Open));
+        let state = Arc::new(Mailbox::<Note>::new(
+            4,
+            Overflow::Block,
+            2,
+            Gate::Open,
+            None,
+        ));
         let done = Arc::new(Count::default());
         fn turn(state: &Mailbox<Note>, done: &Count, lend: bool) {
             let mut ended: Option<Note> = None;

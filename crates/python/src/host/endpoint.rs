@@ -336,7 +336,11 @@ impl Endpoint {
                 .map_err(|error: pytoweb_engine::UnknownOverflow| {
                     pyo3::exceptions::PyValueError::new_err(error.to_string())
                 })?;
-        let options = WorkerOptions { capacity, overflow };
+        let options = WorkerOptions {
+            capacity,
+            overflow,
+            ..WorkerOptions::default()
+        };
         let own = Attached::new(Shared {
             name,
             is_pool: shared,
@@ -377,6 +381,7 @@ impl Endpoint {
         let options = WorkerOptions {
             capacity: worker.capacity(),
             overflow: worker.overflow(),
+            ..WorkerOptions::default()
         };
         let threads = threads.get();
         let own = Attached::new(Shared {

@@ -1,0 +1,389 @@
+//! Random mixes of plans against what an order by plans promises, and against a plain list of what is in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::Planned;
+use crate::clock::{Clock, Timestamp};
+use crate::mailbox::entry::{Entry, Punctual};
+use crate::mailbox::order::Popped;
+use crate::message::{Failure, Message, Ticket};
+use crate::plan::{Key, Meter, Plan, Priority, Rate};
+use crate::reply::{ReplyState, Shared, Slot};
+
+#[derive(Debug, Default)]
+struct Hand(AtomicU64);
+
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+}
+
+#[derive(Default)]
+struct Call(Slot<(), Shared>);
+
+impl Ticket for Call {
+    fn state(&self) -> &ReplyState {
+        self.0.state()
+    }
+
+    fn fail(&self, queued: bool, failure: Failure) -> bool {
+        self.0.fail(queued, failure)
+    }
+}
+
+struct Note {
+    id: usize,
+    call: Arc<Call>,
+    plan: Option<Plan>,
+}
+
+impl Message for Note {
+    fn ticket(&self) -> Option<Arc<dyn Ticket>> {
+        Some(self.call.clone())
+    }
+
+    fn state(&self) -> Option<&ReplyState> {
+        Some(self.call.0.state())
+    }
+
+    fn plan(&self) -> Option<&Plan> {
+        self.plan.as_ref()
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Push {
+        priority: Option<u8>,
+        key: Option<u8>,
+        delay: Option<u64>,
+        latest: bool,
+        metered: bool,
+    },
+    Pop,
+    /// One of those that run ends.
+    End(usize),
+    /// One of those that run goes back.
+    PutBack(usize),
+    Tick(u64),
+    /// One of those that wait is cancelled.
+    Cancel(usize),
+    Oldest,
+    Sweep,
+    TakeDelayed,
+}
+
+/// The key of which some messages wait for a meter, and others behind those.
+const METERED: Option<u8> = Some(3);
+
+fn step() -> impl Strategy<Value = Step> {
+    let push = (
+        proptest::option::of(0..10_u8),
+        proptest::option::of(0..4_u8),
+        proptest::option::weighted(0.3, 0..6_u64),
+        any::<bool>(),
+        proptest::bool::weighted(0.2),
+    );
+    prop_oneof![
+        12 => push.prop_map(|(priority, key, delay, latest, metered)| Step::Push {
+            priority,
+            key,
+            delay,
+            latest: latest && key.is_some() && key != METERED,
+            metered: metered && (key.is_none() || key == METERED),
+        }),
+        10 => Just(Step::Pop),
+        8 => any::<usize>().prop_map(Step::End),
+        1 => any::<usize>().prop_map(Step::PutBack),
+        4 => (0..4_u64).prop_map(Step::Tick),
+        2 => any::<usize>().prop_map(Step::Cancel),
+        1 => Just(Step::Oldest),
+        1 => Just(Step::Sweep),
+        1 => proptest::bool::weighted(0.1).prop_map(|delayed| if delayed { Step::TakeDelayed } else { Step::Pop }),
+    ]
+}
+
+/// What is known of a message that is in.
+struct Known {
+    call: Arc<Call>,
+    key: Option<u8>,
+    latest: bool,
+    metered: bool,
+    due: Option<u64>,
+    level: usize,
+}
+
+struct Run {
+    order: Planned<Note>,
+    clock: Hand,
+    meter: Arc<Meter>,
+    inside: BTreeMap<usize, Known>,
+    buried: BTreeSet<usize>,
+    running: Vec<(Entry<Note>, Option<u8>)>,
+    /// Of the messages without a delay of each key: the last one that was begun.
+    begun: BTreeMap<u8, usize>,
+    /// Went back, so that its key's order begins anew.
+    tombstones: usize,
+    next_id: usize,
+}
+
+impl Run {
+    fn new() -> Self {
+        let rate = Rate::new(1, Duration::from_nanos(3), 2).expect("a rate");
+        Self {
+            order: Planned::new(None),
+            clock: Hand::default(),
+            meter: Arc::new(Meter::new(rate)),
+            inside: BTreeMap::new(),
+            buried: BTreeSet::new(),
+            running: Vec::new(),
+            begun: BTreeMap::new(),
+            tombstones: 0,
+            next_id: 0,
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.0.load(Ordering::Relaxed)
+    }
+
+    fn push(&mut self, step: &Step) {
+        let Step::Push {
+            priority,
+            key,
+            delay,
+            latest,
+            metered,
+        } = *step
+        else {
+            unreachable!("a push");
+        };
+        let id = self.next_id;
+        self.next_id += 1;
+        let due = delay.map(|delay| self.now() + delay);
+        let priority = priority.and_then(Priority::new);
+        let plan = Plan {
+            priority: priority.unwrap_or_default(),
+            key: key.map(|key| Key::new(&[key])),
+            not_before: due.map(Timestamp::from_nanos),
+            replaces: latest.then(|| Key::new(&[key.unwrap_or_default(), 1])),
+            meter: metered.then(|| self.meter.clone()),
+            bytes: 0,
+        };
+        let level = plan.priority.level();
+        let is_plain = priority.is_none() && key.is_none() && due.is_none() && !metered;
+        let call = Arc::new(Call::default());
+        let note = Note {
+            id,
+            call: call.clone(),
+            plan: (!is_plain).then_some(plan),
+        };
+        let entry = Entry {
+            message: note,
+            posted_at: None,
+        };
+        let known = Known {
+            call,
+            key,
+            latest,
+            metered,
+            due,
+            level,
+        };
+        if !latest {
+            self.inside.insert(id, known);
+            self.order.push(entry);
+            return;
+        }
+        let mut others = self.inside.iter();
+        let other = others
+            .find(|(_, other)| other.latest && other.key == key)
+            .map(|(id, _)| *id);
+        match self.order.replace(entry) {
+            Ok(old) => {
+                assert_eq!(Some(old.message.id), other, "the one with the same key");
+                self.inside.remove(&old.message.id);
+            }
+            Err(entry) => {
+                assert_eq!(other, None, "it is replaced");
+                self.order.push(entry);
+            }
+        }
+        self.inside.insert(id, known);
+    }
+
+    fn leftovers(&mut self, leftovers: Vec<(Note, Failure)>) {
+        for (note, _) in leftovers {
+            assert!(self.buried.remove(&note.id), "one that was cancelled");
+        }
+    }
+
+    fn pop(&mut self) {
+        self.order.wake(|| self.clock.now());
+        let mut leftovers = Vec::new();
+        let mut punctual = Punctual::new(&self.clock);
+        let popped = self
+            .order
+            .pop_to_run(&mut punctual, &mut self.tombstones, &mut leftovers);
+        self.leftovers(leftovers);
+        let now = self.now();
+        let busy: Vec<u8> = self.running.iter().filter_map(|(_, key)| *key).collect();
+        match popped {
+            Popped::Expired => unreachable!("no deadlines"),
+            Popped::Nothing => {
+                for known in self.inside.values() {
+                    let waits = known.due.is_some_and(|due| due > now)
+                        || known.metered
+                        || known.key == METERED
+                        || known.key.is_some_and(|key| busy.contains(&key));
+                    assert!(waits, "it could run");
+                }
+            }
+            Popped::Message(entry) => {
+                let known = self.inside.remove(&entry.message.id).expect("it is in");
+                assert!(known.due.is_none_or(|due| due <= now), "too early");
+                if let Some(key) = known.key {
+                    assert!(!busy.contains(&key), "two of a key");
+                    if known.due.is_none() && !known.latest {
+                        let before = self.begun.insert(key, entry.message.id);
+                        assert!(before < Some(entry.message.id), "out of order");
+                    }
+                }
+                // Nothing of a higher level that could have run was passed, unless it came too late for that.
+                if known.key.is_none() && known.due.is_none() && !known.metered {
+                    let passed = self.inside.iter().any(|(id, other)| {
+                        let step = usize::try_from(Priority::STEP).expect("small");
+                        other.level > known.level
+                            && other.key.is_none()
+                            && !other.metered
+                            && other.due.is_none()
+                            && *id < entry.message.id + (other.level - known.level) * step
+                            && *id < entry.message.id
+                    });
+                    assert!(!passed, "a more urgent one that was there before");
+                }
+                self.running.push((entry, known.key));
+            }
+        }
+    }
+
+    fn take(&mut self, at: usize) -> Option<(Entry<Note>, Option<u8>)> {
+        (!self.running.is_empty()).then(|| self.running.swap_remove(at % self.running.len()))
+    }
+
+    fn do_step(&mut self, step: &Step) {
+        match step {
+            Step::Push { .. } => self.push(step),
+            Step::Pop => self.pop(),
+            Step::End(at) => {
+                if let Some((entry, _)) = self.take(*at)
+                    && let Some(key) = entry.message.plan.as_ref().and_then(Plan::lane)
+                {
+                    self.order.ended(key);
+                }
+            }
+            Step::PutBack(at) => {
+                if let Some((entry, key)) = self.take(*at) {
+                    assert!(entry.message.call.state().unclaim());
+                    let plan = entry.message.plan.as_ref();
+                    let known = Known {
+                        call: entry.message.call.clone(),
+                        key,
+                        latest: plan.is_some_and(|plan| plan.replaces.is_some()),
+                        metered: plan.is_some_and(|plan| plan.meter.is_some()),
+                        // It has slept, if it was to.
+                        due: plan.and_then(|plan| plan.not_before).map(|_| 0),
+                        level: plan.map(|plan| plan.priority).unwrap_or_default().level(),
+                    };
+                    if let Some(key) = key {
+                        self.begun.remove(&key);
+                    }
+                    // Two of the latest may be in now, which is no concern of this test.
+                    if !known.latest {
+                        self.inside.insert(entry.message.id, known);
+                        self.order.put_back(entry);
+                    } else if let Some(key) = plan.and_then(Plan::lane) {
+                        self.order.ended(key);
+                    }
+                }
+            }
+            Step::Tick(by) => {
+                self.clock.0.fetch_add(*by, Ordering::Relaxed);
+            }
+            Step::Cancel(pick) => {
+                let waiting = self.inside.keys().copied().collect::<Vec<_>>();
+                if !waiting.is_empty() {
+                    let id = waiting[pick % waiting.len()];
+                    let known = self.inside.remove(&id).expect("it is in");
+                    assert!(known.call.state().claim_removed(false));
+                    self.buried.insert(id);
+                    self.tombstones += 1;
+                }
+            }
+            Step::Oldest => {
+                let mut leftovers = Vec::new();
+                let oldest = self.order.pop_oldest(&mut self.tombstones, &mut leftovers);
+                self.leftovers(leftovers);
+                match oldest {
+                    Some(entry) => assert!(self.inside.remove(&entry.message.id).is_some()),
+                    None => assert!(self.inside.is_empty()),
+                }
+            }
+            Step::Sweep => {
+                let mut leftovers = Vec::new();
+                self.order.sweep(&mut leftovers);
+                self.leftovers(leftovers);
+                assert!(self.buried.is_empty(), "all that are gone");
+                self.tombstones = 0;
+            }
+            Step::TakeDelayed => {
+                let mut leftovers = Vec::new();
+                for entry in self
+                    .order
+                    .take_delayed(&mut self.tombstones, &mut leftovers)
+                {
+                    let known = self.inside.remove(&entry.message.id).expect("it is in");
+                    assert!(known.due.is_some(), "it was delayed");
+                }
+                self.leftovers(leftovers);
+            }
+        }
+        assert_eq!(self.order.len(), self.inside.len() + self.buried.len());
+        assert_eq!(self.tombstones, self.buried.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn any_mix_of_plans_keeps_what_it_promises(steps in proptest::collection::vec(step(), 0..200)) {
+        let mut run = Run::new();
+        for step in &steps {
+            run.do_step(step);
+        }
+        // All that is left comes out, and nothing is kept for it.
+        for _ in 0..10_000 {
+            if run.inside.is_empty() && run.running.is_empty() {
+                break;
+            }
+            run.do_step(&Step::Pop);
+            run.do_step(&Step::End(0));
+            run.do_step(&Step::Tick(1));
+        }
+        run.do_step(&Step::Pop);
+        run.do_step(&Step::Sweep);
+        run.do_step(&Step::Tick(1_000_000));
+        run.do_step(&Step::Pop);
+        prop_assert!(run.inside.is_empty());
+        prop_assert_eq!(run.order.units(), 0);
+        prop_assert!(run.order.lanes.is_empty());
+        prop_assert!(run.order.asleep.is_empty());
+    }
+}

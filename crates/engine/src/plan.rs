@@ -1,0 +1,204 @@
+//! A plan: what a message asks for beyond a place at the end of its queue.
+//!
+//! A message without one costs nothing here. The first message with one has its mailbox keep order by plans from then on:
+//! see `mailbox/planned.rs`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::sync::Mutex;
+
+/// How urgent a message is, from 0 to 9.
+///
+/// A message goes before those of a lower priority, and they age: one that is `d` levels higher overtakes a message only if
+/// it comes among the next `d` × [`Priority::STEP`]. So a message of priority 0 waits behind at most 576 that came later,
+/// however many of a higher priority there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Priority(u8);
+
+impl Priority {
+    /// How many there are.
+    pub const LEVELS: usize = 10;
+    /// Messages that one level is worth.
+    pub const STEP: u64 = 64;
+
+    /// The priority of that number; `None` above 9.
+    #[must_use]
+    pub const fn new(level: u8) -> Option<Self> {
+        if (level as usize) < Self::LEVELS {
+            Some(Self(level))
+        } else {
+            None
+        }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn level(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl Default for Priority {
+    /// 4, that of a message without one.
+    fn default() -> Self {
+        Self(4)
+    }
+}
+
+/// A key: messages of one mailbox with the same key run one after the other, in order.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Key(Arc<[u8]>);
+
+impl Key {
+    /// The key of these bytes.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
+    /// One that no other is equal to.
+    fn unique() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        // ORDERING: Relaxed, only uniqueness matters.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Longer than it need be, and of a form that callers do not use.
+        Self::new(&[&b"\0\0pytoweb-meter\0"[..], &number.to_ne_bytes()].concat())
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.0.escape_ascii())
+    }
+}
+
+/// How many messages may begin in a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    interval: Duration,
+    burst: u32,
+}
+
+impl Rate {
+    /// `messages` in each `period`, evenly, after a burst of up to `burst` at once; one that begins up to 10 ms late does not
+    /// make the next one later. `None` where one of them is zero, or the time between two messages is no whole nanosecond.
+    #[must_use]
+    pub fn new(messages: u32, period: Duration, burst: u32) -> Option<Self> {
+        let interval = period.checked_div(messages)?;
+        (!interval.is_zero() && burst > 0).then_some(Self { interval, burst })
+    }
+}
+
+/// A message that begins so much later than it might have costs the next one nothing: timers and threads are late, and a
+/// rate that counted from there would never be reached.
+const MOST_LATE: Duration = Duration::from_millis(10);
+
+/// Counts the messages that begin against a [`Rate`]: a token bucket, kept as the time at which it is full again.
+///
+/// After the generic cell rate algorithm: ITU-T Recommendation I.371, annex A.
+#[derive(Debug)]
+pub struct Meter {
+    rate: Rate,
+    /// The lane in which messages without a key wait for it.
+    pub(crate) lane: Key,
+    full_at: Mutex<Option<Timestamp>>,
+}
+
+impl Meter {
+    /// A bucket that is full.
+    #[must_use]
+    pub fn new(rate: Rate) -> Self {
+        Self {
+            rate,
+            lane: Key::unique(),
+            full_at: Mutex::new(None),
+        }
+    }
+
+    /// What it counts against.
+    #[must_use]
+    pub const fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// When the next message may begin, `now` at the earliest.
+    pub(crate) fn next(&self, now: Timestamp) -> Timestamp {
+        self.next_after(*self.full_at.lock(), now)
+    }
+
+    fn next_after(&self, full_at: Option<Timestamp>, now: Timestamp) -> Timestamp {
+        let tolerance = self.rate.interval * (self.rate.burst - 1);
+        full_at
+            .and_then(|full_at| full_at.before(tolerance))
+            .map_or(now, |at| at.max(now))
+    }
+
+    /// Takes the next place there is, and says when that is.
+    pub(crate) fn reserve(&self, now: Timestamp) -> Timestamp {
+        let mut full_at = self.full_at.lock();
+        let at = self.next_after(*full_at, now);
+        let late = now.before(self.rate.interval.min(MOST_LATE)).unwrap_or(now);
+        let from = full_at.map_or(at, |full_at| full_at.max(late));
+        *full_at = Some(from.after(self.rate.interval));
+        at
+    }
+}
+
+/// What a message asks of its mailbox. The default asks for nothing.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Plan {
+    /// How urgent it is.
+    pub priority: Priority,
+    /// The key of which no other message runs at the same time.
+    pub key: Option<Key>,
+    /// It stays in the mailbox until then, and takes its place in the order at that time.
+    pub not_before: Option<Timestamp>,
+    /// It takes the place of the queued message with the same of these, if there is one.
+    pub replaces: Option<Key>,
+    /// What it is counted against when it begins.
+    pub meter: Option<Arc<Meter>>,
+    /// Its size, in bytes, for a mailbox that is bounded by bytes.
+    pub bytes: usize,
+}
+
+impl Plan {
+    /// The lane in which it waits, where that is not the common one.
+    pub(crate) fn lane(&self) -> Option<&Key> {
+        let of_meter = || self.meter.as_ref().map(|meter| &meter.lane);
+        self.key.as_ref().or_else(of_meter)
+    }
+}
+
+#[cfg(all(test, not(pytoweb_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_meter_lets_its_burst_pass_and_then_one_in_each_interval() {
+        let rate = Rate::new(10, Duration::from_secs(1), 3).expect("a rate");
+        let meter = Meter::new(rate);
+        let second = 1_000_000_000;
+        let now = Timestamp::from_nanos(second);
+        let after = |millis| now.after(Duration::from_millis(millis));
+        let places: Vec<_> = (0..5).map(|_| meter.reserve(now)).collect();
+        assert_eq!(places, [now, now, now, after(100), after(200)]);
+        assert_eq!(meter.next(now), after(300));
+        // The bucket is full again, and holds no more than the burst.
+        let late = after(10_000);
+        let places: Vec<_> = (0..4).map(|_| meter.reserve(late)).collect();
+        assert_eq!(places, [late, late, late, after(10_090)]);
+    }
+
+    #[test]
+    fn a_rate_of_nothing_is_none() {
+        assert_eq!(Rate::new(0, Duration::from_secs(1), 1), None);
+        assert_eq!(Rate::new(1, Duration::ZERO, 1), None);
+        assert_eq!(Rate::new(1, Duration::from_secs(1), 0), None);
+        assert_eq!(Rate::new(u32::MAX, Duration::from_secs(1), 1), None);
+    }
+}
