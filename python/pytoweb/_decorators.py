@@ -9,14 +9,11 @@ import threading
 
 from pytoweb import _aio, _exit
 from pytoweb._callables import checked_handler
+from pytoweb._checks import checked_backend, checked_name
 from pytoweb._core import checked_timeout, running_owner
 from pytoweb._functions import is_coroutine_function, is_method, method_of
 from pytoweb._pool import WorkerPool, default_pool
-from pytoweb._worker import (
-    MESSAGE_TYPES,
-    checked_backend,
-    checked_name,
-)
+from pytoweb._worker import MESSAGE_TYPES
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
 from itertools import islice
 
+from pytoweb._checks import checked_count
 from pytoweb._chunks import make_chunks, run_chunk
 from pytoweb._core import Parked, checked_timeout
-from pytoweb._worker import checked_count
 from pytoweb.errors import MailboxFullError, SerializationError
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.

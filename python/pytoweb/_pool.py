@@ -16,18 +16,8 @@ from types import MappingProxyType
 
 from pytoweb import _aio, _exit
 from pytoweb._callables import checked_handler
-from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads, checked_timeout, running_owner
-from pytoweb._cpus import usable_cpus
-from pytoweb._internals import PoolInternals
-from pytoweb._map import map_calls
-from pytoweb._options import PoolOptions
-from pytoweb._runtime import PoolRuntime
-from pytoweb._start import start_all
-from pytoweb._worker import (
+from pytoweb._checks import (
     MAX_PROCESSES,
-    Addressable,
-    PythonWorker,
-    cast_processes,
     checked_backend,
     checked_count,
     checked_initargs,
@@ -36,6 +26,14 @@ from pytoweb._worker import (
     checked_size,
     refuse_process_options,
 )
+from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads, checked_timeout, running_owner
+from pytoweb._cpus import usable_cpus
+from pytoweb._internals import PoolInternals
+from pytoweb._map import map_calls
+from pytoweb._options import PoolOptions
+from pytoweb._runtime import PoolRuntime
+from pytoweb._start import start_all
+from pytoweb._worker import Addressable, PythonWorker, cast_processes
 from pytoweb.errors import DeadlineError, WorkerStoppedError
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.

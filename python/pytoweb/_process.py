@@ -16,13 +16,14 @@ from pytoweb import (
     _pickling,
     _setup,
 )
+from pytoweb._checks import MAX_ATTEMPTS, PROCESS_OPTIONS, checked_count
 from pytoweb._contained import contained
 from pytoweb._core import Processes
 from pytoweb._internals import PoolInternals, state_of
 from pytoweb._lending import Lending
 from pytoweb._named import Named
 from pytoweb._runtime import PoolRuntime
-from pytoweb._worker import MAX_ATTEMPTS, PROCESS_OPTIONS, cast_processes, checked_count
+from pytoweb._worker import cast_processes
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
