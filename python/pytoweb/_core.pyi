@@ -8,10 +8,12 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from contextvars import Context
+from datetime import datetime
 from typing import Any, Final, Protocol, SupportsFloat, SupportsIndex, TypedDict, TypeVar, final
 
 from typing_extensions import ParamSpec, Self, disjoint_base
 
+from pytoweb._limits import Wishes as _Wishes
 from pytoweb._pool import WorkerPool
 from pytoweb._worker import PythonWorker, WorkerState
 from pytoweb.errors import WorkerCrashedError
@@ -32,6 +34,7 @@ __all__ = [
     "Threads",
     "WorkerMessage",
     "blocking",
+    "check_wishes",
     "checked_timeout",
     "child_arrive",
     "gathered",
@@ -184,6 +187,7 @@ class Endpoint:
         processes: Processes | None = None,
         lane: int | None = None,
         max_attempts: int = 1,
+        rate: tuple[int, float, int] | None = None,
     ) -> None:
         """Fills in what ``__new__`` left empty; once.
 
@@ -200,6 +204,7 @@ class Endpoint:
             processes: The child processes that run the handlers, if not threads of this one.
             lane: Which of them; None is whichever has the least to do.
             max_attempts: How often a message may be begun whose process crashes.
+            rate: How many messages may begin in how many seconds, and the burst.
 
         Raises:
             ValueError: No such overflow policy.
@@ -216,6 +221,11 @@ class Endpoint:
         message_id: str | None = None,
         *,
         timeout: float | None = None,
+        priority: int | None = None,
+        key: str | int | bytes | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+        keep_latest: bool | None = None,
     ) -> None:
         """Queues a message, and returns without waiting for its handler.
 
@@ -233,6 +243,17 @@ class Endpoint:
             timeout: Seconds from now until the message expires, the wait for room included. One that expires
                 in the queue never runs; one that is running gets ``current_message().cancelled``. None is no
                 limit.
+            priority: How urgent it is, from 0 to 9; 4 is that of a message without one. It goes before queued
+                messages of a lower one, which age: each waits behind at most 64 later ones for each level
+                that those are higher.
+            key: A str, an int or bytes. Messages with the same key run one after the other, in order, also
+                where several run at once; keys take turns. In an order by priority that of the first one
+                counts.
+            delay: Seconds that the message stays in the mailbox, where it takes a place, before it takes its
+                turn. ``stop()`` fails one whose time has not come.
+            at: An aware datetime, instead of ``delay``; one that is over is now.
+            keep_latest: With a key: takes the place of the queued message of this type with the same key that
+                was posted so, if there is one, whose future is cancelled. With a delay that begins anew.
 
         Raises:
             MailboxFullError: The mailbox is full, and the policy is ``"reject"``, or ``"block"`` and no room
@@ -242,12 +263,24 @@ class Endpoint:
             SerializationError: The data cannot be sent to another process.
             WorkerCrashedError: It has failed: its process could not be kept alive.
             ForkedProcessError: It belongs to the parent process.
-            TypeError: ``message_type`` or ``message_id`` is not a str, or ``timeout`` not a number.
-            ValueError: ``message_type`` is reserved, or ``timeout`` is negative or NaN.
+            TypeError: ``message_type`` or ``message_id`` is not a str, ``timeout`` or ``delay`` not a number,
+                or another argument of a wrong type.
+            ValueError: ``message_type`` is reserved, ``timeout`` or ``delay`` negative or NaN, ``timeout``
+                not longer than ``delay``, ``priority`` not from 0 to 9, ``at`` without a time zone, ``delay``
+                and ``at`` are both given, or ``keep_latest`` without a key.
         """
 
     def ask(
-        self, message_type: str, data: object = None, *, timeout: float | None = None
+        self,
+        message_type: str,
+        data: object = None,
+        *,
+        timeout: float | None = None,
+        priority: int | None = None,
+        key: str | int | bytes | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+        keep_latest: bool | None = None,
     ) -> WorkerFuture[Any]:
         """Queues a message as ``post_message`` does, and returns the future of its reply.
 
@@ -261,6 +294,17 @@ class Endpoint:
             timeout: Seconds from now until the future fails with ``DeadlineError``, queued or running. A
                 message that expires in the queue never runs; one that is running gets
                 ``current_message().cancelled``. None is no limit.
+            priority: How urgent it is, from 0 to 9; 4 is that of a message without one. It goes before queued
+                messages of a lower one, which age: each waits behind at most 64 later ones for each level
+                that those are higher.
+            key: A str, an int or bytes. Messages with the same key run one after the other, in order, also
+                where several run at once; keys take turns. In an order by priority that of the first one
+                counts.
+            delay: Seconds that the message stays in the mailbox, where it takes a place, before it takes its
+                turn. ``stop()`` fails one whose time has not come.
+            at: An aware datetime, instead of ``delay``; one that is over is now.
+            keep_latest: With a key: takes the place of the queued message of this type with the same key that
+                was posted so, if there is one, whose future is cancelled. With a delay that begins anew.
 
         Returns:
             The future; it can be waited for or awaited.
@@ -271,16 +315,29 @@ class Endpoint:
             SerializationError: The data cannot be sent to another process.
             WorkerCrashedError: It has failed: its process could not be kept alive.
             ForkedProcessError: It belongs to the parent process.
-            TypeError: ``message_type`` is not a str, or ``timeout`` not a number.
-            ValueError: ``message_type`` is reserved, or ``timeout`` is negative or NaN.
+            TypeError: As for ``post_message``.
+            ValueError: As for ``post_message``.
         """
 
-    def post_messages(self, message_type: str, items: Iterable[object]) -> int:
+    def post_messages(
+        self,
+        message_type: str,
+        items: Iterable[object],
+        *,
+        priority: int | None = None,
+        key: str | int | bytes | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+    ) -> int:
         """Queues one message per item, in order, much cheaper than one ``post_message`` each.
 
         Args:
             message_type: The type of all of them; any but ``"response"`` and ``"error"``.
             items: The data of each. Read in chunks of 1024, so an endless iterable meets a full mailbox.
+            priority: As for ``post_message``, of each of them.
+            key: As for ``post_message``, of all of them.
+            delay: As for ``post_message``, of each of them.
+            at: As for ``post_message``.
 
         Returns:
             How many were accepted. ``"block"`` waits until all are; ``"reject"`` and ``"drop_newest"`` take
@@ -326,6 +383,7 @@ class Endpoint:
         kwargs: dict[str, Any] | None,
         awaits: bool,
         timeout: float | None = None,
+        wishes: _Wishes | None = None,
     ) -> WorkerFuture[Any]:
         """Has ``function(*args, **kwargs)`` called as one message.
 
@@ -335,6 +393,7 @@ class Endpoint:
             kwargs: Its keyword arguments, or None.
             awaits: Whether a coroutine that it returns is run too, instead of being the result.
             timeout: As for ``ask``.
+            wishes: Priority, key, delay, at and keep_latest, as for ``ask``.
 
         Returns:
             The future of what it returns.
@@ -352,6 +411,7 @@ class Endpoint:
         message_id: str | None,
         timeout: float | None,
         told: Callable[[], object],
+        wishes: _Wishes | None = None,
     ) -> Parked | bool | None:
         """Posts; with a full "block" mailbox the message waits in line.
 
@@ -361,7 +421,12 @@ class Endpoint:
         """
 
     def _pytoweb_park_ask(
-        self, message_type: str, data: object, timeout: float | None, told: Callable[[], object]
+        self,
+        message_type: str,
+        data: object,
+        timeout: float | None,
+        told: Callable[[], object],
+        wishes: _Wishes | None = None,
     ) -> Parked | WorkerFuture[Any]:
         """Asks; with a full "block" mailbox the message waits in line, as of ``_pytoweb_park_post``."""
 
@@ -373,6 +438,7 @@ class Endpoint:
         awaits: bool,
         timeout: float | None,
         told: Callable[[], object],
+        wishes: _Wishes | None = None,
     ) -> Parked | WorkerFuture[Any]:
         """As ``_pytoweb_call``; with a full "block" mailbox the call waits in line."""
 
@@ -383,6 +449,7 @@ class Endpoint:
         kwargs: dict[str, Any] | None,
         awaits: bool,
         timeout: float | None = None,
+        wishes: _Wishes | None = None,
     ) -> WorkerFuture[Any] | None:
         """As ``_pytoweb_call``, without waiting; None where a "block" mailbox has no room."""
 
@@ -394,6 +461,9 @@ class Endpoint:
 
     def _pytoweb_refuse(self) -> None:
         """Refuses posts as if it were stopped, but for those that do not wait for room."""
+
+    def _pytoweb_set_rate(self, message_type: str, rate: tuple[int, float, int] | None) -> None:
+        """Has messages of one type, posted from now on, begin no faster: messages, seconds, burst."""
 
     def _pytoweb_fail_queued(self) -> int:
         """Fails what is queued, and stays open; returns how many messages failed."""
@@ -857,6 +927,14 @@ class _Timings(TypedDict):
     wait_p99: float | None
     run_p50: float | None
     run_p99: float | None
+
+def check_wishes(wishes: _Wishes) -> None:
+    """Refuses what a post would refuse: priority, key, delay, at and keep_latest.
+
+    Raises:
+        TypeError: One of them is of a wrong type.
+        ValueError: There is no such priority, or two of them do not go together.
+    """
 
 def checked_timeout(timeout: SupportsFloat | SupportsIndex | None, name: str = "timeout") -> float | None:
     """What callers may give as seconds: any number that converts to a float, but for a bool.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytoweb._around import Around
     from pytoweb._core import Threads
+    from pytoweb._limits import Rate
     from pytoweb._map import Feed
     from pytoweb._named import Named
     from pytoweb._pool import WorkerPool
@@ -32,6 +33,8 @@ NAMESPACE = "_pytoweb"
 
 #: Most workers have no soft limit, and share this.
 _NONE: dict[str, float] = {}
+#: Most have no rate either.
+_NO_RATES: dict[str, Rate | None] = {}
 
 
 class Internals:
@@ -50,6 +53,7 @@ class Internals:
         "packed_around",
         "packed_on_stop",
         "pool",
+        "rates",
         "replies",
         "runtime",
         "soft_limits",
@@ -72,6 +76,8 @@ class Internals:
         self.has_coroutines = False
         #: By message type, where there are any: seconds that its handler may run.
         self.soft_limits: dict[str, float] = _NONE
+        #: By message type, once there was one: how many may begin in a time.
+        self.rates: dict[str, Rate | None] = _NO_RATES
         #: What surrounds its handlers, once there was something; and the same pickled for its process.
         self.around: Around | None = None
         self.packed_around: list[tuple[bytes, bool] | Named] = []

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
+    from pytoweb._limits import Wishes
     from pytoweb._pool import WorkerPool
     from pytoweb.futures import WorkerFuture
 
@@ -38,6 +39,7 @@ def map_calls(
     chunksize: int,
     buffersize: int | None,
     call_timeout: float | None,
+    wishes: Wishes | None = None,
 ) -> Iterator[Any]:
     """The results of ``function`` for the items of ``iterables``; see ``WorkerPool.map``."""
     checked_count(chunksize, "chunksize")
@@ -55,9 +57,9 @@ def map_calls(
         calls = zip(*iterables)
     results: Iterator[Any]
     if buffersize is not None:
-        results = _Window(pool, function, calls, buffersize, call_timeout).results(end)
+        results = _Window(pool, function, calls, buffersize, call_timeout, wishes).results(end)
     else:
-        results = _posted(pool, function, calls, call_timeout).results(end)
+        results = _posted(pool, function, calls, call_timeout, wishes).results(end)
     return _flattened(results) if chunked else results
 
 
@@ -77,7 +79,11 @@ def _flattened(chunks: Iterator[list[Any]]) -> Iterator[Any]:
 
 
 def _posted(
-    pool: WorkerPool, function: Callable[..., Any], calls: Iterator[tuple[Any, ...]], timeout: float | None
+    pool: WorkerPool,
+    function: Callable[..., Any],
+    calls: Iterator[tuple[Any, ...]],
+    timeout: float | None,
+    wishes: Wishes | None,
 ) -> Feed:
     """Posts the calls for which there is room, and reads the others."""
     futures: deque[Any] = deque()
@@ -88,7 +94,7 @@ def _posted(
     rest: deque[tuple[Any, ...]] = deque()
     try:
         for call in calls:
-            future = try_call(function, call, None, True, timeout)
+            future = try_call(function, call, None, True, timeout, wishes)
             if future is None:
                 rest.append(call)
                 rest.extend(calls)
@@ -98,7 +104,7 @@ def _posted(
         # None of the calls is of use to the caller.
         _cancel_all(futures)
         raise
-    feed = Feed(pool, function, futures, rest, timeout)
+    feed = Feed(pool, function, futures, rest, timeout, wishes)
     if rest:
         with own.lock:
             own.feeds.add(feed)
@@ -129,12 +135,14 @@ class Feed:
         futures: deque[Any],
         rest: deque[tuple[Any, ...]],
         timeout: float | None,
+        wishes: Wishes | None,
     ) -> None:
         self._pool = pool
         self._function = function
         self._futures = futures
         self._rest = rest
         self._timeout = timeout
+        self._wishes = wishes
         #: Held by the thread that posts; another one that finds it held leaves the work to it.
         self._posting = threading.Lock()
         self._wanted = False
@@ -160,7 +168,9 @@ class Feed:
             return
         post: Any
         try:
-            post = self._pool._pytoweb_park_call(self._function, call, None, True, self._timeout, self._post)
+            post = self._pool._pytoweb_park_call(
+                self._function, call, None, True, self._timeout, self._post, self._wishes
+            )
         except SerializationError as error:
             post = _Failed(error)
         except BaseException as error:
@@ -225,7 +235,9 @@ class Feed:
                 break
             future: Any
             try:
-                future = self._pool._pytoweb_try_call(self._function, call, None, True, self._timeout)
+                future = self._pool._pytoweb_try_call(
+                    self._function, call, None, True, self._timeout, self._wishes
+                )
             except SerializationError as error:
                 future = _Failed(error)
             except BaseException as error:
@@ -288,17 +300,19 @@ class _Window:
         calls: Iterator[tuple[Any, ...]],
         size: int,
         timeout: float | None,
+        wishes: Wishes | None,
     ) -> None:
         self._pool = pool
         self._function = function
         self._calls = calls
         self._timeout = timeout
+        self._wishes = wishes
         self._futures: deque[WorkerFuture[Any]] = deque()
         for call in islice(calls, size):
             self._post(call)
 
     def _post(self, call: tuple[Any, ...]) -> None:
-        future = self._pool._pytoweb_call(self._function, call, None, True, self._timeout)
+        future = self._pool._pytoweb_call(self._function, call, None, True, self._timeout, self._wishes)
         # The first failure is raised, and the others are not news.
         future._note_read()
         self._futures.append(future)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytoweb._core import checked_timeout
+from pytoweb._core import check_wishes, checked_timeout
 from pytoweb._map import map_calls
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import ParamSpec
 
+    from pytoweb._limits import Wishes
     from pytoweb._pool import WorkerPool
     from pytoweb.futures import WorkerFuture
 
@@ -28,10 +29,19 @@ class PoolOptions:
     takes an executor for its ``submit``, such as ``loop.run_in_executor``, takes it too.
     """
 
-    __slots__ = ("_pool", "_soft_timeout", "_timeout")
+    __slots__ = ("_pool", "_soft_timeout", "_timeout", "_wishes")
 
-    def __init__(self, pool: WorkerPool, timeout: float | None, soft_timeout: float | None) -> None:
+    def __init__(
+        self,
+        pool: WorkerPool,
+        timeout: float | None,
+        soft_timeout: float | None,
+        wishes: Wishes | None,
+    ) -> None:
         self._pool = pool
+        if wishes is not None:
+            check_wishes(wishes)
+        self._wishes = wishes
         self._timeout = checked_timeout(timeout)
         self._soft_timeout = checked_timeout(soft_timeout, "soft_timeout")
 
@@ -58,7 +68,9 @@ class PoolOptions:
             MailboxFullError: as for ``WorkerPool.submit``; or no room came within ``timeout``.
             WorkerStoppedError: the pool is shut down.
         """
-        return self._pool._pytoweb_call(self._limited(fn), args, kwargs or None, True, self._timeout)
+        return self._pool._pytoweb_call(
+            self._limited(fn), args, kwargs or None, True, self._timeout, self._wishes
+        )
 
     def map(
         self,
@@ -82,8 +94,11 @@ class PoolOptions:
             The results, in order.
         """
         fn = self._limited(fn)
-        return map_calls(self._pool, fn, iterables, timeout, chunksize, buffersize, self._timeout)
+        return map_calls(
+            self._pool, fn, iterables, timeout, chunksize, buffersize, self._timeout, self._wishes
+        )
 
     def __repr__(self) -> str:
         soft = "" if self._soft_timeout is None else f" soft_timeout={self._soft_timeout}"
-        return f"<PoolOptions timeout={self._timeout}{soft} of {self._pool!r}>"
+        wished = "" if self._wishes is None else f" priority={self._wishes[0]} key={self._wishes[1]!r}"
+        return f"<PoolOptions timeout={self._timeout}{soft}{wished} of {self._pool!r}>"

@@ -26,9 +26,10 @@ from pytoweb._checks import (
     checked_size,
     refuse_process_options,
 )
-from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Threads, checked_timeout, running_owner
+from pytoweb._core import Endpoint, Threads, checked_timeout, running_owner
 from pytoweb._cpus import usable_cpus
 from pytoweb._internals import PoolInternals
+from pytoweb._limits import checked_limits, wished
 from pytoweb._map import map_calls
 from pytoweb._options import PoolOptions
 from pytoweb._runtime import PoolRuntime
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from typing_extensions import ParamSpec, Unpack
 
     from pytoweb._around import Around
+    from pytoweb._limits import Limits
     from pytoweb._map import Feed
     from pytoweb._stats import PoolStats
     from pytoweb._worker import Backend, Overflow, Transport, WorkerOptions
@@ -92,7 +94,8 @@ class WorkerPool(Addressable, Executor):
             function runs on the event loop, and the thread waits for it. If it raises, the pool is broken:
             what is queued and what comes fails with ``WorkerCrashedError``.
         initargs: its arguments.
-        capacity: messages that the pool's own mailbox holds at most, at least 1.
+        capacity: messages that the pool's own mailbox holds at most, at least 1; None is 16 384.
+        limits: as for ``PythonWorker``, for the pool's own mailbox.
         overflow: as for ``PythonWorker``, for the pool's own mailbox. With ``"reject"`` a pool that cannot
             keep up says no at once: ``MailboxFullError``, a web server's 503.
         max_spare_threads: handlers that may wait at the same time, for replies, for room, or within
@@ -136,8 +139,9 @@ class WorkerPool(Addressable, Executor):
         name: str | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
-        capacity: int = DEFAULT_CAPACITY,
+        capacity: int | None = None,
         overflow: Overflow = "block",
+        limits: Limits | None = None,
         max_spare_threads: int | None = None,
         max_attempts: int = 1,
         max_messages: int | None = None,
@@ -150,7 +154,7 @@ class WorkerPool(Addressable, Executor):
     ) -> None:
         checked_backend(backend)
         size = checked_size(min(usable_cpus(), MAX_PROCESSES) if size is None else size, backend)
-        capacity = checked_count(capacity, "capacity")
+        limits = checked_limits(limits, capacity)
         checked_overflow(overflow)
         if max_spare_threads is not None:
             max_spare_threads = checked_count(max_spare_threads, "max_spare_threads")
@@ -182,7 +186,7 @@ class WorkerPool(Addressable, Executor):
         own.threads = Threads(size, f"pytoweb-{name}", own.runtime, max_spare_threads)
         self._pytoweb_prepare(
             own,
-            capacity=capacity,
+            limits=limits,
             overflow=overflow,
             shared=True,
             max_attempts=max_attempts,
@@ -306,7 +310,14 @@ class WorkerPool(Addressable, Executor):
         start_all(self, checked_timeout(timeout))
         return self
 
-    def options(self, *, timeout: float | None = None, soft_timeout: float | None = None) -> PoolOptions:
+    def options(
+        self,
+        *,
+        timeout: float | None = None,
+        soft_timeout: float | None = None,
+        priority: int | None = None,
+        key: str | int | bytes | None = None,
+    ) -> PoolOptions:
         """A view of the pool whose ``submit`` and ``map`` have options.
 
         ``pool.options(timeout=3).submit(f, x)``: the keywords of ``submit`` itself are the function's.
@@ -316,12 +327,14 @@ class WorkerPool(Addressable, Executor):
                 ``DeadlineError``.
             soft_timeout: seconds that each call may run before ``DeadlineError`` is raised in it, as for
                 ``on_message``.
+            priority: how urgent each call is, as for ``post_message``.
+            key: calls with the same key run one after the other, in order, as for ``post_message``.
 
         Raises:
-            TypeError: one of them is not a number.
-            ValueError: one of them is negative or NaN.
+            TypeError: a timeout is not a number, ``priority`` not an int, or ``key`` no str, int or bytes.
+            ValueError: a timeout is negative or NaN, or ``priority`` not from 0 to 9.
         """
-        return PoolOptions(self, timeout, soft_timeout)
+        return PoolOptions(self, timeout, soft_timeout, wished(priority, key, None, None, False))
 
     def map(
         self,

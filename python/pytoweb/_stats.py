@@ -36,7 +36,7 @@ class WorkerStats(NamedTuple):
     failed: int
     """Handled with an exception, or given up by a stop."""
     dropped: int
-    """Dropped by the overflow policy."""
+    """Dropped by the overflow policy, or replaced by a newer message."""
     cancelled: int
     """Cancelled while queued."""
     expired: int
@@ -44,7 +44,7 @@ class WorkerStats(NamedTuple):
     rejected: int
     """Posts that a full mailbox refused; not part of ``posted``."""
     drops: dict[str, int]
-    """``dropped`` by reason: ``"oldest"`` and ``"newest"``."""
+    """``dropped`` by reason: ``"oldest"`` and ``"newest"`` (the policy), ``"replaced"`` (``keep_latest``)."""
     busy_seconds: float
     """Time that threads spent on it."""
     utilisation: float
@@ -118,7 +118,7 @@ _SUMS = (
 
 def worker_stats(numbers: dict[str, Any]) -> WorkerStats:
     """The engine's numbers as users see them."""
-    drops = {"oldest": numbers.pop("dropped_oldest"), "newest": numbers.pop("dropped_newest")}
+    drops = {reason: numbers.pop(f"dropped_{reason}") for reason in ("oldest", "newest", "replaced")}
     utilisation = share(numbers["busy_seconds"], numbers.pop("alive_seconds"))
     return WorkerStats(**numbers, dropped=sum(drops.values()), drops=drops, utilisation=utilisation)
 

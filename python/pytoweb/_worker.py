@@ -16,15 +16,15 @@ from pytoweb._around import Around, check_hook
 from pytoweb._callables import checked_handler
 from pytoweb._checks import (
     checked_backend,
-    checked_count,
     checked_initargs,
     checked_name,
     checked_overflow,
     refuse_process_options,
 )
-from pytoweb._core import DEFAULT_CAPACITY, Endpoint, Parked, Threads, checked_timeout
+from pytoweb._core import Endpoint, Parked, Threads, checked_timeout
 from pytoweb._functions import is_coroutine_function
 from pytoweb._internals import Internals
+from pytoweb._limits import Limits, Rate, checked_limits, checked_rate, wished
 from pytoweb._replies import ERROR, RESPONSE, Replies
 from pytoweb._room import Told, enter, line_of
 from pytoweb._runtime import PoolRuntime
@@ -33,6 +33,7 @@ from pytoweb.errors import DeadlineError, WorkerStoppedError
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from typing import Any, Literal, TypedDict, TypeVar, Union, overload
 
     from pytoweb._named import Named
@@ -58,8 +59,9 @@ if TYPE_CHECKING:
         """What `PythonWorker` takes besides its name."""
 
         backend: Backend
-        capacity: int
+        capacity: int | None
         overflow: Overflow
+        limits: Limits | None
         max_attempts: int
 
 
@@ -88,13 +90,14 @@ class Addressable(Endpoint):
         self,
         own: Internals,
         *,
-        capacity: int,
+        limits: Limits,
         overflow: str,
         shared: bool,
         lane: int | None = None,
         max_attempts: int = 1,
     ) -> None:
         """Keeps ``own``, which has its runtime and its threads, and makes the mailbox."""
+        capacity, rate = limits.messages, limits.rate
         own.replies = Replies(own.name, capacity, own.runtime, weakref.ref(self))
         own.keep_in(self)
         self._pytoweb_set_up(
@@ -110,6 +113,7 @@ class Addressable(Endpoint):
             processes=getattr(own.runtime, "processes", None),
             lane=lane,
             max_attempts=max_attempts,
+            rate=None if rate is None else rate.numbers(),
         )
 
     def _pytoweb_start_afresh_on(self, threads: Threads, runtime: PoolRuntime) -> None:
@@ -123,12 +127,31 @@ class Addressable(Endpoint):
 
         @overload
         def on_message(
-            self, message_type: str, handler: None = None, *, soft_timeout: float | None = None
+            self,
+            message_type: str,
+            handler: None = None,
+            *,
+            soft_timeout: float | None = None,
+            rate: Rate | str | float | None = None,
         ) -> Callable[[H], H]: ...
         @overload
-        def on_message(self, message_type: str, handler: H, *, soft_timeout: float | None = None) -> H: ...
+        def on_message(
+            self,
+            message_type: str,
+            handler: H,
+            *,
+            soft_timeout: float | None = None,
+            rate: Rate | str | float | None = None,
+        ) -> H: ...
 
-    def on_message(self, message_type: str, handler: Any = None, *, soft_timeout: float | None = None) -> Any:
+    def on_message(
+        self,
+        message_type: str,
+        handler: Any = None,
+        *,
+        soft_timeout: float | None = None,
+        rate: Rate | str | float | None = None,
+    ) -> Any:
         """Registers ``handler`` for messages of one type; at any time, replacing an earlier one.
 
         Two types are the owner's side of a reply: handlers for ``"response"`` and ``"error"`` get a
@@ -147,24 +170,31 @@ class Addressable(Endpoint):
             soft_timeout: seconds that the handler may run before ``DeadlineError`` is raised in it, so that
                 it can clean up before the ``timeout`` of the message gives it up: in a coroutine where it
                 awaits, else as soon as it runs Python code. None is no limit.
+            rate: how many messages of this type, posted from now on, may begin in a time, as ``Rate`` takes
+                it: ``"20/s"``. Those that wait for it are queued; other types go past them. None is no limit.
 
         Returns:
             The handler, or a decorator.
 
         Raises:
-            ValueError: ``soft_timeout`` is negative or NaN, or for a handler of replies.
+            ValueError: ``soft_timeout`` is negative or NaN, there is no such ``rate``, or one of them is for
+                a handler of replies.
             TypeError: ``soft_timeout`` is not a number, ``message_type`` is not a str, or the handler is not
                 callable or a generator function.
         """
         if not isinstance(message_type, str):
             raise TypeError(f"a message type must be a str, not {type(message_type).__name__}")
         soft_timeout = checked_timeout(soft_timeout, "soft_timeout")
+        rate = checked_rate(rate)
         if handler is None:
-            return lambda function: self.on_message(message_type, function, soft_timeout=soft_timeout)
+            return lambda function: self.on_message(
+                message_type, function, soft_timeout=soft_timeout, rate=rate
+            )
         checked_handler(handler, "a message handler")
         if message_type in (RESPONSE, ERROR):
-            if soft_timeout is not None:
-                raise ValueError(f"soft_timeout is for handlers of messages, not for {message_type!r}")
+            for name, given in (("soft_timeout", soft_timeout), ("rate", rate)):
+                if given is not None:
+                    raise ValueError(f"{name} is for handlers of messages, not for {message_type!r}")
             self._pytoweb.replies.set_handler(message_type, handler)
             return handler
         own = self._pytoweb
@@ -182,6 +212,9 @@ class Addressable(Endpoint):
         if own.backend == "process":
             what = f"the handler of {message_type!r} of worker {own.name!r}"
             own.packed[message_type] = self._pytoweb_pack(handler, what, takes_worker)
+        if rate is not None or message_type in own.rates:
+            own.rates = {**own.rates, message_type: rate}
+            self._pytoweb_set_rate(message_type, None if rate is None else rate.numbers())
         own.handlers[message_type] = bound
         if is_coroutine_function(handler):
             own.has_coroutines = True
@@ -421,6 +454,11 @@ class Addressable(Endpoint):
         message_id: str | None = None,
         *,
         timeout: float | None = None,
+        priority: int | None = None,
+        key: str | int | bytes | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+        keep_latest: bool = False,
     ) -> None:
         """``post_message`` for coroutines: waits for room without blocking the event loop.
 
@@ -432,24 +470,46 @@ class Addressable(Endpoint):
             data: what the handler gets.
             message_id: asks for a reply to the ``response`` or ``error`` handler.
             timeout: seconds until the message expires, the wait for room included.
+            priority: as for ``post_message``.
+            key: as for ``post_message``.
+            delay: as for ``post_message``, from the moment at which there is room.
+            at: as for ``post_message``.
+            keep_latest: as for ``post_message``.
 
         Raises:
             MailboxFullError: no room came within ``timeout``, or the policy refuses instead of waiting.
             WorkerStoppedError: the worker is stopped.
         """
+        wishes = wished(priority, key, delay, at, keep_latest)
         await self._pytoweb_when_room(
-            lambda left, told: self._pytoweb_park_post(message_type, data, message_id, left, told),
+            lambda left, told: self._pytoweb_park_post(message_type, data, message_id, left, told, wishes),
             timeout,
             with_id=message_id is not None,
         )
 
-    async def aask(self, message_type: str, data: object = None, *, timeout: float | None = None) -> Any:
+    async def aask(
+        self,
+        message_type: str,
+        data: object = None,
+        *,
+        timeout: float | None = None,
+        priority: int | None = None,
+        key: str | int | bytes | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+        keep_latest: bool = False,
+    ) -> Any:
         """``ask`` for coroutines: waits for room without blocking the event loop, then for the reply.
 
         Args:
             message_type: the type of the message.
             data: what the handler gets.
             timeout: seconds until the message expires, the wait for room included.
+            priority: as for ``ask``.
+            key: as for ``ask``.
+            delay: as for ``ask``, from the moment at which there is room.
+            at: as for ``ask``.
+            keep_latest: as for ``ask``.
 
         Returns:
             What the handler returned.
@@ -460,9 +520,10 @@ class Addressable(Endpoint):
             DeadlineError: ``timeout`` passed with the message queued or running.
             WorkerStoppedError: the worker is stopped.
         """
+        wishes = wished(priority, key, delay, at, keep_latest)
         return await (
             await self._pytoweb_when_room(
-                lambda left, told: self._pytoweb_park_ask(message_type, data, left, told), timeout
+                lambda left, told: self._pytoweb_park_ask(message_type, data, left, told, wishes), timeout
             )
         )
 
@@ -557,13 +618,16 @@ class PythonWorker(Addressable):
 
     ``post_message(message_type, data=None, message_id=None, *, timeout=None)`` queues a message and returns
     at once, while there is room. ``ask(message_type, data=None, *, timeout=None)`` does the same and returns
-    a ``WorkerFuture`` of the reply. ``post_messages(message_type, items)`` queues many at the price of few.
+    a ``WorkerFuture`` of the reply. Both take
+    ``priority``, ``key``, ``delay``, ``at`` and ``keep_latest``. ``post_messages(message_type, items)``
+    queues many at the price of few.
 
     Args:
         name: names the worker in logs, errors and statistics.
         backend: where handlers run: ``"thread"``, or ``"process"`` for a child process of its own, on another
             core, whose crash costs one message. Handlers, data and replies are pickled then.
-        capacity: messages that the mailbox holds at most, at least 1.
+        capacity: messages that the mailbox holds at most, at least 1; None is 16 384.
+        limits: what it takes in and how fast it begins it, as ``Limits``; with it no ``capacity``.
         overflow: what a post to a full mailbox does: ``"block"`` (wait for room), ``"reject"`` (raise
             ``MailboxFullError``), ``"drop_newest"`` or ``"drop_oldest"`` (drop and count).
         max_attempts: how many times a message may be begun whose process crashes while it runs.
@@ -585,8 +649,10 @@ class PythonWorker(Addressable):
         initargs: its arguments.
 
     Raises:
-        TypeError: ``name`` is not a str, ``capacity`` not an int, or ``initializer`` not callable.
-        ValueError: ``name`` is empty, ``capacity`` below 1, ``overflow`` or ``backend`` unknown.
+        TypeError: ``name`` is not a str, ``capacity`` not an int, ``limits`` no ``Limits``, or
+            ``initializer`` not callable.
+        ValueError: ``name`` is empty, ``capacity`` below 1 or given beside ``limits``, ``overflow`` or
+            ``backend`` unknown.
     """
 
     #: The message types of marked methods, and the names of those.
@@ -606,8 +672,9 @@ class PythonWorker(Addressable):
         name: str,
         *,
         backend: Backend = "thread",
-        capacity: int = DEFAULT_CAPACITY,
+        capacity: int | None = None,
         overflow: Overflow = "block",
+        limits: Limits | None = None,
         max_attempts: int = 1,
         max_messages: int | None = None,
         max_memory: int | None = None,
@@ -624,7 +691,7 @@ class PythonWorker(Addressable):
     ) -> None:
         name = checked_name(name)
         checked_backend(backend)
-        capacity = checked_count(capacity, "capacity")
+        limits = checked_limits(limits, capacity)
         checked_overflow(overflow)
         initargs = checked_initargs(initargs)
         if initializer is not None:
@@ -668,7 +735,7 @@ class PythonWorker(Addressable):
                 lane = cast_processes(own.runtime).quietest() if _place is None else _place
         self._pytoweb_prepare(
             own,
-            capacity=capacity,
+            limits=limits,
             overflow=overflow,
             shared=False,
             lane=lane,

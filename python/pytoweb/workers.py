@@ -15,6 +15,7 @@ from pytoweb import _aio
 from pytoweb._core import DEFAULT_CAPACITY, WorkerMessage, blocking, running_message, running_owner
 from pytoweb._decorators import WorkerDecorators
 from pytoweb._interpreter import freeze_support
+from pytoweb._limits import Limits, Rate
 from pytoweb._pool import WorkerPool, default_pool
 from pytoweb._worker import PythonWorker
 from pytoweb.errors import (
@@ -44,9 +45,11 @@ __all__ = [
     "DeadlineError",
     "ForkedProcessError",
     "HandlerError",
+    "Limits",
     "MailboxFullError",
     "PoolStats",
     "PythonWorker",
+    "Rate",
     "SerializationError",
     "ThreadLimitError",
     "UnknownMessageError",

@@ -33,12 +33,13 @@ pub(crate) fn message_id(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<P
     }
 }
 
-/// Seconds: any number from 0 on that converts to a float. Infinity, and more than a clock can tell, are no limit.
 pub(crate) fn timeout(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
     seconds(object, "timeout")
 }
 
-fn seconds(object: Option<&Bound<'_, PyAny>>, what: &str) -> PyResult<Option<Duration>> {
+/// Seconds: any number from 0 on that converts to a float. Infinity, and more than a clock can tell, are no limit. `what` is
+/// the name of the argument.
+pub(crate) fn seconds(object: Option<&Bound<'_, PyAny>>, what: &str) -> PyResult<Option<Duration>> {
     let Some(object) = object.filter(|object| !object.is_none()) else {
         return Ok(None);
     };

@@ -302,7 +302,7 @@ pub(crate) fn reserved(kind: &str) -> PyErr {
     ))
 }
 
-fn class_name(object: &Bound<'_, PyAny>) -> String {
+pub(crate) fn class_name(object: &Bound<'_, PyAny>) -> String {
     object
         .get_type()
         .name()

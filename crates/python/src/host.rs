@@ -15,6 +15,7 @@ pub(crate) mod message;
 pub(crate) mod note;
 pub(crate) mod packing;
 pub(crate) mod parked;
+pub(crate) mod planning;
 pub(crate) mod pool_host;
 pub(crate) mod remote;
 pub(crate) mod reply_room;

@@ -45,6 +45,8 @@ mod _core {
     #[pymodule_export]
     use crate::host::parked::Parked;
     #[pymodule_export]
+    use crate::host::planning::check_wishes;
+    #[pymodule_export]
     use crate::host::threads::Threads;
     #[pymodule_export]
     use crate::interpreter::blocking::Blocking;

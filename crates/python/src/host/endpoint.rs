@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 use pytoweb_engine::{
-    Overflow, ParkedPost, Pool, PostError, StopMode, Worker, WorkerOptions, WorkerState,
-    WorkerStats,
+    Overflow, ParkedPost, Plan, Pool, PostError, Rate, StopMode, Worker, WorkerOptions,
+    WorkerState, WorkerStats,
 };
 
 use crate::arguments;
@@ -28,6 +28,7 @@ use crate::host::handler::{PyHandler, Shared};
 use crate::host::message::{Body, PyMessage, name_of};
 use crate::host::packing::Packing;
 use crate::host::parked::{self, Entry, Parked};
+use crate::host::planning::{Meters, Wishes, with_wishes};
 use crate::host::remote::Route;
 use crate::host::reply_room::{Place, ReplyRoom, place_for, wait_for_place};
 use crate::host::start_hook::StartHook;
@@ -153,7 +154,35 @@ impl Inner {
         Ok(PyMessage { body, task })
     }
 
+    /// What a message of the type `kind` asks of the mailbox.
+    #[inline]
+    fn plan<'py>(
+        &self,
+        worker: &Worker<PyHandler>,
+        kind: &Bound<'py, PyString>,
+        limit: Option<Duration>,
+        wishes: Wishes<'_, 'py>,
+    ) -> PyResult<Option<Box<Plan>>> {
+        let meter = self.shared.meters.of(kind);
+        wishes.plan(Some(kind), limit, meter, &**worker.pool().clock())
+    }
+
+    /// The same of a call; `wishes` as of [`with_wishes`].
+    fn plan_of_call<'py>(
+        &self,
+        worker: &Worker<PyHandler>,
+        limit: Option<Duration>,
+        wishes: Option<&Bound<'py, PyTuple>>,
+    ) -> PyResult<Option<Box<Plan>>> {
+        let clock = &**worker.pool().clock();
+        with_wishes(wishes, |wishes| wishes.plan(None, limit, None, clock))
+    }
+
     /// A message that calls `function`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a call and what the caller asks for"
+    )]
     fn call(
         &self,
         py: Python<'_>,
@@ -162,6 +191,7 @@ impl Inner {
         args: Py<PyTuple>,
         kwargs: Option<Py<PyDict>>,
         limit: Option<Duration>,
+        plan: Option<Box<Plan>>,
     ) -> PyResult<(PyMessage, Arc<Task>)> {
         if !function.bind(py).is_callable() {
             return Err(error::not_a_function(function.bind(py)));
@@ -196,6 +226,7 @@ impl Inner {
             kwargs,
             asked: true,
             limit,
+            plan,
             ..Task::default()
         });
         let message = PyMessage {
@@ -310,7 +341,7 @@ impl Endpoint {
         clippy::too_many_arguments,
         reason = "called from one place, by keyword"
     )]
-    #[pyo3(signature = (*, name, capacity, overflow, threads, handlers, replies, owner, shared, pool_handlers=None, processes=None, lane=None, max_attempts=1))]
+    #[pyo3(signature = (*, name, capacity, overflow, threads, handlers, replies, owner, shared, pool_handlers=None, processes=None, lane=None, max_attempts=1, rate=None))]
     fn _pytoweb_set_up(
         &self,
         py: Python<'_>,
@@ -326,6 +357,7 @@ impl Endpoint {
         processes: Option<&Bound<'_, Processes>>,
         lane: Option<usize>,
         max_attempts: u32,
+        rate: Option<(u32, f64, u32)>,
     ) -> PyResult<()> {
         let threads = threads.get();
         // A message that runs takes no place in the mailbox.
@@ -339,7 +371,7 @@ impl Endpoint {
         let options = WorkerOptions {
             capacity,
             overflow,
-            ..WorkerOptions::default()
+            rate: rate.map(checked_rate).transpose()?,
         };
         let own = Attached::new(Shared {
             name,
@@ -356,6 +388,7 @@ impl Endpoint {
             began: AtomicBool::new(false),
             surroundings: Surroundings::default(),
             reply_room: ReplyRoom::new(capacity.saturating_add(running)),
+            meters: Meters::default(),
         });
         let way = processes.map(|processes| (processes.get(), lane, max_attempts));
         let inner = Inner::make(own, options, shared, threads.pool()?, way)?;
@@ -381,7 +414,7 @@ impl Endpoint {
         let options = WorkerOptions {
             capacity: worker.capacity(),
             overflow: worker.overflow(),
-            ..WorkerOptions::default()
+            rate: worker.rate(),
         };
         let threads = threads.get();
         let own = Attached::new(Shared {
@@ -403,6 +436,7 @@ impl Endpoint {
             began: AtomicBool::new(false),
             surroundings: before.shared.surroundings.again(py),
             reply_room: before.shared.reply_room.again(),
+            meters: before.shared.meters.again(),
         });
         let way = processes
             .zip(before.packing.as_ref())
@@ -434,6 +468,17 @@ impl Endpoint {
     ///     timeout: Seconds from now until the message expires, the wait for room included. One that expires
     ///         in the queue never runs; one that is running gets ``current_message().cancelled``. None is no
     ///         limit.
+    ///     priority: How urgent it is, from 0 to 9; 4 is that of a message without one. It goes before queued
+    ///         messages of a lower one, which age: each waits behind at most 64 later ones for each level
+    ///         that those are higher.
+    ///     key: A str, an int or bytes. Messages with the same key run one after the other, in order, also
+    ///         where several run at once; keys take turns. In an order by priority that of the first one
+    ///         counts.
+    ///     delay: Seconds that the message stays in the mailbox, where it takes a place, before it takes its
+    ///         turn. ``stop()`` fails one whose time has not come.
+    ///     at: An aware datetime, instead of ``delay``; one that is over is now.
+    ///     keep_latest: With a key: takes the place of the queued message of this type with the same key that
+    ///         was posted so, if there is one, whose future is cancelled. With a delay that begins anew.
     ///
     /// Raises:
     ///     MailboxFullError: The mailbox is full, and the policy is ``"reject"``, or ``"block"`` and no room
@@ -443,23 +488,43 @@ impl Endpoint {
     ///     SerializationError: The data cannot be sent to another process.
     ///     WorkerCrashedError: It has failed: its process could not be kept alive.
     ///     ForkedProcessError: It belongs to the parent process.
-    ///     TypeError: ``message_type`` or ``message_id`` is not a str, or ``timeout`` not a number.
-    ///     ValueError: ``message_type`` is reserved, or ``timeout`` is negative or NaN.
-    #[pyo3(signature = (message_type, data=None, message_id=None, *, timeout=None))]
-    fn post_message(
+    ///     TypeError: ``message_type`` or ``message_id`` is not a str, ``timeout`` or ``delay`` not a number,
+    ///         or another argument of a wrong type.
+    ///     ValueError: ``message_type`` is reserved, ``timeout`` or ``delay`` negative or NaN, ``timeout``
+    ///         not longer than ``delay``, ``priority`` not from 0 to 9, ``at`` without a time zone, ``delay``
+    ///         and ``at`` are both given, or ``keep_latest`` without a key.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keywords of Python, which are one value soon"
+    )]
+    #[pyo3(signature = (message_type, data=None, message_id=None, *, timeout=None, priority=None, key=None, delay=None, at=None, keep_latest=None))]
+    fn post_message<'py>(
         &self,
-        py: Python<'_>,
-        message_type: &Bound<'_, PyAny>,
+        py: Python<'py>,
+        message_type: &Bound<'py, PyAny>,
         data: Option<Py<PyAny>>,
-        message_id: Option<&Bound<'_, PyAny>>,
-        timeout: Option<&Bound<'_, PyAny>>,
+        message_id: Option<&Bound<'py, PyAny>>,
+        timeout: Option<&Bound<'py, PyAny>>,
+        priority: Option<&Bound<'py, PyAny>>,
+        key: Option<&Bound<'py, PyAny>>,
+        delay: Option<&Bound<'py, PyAny>>,
+        at: Option<&Bound<'py, PyAny>>,
+        keep_latest: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<()> {
         let kind = arguments::message_type(message_type)?;
         let id = arguments::message_id(message_id)?;
         let limit = arguments::timeout(timeout)?;
         let (inner, worker) = self.inner()?;
+        let wishes = Wishes {
+            priority,
+            key,
+            delay,
+            at,
+            keep_latest,
+        };
+        let plan = inner.plan(worker, kind.bind(py), limit, wishes)?;
         let data = data.unwrap_or_else(|| py.None());
-        let task = task_of_post(kind.bind(py), id, limit);
+        let task = task_of_post(kind.bind(py), id, limit, plan);
         let message = inner.message(py, kind, data, task)?;
         inner.post(py, worker, message, limit)
     }
@@ -476,6 +541,17 @@ impl Endpoint {
     ///     timeout: Seconds from now until the future fails with ``DeadlineError``, queued or running. A
     ///         message that expires in the queue never runs; one that is running gets
     ///         ``current_message().cancelled``. None is no limit.
+    ///     priority: How urgent it is, from 0 to 9; 4 is that of a message without one. It goes before queued
+    ///         messages of a lower one, which age: each waits behind at most 64 later ones for each level
+    ///         that those are higher.
+    ///     key: A str, an int or bytes. Messages with the same key run one after the other, in order, also
+    ///         where several run at once; keys take turns. In an order by priority that of the first one
+    ///         counts.
+    ///     delay: Seconds that the message stays in the mailbox, where it takes a place, before it takes its
+    ///         turn. ``stop()`` fails one whose time has not come.
+    ///     at: An aware datetime, instead of ``delay``; one that is over is now.
+    ///     keep_latest: With a key: takes the place of the queued message of this type with the same key that
+    ///         was posted so, if there is one, whose future is cancelled. With a delay that begins anew.
     ///
     /// Returns:
     ///     The future; it can be waited for or awaited.
@@ -486,22 +562,40 @@ impl Endpoint {
     ///     SerializationError: The data cannot be sent to another process.
     ///     WorkerCrashedError: It has failed: its process could not be kept alive.
     ///     ForkedProcessError: It belongs to the parent process.
-    ///     TypeError: ``message_type`` is not a str, or ``timeout`` not a number.
-    ///     ValueError: ``message_type`` is reserved, or ``timeout`` is negative or NaN.
-    #[pyo3(signature = (message_type, data=None, *, timeout=None))]
+    ///     TypeError: As for ``post_message``.
+    ///     ValueError: As for ``post_message``.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keywords of Python, which are one value soon"
+    )]
+    #[pyo3(signature = (message_type, data=None, *, timeout=None, priority=None, key=None, delay=None, at=None, keep_latest=None))]
     fn ask<'py>(
         &self,
         py: Python<'py>,
         message_type: &Bound<'py, PyAny>,
         data: Option<Py<PyAny>>,
         timeout: Option<&Bound<'py, PyAny>>,
+        priority: Option<&Bound<'py, PyAny>>,
+        key: Option<&Bound<'py, PyAny>>,
+        delay: Option<&Bound<'py, PyAny>>,
+        at: Option<&Bound<'py, PyAny>>,
+        keep_latest: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let kind = arguments::message_type(message_type)?;
         let limit = arguments::timeout(timeout)?;
-        let (inner, _) = self.inner()?;
+        let (inner, worker) = self.inner()?;
+        let wishes = Wishes {
+            priority,
+            key,
+            delay,
+            at,
+            keep_latest,
+        };
+        let plan = inner.plan(worker, kind.bind(py), limit, wishes)?;
         let task = Arc::new(Task {
             asked: true,
             limit: limit.map(|limit| Limit::new(kind.bind(py), limit)),
+            plan,
             ..Task::default()
         });
         let data = data.unwrap_or_else(|| py.None());
@@ -510,7 +604,8 @@ impl Endpoint {
     }
 
     /// Has `function(*args, **kwargs)` called; `awaits`: a coroutine that it returns is run too.
-    #[pyo3(signature = (function, args, kwargs, awaits, timeout=None))]
+    #[expect(clippy::too_many_arguments, reason = "called by our own Python")]
+    #[pyo3(signature = (function, args, kwargs, awaits, timeout=None, wishes=None))]
     fn _pytoweb_call<'py>(
         &self,
         py: Python<'py>,
@@ -519,10 +614,13 @@ impl Endpoint {
         kwargs: Option<Py<PyDict>>,
         awaits: bool,
         timeout: Option<&Bound<'py, PyAny>>,
+        wishes: Option<&Bound<'py, PyTuple>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let limit = arguments::timeout(timeout)?;
-        let (inner, _) = self.inner()?;
-        let (message, task) = inner.call(py, Head::of(awaits), function, args, kwargs, limit)?;
+        let (inner, worker) = self.inner()?;
+        let plan = inner.plan_of_call(worker, limit, wishes)?;
+        let (message, task) =
+            inner.call(py, Head::of(awaits), function, args, kwargs, limit, plan)?;
         self.ask_for(py, message, task, limit)
     }
 
@@ -557,7 +655,8 @@ impl Endpoint {
         if inner.shared.broken.load(Ordering::Acquire) {
             return Err(inner.shared.broken_error(py));
         }
-        let (message, task) = inner.call(py, Head::AsyncFunction, r#fn, args, kwargs, None)?;
+        let (message, task) =
+            inner.call(py, Head::AsyncFunction, r#fn, args, kwargs, None, None)?;
         self.ask_for(py, message, task, None)
     }
 
@@ -566,6 +665,10 @@ impl Endpoint {
     /// Args:
     ///     message_type: The type of all of them; any but ``"response"`` and ``"error"``.
     ///     items: The data of each. Read in chunks of 1024, so an endless iterable meets a full mailbox.
+    ///     priority: As for ``post_message``, of each of them.
+    ///     key: As for ``post_message``, of all of them.
+    ///     delay: As for ``post_message``, of each of them.
+    ///     at: As for ``post_message``.
     ///
     /// Returns:
     ///     How many were accepted. ``"block"`` waits until all are; ``"reject"`` and ``"drop_newest"`` take
@@ -578,12 +681,28 @@ impl Endpoint {
     ///     ForkedProcessError: It belongs to the parent process.
     ///     TypeError: ``message_type`` is not a str, or ``items`` cannot be iterated over.
     ///     ValueError: ``message_type`` is reserved.
-    fn post_messages(
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keywords of Python, which are one value soon"
+    )]
+    #[pyo3(signature = (message_type, items, *, priority=None, key=None, delay=None, at=None))]
+    fn post_messages<'py>(
         &self,
-        py: Python<'_>,
-        message_type: &Bound<'_, PyAny>,
-        items: &Bound<'_, PyAny>,
+        py: Python<'py>,
+        message_type: &Bound<'py, PyAny>,
+        items: &Bound<'py, PyAny>,
+        priority: Option<&Bound<'py, PyAny>>,
+        key: Option<&Bound<'py, PyAny>>,
+        delay: Option<&Bound<'py, PyAny>>,
+        at: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<usize> {
+        let wishes = Wishes {
+            priority,
+            key,
+            delay,
+            at,
+            keep_latest: None,
+        };
         let (inner, worker) = self.inner()?;
         inner.shared.check_open()?;
         let kind = arguments::message_type(message_type)?;
@@ -592,7 +711,10 @@ impl Endpoint {
         let mut chunk = VecDeque::new();
         loop {
             for item in items.by_ref().take(POST_CHUNK) {
-                chunk.push_back(inner.message(py, kind.clone_ref(py), item?.unbind(), None)?);
+                let plan = inner.plan(worker, kind.bind(py), None, wishes)?;
+                let task = task_of_post(kind.bind(py), None, None, plan);
+                let item = item?.unbind();
+                chunk.push_back(inner.message(py, kind.clone_ref(py), item, task)?);
             }
             if chunk.is_empty() {
                 return Ok(accepted);
@@ -624,6 +746,7 @@ impl Endpoint {
 
     /// Posts, or leaves the message in the line before a full mailbox: then a `Parked`, which calls `told()` once it is
     /// in or refused. False: a message with an id has no place for its reply yet.
+    #[pyo3(signature = (message_type, data, message_id, timeout, told, wishes=None))]
     fn _pytoweb_park_post<'py>(
         slf: &Bound<'py, Self>,
         message_type: &Bound<'py, PyAny>,
@@ -631,13 +754,17 @@ impl Endpoint {
         message_id: Option<&Bound<'py, PyAny>>,
         timeout: Option<&Bound<'py, PyAny>>,
         told: Py<PyAny>,
+        wishes: Option<&Bound<'py, PyTuple>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let (inner, worker) = slf.get().inner()?;
         let kind = arguments::message_type(message_type)?;
         let id = arguments::message_id(message_id)?;
         let limit = arguments::timeout(timeout)?;
-        let task = task_of_post(kind.bind(py), id, limit);
+        let plan = with_wishes(wishes, |wishes| {
+            inner.plan(worker, kind.bind(py), limit, wishes)
+        })?;
+        let task = task_of_post(kind.bind(py), id, limit, plan);
         let message = inner.message(py, kind, data, task)?;
         let place = message
             .id()
@@ -668,20 +795,26 @@ impl Endpoint {
     }
 
     /// Asks: the future, or, with a full mailbox, a `Parked` as of `_pytoweb_park_post`.
+    #[pyo3(signature = (message_type, data, timeout, told, wishes=None))]
     fn _pytoweb_park_ask<'py>(
         slf: &Bound<'py, Self>,
         message_type: &Bound<'py, PyAny>,
         data: Py<PyAny>,
         timeout: Option<&Bound<'py, PyAny>>,
         told: Py<PyAny>,
+        wishes: Option<&Bound<'py, PyTuple>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let (inner, _) = slf.get().inner()?;
+        let (inner, worker) = slf.get().inner()?;
         let kind = arguments::message_type(message_type)?;
         let limit = arguments::timeout(timeout)?;
+        let plan = with_wishes(wishes, |wishes| {
+            inner.plan(worker, kind.bind(py), limit, wishes)
+        })?;
         let task = Arc::new(Task {
             asked: true,
             limit: limit.map(|limit| Limit::new(kind.bind(py), limit)),
+            plan,
             ..Task::default()
         });
         let message = inner.message(py, kind, data, Some(task.clone()))?;
@@ -689,6 +822,8 @@ impl Endpoint {
     }
 
     /// The same for a call of `function(*args, **kwargs)`; `awaits`: a coroutine that it returns is run too.
+    #[expect(clippy::too_many_arguments, reason = "called by our own Python")]
+    #[pyo3(signature = (function, args, kwargs, awaits, timeout, told, wishes=None))]
     fn _pytoweb_park_call<'py>(
         slf: &Bound<'py, Self>,
         function: Py<PyAny>,
@@ -697,11 +832,14 @@ impl Endpoint {
         awaits: bool,
         timeout: Option<&Bound<'py, PyAny>>,
         told: Py<PyAny>,
+        wishes: Option<&Bound<'py, PyTuple>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let limit = arguments::timeout(timeout)?;
-        let (inner, _) = slf.get().inner()?;
-        let (message, task) = inner.call(py, Head::of(awaits), function, args, kwargs, limit)?;
+        let (inner, worker) = slf.get().inner()?;
+        let plan = inner.plan_of_call(worker, limit, wishes)?;
+        let (message, task) =
+            inner.call(py, Head::of(awaits), function, args, kwargs, limit, plan)?;
         // As of `_pytoweb_try_call`.
         task.unread.note_read();
         slf.get().park_for(slf, message, task, limit, told)
@@ -709,7 +847,8 @@ impl Endpoint {
 
     /// Calls `function(*args, **kwargs)` without waiting; `None` where a "block" mailbox has no room, which is not
     /// counted. `awaits`: a coroutine that it returns is run too.
-    #[pyo3(signature = (function, args, kwargs, awaits, timeout=None))]
+    #[expect(clippy::too_many_arguments, reason = "called by our own Python")]
+    #[pyo3(signature = (function, args, kwargs, awaits, timeout=None, wishes=None))]
     fn _pytoweb_try_call<'py>(
         &self,
         py: Python<'py>,
@@ -718,12 +857,13 @@ impl Endpoint {
         kwargs: Option<Py<PyDict>>,
         awaits: bool,
         timeout: Option<&Bound<'py, PyAny>>,
+        wishes: Option<&Bound<'py, PyTuple>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let limit = arguments::timeout(timeout)?;
+        let (inner, worker) = self.inner()?;
+        let plan = inner.plan_of_call(worker, limit, wishes)?;
         let (message, task) =
-            self.inner()?
-                .0
-                .call(py, Head::of(awaits), function, args, kwargs, limit)?;
+            inner.call(py, Head::of(awaits), function, args, kwargs, limit, plan)?;
         // `map` and a coroutine's own call, which take every result or tell of the first failure alone.
         task.unread.note_read();
         self.try_ask_for(py, message, task, limit)
@@ -759,6 +899,14 @@ impl Endpoint {
         let (_, worker) = self.inner()?;
         worker.give_up(1);
         Err(error::full(worker.name(), worker.capacity(), why))
+    }
+
+    /// Has messages of one type begin no faster than `rate` from now on: messages, in seconds, and the burst.
+    #[pyo3(signature = (message_type, rate))]
+    fn _pytoweb_set_rate(&self, message_type: &str, rate: Option<(u32, f64, u32)>) -> PyResult<()> {
+        let rate = rate.map(checked_rate).transpose()?;
+        self.inner()?.0.shared.meters.set(message_type, rate);
+        Ok(())
     }
 
     /// Lets the pool run it; false if it was stopped.
@@ -903,6 +1051,7 @@ impl Endpoint {
         numbers.set_item("rejected", counters.rejected)?;
         numbers.set_item("dropped_oldest", counters.dropped_oldest)?;
         numbers.set_item("dropped_newest", counters.dropped_newest)?;
+        numbers.set_item("dropped_replaced", counters.replaced)?;
         numbers.set_item("busy_seconds", stats.busy.as_secs_f64())?;
         numbers.set_item("alive_seconds", stats.alive.as_secs_f64())?;
         set_timings(&numbers, stats.timings)?;
@@ -1012,16 +1161,30 @@ fn try_post(
     Ok(true)
 }
 
-/// A plain post needs no task; an id and a deadline do.
+/// `messages` in so many seconds, and the burst.
+fn checked_rate((messages, seconds, burst): (u32, f64, u32)) -> PyResult<Rate> {
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .and_then(|period| Rate::new(messages, period, burst))
+        .ok_or_else(|| {
+            PyValueError::new_err(format!(
+                "a rate of {messages} messages in {seconds} s with a burst of {burst} is none that can be kept"
+            ))
+        })
+}
+
+/// A plain post needs no task; an id, a deadline and a plan do.
 fn task_of_post(
     kind: &Bound<'_, PyString>,
     id: Option<Py<PyString>>,
     limit: Option<Duration>,
+    plan: Option<Box<Plan>>,
 ) -> Option<Arc<Task>> {
-    (id.is_some() || limit.is_some()).then(|| {
+    (id.is_some() || limit.is_some() || plan.is_some()).then(|| {
         Arc::new(Task {
             id,
             limit: limit.map(|limit| Limit::new(kind, limit)),
+            plan,
             ..Task::default()
         })
     })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use pytoweb_engine::Failure;
+use pytoweb_engine::{DropReason, Failure};
 use pytoweb_process::{Cause, Crash, Parcel};
 
 use crate::error::{
@@ -19,13 +19,16 @@ use crate::pickle::pickling;
 /// Why a message for `to` was not handled.
 pub(crate) fn failure(failure: Failure, to: Named<'_>, task: Option<&Task>) -> PyErr {
     match failure {
+        Failure::Cancelled => CancelledError::new_err(()),
+        Failure::Dropped(DropReason::Replaced) => {
+            CancelledError::new_err("replaced by a newer message with the same key")
+        }
         Failure::Dropped(reason) => MailboxFullError::new_err(format!(
             "dropped from the full mailbox of {to} as its {reason} message"
         )),
         Failure::Stopped => {
             WorkerStoppedError::new_err(format!("{to} stopped before it finished this message"))
         }
-        Failure::Cancelled => CancelledError::new_err(()),
         Failure::Expired => DeadlineError::new_err(expired(to, task)),
         _ => PyRuntimeError::new_err(failure.to_string()),
     }

@@ -17,7 +17,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyTuple, PyType};
-use pytoweb_engine::{Address, Failure, Ticket, Unpark, Waiter};
+use pytoweb_engine::{Address, DropReason, Failure, Ticket, Unpark, Waiter};
 
 use crate::error::{self, Named};
 use crate::host::awaiting::{awaitable, edge_of_coroutine, warn_of_blocking};
@@ -288,7 +288,9 @@ impl FutureBase {
     pub(crate) fn is_cancelled(&self) -> PyResult<bool> {
         Ok(matches!(
             self.inner()?.task.slot.get(),
-            Some(Err(Failure::Cancelled))
+            Some(Err(
+                Failure::Cancelled | Failure::Dropped(DropReason::Replaced)
+            ))
         ))
     }
 

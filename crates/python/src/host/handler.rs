@@ -20,6 +20,7 @@ use crate::host::end_hooks::EndHooks;
 use crate::host::failure;
 use crate::host::hook::Hook;
 use crate::host::message::{About, Apart, Body, PyMessage, running_kind, running_message};
+use crate::host::planning::Meters;
 use crate::host::remote::Route;
 use crate::host::reply_room::ReplyRoom;
 use crate::host::running;
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) surroundings: Surroundings,
     /// For the replies of messages with an id.
     pub(crate) reply_room: ReplyRoom,
+    /// The rates of message types.
+    pub(crate) meters: Meters,
 }
 
 impl Shared {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use pytoweb_engine::{Address, Message, ReplyState, Ticket};
+use pytoweb_engine::{Address, Message, Plan, ReplyState, Ticket};
 use pytoweb_process::ChildLink;
 
 use crate::error::Quoted;
@@ -56,6 +56,11 @@ impl Message for PyMessage {
 
     fn state(&self) -> Option<&ReplyState> {
         self.task.as_ref().map(|task| task.slot.state())
+    }
+
+    #[inline]
+    fn plan(&self) -> Option<&Plan> {
+        self.task.as_ref()?.plan.as_deref()
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
-use pytoweb_engine::{Failure, ReplyState, Shared, Slot, Ticket};
+use pytoweb_engine::{Failure, Plan, ReplyState, Shared, Slot, Ticket};
 use pytoweb_process::{Answer, Payload};
 
 use crate::error;
@@ -246,6 +246,8 @@ pub(crate) struct Task {
     /// The caller got a future for it.
     pub(crate) asked: bool,
     pub(crate) limit: Option<Box<Limit>>,
+    /// What it asks of the mailbox.
+    pub(crate) plan: Option<Box<Plan>>,
     pub(crate) unread: Unread,
 }
 

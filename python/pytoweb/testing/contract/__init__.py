@@ -21,6 +21,7 @@ pytest shows the values in a failed assert, name the modules in your ``conftest.
 
 from __future__ import annotations
 
+from ._control import ControlContract, PoolControlContract
 from ._ends import CancelContract, DeadlineContract, StopContract
 from ._mailbox import MailboxContract
 from ._messages import MessageContract, ReplyContract
@@ -31,11 +32,13 @@ from ._surroundings import ContextContract, CoroutineContract
 __all__ = [
     "CancelContract",
     "ContextContract",
+    "ControlContract",
     "CoroutineContract",
     "DeadlineContract",
     "MailboxContract",
     "MessageContract",
     "PoolContract",
+    "PoolControlContract",
     "ReplyContract",
     "StopContract",
     "Subject",
@@ -51,5 +54,6 @@ class WorkerContract(
     CancelContract,
     StopContract,
     ContextContract,
+    ControlContract,
 ):
     """Everything that one worker promises; ``make_worker`` is the place where yours is made."""

@@ -1,0 +1,283 @@
+//! What a caller asks of the mailbox for one message, as a plan of the engine: priority, key, delay, replacement; and the
+//! rates of message types.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyInt, PyString, PyTuple};
+use pytoweb_engine::{Clock, Key, Meter, MonotonicClock, Plan, Priority, Rate};
+
+use crate::arguments;
+use crate::error::class_name;
+
+/// The keywords of a post, as they were given.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Wishes<'a, 'py> {
+    pub(crate) priority: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) key: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) delay: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) at: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) keep_latest: Option<&'a Bound<'py, PyAny>>,
+}
+
+impl<'py> Wishes<'_, 'py> {
+    #[inline]
+    const fn is_nothing(&self) -> bool {
+        self.priority.is_none()
+            && self.key.is_none()
+            && self.delay.is_none()
+            && self.at.is_none()
+            && self.keep_latest.is_none()
+    }
+
+    /// The plan of a message of the type `kind`, or of a call. `meter`: that of its type. `None`: it asks for nothing.
+    #[inline]
+    pub(crate) fn plan(
+        &self,
+        kind: Option<&Bound<'py, PyString>>,
+        timeout: Option<Duration>,
+        meter: Option<Arc<Meter>>,
+        clock: &dyn Clock,
+    ) -> PyResult<Option<Box<Plan>>> {
+        if self.is_nothing() && meter.is_none() {
+            return Ok(None);
+        }
+        self.checked(kind, timeout, meter, clock)
+    }
+
+    #[cold]
+    fn checked(
+        &self,
+        kind: Option<&Bound<'py, PyString>>,
+        timeout: Option<Duration>,
+        meter: Option<Arc<Meter>>,
+        clock: &dyn Clock,
+    ) -> PyResult<Option<Box<Plan>>> {
+        let mut plan = Plan::default();
+        if let Some(priority) = self.priority.filter(|priority| !priority.is_none()) {
+            plan.priority = checked_priority(priority)?;
+        }
+        let key = self.key.filter(|key| !key.is_none());
+        let key = key.map(key_bytes).transpose()?;
+        if self.keeps_latest()? {
+            let Some(key) = &key else {
+                return Err(PyValueError::new_err(
+                    "keep_latest needs a key: a message replaces the queued one of its type with the same key",
+                ));
+            };
+            let mut bytes = key.clone();
+            if let Some(kind) = kind {
+                bytes.push(0);
+                bytes.extend_from_slice(kind.to_string_lossy().as_bytes());
+            }
+            plan.replaces = Some(Key::new(&bytes));
+        }
+        plan.key = key.map(|key| Key::new(&key));
+        if let Some(delay) = self.wait()? {
+            if timeout.is_some_and(|timeout| timeout <= delay) {
+                return Err(PyValueError::new_err(format!(
+                    "timeout must be longer than the delay of {} s: it counts from the post, so the message would \
+                     expire before its time",
+                    delay.as_secs_f64()
+                )));
+            }
+            if !delay.is_zero() {
+                plan.not_before = Some(clock.now().after(delay));
+            }
+        }
+        plan.meter = meter;
+        Ok(Some(Box::new(plan)))
+    }
+
+    fn keeps_latest(&self) -> PyResult<bool> {
+        match self.keep_latest.filter(|given| !given.is_none()) {
+            None => Ok(false),
+            Some(given) => given
+                .cast::<PyBool>()
+                .map(|given| given.is_true())
+                .map_err(|_| {
+                    PyTypeError::new_err(format!(
+                        "keep_latest must be a bool, not {}",
+                        class_name(given)
+                    ))
+                }),
+        }
+    }
+
+    /// How long the message is to wait from now.
+    fn wait(&self) -> PyResult<Option<Duration>> {
+        let delay = arguments::seconds(self.delay, "delay")?;
+        let given = self.delay.is_some_and(|delay| !delay.is_none());
+        if given && delay.is_none() {
+            return Err(PyValueError::new_err(
+                "delay must be a time that comes: a finite number of seconds",
+            ));
+        }
+        let Some(at) = self.at.filter(|at| !at.is_none()) else {
+            return Ok(delay);
+        };
+        if given {
+            return Err(PyValueError::new_err(
+                "give delay (seconds from now) or at (a point in time), not both",
+            ));
+        }
+        Ok(Some(until(at)?))
+    }
+}
+
+/// The keywords of a call from Python, as a tuple in their order; the tuple is `None` where none was given.
+pub(crate) fn with_wishes<'py, R>(
+    given: Option<&Bound<'py, PyTuple>>,
+    then: impl FnOnce(Wishes<'_, 'py>) -> PyResult<R>,
+) -> PyResult<R> {
+    let Some(given) = given else {
+        return then(Wishes::default());
+    };
+    let [priority, key, delay, at, keep_latest]: [Bound<'py, PyAny>; 5] = given.extract()?;
+    then(Wishes {
+        priority: Some(&priority),
+        key: Some(&key),
+        delay: Some(&delay),
+        at: Some(&at),
+        keep_latest: Some(&keep_latest),
+    })
+}
+
+/// Refuses what a post would refuse, for options that are given before it.
+#[pyfunction]
+pub(crate) fn check_wishes(wishes: &Bound<'_, PyTuple>) -> PyResult<()> {
+    with_wishes(Some(wishes), |wishes| {
+        wishes
+            .plan(None, None, None, &MonotonicClock::new())
+            .map(drop)
+    })
+}
+
+fn checked_priority(priority: &Bound<'_, PyAny>) -> PyResult<Priority> {
+    let is_int = priority.is_instance_of::<PyInt>() && !priority.is_instance_of::<PyBool>();
+    if !is_int {
+        return Err(PyTypeError::new_err(format!(
+            "priority must be an int from 0 to 9, not {}",
+            class_name(priority)
+        )));
+    }
+    let level = priority.extract::<u8>().ok().and_then(Priority::new);
+    level.ok_or_else(|| {
+        PyValueError::new_err(format!(
+            "priority must be from 0 (least urgent) to 9, not {priority}"
+        ))
+    })
+}
+
+/// A key as bytes, different for keys that are not equal, and for those of different types.
+fn key_bytes(key: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let tagged = |tag: u8, bytes: &[u8]| {
+        let mut all = Vec::with_capacity(bytes.len() + 1);
+        all.push(tag);
+        all.extend_from_slice(bytes);
+        all
+    };
+    if let Ok(text) = key.cast::<PyString>() {
+        return match text.to_str() {
+            Ok(text) => Ok(tagged(b's', text.as_bytes())),
+            // Lone surrogates.
+            Err(_) => Ok(tagged(
+                b'u',
+                text.call_method1("encode", ("utf-8", "surrogatepass"))?
+                    .cast::<PyBytes>()?
+                    .as_bytes(),
+            )),
+        };
+    }
+    if let Ok(bytes) = key.cast::<PyBytes>() {
+        return Ok(tagged(b'b', bytes.as_bytes()));
+    }
+    if key.is_instance_of::<PyInt>() {
+        // Not `str`, which an enumeration overrides and long numbers refuse.
+        let number = key.call_method1("__format__", ("x",))?;
+        return Ok(tagged(
+            b'i',
+            number.cast::<PyString>()?.to_str()?.as_bytes(),
+        ));
+    }
+    Err(PyTypeError::new_err(format!(
+        "a key must be a str, an int or bytes, not {}",
+        class_name(key)
+    )))
+}
+
+/// How long until `at`, an aware datetime; nothing where that is over.
+fn until(at: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let py = at.py();
+    let datetime = py
+        .import(intern!(py, "datetime"))?
+        .getattr(intern!(py, "datetime"))?;
+    if !at.is_instance(&datetime)? {
+        return Err(PyTypeError::new_err(format!(
+            "at must be a datetime with a time zone, not {}",
+            class_name(at)
+        )));
+    }
+    if at.call_method0(intern!(py, "utcoffset"))?.is_none() {
+        return Err(PyValueError::new_err(
+            "at must be a datetime with a time zone, such as datetime.now(timezone.utc): this one has none, and \
+             could mean any",
+        ));
+    }
+    let at: f64 = at.call_method0(intern!(py, "timestamp"))?.extract()?;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Ok(Duration::try_from_secs_f64(at - now.as_secs_f64()).unwrap_or_default())
+}
+
+/// The rates of message types: what their messages are counted against as they begin.
+#[derive(Debug, Default)]
+pub(crate) struct Meters {
+    any: AtomicBool,
+    by_type: Mutex<HashMap<String, Arc<Meter>>>,
+}
+
+impl Meters {
+    pub(crate) fn set(&self, kind: &str, rate: Option<Rate>) {
+        let mut by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
+        match rate {
+            Some(rate) => {
+                by_type.insert(kind.to_owned(), Arc::new(Meter::new(rate)));
+            }
+            None => {
+                by_type.remove(kind);
+            }
+        }
+        // ORDERING: Relaxed, a post at the same time may come before or after.
+        self.any.store(!by_type.is_empty(), Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn of(&self, kind: &Bound<'_, PyString>) -> Option<Arc<Meter>> {
+        // ORDERING: Relaxed, see `set`.
+        if !self.any.load(Ordering::Relaxed) {
+            return None;
+        }
+        let by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
+        by_type.get(kind.to_str().ok()?).cloned()
+    }
+
+    /// The same for an endpoint that is made anew: buckets that are full.
+    pub(crate) fn again(&self) -> Self {
+        let by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
+        let anew = by_type
+            .iter()
+            .map(|(kind, meter)| (kind.clone(), Arc::new(Meter::new(meter.rate()))))
+            .collect::<HashMap<_, _>>();
+        Self {
+            any: AtomicBool::new(!anew.is_empty()),
+            by_type: Mutex::new(anew),
+        }
+    }
+}

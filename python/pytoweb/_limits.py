@@ -1,0 +1,188 @@
+"""``Limits`` and ``Rate``: how much a worker takes in, and how fast it begins what it has."""
+
+from __future__ import annotations
+
+from pytoweb._checks import checked_count
+from pytoweb._core import DEFAULT_CAPACITY
+
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
+if TYPE_CHECKING:
+    from datetime import datetime
+    from typing import Any, Optional, Union
+
+    #: What a post asks of the mailbox, in the order of its keywords.
+    Wishes = tuple[Optional[int], Union[str, int, bytes, None], Optional[float], Optional[datetime], bool]
+
+__all__ = ["Limits", "Rate", "checked_limits", "checked_rate", "wished"]
+
+#: Seconds of each unit that a rate may be given in.
+_UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "m": 60.0, "minute": 60.0}
+_UNITS |= {"h": 3600.0, "hour": 3600.0, "d": 86_400.0, "day": 86_400.0}
+
+#: The burst of a rate that says none: what it allows in this time, at least one message.
+_BURST_SECONDS = 0.01
+
+_MOST = 2**32 - 1
+
+
+class Rate:
+    """How many messages may begin in a time: a token bucket.
+
+    They begin evenly, one every ``period / messages`` seconds, after a burst of up to ``burst`` at once; a
+    message that begins up to 10 ms late does not make the next one later.
+
+    Args:
+        text: such as ``"100/s"``, ``"20/min"``, ``"1000/h"`` or ``"5/d"``; or a number of messages a second.
+        burst: messages that may begin at once after a rest; None is what the rate allows in 10 ms, at least
+            one.
+
+    Raises:
+        TypeError: ``text`` is no str and no number, or ``burst`` not an int.
+        ValueError: no such rate, or ``burst`` below 1.
+    """
+
+    __slots__ = ("burst", "messages", "period")
+
+    messages: int
+    #: In seconds.
+    period: float
+    burst: int
+
+    def __init__(self, text: str | float, burst: int | None = None) -> None:
+        messages, period = _parse(text)
+        if burst is None:
+            burst = max(1, min(int(messages / period * _BURST_SECONDS), _MOST))
+        elif isinstance(burst, bool) or not isinstance(burst, int):
+            raise TypeError(f"burst must be an int, not {type(burst).__name__}")
+        elif not 1 <= burst <= _MOST:
+            raise ValueError(f"burst must be at least 1, not {burst}")
+        object.__setattr__(self, "messages", messages)
+        object.__setattr__(self, "period", period)
+        object.__setattr__(self, "burst", burst)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Rate does not change: make another one to set {name}")
+
+    def numbers(self) -> tuple[int, float, int]:
+        """Messages, in seconds, and the burst."""
+        return self.messages, self.period, self.burst
+
+    def __eq__(self, other: object) -> bool:
+        return self.numbers() == other.numbers() if isinstance(other, Rate) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.numbers())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rate, self.numbers()
+
+    def __repr__(self) -> str:
+        return f"Rate('{self.messages}/{self.period:g}s', burst={self.burst})"
+
+
+def _rate(messages: int, period: float, burst: int) -> Rate:
+    """The rate of these numbers."""
+    return Rate(f"{messages}/{period!r}s", burst)
+
+
+def _parse(text: object) -> tuple[int, float]:
+    """Messages, and in how many seconds."""
+    if isinstance(text, (int, float)) and not isinstance(text, bool):
+        number, period = float(text), 1.0
+    elif isinstance(text, str):
+        first, _, unit = text.partition("/")
+        unit = unit.strip()
+        digits = unit.rstrip("abcdefghijklmnopqrstuvwxyz")
+        try:
+            number = float(first)
+            period = _UNITS[unit[len(digits) :]] * (float(digits) if digits.strip() else 1.0)
+        except (KeyError, ValueError):
+            raise _no_rate(text) from None
+    else:
+        raise TypeError(
+            "a rate must be a str such as '100/s', or a number of messages a second, not "
+            f"{type(text).__name__}"
+        )
+    if not 0 < number < float("inf") or not 0 < period < float("inf"):
+        raise _no_rate(text)
+    # A fraction of a message in a time is a whole one in a longer time.
+    while number != int(number) and number < 1_000:
+        number, period = number * 10, period * 10
+    messages = int(number)
+    if not 1 <= messages <= _MOST or period / messages < 1e-9:
+        raise _no_rate(text)
+    return messages, period
+
+
+def _no_rate(text: object) -> ValueError:
+    return ValueError(
+        f"no such rate: {text!r}; use messages/unit with the unit s, min, h or d, such as '100/s' or '5/min'"
+    )
+
+
+def checked_rate(rate: object, name: str = "rate") -> Rate | None:
+    """``rate`` as a ``Rate``; None is no limit."""
+    if rate is None or isinstance(rate, Rate):
+        return rate
+    try:
+        return Rate(rate)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
+
+
+class Limits:
+    """What a worker or a pool takes in, and how fast it begins what it has.
+
+    Args:
+        messages: messages that the mailbox holds at most, at least 1: the same as ``capacity``.
+        rate: messages that may begin in a time, as ``Rate`` takes it; None is no limit. What waits for it
+            waits in the mailbox, and ``stop()`` handles it at that rate.
+
+    Raises:
+        TypeError: one of them is of a wrong type.
+        ValueError: ``messages`` is below 1, or there is no such rate.
+    """
+
+    __slots__ = ("messages", "rate")
+
+    messages: int
+    rate: Rate | None
+
+    def __init__(self, *, messages: int = DEFAULT_CAPACITY, rate: Rate | str | float | None = None) -> None:
+        object.__setattr__(self, "messages", checked_count(messages, "messages"))
+        object.__setattr__(self, "rate", checked_rate(rate))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"Limits do not change: make others to set {name}")
+
+    def __repr__(self) -> str:
+        return f"Limits(messages={self.messages}, rate={self.rate!r})"
+
+
+def checked_limits(limits: object, capacity: object) -> Limits:
+    """``limits``, or those with ``capacity``, of which one is given at most."""
+    if limits is None:
+        return _DEFAULT if capacity is None else Limits(messages=checked_count(capacity, "capacity"))
+    if not isinstance(limits, Limits):
+        raise TypeError(f"limits must be a Limits, not {type(limits).__name__}")
+    if capacity is not None:
+        raise ValueError("give capacity or limits, not both: capacity is Limits(messages=...)")
+    return limits
+
+
+_DEFAULT = Limits()
+
+
+def wished(
+    priority: int | None,
+    key: str | int | bytes | None,
+    delay: float | None,
+    at: datetime | None,
+    keep_latest: bool,
+) -> Wishes | None:
+    """These as the engine's side takes them; None where none is given. It checks them."""
+    wishes = priority, key, delay, at, keep_latest
+    return None if wishes == (None, None, None, None, False) else wishes
+
+
+Limits.__module__ = Rate.__module__ = "pytoweb.workers"

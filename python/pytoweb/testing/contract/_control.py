@@ -1,0 +1,282 @@
+"""The contract of control under load: priorities, keys, delays, the latest of a key, and rates."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from concurrent.futures import CancelledError, wait
+from datetime import datetime, timedelta, timezone
+
+from pytoweb.testing import _handlers
+from pytoweb.workers import Limits, MailboxFullError, Rate, WorkerStoppedError
+
+from ._subject import WAIT, Subject, raised
+
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["ControlContract", "PoolControlContract"]
+
+STEP = 64
+"""Later messages that one waits behind, at most, for each level that they are more urgent."""
+
+
+class ControlContract(Subject):
+    """What the sender asks of the mailbox for one message."""
+
+    def write_all(self, posts: list[dict[str, Any]], **options: Any) -> list[int]:
+        """Posts numbers with options to a worker that is not started; the order in which they are handled."""
+        one = self.new_worker(**options)
+        for number, post in enumerate(posts):
+            one.post_message("write", (self.path(), number), **post)
+        one.start()
+        one.run_until_idle(WAIT)
+        return [int(number) for number in self.noted()]
+
+    def test_the_more_urgent_go_first_and_equals_in_their_order(self) -> None:
+        """A message without a priority has 4."""
+        priorities: list[int | None] = [4, 0, 9, None, 9, 0, 5, 4]
+        order = self.write_all([{"priority": priority} for priority in priorities])
+        assert order == [2, 4, 6, 0, 3, 7, 1, 5]
+
+    def test_a_message_waits_behind_a_bounded_number_of_more_urgent_ones(self) -> None:
+        """64 later ones for each level, however many there are."""
+        for low, high in ((0, 9), (6, 8)):
+            posts = [{"priority": low}] + [{"priority": high}] * 700
+            order = self.write_all(posts)
+            assert order[-701:].index(0) == (high - low) * STEP
+
+    def test_an_urgent_message_passes_queued_ones(self) -> None:
+        """Those that were posted before it, to a worker that is busy."""
+        one, gate = self.blocked()
+        for number in range(5):
+            one.post_message("write", (self.path(), number))
+        one.post_message("write", (self.path(), 100), priority=9)
+        gate.open()
+        one.run_until_idle(WAIT)
+        assert self.noted()[0] == "100"
+
+    def test_keys_take_turns_and_keep_their_order(self) -> None:
+        """However much of one there is."""
+        modest: list[dict[str, Any]] = [{"key": 7}, {"key": 7}, {"key": b"7"}]
+        order = self.write_all([{"key": "greedy"}] * 50 + modest)
+        assert order[:6] == [0, 50, 52, 1, 51, 2]
+        assert sorted(order) == list(range(53))
+
+    def test_a_delayed_message_takes_its_turn_when_its_time_has_come(self) -> None:
+        """In order of the times, and behind messages without a delay."""
+        now = datetime.now(timezone.utc)
+        posts: list[dict[str, Any]] = [
+            {"delay": 0.06},
+            {"at": now + timedelta(seconds=0.03)},
+            {},
+            {"at": now - timedelta(hours=1), "priority": 9},
+        ]
+        assert self.write_all(posts) == [3, 2, 1, 0]
+
+    def test_a_delayed_message_is_queued_until_then(self) -> None:
+        """It takes a place, and a stop fails it."""
+        one = self.worker(capacity=2, overflow="reject")
+        future = one.ask("echo", 1, delay=3600)
+        one.post_message("echo", 2, delay=3600)
+        raised(MailboxFullError, one.post_message, "echo", 3, delay=3600)
+        assert one.stats().depth == 2
+        one.stop(timeout=WAIT)
+        assert isinstance(future.exception(WAIT), WorkerStoppedError)
+
+    def test_a_delayed_message_can_be_cancelled(self) -> None:
+        """It gives its place back."""
+        one = self.worker()
+        future = one.ask("echo", 1, delay=3600)
+        assert future.cancel()
+        one.run_until_idle(WAIT)
+        assert (one.stats().cancelled, one.stats().depth) == (1, 0)
+
+    def test_the_latest_of_a_key_takes_the_place_of_the_one_before(self) -> None:
+        """Also in a full mailbox; its future is cancelled, and it is counted with its reason."""
+        one = self.new_worker(capacity=3, overflow="reject")
+        replaced = one.ask("add_one", 1, key="a", keep_latest=True)
+        one.post_message("write", (self.path(), "other"), key="a", keep_latest=True)
+        one.post_message("echo", 1, key="a")
+        raised(MailboxFullError, one.post_message, "echo", 2)
+        latest = one.ask("add_one", 2, key="a", keep_latest=True)
+        raised(CancelledError, replaced.result, WAIT)
+        assert replaced.cancelled()
+        one.start()
+        assert latest.result(WAIT) == 3
+        one.run_until_idle(WAIT)
+        assert self.noted() == ["other"]
+        stats = one.stats()
+        assert (stats.drops["replaced"], stats.dropped, stats.completed) == (1, 1, 3)
+
+    def test_a_delay_begins_anew_with_the_latest(self) -> None:
+        """So that a burst of them is handled once, when it is over."""
+        one = self.worker()
+        futures = [one.ask("add_one", number, key=1, keep_latest=True, delay=0.2) for number in range(20)]
+        assert futures[-1].result(WAIT) == 20
+        for future in futures[:-1]:
+            raised(CancelledError, future.result, WAIT)
+        assert one.stats().drops["replaced"] == 19
+
+    def test_a_worker_begins_no_more_than_its_rate_allows(self) -> None:
+        """What waits for it is handled at that rate, also when the worker stops."""
+        one = self.worker(limits=Limits(rate=Rate("100/s", burst=2)))
+        begun = time.monotonic()
+        futures = [one.ask("echo", number) for number in range(12)]
+        one.stop(timeout=WAIT)
+        # The first two at once, and then one every 10 ms, of which the first may be early for the one before.
+        assert time.monotonic() - begun >= 0.09
+        assert [future.result(WAIT) for future in futures] == list(range(12))
+
+    def test_a_rate_of_a_type_is_for_that_type(self) -> None:
+        """Others go past those that wait for it, and it can be taken back."""
+        one = self.new_worker()
+        one.on_message("slow", _handlers.echo, rate="2/min")
+        one.start()
+        first, second = one.ask("slow", 1), one.ask("slow", 2)
+        assert first.result(WAIT) == 1
+        assert [one.ask("echo", number).result(WAIT) for number in range(5)] == list(range(5))
+        assert not second.done()
+        assert second.cancel()
+        one.on_message("slow", _handlers.echo)
+        assert [one.ask("slow", number).result(WAIT) for number in range(5)] == list(range(5))
+
+    def test_nonsense_is_refused_by_name(self) -> None:
+        """At the call, and the message is not posted."""
+        one = self.new_worker()
+        naive = datetime(2030, 1, 1)
+        for error, options in (
+            (ValueError, {"priority": 10}),
+            (ValueError, {"priority": -1}),
+            (TypeError, {"priority": "high"}),
+            (TypeError, {"key": 1.5}),
+            (ValueError, {"delay": -1}),
+            (ValueError, {"delay": float("inf")}),
+            (TypeError, {"delay": "soon"}),
+            (ValueError, {"at": naive}),
+            (TypeError, {"at": 5}),
+            (ValueError, {"keep_latest": True}),
+            (TypeError, {"keep_latest": 1, "key": 1}),
+        ):
+            (name,) = list(options)[:1]
+            for post in (one.post_message, one.ask):
+                assert name in str(raised(error, post, "echo", 1, **options))
+            assert name in str(raised(error, asyncio.run, one.apost_message("echo", 1, **options)))
+        assert "delay" in str(raised(ValueError, one.ask, "echo", 1, delay=2, timeout=1))
+        both = {"delay": 2, "at": datetime.now(timezone.utc)}
+        assert "both" in str(raised(ValueError, one.ask, "echo", 1, **both))
+        for rate in ("fast", "0/s", "1/fortnight", -1, 0, float("nan")):
+            assert "rate" in str(raised(ValueError, one.on_message, "echo", _handlers.echo, rate=rate))
+        assert "rate" in str(raised(TypeError, one.on_message, "echo", _handlers.echo, rate=[1]))
+        assert one.stats().posted == 0
+
+    def test_coroutines_may_ask_for_the_same(self) -> None:
+        """By ``apost_message`` and ``aask``."""
+        one, gate = self.blocked()
+
+        async def post() -> list[int]:
+            await one.apost_message("write", (self.path(), "low"), priority=0)
+            asked = [one.aask("add_one", 1, key="a"), one.aask("add_one", 2, priority=9)]
+            tasks = [asyncio.ensure_future(ask) for ask in asked]
+            await asyncio.sleep(0)
+            await one.apost_message("write", (self.path(), "high"), priority=9)
+            gate.open()
+            return list(await asyncio.gather(*tasks))
+
+        assert asyncio.run(asyncio.wait_for(post(), WAIT)) == [2, 3]
+        one.run_until_idle(WAIT)
+        assert self.noted() == ["high", "low"]
+
+    def test_any_mix_of_them_is_handled_once_each(self) -> None:
+        """And the counters add up."""
+        chance = random.Random(7)
+        one, gate = self.blocked()
+        kept = []
+        for number in range(300):
+            options: dict[str, Any] = {}
+            if chance.random() < 0.5:
+                options["priority"] = chance.randrange(10)
+            if chance.random() < 0.5:
+                options["key"] = chance.choice(["a", "b", 3])
+                options["keep_latest"] = chance.random() < 0.3
+            if chance.random() < 0.2:
+                options["delay"] = chance.random() / 20
+            kept.append(one.ask("write", (self.path(), number), **options))
+        gate.open()
+        one.run_until_idle(WAIT)
+        wait(kept, WAIT)
+        handled = [number for number, future in enumerate(kept) if not future.cancelled()]
+        assert sorted(int(number) for number in self.noted()) == handled
+        stats = one.stats()
+        assert stats.completed == len(handled) + 1
+        assert stats.drops["replaced"] == 300 - len(handled)
+
+
+class PoolControlContract(Subject):
+    """The same for a pool, which runs several messages at once."""
+
+    def test_messages_of_one_key_run_one_at_a_time(self) -> None:
+        """In order, and beside those of other keys."""
+        some = self.pool(2)
+        futures = []
+        for number in range(60):
+            options = some.options(key=f"key-{number % 3}")
+            futures.append(options.submit(_handlers.come_and_go, self.path(f"{number % 3}"), number))
+        for future in futures:
+            future.result(WAIT)
+        for key in range(3):
+            lines = self.noted(f"{key}")
+            expected = [word for number in range(key, 60, 3) for word in (f"in {number}", f"out {number}")]
+            assert lines == expected
+
+    def test_a_busy_key_keeps_no_place(self) -> None:
+        """Messages of other keys, and without one, run meanwhile."""
+        some, gate = self.pool(2), self.gate()
+        busy = some.options(key="busy")
+        first = busy.submit(gate, 1)
+        gate.wait_entered()
+        rest = [busy.submit(_handlers.add_one, number) for number in range(10)]
+        assert some.options(key="other").submit(_handlers.add_one, 1).result(WAIT) == 2
+        assert some.submit(_handlers.add_one, 2).result(WAIT) == 3
+        assert not any(future.done() for future in rest)
+        gate.open()
+        assert first.result(WAIT) == 1
+        assert [future.result(WAIT) for future in rest] == list(range(1, 11))
+
+    def test_the_key_of_a_call_that_fails_is_free(self) -> None:
+        """Its next message runs."""
+        some = self.pool(2).options(key=1)
+        failing = some.submit(_handlers.fail, "on purpose")
+        assert some.submit(_handlers.add_one, 1).result(WAIT) == 2
+        assert isinstance(failing.exception(WAIT), ValueError)
+
+    def test_calls_have_priorities(self) -> None:
+        """Those that wait for a place are run in that order."""
+        some, gate = self.pool(1), self.gate()
+        standing = some.submit(gate)
+        gate.wait_entered()
+        futures = [
+            some.options(priority=priority).submit(_handlers.write, (self.path(), priority))
+            for priority in (0, 9, 4)
+        ]
+        gate.open()
+        for future in (standing, *futures):
+            future.result(WAIT)
+        assert self.noted() == ["9", "4", "0"]
+
+    def test_nonsense_is_refused_by_name(self) -> None:
+        """At the call of ``options``."""
+        some = self.pool(1)
+        assert "priority" in str(raised(ValueError, some.options, priority=10))
+        assert "key" in str(raised(TypeError, some.options, key=1.5))
+        raised(TypeError, self.make_pool, 1, limits=5)
+        raised(ValueError, self.make_pool, 1, limits=Limits(), capacity=5)
+
+    def test_map_keeps_to_a_key(self) -> None:
+        """One call after the other."""
+        some = self.pool(2)
+        calls = some.options(key="one").map(_handlers.come_and_go, [self.path()] * 20, range(20))
+        assert list(calls) == list(range(20))
+        assert self.noted() == [word for number in range(20) for word in (f"in {number}", f"out {number}")]
