@@ -1,18 +1,17 @@
 //! What a handler can ask about itself: the message it runs for, and its worker.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
 use pytoweb_engine::{self as engine, Address};
 
 use crate::dispatch::Table;
-use crate::message::Parcel;
+use crate::message::{Envelope, Parcel};
+use crate::noted;
 use crate::worker::Worker;
 
 thread_local! {
-    /// The message that is handled on this thread.
-    static MESSAGE: Cell<Option<Arc<dyn Parcel>>> = const { Cell::new(None) };
     /// What belongs to the worker that ran last on this thread. Weak, so that a worker that ended is let go.
     static TABLE: RefCell<Weak<Table>> = const { RefCell::new(Weak::new()) };
 }
@@ -24,42 +23,6 @@ pub(crate) fn enter(table: &Arc<Table>) {
             *last = Arc::downgrade(table);
         }
     });
-}
-
-/// Puts the message of the outer handler back, also when the inner one unwinds.
-struct Outer(Option<Option<Arc<dyn Parcel>>>);
-
-impl Outer {
-    /// The message in whose place the outer one comes. `None` after the first time.
-    fn put_back(&mut self) -> Option<Arc<dyn Parcel>> {
-        let outer = self.0.take()?;
-        MESSAGE.with(|message| message.replace(outer))
-    }
-}
-
-impl Drop for Outer {
-    fn drop(&mut self) {
-        drop(self.put_back());
-    }
-}
-
-/// Runs `body` while `parcel` is the current message.
-pub(crate) fn during<R>(parcel: Arc<dyn Parcel>, body: impl FnOnce() -> R) -> (Arc<dyn Parcel>, R) {
-    let outer = MESSAGE.with(|message| message.replace(Some(parcel)));
-    let mut outer = Outer(Some(outer));
-    let result = body();
-    match outer.put_back() {
-        Some(parcel) => (parcel, result),
-        None => unreachable!("the message of a handler stays until it returns"),
-    }
-}
-
-fn message() -> Option<Arc<dyn Parcel>> {
-    MESSAGE.with(|message| {
-        let parcel = message.take();
-        message.set(parcel.clone());
-        parcel
-    })
 }
 
 /// The message that a handler runs for.
@@ -86,7 +49,8 @@ fn message() -> Option<Arc<dyn Parcel>> {
 #[derive(Clone)]
 pub struct CurrentMessage {
     kind: String,
-    parcel: Arc<dyn Parcel>,
+    /// `None` for a post in its envelope, which no caller can cancel.
+    parcel: Option<Arc<dyn Parcel>>,
     address: Option<Address>,
 }
 
@@ -148,7 +112,8 @@ impl CurrentMessage {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.parcel
-            .state()
+            .as_ref()
+            .and_then(|parcel| parcel.state())
             .is_some_and(engine::ReplyState::is_cancel_requested)
             || self.address.as_ref().is_some_and(Address::is_terminated)
     }
@@ -173,11 +138,13 @@ impl CurrentMessage {
 /// ```
 #[must_use]
 pub fn current_message() -> Option<CurrentMessage> {
-    let parcel = message()?;
     let table = TABLE.with_borrow(Weak::upgrade)?;
-    Some(CurrentMessage {
-        kind: table.kind_of(&*parcel),
-        parcel,
+    noted::with(|envelope| CurrentMessage {
+        kind: table.kind_of(envelope),
+        parcel: match envelope {
+            Envelope::Shared(parcel) => Some(parcel.clone()),
+            Envelope::Small(_) => None,
+        },
         address: engine::current(),
     })
 }
@@ -206,6 +173,6 @@ pub fn current_message() -> Option<CurrentMessage> {
 /// ```
 #[must_use]
 pub fn current_worker() -> Option<Worker> {
-    message()?;
+    noted::with(|_| ())?;
     TABLE.with_borrow(|table| Worker::from_owner(&table.upgrade()?.owner))
 }

@@ -4,14 +4,17 @@ use std::any::type_name;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
-use pytoweb_engine::{self as engine, Failure, Handled, Handler, Outcome, Wake, contained};
+use pytoweb_engine::{
+    self as engine, Failure, Handled, Handler, Message, Outcome, Wake, contained,
+};
 
 use crate::current;
 use crate::error::{AskError, BoxError, WorkerError};
 use crate::farewell::Farewell;
 use crate::kept::Kept;
 use crate::kinds::{Kind, Kinds, lock};
-use crate::message::{Ask, Envelope, Late, Parcel, Post, Route};
+use crate::message::{Envelope, Late, Route};
+use crate::noted;
 use crate::unseen;
 use crate::worker::WorkerInner;
 
@@ -93,8 +96,8 @@ impl Table {
     }
 
     /// What a message is called.
-    pub(crate) fn kind_of(&self, parcel: &dyn Parcel) -> String {
-        match parcel.route() {
+    pub(crate) fn kind_of(&self, envelope: &Envelope) -> String {
+        match envelope.route() {
             Route::Known(id) => self.kinds.get(id).map_or("", Kind::name),
             Route::Named(name) => name,
             Route::Itself(name) => name,
@@ -111,15 +114,15 @@ impl Table {
 
     /// Tells `on_error`, that of the pool, or the hook of the program where a failure would go unseen.
     #[cold]
-    fn report(&self, parcel: &Arc<dyn Parcel>, error: AskError) -> AskError {
-        let error = WorkerError::new(&self.name, self.kind_of(&**parcel), error);
+    fn report(&self, envelope: &Envelope, error: AskError) -> AskError {
+        let error = WorkerError::new(&self.name, self.kind_of(envelope), error);
         let of_pool = || self.pool.upgrade()?.error_handler();
         match self.error_handler().or_else(of_pool) {
             Some(handler) => {
                 // The panic hook has reported a handler that panics here; the worker goes on.
-                let _ = current::during(parcel.clone(), || contained(|| handler(&error)));
+                let _ = noted::during(envelope, || contained(|| handler(&error)));
             }
-            None if parcel.state().is_none() => unseen::report(&error),
+            None if envelope.state().is_none() => unseen::report(&error),
             None => {}
         }
         error.into_cause()
@@ -127,47 +130,39 @@ impl Table {
 
     /// Ends a message that failed.
     #[cold]
-    pub(crate) fn fail(&self, parcel: Arc<dyn Parcel>, error: AskError) -> Ended {
-        let error = self.report(&parcel, error);
-        let settled = parcel.settle_error(error.into());
-        Ended::new(parcel, Outcome::Failed, settled)
+    pub(crate) fn fail(&self, envelope: &Envelope, error: AskError) -> Ended {
+        let error = self.report(envelope, error);
+        Ended {
+            outcome: Outcome::Failed,
+            settled: envelope.settle_error(error.into()),
+        }
     }
 
     /// Ends a message that has no handler.
     #[cold]
-    pub(crate) fn unknown(&self, parcel: Arc<dyn Parcel>) -> Ended {
-        let kind = self.kind_of(&*parcel);
-        self.fail(parcel, AskError::Unknown { kind })
+    pub(crate) fn unknown(&self, envelope: &Envelope) -> Ended {
+        let kind = self.kind_of(envelope);
+        self.fail(envelope, AskError::Unknown { kind })
     }
 }
 
-/// A message that was handled, and how that ended.
+/// How a message ended that was handled.
 pub(crate) struct Ended {
-    parcel: Arc<dyn Parcel>,
-    outcome: Outcome,
+    pub(crate) outcome: Outcome,
+    /// The reply is the handler's, not that of a deadline or a stop that was first.
+    pub(crate) settled: bool,
 }
 
-impl Ended {
-    /// `settled`: the reply is the handler's, not that of a deadline or a stop that was first.
-    pub(crate) fn new(parcel: Arc<dyn Parcel>, outcome: Outcome, settled: bool) -> Self {
-        if settled {
-            Self { parcel, outcome }
-        } else {
-            Self::late(parcel)
-        }
+/// The message in `envelope` has a reply that is not its handler's.
+#[cold]
+fn come_late(envelope: &mut Envelope) -> Outcome {
+    if let Envelope::Shared(parcel) = envelope {
+        *parcel = Arc::new(Late(parcel.clone()));
     }
-
-    #[cold]
-    fn late(parcel: Arc<dyn Parcel>) -> Self {
-        let terminated = engine::current().is_some_and(|address| address.is_terminated());
-        Self {
-            parcel: Arc::new(Late(parcel)),
-            outcome: if terminated {
-                Outcome::Failed
-            } else {
-                Outcome::Expired
-            },
-        }
+    if engine::current().is_some_and(|address| address.is_terminated()) {
+        Outcome::Failed
+    } else {
+        Outcome::Expired
     }
 }
 
@@ -187,7 +182,7 @@ fn call<T, R, E: Into<BoxError>>(
 /// Gives a message to the handler of its kind, if the types agree.
 pub(crate) fn run_typed<T, R, E>(
     table: &Table,
-    parcel: Arc<dyn Parcel>,
+    envelope: &mut Envelope,
     handler: impl FnOnce(T) -> Result<R, E>,
 ) -> Ended
 where
@@ -195,36 +190,31 @@ where
     R: Send + 'static,
     E: Into<BoxError>,
 {
-    if let Some(ask) = parcel.as_any().downcast_ref::<Ask<T, R>>() {
+    if let Some(ask) = envelope.as_ask::<T, R>() {
         let Some(data) = ask.payload.take() else {
-            return table.unknown(parcel);
+            return table.unknown(envelope);
         };
-        let (parcel, result) = current::during(parcel, || call(handler, data));
-        match result {
-            Ok(reply) => {
-                let settled = parcel
-                    .as_any()
-                    .downcast_ref::<Ask<T, R>>()
-                    .is_some_and(|ask| ask.reply.settle(Ok(reply)));
-                Ended::new(parcel, Outcome::Completed, settled)
-            }
-            Err(error) => table.fail(parcel, error),
-        }
-    } else if let Some(post) = parcel.as_any().downcast_ref::<Post<T>>() {
-        let Some(data) = post.payload.take() else {
-            return table.unknown(parcel);
+        return match noted::during(envelope, || call(handler, data)) {
+            Ok(reply) => Ended {
+                outcome: Outcome::Completed,
+                settled: ask.reply.settle(Ok(reply)),
+            },
+            Err(error) => table.fail(envelope, error),
         };
-        // The reply, which no caller asked for, is dropped where a panic of its destructor is caught.
-        let handler = |data| handler(data).map(drop);
-        let (parcel, result) = current::during(parcel, || call(handler, data));
-        match result {
-            Ok(()) => Ended::new(parcel, Outcome::Completed, true),
-            Err(error) => table.fail(parcel, error),
-        }
-    } else {
-        let kind = table.kind_of(&*parcel);
-        let mismatch = parcel.mismatch(&kind, type_name::<T>(), type_name::<R>());
-        table.fail(parcel, AskError::WrongType(mismatch))
+    }
+    let Some(data) = envelope.unpost() else {
+        let kind = table.kind_of(envelope);
+        let mismatch = envelope.mismatch(&kind, type_name::<T>(), type_name::<R>());
+        return table.fail(envelope, AskError::WrongType(mismatch));
+    };
+    // The reply, which no caller asked for, is dropped where a panic of its destructor is caught.
+    let handler = |data| handler(data).map(drop);
+    match noted::during(envelope, || call(handler, data)) {
+        Ok(()) => Ended {
+            outcome: Outcome::Completed,
+            settled: true,
+        },
+        Err(error) => table.fail(envelope, error),
     }
 }
 
@@ -239,24 +229,25 @@ impl Handler for Dispatch {
     fn handle(&self, envelope: &mut Envelope) -> Handled<Self> {
         let table = &self.table;
         current::enter(table);
-        let Some(parcel) = envelope.0.take() else {
-            return Handled::Done(Outcome::Failed);
-        };
-        let kind = match parcel.route() {
+        let kind = match envelope.route() {
             Route::Known(id) => table.kinds.get(id),
             Route::Named(name) => table.kinds.find(name).map(|(_, kind)| kind),
             Route::Itself(_) => None,
         };
-        let Ended { parcel, outcome } = match kind {
-            Some(kind) => kind.run(table, parcel),
-            None => parcel.run(table),
+        let Ended { outcome, settled } = match (kind, &*envelope) {
+            (Some(kind), _) => kind.run(table, envelope),
+            (None, Envelope::Shared(parcel)) => parcel.run(table, envelope),
+            (None, Envelope::Small(_)) => table.unknown(envelope),
         };
-        envelope.0 = Some(parcel);
-        Handled::Done(outcome)
+        Handled::Done(if settled {
+            outcome
+        } else {
+            come_late(envelope)
+        })
     }
 
     fn finish(&self, envelope: Envelope) -> Wake {
-        if let Some(parcel) = envelope.0
+        if let Envelope::Shared(parcel) = envelope
             && parcel.publish()
             && let Some(ticket) = parcel.into_ticket()
         {
@@ -270,7 +261,7 @@ impl Handler for Dispatch {
     }
 
     fn abandon(&self, envelope: Envelope, failure: Failure) {
-        if let Some(parcel) = envelope.0 {
+        if let Envelope::Shared(parcel) = envelope {
             parcel.abandon(failure);
         }
     }

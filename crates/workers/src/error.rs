@@ -63,19 +63,23 @@ pub struct TypeMismatch(Box<Mismatch>);
 
 impl TypeMismatch {
     pub(crate) fn payload<T>(kind: &str, expected: &'static str) -> Self {
-        Self::new::<T>(kind, Part::Payload, expected)
+        Self::of_payload(kind, expected, type_name::<T>())
+    }
+
+    pub(crate) fn of_payload(kind: &str, expected: &'static str, found: &'static str) -> Self {
+        Self::new(kind, Part::Payload, expected, found)
     }
 
     pub(crate) fn reply<R>(kind: &str, expected: &'static str) -> Self {
-        Self::new::<R>(kind, Part::Reply, expected)
+        Self::new(kind, Part::Reply, expected, type_name::<R>())
     }
 
-    fn new<Found>(kind: &str, part: Part, expected: &'static str) -> Self {
+    fn new(kind: &str, part: Part, expected: &'static str, found: &'static str) -> Self {
         Self(Box::new(Mismatch {
             kind: kind.to_owned(),
             part,
             expected,
-            found: type_name::<Found>(),
+            found,
         }))
     }
 

@@ -9,10 +9,10 @@ use std::sync::{Arc, Weak};
 
 use pytoweb_engine::{Failure, Outcome, ReplyState, Ticket, contained};
 
-use crate::current;
 use crate::dispatch::{Ended, Table};
 use crate::error::TypeMismatch;
-use crate::message::{Cause, Parcel, Route};
+use crate::message::{Cause, Envelope, Parcel, Route};
+use crate::noted;
 use crate::worker::{Worker, WorkerInner};
 
 /// The last message of a worker or a pool.
@@ -27,15 +27,18 @@ impl Parcel for Farewell {
         self
     }
 
-    fn run(self: Arc<Self>, table: &Table) -> Ended {
-        let (parcel, ()) = current::during(self, || {
+    fn run(&self, table: &Table, envelope: &Envelope) -> Ended {
+        noted::during(envelope, || {
             for hook in table.take_on_stop() {
                 // The panic hook has reported one that panics; the others run.
                 let _ = contained(hook);
             }
         });
         table.let_go();
-        Ended::new(parcel, Outcome::Completed, true)
+        Ended {
+            outcome: Outcome::Completed,
+            settled: true,
+        }
     }
 
     fn mismatch(&self, kind: &str, payload: &'static str, _: &'static str) -> TypeMismatch {

@@ -15,15 +15,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use crate::dispatch::{Ended, Table, run_typed};
 use crate::error::{BoxError, TypeMismatch};
 use crate::kept::Kept;
-use crate::message::Parcel;
+use crate::message::Envelope;
 
 /// Chains that the kinds are spread over: most workers have fewer kinds than this, so most chains hold one.
 const CHAINS: usize = 8;
 
 /// A handler for one message at a time.
-pub(crate) type Exclusive = Box<dyn FnMut(&Table, Arc<dyn Parcel>) -> Ended + Send>;
+pub(crate) type Exclusive = Box<dyn FnMut(&Table, &mut Envelope) -> Ended + Send>;
 /// A handler for several at the same time.
-pub(crate) type Concurrent = Arc<dyn Fn(&Table, Arc<dyn Parcel>) -> Ended + Send + Sync>;
+pub(crate) type Concurrent = Arc<dyn Fn(&Table, &mut Envelope) -> Ended + Send + Sync>;
 
 /// Where a handler is kept.
 pub(crate) enum Stored {
@@ -77,13 +77,13 @@ impl Replaceable {
         Some(mem::replace(current, handler))
     }
 
-    fn run(&self, table: &Table, parcel: Arc<dyn Parcel>) -> Ended {
+    fn run(&self, table: &Table, envelope: &mut Envelope) -> Ended {
         let mut current = lock(&self.current);
         // ORDERING: Relaxed, see `replace`.
         if self.has_next.load(Ordering::Relaxed) {
             drop(self.install(&mut current));
         }
-        current(table, parcel)
+        current(table, envelope)
     }
 }
 
@@ -104,9 +104,9 @@ impl Registration {
         E: Into<BoxError>,
     {
         let mut handler = Kept::new(handler);
-        Self::Exclusive(Box::new(move |table, parcel| match handler.get_mut() {
-            Some(handler) => run_typed(table, parcel, handler),
-            None => table.unknown(parcel),
+        Self::Exclusive(Box::new(move |table, envelope| match handler.get_mut() {
+            Some(handler) => run_typed(table, envelope, handler),
+            None => table.unknown(envelope),
         }))
     }
 
@@ -120,9 +120,9 @@ impl Registration {
         E: Into<BoxError>,
     {
         let handler = Kept::new(handler);
-        Self::Concurrent(Arc::new(move |table, parcel| match handler.get() {
-            Some(handler) => run_typed(table, parcel, handler),
-            None => table.unknown(parcel),
+        Self::Concurrent(Arc::new(move |table, envelope| match handler.get() {
+            Some(handler) => run_typed(table, envelope, handler),
+            None => table.unknown(envelope),
         }))
     }
 }
@@ -258,10 +258,10 @@ impl Kind {
     fn let_go(&self) -> Vec<Registration> {
         match &self.stored {
             Stored::Exclusive(stored) => {
-                stored.replace(Box::new(|table, parcel| table.unknown(parcel)))
+                stored.replace(Box::new(|table, envelope| table.unknown(envelope)))
             }
             Stored::Concurrent(stored) => {
-                let nothing: Concurrent = Arc::new(|table, parcel| table.unknown(parcel));
+                let nothing: Concurrent = Arc::new(|table, envelope| table.unknown(envelope));
                 let mut stored = stored.write().unwrap_or_else(PoisonError::into_inner);
                 vec![Registration::Concurrent(mem::replace(
                     &mut *stored,
@@ -271,16 +271,16 @@ impl Kind {
         }
     }
 
-    /// Gives `parcel` to the handler, which does not panic.
-    pub(crate) fn run(&self, table: &Table, parcel: Arc<dyn Parcel>) -> Ended {
+    /// Gives `envelope` to the handler, which does not panic.
+    pub(crate) fn run(&self, table: &Table, envelope: &mut Envelope) -> Ended {
         match &self.stored {
-            Stored::Exclusive(stored) => stored.run(table, parcel),
+            Stored::Exclusive(stored) => stored.run(table, envelope),
             Stored::Concurrent(stored) => {
                 let handler = stored
                     .read()
                     .unwrap_or_else(PoisonError::into_inner)
                     .clone();
-                handler(table, parcel)
+                handler(table, envelope)
             }
         }
     }
@@ -381,7 +381,8 @@ mod tests {
     fn an_id_leads_back_to_its_kind() {
         let kinds = Kinds::default();
         let signature = Signature::of::<(), ()>();
-        let handler = || Registration::Exclusive(Box::new(|table, parcel| table.unknown(parcel)));
+        let handler =
+            || Registration::Exclusive(Box::new(|table, envelope| table.unknown(envelope)));
         let names: Vec<String> = (0..50).map(|number| format!("kind {number}")).collect();
         for name in names.iter().chain(&names[..10]) {
             kinds.register(name, signature, handler());

@@ -32,17 +32,17 @@
 //!
 //! The functions and methods of a program become messages with [`run_in_worker`] and [`macro@worker`].
 
-#![forbid(unsafe_code)]
-
 mod blocking;
 mod current;
 mod default_pool;
 mod dispatch;
 mod error;
 mod farewell;
+mod inline;
 mod kept;
 mod kinds;
 mod message;
+mod noted;
 mod pool;
 mod reply;
 mod send;

@@ -1,19 +1,19 @@
-//! Messages as the mailbox holds them: a post, an ask, or a closure, each one allocation.
+//! Messages as the mailbox holds them: a small post in place; another post, an ask, or a closure, each one allocation.
 //!
 //! An ask is shared by the mailbox and by the [`Reply`](crate::Reply): payload, kind and reply slot are one object,
 //! seen by the engine as a [`Ticket`], by the handler as itself, and by the reply as an [`Answer`].
 
 use std::any::{Any, type_name};
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use pytoweb_engine::{Failure, Message, Outcome, ReplyState, Single, Slot, Ticket, contained};
 
-use crate::current;
 use crate::dispatch::{Ended, Table};
 use crate::error::{AskError, TypeMismatch};
+use crate::inline::Small;
 use crate::kept::Kept;
 use crate::kinds::{KindId, lock};
+use crate::noted;
 
 /// Why a message failed: a handler's own error, maybe. Boxed, because most replies are none.
 pub(crate) type Cause = Kept<Box<AskError>>;
@@ -58,8 +58,8 @@ pub(crate) trait Parcel: Any + Send + Sync {
 
     fn as_any(&self) -> &dyn Any;
 
-    /// Runs a message that is its own handler.
-    fn run(self: Arc<Self>, table: &Table) -> Ended;
+    /// Runs a message that is its own handler, and lies in `envelope`.
+    fn run(&self, table: &Table, envelope: &Envelope) -> Ended;
 
     /// How its types differ from those of the handler of `kind`.
     fn mismatch(&self, kind: &str, payload: &'static str, reply: &'static str) -> TypeMismatch;
@@ -78,28 +78,98 @@ pub(crate) trait Parcel: Any + Send + Sync {
     fn into_ticket(self: Arc<Self>) -> Option<Arc<dyn Ticket>>;
 }
 
-/// What the mailbox holds. Empty while the handler has the parcel.
-pub(crate) struct Envelope(pub(crate) Option<Arc<dyn Parcel>>);
+/// What the mailbox holds.
+pub(crate) enum Envelope {
+    /// A post whose payload lies in it.
+    Small(Small),
+    Shared(Arc<dyn Parcel>),
+}
 
 impl Envelope {
     pub(crate) fn of(parcel: Arc<dyn Parcel>) -> Self {
-        Self(Some(parcel))
+        Self::Shared(parcel)
+    }
+
+    /// A message that no caller waits for.
+    #[inline]
+    pub(crate) fn post<T: Send + 'static>(target: Target, data: T) -> Self {
+        let (target, data) = match target {
+            Target::Known(kind) => match Small::new(kind, data) {
+                Ok(small) => return Self::Small(small),
+                Err(data) => (Target::Known(kind), data),
+            },
+            named => (named, data),
+        };
+        let payload = Payload::new(data);
+        Self::Shared(Arc::new(Post { target, payload }))
+    }
+
+    /// The payload of such a message, once.
+    pub(crate) fn unpost<T: 'static>(&mut self) -> Option<T> {
+        match self {
+            Self::Small(small) => small.take(),
+            Self::Shared(parcel) => {
+                let post = parcel.as_any().downcast_ref::<Post<T>>()?;
+                post.payload.take()
+            }
+        }
+    }
+
+    /// The message as an ask of these types, if it is one.
+    pub(crate) fn as_ask<T: 'static, R: 'static>(&self) -> Option<&Ask<T, R>> {
+        match self {
+            Self::Small(_) => None,
+            Self::Shared(parcel) => parcel.as_any().downcast_ref(),
+        }
+    }
+
+    pub(crate) fn route(&self) -> Route<'_> {
+        match self {
+            Self::Small(small) => Route::Known(small.kind),
+            Self::Shared(parcel) => parcel.route(),
+        }
+    }
+
+    /// How its types differ from those of the handler of `kind`.
+    pub(crate) fn mismatch(
+        &self,
+        kind: &str,
+        payload: &'static str,
+        reply: &'static str,
+    ) -> TypeMismatch {
+        match self {
+            Self::Small(small) => TypeMismatch::of_payload(kind, payload, small.type_name()),
+            Self::Shared(parcel) => parcel.mismatch(kind, payload, reply),
+        }
+    }
+
+    /// Settles the reply with `error`, if there is one. False: another thread has settled it.
+    pub(crate) fn settle_error(&self, error: Cause) -> bool {
+        match self {
+            Self::Small(_) => true,
+            Self::Shared(parcel) => parcel.settle_error(error),
+        }
     }
 }
 
 impl Message for Envelope {
     fn ticket(&self) -> Option<Arc<dyn Ticket>> {
-        let parcel = self.0.as_ref()?;
-        parcel.state()?;
-        parcel.clone().into_ticket()
+        match self {
+            Self::Shared(parcel) if parcel.state().is_some() => parcel.clone().into_ticket(),
+            _ => None,
+        }
     }
 
+    #[inline]
     fn state(&self) -> Option<&ReplyState> {
-        self.0.as_ref()?.state()
+        match self {
+            Self::Small(_) => None,
+            Self::Shared(parcel) => parcel.state(),
+        }
     }
 }
 
-/// A message that no caller waits for.
+/// A message that no caller waits for, and that does not lie in its envelope.
 pub(crate) struct Post<T> {
     pub(crate) target: Target,
     pub(crate) payload: Payload<T>,
@@ -117,8 +187,8 @@ impl<T: Send + 'static> Parcel for Post<T> {
         self
     }
 
-    fn run(self: Arc<Self>, table: &Table) -> Ended {
-        table.unknown(self)
+    fn run(&self, table: &Table, envelope: &Envelope) -> Ended {
+        table.unknown(envelope)
     }
 
     fn mismatch(&self, kind: &str, payload: &'static str, _: &'static str) -> TypeMismatch {
@@ -156,8 +226,8 @@ impl Parcel for Late {
         self.0.as_any()
     }
 
-    fn run(self: Arc<Self>, table: &Table) -> Ended {
-        table.unknown(self)
+    fn run(&self, table: &Table, envelope: &Envelope) -> Ended {
+        table.unknown(envelope)
     }
 
     fn mismatch(&self, kind: &str, payload: &'static str, reply: &'static str) -> TypeMismatch {
@@ -258,8 +328,8 @@ impl<T: Send + 'static, R: Send + 'static> Parcel for Ask<T, R> {
         self
     }
 
-    fn run(self: Arc<Self>, table: &Table) -> Ended {
-        table.unknown(self)
+    fn run(&self, table: &Table, envelope: &Envelope) -> Ended {
+        table.unknown(envelope)
     }
 
     fn mismatch(&self, kind: &str, payload: &'static str, reply: &'static str) -> TypeMismatch {
@@ -331,8 +401,8 @@ impl<T: Send + 'static, R: Send + 'static> Parcel for NamedAsk<T, R> {
         &self.ask
     }
 
-    fn run(self: Arc<Self>, table: &Table) -> Ended {
-        table.unknown(self)
+    fn run(&self, table: &Table, envelope: &Envelope) -> Ended {
+        table.unknown(envelope)
     }
 
     fn mismatch(&self, kind: &str, payload: &'static str, reply: &'static str) -> TypeMismatch {
@@ -401,11 +471,11 @@ where
         self
     }
 
-    fn run(self: Arc<Self>, table: &Table) -> Ended {
+    fn run(&self, table: &Table, envelope: &Envelope) -> Ended {
         let Some(closure) = self.closure.take() else {
-            return table.unknown(self);
+            return table.unknown(envelope);
         };
-        let (parcel, result) = current::during(self, || {
+        let result = noted::during(envelope, || {
             contained(closure).map_err(|panic| AskError::Panicked(panic.into_text()).into())
         });
         let outcome = if result.is_ok() {
@@ -413,11 +483,10 @@ where
         } else {
             Outcome::Failed
         };
-        let settled = parcel
-            .as_any()
-            .downcast_ref::<Self>()
-            .is_some_and(|task| task.reply.settle(result));
-        Ended::new(parcel, outcome, settled)
+        Ended {
+            outcome,
+            settled: self.reply.settle(result),
+        }
     }
 
     fn mismatch(&self, kind: &str, payload: &'static str, _: &'static str) -> TypeMismatch {
@@ -457,6 +526,7 @@ mod tests {
         // 96 bytes with the two counts of its `Arc` and the allocator's header.
         assert!(size_of::<Ask<u64, u64>>() <= 72);
         assert!(size_of::<Post<u64>>() <= 40);
-        assert!(size_of::<Envelope>() == 16);
+        // As a post with three words of payload.
+        assert!(size_of::<Envelope>() == 40);
     }
 }

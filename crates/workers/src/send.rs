@@ -9,9 +9,7 @@ use pytoweb_engine::{self as engine, Overflow, PostError, Ticket};
 use crate::dispatch::Dispatch;
 use crate::error::{SendError, TypeMismatch};
 use crate::kinds::KindId;
-use crate::message::{
-    Answer, Ask, Envelope, NamedAsk, Parcel, Payload, Post, Replying, Target, Task,
-};
+use crate::message::{Answer, Ask, Envelope, NamedAsk, Parcel, Payload, Replying, Target, Task};
 use crate::reply::Reply;
 
 pub(crate) type Engine = engine::Worker<Dispatch>;
@@ -58,13 +56,9 @@ fn enter(
 }
 
 /// The payload of a message that was refused.
-fn unpack<T: 'static>(envelope: &Envelope) -> T {
-    envelope
-        .0
-        .as_ref()
-        .and_then(|parcel| parcel.as_any().downcast_ref::<Post<T>>())
-        .and_then(|post| post.payload.take())
-        .expect("a refused message is as it was sent")
+fn unpack<T: 'static>(mut envelope: Envelope) -> T {
+    let data = envelope.unpost();
+    data.expect("a refused message is as it was sent")
 }
 
 pub(crate) fn post<T: Send + 'static>(
@@ -74,12 +68,8 @@ pub(crate) fn post<T: Send + 'static>(
     patience: Patience,
 ) -> Result<(), SendError<T>> {
     let (target, data) = resolve(engine, kind, data)?;
-    let envelope = Envelope::of(Arc::new(Post {
-        target,
-        payload: Payload::new(data),
-    }));
-    enter(engine, envelope, patience)
-        .map_err(|error| SendError::from_post(error, |envelope| unpack(&envelope)))
+    enter(engine, Envelope::post(target, data), patience)
+        .map_err(|error| SendError::from_post(error, unpack))
 }
 
 pub(crate) fn ask<T: Send + 'static, R: Send + 'static>(
@@ -164,12 +154,9 @@ pub(crate) fn post_many<T: Send + 'static>(
         let mut batch = VecDeque::new();
         for data in items.by_ref().take(BATCH) {
             match resolve(engine, kind, data) {
-                Ok((target, data)) => batch.push_back(Envelope::of(Arc::new(Post {
-                    target,
-                    payload: Payload::new(data),
-                }))),
+                Ok((target, data)) => batch.push_back(Envelope::post(target, data)),
                 Err(error) => {
-                    let mut rest: Vec<T> = batch.iter().map(unpack).collect();
+                    let mut rest: Vec<T> = batch.into_iter().map(unpack).collect();
                     return Err(error.map(|data| {
                         rest.push(data);
                         rest.extend(items);
@@ -192,7 +179,7 @@ pub(crate) fn post_many<T: Send + 'static>(
             }
         };
         if let Some(error) = refused {
-            let mut rest: Vec<T> = batch.iter().map(unpack).collect();
+            let mut rest: Vec<T> = batch.into_iter().map(unpack).collect();
             rest.extend(items);
             if matches!(error, PostError::Full(()) | PostError::WouldDeadlock(())) {
                 // The mailbox has counted one refusal under the policy that refuses, none under the one that waits.

@@ -16,9 +16,9 @@ use crate::message::Message;
 use crate::plan::{Key, Meter};
 use crate::reply::ReplyState;
 
-/// Buffers larger than this many entries are given back to the allocator before the worker's thread sleeps: an idle
-/// worker keeps at most 2 KiB or so of them.
-const KEEP_ENTRIES: usize = 32;
+/// Buffers larger than this are given back to the allocator before the worker's thread sleeps: an idle worker keeps at
+/// most 2 KiB or so of them.
+const KEEP_BYTES: usize = 1024;
 
 /// What a worker that wants to run a message finds.
 pub(super) enum Popped<M> {
@@ -41,6 +41,12 @@ pub(super) struct Order<M> {
 }
 
 impl<M: Message> Order<M> {
+    /// The same in entries. A `VecDeque` holds a power of two of them, and at least four.
+    const KEEP_ENTRIES: usize = {
+        let entries = KEEP_BYTES / size_of::<Entry<M>>();
+        if entries < 4 { 4 } else { entries }
+    };
+
     /// An empty one. `meter`: what every message is counted against as it begins.
     pub(super) fn new(meter: Option<Meter>) -> Self {
         Self {
@@ -246,16 +252,16 @@ impl<M: Message> Order<M> {
             Kind::FirstInFirstOut(batch) => batch.capacity(),
             Kind::Planned(planned) => planned.capacity(),
         };
-        here.max(queue.capacity()) > KEEP_ENTRIES
+        here.max(queue.capacity()) > Self::KEEP_ENTRIES
     }
 
     /// Gives large buffers back that are empty.
     pub(super) fn shrink(&mut self, queue: &mut VecDeque<Entry<M>>) {
         match &mut self.kind {
-            Kind::FirstInFirstOut(batch) => shrink(batch),
-            Kind::Planned(planned) => planned.shrink(KEEP_ENTRIES),
+            Kind::FirstInFirstOut(batch) => shrink(batch, Self::KEEP_ENTRIES),
+            Kind::Planned(planned) => planned.shrink(Self::KEEP_ENTRIES),
         }
-        shrink(queue);
+        shrink(queue, Self::KEEP_ENTRIES);
     }
 }
 
@@ -277,8 +283,8 @@ fn sweep<M: Message>(buffer: &mut VecDeque<Entry<M>>, leftovers: &mut Vec<Leftov
     }
 }
 
-fn shrink<M>(buffer: &mut VecDeque<Entry<M>>) {
-    if buffer.capacity() > KEEP_ENTRIES && buffer.is_empty() {
+fn shrink<M>(buffer: &mut VecDeque<Entry<M>>, keep: usize) {
+    if buffer.capacity() > keep && buffer.is_empty() {
         *buffer = VecDeque::new();
     }
 }
