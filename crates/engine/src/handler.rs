@@ -28,6 +28,13 @@ pub trait Handler: Send + Sync + Sized + 'static {
     /// In place, because moving a message costs as much as anything else that happens to it here.
     fn handle(&self, message: &mut Self::Message) -> Handled<Self>;
 
+    /// Runs `turn`, in which one thread handles a row of messages, with what handles them: [`Handler::handle`], where a
+    /// handler keeps nothing from one message to the next.
+    fn course<R>(&self, turn: impl FnOnce(&mut dyn Course<Self>) -> R) -> R {
+        let mut plain = self;
+        turn(&mut plain)
+    }
+
     /// Publishes the reply of a message that was handled, and returns the threads that wait for it.
     fn finish(&self, message: Self::Message) -> Wake;
 
@@ -47,6 +54,25 @@ pub trait Handler: Send + Sync + Sized + 'static {
 
     /// Told of a message that will not be run; settles its reply, unless it is settled. On the thread that caused it.
     fn abandon(&self, message: Self::Message, failure: Failure);
+}
+
+/// Handles the messages of one turn; for handlers that keep something from one message to the next: a lock, say, which
+/// would cost as much as a quick message.
+pub trait Course<H: Handler> {
+    /// As [`Handler::handle`].
+    fn handle(&mut self, message: &mut H::Message) -> Handled<H>;
+
+    /// Lets go of what it keeps: other turns of this handler may begin, and code that the handler does not know runs
+    /// next (callbacks, waiters). Called before the turn ends, and in between.
+    fn rest(&mut self);
+}
+
+impl<H: Handler> Course<H> for &H {
+    fn handle(&mut self, message: &mut H::Message) -> Handled<H> {
+        (**self).handle(message)
+    }
+
+    fn rest(&mut self) {}
 }
 
 /// What became of a message that was given to a handler.

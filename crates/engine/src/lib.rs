@@ -38,7 +38,7 @@ pub use cell::Address;
 pub use clock::{Clock, MonotonicClock, Timestamp};
 pub use contained::{Panic, contained};
 pub use delivery::Delivery;
-pub use handler::{Handled, Handler, Suspension};
+pub use handler::{Course, Handled, Handler, Suspension};
 pub use message::{DropReason, Failure, Message, Outcome, Ticket};
 pub use parking::ParkedPost;
 pub use plan::{Key, Meter, Plan, Priority, Rate};

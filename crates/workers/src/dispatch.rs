@@ -5,14 +5,14 @@ use std::mem;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use pytoweb_engine::{
-    self as engine, Failure, Handled, Handler, Message, Outcome, Wake, contained,
+    self as engine, Course, Failure, Handled, Handler, Message, Outcome, Wake, contained,
 };
 
 use crate::current;
 use crate::error::{AskError, BoxError, WorkerError};
 use crate::farewell::Farewell;
 use crate::kept::Kept;
-use crate::kinds::{Kind, Kinds, lock};
+use crate::kinds::{Held, Kind, KindId, Kinds, Stored, lock};
 use crate::message::{Envelope, Late, Route};
 use crate::noted;
 use crate::unseen;
@@ -223,26 +223,74 @@ pub(crate) struct Dispatch {
     pub(crate) table: Arc<Table>,
 }
 
-impl Handler for Dispatch {
-    type Message = Envelope;
+/// A turn of a worker. It keeps the handler that ran last locked, and its place: mostly the next message is of the same
+/// kind.
+struct Turn<'a> {
+    table: &'a Table,
+    held: Option<(KindId, Held<'a>)>,
+}
 
-    fn handle(&self, envelope: &mut Envelope) -> Handled<Self> {
-        let table = &self.table;
-        current::enter(table);
-        let kind = match envelope.route() {
-            Route::Known(id) => table.kinds.get(id),
-            Route::Named(name) => table.kinds.find(name).map(|(_, kind)| kind),
+impl Turn<'_> {
+    fn run(&mut self, envelope: &mut Envelope) -> Ended {
+        let table = self.table;
+        let id = match envelope.route() {
+            Route::Known(id) => Some(id),
+            Route::Named(name) => table.kinds.find(name).map(|(id, _)| id),
             Route::Itself(_) => None,
         };
-        let Ended { outcome, settled } = match (kind, &*envelope) {
-            (Some(kind), _) => kind.run(table, envelope),
-            (None, Envelope::Shared(parcel)) => parcel.run(table, envelope),
-            (None, Envelope::Small(_)) => table.unknown(envelope),
-        };
+        if let Some((held, handler)) = &mut self.held
+            && Some(*held) == id
+        {
+            return handler.run(table, envelope);
+        }
+        self.held = None;
+        match id.and_then(|id| Some((id, table.kinds.get(id)?.stored()))) {
+            Some((id, Stored::Exclusive(stored))) => {
+                let (_, handler) = self.held.insert((id, stored.hold()));
+                handler.run(table, envelope)
+            }
+            Some((_, Stored::Concurrent(stored))) => {
+                let handler = stored
+                    .read()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
+                handler(table, envelope)
+            }
+            None => match &*envelope {
+                Envelope::Shared(parcel) => parcel.run(table, envelope),
+                Envelope::Small(_) => table.unknown(envelope),
+            },
+        }
+    }
+}
+
+impl Course<Dispatch> for Turn<'_> {
+    fn handle(&mut self, envelope: &mut Envelope) -> Handled<Dispatch> {
+        let Ended { outcome, settled } = self.run(envelope);
         Handled::Done(if settled {
             outcome
         } else {
             come_late(envelope)
+        })
+    }
+
+    fn rest(&mut self) {
+        self.held = None;
+    }
+}
+
+impl Handler for Dispatch {
+    type Message = Envelope;
+
+    fn handle(&self, envelope: &mut Envelope) -> Handled<Self> {
+        self.course(|turn| turn.handle(envelope))
+    }
+
+    fn course<R>(&self, turn: impl FnOnce(&mut dyn Course<Self>) -> R) -> R {
+        current::enter(&self.table);
+        turn(&mut Turn {
+            table: &self.table,
+            held: None,
         })
     }
 

@@ -9,8 +9,8 @@ use std::any::{TypeId, type_name};
 use std::hash::{Hash, Hasher};
 use std::iter;
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use crate::dispatch::{Ended, Table, run_typed};
 use crate::error::{BoxError, TypeMismatch};
@@ -31,7 +31,7 @@ pub(crate) enum Stored {
     Concurrent(RwLock<Concurrent>),
 }
 
-/// A handler that is locked while it runs, and can be replaced meanwhile.
+/// A handler that is locked by the turn in which it runs, and can be replaced meanwhile.
 pub(crate) struct Replaceable {
     current: Mutex<Exclusive>,
     /// Takes the place of the current one before the next message.
@@ -55,16 +55,21 @@ impl Replaceable {
         // ORDERING: Relaxed. A message that comes after the replacement comes through the mailbox's lock.
         self.has_next.store(true, Ordering::Relaxed);
         drop(next);
-        // So that the old one goes now, if it does not run.
-        let old = match self.current.try_lock() {
-            Ok(mut current) => self.install(&mut current),
-            Err(_) => None,
-        };
+        // ORDERING: SeqCst, with the fence in `Held::drop`.
+        fence(Ordering::SeqCst);
+        // So that the old one goes now, if no turn holds it.
+        let old = self.install_now();
         [unused, old]
             .into_iter()
             .flatten()
             .map(Registration::Exclusive)
             .collect()
+    }
+
+    /// The same as [`Replaceable::install`], unless the current handler is locked.
+    fn install_now(&self) -> Option<Exclusive> {
+        let mut current = self.current.try_lock().ok()?;
+        self.install(&mut current)
     }
 
     /// Puts the next handler in the place of the current one, which is returned to be dropped.
@@ -77,13 +82,48 @@ impl Replaceable {
         Some(mem::replace(current, handler))
     }
 
-    fn run(&self, table: &Table, envelope: &mut Envelope) -> Ended {
-        let mut current = lock(&self.current);
+    /// Locks the current handler.
+    pub(crate) fn hold(&self) -> Held<'_> {
+        Held {
+            of: self,
+            current: Some(lock(&self.current)),
+        }
+    }
+}
+
+/// The handler of a kind, locked: by the turn that gives it messages, from one to the next.
+pub(crate) struct Held<'a> {
+    of: &'a Replaceable,
+    /// `None` only as it is dropped.
+    current: Option<MutexGuard<'a, Exclusive>>,
+}
+
+impl Held<'_> {
+    /// Gives `envelope` to the handler, which does not panic.
+    #[inline]
+    pub(crate) fn run(&mut self, table: &Table, envelope: &mut Envelope) -> Ended {
+        let Some(current) = &mut self.current else {
+            unreachable!("it is let go of once, by its end")
+        };
         // ORDERING: Relaxed, see `replace`.
-        if self.has_next.load(Ordering::Relaxed) {
-            drop(self.install(&mut current));
+        if self.of.has_next.load(Ordering::Relaxed) {
+            drop(self.of.install(current));
         }
         current(table, envelope)
+    }
+}
+
+impl Drop for Held<'_> {
+    /// A handler that was replaced meanwhile goes now, not only at the next message.
+    fn drop(&mut self) {
+        drop(self.current.take());
+        // ORDERING: SeqCst, with the fence in `replace`: of a thread that finds the lock held and this one, which looks
+        // after it let go of it, at least one sees the other.
+        fence(Ordering::SeqCst);
+        // ORDERING: Relaxed, see `replace`.
+        if self.of.has_next.load(Ordering::Relaxed) {
+            drop(self.of.install_now());
+        }
     }
 }
 
@@ -271,23 +311,13 @@ impl Kind {
         }
     }
 
-    /// Gives `envelope` to the handler, which does not panic.
-    pub(crate) fn run(&self, table: &Table, envelope: &mut Envelope) -> Ended {
-        match &self.stored {
-            Stored::Exclusive(stored) => stored.run(table, envelope),
-            Stored::Concurrent(stored) => {
-                let handler = stored
-                    .read()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                handler(table, envelope)
-            }
-        }
+    pub(crate) fn stored(&self) -> &Stored {
+        &self.stored
     }
 }
 
 /// The place of a [`Kind`], valid for the worker that gave it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KindId(u32);
 
 impl KindId {

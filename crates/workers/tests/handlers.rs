@@ -3,7 +3,7 @@
 mod common;
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use common::{LIMIT, Log, assert_settled, get};
 use pytoweb_workers::{AskError, Part, SendError, Worker, current_message, current_worker};
@@ -135,6 +135,28 @@ fn a_replaced_handler_is_dropped() {
     get(worker.ask::<(), ()>("job", ()).expect("it is accepted")).expect("a reply");
     worker.run_until_idle(LIMIT).expect("it becomes idle");
     worker.on_message("job", |()| Ok::<_, Infallible>(()));
+    assert_eq!(Arc::strong_count(&token), 1);
+}
+
+#[test]
+fn a_handler_that_is_replaced_while_it_runs_is_dropped_when_the_worker_rests() {
+    let worker = started("replaced");
+    let token = Arc::new(());
+    let held = token.clone();
+    let (tell, told) = mpsc::channel();
+    let (go_on, gate) = mpsc::channel::<()>();
+    worker.on_message("job", move |()| {
+        let _held = &held;
+        let _ = tell.send(());
+        let _ = gate.recv_timeout(LIMIT);
+        Ok::<_, Infallible>(())
+    });
+    worker.post_message("job", ()).expect("it is accepted");
+    told.recv_timeout(LIMIT).expect("it runs");
+    worker.on_message("job", |()| Ok::<_, Infallible>(()));
+    assert_eq!(Arc::strong_count(&token), 2);
+    go_on.send(()).expect("the handler waits");
+    worker.run_until_idle(LIMIT).expect("it becomes idle");
     assert_eq!(Arc::strong_count(&token), 1);
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::Cell;
 use crate::clock::Timestamp;
 use crate::contained::contained;
-use crate::handler::{Handled, Handler, Suspension};
+use crate::handler::{Course, Handled, Handler, Suspension};
 use crate::mailbox::{Entry, Finished, Found, TicketKey};
 use crate::message::{Failure, Message, Outcome};
 use crate::plan::Key;
@@ -52,7 +52,7 @@ enum Step {
 }
 
 /// What a turn holds.
-struct Course<M> {
+struct Progress<M> {
     step: Step,
     /// The message that was just handled, and the one that is next, in turns.
     slots: [Option<Entry<M>>; 2],
@@ -71,7 +71,7 @@ struct Course<M> {
 
 impl<H: Handler> Cell<H> {
     pub(super) fn turn(self: &Arc<Self>) -> Turn {
-        let mut course = Course {
+        let mut progress = Progress {
             step: Step::Take,
             slots: [None, None],
             at: 0,
@@ -83,31 +83,38 @@ impl<H: Handler> Cell<H> {
             started: None,
             publishing: false,
         };
-        // Ends: a step that unwinds has used up a message.
-        loop {
-            if let Ok(turn) = contained(|| self.advance(&mut course)) {
-                return turn;
+        self.handler.course(|course| {
+            // Ends: a step that unwinds has used up a message.
+            loop {
+                if let Ok(turn) = contained(|| self.advance(&mut progress, course)) {
+                    return turn;
+                }
+                let _ = contained(|| course.rest());
+                if let Some(turn) = self.recover(&mut progress) {
+                    return turn;
+                }
             }
-            if let Some(turn) = self.recover(&mut course) {
-                return turn;
-            }
-        }
+        })
     }
 
-    fn advance(self: &Arc<Self>, course: &mut Course<H::Message>) -> Turn {
+    fn advance(
+        self: &Arc<Self>,
+        progress: &mut Progress<H::Message>,
+        course: &mut dyn Course<H>,
+    ) -> Turn {
         let clock = &*self.pool.inner().clock;
-        let started = *course.started.get_or_insert_with(|| clock.now());
+        let started = *progress.started.get_or_insert_with(|| clock.now());
         loop {
-            let [first, second] = &mut course.slots;
-            let (last, next) = if course.at == 0 {
+            let [first, second] = &mut progress.slots;
+            let (last, next) = if progress.at == 0 {
                 (first, second)
             } else {
                 (second, first)
             };
-            if course.step == Step::Take {
+            if progress.step == Step::Take {
                 let finished =
                     last.as_ref()
-                        .zip(course.ended.take())
+                        .zip(progress.ended.take())
                         .map(|(entry, (outcome, timed))| Finished {
                             message: &entry.message,
                             outcome,
@@ -115,20 +122,23 @@ impl<H: Handler> Cell<H> {
                         });
                 let take = self
                     .mailbox
-                    .take(finished.as_ref(), course.left > 0, next, clock);
-                course.step = match take.found {
+                    .take(finished.as_ref(), progress.left > 0, next, clock);
+                progress.step = match take.found {
                     Found::Next => Step::Begin,
                     Found::Last => {
-                        course.is_last = true;
+                        progress.is_last = true;
                         Step::Begin
                     }
                     Found::Expired => Step::Take,
                     Found::More => Step::More,
                     Found::Idle => Step::Over,
                 };
-                course.key = take.key;
-                course.lane = take.lane;
-                course.publishing = take.publishing;
+                progress.key = take.key;
+                progress.lane = take.lane;
+                progress.publishing = take.publishing;
+                if progress.step != Step::Begin {
+                    course.rest();
+                }
                 let wake = match last.take() {
                     Some(entry) => self.handler.finish(entry.message),
                     None => Wake::nobody(),
@@ -141,18 +151,18 @@ impl<H: Handler> Cell<H> {
                 if take.activate > 0 {
                     self.activate(take.activate);
                 }
-                if course.step == Step::Take {
+                if progress.step == Step::Take {
                     drop(wake);
-                    course.left -= 1;
+                    progress.left -= 1;
                     continue;
                 }
-                if course.step == Step::More {
+                if progress.step == Step::More {
                     drop(wake);
                     self.mailbox.add_busy(clock.now().since(started));
                     return Turn::More;
                 }
-                if course.step == Step::Over {
-                    self.publish_last(course);
+                if progress.step == Step::Over {
+                    self.publish_last(progress);
                     self.mailbox.add_busy(clock.now().since(started));
                     return Turn::Done {
                         wake,
@@ -165,27 +175,28 @@ impl<H: Handler> Cell<H> {
             let Some(entry) = next.as_mut() else {
                 unreachable!("a message was taken");
             };
-            course.left = course.left.saturating_sub(1);
-            course.step = Step::Handle;
+            progress.left = progress.left.saturating_sub(1);
+            progress.step = Step::Handle;
             let times = entry.posted_at.map(|posted| (posted, clock.now()));
             // In a mailbox that runs several, the message is what waits, and is waited for.
             let running = (!self.exclusive).then(|| wait::enter_message(entry.message.ticket()));
-            let handled = self.handler.handle(&mut entry.message);
+            let handled = course.handle(&mut entry.message);
             drop(running);
             match handled {
                 Handled::Done(outcome) => {
-                    let timed = self.timed(times, started, &mut course.left);
-                    course.ended = (!course.is_last).then_some((outcome, timed));
-                    course.step = Step::Take;
+                    let timed = self.timed(times, started, &mut progress.left);
+                    progress.ended = (!progress.is_last).then_some((outcome, timed));
+                    progress.step = Step::Take;
                 }
                 Handled::Suspend(go_on) => {
+                    course.rest();
                     if let Some(entry) = next.take() {
-                        course.step = Step::Over;
+                        progress.step = Step::Over;
                         self.pool.inner().scheduler.suspended(true);
                         go_on(Suspension {
                             cell: self.clone(),
                             message: Some(entry.message),
-                            is_last: course.is_last,
+                            is_last: progress.is_last,
                             times,
                         });
                     }
@@ -197,28 +208,28 @@ impl<H: Handler> Cell<H> {
                 }
             }
             self.clear_stuck();
-            course.at = 1 - course.at;
+            progress.at = 1 - progress.at;
         }
     }
 
-    fn publish_last(&self, course: &mut Course<H::Message>) {
-        if mem::take(&mut course.publishing) {
+    fn publish_last(&self, progress: &mut Progress<H::Message>) {
+        if mem::take(&mut progress.publishing) {
             self.mailbox.published();
         }
     }
 
     /// Cleans up after a step that has unwound. `None`: the turn goes on with the message that it has taken.
     #[cold]
-    fn recover(&self, course: &mut Course<H::Message>) -> Option<Turn> {
-        if course.step == Step::Begin {
+    fn recover(&self, progress: &mut Progress<H::Message>) -> Option<Turn> {
+        if progress.step == Step::Begin {
             return None;
         }
-        let failed = (course.step == Step::Handle && !course.is_last).then(|| {
+        let failed = (progress.step == Step::Handle && !progress.is_last).then(|| {
             self.clear_stuck();
             self.mailbox
-                .finish_unwound(course.key, course.lane.as_ref())
+                .finish_unwound(progress.key, progress.lane.as_ref())
         });
-        for entry in course.slots.iter_mut().filter_map(Option::take) {
+        for entry in progress.slots.iter_mut().filter_map(Option::take) {
             let _ = contained(|| self.end_unwound(entry.message));
         }
         if let Some(Some(ticket)) = failed {
@@ -226,13 +237,13 @@ impl<H: Handler> Cell<H> {
             let _ = contained(|| ticket.fail(false, Failure::Panicked));
             let _ = contained(|| drop(ticket));
         }
-        self.publish_last(course);
-        if let Some(started) = course.started
+        self.publish_last(progress);
+        if let Some(started) = progress.started
             && let Ok(now) = contained(|| self.pool.inner().clock.now())
         {
             self.mailbox.add_busy(now.since(started));
         }
-        Some(if course.step == Step::Over {
+        Some(if progress.step == Step::Over {
             Turn::Done {
                 wake: Wake::nobody(),
                 roomy: false,
