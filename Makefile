@@ -114,7 +114,7 @@ loom: $(VENV)/.python ## the concurrent protocols, every interleaving up to LOOM
 miri: $(VENV)/.python ## the unsafe code of the engine and the Rust API under miri (needs a nightly toolchain)
 	@tools/toolchain.sh nightly miri rust-src
 	CARGO_TARGET_DIR="$(TARGET_DIR)/miri" cargo +nightly miri test -p pytoweb-engine --test miri
-	CARGO_TARGET_DIR="$(TARGET_DIR)/miri" cargo +nightly miri test -p pytoweb-workers --lib -- inline:: noted::
+	CARGO_TARGET_DIR="$(TARGET_DIR)/miri" cargo +nightly miri test -p pytoweb-workers --lib -- inline:: noted:: payload::
 
 # The engine alone: the bells of the process crate synchronise by fences, which the sanitizer does not know. The standard
 # library is built as well, so that it sees what happens in there. The tests that are skipped bound the time

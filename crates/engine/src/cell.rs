@@ -234,6 +234,7 @@ impl<H: Handler> Cell<H> {
         }
     }
 
+    #[inline(never)]
     pub(crate) fn activate(self: &Arc<Self>, tokens: usize) {
         for _ in 0..tokens {
             if self.handler.carrier().is_some() {

@@ -72,7 +72,7 @@ pub(crate) use inbox::{Gate, Settled};
 pub(crate) use parked::{Entered, News, Parking, Place, Told};
 pub(crate) use post::{Posted, Refused};
 pub(crate) use removal::{Removal, Rest, Swept};
-pub(crate) use take::Found;
+pub(crate) use take::{Found, Next, Take};
 
 use admission::Admission;
 use inbox::Inbox;

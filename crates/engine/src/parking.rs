@@ -122,7 +122,22 @@ impl<H: Handler> Worker<H> {
     ///
     /// # Errors
     /// [`PostError`] gives the message back.
+    #[inline]
     pub fn post(
+        &self,
+        message: H::Message,
+        limit: Option<Duration>,
+    ) -> Result<(), PostError<H::Message>> {
+        match self.post_fast(message) {
+            Ok(()) => Ok(()),
+            Err(message) => self.post_patiently(message, limit),
+        }
+    }
+
+    /// [`Worker::post`], where there may be no room.
+    #[cold]
+    #[inline(never)]
+    fn post_patiently(
         &self,
         message: H::Message,
         limit: Option<Duration>,

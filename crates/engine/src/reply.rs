@@ -151,6 +151,20 @@ impl ReplyState {
         self.advance(QUEUED, CLAIMED)
     }
 
+    /// The same in one step, for a message that has no deadline. False: it has one, another thread settled it first, or is
+    /// at its bits just now.
+    #[inline]
+    pub(crate) fn claim_unlimited(&self) -> bool {
+        // ORDERING: Relaxed load, the exchange below decides.
+        let bits = self.bits.load(Ordering::Relaxed);
+        // ORDERING: Acquire/Relaxed, see `advance`.
+        bits & (PHASE | LIMITED) == QUEUED
+            && self
+                .bits
+                .compare_exchange(bits, bits | CLAIMED, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+    }
+
     /// Puts the message back into the queue phase. False: another thread settled it meanwhile.
     pub(crate) fn unclaim(&self) -> bool {
         self.advance(CLAIMED, QUEUED)

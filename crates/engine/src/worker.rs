@@ -224,17 +224,35 @@ impl<H: Handler> Worker<H> {
         }
     }
 
+    /// Posts where there is room for sure and a thread to handle it; else the message comes back.
+    #[inline]
+    pub(crate) fn post_fast(&self, message: H::Message) -> Result<(), H::Message> {
+        let pool = self.cell.pool.inner();
+        // A worker of its own has made sure in `start`.
+        if !self.cell.exclusive && !pool.has_thread() {
+            return Err(message);
+        }
+        let tokens = self.cell.mailbox.post_fast(message, &*pool.clock)?;
+        if tokens > 0 {
+            self.cell.activate(tokens);
+        }
+        Ok(())
+    }
+
     /// Posts without waiting; under [`Overflow::Block`] a full mailbox refuses, uncounted.
     ///
     /// # Errors
     /// [`PostError`] gives the message back.
     #[inline]
     pub fn try_post(&self, message: H::Message) -> Result<(), PostError<H::Message>> {
-        self.post_if_room(message, false)
+        match self.post_fast(message) {
+            Ok(()) => Ok(()),
+            Err(message) => self.post_if_room(message, false),
+        }
     }
 
     /// `dallies`: the caller would wait for room, and may as well do so for a moment first.
-    #[inline]
+    #[cold]
     pub(crate) fn post_if_room(
         &self,
         message: H::Message,

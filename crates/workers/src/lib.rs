@@ -43,6 +43,7 @@ mod kept;
 mod kinds;
 mod message;
 mod noted;
+mod payload;
 mod pool;
 mod reply;
 mod send;

@@ -4,7 +4,7 @@
 //! seen by the engine as a [`Ticket`], by the handler as itself, and by the reply as an [`Answer`].
 
 use std::any::{Any, type_name};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use pytoweb_engine::{Failure, Message, Outcome, ReplyState, Single, Slot, Ticket, contained};
 
@@ -12,8 +12,9 @@ use crate::dispatch::{Ended, Table};
 use crate::error::{AskError, TypeMismatch};
 use crate::inline::Small;
 use crate::kept::Kept;
-use crate::kinds::{KindId, lock};
+use crate::kinds::KindId;
 use crate::noted;
+use crate::payload::Payload;
 
 /// Why a message failed: a handler's own error, maybe. Boxed, because most replies are none.
 pub(crate) type Cause = Kept<Box<AskError>>;
@@ -21,19 +22,6 @@ pub(crate) type Cause = Kept<Box<AskError>>;
 impl From<AskError> for Cause {
     fn from(error: AskError) -> Self {
         Self::new(Box::new(error))
-    }
-}
-
-/// The payload of a message, moved out once.
-pub(crate) struct Payload<T>(Mutex<Kept<T>>);
-
-impl<T> Payload<T> {
-    pub(crate) const fn new(data: T) -> Self {
-        Self(Mutex::new(Kept::new(data)))
-    }
-
-    pub(crate) fn take(&self) -> Option<T> {
-        lock(&self.0).take()
     }
 }
 

@@ -9,7 +9,8 @@ use pytoweb_engine::{self as engine, Overflow, PostError, Ticket};
 use crate::dispatch::Dispatch;
 use crate::error::{SendError, TypeMismatch};
 use crate::kinds::KindId;
-use crate::message::{Answer, Ask, Envelope, NamedAsk, Parcel, Payload, Replying, Target, Task};
+use crate::message::{Answer, Ask, Envelope, NamedAsk, Parcel, Replying, Target, Task};
+use crate::payload::Payload;
 use crate::reply::Reply;
 
 pub(crate) type Engine = engine::Worker<Dispatch>;

@@ -12,7 +12,7 @@ use super::Cell;
 use crate::clock::Timestamp;
 use crate::contained::contained;
 use crate::handler::{Course, Handled, Handler, Suspension};
-use crate::mailbox::{Entry, Finished, Found, TicketKey};
+use crate::mailbox::{Entry, Finished, Found, Next, Take, TicketKey};
 use crate::message::{Failure, Message, Outcome};
 use crate::plan::Key;
 use crate::reply::{ReplyState, Wake};
@@ -120,58 +120,30 @@ impl<H: Handler> Cell<H> {
                             outcome,
                             timed,
                         });
-                let take = self
+                match self
                     .mailbox
-                    .take(finished.as_ref(), progress.left > 0, next, clock);
-                progress.step = match take.found {
-                    Found::Next => Step::Begin,
-                    Found::Last => {
-                        progress.is_last = true;
-                        Step::Begin
+                    .take_next(finished.as_ref(), progress.left > 0, next, clock)
+                {
+                    Next::Taken { key, _ended } => {
+                        progress.step = Step::Begin;
+                        progress.key = key;
+                        progress.lane = None;
+                        if let Some(entry) = last.take() {
+                            drop(self.handler.finish(entry.message));
+                        }
                     }
-                    Found::Expired => Step::Take,
-                    Found::More => Step::More,
-                    Found::Idle => Step::Over,
-                };
-                progress.key = take.key;
-                progress.lane = take.lane;
-                progress.publishing = take.publishing;
-                if progress.step != Step::Begin {
-                    course.rest();
+                    Next::Other(take) => {
+                        if let Some(turn) = self.go_on(progress, course, take, started) {
+                            return turn;
+                        }
+                        if progress.step == Step::Take {
+                            continue;
+                        }
+                    }
                 }
-                let wake = match last.take() {
-                    Some(entry) => self.handler.finish(entry.message),
-                    None => Wake::nobody(),
-                };
-                if !take.leftovers.is_empty() {
-                    self.abandon_all(take.leftovers);
-                }
-                self.tell(take.told);
-                self.set_alarm(take.alarm);
-                if take.activate > 0 {
-                    self.activate(take.activate);
-                }
-                if progress.step == Step::Take {
-                    drop(wake);
-                    progress.left -= 1;
-                    continue;
-                }
-                if progress.step == Step::More {
-                    drop(wake);
-                    self.mailbox.add_busy(clock.now().since(started));
-                    return Turn::More;
-                }
-                if progress.step == Step::Over {
-                    self.publish_last(progress);
-                    self.mailbox.add_busy(clock.now().since(started));
-                    return Turn::Done {
-                        wake,
-                        roomy: take.roomy,
-                    };
-                }
-                // Another handler is about to run and may take long: the threads that wait are woken now.
-                drop(wake);
             }
+            let [first, second] = &mut progress.slots;
+            let next = if progress.at == 0 { second } else { first };
             let Some(entry) = next.as_mut() else {
                 unreachable!("a message was taken");
             };
@@ -209,6 +181,68 @@ impl<H: Handler> Cell<H> {
             }
             self.clear_stuck();
             progress.at = 1 - progress.at;
+        }
+    }
+
+    /// After a look into the mailbox that was not quick. `None`: the turn goes on, with the message that was taken, or
+    /// with another look.
+    #[inline(never)]
+    fn go_on(
+        self: &Arc<Self>,
+        progress: &mut Progress<H::Message>,
+        course: &mut dyn Course<H>,
+        take: Take<H::Message>,
+        started: Timestamp,
+    ) -> Option<Turn> {
+        progress.step = match take.found {
+            Found::Next => Step::Begin,
+            Found::Last => {
+                progress.is_last = true;
+                Step::Begin
+            }
+            Found::Expired => Step::Take,
+            Found::More => Step::More,
+            Found::Idle => Step::Over,
+        };
+        progress.key = take.key;
+        progress.lane = take.lane;
+        progress.publishing = take.publishing;
+        if progress.step != Step::Begin {
+            course.rest();
+        }
+        let wake = match progress.slots[progress.at].take() {
+            Some(entry) => self.handler.finish(entry.message),
+            None => Wake::nobody(),
+        };
+        if !take.leftovers.is_empty() {
+            self.abandon_all(take.leftovers);
+        }
+        self.tell(take.told);
+        self.set_alarm(take.alarm);
+        if take.activate > 0 {
+            self.activate(take.activate);
+        }
+        let clock = &*self.pool.inner().clock;
+        match progress.step {
+            Step::More => {
+                drop(wake);
+                self.mailbox.add_busy(clock.now().since(started));
+                Some(Turn::More)
+            }
+            Step::Over => {
+                self.publish_last(progress);
+                self.mailbox.add_busy(clock.now().since(started));
+                Some(Turn::Done {
+                    wake,
+                    roomy: take.roomy,
+                })
+            }
+            step => {
+                // Another handler is about to run and may take long: the threads that wait are woken now.
+                drop(wake);
+                progress.left -= usize::from(step == Step::Take);
+                None
+            }
         }
     }
 

@@ -8,11 +8,12 @@
 //! until tombstones outnumber the living, and then all are swept.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::entry::{Entry, Leftover, Punctual, buried};
 use super::planned::Planned;
 use crate::clock::{Clock, Timestamp};
-use crate::message::Message;
+use crate::message::{Message, Ticket};
 use crate::plan::{Key, Meter};
 use crate::reply::ReplyState;
 
@@ -104,6 +105,23 @@ impl<M: Message> Order<M> {
                 planned.wake(|| clock.now())
             }
         }
+    }
+
+    /// Takes the next message to run it, with its ticket, where that is all there is to do: it has no deadline, was not
+    /// cancelled, and the order is the first one.
+    #[inline]
+    pub(super) fn pop_plainly(&mut self) -> Option<(Entry<M>, Option<Arc<dyn Ticket>>)> {
+        let Kind::FirstInFirstOut(batch) = &mut self.kind else {
+            return None;
+        };
+        let message = &batch.front()?.message;
+        let ticket = match message.state() {
+            None => None,
+            Some(state) if state.claim_unlimited() => message.ticket(),
+            Some(_) => return None,
+        };
+        let entry = batch.pop_front()?;
+        Some((entry, ticket))
     }
 
     /// Takes the next message to run it. Tombstones on the way are cleared.
