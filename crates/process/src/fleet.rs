@@ -21,64 +21,17 @@ use crate::cargo::Cargo;
 use crate::crash::{Cause, Crash};
 use crate::lane::reading::Word;
 use crate::lane::{Lane, Standing};
-use crate::spawn::Program;
+use crate::options::{END_LIMIT, Options, Transport};
+use crate::start::Setup;
 use crate::store::Store;
 
-/// Children that are started anew one after the other, before the pace is slowed down where no limit is set.
-pub(crate) const DEFAULT_MAX_RESTARTS: usize = 3;
 /// How often the memory of the children is measured, where it is limited: a handler that allocates as fast as it can
 /// gets some 100 MB past the limit.
 const MEMORY_LOOK: Duration = Duration::from_millis(20);
 /// How long a child may answer nothing, or another be idle, before what waits goes to other children.
 const WAITING_LOOK: Duration = Duration::from_millis(10);
-/// How long a child gets to end by itself, after its last message: for what a program does at its end (files that are
-/// flushed, functions that were registered for it, threads that it waits for). Then it is killed.
-pub const END_LIMIT: Duration = Duration::from_secs(5);
 /// How often to look for ended children where no descriptor tells.
 const END_LOOK: Duration = Duration::from_millis(20);
-
-/// What carries frames between the host and its children.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Transport {
-    /// Shared memory, where the platform has it.
-    #[default]
-    SharedMemory,
-    /// A socket pair.
-    Socket,
-}
-
-/// How a fleet is made.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Names its threads.
-    pub name: String,
-    /// Children at the same time.
-    pub size: usize,
-    /// What carries the frames.
-    pub transport: Transport,
-    /// Messages after which a child is replaced.
-    pub max_messages: Option<u64>,
-    /// Bytes of resident memory above which a child is replaced.
-    pub max_memory: Option<u64>,
-    /// Children that are started in a row in the place of one that ended before it had begun a message; after those
-    /// the lane is given up for a while. `None`: never, but they are started ever more slowly.
-    pub max_restarts: Option<usize>,
-    /// A child that was ready for longer than this is none of these.
-    pub restart_window: Duration,
-    /// How long a message that was asked to stop may take to end by itself before its child is killed.
-    pub grace: Duration,
-    /// How long a child may take to be ready, and to take in the configuration of each worker.
-    pub start_limit: Option<Duration>,
-}
-
-/// What a child is started with.
-#[derive(Debug)]
-pub struct Setup<C> {
-    /// The program.
-    pub program: Program,
-    /// Its first message.
-    pub first: C,
-}
 
 /// What a fleet tells its owner, and asks it. Called on the threads that read replies, and on the supervisor, so nothing
 /// here may block for long.

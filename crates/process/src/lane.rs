@@ -35,10 +35,10 @@ use std::time::{Duration, Instant};
 use self::defined::Defined;
 use crate::cargo::{Answer, Cargo};
 use crate::crash::{Cause, Crash};
-use crate::fleet::{Options, Setup};
 use crate::link::HostLink;
+use crate::options::Options;
 use crate::spawn::Child;
-use crate::start::{Report, start_child};
+use crate::start::{Report, Setup, start_child};
 use crate::store::Store;
 
 use health::Health;

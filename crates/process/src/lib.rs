@@ -35,6 +35,8 @@ mod cargo;
 #[cfg(unix)]
 mod crash;
 #[cfg(unix)]
+mod descriptors;
+#[cfg(unix)]
 mod door;
 #[cfg(unix)]
 mod fleet;
@@ -44,6 +46,8 @@ mod hangup;
 mod lane;
 #[cfg(unix)]
 mod link;
+#[cfg(unix)]
+mod options;
 #[cfg(unix)]
 mod spawn;
 #[cfg(unix)]
@@ -56,14 +60,16 @@ pub use crash::{Cause, Crash};
 #[cfg(unix)]
 pub use door::Door;
 #[cfg(unix)]
-pub use fleet::{END_LIMIT, Fleet, Options, Overseer, Setup, Transport};
+pub use fleet::{Fleet, Overseer};
 #[cfg(unix)]
 pub use lane::reading::is_taking_in;
 #[cfg(unix)]
 pub use link::{Broken, ChildLink, HostLink};
+#[cfg(unix)]
+pub use options::{END_LIMIT, Options, Transport};
 pub use payload::{ALIGNMENT, Bytes, INLINE_LIMIT, Packer, Parcel, Payload, Place, Release};
 #[cfg(unix)]
 pub use spawn::Program;
 #[cfg(unix)]
-pub use start::{Arrival, arrive};
+pub use start::{Arrival, Setup, arrive};
 pub use store::{Block, Store, View, cool_stores};

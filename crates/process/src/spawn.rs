@@ -1,4 +1,4 @@
-//! Starting a child by exec, and what the host holds of it.
+//! Starting a child by exec, what the host holds of it, and how a child ends itself.
 //!
 //! The child gets one end of a socket as its standard input, and over that socket every other descriptor. It inherits
 //! its standard output and error and nothing else: all other descriptors are closed by exec. It is the leader of a
@@ -130,4 +130,15 @@ pub(crate) fn pidfd_of(pid: u32) -> Option<OwnedFd> {
 #[cfg(not(target_os = "linux"))]
 fn pidfd_of(_pid: u32) -> Option<OwnedFd> {
     None
+}
+
+/// Ends this process without running anything of it, and the programs that its handlers started.
+pub(crate) fn end_now() -> ! {
+    use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group, kill_process};
+
+    if getpgrp() == getpid() {
+        let _ = kill_current_process_group(Signal::KILL);
+    }
+    let _ = kill_process(getpid(), Signal::KILL);
+    std::process::abort()
 }

@@ -7,26 +7,22 @@
 //! 3. Everything after that goes over the link.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Read, Seek};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, Read, Seek};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, recvmsg, sendmsg,
-};
+use rustix::net::RecvFlags;
 
+use crate::descriptors::{receive_descriptors, send_descriptors};
 use crate::door::Door;
-use crate::fleet::Transport;
-use crate::hangup::{self, NO_SIGNAL};
 use crate::link::{ChildLink, HostLink};
+use crate::options::Transport;
+#[cfg(target_os = "linux")]
+use crate::spawn::end_now;
 use crate::spawn::{Child, Program};
 use crate::store::Store;
 
-/// Descriptors that one message carries at most.
-const MOST_DESCRIPTORS: usize = 5;
 /// What a report on a crash is cut to: the stacks of some hundred frames.
 const REPORT_LIMIT: u64 = 64 << 10;
 
@@ -87,6 +83,15 @@ impl Report {
     }
 }
 
+/// What a child is started with.
+#[derive(Debug)]
+pub struct Setup<C> {
+    /// The program.
+    pub program: Program,
+    /// Its first message.
+    pub first: C,
+}
+
 /// What [`start_child`] makes.
 pub(crate) type Started = (Child, Arc<dyn HostLink>, Option<Report>);
 
@@ -117,57 +122,6 @@ pub(crate) fn start_child(
             Ok((child, link, Some(report)))
         }
     }
-}
-
-fn send_descriptors(socket: &UnixStream, tag: u8, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    hangup::expect(socket)?;
-    sendmsg(socket, &[IoSlice::new(&[tag])], &mut ancillary, NO_SIGNAL)?;
-    Ok(())
-}
-
-fn receive_descriptors(
-    socket: impl AsFd,
-    flags: RecvFlags,
-) -> io::Result<Option<(u8, Vec<OwnedFd>)>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut tag = [0];
-    #[cfg(target_os = "linux")]
-    let flags = flags | RecvFlags::CMSG_CLOEXEC;
-    let received = recvmsg(
-        socket,
-        &mut [IoSliceMut::new(&mut tag)],
-        &mut ancillary,
-        flags,
-    )?;
-    if received.bytes == 0 {
-        return Ok(None);
-    }
-    let fds: Vec<OwnedFd> = ancillary
-        .drain()
-        .filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    #[cfg(not(target_os = "linux"))]
-    for fd in &fds {
-        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
-    }
-    Ok(Some((tag[0], fds)))
-}
-
-/// The descriptor that the child sent, if it has. Never blocks.
-#[cfg(target_os = "linux")]
-pub(crate) fn receive_descriptor(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
-    let received = receive_descriptors(socket, RecvFlags::DONTWAIT)?;
-    Ok(received.and_then(|(_, mut fds)| fds.pop()))
 }
 
 /// The child's end of everything.
@@ -240,15 +194,4 @@ fn end_with(socket: UnixStream, host: Option<OwnedFd>) -> io::Result<()> {
             end_now();
         })?;
     Ok(())
-}
-
-/// Ends this process without running anything of it, and the programs that its handlers started.
-pub(crate) fn end_now() -> ! {
-    use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group, kill_process};
-
-    if getpgrp() == getpid() {
-        let _ = kill_current_process_group(Signal::KILL);
-    }
-    let _ = kill_process(getpid(), Signal::KILL);
-    std::process::abort()
 }

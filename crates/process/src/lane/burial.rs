@@ -8,8 +8,8 @@ use super::reading::{Taken, Tell};
 use super::{Lane, Phase};
 use crate::cargo::{Answer, Cargo};
 use crate::crash::{Cause, Crash};
-use crate::fleet::Options;
 use crate::link::HostLink;
+use crate::options::Options;
 use crate::start::Report;
 
 /// Told why a lane is given up, and for how long if it was not before. Takes what other lanes could run, with the

@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use crate::crash::{Cause, Crash};
-use crate::fleet::{DEFAULT_MAX_RESTARTS, Options};
+use crate::options::{DEFAULT_MAX_RESTARTS, Options};
 
 /// How long a lane rests after it was given up the first time: long enough not to burn a core, short enough for a cause
 /// that goes away.
@@ -119,7 +119,7 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::Transport;
+    use crate::options::Transport;
 
     fn options(max_restarts: Option<usize>) -> Options {
         Options {

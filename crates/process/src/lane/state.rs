@@ -7,9 +7,9 @@ use super::{Flight, Phase, State};
 use crate::cargo::Cargo;
 use crate::claims::SLOTS;
 use crate::crash::Cause;
-use crate::fleet::END_LIMIT;
 use crate::frame;
 use crate::link::HostLink;
+use crate::options::END_LIMIT;
 
 /// What is to be done for messages that were sent, once the lane's lock is released.
 #[must_use]

@@ -137,7 +137,7 @@ impl SharedHost {
     /// The child's store, which it sent before its first frame.
     fn view(&self) -> Option<&Arc<View>> {
         if self.view.get().is_none()
-            && let Ok(Some(fd)) = crate::start::receive_descriptor(&self.socket)
+            && let Ok(Some(fd)) = crate::descriptors::receive_descriptor(&self.socket)
             && let Ok(view) = View::open(fd)
         {
             let _ = self.view.set(Arc::new(view));

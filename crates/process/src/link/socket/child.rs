@@ -97,7 +97,7 @@ impl SocketChild {
     /// Ends the process rather than have it complain that its host is gone.
     fn checked<T>(&self, result: Result<T, Broken>) -> Result<T, Broken> {
         if self.ends_with_host && matches!(result, Err(Broken::Closed)) {
-            crate::start::end_now();
+            crate::spawn::end_now();
         }
         result
     }

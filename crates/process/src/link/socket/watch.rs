@@ -29,7 +29,7 @@ pub(super) fn start(socket: &UnixStream) -> io::Result<()> {
                 let mut looked_at = [PollFd::new(&socket, PollFlags::HUP)];
                 let events = poll(&mut looked_at, Some(&PARENT_LOOK));
                 if looked_at[0].revents().contains(PollFlags::HUP) || getppid() != host {
-                    crate::start::end_now();
+                    crate::spawn::end_now();
                 }
                 if events.is_ok_and(|events| events > 0) {
                     thread::sleep(REST);
