@@ -39,6 +39,10 @@ struct Batch<H: Handler> {
     is_last: bool,
 }
 
+/// Tells the batches apart that are on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BatchKey(usize);
+
 /// One message that was handed over, on its way to its end.
 ///
 /// Dropped without [`Delivery::finish`], the message fails as if its worker had stopped.
@@ -94,6 +98,12 @@ impl<H: Handler> Delivery<H> {
     #[must_use]
     pub fn is_of_same_batch(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.batch, &other.batch)
+    }
+
+    /// What it has in common with those that were handed over with it, and with no other delivery that has not ended.
+    #[must_use]
+    pub fn batch(&self) -> BatchKey {
+        BatchKey(Arc::as_ptr(&self.batch).addr())
     }
 
     /// Runs `f` as if on a thread that runs this message's handler, for those who look at [`current`](crate::current)

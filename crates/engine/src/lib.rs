@@ -37,7 +37,7 @@ pub use carrier::Carrier;
 pub use cell::Address;
 pub use clock::{Clock, MonotonicClock, Timestamp};
 pub use contained::{Panic, contained};
-pub use delivery::Delivery;
+pub use delivery::{BatchKey, Delivery};
 pub use handler::{Course, Handled, Handler, Suspension};
 pub use message::{DropReason, Failure, Message, Outcome, Ticket};
 pub use parking::ParkedPost;

@@ -1,10 +1,10 @@
-//! What a lane carries, as its owner sees it.
+//! What a lane is told to do at the end of a message, and how a child ended one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::crash::Crash;
-use crate::payload::Parcel;
+use crate::payload::{Parcel, Payload};
 
 /// How the child ended a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,45 +43,10 @@ impl Answer {
     }
 }
 
-/// One message on its way through a child. A method that a lane calls must not block and must not run a user's code.
+/// What a lane tells of a message, and asks where only its owner knows. No method may block or run a user's code.
 pub trait Cargo: Sized + Send + 'static {
-    /// Writes the head of its request frame.
-    fn encode(&self, seq: u64, attempt: u32, frame: &mut Vec<u8>);
-
-    /// The rest of the frame: the payload, where it goes inline.
-    fn area(&self) -> &[u8];
-
-    /// The number of its worker in this fleet.
-    fn worker(&self) -> u32;
-
-    /// The version of the worker's configuration that the child must have first; 0 for none.
-    fn config_version(&self) -> u32;
-
-    /// That configuration, as a message of its own.
-    fn configuration(&self) -> Self;
-
-    /// The number of a definition that the child must have first, and its bytes.
-    fn definition(&self) -> Option<(u32, usize)> {
-        None
-    }
-
-    /// That definition, as a message of its own. `anew`: the child forgets those that it has.
-    fn define(&self, anew: bool) -> Option<Self> {
-        let _ = anew;
-        None
-    }
-
-    /// Whether it is a configuration, a definition, or the set-up of the child.
-    fn is_control(&self) -> bool;
-
-    /// Whether `other` was handed over with it.
-    fn is_of_same_batch(&self, other: &Self) -> bool;
-
-    /// Whether another lane could run it just as well.
-    fn may_go_elsewhere(&self) -> bool;
-
-    /// How many times it may be begun.
-    fn max_attempts(&self) -> u32;
+    /// The present configuration of its worker, and its version.
+    fn configuration(&self) -> (u32, Arc<Payload>);
 
     /// Whether its reply is still open, or it has none.
     fn is_wanted(&self) -> bool;

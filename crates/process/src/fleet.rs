@@ -19,6 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::cargo::Cargo;
 use crate::crash::{Cause, Crash};
+use crate::flight::Flight;
 use crate::lane::reading::Word;
 use crate::lane::{Lane, Standing};
 use crate::options::{END_LIMIT, Options, Transport};
@@ -35,13 +36,13 @@ const END_LOOK: Duration = Duration::from_millis(20);
 
 /// What a fleet tells its owner, and asks it. Called on the threads that read replies, and on the supervisor, so nothing
 /// here may block for long.
-pub trait Overseer<C>: Send + Sync + 'static {
+pub trait Overseer: Send + Sync + 'static {
     /// What the child of a lane is started with now. Called on the thread of the lane, which may wait here as long as
     /// only that child is late by it.
     ///
     /// # Errors
     /// No child can be started: the reason is what the messages for it fail with.
-    fn setup(&self, lane: usize) -> io::Result<Setup<C>>;
+    fn setup(&self, lane: usize) -> io::Result<Setup>;
 
     /// A child has something to say for the log.
     fn log(&self, bytes: Vec<u8>);
@@ -106,7 +107,7 @@ struct Inner<C: Cargo> {
     store: Mutex<Stored>,
     /// The system has refused shared memory.
     refused: AtomicBool,
-    overseer: Box<dyn Overseer<C>>,
+    overseer: Box<dyn Overseer>,
     /// Calls the supervisor; there while it is.
     bell: Mutex<Option<Arc<Bell>>>,
     closed: AtomicBool,
@@ -134,7 +135,7 @@ pub struct Fleet<C: Cargo>(Arc<Inner<C>>);
 impl<C: Cargo> Fleet<C> {
     /// A fleet without children, threads and descriptors: they come when there is work for them.
     #[must_use]
-    pub fn new(options: Options, overseer: Box<dyn Overseer<C>>) -> Self {
+    pub fn new(options: Options, overseer: Box<dyn Overseer>) -> Self {
         Self(Arc::new(Inner {
             lanes: (0..options.size).map(|_| Lane::new()).collect(),
             options,
@@ -169,13 +170,13 @@ impl<C: Cargo> Fleet<C> {
     }
 
     /// Sends messages to the child of a lane, in order; starts it if there is none. Never blocks for the child.
-    pub fn hand(&self, lane: usize, cargo: Vec<C>) {
+    pub fn hand(&self, lane: usize, flights: Vec<Flight<C>>) {
         let Some(wanted) = self.0.lanes.get(lane) else {
             return;
         };
         self.0.uses(lane);
-        let ahead = self.size() > 1 && cargo.len() > 1 || wanted.load() > 0;
-        if wanted.hand(cargo.into_iter().map(|cargo| (cargo, 1))) {
+        let ahead = self.size() > 1 && flights.len() > 1 || wanted.load() > 0;
+        if wanted.hand(flights) {
             self.0.begin();
         }
         // ORDERING: Relaxed, a hint: the supervisor clears it before it looks a last time.
@@ -268,10 +269,10 @@ impl<C: Cargo> Fleet<C> {
         self.0.lanes.get(lane)?.door()
     }
 
-    /// Puts messages back that `of` picks and that no child has begun.
-    pub fn recall(&self, lanes: impl IntoIterator<Item = usize>, of: &dyn Fn(&C) -> bool) {
+    /// Puts messages of a worker back that no child has begun, but for the first of each batch.
+    pub fn recall(&self, lanes: impl IntoIterator<Item = usize>, worker: u32) {
         for lane in lanes.into_iter().filter_map(|lane| self.0.used().get(lane)) {
-            lane.recall(of);
+            lane.recall(&|flight| flight.worker == worker);
         }
     }
 
@@ -286,17 +287,13 @@ impl<C: Cargo> Fleet<C> {
         }
     }
 
-    /// Takes the messages out that `of` picks and that no child has begun: their worker has stopped.
+    /// Takes the messages of a worker out that no child has begun: it has stopped.
     #[must_use]
-    pub fn withdraw(
-        &self,
-        lanes: impl IntoIterator<Item = usize>,
-        of: &dyn Fn(&C) -> bool,
-    ) -> Vec<C> {
+    pub fn withdraw(&self, lanes: impl IntoIterator<Item = usize>, worker: u32) -> Vec<C> {
         let mut found = Vec::new();
         let mut rings = false;
         for lane in lanes.into_iter().filter_map(|lane| self.0.used().get(lane)) {
-            rings |= lane.withdraw(of, self.0.options.grace, &mut found);
+            rings |= lane.withdraw(worker, self.0.options.grace, &mut found);
         }
         if rings {
             self.0.ring();
@@ -304,16 +301,19 @@ impl<C: Cargo> Fleet<C> {
         found
     }
 
-    /// Stops messages that `of` picks: what runs is asked, and then killed with its child; `at_once`: without asking.
-    pub fn stop(
-        &self,
-        lanes: impl IntoIterator<Item = usize>,
-        of: &dyn Fn(&C) -> bool,
-        at_once: bool,
-    ) {
-        let grace = (!at_once).then_some(self.0.options.grace);
+    /// Stops messages that `of` picks: what runs is asked, and then killed with its child.
+    pub fn stop(&self, lanes: impl IntoIterator<Item = usize>, of: &dyn Fn(&C) -> bool) {
         for lane in lanes.into_iter().filter_map(|lane| self.0.used().get(lane)) {
-            if lane.stop(of, grace) {
+            if lane.stop(of, self.0.options.grace) {
+                self.0.ring();
+            }
+        }
+    }
+
+    /// Stops all messages of a worker; what runs is killed with its child, without asking.
+    pub fn terminate(&self, lanes: impl IntoIterator<Item = usize>, worker: u32) {
+        for lane in lanes.into_iter().filter_map(|lane| self.0.used().get(lane)) {
+            if lane.terminate(worker) {
                 self.0.ring();
             }
         }
@@ -586,7 +586,7 @@ impl<C: Cargo> Inner<C> {
         lane: usize,
         crash: &Arc<Crash>,
         rest: Option<Duration>,
-        movable: &mut Vec<(C, u32)>,
+        movable: &mut Vec<Flight<C>>,
     ) {
         if let Some(rest) = rest {
             // ORDERING: Relaxed, see `Fleet::has_failures`.

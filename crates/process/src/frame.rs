@@ -118,6 +118,18 @@ mod at {
     pub(super) const AREA_LEN: usize = 56;
 }
 
+/// What a lane sends as requests of its own, in their flags. The other bits are the language's.
+pub mod control {
+    /// The set-up of the child.
+    pub const SETUP: u32 = 4;
+    /// A worker's configuration.
+    pub const CONFIGURE: u32 = 8;
+    /// A definition, with its number in the place of the worker's, for messages to come.
+    pub const DEFINE: u32 = 32;
+    /// The definitions before it are forgotten.
+    pub const ANEW: u32 = 64;
+}
+
 /// A message for a worker of the child. `P` is a [`Payload`] to send, or the [`RawPayload`] of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request<'a, P> {
@@ -127,7 +139,7 @@ pub struct Request<'a, P> {
     pub worker: u32,
     /// Which delivery it is, from 1.
     pub attempt: u32,
-    /// For the users of frames; not looked at here.
+    /// The bits of [`control`], and others of the sender's language; not looked at here.
     pub flags: u32,
     /// What the worker's handlers are chosen by.
     pub kind: &'a str,

@@ -35,8 +35,11 @@ use std::time::{Duration, Instant};
 use self::defined::Defined;
 use crate::cargo::{Answer, Cargo};
 use crate::crash::{Cause, Crash};
+use crate::flight::Flight;
+use crate::frame::control;
 use crate::link::HostLink;
 use crate::options::Options;
+use crate::payload::Payload;
 use crate::spawn::Child;
 use crate::start::{Report, Setup, start_child};
 use crate::store::Store;
@@ -61,17 +64,53 @@ enum Phase {
     Closed,
 }
 
-/// A message on its way.
-struct Flight<C> {
+/// What a child was sent under one number.
+struct Tracked<C> {
     seq: u64,
-    attempt: u32,
-    /// Taken back before it began; `None` as well once it is elsewhere.
+    /// Taken back before it began.
     revoked: bool,
     /// The child gave an answer that cannot be true. It is not trusted with another one, and the message fails with it.
     disputed: bool,
     /// Its worker has stopped: if it has not begun when the child ends, it never will.
     withdrawn: bool,
-    cargo: Option<C>,
+    /// It was asked to stop, and its child is killed if it does not.
+    stopped: bool,
+    what: Aboard<C>,
+}
+
+enum Aboard<C> {
+    Message(Flight<C>),
+    /// A set-up, a configuration or a definition. The child may still read the payload.
+    Control {
+        worker: u32,
+        _payload: Arc<Payload>,
+    },
+    /// A message that is elsewhere by now.
+    Gone,
+}
+
+impl<C> Tracked<C> {
+    fn flight(&self) -> Option<&Flight<C>> {
+        match &self.what {
+            Aboard::Message(flight) => Some(flight),
+            Aboard::Control { .. } | Aboard::Gone => None,
+        }
+    }
+
+    fn is_control(&self) -> bool {
+        matches!(self.what, Aboard::Control { .. })
+    }
+
+    /// Takes the message out, if there is one.
+    fn take(&mut self) -> Option<Flight<C>> {
+        if self.is_control() {
+            return None;
+        }
+        match std::mem::replace(&mut self.what, Aboard::Gone) {
+            Aboard::Message(flight) => Some(flight),
+            Aboard::Control { .. } | Aboard::Gone => None,
+        }
+    }
 }
 
 struct State<C> {
@@ -84,12 +123,12 @@ struct State<C> {
     link: Option<Arc<dyn HostLink>>,
     child: Option<Child>,
     report: Option<Report>,
-    table: Vec<Option<Flight<C>>>,
+    table: Vec<Option<Tracked<C>>>,
     on_their_way: usize,
     /// Those of them that are set-ups and configurations.
     controls: usize,
     next_seq: u64,
-    held: VecDeque<(C, u32)>,
+    held: VecDeque<Flight<C>>,
     /// The configuration that the child has, by worker.
     configured: HashMap<u32, u32>,
     defined: Defined,
@@ -216,8 +255,8 @@ impl<C: Cargo> Lane<C> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends messages with their attempts, in order, or holds them. True: a child is to be started for them.
-    pub(crate) fn hand(&self, cargo: impl IntoIterator<Item = (C, u32)>) -> bool {
+    /// Sends messages, in order, or holds them. True: a child is to be started for them.
+    pub(crate) fn hand(&self, flights: impl IntoIterator<Item = Flight<C>>) -> bool {
         let mut state = self.state();
         let refused = match (&state.phase, &state.failed) {
             (Phase::Closed, _) => Some(Arc::new(Crash::without_process(Cause::Stopped))),
@@ -225,12 +264,12 @@ impl<C: Cargo> Lane<C> {
         };
         if let Some(crash) = refused {
             drop(state);
-            for (cargo, _) in cargo {
-                cargo.crashed(&crash);
+            for flight in flights {
+                flight.cargo.crashed(&crash);
             }
             return false;
         }
-        state.held.extend(cargo);
+        state.held.extend(flights);
         let sent = state.send_held();
         let wanted = state.want();
         drop(state);
@@ -352,8 +391,8 @@ impl<C: Cargo> Lane<C> {
         }
         let held = std::mem::take(&mut state.held);
         drop(state);
-        for (cargo, _) in held {
-            cargo.crashed(crash);
+        for flight in held {
+            flight.cargo.crashed(crash);
         }
     }
 
@@ -371,19 +410,19 @@ impl<C: Cargo> Lane<C> {
         &self,
         options: &Options,
         store: Option<&Arc<Store>>,
-        setup: io::Result<Setup<C>>,
+        setup: io::Result<Setup>,
     ) {
-        let started = setup.and_then(|Setup { program, first }| {
-            Ok((first, start_child(options.transport, &program, store)?))
+        let started = setup.and_then(|Setup { program, payload }| {
+            Ok((payload, start_child(options.transport, &program, store)?))
         });
         match started {
-            Ok((setup, (child, link, report))) => {
+            Ok((payload, (child, link, report))) => {
                 let mut state = self.state();
                 if matches!(state.phase, Phase::Closed) {
                     return;
                 }
                 state.child = Some(child);
-                state.link = Some(link);
+                state.link = Some(link.clone());
                 state.report = report;
                 state.phase = Phase::Up;
                 state.health.begins();
@@ -394,13 +433,14 @@ impl<C: Cargo> Lane<C> {
                 state.configured.clear();
                 state.defined.clear();
                 state.quota = options.max_messages;
-                state.held.push_front((setup, 1));
                 state.start_limit = options.start_limit;
+                state.send_control(&link, 0, control::SETUP, Arc::new(payload));
                 let sent = state.send_held();
                 drop(state);
                 self.changed.notify_all();
-                if let Some(sent) = sent {
-                    sent.conclude();
+                match sent {
+                    Some(sent) => sent.conclude(),
+                    None => link.flush(),
                 }
             }
             Err(error) => {
@@ -426,8 +466,8 @@ impl<C: Cargo> Lane<C> {
         drop(state);
         self.changed.notify_all();
         let crash = Arc::new(Crash::without_process(Cause::Stopped));
-        for (cargo, _) in held {
-            cargo.crashed(&crash);
+        for flight in held {
+            flight.cargo.crashed(&crash);
         }
     }
 }

@@ -41,6 +41,8 @@ mod door;
 #[cfg(unix)]
 mod fleet;
 #[cfg(unix)]
+mod flight;
+#[cfg(unix)]
 mod hangup;
 #[cfg(unix)]
 mod lane;
@@ -61,6 +63,8 @@ pub use crash::{Cause, Crash};
 pub use door::Door;
 #[cfg(unix)]
 pub use fleet::{Fleet, Overseer};
+#[cfg(unix)]
+pub use flight::{Definition, Flight, OwnedRequest};
 #[cfg(unix)]
 pub use lane::reading::is_taking_in;
 #[cfg(unix)]

@@ -18,6 +18,7 @@ use crate::descriptors::{receive_descriptors, send_descriptors};
 use crate::door::Door;
 use crate::link::{ChildLink, HostLink};
 use crate::options::Transport;
+use crate::payload::Payload;
 #[cfg(target_os = "linux")]
 use crate::spawn::end_now;
 use crate::spawn::{Child, Program};
@@ -85,11 +86,11 @@ impl Report {
 
 /// What a child is started with.
 #[derive(Debug)]
-pub struct Setup<C> {
+pub struct Setup {
     /// The program.
     pub program: Program,
-    /// Its first message.
-    pub first: C,
+    /// What it is told first.
+    pub payload: Payload,
 }
 
 /// What [`start_child`] makes.

@@ -17,17 +17,17 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use pytoweb_process::frame::{
-    Outcome, RawPayload, Reply, Request, ToChild, decode_for_child, encode_ask, encode_broken,
-    encode_log, encode_ready, encode_reply,
+    Outcome, RawPayload, Reply, Request, ToChild, control, decode_for_child, encode_ask,
+    encode_broken, encode_log, encode_ready, encode_reply,
 };
 use pytoweb_process::{Arrival, ChildLink, Door, Parcel, Payload};
 
 use crate::error;
 use crate::error::Named;
 use crate::host::around::Surroundings;
+use crate::host::flags;
 use crate::host::message::{Delivery, WorkerMessage};
 use crate::host::note;
-use crate::host::remote::flags;
 use crate::host::start_hook::StartHook;
 use crate::interpreter::context;
 use crate::interpreter::fork::Generation;
@@ -246,12 +246,12 @@ impl ChildEnd {
             .payload
             .into_parcel(self.link.view(), None)
             .map_err(broken)?;
-        if head.flags & flags::DEFINE != 0 {
+        if head.flags & control::DEFINE != 0 {
             self.functions
-                .define(py, head.worker, &parcel, head.flags & flags::ANEW != 0);
+                .define(py, head.worker, &parcel, head.flags & control::ANEW != 0);
             return answers.reply(py, child, Ok(py.None().into_bound(py)));
         }
-        if head.flags & (flags::SETUP | flags::CONFIGURE) != 0 {
+        if head.flags & (control::SETUP | control::CONFIGURE) != 0 {
             let done = self.control(py, child, &head, &parcel);
             return answers.reply(py, child, done.map(|()| py.None().into_bound(py)));
         }
@@ -292,7 +292,7 @@ impl ChildEnd {
         head: &Head,
         parcel: &Parcel,
     ) -> PyResult<()> {
-        if head.flags & flags::SETUP != 0 {
+        if head.flags & control::SETUP != 0 {
             let setup = pickling::unpack(py, parcel)?;
             child.call_method1(intern!(py, "set_up"), (setup,))?;
             return Ok(());

@@ -6,6 +6,7 @@ pub(crate) mod doorbell;
 pub(crate) mod end_hooks;
 pub(crate) mod endpoint;
 pub(crate) mod failure;
+pub(crate) mod flags;
 pub(crate) mod fleet;
 pub(crate) mod future;
 pub(crate) mod gathering;

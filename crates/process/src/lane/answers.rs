@@ -6,33 +6,34 @@
 
 use super::State;
 use crate::cargo::{Cargo, Verdict};
+use crate::flight::Flight;
 
 impl<C: Cargo> State<C> {
-    /// Ends the message that the child answered. `None`: it was taken back, and is elsewhere by now.
+    /// Ends the message that the child answered. `None`: it was taken back, and is elsewhere by now, or is a control.
     ///
     /// # Errors
     /// Why the answer cannot be true.
-    pub(super) fn end(&mut self, seq: u64, verdict: Verdict) -> Result<Option<C>, String> {
+    pub(super) fn end(&mut self, seq: u64, verdict: Verdict) -> Result<Option<Flight<C>>, String> {
         // A link without claim words skips what it is asked to stop and has not begun.
         let may_skip_stopped = self.link.as_ref().is_some_and(|link| !link.runs_ahead());
-        let flight = self
+        let tracked = self
             .table
             .get_mut(Self::place(seq))
             .and_then(Option::as_mut)
-            .filter(|flight| flight.seq == seq)
+            .filter(|tracked| tracked.seq == seq)
             .ok_or_else(|| format!("it answered message {seq}, which it does not have"))?;
         let skipped = verdict == Verdict::Skipped;
-        let may_skip = flight.revoked || (flight.attempt == u32::MAX && may_skip_stopped);
+        let may_skip = tracked.revoked || (tracked.stopped && may_skip_stopped);
         if skipped && !may_skip {
-            flight.disputed = true;
+            tracked.disputed = true;
             return Err(format!(
                 "it skipped message {seq}, which was not taken back"
             ));
         }
-        if !skipped && flight.revoked {
-            flight.disputed = true;
+        if !skipped && tracked.revoked {
+            tracked.disputed = true;
             return Err(format!("it ran message {seq}, which was taken back"));
         }
-        Ok(self.take(seq).and_then(|flight| flight.cargo))
+        Ok(self.take(seq).and_then(|mut tracked| tracked.take()))
     }
 }

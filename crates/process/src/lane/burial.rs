@@ -8,13 +8,13 @@ use super::reading::{Taken, Tell};
 use super::{Lane, Phase};
 use crate::cargo::{Answer, Cargo};
 use crate::crash::{Cause, Crash};
+use crate::flight::Flight;
 use crate::link::HostLink;
 use crate::options::Options;
 use crate::start::Report;
 
-/// Told why a lane is given up, and for how long if it was not before. Takes what other lanes could run, with the
-/// attempts.
-pub(crate) type GivenUp<'a, C> = &'a dyn Fn(&Arc<Crash>, Option<Duration>, &mut Vec<(C, u32)>);
+/// Told why a lane is given up, and for how long if it was not before. Takes what other lanes could run.
+pub(crate) type GivenUp<'a, C> = &'a dyn Fn(&Arc<Crash>, Option<Duration>, &mut Vec<Flight<C>>);
 
 impl<C: Cargo> Lane<C> {
     /// Looks whether the child has ended; if so, decides what becomes of its messages and of the lane. `given_up`
@@ -73,31 +73,31 @@ impl<C: Cargo> Lane<C> {
         let mut skipped = Vec::new();
         let mut again = Vec::new();
         for seq in state.numbers() {
-            let Some(flight) = state.take(seq) else {
+            let Some(mut tracked) = state.take(seq) else {
                 continue;
             };
-            let Some(cargo) = flight.cargo else { continue };
-            if cargo.is_control() {
+            let Some(mut flight) = tracked.take() else {
                 continue;
-            }
+            };
             let begun = link.as_ref().is_some_and(|link| link.has_begun(seq));
-            if flight.attempt == u32::MAX {
+            if tracked.stopped {
                 // The child was killed for it.
-                skipped.push(cargo);
-            } else if flight.disputed {
-                victims.push(cargo);
+                skipped.push(flight.cargo);
+            } else if tracked.disputed {
+                victims.push(flight.cargo);
             } else if begun {
                 // Its crashes are bounded by its attempts, and are no sign that children cannot start.
                 state.health.proves_useful();
-                if flight.attempt < cargo.max_attempts() && cargo.is_wanted() {
-                    again.push((cargo, flight.attempt + 1));
+                if flight.attempt < flight.request.max_attempts && flight.cargo.is_wanted() {
+                    flight.attempt += 1;
+                    again.push(flight);
                 } else {
-                    victims.push(cargo);
+                    victims.push(flight.cargo);
                 }
-            } else if flight.withdrawn {
-                victims.push(cargo);
+            } else if tracked.withdrawn {
+                victims.push(flight.cargo);
             } else {
-                again.push((cargo, flight.attempt));
+                again.push(flight);
             }
         }
         state.link = None;
@@ -132,11 +132,11 @@ impl<C: Cargo> Lane<C> {
         let mut left = Vec::new();
         let mut movable = Vec::new();
         if reason.is_some() {
-            for (cargo, attempt) in std::mem::take(&mut state.held) {
-                if cargo.may_go_elsewhere() {
-                    movable.push((cargo, attempt));
+            for flight in std::mem::take(&mut state.held) {
+                if flight.may_go_elsewhere {
+                    movable.push(flight);
                 } else {
-                    left.push(cargo);
+                    left.push(flight.cargo);
                 }
             }
         }
@@ -149,7 +149,7 @@ impl<C: Cargo> Lane<C> {
         if let Some(reason) = &reason {
             given_up(reason, rest, &mut movable);
         }
-        left.extend(movable.into_iter().map(|(cargo, _)| cargo));
+        left.extend(movable.into_iter().map(|flight| flight.cargo));
         for cargo in skipped {
             cargo.answered(Answer::skipped());
         }

@@ -272,11 +272,9 @@ impl<C: Cargo> Lane<C> {
         state.answered += answers.len() as u64;
         for (seq, answer) in answers.drain(..) {
             match state.end(seq, answer.verdict) {
-                Ok(Some(cargo)) => {
-                    if !cargo.is_control() {
-                        state.health.proves_useful();
-                    }
-                    over.push((cargo, answer));
+                Ok(Some(flight)) => {
+                    state.health.proves_useful();
+                    over.push((flight.cargo, answer));
                 }
                 Ok(None) => {}
                 Err(what) => strange = Some(what),

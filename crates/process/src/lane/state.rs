@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Flight, Phase, State};
+use super::{Aboard, Phase, State, Tracked};
 use crate::cargo::Cargo;
 use crate::claims::SLOTS;
 use crate::crash::Cause;
-use crate::frame;
-use crate::link::HostLink;
+use crate::flight::{Flight, area};
+use crate::frame::{self, Request, control, encode_request};
+use crate::link::{Broken, HostLink};
 use crate::options::END_LIMIT;
+use crate::payload::Payload;
 
 /// What is to be done for messages that were sent, once the lane's lock is released.
 #[must_use]
@@ -40,24 +42,24 @@ impl<C: Cargo> State<C> {
             .table
             .iter()
             .flatten()
-            .map(|flight| flight.seq)
+            .map(|tracked| tracked.seq)
             .collect();
         numbers.sort_unstable();
         numbers
     }
 
-    pub(super) fn take(&mut self, seq: u64) -> Option<Flight<C>> {
+    pub(super) fn take(&mut self, seq: u64) -> Option<Tracked<C>> {
         let place = self.table.get_mut(Self::place(seq))?;
         if place.as_ref()?.seq != seq {
             return None;
         }
-        let flight = place.take()?;
+        let tracked = place.take()?;
         self.on_their_way -= 1;
-        if flight.cargo.as_ref().is_some_and(C::is_control) {
+        if tracked.is_control() {
             self.controls -= 1;
             self.limit_controls();
         }
-        Some(flight)
+        Some(tracked)
     }
 
     /// Has a child started, if there is none. True: it was not wanted before.
@@ -84,25 +86,23 @@ impl<C: Cargo> State<C> {
                 self.table
                     .iter()
                     .flatten()
-                    .any(|flight| !flight.revoked && link.has_begun(flight.seq))
+                    .any(|tracked| !tracked.revoked && link.has_begun(tracked.seq))
             })
     }
 
     /// Whether a message waits behind another one that could run elsewhere.
     pub(super) fn is_ahead(&self) -> bool {
-        let elsewhere = |flight: &&Flight<C>| {
-            let cargo = flight.cargo.as_ref();
-            cargo.is_some_and(C::may_go_elsewhere)
+        let elsewhere = |tracked: &&Tracked<C>| {
+            tracked
+                .flight()
+                .is_some_and(|flight| flight.may_go_elsewhere)
         };
         self.on_their_way > 1 && self.table.iter().flatten().filter(elsewhere).count() > 1
     }
 
     /// Whether a message that was asked to stop still runs.
     pub(super) fn has_stopping(&self) -> bool {
-        self.table
-            .iter()
-            .flatten()
-            .any(|flight| flight.attempt == u32::MAX)
+        self.table.iter().flatten().any(|tracked| tracked.stopped)
     }
 
     /// Sends what is held, as far as there is place.
@@ -111,38 +111,22 @@ impl<C: Cargo> State<C> {
             return None;
         }
         let link = self.link.clone()?;
-        if self.table.is_empty() {
-            self.table.resize_with(SLOTS, || None);
-        }
         let mut late = Vec::new();
         while self.on_their_way < SLOTS - 1
-            && let Some((cargo, attempt)) = self.held.pop_front()
+            && let Some(flight) = self.held.pop_front()
         {
-            if cargo.is_overdue() {
-                late.push(cargo);
+            if flight.cargo.is_overdue() {
+                late.push(flight.cargo);
                 continue;
             }
-            let version = cargo.config_version();
-            if version != 0 && self.configured.get(&cargo.worker()) != Some(&version) {
-                self.configured.insert(cargo.worker(), version);
-                let configuration = cargo.configuration();
-                self.held.push_front((cargo, attempt));
-                self.send(&link, configuration, 1);
+            if self.send_need(&link, &flight) {
+                // There may be no place left for the message itself.
+                self.held.push_front(flight);
                 continue;
             }
-            if let Some((number, bytes)) = cargo.definition()
-                && !self.defined.has(number)
-                && let Some(definition) = cargo.define(self.defined.add(number, bytes))
-            {
-                self.held.push_front((cargo, attempt));
-                self.send(&link, definition, 1);
-                continue;
-            }
-            if !cargo.is_control()
-                && let Some(quota) = &mut self.quota
-            {
+            if let Some(quota) = &mut self.quota {
                 if *quota == 0 {
-                    self.held.push_front((cargo, attempt));
+                    self.held.push_front(flight);
                     if self.on_their_way == 0 {
                         self.retire(Instant::now());
                     }
@@ -150,7 +134,7 @@ impl<C: Cargo> State<C> {
                 }
                 *quota -= 1;
             }
-            self.send(&link, cargo, attempt);
+            self.send(&link, flight);
         }
         Some(Sent { link, late })
     }
@@ -162,31 +146,97 @@ impl<C: Cargo> State<C> {
         }
     }
 
-    pub(super) fn send(&mut self, link: &Arc<dyn HostLink>, cargo: C, attempt: u32) {
+    /// Sends what the child must have before `flight`, a configuration or a definition. False: it has all.
+    fn send_need(&mut self, link: &Arc<dyn HostLink>, flight: &Flight<C>) -> bool {
+        let known = self.configured.get(&flight.worker).copied();
+        if known.unwrap_or(0) < flight.config_version {
+            let (version, payload) = flight.cargo.configuration();
+            let version = version.max(flight.config_version);
+            self.configured.insert(flight.worker, version);
+            self.send_control(link, flight.worker, control::CONFIGURE, payload);
+            return true;
+        }
+        match &flight.request.definition {
+            Some(definition) if !self.defined.has(definition.number) => {
+                let anew = self.defined.add(definition.number, definition.bytes);
+                let flags = control::DEFINE | if anew { control::ANEW } else { 0 };
+                self.send_control(link, definition.number, flags, definition.payload.clone());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn send(&mut self, link: &Arc<dyn HostLink>, flight: Flight<C>) {
+        let seq = self.free_seq();
+        let numbers = (seq, flight.worker, flight.attempt);
+        let encoded = flight.request.encode(numbers, &mut self.frame);
+        // A text of 4 GiB was refused when the message was packed.
+        debug_assert!(encoded.is_ok());
+        let sent = link.offer(seq, &self.frame, area(&flight.request.payload));
+        self.track(seq, Aboard::Message(flight), sent);
+    }
+
+    /// Sends something that is no message: see [`control`]. `number` is that of a worker, or of a definition.
+    pub(super) fn send_control(
+        &mut self,
+        link: &Arc<dyn HostLink>,
+        number: u32,
+        flags: u32,
+        payload: Arc<Payload>,
+    ) {
+        let seq = self.free_seq();
+        let request = Request {
+            seq,
+            worker: number,
+            attempt: 1,
+            flags,
+            kind: "",
+            id: None,
+            context: &[],
+            payload: &*payload,
+        };
+        let encoded = encode_request(&request, &mut self.frame);
+        debug_assert!(encoded.is_ok());
+        let sent = link.offer(seq, &self.frame, area(&payload));
+        let control = Aboard::Control {
+            // A definition is no worker's.
+            worker: if flags & control::DEFINE == 0 {
+                number
+            } else {
+                0
+            },
+            _payload: payload,
+        };
+        self.track(seq, control, sent);
+        self.controls += 1;
+        if self.controls_by.is_none() {
+            self.limit_controls();
+        }
+    }
+
+    /// The next number whose place in the table is free.
+    fn free_seq(&mut self) -> u64 {
+        if self.table.is_empty() {
+            self.table.resize_with(SLOTS, || None);
+        }
         while self.table[Self::place(self.next_seq)].is_some() {
             self.next_seq += 1;
         }
-        let seq = self.next_seq;
         self.next_seq += 1;
-        self.frame.clear();
-        cargo.encode(seq, attempt, &mut self.frame);
-        let sent = link.offer(seq, &self.frame, cargo.area());
-        let is_control = cargo.is_control();
-        self.table[Self::place(seq)] = Some(Flight {
+        self.next_seq - 1
+    }
+
+    fn track(&mut self, seq: u64, what: Aboard<C>, sent: Result<(), Broken>) {
+        self.table[Self::place(seq)] = Some(Tracked {
             seq,
-            attempt,
             revoked: false,
             disputed: false,
             withdrawn: false,
-            cargo: Some(cargo),
+            stopped: false,
+            what,
         });
         self.on_their_way += 1;
-        if is_control {
-            self.controls += 1;
-            if self.controls_by.is_none() {
-                self.limit_controls();
-            }
-        }
         if let Err(broken) = sent {
             self.condemn(Instant::now(), Cause::Protocol(broken.to_string()));
         }

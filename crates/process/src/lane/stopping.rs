@@ -1,13 +1,14 @@
 //! Messages that are taken back or stopped, and children that are killed for them.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Flight, Lane, Phase, State};
+use pytoweb_engine::BatchKey;
+
+use super::{Aboard, Lane, Phase, State};
 use crate::cargo::{Answer, Cargo};
 use crate::crash::Cause;
+use crate::flight::Flight;
 use crate::frame;
-use crate::link::HostLink;
 
 /// How long an idle child may take to come by a message that it was sent, whatever the grace: it has to get a core.
 const TAKE_UP: Duration = Duration::from_millis(100);
@@ -26,63 +27,70 @@ pub(super) struct TakingUp {
     late: bool,
 }
 
+/// Which messages are stopped.
+enum Which<'a, C> {
+    /// All of a worker, and its configuration.
+    Worker(u32),
+    /// Those that this picks.
+    Of(&'a dyn Fn(&C) -> bool),
+}
+
+impl<C> Which<'_, C> {
+    fn picks(&self, flight: &Flight<C>) -> bool {
+        match self {
+            Self::Worker(worker) => flight.worker == *worker,
+            Self::Of(of) => of(&flight.cargo),
+        }
+    }
+}
+
+/// Whether it is the first of its batch, of those that this was asked of.
+fn is_first(batches: &mut Vec<BatchKey>, batch: Option<BatchKey>) -> bool {
+    match batch {
+        Some(batch) if batches.contains(&batch) => false,
+        Some(batch) => {
+            batches.push(batch);
+            true
+        }
+        None => true,
+    }
+}
+
 impl<C: Cargo> Lane<C> {
     /// Takes back what the child has not begun, but for the first message of each batch, of the messages that `of`
     /// picks.
-    pub(crate) fn recall(&self, of: &dyn Fn(&C) -> bool) {
+    pub(crate) fn recall(&self, of: &dyn Fn(&Flight<C>) -> bool) {
         let mut state = self.state();
         let mut found: Vec<C> = Vec::new();
-        let mut kept: Vec<u64> = Vec::new();
+        let mut batches = Vec::new();
         for seq in state.numbers() {
-            let index = State::<C>::place(seq);
             let link = state.link.clone();
-            let first = {
-                let Some(Some(flight)) = state.table.get(index) else {
-                    continue;
-                };
-                let Some(cargo) = flight.cargo.as_ref().filter(|cargo| of(cargo)) else {
-                    continue;
-                };
-                !kept.iter().any(|seq| {
-                    state
-                        .table
-                        .get(State::<C>::place(*seq))
-                        .and_then(Option::as_ref)
-                        .and_then(|flight| flight.cargo.as_ref())
-                        .is_some_and(|kept| kept.is_of_same_batch(cargo))
-                })
+            let Some(Some(tracked)) = state.table.get_mut(State::<C>::place(seq)) else {
+                continue;
             };
-            if first {
-                kept.push(seq);
+            let Some(flight) = tracked.flight().filter(|flight| of(flight)) else {
+                continue;
+            };
+            if is_first(&mut batches, flight.batch) {
                 continue;
             }
-            if link.is_some_and(|link| link.revoke(seq))
-                && let Some(Some(flight)) = state.table.get_mut(index)
-            {
-                flight.revoked = true;
-                found.extend(flight.cargo.take());
+            if link.is_some_and(|link| link.revoke(seq)) {
+                tracked.revoked = true;
+                found.extend(tracked.take().map(|flight| flight.cargo));
             }
         }
         // A message that is held was not even sent.
-        let held = std::mem::take(&mut state.held);
-        let mut firsts: Vec<usize> = Vec::new();
-        for (cargo, attempt) in held {
-            let first = !state
-                .table
-                .iter()
-                .flatten()
-                .filter_map(|flight| flight.cargo.as_ref())
-                .any(|other| other.is_of_same_batch(&cargo))
-                && !firsts
-                    .iter()
-                    .any(|at| state.held[*at].0.is_of_same_batch(&cargo));
-            if first {
-                firsts.push(state.held.len());
-            }
-            if first || attempt > 1 || !of(&cargo) {
-                state.held.push_back((cargo, attempt));
+        let mut batches = state
+            .table
+            .iter()
+            .flatten()
+            .filter_map(|tracked| tracked.flight()?.batch)
+            .collect();
+        for flight in std::mem::take(&mut state.held) {
+            if is_first(&mut batches, flight.batch) || flight.attempt > 1 || !of(&flight) {
+                state.held.push_back(flight);
             } else {
-                found.push(cargo);
+                found.push(flight.cargo);
             }
         }
         drop(state);
@@ -102,29 +110,42 @@ impl<C: Cargo> Lane<C> {
             stuck
         };
         if stuck || idle {
-            self.recall(&C::may_go_elsewhere);
+            self.recall(&|flight| flight.may_go_elsewhere);
         }
         self.state().is_ahead()
     }
 
     /// Stops the messages that `of` picks: one that has not begun never will, one that runs is asked, and after the grace
-    /// (`None`: at once) its child is killed. True: the supervisor is to be told.
-    pub(crate) fn stop(&self, of: &dyn Fn(&C) -> bool, grace: Option<Duration>) -> bool {
+    /// its child is killed. True: the supervisor is to be told.
+    pub(crate) fn stop(&self, of: &dyn Fn(&C) -> bool, grace: Duration) -> bool {
+        self.stop_all(&Which::Of(of), grace)
+    }
+
+    /// Stops all messages of a worker, and kills the child for one that runs. True: the supervisor is to be told.
+    pub(crate) fn terminate(&self, worker: u32) -> bool {
+        self.stop_all(&Which::Worker(worker), Duration::ZERO)
+    }
+
+    fn stop_all(&self, which: &Which<'_, C>, grace: Duration) -> bool {
         let mut state = self.state();
-        let mut skipped = state.revoke(&|cargo| of(cargo) && !cargo.is_control());
+        let mut skipped = state.revoke(&|flight| which.picks(flight));
         let mut told = Vec::new();
         if let Some(link) = state.link.clone() {
-            for flight in state.table.iter().flatten() {
-                if flight.revoked || !flight.cargo.as_ref().is_some_and(of) {
-                    continue;
+            for tracked in state.table.iter_mut().flatten() {
+                let stops = match &tracked.what {
+                    Aboard::Message(flight) => !tracked.revoked && which.picks(flight),
+                    // It belongs to the start of the child, unless its worker is over.
+                    Aboard::Control { worker, .. } => {
+                        matches!(which, Which::Worker(over) if over == worker)
+                            && link.has_begun(tracked.seq)
+                    }
+                    Aboard::Gone => false,
+                };
+                if stops {
+                    link.ask_to_stop(tracked.seq);
+                    tracked.stopped = true;
+                    told.push(tracked.seq);
                 }
-                // A configuration is not asked: it belongs to the start of the child, unless its worker is over.
-                let is_control = flight.cargo.as_ref().is_some_and(C::is_control);
-                if is_control && !(grace.is_none() && link.has_begun(flight.seq)) {
-                    continue;
-                }
-                link.ask_to_stop(flight.seq);
-                told.push(flight.seq);
             }
             for seq in &told {
                 let mut frame = Vec::new();
@@ -134,16 +155,11 @@ impl<C: Cargo> Lane<C> {
             }
             link.flush();
         }
-        for seq in &told {
-            if let Some(Some(flight)) = state.table.get_mut(State::<C>::place(*seq)) {
-                flight.attempt = u32::MAX;
-            }
-        }
-        let watches = state.expect_taking_up(grace.unwrap_or_default());
+        let watches = state.expect_taking_up(grace);
         if !told.is_empty() {
-            state.condemn(Instant::now() + grace.unwrap_or_default(), Cause::Stopped);
+            state.condemn(Instant::now() + grace, Cause::Stopped);
         }
-        skipped.extend(state.take_held(of));
+        skipped.extend(state.take_held(&|flight| which.picks(flight)));
         drop(state);
         for cargo in skipped {
             cargo.answered(Answer::skipped());
@@ -157,29 +173,20 @@ impl<C: Cargo> Lane<C> {
         self.state().expect_taking_up(grace)
     }
 
-    /// Takes the messages out that `of` picks and that have not begun: their worker has stopped. Those of which that is
-    /// not known yet follow when their child has ended. True: the supervisor is to be told.
-    pub(crate) fn withdraw(
-        &self,
-        of: &dyn Fn(&C) -> bool,
-        grace: Duration,
-        found: &mut Vec<C>,
-    ) -> bool {
+    /// Takes the messages of a worker out that have not begun: it has stopped. Those of which that is not known yet
+    /// follow when their child has ended. True: the supervisor is to be told.
+    pub(crate) fn withdraw(&self, worker: u32, grace: Duration, found: &mut Vec<C>) -> bool {
+        let of = |flight: &Flight<C>| flight.worker == worker;
         let mut state = self.state();
-        found.extend(state.revoke(&|cargo| of(cargo) && !cargo.is_control()));
+        found.extend(state.revoke(&of));
         if let Some(link) = state.link.clone() {
-            for flight in state.table.iter_mut().flatten() {
-                if flight
-                    .cargo
-                    .as_ref()
-                    .is_some_and(|cargo| of(cargo) && !cargo.is_control())
-                    && !link.has_begun(flight.seq)
-                {
-                    flight.withdrawn = true;
+            for tracked in state.table.iter_mut().flatten() {
+                if tracked.flight().is_some_and(of) && !link.has_begun(tracked.seq) {
+                    tracked.withdrawn = true;
                 }
             }
         }
-        found.extend(state.take_held(of));
+        found.extend(state.take_held(&of));
         state.expect_taking_up(grace)
     }
 
@@ -216,27 +223,27 @@ impl<C: Cargo> Lane<C> {
 
 impl<C: Cargo> State<C> {
     /// Takes the messages out that `of` picks and that the child has not begun, and now never will.
-    fn revoke(&mut self, of: &dyn Fn(&C) -> bool) -> Vec<C> {
+    fn revoke(&mut self, of: &dyn Fn(&Flight<C>) -> bool) -> Vec<C> {
         let Some(link) = self.link.clone() else {
             return Vec::new();
         };
         let mut found = Vec::new();
-        for flight in self.table.iter_mut().flatten() {
-            if flight.cargo.as_ref().is_some_and(of) && !flight.revoked && link.revoke(flight.seq) {
-                flight.revoked = true;
-                found.extend(flight.cargo.take());
+        for tracked in self.table.iter_mut().flatten() {
+            if tracked.flight().is_some_and(of) && link.revoke(tracked.seq) {
+                tracked.revoked = true;
+                found.extend(tracked.take().map(|flight| flight.cargo));
             }
         }
         found
     }
 
-    fn take_held(&mut self, of: &dyn Fn(&C) -> bool) -> Vec<C> {
+    fn take_held(&mut self, of: &dyn Fn(&Flight<C>) -> bool) -> Vec<C> {
         let mut found = Vec::new();
-        for (cargo, attempt) in std::mem::take(&mut self.held) {
-            if of(&cargo) {
-                found.push(cargo);
+        for flight in std::mem::take(&mut self.held) {
+            if of(&flight) {
+                found.push(flight.cargo);
             } else {
-                self.held.push_back((cargo, attempt));
+                self.held.push_back(flight);
             }
         }
         found
@@ -292,15 +299,12 @@ impl<C: Cargo> State<C> {
         else {
             return;
         };
-        let is_at_one = |flight: &Flight<C>, link: &Arc<dyn HostLink>| {
-            flight.cargo.as_ref().is_some_and(C::is_control) && link.has_begun(flight.seq)
-        };
         let late = !self.health.is_ready()
             || self.link.as_ref().is_some_and(|link| {
                 self.table
                     .iter()
                     .flatten()
-                    .any(|flight| is_at_one(flight, link))
+                    .any(|tracked| tracked.is_control() && link.has_begun(tracked.seq))
             });
         if late {
             self.controls_by = None;

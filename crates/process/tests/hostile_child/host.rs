@@ -2,13 +2,13 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use pytoweb_process::frame::{Request, encode_request};
 use pytoweb_process::{
-    Answer, Cargo, Cause, Crash, Fleet, Options, Overseer, Payload, Program, Setup, Transport,
-    Verdict,
+    Answer, Cargo, Cause, Crash, Fleet, Flight, Options, Overseer, OwnedRequest, Payload, Program,
+    Setup, Transport, Verdict,
 };
 
 use crate::child::LIE_OF_A_SOCKET;
@@ -32,64 +32,41 @@ enum End {
 struct Message {
     number: usize,
     kind: &'static str,
-    control: bool,
     tell: Sender<(usize, End)>,
 }
 
 impl Message {
     fn ends(self, end: End) {
-        if !self.control {
-            // The test may have seen enough.
-            let _ = self.tell.send((self.number, end));
+        // The test may have seen enough.
+        let _ = self.tell.send((self.number, end));
+    }
+
+    fn flight(self) -> Flight<Self> {
+        let request = OwnedRequest {
+            kind: self.kind.into(),
+            id: None,
+            context: Vec::new(),
+            payload: Payload::empty(),
+            definition: None,
+            flags: 0,
+            max_attempts: 1,
+            attempt: AtomicU32::new(1),
+        };
+        Flight {
+            request: Arc::new(request),
+            attempt: 1,
+            worker: 1,
+            config_version: 0,
+            may_go_elsewhere: false,
+            batch: None,
+            cargo: self,
         }
     }
 }
 
 impl Cargo for Message {
-    fn encode(&self, seq: u64, attempt: u32, frame: &mut Vec<u8>) {
-        let request = Request {
-            seq,
-            worker: 1,
-            attempt,
-            flags: 0,
-            kind: self.kind,
-            id: None,
-            context: &[],
-            payload: &Payload::empty(),
-        };
-        encode_request(&request, frame).unwrap();
-    }
-
-    fn area(&self) -> &[u8] {
-        &[]
-    }
-
-    fn worker(&self) -> u32 {
-        1
-    }
-
-    fn config_version(&self) -> u32 {
-        0
-    }
-
-    fn configuration(&self) -> Self {
+    fn configuration(&self) -> (u32, Arc<Payload>) {
         unreachable!("there is none")
-    }
-
-    fn is_control(&self) -> bool {
-        self.control
-    }
-
-    fn is_of_same_batch(&self, _: &Self) -> bool {
-        false
-    }
-
-    fn may_go_elsewhere(&self) -> bool {
-        false
-    }
-
-    fn max_attempts(&self) -> u32 {
-        1
     }
 
     fn is_wanted(&self) -> bool {
@@ -116,24 +93,18 @@ impl Cargo for Message {
 }
 
 struct Watch {
-    tell: Sender<(usize, End)>,
     logged: Sender<Vec<u8>>,
 }
 
-impl Overseer<Message> for Watch {
-    fn setup(&self, _: usize) -> io::Result<Setup<Message>> {
+impl Overseer for Watch {
+    fn setup(&self, _: usize) -> io::Result<Setup> {
         Ok(Setup {
             program: Program {
                 executable: std::env::current_exe()?.into(),
                 arguments: vec!["child".into()],
                 environment: std::env::vars_os().collect(),
             },
-            first: Message {
-                number: usize::MAX,
-                kind: "",
-                control: true,
-                tell: self.tell.clone(),
-            },
+            payload: Payload::empty(),
         })
     }
 
@@ -171,10 +142,7 @@ impl Host {
             start_limit: None,
             restart_window: Duration::from_secs(3600),
         };
-        let watch = Watch {
-            tell: tell.clone(),
-            logged,
-        };
+        let watch = Watch { logged };
         Self {
             fleet: Fleet::new(options, Box::new(watch)),
             tell,
@@ -188,11 +156,13 @@ impl Host {
     fn hand(&mut self, kinds: &[&'static str]) -> usize {
         let first = self.next;
         self.next += kinds.len();
-        let messages = (first..).zip(kinds).map(|(number, kind)| Message {
-            number,
-            kind,
-            control: false,
-            tell: self.tell.clone(),
+        let messages = (first..).zip(kinds).map(|(number, kind)| {
+            let message = Message {
+                number,
+                kind,
+                tell: self.tell.clone(),
+            };
+            message.flight()
         });
         self.fleet.hand(0, messages.collect());
         first
@@ -267,8 +237,7 @@ pub(crate) fn what_was_taken_back_does_not_come_back(transport: Transport) {
     let first = host.hand(&["takes the next and keeps it", "is taken back"]);
     assert_eq!(host.ends(1), [(first, End::Answered(Verdict::Completed))]);
     assert_eq!(host.logs.recv_timeout(LIMIT).unwrap(), b"kept");
-    host.fleet
-        .stop([0], &|message| message.number == first + 1, false);
+    host.fleet.stop([0], &|message| message.number == first + 1);
     // In the next child, or in this one before it is ended.
     let last = host.hand(&["works"]);
     let ends = host.ends(2);

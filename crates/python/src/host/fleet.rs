@@ -15,7 +15,7 @@ use pytoweb_process::{Crash, Fleet, Options, Overseer, Program, Setup, Transport
 
 use crate::error;
 use crate::host::failure;
-use crate::host::remote::{Load, flags};
+use crate::host::remote::Load;
 use crate::interpreter::ending::Presence;
 use crate::interpreter::fork::Generation;
 use crate::interpreter::memory;
@@ -55,7 +55,7 @@ struct Told {
 }
 
 impl Told {
-    fn setup_now(&self, py: Python<'_>, lane: usize) -> PyResult<Setup<Load>> {
+    fn setup_now(&self, py: Python<'_>, lane: usize) -> PyResult<Setup> {
         let runtime = self.runtime.bind(py).call0()?;
         if runtime.is_none() {
             return Err(PyRuntimeError::new_err(
@@ -74,11 +74,7 @@ impl Told {
                 // Under the interpreter lock, with which Python changes it.
                 environment: std::env::vars_os().collect(),
             },
-            first: Load::Control {
-                worker: 0,
-                flags: flags::SETUP,
-                payload: Arc::new(payload),
-            },
+            payload,
         })
     }
 
@@ -101,7 +97,7 @@ impl Told {
     }
 }
 
-impl Overseer<Load> for Told {
+impl Overseer for Told {
     fn presence(&self) -> Box<dyn Send> {
         Box::new(Presence::new())
     }
@@ -110,7 +106,7 @@ impl Overseer<Load> for Told {
         memory::tidy_if_large();
     }
 
-    fn setup(&self, lane: usize) -> io::Result<Setup<Load>> {
+    fn setup(&self, lane: usize) -> io::Result<Setup> {
         Python::attach(|py| {
             self.setup_now(py, lane).map_err(|error| {
                 let text = error.value(py).to_string();

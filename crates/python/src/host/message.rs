@@ -1,18 +1,17 @@
 //! A message with Python payloads, and what Python sees of the one that runs.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pytoweb_engine::{Address, Message, Plan, ReplyState, Ticket};
-use pytoweb_process::ChildLink;
+use pytoweb_process::{ChildLink, OwnedRequest};
 
 use crate::error::Quoted;
-use crate::host::remote::flags;
+use crate::host::flags;
 use crate::host::running;
-use crate::host::task::{Head, Packed, Task};
+use crate::host::task::{Head, Task};
 use crate::pickle::pickling;
 
 #[derive(Debug)]
@@ -41,7 +40,11 @@ pub(crate) enum Body {
 #[derive(Debug)]
 pub(crate) enum Apart {
     /// For a handler of another process.
-    Packed(Box<Packed>),
+    Packed {
+        request: Arc<OwnedRequest>,
+        /// The context variables of the request as they are here, for the error handler.
+        context: Option<Py<PyAny>>,
+    },
     /// The worker's last, which its end hooks see as the current message.
     Last,
 }
@@ -81,7 +84,7 @@ impl PyMessage {
     pub(crate) const fn context(&self) -> Option<&Py<PyAny>> {
         match &self.body {
             Body::Local { context, .. } => context.as_ref(),
-            Body::Apart(Apart::Packed(packed)) => packed.own_context.as_ref(),
+            Body::Apart(Apart::Packed { context, .. }) => context.as_ref(),
             Body::Apart(Apart::Last) => None,
         }
     }
@@ -91,9 +94,9 @@ impl PyMessage {
     }
 
     /// What goes to another process, if this does.
-    pub(crate) fn packed(&self) -> Option<&Packed> {
+    pub(crate) const fn request(&self) -> Option<&Arc<OwnedRequest>> {
         match &self.body {
-            Body::Apart(Apart::Packed(packed)) => Some(packed),
+            Body::Apart(Apart::Packed { request, .. }) => Some(request),
             Body::Local { .. } | Body::Apart(Apart::Last) => None,
         }
     }
@@ -116,7 +119,10 @@ impl PyMessage {
                 drop(data.into_bound(py));
                 drop(context.map(|context| context.into_bound(py)));
             }
-            Body::Apart(Apart::Packed(packed)) => drop(packed),
+            Body::Apart(Apart::Packed { request, context }) => {
+                drop(request);
+                drop(context.map(|context| context.into_bound(py)));
+            }
             Body::Apart(Apart::Last) => {}
         }
         drop(task);
@@ -126,8 +132,8 @@ impl PyMessage {
     pub(crate) fn kind(&self, py: Python<'_>) -> PyResult<Py<PyString>> {
         let head = match &self.body {
             Body::Local { head, .. } => head.bind(py),
-            Body::Apart(Apart::Packed(packed)) => {
-                return Ok(PyString::new(py, &packed.kind).unbind());
+            Body::Apart(Apart::Packed { request, .. }) => {
+                return Ok(PyString::new(py, &request.kind).unbind());
             }
             Body::Apart(Apart::Last) => return Ok(PyString::intern(py, "stop").unbind()),
         };
@@ -147,18 +153,16 @@ impl PyMessage {
 
     /// The ordinal of this delivery.
     pub(crate) fn attempt(&self) -> u32 {
-        // ORDERING: Relaxed, stored before the message came back under a lock.
-        self.packed()
-            .map_or(1, |packed| packed.attempt.load(Ordering::Relaxed))
+        self.request().map_or(1, |request| request.attempt())
     }
 
     /// The message's data; that of another process is read back from what it was sent.
     fn data(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match &self.body {
             Body::Local { data, .. } => Ok(data.clone_ref(py)),
-            Body::Apart(Apart::Packed(packed)) => {
-                let data = pickling::unpack(py, &packed.payload.to_parcel())?;
-                if packed.flags & flags::FUNCTION == 0 {
+            Body::Apart(Apart::Packed { request, .. }) => {
+                let data = pickling::unpack(py, &request.payload.to_parcel())?;
+                if request.flags & flags::FUNCTION == 0 {
                     return Ok(data.unbind());
                 }
                 // The function, its arguments and keyword arguments.

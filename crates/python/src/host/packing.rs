@@ -7,13 +7,15 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+use pytoweb_process::OwnedRequest;
 
 use crate::error;
 use crate::error::{Named, Quoted};
 use crate::host::failure;
+use crate::host::flags;
 use crate::host::message::{Apart, Body};
-use crate::host::remote::{Route, flags};
-use crate::host::task::{Head, Packed, Task};
+use crate::host::remote::Route;
+use crate::host::task::{Head, Task};
 use crate::interpreter::context;
 use crate::pickle::definitions::Definitions;
 use crate::pickle::pickling;
@@ -85,19 +87,19 @@ impl Packing {
         let id = task.and_then(|task| task.id.as_ref());
         let id = id.map(|id| id.to_str(py)).transpose()?;
         let (context, own_context) = variables(py)?;
-        Ok(Body::Apart(Apart::Packed(Box::new(Packed {
+        let request = OwnedRequest {
             kind: checked_name(kind.to_str()?, "the type")?.into(),
             id: id
                 .map(|id| checked_name(id, "the message_id").map(Into::into))
                 .transpose()?,
             context,
-            own_context,
             payload,
-            function: None,
+            definition: None,
             flags: if task.is_none() { flags::NO_REPLY } else { 0 },
             max_attempts: self.max_attempts,
             attempt: AtomicU32::new(1),
-        }))))
+        };
+        Ok(packed(request, own_context))
     }
 
     /// A message that calls `function`.
@@ -136,11 +138,11 @@ impl Packing {
         let payload = match &definition {
             Some(definition) if chunk => {
                 args = args.get_slice(1, args.len());
-                let call = (definition.number, args, true).into_pyobject(py)?;
+                let call = (definition.sent.number, args, true).into_pyobject(py)?;
                 pickling::pack(py, Way::ToChild, &call, store)
             }
             Some(definition) => {
-                let call = (definition.number, args, kwargs).into_pyobject(py)?;
+                let call = (definition.sent.number, args, kwargs).into_pyobject(py)?;
                 pickling::pack(py, Way::ToChild, &call, store)
             }
             None => {
@@ -155,18 +157,25 @@ impl Packing {
         } else {
             0
         };
-        Ok(Body::Apart(Apart::Packed(Box::new(Packed {
+        let request = OwnedRequest {
             kind,
             id: None,
             context,
-            own_context,
             payload,
-            function: definition,
+            definition: definition.map(|definition| definition.sent.clone()),
             flags: flags::FUNCTION | awaits,
             max_attempts: self.max_attempts,
             attempt: AtomicU32::new(1),
-        }))))
+        };
+        Ok(packed(request, own_context))
     }
+}
+
+fn packed(request: OwnedRequest, context: Option<Py<PyAny>>) -> Body {
+    Body::Apart(Apart::Packed {
+        request: Arc::new(request),
+        context,
+    })
 }
 
 /// What `map` calls in the place of its function.

@@ -2,8 +2,6 @@
 //!
 //! A [`Route`] says where the messages of one endpoint go. The thread that reads a child's replies runs no code of
 //! users: errors, callbacks and replies to the owner need Python, and become *jobs* on the pool's threads, in order.
-//!
-//! Past 600 lines, because the cargo of a lane answers every question of the lane here.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -15,35 +13,15 @@ use pytoweb_engine::{
     Carrier, Delivery, Failure, Handled, Handler, Message, Outcome, Pool, ReplyState, Ticket, Wake,
     Worker, WorkerOptions,
 };
-use pytoweb_process::frame::{Request, TooLong, encode_request};
-use pytoweb_process::{Answer, Cargo, Crash, Fleet, Payload, Verdict, is_taking_in};
+use pytoweb_process::{Answer, Cargo, Crash, Fleet, Flight, Payload, Verdict, is_taking_in};
 
 use crate::error::Named;
 use crate::host::failure;
 use crate::host::handler::PyHandler;
 use crate::host::hook::Hook;
 use crate::host::message::PyMessage;
-use crate::host::task::{Packed, Remote, Task, Value};
+use crate::host::task::{Remote, Task, Value};
 use crate::interpreter::context;
-use crate::pickle::definitions::Definition;
-
-/// What a request is, in the flags of its frame.
-pub(crate) mod flags {
-    /// The payload is a function with its arguments.
-    pub(crate) const FUNCTION: u32 = 1;
-    /// A coroutine that the function returns is run.
-    pub(crate) const AWAITS: u32 = 2;
-    /// The set-up of the child.
-    pub(crate) const SETUP: u32 = 4;
-    /// A worker's configuration.
-    pub(crate) const CONFIGURE: u32 = 8;
-    /// The host does not want the value that the handler returns.
-    pub(crate) const NO_REPLY: u32 = 16;
-    /// A function, by the number in the place of the worker's, for calls to come.
-    pub(crate) const DEFINE: u32 = 32;
-    /// The functions that were defined before are forgotten.
-    pub(crate) const ANEW: u32 = 64;
-}
 
 /// A batch is as many messages as are handled in this time: what one slow message may make others wait for, and much
 /// longer than the way to the child and back.
@@ -248,16 +226,24 @@ impl Carrier<PyHandler> for Route {
             }
             lane
         });
-        let loads = deliveries.into_iter().map(|delivery| Load::Message {
-            worker: self.worker,
-            delivery,
+        // ORDERING: Relaxed, see `configure`.
+        let config_version = self.config_version.load(Ordering::Relaxed);
+        let flights = deliveries.into_iter().filter_map(|delivery| {
+            Some(Flight {
+                request: delivery.message()?.request()?.clone(),
+                attempt: 1,
+                worker: self.worker,
+                config_version,
+                may_go_elsewhere: self.lane.is_none(),
+                batch: Some(delivery.batch()),
+                cargo: Load(delivery),
+            })
         });
-        self.fleet.hand(lane, loads.collect());
+        self.fleet.hand(lane, flights.collect());
     }
 
     fn recall(&self) {
-        self.fleet
-            .recall(self.lanes(), &|load| load.worker() == self.worker);
+        self.fleet.recall(self.lanes(), self.worker);
     }
 
     fn ended_unbegun(&self) {
@@ -265,32 +251,24 @@ impl Carrier<PyHandler> for Route {
     }
 
     fn withdraw(&self, failure: Failure) -> usize {
-        let found = self
-            .fleet
-            .withdraw(self.lanes(), &|load| load.worker() == self.worker);
-        let mut count = 0;
+        let found = self.fleet.withdraw(self.lanes(), self.worker);
+        let count = found.len();
         for load in found {
-            if let Load::Message { delivery, .. } = load {
-                delivery.abandon(failure);
-                count += 1;
-            }
+            load.0.abandon(failure);
         }
         count
     }
 
     fn stop(&self, ticket: Option<&Arc<dyn Ticket>>) {
         match ticket {
-            None => self
-                .fleet
-                .stop(self.lanes(), &|load| load.worker() == self.worker, true),
+            None => self.fleet.terminate(self.lanes(), self.worker),
             Some(ticket) => {
                 let wanted: *const ReplyState = ticket.state();
                 let is_it = |load: &Load| {
-                    load.message()
-                        .and_then(Message::state)
+                    load.state()
                         .is_some_and(|state| std::ptr::eq(state, wanted))
                 };
-                self.fleet.stop(self.lanes(), &is_it, false);
+                self.fleet.stop(self.lanes(), &is_it);
             }
         }
     }
@@ -339,250 +317,73 @@ impl Handler for Jobs {
 }
 
 /// What a fleet carries for Python.
-pub(crate) enum Load {
-    Message {
-        worker: u32,
-        delivery: Delivery<PyHandler>,
-    },
-    Control {
-        worker: u32,
-        flags: u32,
-        payload: Arc<Payload>,
-    },
-    Definition {
-        function: Arc<Definition>,
-        anew: bool,
-    },
-}
-
-impl fmt::Debug for Load {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Load")
-            .field("worker", &self.worker())
-            .finish_non_exhaustive()
-    }
-}
+#[derive(Debug)]
+pub(crate) struct Load(Delivery<PyHandler>);
 
 impl Load {
-    fn message(&self) -> Option<&PyMessage> {
-        match self {
-            Self::Message { delivery, .. } => delivery.message(),
-            Self::Control { .. } | Self::Definition { .. } => None,
-        }
+    fn state(&self) -> Option<&ReplyState> {
+        self.0.message().and_then(Message::state)
     }
-
-    fn packed(&self) -> Option<&Packed> {
-        self.message().and_then(PyMessage::packed)
-    }
-
-    fn route(&self) -> Option<&Arc<Route>> {
-        match self {
-            Self::Message { delivery, .. } => delivery.handler().route.as_ref(),
-            Self::Control { .. } | Self::Definition { .. } => None,
-        }
-    }
-}
-
-fn encode_control(
-    seq: u64,
-    attempt: u32,
-    (worker, flags, payload): (u32, u32, &Payload),
-    frame: &mut Vec<u8>,
-) -> Result<(), TooLong> {
-    encode_request(
-        &Request {
-            seq,
-            worker,
-            attempt,
-            flags,
-            kind: "",
-            id: None,
-            context: &[],
-            payload,
-        },
-        frame,
-    )
 }
 
 impl Cargo for Load {
-    fn encode(&self, seq: u64, attempt: u32, frame: &mut Vec<u8>) {
-        let encoded = match self {
-            Self::Control {
-                worker,
-                flags,
-                payload,
-            } => encode_control(seq, attempt, (*worker, *flags, payload), frame),
-            Self::Definition { function, anew } => {
-                let flags = flags::DEFINE | if *anew { flags::ANEW } else { 0 };
-                encode_control(
-                    seq,
-                    attempt,
-                    (function.number, flags, &function.payload),
-                    frame,
-                )
-            }
-            Self::Message { worker, .. } => {
-                let Some(packed) = self.packed() else { return };
-                // ORDERING: Relaxed, read after the message has come back under a lock.
-                packed.attempt.store(attempt, Ordering::Relaxed);
-                encode_request(
-                    &Request {
-                        seq,
-                        worker: *worker,
-                        attempt,
-                        flags: packed.flags,
-                        kind: &packed.kind,
-                        id: packed.id.as_deref(),
-                        context: &packed.context,
-                        payload: &packed.payload,
-                    },
-                    frame,
-                )
-            }
-        };
-        // A text of 4 GiB was refused when the message was packed.
-        debug_assert!(encoded.is_ok());
-    }
-
-    fn area(&self) -> &[u8] {
-        let payload = match self {
-            Self::Control { payload, .. } => Some(&**payload),
-            Self::Definition { function, .. } => Some(&*function.payload),
-            Self::Message { .. } => self.packed().map(|packed| &packed.payload),
-        };
-        match payload.map(Payload::place) {
-            Some(pytoweb_process::Place::Inline(area)) => area,
-            _ => &[],
-        }
-    }
-
-    fn worker(&self) -> u32 {
-        match self {
-            Self::Message { worker, .. } | Self::Control { worker, .. } => *worker,
-            // It is no worker's: those have numbers from 1 on.
-            Self::Definition { .. } => 0,
-        }
-    }
-
-    fn config_version(&self) -> u32 {
-        // ORDERING: Relaxed, see `Route::configure`.
-        self.route()
-            .map_or(0, |route| route.config_version.load(Ordering::Relaxed))
-    }
-
-    fn configuration(&self) -> Self {
-        let payload = match self.route() {
+    fn configuration(&self) -> (u32, Arc<Payload>) {
+        match &self.0.handler().route {
             Some(route) => route
                 .config
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .1
                 .clone(),
-            None => Arc::new(Payload::empty()),
-        };
-        Self::Control {
-            worker: self.worker(),
-            flags: flags::CONFIGURE,
-            payload,
+            None => (0, Arc::new(Payload::empty())),
         }
-    }
-
-    fn definition(&self) -> Option<(u32, usize)> {
-        let function = self.packed()?.function.as_ref()?;
-        Some((function.number, function.bytes))
-    }
-
-    fn define(&self, anew: bool) -> Option<Self> {
-        let function = self.packed()?.function.clone()?;
-        Some(Self::Definition { function, anew })
-    }
-
-    fn is_control(&self) -> bool {
-        matches!(self, Self::Control { .. } | Self::Definition { .. })
-    }
-
-    fn is_of_same_batch(&self, other: &Self) -> bool {
-        match (self, other) {
-            (
-                Self::Message { delivery, .. },
-                Self::Message {
-                    delivery: other, ..
-                },
-            ) => delivery.is_of_same_batch(other),
-            _ => false,
-        }
-    }
-
-    fn may_go_elsewhere(&self) -> bool {
-        self.route().is_some_and(|route| route.lane.is_none())
-    }
-
-    fn max_attempts(&self) -> u32 {
-        self.packed().map_or(1, |packed| packed.max_attempts)
     }
 
     fn is_wanted(&self) -> bool {
-        self.message()
-            .and_then(Message::state)
-            .is_none_or(|state| !state.is_done())
+        self.state().is_none_or(|state| !state.is_done())
     }
 
     fn is_overdue(&self) -> bool {
-        match self {
-            Self::Message { delivery, .. } => delivery.is_overdue(),
-            Self::Control { .. } | Self::Definition { .. } => false,
-        }
+        self.0.is_overdue()
     }
 
     fn put_back(all: Vec<Self>) {
-        Delivery::put_back(
-            all.into_iter()
-                .filter_map(|load| match load {
-                    Self::Message { delivery, .. } => Some(delivery),
-                    Self::Control { .. } | Self::Definition { .. } => None,
-                })
-                .collect(),
-        );
+        Delivery::put_back(all.into_iter().map(|load| load.0).collect());
     }
 
     fn answered(self, answer: Answer) {
-        if let Self::Message { delivery, .. } = self {
-            answered(delivery, answer);
-        }
+        answered(self.0, answer);
     }
 
     fn expired(self) {
-        if let Self::Message { delivery, .. } = self {
-            let Some(route) = delivery.handler().route.clone() else {
-                return;
+        let delivery = self.0;
+        let Some(route) = delivery.handler().route.clone() else {
+            return;
+        };
+        route.job(move |py| {
+            let settled = delivery
+                .message()
+                .and_then(|message| message.task.as_ref())
+                .is_some_and(|task| task.expire());
+            let outcome = if settled {
+                expired(py, &delivery)
+            } else {
+                given_up(py, &delivery)
             };
-            route.job(move |py| {
-                let settled = delivery
-                    .message()
-                    .and_then(|message| message.task.as_ref())
-                    .is_some_and(|task| task.expire());
-                let outcome = if settled {
-                    expired(py, &delivery)
-                } else {
-                    given_up(py, &delivery)
-                };
-                delivery.finish(outcome, None);
-            });
-        }
+            delivery.finish(outcome, None);
+        });
     }
 
     fn crashed(self, crash: &Arc<Crash>) {
-        if let Self::Message { delivery, .. } = self {
-            let Some(route) = delivery.handler().route.clone() else {
-                return;
-            };
-            let crash = crash.clone();
-            route.job(move |py| {
-                fail(py, delivery, |message, by| {
-                    failure::crashed(py, &crash, message, Some(by), None)
-                })
-            });
-        }
+        let delivery = self.0;
+        let Some(route) = delivery.handler().route.clone() else {
+            return;
+        };
+        let crash = crash.clone();
+        route.job(move |py| {
+            fail(py, delivery, |message, by| {
+                failure::crashed(py, &crash, message, Some(by), None)
+            })
+        });
     }
 }
 

@@ -1,23 +1,21 @@
-//! What a Python message carries when its sender may come back to it: a reply slot, an id, keyword arguments; and what
-//! one carries that goes to another process.
+//! What a Python message carries when its sender may come back to it: a reply slot, an id, keyword arguments.
 //!
 //! A plain post has none of it, and its message stays at four words: messages are moved several times on their way,
 //! and the moves are a good part of what one costs.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use pytoweb_engine::{Failure, Plan, ReplyState, Shared, Slot, Ticket};
-use pytoweb_process::{Answer, Payload};
+use pytoweb_process::Answer;
 
 use crate::error;
 use crate::host::failure;
 use crate::host::unread::Unread;
-use crate::pickle::definitions::Definition;
 use crate::pickle::pickling;
 
 /// An object, or the exception in its place.
@@ -167,26 +165,6 @@ impl Remote {
         };
         Ok(Ok(object))
     }
-}
-
-/// What a message carries that goes to another process.
-#[derive(Debug)]
-pub(crate) struct Packed {
-    /// The message's type, or the name of the function.
-    pub(crate) kind: Arc<str>,
-    pub(crate) id: Option<Box<str>>,
-    /// The sender's context variables, pickled; empty for none.
-    pub(crate) context: Vec<u8>,
-    /// The same as they are here, for the error handler.
-    pub(crate) own_context: Option<Py<PyAny>>,
-    pub(crate) payload: Payload,
-    /// The function that the payload refers to by a number.
-    pub(crate) function: Option<Arc<Definition>>,
-    /// See [`crate::host::remote::flags`].
-    pub(crate) flags: u32,
-    pub(crate) max_attempts: u32,
-    /// How often it was sent to be begun.
-    pub(crate) attempt: AtomicU32,
 }
 
 /// How long a message may take, for the error that says that it took longer.

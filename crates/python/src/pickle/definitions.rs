@@ -13,7 +13,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyFunction, PyTuple, PyWeakrefReference};
-use pytoweb_process::{Packer, Payload, Store};
+use pytoweb_process::{Packer, Store};
 
 /// Functions that are remembered before those that are gone are looked for.
 const MOST: usize = 256;
@@ -24,11 +24,9 @@ static NUMBERS: AtomicU32 = AtomicU32::new(1);
 /// A function as children get it.
 #[derive(Debug)]
 pub(crate) struct Definition {
-    pub(crate) number: u32,
     /// What the function is called.
     pub(crate) kind: Arc<str>,
-    pub(crate) payload: Arc<Payload>,
-    pub(crate) bytes: usize,
+    pub(crate) sent: Arc<pytoweb_process::Definition>,
 }
 
 /// What must be as it was for a definition to hold, of a function that goes by value.
@@ -195,11 +193,13 @@ fn describe(
         function: PyWeakrefReference::new(function)?.unbind(),
         watch,
         definition: Arc::new(Definition {
-            // ORDERING: Relaxed, only uniqueness matters.
-            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             kind: kind.str()?.to_str()?.into(),
-            payload: Arc::new(packer.finish()),
-            bytes: bytes.len(),
+            sent: Arc::new(pytoweb_process::Definition {
+                // ORDERING: Relaxed, only uniqueness matters.
+                number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+                payload: Arc::new(packer.finish()),
+                bytes: bytes.len(),
+            }),
         }),
     }))
 }

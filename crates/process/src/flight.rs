@@ -1,0 +1,98 @@
+//! A message on its way through a lane: its request, and the fields that a lane decides by.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pytoweb_engine::BatchKey;
+
+use crate::frame::{Request, TooLong, encode_request};
+use crate::payload::{Payload, Place};
+
+/// What many requests refer to by a number: a child is sent it once, before the first of them.
+#[derive(Debug)]
+pub struct Definition {
+    /// The number, in the whole program.
+    pub number: u32,
+    /// What the child makes of it.
+    pub payload: Arc<Payload>,
+    /// How much of a child's memory it counts for.
+    pub bytes: usize,
+}
+
+/// A request that waits to be sent, whatever language its message is of.
+#[derive(Debug)]
+pub struct OwnedRequest {
+    /// What the worker's handlers are chosen by.
+    pub kind: Arc<str>,
+    /// The sender's name for the message.
+    pub id: Option<Box<str>>,
+    /// What surrounds the call in the sender's language; empty for nothing.
+    pub context: Vec<u8>,
+    /// The data.
+    pub payload: Payload,
+    /// What the payload refers to by a number.
+    pub definition: Option<Arc<Definition>>,
+    /// The language's bits: see [`Request::flags`].
+    pub flags: u32,
+    /// How many times it may be begun.
+    pub max_attempts: u32,
+    /// Which of these the child was last sent it for, from 1.
+    pub attempt: AtomicU32,
+}
+
+impl OwnedRequest {
+    /// Which attempt it is, or would be, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        // ORDERING: Relaxed, read after the message has come back under a lock.
+        self.attempt.load(Ordering::Relaxed)
+    }
+
+    /// Writes the head of its frame; [`area`] is the rest.
+    pub(crate) fn encode(
+        &self,
+        (seq, worker, attempt): (u64, u32, u32),
+        frame: &mut Vec<u8>,
+    ) -> Result<(), TooLong> {
+        // ORDERING: Relaxed, see `attempt`.
+        self.attempt.store(attempt, Ordering::Relaxed);
+        let request = Request {
+            seq,
+            worker,
+            attempt,
+            flags: self.flags,
+            kind: &self.kind,
+            id: self.id.as_deref(),
+            context: &self.context,
+            payload: &self.payload,
+        };
+        encode_request(&request, frame)
+    }
+}
+
+/// What follows the head of a frame: the payload, where it goes inline.
+pub(crate) fn area(payload: &Payload) -> &[u8] {
+    match payload.place() {
+        Place::Inline(area) => area,
+        _ => &[],
+    }
+}
+
+/// One message on its way through a child.
+#[derive(Debug)]
+pub struct Flight<C> {
+    /// What the child is sent.
+    pub request: Arc<OwnedRequest>,
+    /// Which of its attempts is next, or under way, from 1.
+    pub attempt: u32,
+    /// The number of its worker in this fleet, from 1.
+    pub worker: u32,
+    /// The child must have this version of the worker's configuration, or a later one, first; 0: it needs none.
+    pub config_version: u32,
+    /// Another lane could run it just as well.
+    pub may_go_elsewhere: bool,
+    /// What it was handed over with, if that can be more than itself.
+    pub batch: Option<BatchKey>,
+    /// What is told of its end.
+    pub cargo: C,
+}
