@@ -51,6 +51,8 @@ mod link;
 #[cfg(unix)]
 mod options;
 #[cfg(unix)]
+mod runner;
+#[cfg(unix)]
 mod spawn;
 #[cfg(unix)]
 mod start;
@@ -66,12 +68,12 @@ pub use fleet::{Fleet, Overseer};
 #[cfg(unix)]
 pub use flight::{Definition, Flight, OwnedRequest};
 #[cfg(unix)]
-pub use lane::reading::is_taking_in;
-#[cfg(unix)]
 pub use link::{Broken, ChildLink, HostLink};
 #[cfg(unix)]
 pub use options::{END_LIMIT, Options, Transport};
 pub use payload::{ALIGNMENT, Bytes, INLINE_LIMIT, Packer, Parcel, Payload, Place, Release};
+#[cfg(unix)]
+pub use runner::{Codec, Ends, LaneNote, Runner};
 #[cfg(unix)]
 pub use spawn::Program;
 #[cfg(unix)]

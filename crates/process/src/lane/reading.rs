@@ -55,8 +55,7 @@ thread_local! {
 
 /// Whether the calling thread is just taking replies in, and so must not run a user's code: other threads wait for
 /// theirs.
-#[must_use]
-pub fn is_taking_in() -> bool {
+pub(crate) fn is_taking_in() -> bool {
     TAKING_IN.get()
 }
 

@@ -24,12 +24,11 @@ use crate::host::around::Surroundings;
 use crate::host::end_hooks::EndHooks;
 use crate::host::fleet::Processes;
 use crate::host::future::new_future;
-use crate::host::handler::{PyHandler, Shared};
+use crate::host::handler::{PyHandler, Runner, Shared};
 use crate::host::message::{Body, PyMessage, name_of};
 use crate::host::packing::Packing;
 use crate::host::parked::{self, Entry, Parked};
 use crate::host::planning::{Meters, Wishes, with_wishes};
-use crate::host::remote::Route;
 use crate::host::reply_room::{Place, ReplyRoom, place_for, wait_for_place};
 use crate::host::start_hook::StartHook;
 use crate::host::task::{Head, Limit, Task};
@@ -71,7 +70,7 @@ impl Inner {
     fn state_of(&self, state: WorkerState) -> &'static str {
         let runs = matches!(state, WorkerState::Running | WorkerState::Stuck);
         let packing = self.packing.as_ref().filter(|_| runs);
-        match packing.and_then(|packing| packing.route.failure()) {
+        match packing.and_then(|packing| packing.runner.failure()) {
             Some(_) => "failed",
             None => state.name(),
         }
@@ -100,10 +99,11 @@ impl Inner {
             Some((processes, lane, max_attempts)) => {
                 let fleet = processes.fleet()?.clone();
                 Some(Packing {
-                    route: Arc::new(Route::new(&own.name, fleet, lane, pool)),
+                    runner: Arc::new(Runner::new(&own.name, fleet, lane, pool)),
                     max_attempts,
                     // A pool has no start that would tell its children.
                     stale: AtomicBool::new(shared),
+                    may_start: AtomicBool::new(false),
                     functions: Definitions::default(),
                     runtime: Python::attach(|py| own.runtime.clone_ref(py)),
                 })
@@ -111,7 +111,7 @@ impl Inner {
         };
         let handler = PyHandler {
             shared: own.clone(),
-            route: packing.as_ref().map(|packing| packing.route.clone()),
+            runner: packing.as_ref().map(|packing| packing.runner.clone()),
         };
         let worker = if shared {
             Worker::shared(&own.name, handler, options, pool)
@@ -441,7 +441,7 @@ impl Endpoint {
         let way = processes
             .zip(before.packing.as_ref())
             .map(|(processes, packing)| {
-                (processes.get(), packing.route.lane, packing.max_attempts)
+                (processes.get(), packing.runner.lane(), packing.max_attempts)
             });
         let inner = Inner::make(own, options, !worker.is_exclusive(), threads.pool()?, way)?;
         let renewed = Box::<Self>::default();
@@ -973,9 +973,9 @@ impl Endpoint {
     ) -> PyResult<()> {
         let (inner, worker) = self.inner()?;
         if let Some(packing) = &inner.packing {
-            let payload = pickling::pack(py, Way::ToChild, config, || packing.route.fleet.store())
+            let payload = pickling::pack(py, Way::ToChild, config, || packing.runner.store())
                 .map_err(|raised| error::unsendable(py, "the worker", raised))?;
-            packing.route.configure(payload, one_by_one);
+            packing.runner.configure(payload, one_by_one);
         }
         let _ = worker;
         Ok(())
@@ -1011,7 +1011,7 @@ impl Endpoint {
     /// Has its child process started ahead of its first message.
     fn _pytoweb_want_process(&self) -> PyResult<()> {
         if let Some(packing) = &self.inner()?.0.packing {
-            packing.route.want();
+            packing.runner.want();
         }
         Ok(())
     }
@@ -1032,8 +1032,8 @@ impl Endpoint {
     fn _pytoweb_stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let (inner, worker) = self.inner()?;
         let stats = worker.stats();
-        let route = inner.packing.as_ref().map(|packing| &packing.route);
-        let (processes, restarts) = route.map_or((0, 0), |route| route.census());
+        let runner = inner.packing.as_ref().map(|packing| &packing.runner);
+        let (processes, restarts) = runner.map_or((0, 0), |runner| runner.census());
         let numbers = PyDict::new(py);
         let counters = stats.counters;
         numbers.set_item("name", &stats.name)?;
@@ -1139,8 +1139,8 @@ impl Endpoint {
         task: Arc<Task>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (inner, worker) = self.inner()?;
-        let route = inner.packing.as_ref().map(|packing| packing.route.clone());
-        new_future(py, task, worker.address(), route, inner.generation)
+        let runner = inner.packing.as_ref().map(|packing| packing.runner.clone());
+        new_future(py, task, worker.address(), runner, inner.generation)
     }
 }
 

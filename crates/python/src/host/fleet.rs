@@ -11,11 +11,11 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
-use pytoweb_process::{Crash, Fleet, Options, Overseer, Program, Setup, Transport};
+use pytoweb_process::{Crash, Options, Overseer, Program, Setup, Transport};
 
 use crate::error;
 use crate::host::failure;
-use crate::host::remote::Load;
+use crate::host::remote::Fleet;
 use crate::interpreter::ending::Presence;
 use crate::interpreter::fork::Generation;
 use crate::interpreter::memory;
@@ -25,7 +25,7 @@ use crate::pickle::pickling::{self, Way};
 #[pyclass(module = "pytoweb._core", frozen)]
 #[derive(Debug)]
 pub(crate) struct Processes {
-    fleet: Option<Arc<Fleet<Load>>>,
+    fleet: Option<Arc<Fleet>>,
     name: String,
     generation: Generation,
 }
@@ -40,7 +40,7 @@ impl Drop for Processes {
 }
 
 impl Processes {
-    pub(crate) fn fleet(&self) -> PyResult<&Arc<Fleet<Load>>> {
+    pub(crate) fn fleet(&self) -> PyResult<&Arc<Fleet>> {
         self.generation.check("pool", &self.name)?;
         self.fleet
             .as_ref()

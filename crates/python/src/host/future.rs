@@ -23,7 +23,7 @@ use crate::error::{self, Named};
 use crate::host::awaiting::{awaitable, edge_of_coroutine, warn_of_blocking};
 use crate::host::endpoint::Endpoint;
 use crate::host::failure;
-use crate::host::remote::Route;
+use crate::host::handler::Runner;
 use crate::host::task::{Task, Value};
 use crate::interpreter::context::bare_instance;
 use crate::interpreter::fork::Generation;
@@ -42,7 +42,7 @@ struct Inner {
     task: Arc<Task>,
     address: Option<Address>,
     /// Where the message is handled, if in another process.
-    route: Option<Arc<Route>>,
+    runner: Option<Arc<Runner>>,
     generation: Generation,
 }
 
@@ -64,10 +64,10 @@ impl Inner {
     /// Calls `callback` once the reply stands, which another thread is to see to.
     fn on_done(&self, callback: impl FnOnce() + Send + 'static) {
         self.task.slot.state().on_done(callback);
-        if let Some(route) = &self.route
+        if let Some(runner) = &self.runner
             && self.generation.is_here()
         {
-            route.call(&self.task);
+            runner.call(&self.task.lane);
         }
     }
 }
@@ -79,7 +79,7 @@ impl Drop for Inner {
         } else {
             // The last reference to a worker would take locks that no thread of this process can release.
             std::mem::forget(self.address.take());
-            std::mem::forget(self.route.take());
+            std::mem::forget(self.runner.take());
         }
     }
 }
@@ -112,7 +112,7 @@ pub(crate) fn new_future<'py>(
     py: Python<'py>,
     task: Arc<Task>,
     address: Address,
-    route: Option<Arc<Route>>,
+    runner: Option<Arc<Runner>>,
     generation: Generation,
 ) -> PyResult<Bound<'py, PyAny>> {
     let class = FUTURE_CLASS.import(py, "pytoweb.futures", "WorkerFuture")?;
@@ -125,7 +125,7 @@ pub(crate) fn new_future<'py>(
     let _ = base.get().inner.set(Inner {
         task,
         address: Some(address),
-        route,
+        runner,
         generation,
     });
     Ok(future)
@@ -176,14 +176,14 @@ impl FutureBase {
         }
         // A coroutine that blocks its event loop waits all the same.
         let _edge = edge_of_coroutine(py, self)?;
-        if let Some(route) = &inner.route {
+        if let Some(runner) = &inner.runner {
             // Its reply is read by this very thread, if no other thread reads.
             py.check_signals()?;
             if limit != Some(Duration::ZERO) {
                 warn_of_blocking(py)?;
             }
             let limit = limit.map_or(SIGNAL_LOOK, |limit| limit.min(SIGNAL_LOOK));
-            if py.detach(|| route.help(&inner.task, limit)) {
+            if py.detach(|| runner.help(&inner.task.lane, inner.task.slot.state(), limit)) {
                 return Ok(true);
             }
         } else if py.detach(|| ticket.state().wait_briefly()) {

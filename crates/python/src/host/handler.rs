@@ -21,7 +21,6 @@ use crate::host::failure;
 use crate::host::hook::Hook;
 use crate::host::message::{About, Apart, Body, PyMessage, running_kind, running_message};
 use crate::host::planning::Meters;
-use crate::host::remote::Route;
 use crate::host::reply_room::ReplyRoom;
 use crate::host::running;
 use crate::host::start_hook::StartHook;
@@ -238,7 +237,7 @@ impl Shared {
     }
 
     /// Brings the reply of a message with an id to its owner.
-    fn deliver(&self, py: Python<'_>, task: &Task) {
+    pub(crate) fn deliver(&self, py: Python<'_>, task: &Task) {
         let (Some(id), Some(reply)) = (&task.id, task.slot.get()) else {
             return;
         };
@@ -381,12 +380,15 @@ impl<'py> Call<'py> {
     }
 }
 
+/// Takes the messages of one worker to child processes.
+pub(crate) type Runner = pytoweb_process::Runner<PyHandler>;
+
 /// Runs Python messages.
 #[derive(Clone, Debug)]
 pub(crate) struct PyHandler {
     pub(crate) shared: Arc<Attached<Shared>>,
     /// Where messages go that are handled in another process.
-    pub(crate) route: Option<Arc<Route>>,
+    pub(crate) runner: Option<Arc<Runner>>,
 }
 
 impl Shared {
@@ -505,18 +507,18 @@ impl Handler for PyHandler {
 
     fn last(&self) -> Option<PyMessage> {
         // In a child the hooks run when it ends, and once the program has ended nothing does.
-        (self.route.is_none() && !ending::is_over()).then(PyMessage::last)
+        (self.runner.is_none() && !ending::is_over()).then(PyMessage::last)
     }
 
     fn carrier(&self) -> Option<&dyn Carrier<Self>> {
-        self.route
+        self.runner
             .as_deref()
-            .map(|route| route as &dyn Carrier<Self>)
+            .map(|runner| runner as &dyn Carrier<Self>)
     }
 
     fn finish(&self, message: PyMessage) -> Wake {
-        if let Some(route) = &self.route {
-            return self.finish_remote(message, route);
+        if let Some(runner) = &self.runner {
+            return self.finish_remote(message, runner);
         }
         Python::attach(|py| {
             let wake = match &message.task {
@@ -545,17 +547,8 @@ impl Handler for PyHandler {
             Python::attach(|py| self.shared.let_go(py));
             return;
         }
-        match &self.route {
-            // On whichever thread this is, which need not be one that may run a user's code.
-            Some(route) => {
-                let handler = self.clone();
-                route.job_or_now(move |py| {
-                    running::with(&message, &handler.shared, || {
-                        handler.abandon_here(py, &message, failure);
-                    });
-                    message.drop_attached(py);
-                });
-            }
+        match &self.runner {
+            Some(runner) => self.abandon_remote(message, failure, runner),
             None => Python::attach(|py| {
                 self.abandon_here(py, &message, failure);
                 message.drop_attached(py);
@@ -565,32 +558,7 @@ impl Handler for PyHandler {
 }
 
 impl PyHandler {
-    /// Publishes without the interpreter lock; callbacks become jobs.
-    fn finish_remote(&self, message: PyMessage, route: &Arc<Route>) -> Wake {
-        let PyMessage { body, task } = message;
-        drop(body);
-        let Some(task) = task else {
-            return Wake::nobody();
-        };
-        let threads = task.is_settled()
-            && task.slot.publish_with(&mut |callback| {
-                route.job(move |_| callback());
-            });
-        if task.id.is_some() {
-            Python::attach(|py| self.shared.deliver(py, &task));
-        }
-        if task.unread.is_left() {
-            let (task, shared) = (task.clone(), self.shared.clone());
-            route.job(move |_| task.ended(shared.named()));
-        }
-        if threads {
-            Wake::threads_of(task)
-        } else {
-            Wake::nobody()
-        }
-    }
-
-    fn abandon_here(&self, py: Python<'_>, message: &PyMessage, failure: Failure) {
+    pub(crate) fn abandon_here(&self, py: Python<'_>, message: &PyMessage, failure: Failure) {
         if failure == Failure::Expired {
             let error = failure::failure(failure, self.shared.named(), message.task.as_deref());
             self.shared.report(py, message, &error);

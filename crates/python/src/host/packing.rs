@@ -13,8 +13,8 @@ use crate::error;
 use crate::error::{Named, Quoted};
 use crate::host::failure;
 use crate::host::flags;
+use crate::host::handler::Runner;
 use crate::host::message::{Apart, Body};
-use crate::host::remote::Route;
 use crate::host::task::{Head, Task};
 use crate::interpreter::context;
 use crate::pickle::definitions::Definitions;
@@ -24,10 +24,12 @@ use crate::pickle::pickling::Way;
 /// How one endpoint packs its messages.
 #[derive(Debug)]
 pub(crate) struct Packing {
-    pub(crate) route: Arc<Route>,
+    pub(crate) runner: Arc<Runner>,
     pub(crate) max_attempts: u32,
     /// The child is to be told of the handlers by the next post.
     pub(crate) stale: AtomicBool,
+    /// It was found that children of a pool may be started.
+    pub(crate) may_start: AtomicBool,
     pub(crate) functions: Definitions,
     /// The pool's `ProcessRuntime`.
     pub(crate) runtime: Py<PyAny>,
@@ -37,13 +39,15 @@ impl Packing {
     /// Refuses messages while no process can be started that would run them, or may be. A named worker was asked when
     /// it was started.
     fn check(&self, py: Python<'_>, to: Named<'_>) -> PyResult<()> {
-        if self.route.lane.is_none() && !self.route.may_start() {
+        // ORDERING: Relaxed, written and read under the interpreter lock.
+        if self.runner.lane().is_none() && !self.may_start.load(Ordering::Relaxed) {
             self.runtime
                 .bind(py)
                 .call_method0(intern!(py, "check_start"))?;
-            self.route.allow_start();
+            // ORDERING: Relaxed, as above.
+            self.may_start.store(true, Ordering::Relaxed);
         }
-        match self.route.failure() {
+        match self.runner.failure() {
             None => Ok(()),
             Some((crash, rest)) => Err(failure::crashed(py, &crash, None, Some(to), Some(rest))),
         }
@@ -75,15 +79,14 @@ impl Packing {
         task: Option<&Task>,
     ) -> PyResult<Body> {
         self.check(py, to)?;
-        let payload = pickling::pack(py, Way::ToChild, data, || self.route.fleet.store()).map_err(
-            |raised| {
+        let payload =
+            pickling::pack(py, Way::ToChild, data, || self.runner.store()).map_err(|raised| {
                 let what = format!(
                     "the data of a message of type {} for {to}",
                     Quoted(&kind.to_string()),
                 );
                 error::unsendable(py, &what, raised)
-            },
-        )?;
+            })?;
         let id = task.and_then(|task| task.id.as_ref());
         let id = id.map(|id| id.to_str(py)).transpose()?;
         let (context, own_context) = variables(py)?;
@@ -121,7 +124,7 @@ impl Packing {
         } else {
             function.clone()
         };
-        let store = || self.route.fleet.store();
+        let store = || self.runner.store();
         let definition = self.functions.of(py, &called, store)?;
         let kind = match &definition {
             Some(definition) => definition.kind.clone(),

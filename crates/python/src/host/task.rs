@@ -3,7 +3,7 @@
 //! A plain post has none of it, and its message stays at four words: messages are moved several times on their way,
 //! and the moves are a good part of what one costs.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use pytoweb_engine::{Failure, Plan, ReplyState, Shared, Slot, Ticket};
-use pytoweb_process::Answer;
+use pytoweb_process::{Answer, LaneNote};
 
 use crate::error;
 use crate::host::failure;
@@ -217,8 +217,8 @@ pub(crate) struct Task {
     /// Called to interrupt an `async def` handler that runs. It refers to the coroutine, whose context refers to this
     /// message: [`Task::forget_interrupter`] breaks the circle, which the collector cannot see.
     pub(crate) interrupter: Mutex<Option<Py<PyAny>>>,
-    /// The lane that a message of a pool of processes was sent to, plus one; 0 before.
-    pub(crate) lane: AtomicU32,
+    /// The lane that a message of a pool of processes was sent to.
+    pub(crate) lane: LaneNote,
     /// The handler's result, or that there is none, is in the slot, to be published once it was counted.
     pub(crate) settled: AtomicBool,
     /// The caller got a future for it.

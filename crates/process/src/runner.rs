@@ -1,0 +1,337 @@
+//! The engine's carrier over a fleet: the messages of one worker, whatever their language, to a child and back.
+//!
+//! What differs between languages is in two traits of the handler: a [`Codec`] says what a child is sent for a message,
+//! the [`Ends`] what follows from its answer. The threads that read replies run no code of users: whatever may need it
+//! is a *job* on the pool's threads, in order.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pytoweb_engine::{
+    Carrier, Delivery, Failure, Handler, Message, Outcome, Pool, ReplyState, Ticket,
+};
+
+use self::jobs::Jobs;
+use self::window::RunTimes;
+use crate::cargo::{Answer, Cargo, Verdict};
+use crate::crash::Crash;
+use crate::fleet::Fleet;
+use crate::flight::{Flight, OwnedRequest};
+use crate::payload::Payload;
+use crate::store::Store;
+
+#[path = "runner/jobs.rs"]
+mod jobs;
+#[path = "runner/window.rs"]
+mod window;
+
+/// The numbers by which a child tells workers apart.
+static NUMBERS: AtomicU32 = AtomicU32::new(1);
+
+/// What a child is sent for the messages of a handler.
+pub trait Codec: Handler {
+    /// The request that a message was made into when it was posted. One without is not run, as if its worker had stopped.
+    fn request(message: &Self::Message) -> Option<&Arc<OwnedRequest>>;
+
+    /// Where the lane of a message is noted, for callers that wait for its reply.
+    fn lane_note(message: &Self::Message) -> Option<&LaneNote> {
+        let _ = message;
+        None
+    }
+}
+
+/// What the end of a message means to its language. Each of these ends its delivery. All but [`Ends::completed`] are
+/// called on a thread of the pool and may run users' code.
+pub trait Ends: Codec {
+    /// The runner that carries its messages, if they run in children.
+    fn runner(&self) -> Option<&Arc<Runner<Self>>>;
+
+    /// The handler returned, and a caller may wait for the reply. Called on a thread that reads replies: no user's code
+    /// runs here, and nothing blocks.
+    fn completed(delivery: Delivery<Self>, answer: Answer);
+
+    /// The handler failed.
+    fn failed(delivery: Delivery<Self>, answer: Answer);
+
+    /// It was stopped before it began: its reply was settled for it to stop.
+    fn stopped(delivery: Delivery<Self>);
+
+    /// Its deadline passed before it was sent.
+    fn expired(delivery: Delivery<Self>);
+
+    /// Its child ended while it ran, or there is none.
+    fn crashed(delivery: Delivery<Self>, crash: &Crash);
+}
+
+/// The lane that a message was sent to, as a hint for callers that wait for its reply.
+#[derive(Debug, Default)]
+pub struct LaneNote {
+    /// Plus one; 0 before it is known.
+    lane: AtomicU32,
+}
+
+impl LaneNote {
+    fn set(&self, lane: usize) {
+        let lane = u32::try_from(lane + 1).unwrap_or(0);
+        // ORDERING: Relaxed, a hint.
+        self.lane.store(lane, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<usize> {
+        // ORDERING: Relaxed, a hint: a message that is not sent yet has none.
+        let lane = self.lane.load(Ordering::Relaxed).checked_sub(1)?;
+        usize::try_from(lane).ok()
+    }
+}
+
+/// Runs the messages of one worker in the children of a fleet.
+pub struct Runner<H: Ends> {
+    fleet: Arc<Fleet<Delivery<H>>>,
+    /// The lane of a worker of its own; `None`: the one that has the least to do.
+    lane: Option<usize>,
+    worker: u32,
+    config: Mutex<(u32, Arc<Payload>)>,
+    config_version: AtomicU32,
+    run_times: RunTimes,
+    /// One message after the other: some handler is not over when it returns.
+    one_by_one: AtomicBool,
+    jobs: Jobs,
+}
+
+impl<H: Ends> fmt::Debug for Runner<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner")
+            .field("worker", &self.worker)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<H: Ends> Runner<H> {
+    /// A runner over `fleet`. `lane`: the lane of all its messages; `None`: any. Its jobs run on `pool`.
+    pub fn new(
+        name: &str,
+        fleet: Arc<Fleet<Delivery<H>>>,
+        lane: Option<usize>,
+        pool: &Pool,
+    ) -> Self {
+        Self {
+            fleet,
+            lane,
+            // ORDERING: Relaxed, only uniqueness matters.
+            worker: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            config: Mutex::new((0, Arc::new(Payload::empty()))),
+            config_version: AtomicU32::new(0),
+            run_times: RunTimes::default(),
+            one_by_one: AtomicBool::new(false),
+            jobs: Jobs::new(name, pool),
+        }
+    }
+
+    /// The lane of all its messages; `None`: any.
+    #[must_use]
+    pub const fn lane(&self) -> Option<usize> {
+        self.lane
+    }
+
+    /// Where the large payloads of its messages go: see [`Fleet::store`].
+    #[must_use]
+    pub fn store(&self) -> Option<Arc<Store>> {
+        self.fleet.store()
+    }
+
+    /// Has each child told of a new configuration before the next message. `one_by_one`: from now on a child has one
+    /// message at a time.
+    pub fn configure(&self, payload: Payload, one_by_one: bool) {
+        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        *config = (config.0 + 1, Arc::new(payload));
+        // ORDERING: Relaxed, the version is looked up again under the lock when it matters.
+        self.config_version.store(config.0, Ordering::Relaxed);
+        self.one_by_one.store(one_by_one, Ordering::Relaxed);
+    }
+
+    /// Has its child started ahead of its first message, if it has one of its own.
+    pub fn want(&self) {
+        if let Some(lane) = self.lane {
+            self.fleet.want(lane);
+        }
+    }
+
+    fn lanes(&self) -> Range<usize> {
+        match self.lane {
+            Some(lane) => lane..lane + 1,
+            None => 0..self.fleet.used(),
+        }
+    }
+
+    /// Why nothing is run at the moment, if so, and how long until that is tried again.
+    #[must_use]
+    pub fn failure(&self) -> Option<(Arc<Crash>, Duration)> {
+        self.fleet.failure(self.lane)
+    }
+
+    /// Children that run its messages and are there now, and how many were started in the place of another one.
+    #[must_use]
+    pub fn census(&self) -> (usize, u64) {
+        self.fleet.census(self.lanes())
+    }
+
+    /// Has the reply of a message read soon: a caller waits for it in another way than [`Runner::help`].
+    pub fn call(&self, note: &LaneNote) {
+        match self.lane.or_else(|| note.get()) {
+            Some(lane) => self.fleet.call(lane),
+            None => self.lanes().for_each(|lane| self.fleet.call(lane)),
+        }
+    }
+
+    /// Reads replies on this thread until that of `state` stands, at most for `limit`. May return early.
+    pub fn help(&self, note: &LaneNote, state: &ReplyState, limit: Duration) -> bool {
+        let done = match self.lane.or_else(|| note.get()) {
+            Some(lane) => self.fleet.help(lane, &|| state.is_done(), limit),
+            None => state.wait_briefly(),
+        };
+        if !done {
+            self.call(note);
+        }
+        done
+    }
+
+    /// Has `job` run on a thread of the pool, after those before it.
+    pub fn job(&self, job: impl FnOnce() + Send + 'static) {
+        self.jobs.add(job);
+    }
+
+    /// As [`Runner::job`]; here and now where many wait and this thread may run it.
+    pub fn job_or_now(&self, job: impl FnOnce() + Send + 'static) {
+        self.jobs.add_or_run(job);
+    }
+}
+
+impl<H: Ends> Carrier<H> for Runner<H> {
+    fn window(&self) -> usize {
+        // ORDERING: Relaxed, a hint.
+        if !self.fleet.runs_ahead() || self.one_by_one.load(Ordering::Relaxed) {
+            return 1;
+        }
+        self.run_times.window()
+    }
+
+    fn carry(&self, deliveries: Vec<Delivery<H>>) {
+        let lane = self.lane.unwrap_or_else(|| {
+            let lane = self.fleet.quietest();
+            for delivery in &deliveries {
+                if let Some(note) = delivery.message().and_then(H::lane_note) {
+                    note.set(lane);
+                }
+            }
+            lane
+        });
+        // ORDERING: Relaxed, see `configure`.
+        let config_version = self.config_version.load(Ordering::Relaxed);
+        let flights = deliveries.into_iter().filter_map(|delivery| {
+            Some(Flight {
+                request: H::request(delivery.message()?)?.clone(),
+                attempt: 1,
+                worker: self.worker,
+                config_version,
+                may_go_elsewhere: self.lane.is_none(),
+                batch: Some(delivery.batch()),
+                cargo: delivery,
+            })
+        });
+        self.fleet.hand(lane, flights.collect());
+    }
+
+    fn recall(&self) {
+        self.fleet.recall(self.lanes(), self.worker);
+    }
+
+    fn ended_unbegun(&self) {
+        self.fleet.watch(self.lanes());
+    }
+
+    fn withdraw(&self, failure: Failure) -> usize {
+        let found = self.fleet.withdraw(self.lanes(), self.worker);
+        let count = found.len();
+        for delivery in found {
+            delivery.abandon(failure);
+        }
+        count
+    }
+
+    fn stop(&self, ticket: Option<&Arc<dyn Ticket>>) {
+        match ticket {
+            None => self.fleet.terminate(self.lanes(), self.worker),
+            Some(ticket) => {
+                let wanted: *const ReplyState = ticket.state();
+                let is_it = |delivery: &Delivery<H>| {
+                    state_of(delivery).is_some_and(|state| std::ptr::eq(state, wanted))
+                };
+                self.fleet.stop(self.lanes(), &is_it);
+            }
+        }
+    }
+}
+
+fn state_of<H: Ends>(delivery: &Delivery<H>) -> Option<&ReplyState> {
+    delivery.message().and_then(Message::state)
+}
+
+/// Has `end` end the delivery on a thread of the pool.
+fn end_later<H: Ends>(delivery: Delivery<H>, end: impl FnOnce(Delivery<H>) + Send + 'static) {
+    let runner = delivery.handler().runner().cloned();
+    if let Some(runner) = runner {
+        runner.job(move || end(delivery));
+    }
+}
+
+impl<H: Ends> Cargo for Delivery<H> {
+    fn configuration(&self) -> (u32, Arc<Payload>) {
+        match self.handler().runner() {
+            Some(runner) => runner
+                .config
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+            None => (0, Arc::new(Payload::empty())),
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        state_of(self).is_none_or(|state| !state.is_done())
+    }
+
+    fn is_overdue(&self) -> bool {
+        Self::is_overdue(self)
+    }
+
+    fn put_back(all: Vec<Self>) {
+        Self::put_back(all);
+    }
+
+    fn answered(self, answer: Answer) {
+        let began = answer.verdict != Verdict::Skipped;
+        if began && let Some(runner) = self.handler().runner() {
+            runner.run_times.note(answer.ran);
+        }
+        match answer.verdict {
+            Verdict::Completed if state_of(&self).is_none() => {
+                self.finish(Outcome::Completed, Some(answer.ran));
+            }
+            Verdict::Completed => H::completed(self, answer),
+            Verdict::Failed => end_later(self, move |delivery| H::failed(delivery, answer)),
+            Verdict::Skipped => end_later(self, H::stopped),
+        }
+    }
+
+    fn expired(self) {
+        end_later(self, H::expired);
+    }
+
+    fn crashed(self, crash: &Arc<Crash>) {
+        let crash = crash.clone();
+        end_later(self, move |delivery| H::crashed(delivery, &crash));
+    }
+}

@@ -1,0 +1,104 @@
+//! What the end of a message has to do that a thread which reads replies must not: it runs on the pool's threads.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pytoweb_engine::{
+    Failure, Handled, Handler, Message, Outcome, Pool, ReplyState, Ticket, Wake, Worker,
+    WorkerOptions,
+};
+
+use crate::lane::reading::is_taking_in;
+
+/// Jobs that wait for a thread before a thread that makes more of them runs them itself.
+const MOST_WAITING: usize = 128;
+
+/// Jobs, which run one after the other.
+pub(super) struct Jobs {
+    worker: Worker<Run>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Jobs").finish_non_exhaustive()
+    }
+}
+
+impl Jobs {
+    pub(super) fn new(name: &str, pool: &Pool) -> Self {
+        let options = WorkerOptions {
+            capacity: usize::MAX,
+            ..WorkerOptions::default()
+        };
+        Self {
+            worker: Worker::new(name, Run, options, pool),
+            waiting: Arc::default(),
+        }
+    }
+
+    /// Has `job` run after those before it.
+    pub(super) fn add(&self, job: impl FnOnce() + Send + 'static) {
+        // Closed only with its runner; a thread is there since the worker was started whose messages end.
+        let _ = self.worker.start();
+        let waiting = self.waiting.clone();
+        // ORDERING: Relaxed, a hint.
+        waiting.fetch_add(1, Ordering::Relaxed);
+        let _ = self.worker.try_post(Job(Some(Box::new(move || {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            job();
+        }))));
+    }
+
+    /// The same; here and now where many wait and this thread may run it: the thread that makes them is slowed down.
+    pub(super) fn add_or_run(&self, job: impl FnOnce() + Send + 'static) {
+        // ORDERING: Relaxed, a hint.
+        if self.waiting.load(Ordering::Relaxed) < MOST_WAITING || is_taking_in() {
+            self.add(job);
+        } else {
+            job();
+        }
+    }
+}
+
+struct Job(Option<Box<dyn FnOnce() + Send>>);
+
+impl Job {
+    fn run(&mut self) {
+        if let Some(job) = self.0.take() {
+            job();
+        }
+    }
+}
+
+impl Message for Job {
+    fn ticket(&self) -> Option<Arc<dyn Ticket>> {
+        None
+    }
+
+    fn state(&self) -> Option<&ReplyState> {
+        None
+    }
+}
+
+struct Run;
+
+impl Handler for Run {
+    type Message = Job;
+
+    fn handle(&self, job: &mut Job) -> Handled<Self> {
+        job.run();
+        Handled::Done(Outcome::Completed)
+    }
+
+    fn finish(&self, job: Job) -> Wake {
+        drop(job);
+        Wake::nobody()
+    }
+
+    fn abandon(&self, mut job: Job, _failure: Failure) {
+        // Never dropped unrun: a message may hang on it.
+        job.run();
+    }
+}
