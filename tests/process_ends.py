@@ -52,6 +52,21 @@ def prepare_last_words(path: str) -> None:
     log.warning("logged")
 
 
+def hang() -> None:
+    """An end hook that does not end."""
+    threading.Event().wait()
+
+
+def fail_at_the_end() -> None:
+    """An end hook that raises."""
+    raise ValueError("in the end hook")
+
+
+def log_a_word(data: object = None) -> None:
+    """Logs, as a handler."""
+    logging.getLogger("tests.process_ends").warning("a word")
+
+
 def note_at_the_end(path: str) -> None:
     """Outlives the handler: a thread that the interpreter waits for."""
     threading.main_thread().join()

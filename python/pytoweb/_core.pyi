@@ -701,6 +701,9 @@ class _ProcessRuntime(Protocol):
     def lane_recovered(self, place: int) -> None:
         """A place that was given up has a child again."""
 
+    def child_killed_late(self, place: int, pid: int, seconds: float) -> None:
+        """A child was told to end, did not within these seconds, and was killed."""
+
 @final
 class Processes:
     """The child processes of a pool, which start when there is work for them."""
@@ -747,8 +750,11 @@ class Processes:
     def close(self) -> None:
         """Tells the children to end; those that do not are killed. Does not wait."""
 
-    def join(self) -> None:
-        """Blocks until they have ended, after ``close``."""
+    def kill_ending(self) -> None:
+        """Has those killed that were told to end and have not yet. Does not wait."""
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Blocks until they have ended, after ``close``; False when ``timeout`` seconds have passed."""
 
 @final
 class Reducers:

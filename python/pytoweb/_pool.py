@@ -449,7 +449,13 @@ class WorkerPool(Addressable, Executor):
             pinned = [worker for worker in self.workers.values() if worker._pytoweb_owns_threads()]
             for owner in (self, *pinned):
                 owner._pytoweb.threads.join()
-                owner._pytoweb.runtime.join()
+                if not owner._pytoweb.runtime.join(end):
+                    rest = owner._pytoweb_left_text()
+                    self.terminate()
+                    raise DeadlineError(
+                        f"pool {own.name!r} did not end within {timeout:g} s: all its messages have ended, "
+                        f"and {rest}"
+                    )
 
     async def ashutdown(
         self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | None = None
@@ -477,6 +483,7 @@ class WorkerPool(Addressable, Executor):
             self._pytoweb.shut_down = self._pytoweb.given_up = True
         for feed in list(self._pytoweb.feeds):
             feed.give_up(self._pytoweb_stopped())
+        self._pytoweb.runtime.kill_ending()
         self._pytoweb_terminate()
         for worker in self.workers.values():
             worker.terminate()

@@ -20,9 +20,10 @@ from pytoweb._checks import MAX_ATTEMPTS, PROCESS_OPTIONS, checked_count
 from pytoweb._contained import contained
 from pytoweb._core import Processes
 from pytoweb._internals import PoolInternals, state_of
+from pytoweb._late import LateCalls
 from pytoweb._lending import Lending
 from pytoweb._named import Named
-from pytoweb._runtime import PoolRuntime
+from pytoweb._runtime import PoolRuntime, left_until
 from pytoweb._worker import cast_processes
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -135,6 +136,7 @@ class ProcessRuntime(PoolRuntime):
         self.options = options
         self._size = size
         self.processes = self._make_processes()
+        self._late = LateCalls(f"{name}-replies")
 
     def _make_processes(self) -> Processes:
         name, options = self.name, self.options
@@ -154,6 +156,7 @@ class ProcessRuntime(PoolRuntime):
     def renew_processes(self) -> None:
         """In a forked child: the places are for children of this process."""
         self.processes = self._make_processes()
+        self._late = LateCalls(f"{self.name}-replies")
 
     def has_started(self) -> bool:
         """Also where there was a child."""
@@ -195,11 +198,7 @@ class ProcessRuntime(PoolRuntime):
 
     def child_logged(self, packed: bytes) -> None:
         """A log record of a child; called on a thread that reads replies."""
-        try:
-            self.reply_thread().call(_handle_record, packed)
-        except RuntimeError:
-            # No thread can be started any more.
-            contained(_handle_record, packed)
+        self._call(functools.partial(_handle_record, packed))
 
     def lane_failed(self, place: int, error: WorkerCrashedError, rest: float) -> None:
         """No child can be started at a place for ``rest`` seconds; called on the supervisor's thread."""
@@ -211,11 +210,26 @@ class ProcessRuntime(PoolRuntime):
         """There is a child again at a place; called on the supervisor's thread."""
         self._log(logging.WARNING, "process %d of %r is up again", place + 1, self.name)
 
+    def child_killed_late(self, place: int, pid: int, seconds: float) -> None:
+        """A child was told to end, did not, and was killed; called on the supervisor's thread."""
+        text = (
+            "process %d of %r (%d) was told to end, did not within %g s, and was killed: an on_stop hook, an "
+            "atexit function or a thread of it still ran"
+        )
+        self._log(logging.WARNING, text, place + 1, self._given_name(), pid, seconds)
+
     def _log(self, level: int, *args: object, exc_info: BaseException | None = None) -> None:
-        log = functools.partial(_pool_log.log, level, *args, exc_info=exc_info)
+        self._call(functools.partial(_pool_log.log, level, *args, exc_info=exc_info))
+
+    def _call(self, log: Callable[[], None]) -> None:
+        """Calls ``log`` on a thread that Python knows: a log record names it."""
         try:
-            # On a thread that Python knows: a log record names it.
-            self.reply_thread().call(log)
+            with self._lock:
+                # Children have something to say until they have ended, which is after the threads here.
+                if self._is_over:
+                    self._late.call(log)
+                else:
+                    self.reply_thread().call(log)
         except RuntimeError:
             # No thread can be started any more.
             contained(log)
@@ -227,11 +241,16 @@ class ProcessRuntime(PoolRuntime):
     def _ends(self) -> None:
         self.processes.close()
 
-    def join(self) -> None:
-        """Waits for the threads here and for the child processes."""
-        super().join()
-        self.processes.join()
+    def kill_ending(self) -> None:
+        """As for threads."""
+        self.processes.kill_ending()
+
+    def join(self, end: float | None = None) -> bool:
+        """Waits for the threads here and for the child processes; as for threads."""
+        if not (super().join(end) and self.processes.join(left_until(end))):
+            return False
         self.lending.close()
+        return self._late.join(left_until(end))
 
 
 def _handle_record(packed: bytes) -> None:

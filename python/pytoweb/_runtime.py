@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
+import time
 from queue import SimpleQueue
 from types import CoroutineType
 
@@ -71,9 +72,11 @@ class ReplyThread:
     def close(self) -> None:
         self._queue.put(None)
 
-    def join(self) -> None:
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+    def join(self, timeout: float | None = None) -> bool:
+        if self._thread is threading.current_thread():
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
 
 class LoopThread:
@@ -220,9 +223,11 @@ class LoopThread:
         self._closing.set()
         self._bridge.call(self._loop.stop)
 
-    def join(self) -> None:
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+    def join(self, timeout: float | None = None) -> bool:
+        if self._thread is threading.current_thread():
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
 
 def _run_until_complete(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[Any]]) -> None:
@@ -243,6 +248,11 @@ def initialize(
 def cast_owner(owner: object) -> weakref.ref[Endpoint]:
     """A strong reference to ``owner``, or to None, in the place of a weak one."""
     return lambda: owner  # type: ignore[return-value]
+
+
+def left_until(end: float | None) -> float | None:
+    """Seconds until a time of ``time.monotonic()``."""
+    return None if end is None else max(0.0, end - time.monotonic())
 
 
 #: What the names of threads begin with.
@@ -272,6 +282,8 @@ class PoolRuntime:
         self._idents: set[int] = set()
         #: The engine threads, from `close` until they have ended.
         self._closing: Threads | None = None
+        #: The threads here were told to end.
+        self._is_over = False
         self._loop: LoopThread | None = None
         self._replies: ReplyThread | None = None
         #: Set once the pool is closed and its engine threads are past their last message.
@@ -405,6 +417,7 @@ class PoolRuntime:
             if self._closing is None or self._closing.count() > 0:
                 return
             self._closing = None
+            self._is_over = True
             ending = [thread for thread in (self._loop, self._replies) if thread is not None]
         for thread in ending:
             thread.close()
@@ -416,11 +429,20 @@ class PoolRuntime:
         """Whether there are child processes."""
         return False
 
+    def kill_ending(self) -> None:
+        """Has child processes killed that were told to end and have not yet."""
+
     def _ends(self) -> None:
         """What is to end besides, once the engine's threads have."""
 
-    def join(self) -> None:
-        """Waits for the threads here, after ``close`` and the end of the engine's."""
-        for thread in (self._loop, self._replies):
-            if thread is not None:
-                thread.join()
+    def join(self, end: float | None = None) -> bool:
+        """Waits for the threads here, after ``close`` and the end of the engine's.
+
+        Args:
+            end: the time of ``time.monotonic()`` until which it waits at most.
+
+        Returns:
+            Whether they have ended.
+        """
+        threads = [thread for thread in (self._loop, self._replies) if thread is not None]
+        return all(thread.join(left_until(end)) for thread in threads)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import time
 import types
 import warnings
 import weakref
@@ -586,6 +587,12 @@ class Addressable(Endpoint):
         stats = self._pytoweb_stats()
         return f"queued messages: {stats['depth']}, running: {stats['running']}"
 
+    def _pytoweb_left_text(self) -> str:
+        """What still runs of one that has ended."""
+        if self._pytoweb.runtime.has_processes():
+            return "an on_stop hook, or another part of the end of its process, still runs"
+        return "the event loop, or the thread of the replies, still runs"
+
     def _pytoweb_close_and_wait(self, mode: str, timeout: float | None) -> bool:
         """Closes the mailbox and waits for the end; False where waiting could never end.
 
@@ -819,17 +826,24 @@ class PythonWorker(Addressable):
                 runs. The end of the program does not wait for it.
         """
         timeout = checked_timeout(timeout)
+        end = None if timeout is None else time.monotonic() + timeout
         _aio.warn_of_blocking("stop()", "use `async with`, or `await worker.astop()`")
+        own = self._pytoweb
         try:
-            ended = self._pytoweb_close_and_wait("drain" if drain else "finish", timeout)
+            try:
+                ended = self._pytoweb_close_and_wait("drain" if drain else "finish", timeout)
+            finally:
+                self._pytoweb_release()
+            if ended and self._pytoweb_owns_threads():
+                own.threads.join()
+                if not own.runtime.join(end):
+                    raise DeadlineError(
+                        f"{own.name!r} did not stop within {timeout:g} s: all its messages have ended, and "
+                        f"{self._pytoweb_left_text()}"
+                    )
         except DeadlineError:
-            self._pytoweb.given_up = True
+            own.given_up = True
             raise
-        finally:
-            self._pytoweb_release()
-        if ended and self._pytoweb_owns_threads():
-            self._pytoweb.threads.join()
-            self._pytoweb.runtime.join()
 
     async def astop(self, *, drain: bool = True, timeout: float | None = None) -> None:
         """``stop`` for coroutines: waits for the end without blocking the event loop.
@@ -858,6 +872,8 @@ class PythonWorker(Addressable):
         end of the program does not wait for it.
         """
         self._pytoweb.given_up = True
+        if self._pytoweb_owns_threads():
+            self._pytoweb.runtime.kill_ending()
         self._pytoweb_terminate()
         self._pytoweb_release()
 

@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,11 @@ pub trait Overseer: Send + Sync + 'static {
 
     /// A lane that was given up has a child again.
     fn lane_recovered(&self, lane: usize);
+
+    /// The child of a lane was told to end, did not within [`END_LIMIT`], and was killed.
+    fn killed_late(&self, lane: usize, pid: u32) {
+        let _ = (lane, pid);
+    }
 
     /// A thread that reads replies has nothing to do and is about to sleep.
     fn rests(&self) {}
@@ -100,6 +105,57 @@ enum Stored {
     Nowhere,
 }
 
+/// How many threads of a fleet there are, for a wait for their end that is over at some time: a handle's `join` is not.
+#[derive(Debug, Default)]
+struct Living {
+    count: Mutex<usize>,
+    ended: Condvar,
+}
+
+/// One of them, until it is dropped.
+struct LivingThread(Arc<Living>);
+
+impl Living {
+    fn lock(&self) -> std::sync::MutexGuard<'_, usize> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(living: &Arc<Self>) -> LivingThread {
+        *living.lock() += 1;
+        LivingThread(living.clone())
+    }
+
+    /// Waits until there are no more than `rest`. False: it is past `until`.
+    fn wait(&self, rest: usize, until: Option<Instant>) -> bool {
+        let mut count = self.lock();
+        while *count > rest {
+            let Some(until) = until else {
+                count = self
+                    .ended
+                    .wait(count)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            (count, _) = self
+                .ended
+                .wait_timeout(count, left)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        true
+    }
+}
+
+impl Drop for LivingThread {
+    fn drop(&mut self) {
+        *self.0.lock() -= 1;
+        self.0.ended.notify_all();
+    }
+}
+
 struct Inner<C: Cargo> {
     options: Options,
     lanes: Vec<Lane<C>>,
@@ -112,6 +168,7 @@ struct Inner<C: Cargo> {
     bell: Mutex<Option<Arc<Bell>>>,
     closed: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    living: Arc<Living>,
     /// The lanes below this number have been used; the others never had a child.
     used: AtomicUsize,
     /// Lanes that are given up at the moment.
@@ -145,6 +202,7 @@ impl<C: Cargo> Fleet<C> {
             bell: Mutex::new(None),
             closed: AtomicBool::new(false),
             threads: Mutex::new(Vec::new()),
+            living: Arc::default(),
             used: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
             watching: AtomicBool::new(false),
@@ -330,13 +388,31 @@ impl<C: Cargo> Fleet<C> {
         !self.0.lock_threads().is_empty()
     }
 
-    /// Blocks until the children and the threads have ended, after [`Fleet::close`].
-    pub fn join(&self) {
+    /// Has the children killed that were told to end and have not yet, in whatever time they still had.
+    pub fn kill_ending(&self) {
+        let mut rings = false;
+        for lane in self.0.used() {
+            rings |= lane.kill_ending();
+        }
+        if rings {
+            self.0.ring();
+        }
+    }
+
+    /// Blocks until the children and the threads have ended, after [`Fleet::close`]; at most until `until`. Says whether
+    /// they have.
+    pub fn join(&self, until: Option<Instant>) -> bool {
+        let own = thread::current().id();
+        let is_one = |thread: &JoinHandle<()>| thread.thread().id() == own;
+        let is_ours = self.0.lock_threads().iter().any(is_one);
+        if !self.0.living.wait(usize::from(is_ours), until) {
+            return false;
+        }
         loop {
             let Some(thread) = self.0.lock_threads().pop() else {
-                return;
+                return true;
             };
-            if thread.thread().id() != thread::current().id() {
+            if !is_one(&thread) {
                 // A panic of ours was reported by the hook already, and there is no caller left to tell.
                 let _ = thread.join();
             }
@@ -485,12 +561,14 @@ impl<C: Cargo> Inner<C> {
 
     fn start_thread(&self, role: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let presence = self.overseer.presence();
+        let living = Living::enter(&self.living);
         self.lock_threads().push(
             thread::Builder::new()
                 .name(format!("{}-{role}", self.options.name))
                 .spawn(move || {
                     body();
                     drop(presence);
+                    drop(living);
                 })?,
         );
         Ok(())
@@ -574,7 +652,9 @@ impl<C: Cargo> Inner<C> {
         let pid = lane.pid();
         let memory = self.options.max_memory.zip(pid);
         let used = memory.and_then(|(limit, pid)| Some((resident(pid)?, limit)));
-        lane.enforce(now, used, self.options.grace);
+        if let Some(pid) = lane.enforce(now, used, self.options.grace) {
+            self.overseer.killed_late(number, pid);
+        }
         let look = memory.map(|_| now + MEMORY_LOOK);
         let needs = lane.needs();
         (needs.due.into_iter().chain(look).min(), needs.over)

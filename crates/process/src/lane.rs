@@ -147,7 +147,10 @@ struct State<C> {
     start_limit: Option<Duration>,
     /// The child reported that its initializer failed.
     unfit: Option<Vec<u8>>,
+    /// By when the child is to end, which was told to.
     ends_by: Option<Instant>,
+    /// A child that is killed because it does not end in its time is one to tell of.
+    kill_is_news: bool,
     frame: Vec<u8>,
 }
 
@@ -233,6 +236,7 @@ impl<C: Cargo> Lane<C> {
                 start_limit: None,
                 unfit: None,
                 ends_by: None,
+                kill_is_news: true,
                 frame: Vec::new(),
             }),
             intake: Mutex::new(Intake {
@@ -271,7 +275,8 @@ impl<C: Cargo> Lane<C> {
         }
         state.held.extend(flights);
         let sent = state.send_held();
-        let wanted = state.want();
+        // The supervisor watches over the end of one that was told to.
+        let wanted = state.want() || state.ends_by.is_some();
         drop(state);
         if let Some(sent) = sent {
             sent.conclude();
@@ -371,7 +376,7 @@ impl<C: Cargo> Lane<C> {
     /// Whether there is something for the supervisor to do.
     pub(crate) fn calls(&self) -> bool {
         let state = self.state();
-        state.kill.is_some() || state.recovered
+        state.kill.is_some() || state.ends_by.is_some() || state.recovered
     }
 
     /// Whether a lane that was given up has a child again, since this was last asked.
@@ -427,6 +432,7 @@ impl<C: Cargo> Lane<C> {
                 state.phase = Phase::Up;
                 state.health.begins();
                 state.kill = None;
+                state.kill_is_news = true;
                 state.take_up = None;
                 state.controls_by = None;
                 state.unfit = None;
@@ -459,6 +465,7 @@ impl<C: Cargo> Lane<C> {
         let limit = if state.health.is_ready() && state.controls == 0 {
             limit
         } else {
+            state.kill_is_news = false;
             grace.min(limit)
         };
         state.tell_to_end(Instant::now() + limit);

@@ -272,7 +272,8 @@ impl<C: Cargo> State<C> {
             let _ = link.tell(&frame);
             link.flush();
             link.wake();
-            self.ends_by = Some(by);
+            // One that was told before is to end as it was told then.
+            self.ends_by = Some(self.ends_by.map_or(by, |before| before.min(by)));
         }
     }
 }

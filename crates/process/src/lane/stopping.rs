@@ -190,8 +190,14 @@ impl<C: Cargo> Lane<C> {
         state.expect_taking_up(grace)
     }
 
-    /// Kills the child if its time has come, or it uses more memory than `limit`.
-    pub(crate) fn enforce(&self, now: Instant, memory: Option<(u64, u64)>, grace: Duration) {
+    /// Kills the child if its time has come, or it uses more memory than `limit`. The number of its process, if it was
+    /// told to end and did not.
+    pub(crate) fn enforce(
+        &self,
+        now: Instant,
+        memory: Option<(u64, u64)>,
+        grace: Duration,
+    ) -> Option<u32> {
         let mut state = self.state();
         if let Some((used, limit)) = memory.filter(|(used, limit)| used > limit)
             && matches!(state.phase, Phase::Up)
@@ -208,16 +214,35 @@ impl<C: Cargo> Lane<C> {
         if matches!(&state.kill, Some((_, Cause::Stopped))) && !state.has_stopping() {
             state.kill = None;
         }
+        let is_news = state.ends_by.is_some_and(|at| at <= now) && state.kill_is_news;
         let late = state.kill.as_ref().is_some_and(|(at, _)| *at <= now)
             || state.ends_by.is_some_and(|at| at <= now);
+        let mut overdue = None;
         if late && let Some(child) = &mut state.child {
             child.kill();
+            overdue = is_news.then(|| child.pid());
+            state.kill_is_news = false;
             state.ends_by = None;
             if let Some((at, _)) = &mut state.kill {
                 // Once is enough: from here on its end is waited for.
                 *at = now + KILLED_LOOK;
             }
         }
+        overdue
+    }
+}
+
+impl<C: Cargo> Lane<C> {
+    /// Has the child killed that was told to end. True: the supervisor is to be told.
+    pub(crate) fn kill_ending(&self) -> bool {
+        let mut state = self.state();
+        let ending = state.ends_by.is_some();
+        if ending {
+            state.ends_by = Some(Instant::now());
+            // The owner wants it so.
+            state.kill_is_news = false;
+        }
+        ending
     }
 }
 

@@ -186,7 +186,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.fleet.close();
-        self.fleet.join();
+        self.fleet.join(None);
     }
 }
 

@@ -4,18 +4,20 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
-use pytoweb_process::{Crash, Options, Overseer, Program, Setup, Transport};
+use pytoweb_process::{Crash, END_LIMIT, Options, Overseer, Program, Setup, Transport};
 
+use crate::arguments;
 use crate::error;
 use crate::host::failure;
 use crate::host::remote::Fleet;
+use crate::host::waiting;
 use crate::interpreter::ending::Presence;
 use crate::interpreter::fork::Generation;
 use crate::interpreter::memory;
@@ -140,6 +142,11 @@ impl Overseer for Told {
     fn lane_recovered(&self, lane: usize) {
         Python::attach(|py| self.tell(py, intern!(py, "lane_recovered"), (lane,)));
     }
+
+    fn killed_late(&self, lane: usize, pid: u32) {
+        let seconds = END_LIMIT.as_secs_f64();
+        Python::attach(|py| self.tell(py, intern!(py, "child_killed_late"), (lane, pid, seconds)));
+    }
 }
 
 /// A grace beyond that is none: the deadline would be over for years.
@@ -214,10 +221,20 @@ impl Processes {
         Ok(())
     }
 
-    /// Blocks until they have ended, after ``close``.
-    fn join(&self, py: Python<'_>) -> PyResult<()> {
-        let fleet = self.fleet()?;
-        py.detach(|| fleet.join());
+    /// Has those killed that were told to end and have not yet. Does not wait.
+    fn kill_ending(&self) -> PyResult<()> {
+        self.fleet()?.kill_ending();
         Ok(())
+    }
+
+    /// Blocks until they have ended, after ``close``; false when ``timeout`` has passed.
+    #[pyo3(signature = (timeout=None))]
+    fn join(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        let fleet = self.fleet()?;
+        let limit = arguments::timeout(timeout)?;
+        waiting::wait_in_slices(py, limit, |step| {
+            Ok(fleet.join(Instant::now().checked_add(step)))
+        })?
+        .map_err(|error| error::wait(py, error))
     }
 }
