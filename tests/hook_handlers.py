@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pathlib
 from typing import Any
 
 from pytoweb.workers import current_message, current_worker
@@ -59,3 +61,26 @@ async def fail_to_initialize(word: str) -> None:
     """An initializer that fails."""
     await asyncio.sleep(0)
     raise RuntimeError(word)
+
+
+def pid(data: object = None) -> int:
+    """Returns the number of this process."""
+    return os.getpid()
+
+
+class SleepOnce:
+    """A start hook that sleeps, the first time, until it is cancelled, and notes that in a file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    async def __call__(self) -> None:
+        """Sleeps."""
+        if "slept" in STATE:
+            return
+        STATE["slept"] = True
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            pathlib.Path(self.path).write_text("cancelled")
+            raise

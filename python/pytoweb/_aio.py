@@ -88,12 +88,15 @@ def warn_of_blocking(call: str, instead: str, stacklevel: int = 3) -> None:
 async def in_thread(function: Callable[..., T], /, **options: Any) -> T:
     """Waits for ``function(**options)``, which blocks, on a thread of the event loop.
 
-    Not here, because replies and handlers may need this event loop before the function can return.
+    Not here, because replies and handlers may need this event loop before the function can return. In a copy
+    of this context, by which that thread knows the handler that waits.
     """
     import asyncio
+    from contextvars import copy_context
     from functools import partial
 
-    return await asyncio.get_running_loop().run_in_executor(None, partial(function, **options))
+    call = partial(copy_context().run, partial(function, **options))
+    return await asyncio.get_running_loop().run_in_executor(None, call)
 
 
 class Bridge:

@@ -819,8 +819,8 @@ class ChildPending:
     def message(self) -> WorkerMessage:
         """The message as ``current_message()`` shows it."""
 
-    def on_interrupt(self, interrupter: Callable[[], object]) -> None:
-        """Has ``interrupter()`` called if the message is cancelled or expires."""
+    def on_interrupt(self, interrupter: Callable[[], object]) -> bool:
+        """Has ``interrupter()`` called if the message is cancelled or expires; True."""
 
 def is_packing() -> bool:
     """Whether the calling thread pickles a payload: names are looked up then only to compare."""
@@ -859,8 +859,15 @@ class Pending:
     def message(self) -> WorkerMessage | None:
         """The message as ``current_message()`` shows it; None once it has ended."""
 
-    def on_interrupt(self, interrupter: Callable[[], object]) -> None:
-        """Has ``interrupter()`` called if the message is cancelled, expires, or its worker is terminated."""
+    def on_interrupt(self, interrupter: Callable[[], object]) -> bool:
+        """Has ``interrupter()`` called if the message is cancelled, expires, or its worker is terminated.
+
+        Returns:
+            False if it has no future, id or deadline, by which it could be told.
+        """
+
+    def is_terminated(self) -> bool:
+        """Whether its worker was terminated."""
 
 @final
 class WorkerMessage:

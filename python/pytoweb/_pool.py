@@ -485,6 +485,7 @@ class WorkerPool(Addressable, Executor):
             feed.give_up(self._pytoweb_stopped())
         self._pytoweb.runtime.kill_ending()
         self._pytoweb_terminate()
+        self._pytoweb.runtime.stop_posted(self)
         for worker in self.workers.values():
             worker.terminate()
         self._pytoweb_close_all("finish")

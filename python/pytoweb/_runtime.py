@@ -9,7 +9,8 @@ import contextvars
 import logging
 import threading
 import time
-from queue import SimpleQueue
+import weakref
+from queue import Empty, SimpleQueue
 from types import CoroutineType
 
 from pytoweb import _aio, _exit
@@ -22,7 +23,6 @@ from pytoweb.errors import crashed_error
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
     import asyncio
-    import weakref
     from collections.abc import Callable, Coroutine
     from contextvars import Context
     from typing import Any
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 _pool_log = logging.getLogger("pytoweb.pool")
 
+#: Seconds after which the thread that waits for the coroutine of a hook looks whether it is to be cancelled:
+#: less than the grace of a process worker, after which its child is killed.
+HOOK_LOOK = 0.02
 
 #: The identifiers of all reply threads.
 _reply_idents: set[int] = set()
@@ -93,6 +96,8 @@ class LoopThread:
         self._bridge = _aio.Bridge(self._loop)
         #: The hooks that run.
         self._hooks: set[asyncio.Task[None]] = set()
+        #: The handlers that run of messages without a future, an id and a deadline, and their workers.
+        self._posted: dict[asyncio.Task[None], weakref.ref[Endpoint]] = {}
         closing = self._closing = threading.Event()
         self._thread = threading.Thread(
             target=self._run, args=(self._loop, closing, self._hooks), name=name, daemon=True
@@ -142,7 +147,23 @@ class LoopThread:
         if context is None:
             context = contextvars.Context()
         task = context.copy().run(self._loop.create_task, self._drive(coroutine, pending, owner))
-        pending.on_interrupt(lambda: self._bridge.call(task.cancel))
+        if not pending.on_interrupt(lambda: self._bridge.call(task.cancel)):
+            self._posted[task] = owner
+            task.add_done_callback(self._posted.pop)
+            # `terminate` may have come before it was there to be found.
+            if pending.is_terminated():
+                self._stop(owner)
+
+    def stop_posted(self, owner: Endpoint) -> None:
+        """Cancels the handlers of a terminated worker whose messages have no future, id or deadline."""
+        self._bridge.call(self._stop, weakref.ref(owner))
+
+    def _stop(self, owner: weakref.ref[Endpoint]) -> None:
+        for task in [task for task, of in self._posted.items() if of() is owner()]:
+            # A second time would break off what the handler does about the first.
+            del self._posted[task]
+            task.remove_done_callback(self._posted.pop)
+            task.cancel()
 
     @staticmethod
     async def _drive(
@@ -168,9 +189,13 @@ class LoopThread:
         message: WorkerMessage | None,
         owner: weakref.ref[Endpoint],
         then: Callable[[BaseException | None], object],
+        begun: SimpleQueue[asyncio.Task[None]] | None = None,
     ) -> None:
-        """Runs the coroutine of a hook, and calls ``then`` on the loop with what it raised; does not wait."""
-        if not self._bridge.call(self._begin_hook, coroutine, context, message, owner, then):
+        """Runs the coroutine of a hook, and calls ``then`` on the loop with what it raised; does not wait.
+
+        Its task is put into ``begun``.
+        """
+        if not self._bridge.call(self._begin_hook, coroutine, context, message, owner, then, begun):
             coroutine.close()
             raise RuntimeError("the event loop of the pool is closed")
 
@@ -181,11 +206,14 @@ class LoopThread:
         message: WorkerMessage | None,
         owner: weakref.ref[Endpoint],
         then: Callable[[BaseException | None], object],
+        begun: SimpleQueue[asyncio.Task[None]] | None,
     ) -> None:
         context = contextvars.Context() if context is None else context.copy()
         task = context.run(self._loop.create_task, self._drive_hook(coroutine, message, owner, then))
         self._hooks.add(task)
         task.add_done_callback(self._hooks.discard)
+        if begun is not None:
+            begun.put(task)
 
     @staticmethod
     async def _drive_hook(
@@ -212,10 +240,23 @@ class LoopThread:
         message: WorkerMessage | None,
         owner: weakref.ref[Endpoint],
     ) -> None:
-        """Runs the coroutine of a hook, waits for its end, and raises what it raised."""
+        """Runs the coroutine of a hook, waits for its end, and raises what it raised.
+
+        It is cancelled once its message is: that has expired, or its worker was terminated.
+        """
         ended: SimpleQueue[BaseException | None] = SimpleQueue()
-        self.run_hook(coroutine, context, message, owner, ended.put)
-        error = ended.get()
+        begun: SimpleQueue[asyncio.Task[None]] = SimpleQueue()
+        # An end hook that begins after `terminate` runs all the same.
+        watches = message is not None and not message.cancelled
+        self.run_hook(coroutine, context, message, owner, ended.put, begun)
+        while True:
+            try:
+                error = ended.get(timeout=HOOK_LOOK if watches else None)
+                break
+            except Empty:
+                if message is not None and message.cancelled:
+                    watches = False
+                    self._bridge.call(begun.get().cancel)
         if error is not None:
             raise error
 
@@ -368,6 +409,11 @@ class PoolRuntime:
     ) -> None:
         """As `LoopThread.finish_hook`."""
         self.start_loop().finish_hook(coroutine, context, message, owner)
+
+    def stop_posted(self, owner: Endpoint) -> None:
+        """As `LoopThread.stop_posted`, if there is one."""
+        if self._loop is not None:
+            self._loop.stop_posted(owner)
 
     def start_loop(self) -> LoopThread:
         """The thread that runs coroutines, started if it is not."""

@@ -875,6 +875,7 @@ class PythonWorker(Addressable):
         if self._pytoweb_owns_threads():
             self._pytoweb.runtime.kill_ending()
         self._pytoweb_terminate()
+        self._pytoweb.runtime.stop_posted(self)
         self._pytoweb_release()
 
     def stats(self) -> WorkerStats:

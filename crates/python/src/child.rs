@@ -643,13 +643,14 @@ impl ChildPending {
     }
 
     /// Has `interrupter` called when the message is cancelled or expires.
-    fn on_interrupt(&self, interrupter: Py<PyAny>) {
+    fn on_interrupt(&self, interrupter: Py<PyAny>) -> bool {
         let replaced = self
             .interrupters
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(self.message.seq, interrupter);
         drop(replaced);
+        true
     }
 }
 

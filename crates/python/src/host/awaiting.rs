@@ -21,6 +21,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyType, PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit, intern};
+use pytoweb_engine::{Address, WaitError, Waiter as EngineWaiter};
 
 use crate::host::doorbell::Doorbell;
 use crate::host::endpoint::Endpoint;
@@ -509,10 +510,38 @@ fn running(py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Bound<'_, Completions>
 /// Notes that the handler waits for `future` whose coroutine runs in this context, if one does; an error where that
 /// could never end.
 pub(crate) fn edge_of_coroutine(py: Python<'_>, future: &FutureBase) -> PyResult<Option<WaitEdge>> {
-    static RUNNING_HANDLER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    if !COROUTINES.load(Ordering::Relaxed) || future.done()? {
+    if !may_be_in_coroutine() || future.done()? {
         return Ok(None);
     }
+    match waiter_of_coroutine(py)? {
+        Some(waiter) => future.wait_edge(py, &waiter),
+        None => Ok(None),
+    }
+}
+
+/// The same for the end of all that `target` runs.
+pub(crate) fn end_edge_of_coroutine(
+    py: Python<'_>,
+    target: &Address,
+) -> PyResult<Result<Option<WaitEdge>, WaitError>> {
+    // The handler of a pool's thread waits as such, and has the context of its sender.
+    if !may_be_in_coroutine() || pytoweb_engine::current().is_some() {
+        return Ok(Ok(None));
+    }
+    Ok(match waiter_of_coroutine(py)? {
+        Some(waiter) => pytoweb_engine::edge(&waiter, target, None).map(Some),
+        None => Ok(None),
+    })
+}
+
+fn may_be_in_coroutine() -> bool {
+    // ORDERING: Relaxed, see `note_coroutines`.
+    COROUTINES.load(Ordering::Relaxed)
+}
+
+/// The handler whose coroutine runs in this context, if one does.
+fn waiter_of_coroutine(py: Python<'_>) -> PyResult<Option<EngineWaiter>> {
+    static RUNNING_HANDLER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let handler = RUNNING_HANDLER
         .import(py, "pytoweb._aio", "running_handler")?
         .call0()?;
@@ -522,7 +551,7 @@ pub(crate) fn edge_of_coroutine(py: Python<'_>, future: &FutureBase) -> PyResult
     let (owner, message) =
         handler.extract::<(Bound<'_, Endpoint>, Option<Bound<'_, WorkerMessage>>)>()?;
     let message = message.and_then(|message| message.get().ticket());
-    future.wait_edge(py, &owner, message)
+    Ok(Some(EngineWaiter::new(&owner.get().address()?, message)))
 }
 
 /// What `await future` iterates over.

@@ -21,6 +21,7 @@ use pytoweb_engine::{
 use crate::arguments;
 use crate::error;
 use crate::host::around::Surroundings;
+use crate::host::awaiting::end_edge_of_coroutine;
 use crate::host::end_hooks::EndHooks;
 use crate::host::fleet::Processes;
 use crate::host::future::new_future;
@@ -939,6 +940,9 @@ impl Endpoint {
     ) -> PyResult<Option<bool>> {
         let (_, worker) = self.inner()?;
         let limit = arguments::timeout(timeout)?;
+        let Ok(_edge) = end_edge_of_coroutine(py, &worker.address())? else {
+            return Ok(None);
+        };
         Ok(waiting::wait_in_slices(py, limit, |step| worker.wait_ended(Some(step)))?.ok())
     }
 
@@ -951,6 +955,8 @@ impl Endpoint {
     ) -> PyResult<bool> {
         let (_, worker) = self.inner()?;
         let limit = arguments::timeout(timeout)?;
+        let _edge = end_edge_of_coroutine(py, &worker.address())?
+            .map_err(|error| error::wait(py, error))?;
         waiting::wait_in_slices(py, limit, |step| worker.wait_idle(Some(step)))?
             .map_err(|error| error::wait(py, error))
     }

@@ -21,7 +21,6 @@ use pytoweb_engine::{Address, DropReason, Failure, Ticket, Unpark, Waiter};
 
 use crate::error::{self, Named};
 use crate::host::awaiting::{awaitable, edge_of_coroutine, warn_of_blocking};
-use crate::host::endpoint::Endpoint;
 use crate::host::failure;
 use crate::host::handler::Runner;
 use crate::host::task::{Task, Value};
@@ -240,21 +239,15 @@ impl FutureBase {
         Err(error::wait_timeout(py))
     }
 
-    /// Notes that the handler of `message` at `waiter`, a coroutine, is about to wait for this future; an error where
+    /// Notes that `waiter`, a handler, is about to wait for this future; an error where
     /// that could never end.
-    pub(crate) fn wait_edge(
-        &self,
-        py: Python<'_>,
-        waiter: &Bound<'_, Endpoint>,
-        message: Option<Arc<dyn Ticket>>,
-    ) -> PyResult<Option<WaitEdge>> {
+    pub(crate) fn wait_edge(&self, py: Python<'_>, waiter: &Waiter) -> PyResult<Option<WaitEdge>> {
         let inner = self.inner()?;
         let Some(target) = &inner.address else {
             return Ok(None);
         };
         let ticket: Arc<dyn Ticket> = inner.task.clone();
-        let waiter = Waiter::new(&waiter.get().address()?, message);
-        pytoweb_engine::edge(&waiter, target, Some(&ticket))
+        pytoweb_engine::edge(waiter, target, Some(&ticket))
             .map(Some)
             .map_err(|error| error::wait(py, error))
     }

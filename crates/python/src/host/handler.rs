@@ -178,12 +178,24 @@ impl Shared {
         coroutine: &Bound<'_, PyAny>,
         context: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
+        note_coroutines();
         let message = running_message(py)?;
         let args = (coroutine, context, message, &self.owner);
         let runtime = self.runtime.bind(py);
         pytoweb_engine::lend(|| runtime.call_method1(intern!(py, "finish_hook"), args))
             .map_err(|error| error::wait(py, error))?
             .map(drop)
+    }
+
+    /// What a start hook raised; one that was cancelled because its message was given up raised why that was.
+    fn of_start_hook(&self, py: Python<'_>, message: &PyMessage, raised: PyErr) -> PyErr {
+        let given_up = message.task.as_ref().and_then(|task| task.slot.get());
+        match given_up {
+            Some(Err(failure)) if is_cancelled_error(py, &raised) => {
+                failure::failure(*failure, self.named(), message.task.as_deref())
+            }
+            _ => raised,
+        }
     }
 
     /// Runs the end hooks, if the worker has run a message and its start hook, and lets go of the handlers.
@@ -196,7 +208,9 @@ impl Shared {
                         let returned = ending::call(hook.bind(py), &PyTuple::empty(py), None)?;
                         self.await_here(py, &returned)
                     });
-                    if let Err(error) = ended {
+                    if let Err(error) = ended
+                        && !is_terminated(py, &error)
+                    {
                         self.tell_of_end_hook(py, error);
                     }
                 }
@@ -345,6 +359,12 @@ fn is_cancelled_error(py: Python<'_>, error: &PyErr) -> bool {
     name.is_ok_and(|name| name == "asyncio.exceptions.CancelledError")
 }
 
+/// Whether `error` is how a coroutine ends that was cancelled because the worker of this thread was terminated.
+fn is_terminated(py: Python<'_>, error: &PyErr) -> bool {
+    pytoweb_engine::current().is_some_and(|worker| worker.is_terminated())
+        && is_cancelled_error(py, error)
+}
+
 /// What to call for one message, apart from the message, which is elsewhere during the call.
 enum Call<'py> {
     Handler(Bound<'py, PyAny>, Bound<'py, PyAny>),
@@ -476,12 +496,18 @@ impl Handler for PyHandler {
             let mut hook = None;
             let result = running::with(message, &self.shared, || {
                 let _entered = context::enter(py, context)?;
-                self.shared
-                    .start_hook
-                    .run(py, |coroutine| {
-                        self.shared.finish_hook(py, &coroutine, context)
-                    })
-                    .and_then(|()| call.run(&self.shared.surroundings))
+                let started = self.shared.start_hook.run(py, |coroutine| {
+                    self.shared.finish_hook(py, &coroutine, context)
+                });
+                if let Err(raised) = started {
+                    let told = !is_terminated(py, &raised);
+                    let error = self.shared.of_start_hook(py, message, raised);
+                    if told {
+                        hook = self.shared.tell_of_running(py, &error);
+                    }
+                    return Err(error);
+                }
+                call.run(&self.shared.surroundings)
                     .inspect_err(|error| hook = self.shared.tell_of_running(py, error))
             });
             if let Some(hook) = hook
@@ -612,6 +638,8 @@ impl Pending {
         // A coroutine that was given up raises CancelledError; what counts is why.
         let hook = match message.task.as_ref().and_then(|task| task.slot.get()) {
             Some(Err(Failure::Stopped)) => None,
+            // The same of a message without a reply.
+            None if suspension.address().is_terminated() && is_cancelled_error(py, error) => None,
             Some(Err(given_up)) => {
                 let error = failure::failure(*given_up, shared.named(), message.task.as_deref());
                 shared.tell(py, message, &error)
@@ -656,8 +684,9 @@ impl Pending {
             .transpose()
     }
 
-    /// Has `interrupter` called when the message is cancelled, expires, or its worker is terminated.
-    fn on_interrupt(&self, interrupter: Py<PyAny>) -> PyResult<()> {
+    /// Has `interrupter` called when the message is cancelled, expires, or its worker is terminated. False: it has no
+    /// future, id or deadline by which it could be told.
+    fn on_interrupt(&self, interrupter: Py<PyAny>) -> PyResult<bool> {
         let task = self
             .suspension
             .lock()
@@ -665,9 +694,19 @@ impl Pending {
             .as_ref()
             .and_then(Suspension::message)
             .and_then(|message| message.task.clone());
-        if let Some(task) = task {
-            task.on_interrupt(interrupter);
-        }
-        Ok(())
+        let Some(task) = task else { return Ok(false) };
+        task.on_interrupt(interrupter);
+        Ok(true)
+    }
+
+    /// Whether the worker was terminated.
+    fn is_terminated(&self) -> PyResult<bool> {
+        let guard = self
+            .suspension
+            .lock()
+            .map_err(|_| PyRuntimeError::new_err("the message is lost"))?;
+        Ok(guard
+            .as_ref()
+            .is_some_and(|suspension| suspension.address().is_terminated()))
     }
 }
