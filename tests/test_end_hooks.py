@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import logging
 import sqlite3
 import threading
 import weakref
 
+import process_handlers
 import pytest
 
-from pytoweb.workers import current_message, current_worker
+from pytoweb.workers import DeadlineError, WorkerStoppedError, current_message, current_worker
 
 WAIT = 10.0
 
@@ -198,6 +200,67 @@ def test_a_hook_is_checked_when_it_is_registered(worker):
     for hook in (words, "no hook"):
         with pytest.raises(TypeError):
             worker().on_stop(hook)
+
+
+@pytest.mark.parametrize("kind", ["worker", "pool"])
+def test_a_stop_that_an_end_hook_holds_up_says_so(worker, pool, gate, kind):
+    one = worker("one") if kind == "worker" else pool(1, name="one")
+    one.on_message("work", lambda data: None)
+    one.on_stop(gate)
+    if kind == "worker":
+        one.start()
+    one.ask("work").result(WAIT)
+    with pytest.raises(DeadlineError, match="on_stop hook"):
+        (one.stop if kind == "worker" else one.shutdown)(timeout=0.05)
+    gate.wait_entered()
+    with pytest.raises(DeadlineError, match="on_stop hook"):
+        one.run_until_idle(0.01)
+    gate.open()
+    assert one._pytoweb_wait_ended(WAIT)
+
+
+@pytest.mark.parametrize("state", ["idle", "busy"])
+def test_terminate_runs_the_end_hooks_on_both_backends(worker, backend, tmp_path, until, state):
+    if state == "busy" and backend == "process":
+        pytest.skip("a child that is killed runs none")
+    one, path = worker("one", backend=backend), tmp_path / "words"
+    one.on_message("pid", process_handlers.pid)
+    one.on_stop(functools.partial(process_handlers.note, str(path), "stopped"))
+    one.start().ask("pid").result(WAIT)
+    one.terminate()
+    until(lambda: path.exists() and process_handlers.noted(path) == ["stopped"], "the hook")
+
+
+@pytest.mark.parametrize("kind", ["worker", "pool"])
+@pytest.mark.parametrize("starts", [False, True])
+def test_nothing_is_registered_that_would_never_run(worker, pool, backend, kind, starts):
+    one = worker("one", backend=backend) if kind == "worker" else pool(1, name="one", backend=backend)
+    one.on_message("pid", process_handlers.pid)
+    if starts:
+        if kind == "worker":
+            one.start()
+        one.ask("pid").result(WAIT)
+    one.stop() if kind == "worker" else one.shutdown()
+    hook = process_handlers.pid
+    for register in (one.on_stop, one.on_start, one.around, functools.partial(one.on_message, "pid")):
+        with pytest.raises(WorkerStoppedError, match=f"too late: {kind} 'one' has stopped"):
+            register(hook)
+    # Replies and failures may still come.
+    one.on_error(print)
+    one.on_message("response", print)
+
+
+def test_an_end_hook_is_refused_while_end_hooks_run(worker, gate):
+    one = worker()
+    one.on_message("work", lambda data: None)
+    one.on_stop(gate)
+    one.start().ask("work").result(WAIT)
+    one._pytoweb_close("drain")
+    gate.wait_entered()
+    with pytest.raises(WorkerStoppedError):
+        one.on_stop(print)
+    gate.open()
+    one.stop()
 
 
 SCRIPT = """

@@ -517,8 +517,11 @@ class Endpoint:
     def _pytoweb_set_start_hook(self, hook: Callable[[], object]) -> None:
         """Has ``hook()`` called before the first message, on the thread that handles it."""
 
-    def _pytoweb_add_end_hook(self, hook: Callable[[], object]) -> None:
-        """Has ``hook()`` called when it has ended, on the thread that handled its messages."""
+    def _pytoweb_add_end_hook(self, hook: Callable[[], object]) -> bool:
+        """Has ``hook()`` called at the end, on the thread that handled its messages; False after that."""
+
+    def _pytoweb_runs_end_hooks(self) -> bool:
+        """Whether its end hooks run."""
 
     def _pytoweb_set_around(
         self, around: Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any] | None, bool], Any]

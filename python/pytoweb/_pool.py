@@ -118,6 +118,7 @@ class WorkerPool(Addressable, Executor):
     """
 
     _pytoweb: PoolInternals
+    _pytoweb_is_worker = False
 
     _max_workers = _MaxWorkers()
 
@@ -439,11 +440,14 @@ class WorkerPool(Addressable, Executor):
             ended = self._pytoweb_wait_for([self, *self.workers.values()], mode, left)
         except DeadlineError as late:
             self.terminate()
-            running = [one for one in (self, *self.workers.values()) if one._pytoweb_stats()["running"]]
+            everyone = (self, *self.workers.values())
+            running = [one for one in everyone if one._pytoweb_stats()["running"]]
             names = ", ".join(repr(one._pytoweb.name) for one in running) or "none"
+            hooks = ", ".join(repr(one._pytoweb.name) for one in everyone if one._pytoweb_runs_end_hooks())
             raise DeadlineError(
                 f"pool {own.name!r} did not end within {timeout} s: what was queued has failed; handlers "
                 f"that still run, and are asked to stop: {names}"
+                + (f"; on_stop hooks that still run are those of {hooks}" if hooks else "")
             ) from late
         if ended:
             pinned = [worker for worker in self.workers.values() if worker._pytoweb_owns_threads()]

@@ -86,6 +86,8 @@ class Addressable(Endpoint):
 
     #: Everything of ours; other names are the subclass's.
     _pytoweb: Internals
+    #: Else it is a pool.
+    _pytoweb_is_worker = True
 
     def _pytoweb_prepare(
         self,
@@ -199,6 +201,7 @@ class Addressable(Endpoint):
             self._pytoweb.replies.set_handler(message_type, handler)
             return handler
         own = self._pytoweb
+        self._pytoweb_check_registering("on_message()")
         bound: Callable[..., object] = handler
         takes_worker = isinstance(handler, types.FunctionType) and hasattr(handler, MESSAGE_TYPES)
         if takes_worker:
@@ -239,6 +242,20 @@ class Addressable(Endpoint):
         sent = functools.partial(handler, self) if takes_worker else handler
         with cast_processes(self._pytoweb.runtime).lending.spawning():
             return _pickling.dump_handler(sent, self, what)
+
+    def _pytoweb_check_registering(self, call: str) -> None:
+        """Refuses to register what would never run.
+
+        The child of a process worker is told of nothing more once the worker stops.
+        """
+        state = self._pytoweb_state()
+        if state == "stopped" or (state == "stopping" and self._pytoweb.backend == "process"):
+            raise self._pytoweb_too_late(call)
+
+    def _pytoweb_too_late(self, call: str) -> WorkerStoppedError:
+        kind = "worker" if self._pytoweb_is_worker else "pool"
+        what = f"{kind} {self._pytoweb.name!r}"
+        return WorkerStoppedError(f"{call} comes too late: {what} has stopped; register before that")
 
     def _pytoweb_is_running(self) -> bool:
         return self._pytoweb_state() in ("running", "stuck")
@@ -295,6 +312,7 @@ class Addressable(Endpoint):
             return self.on_start
         checked_handler(hook, "a start hook")
         own = self._pytoweb
+        self._pytoweb_check_registering("on_start()")
         if own.backend == "process":
             own.packed[None] = self._pytoweb_pack(hook, f"the start hook of worker {own.name!r}")
             own.start_number += 1
@@ -340,14 +358,16 @@ class Addressable(Endpoint):
             return self.on_stop
         checked_handler(hook, "an end hook")
         own = self._pytoweb
+        self._pytoweb_check_registering("on_stop()")
         if own.backend == "process":
             packed = self._pytoweb_pack(hook, f"the end hook of worker {own.name!r}")
             own.packed_on_stop.append(packed)
             self._pytoweb_tell_child()
         else:
             own.has_coroutine_hooks = own.has_coroutine_hooks or is_coroutine_function(hook)
+            if not self._pytoweb_add_end_hook(hook):
+                raise self._pytoweb_too_late("on_stop()")
             self._pytoweb_start_loop()
-            self._pytoweb_add_end_hook(hook)
         return hook
 
     if TYPE_CHECKING:
@@ -382,6 +402,7 @@ class Addressable(Endpoint):
             return self.around
         check_hook(hook)
         own = self._pytoweb
+        self._pytoweb_check_registering("around()")
         if own.backend == "process":
             packed = self._pytoweb_pack(hook, f"what surrounds the handlers of {own.name!r}")
             own.packed_around.append(packed)
@@ -584,6 +605,8 @@ class Addressable(Endpoint):
             raise DeadlineError(f"{self._pytoweb.name!r} is not idle after {timeout:g} s: {busy}")
 
     def _pytoweb_busy_text(self) -> str:
+        if self._pytoweb_runs_end_hooks():
+            return "an on_stop hook runs"
         stats = self._pytoweb_stats()
         return f"queued messages: {stats['depth']}, running: {stats['running']}"
 
@@ -603,10 +626,12 @@ class Addressable(Endpoint):
         ended = self._pytoweb_wait_ended(timeout)
         if ended is False:
             running = self._pytoweb_stats()["running"]
+            in_hook = self._pytoweb_runs_end_hooks()
             failed = self._pytoweb_close("finish")
+            runs = "an on_stop hook still runs" if in_hook else f"messages that still run: {running}"
             raise DeadlineError(
-                f"{self._pytoweb.name!r} did not stop within {timeout:g} s; messages that still run: "
-                f"{running}, queued ones that failed: {failed}"
+                f"{self._pytoweb.name!r} did not stop within {timeout:g} s; {runs}, queued ones that failed: "
+                f"{failed}"
             )
         return ended is True
 

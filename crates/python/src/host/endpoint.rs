@@ -1002,10 +1002,14 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Has `hook()` called when it has ended, on the thread that handled its messages.
-    fn _pytoweb_add_end_hook(&self, hook: Py<PyAny>) -> PyResult<()> {
-        self.inner()?.0.shared.end_hooks.add(hook);
-        Ok(())
+    /// Has `hook()` called when it has ended, on the thread that handled its messages; false if it has.
+    fn _pytoweb_add_end_hook(&self, hook: Py<PyAny>) -> PyResult<bool> {
+        Ok(self.inner()?.0.shared.end_hooks.add(hook))
+    }
+
+    /// Whether its end hooks run.
+    fn _pytoweb_runs_end_hooks(&self) -> PyResult<bool> {
+        Ok(self.inner()?.0.shared.end_hooks.are_running())
     }
 
     /// Has `around(function, args, kwargs, awaits)` call its handlers and functions.

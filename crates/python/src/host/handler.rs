@@ -201,9 +201,11 @@ impl Shared {
     /// Runs the end hooks, if the worker has run a message and its start hook, and lets go of the handlers.
     fn end_worker(&self, py: Python<'_>, message: &PyMessage) {
         // ORDERING: Relaxed, the messages before are ordered by the mailbox.
-        if self.began.load(Ordering::Relaxed) && !self.start_hook.waits() {
+        let runs = self.began.load(Ordering::Relaxed) && !self.start_hook.waits();
+        let hooks = self.end_hooks.begin();
+        if runs {
             running::with(message, self, || {
-                for hook in self.end_hooks.take() {
+                for hook in hooks {
                     let ended = context::enter(py, None).and_then(|_entered| {
                         let returned = ending::call(hook.bind(py), &PyTuple::empty(py), None)?;
                         self.await_here(py, &returned)
@@ -216,6 +218,7 @@ impl Shared {
                 }
             });
         }
+        self.end_hooks.end();
         self.let_go(py);
     }
 
@@ -570,7 +573,11 @@ impl Handler for PyHandler {
     fn abandon(&self, message: PyMessage, failure: Failure) {
         if matches!(message.body, Body::Apart(Apart::Last)) {
             // The worker was never started.
-            Python::attach(|py| self.shared.let_go(py));
+            Python::attach(|py| {
+                drop(self.shared.end_hooks.begin());
+                self.shared.end_hooks.end();
+                self.shared.let_go(py);
+            });
             return;
         }
         match &self.runner {
