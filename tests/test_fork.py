@@ -116,6 +116,49 @@ say("exit code", fork(child))
     ]
 
 
+def test_a_future_of_the_parent_that_is_open_is_told_of_however_it_is_looked_at(run):
+    lines = run(
+        START
+        + """
+import asyncio, concurrent.futures
+
+done = alone.ask("echo", "done")
+assert done.result(10) == "done"
+
+async def wait_for(future):
+    return await future
+
+async def wait_in(future):
+    return await asyncio.wait([asyncio.wrap_future(future)])
+
+async def wait_gathered(*futures):
+    return await gather(*futures)
+
+def child():
+    for future in (queued, running):
+        say(forked(future.done), forked(future.running), forked(future.cancelled), forked(future.cancel),
+            forked(future.add_done_callback, say), forked(concurrent.futures.wait, [future], 5),
+            forked(lambda: list(concurrent.futures.as_completed([future], 5))),
+            forked(asyncio.run, wait_for(future)), forked(asyncio.run, wait_in(future)),
+            forked(asyncio.run, wait_gathered(future, queued)))
+    say("of the parent process" in repr(queued))
+    say(done.done(), done.running(), done.cancelled(), done.result(5), repr(done).split()[-1])
+    say(len(concurrent.futures.wait([done], 5).done))
+
+say("exit code", fork(child))
+"""
+        + FINISH
+    )
+    assert lines == [
+        *[" ".join(["True"] * 10)] * 2,
+        "True",
+        "True False False done str>",
+        "1",
+        "exit code 0",
+        "parent unaffected",
+    ]
+
+
 UNSTARTED = """
 import operator
 

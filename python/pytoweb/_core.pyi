@@ -613,13 +613,25 @@ class FutureBase:
         """
 
     def done(self) -> bool:
-        """Returns whether the reply stands: a result, an exception, or cancelled. Never blocks."""
+        """Returns whether the reply stands: a result, an exception, or cancelled. Never blocks.
+
+        Raises:
+            ForkedProcessError: It does not, and never will: its worker belongs to the parent process.
+        """
 
     def cancelled(self) -> bool:
-        """Returns whether the message was cancelled while it was queued, so that its handler never runs."""
+        """Returns whether the message was cancelled while it was queued, so that its handler never runs.
+
+        Raises:
+            ForkedProcessError: As for ``done``.
+        """
 
     def running(self) -> bool:
-        """Returns whether the handler runs now. Never blocks."""
+        """Returns whether the handler runs now. Never blocks.
+
+        Raises:
+            ForkedProcessError: As for ``done``.
+        """
 
     def cancel(self) -> bool:
         """Gives the message up; does not wait.
@@ -644,6 +656,9 @@ class FutureBase:
 
         Args:
             fn: Called with this future.
+
+        Raises:
+            ForkedProcessError: As for ``done``.
         """
 
     def __await__(self) -> Generator[Any, None, Any]:

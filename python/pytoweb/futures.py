@@ -8,6 +8,7 @@ from concurrent.futures import Future
 
 from pytoweb import _aio
 from pytoweb._core import FutureBase, gathered
+from pytoweb.errors import ForkedProcessError
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -62,7 +63,10 @@ class WorkerFuture(FutureBase, Future["T"]):
 
     def __repr__(self) -> str:
         """Tells the state, and the kind of the result or the exception."""
-        state = "cancelled" if self.cancelled() else "pending"
+        try:
+            state = "cancelled" if self.cancelled() else "pending"
+        except ForkedProcessError:
+            return f"<WorkerFuture at {id(self):#x} of worker {self._worker_name()!r} of the parent process>"
         if self.done() and not self.cancelled():
             error = self._exception
             state = (

@@ -60,6 +60,16 @@ impl Inner {
         }
     }
 
+    /// An error in a forked child of the process that it was made in.
+    fn check_here(&self) -> PyResult<()> {
+        let kind = if self.named().is_pool {
+            "pool"
+        } else {
+            "worker"
+        };
+        self.generation.check(kind, self.worker_name())
+    }
+
     /// Calls `callback` once the reply stands, which another thread is to see to.
     fn on_done(&self, callback: impl FnOnce() + Send + 'static) {
         self.task.slot.state().on_done(callback);
@@ -162,7 +172,7 @@ impl FutureBase {
 
     /// Waits until the reply stands; false when `limit` has passed.
     fn wait(&self, py: Python<'_>, inner: &Inner, limit: Option<Duration>) -> PyResult<bool> {
-        inner.generation.check("worker", inner.worker_name())?;
+        inner.check_here()?;
         let Some(address) = &inner.address else {
             return Ok(false);
         };
@@ -252,6 +262,15 @@ impl FutureBase {
             .map_err(|error| error::wait(py, error))
     }
 
+    /// What it is made of. An error where it will never be done: it is open, and its worker the parent's.
+    fn live(&self) -> PyResult<&Inner> {
+        let inner = self.inner()?;
+        if !inner.task.slot.state().is_done() {
+            inner.check_here()?;
+        }
+        Ok(inner)
+    }
+
     /// What came of it, once that stands.
     pub(crate) fn outcome(&self, py: Python<'_>) -> PyResult<Option<Settled<'_>>> {
         self.value(py, self.inner()?)
@@ -259,13 +278,13 @@ impl FutureBase {
 
     /// Calls `callback` on the thread that settles the future, or here and now if it is.
     pub(crate) fn on_done(&self, callback: impl FnOnce() + Send + 'static) -> PyResult<()> {
-        self.inner()?.on_done(callback);
+        self.live()?.on_done(callback);
         Ok(())
     }
 
     /// The same, with whether it failed, which counts as read: the caller is told of the first failure of many.
     pub(crate) fn on_outcome(&self, callback: impl FnOnce(bool) + Send + 'static) -> PyResult<()> {
-        let inner = self.inner()?;
+        let inner = self.live()?;
         // Weakly: the callback is a part of the task until the reply stands.
         let task = Arc::downgrade(&inner.task);
         inner.on_done(move || {
@@ -411,18 +430,28 @@ impl FutureBase {
     }
 
     /// Returns whether the reply stands: a result, an exception, or cancelled. Never blocks.
+    ///
+    /// Raises:
+    ///     ForkedProcessError: It does not, and never will: its worker belongs to the parent process.
     pub(crate) fn done(&self) -> PyResult<bool> {
-        Ok(self.inner()?.task.slot.state().is_done())
+        Ok(self.live()?.task.slot.state().is_done())
     }
 
     /// Returns whether the message was cancelled while it was queued, so that its handler never runs.
+    ///
+    /// Raises:
+    ///     ForkedProcessError: As for ``done``.
     fn cancelled(&self) -> PyResult<bool> {
+        self.live()?;
         self.is_cancelled()
     }
 
     /// Returns whether the handler runs now. Never blocks.
+    ///
+    /// Raises:
+    ///     ForkedProcessError: As for ``done``.
     fn running(&self) -> PyResult<bool> {
-        let state = self.inner()?.task.slot.state();
+        let state = self.live()?.task.slot.state();
         Ok(!state.is_queued() && !state.is_done())
     }
 
@@ -443,7 +472,7 @@ impl FutureBase {
         if inner.task.slot.state().is_done() {
             return self.is_cancelled();
         }
-        inner.generation.check("worker", inner.worker_name())?;
+        inner.check_here()?;
         let ticket: Arc<dyn Ticket> = inner.task.clone();
         Ok(inner
             .address
@@ -458,8 +487,11 @@ impl FutureBase {
     ///
     /// Args:
     ///     fn: Called with this future.
+    ///
+    /// Raises:
+    ///     ForkedProcessError: As for ``done``.
     fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Py<PyAny>) -> PyResult<()> {
-        let inner = slf.get().inner()?;
+        let inner = slf.get().live()?;
         if is_of_asyncio_wait(r#fn.bind(slf.py())) {
             return slf
                 .call_method1(intern!(slf.py(), "_add_loop_callback"), (r#fn,))
@@ -528,7 +560,7 @@ impl FutureBase {
 
     #[getter]
     fn _state(&self) -> PyResult<&'static str> {
-        let state = self.inner()?.task.slot.state();
+        let state = self.live()?.task.slot.state();
         let told = self
             .compat
             .get()
