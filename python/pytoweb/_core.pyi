@@ -26,6 +26,7 @@ __all__ = [
     "ChildPending",
     "Endpoint",
     "FutureBase",
+    "HeldWaits",
     "Parked",
     "Pending",
     "Processes",
@@ -44,6 +45,7 @@ __all__ = [
     "load",
     "load_errors",
     "merged_timings",
+    "note_waits",
     "running_message",
     "running_owner",
     "wait_for_threads",
@@ -991,6 +993,20 @@ def gathered(futures: Sequence[FutureBase], return_exceptions: bool) -> Awaitabl
 
     Returns:
         An awaitable of the list of results, in the order of ``futures``.
+    """
+
+@final
+class HeldWaits:
+    """Notes that a handler waits, for as long as this lives."""
+
+def note_waits(futures: Sequence[FutureBase]) -> HeldWaits:
+    """Notes that the handler of this thread, if one runs here, waits until all of ``futures`` are done.
+
+    Returns:
+        An object that holds this note while it lives.
+
+    Raises:
+        AskCycleError: It could wait for ever.
     """
 
 @final

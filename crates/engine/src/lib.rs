@@ -47,5 +47,7 @@ pub use pool::{Host, PlainHost, Pool, PoolOptions};
 pub use reply::{ReplyState, Shared, Single, Slot, Unpark, Wake};
 pub use stats::{Counters, TimingStats, WorkerState, WorkerStats};
 pub use timers::Timers;
-pub use wait::{Blocking, EdgeGuard, ThreadLimit, WaitError, Waiter, current, edge, lend, wait};
+pub use wait::{
+    Blocking, EdgeGuard, ThreadLimit, WaitError, Waiter, current, edge, edge_of_current, lend, wait,
+};
 pub use worker::{PostError, StopMode, StopTimedOut, Worker, WorkerOptions};

@@ -264,6 +264,19 @@ impl Drop for Blocking {
     }
 }
 
+/// Puts up an edge from the handler that runs on this thread, if one does, to `target`, for a wait that blocks the thread.
+///
+/// # Errors
+/// [`WaitError::Cycle`] when the wait could never end.
+pub fn edge_of_current(
+    target: &Address,
+    ticket: &Arc<dyn Ticket>,
+) -> Result<Option<EdgeGuard>, WaitError> {
+    current_waiter()
+        .map(|waiter| put_up(&waiter, target, Some(ticket), false))
+        .transpose()
+}
+
 /// Runs `wait`, which blocks this thread. Inside a handler another thread of the pool runs meanwhile.
 ///
 /// # Errors

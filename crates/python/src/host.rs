@@ -26,3 +26,4 @@ pub(crate) mod task;
 pub(crate) mod threads;
 pub(crate) mod unread;
 pub(crate) mod waiting;
+pub(crate) mod waits;

@@ -49,6 +49,8 @@ mod _core {
     #[pymodule_export]
     use crate::host::threads::Threads;
     #[pymodule_export]
+    use crate::host::waits::{HeldWaits, note_waits};
+    #[pymodule_export]
     use crate::interpreter::blocking::Blocking;
     #[pymodule_export]
     use crate::interpreter::context::interrupt_thread;

@@ -292,7 +292,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.worker.terminate();
         self.fleet.close();
-        self.fleet.join();
+        self.fleet.join(None);
         self.pool.shutdown();
         self.pool.join();
     }

@@ -16,7 +16,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyList, PyTuple, PyType};
+use pyo3::types::{PyTuple, PyType};
 use pytoweb_engine::{Address, DropReason, Failure, Ticket, Unpark, Waiter};
 
 use crate::error::{self, Named};
@@ -97,7 +97,8 @@ impl Drop for Inner {
 #[derive(Debug)]
 struct Compat {
     condition: Py<PyAny>,
-    waiters: Py<PyList>,
+    /// See `_waiters.py`.
+    waiters: Py<PyAny>,
     told: Arc<AtomicBool>,
 }
 
@@ -262,6 +263,27 @@ impl FutureBase {
             .map_err(|error| error::wait(py, error))
     }
 
+    /// The same for the handler that runs on this thread, or whose coroutine does; `None` where none does, or nothing
+    /// is to be waited for.
+    pub(crate) fn edge_of_handler(&self, py: Python<'_>) -> PyResult<Option<WaitEdge>> {
+        let inner = self.inner()?;
+        let Some(target) = inner.address.as_ref().filter(|_| !self.is_done()) else {
+            return Ok(None);
+        };
+        inner.check_here()?;
+        if pytoweb_engine::current().is_none() {
+            return edge_of_coroutine(py, self);
+        }
+        let ticket: Arc<dyn Ticket> = inner.task.clone();
+        pytoweb_engine::edge_of_current(target, &ticket).map_err(|error| error::wait(py, error))
+    }
+
+    fn is_done(&self) -> bool {
+        self.inner
+            .get()
+            .is_some_and(|inner| inner.task.slot.state().is_done())
+    }
+
     /// What it is made of. An error where it will never be done: it is open, and its worker the parent's.
     fn live(&self) -> PyResult<&Inner> {
         let inner = self.inner()?;
@@ -314,10 +336,13 @@ impl FutureBase {
         }
         let inner = this.inner()?;
         let condition = py.import("threading")?.call_method0("Condition")?.unbind();
+        let waiters = py
+            .import("pytoweb._waiters")?
+            .call_method1("Waiters", (slf,))?;
         let told = Arc::new(AtomicBool::new(false));
         let compat = Compat {
             condition,
-            waiters: PyList::empty(py).unbind(),
+            waiters: waiters.unbind(),
             told: told.clone(),
         };
         if this.compat.set(compat).is_ok() {
@@ -554,7 +579,7 @@ impl FutureBase {
     }
 
     #[getter]
-    fn _waiters(slf: &Bound<'_, Self>) -> PyResult<Py<PyList>> {
+    fn _waiters(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         Ok(Self::compat(slf)?.waiters.clone_ref(slf.py()))
     }
 
