@@ -184,6 +184,7 @@ class Addressable(Endpoint):
                 a handler of replies.
             TypeError: ``soft_timeout`` is not a number, ``message_type`` is not a str, or the handler is not
                 callable or a generator function.
+            WorkerStoppedError: it is stopped; not for a handler of replies.
         """
         if not isinstance(message_type, str):
             raise TypeError(f"a message type must be a str, not {type(message_type).__name__}")
@@ -307,6 +308,7 @@ class Addressable(Endpoint):
         Raises:
             TypeError: the hook is not callable, or a generator function.
             SerializationError: it cannot be sent to another process.
+            WorkerStoppedError: it comes too late, and would never run.
         """
         if hook is None:
             return self.on_start
@@ -337,9 +339,12 @@ class Addressable(Endpoint):
         waits for it; of several, the one that was registered last runs first. None runs for a worker that had
         no message, or whose start hook has failed. With the backend ``"process"`` it runs in each child that
         had messages of the worker, when that ends in order: with the worker or its pool, or when it is
-        replaced for its number of messages or its memory. A child that is told to end has 5 s for its hooks,
-        and is killed then. What it raises is given to ``on_error``, with a current message of the type
-        ``"stop"``, or logged; in a child it is logged.
+        replaced for its number of messages or its memory. A child that is told to end has 5 s for its hooks;
+        then it is killed, which is logged. What a hook raises is given to ``on_error``, with a current
+        message of the type ``"stop"``, or logged; in a child it is logged.
+
+        ``terminate()`` cancels an ``async def`` hook that runs, and kills a child that is at its end. Hooks
+        that have not begun run after it all the same, unless it kills the child for a handler that runs.
 
         A worker that has ended lets go of its handlers, on that thread as well.
 
@@ -353,6 +358,7 @@ class Addressable(Endpoint):
         Raises:
             TypeError: the hook is not callable, or a generator function.
             SerializationError: it cannot be sent to another process.
+            WorkerStoppedError: it comes too late, and would never run.
         """
         if hook is None:
             return self.on_stop
@@ -397,6 +403,7 @@ class Addressable(Endpoint):
         Raises:
             TypeError: the hook is not callable, or an ``async def`` function that does not yield.
             SerializationError: it cannot be sent to another process.
+            WorkerStoppedError: it comes too late, and would never run.
         """
         if hook is None:
             return self.around
@@ -847,8 +854,8 @@ class PythonWorker(Addressable):
             timeout: seconds to wait at most.
 
         Raises:
-            DeadlineError: ``timeout`` passed first: the rest of the queue has failed, and a handler still
-                runs. The end of the program does not wait for it.
+            DeadlineError: ``timeout`` passed first: the rest of the queue has failed, and a handler or an
+                ``on_stop`` hook still runs. The end of the program does not wait for it.
         """
         timeout = checked_timeout(timeout)
         end = None if timeout is None else time.monotonic() + timeout
@@ -893,8 +900,9 @@ class PythonWorker(Addressable):
         """Abandons everything at once, and does not wait.
 
         Queued messages fail with ``WorkerStoppedError``, and so does the future of the running one, whose
-        handler is asked to stop through ``current_message().cancelled``; a thread cannot be killed, but the
-        end of the program does not wait for it.
+        handler is asked to stop through ``current_message().cancelled``; one that is ``async def`` is
+        cancelled. A thread cannot be killed, but the end of the program does not wait for it. A child process
+        that runs a handler, or is at its end, is killed.
         """
         self._pytoweb.given_up = True
         if self._pytoweb_owns_threads():

@@ -533,7 +533,8 @@ impl WorkerPool {
 
     /// Has `hook` called when the pool is shut down and the messages of its own mailbox are over: on one of its threads,
     /// before the handlers of that mailbox are dropped. Of several, the one that was registered last runs first. None is
-    /// called for a pool that never ran a message. A hook that panics is reported by the panic hook, and the others run.
+    /// called for a pool that never ran a message. A hook that panics is reported by the panic hook, and the others run. One
+    /// that is registered once the pool has ended never runs.
     ///
     /// ```
     /// use pytoweb_workers::WorkerPool;

@@ -244,7 +244,8 @@ impl Worker {
 
     /// Has `hook` called when the worker has ended: on its own thread, after the last message and before its handlers are
     /// dropped. Of several, the one that was registered last runs first. None is called for a worker that was never
-    /// started. A hook that panics is reported by the panic hook, and the others run. [`Worker::stop`] waits for them.
+    /// started. A hook that panics is reported by the panic hook, and the others run. [`Worker::stop`] waits for them. One that is registered
+    /// once the worker has ended never runs.
     ///
     /// A worker that has ended drops its handlers, on that thread as well, and with them what they hold.
     ///
