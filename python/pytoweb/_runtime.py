@@ -97,7 +97,7 @@ class LoopThread:
         #: The hooks that run.
         self._hooks: set[asyncio.Task[None]] = set()
         #: The handlers that run of messages without a future, an id and a deadline, and their workers.
-        self._posted: dict[asyncio.Task[None], weakref.ref[Endpoint]] = {}
+        self._posted: dict[Pending, tuple[asyncio.Task[None], weakref.ref[Endpoint]]] = {}
         closing = self._closing = threading.Event()
         self._thread = threading.Thread(
             target=self._run, args=(self._loop, closing, self._hooks), name=name, daemon=True
@@ -147,27 +147,26 @@ class LoopThread:
         if context is None:
             context = contextvars.Context()
         task = context.copy().run(self._loop.create_task, self._drive(coroutine, pending, owner))
-        if not pending.on_interrupt(lambda: self._bridge.call(task.cancel)):
-            self._posted[task] = owner
-            task.add_done_callback(self._posted.pop)
-            # `terminate` may have come before it was there to be found.
-            if pending.is_terminated():
-                self._stop(owner)
+        if task.done() or pending.on_interrupt(lambda: self._bridge.call(task.cancel)):
+            return
+        self._posted[pending] = task, owner
+        # `terminate` may have come before it was there to be found.
+        if pending.is_terminated():
+            self._stop(owner)
 
     def stop_posted(self, owner: Endpoint) -> None:
         """Cancels the handlers of a terminated worker whose messages have no future, id or deadline."""
         self._bridge.call(self._stop, weakref.ref(owner))
 
     def _stop(self, owner: weakref.ref[Endpoint]) -> None:
-        for task in [task for task, of in self._posted.items() if of() is owner()]:
+        # One object has one weak reference, which stays when it is gone.
+        for pending in [pending for pending, (_, of) in self._posted.items() if of is owner]:
             # A second time would break off what the handler does about the first.
-            del self._posted[task]
-            task.remove_done_callback(self._posted.pop)
+            task, _ = self._posted.pop(pending)
             task.cancel()
 
-    @staticmethod
     async def _drive(
-        coroutine: Coroutine[Any, Any, object], pending: Pending, owner: weakref.ref[Endpoint]
+        self, coroutine: Coroutine[Any, Any, object], pending: Pending, owner: weakref.ref[Endpoint]
     ) -> None:
         running = _aio.Running(None, owner)
         _aio.running.set(running)
@@ -181,6 +180,7 @@ class LoopThread:
             pending.completed(result)
         finally:
             running.end()
+            self._posted.pop(pending, None)
 
     def run_hook(
         self,
