@@ -137,6 +137,15 @@ def test_a_replaced_child_whose_end_hook_does_not_end_is_killed_and_told_of(endi
 
 
 @pytest.mark.slow
+def test_a_message_that_expires_while_a_child_ends_says_that_it_waited(ending):
+    one = ending(max_messages=1)
+    one.on_stop(ends.hang)
+    one.ask("pid").result(WAIT)
+    with pytest.raises(DeadlineError, match=r"^a message of type 'pid' waited 0\.1 s"):
+        one.ask("pid", timeout=0.1).result()
+
+
+@pytest.mark.slow
 def test_a_replaced_child_is_killed_though_nothing_is_posted(ending, is_running, until, caplog):
     one = ending(max_messages=1)
     one.on_stop(ends.hang)

@@ -34,6 +34,13 @@ pub trait Carrier<H: Handler>: Send + Sync {
         0
     }
 
+    /// Whether the message of `ticket` has begun, as far as that is known: one whose deadline passes before was not asked
+    /// to stop.
+    fn has_begun(&self, ticket: &Arc<dyn Ticket>) -> bool {
+        let _ = ticket;
+        true
+    }
+
     /// Stops the message of `ticket`, whose reply is settled, or with `None` everything of this worker at once.
     fn stop(&self, ticket: Option<&Arc<dyn Ticket>>) {
         let _ = ticket;

@@ -415,7 +415,10 @@ impl<H: Handler> Cell<H> {
         // ORDERING: Relaxed, see `clear_stuck`. Before the reply stands, so that the caller that got the error finds
         // the worker stuck.
         self.stuck.store(true, Ordering::Relaxed);
-        ticket.state().request_cancel();
+        let carrier = self.handler.carrier();
+        if carrier.is_none_or(|carrier| carrier.has_begun(ticket)) {
+            ticket.state().request_cancel();
+        }
         let expired = ticket.fail(false, Failure::Expired);
         if expired {
             self.stop_running(ticket);

@@ -334,6 +334,18 @@ impl<C: Cargo> Fleet<C> {
         }
     }
 
+    /// Whether a child has begun a message that `of` picks.
+    pub fn has_begun(
+        &self,
+        lanes: impl IntoIterator<Item = usize>,
+        of: &dyn Fn(&C) -> bool,
+    ) -> bool {
+        lanes
+            .into_iter()
+            .filter_map(|lane| self.0.used().get(lane))
+            .any(|lane| lane.has_begun(of))
+    }
+
     /// Sees to it that children of these lanes that have nothing to do take up what they were sent.
     pub fn watch(&self, lanes: impl IntoIterator<Item = usize>) {
         let mut rings = false;

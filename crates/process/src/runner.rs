@@ -261,18 +261,22 @@ impl<H: Ends> Carrier<H> for Runner<H> {
         count
     }
 
+    fn has_begun(&self, ticket: &Arc<dyn Ticket>) -> bool {
+        self.fleet.has_begun(self.lanes(), &is_of(ticket))
+    }
+
     fn stop(&self, ticket: Option<&Arc<dyn Ticket>>) {
         match ticket {
             None => self.fleet.terminate(self.lanes(), self.worker),
-            Some(ticket) => {
-                let wanted: *const ReplyState = ticket.state();
-                let is_it = |delivery: &Delivery<H>| {
-                    state_of(delivery).is_some_and(|state| std::ptr::eq(state, wanted))
-                };
-                self.fleet.stop(self.lanes(), &is_it);
-            }
+            Some(ticket) => self.fleet.stop(self.lanes(), &is_of(ticket)),
         }
     }
+}
+
+/// Picks the delivery of a ticket.
+fn is_of<H: Ends>(ticket: &Arc<dyn Ticket>) -> impl Fn(&Delivery<H>) -> bool {
+    let wanted: *const ReplyState = ticket.state();
+    move |delivery| state_of(delivery).is_some_and(|state| std::ptr::eq(state, wanted))
 }
 
 fn state_of<H: Ends>(delivery: &Delivery<H>) -> Option<&ReplyState> {

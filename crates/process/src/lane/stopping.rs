@@ -115,6 +115,17 @@ impl<C: Cargo> Lane<C> {
         self.state().is_ahead()
     }
 
+    /// Whether the child has begun a message that `of` picks.
+    pub(crate) fn has_begun(&self, of: &dyn Fn(&C) -> bool) -> bool {
+        let state = self.state();
+        state.link.as_ref().is_some_and(|link| {
+            state.table.iter().flatten().any(|tracked| {
+                matches!(&tracked.what, Aboard::Message(flight) if of(&flight.cargo))
+                    && link.has_begun(tracked.seq)
+            })
+        })
+    }
+
     /// Stops the messages that `of` picks: one that has not begun never will, one that runs is asked, and after the grace
     /// its child is killed. True: the supervisor is to be told.
     pub(crate) fn stop(&self, of: &dyn Fn(&C) -> bool, grace: Duration) -> bool {
