@@ -190,6 +190,8 @@ class Endpoint:
         lane: int | None = None,
         max_attempts: int = 1,
         rate: tuple[int, float, int] | None = None,
+        bytes: int | None = None,
+        size_of: Callable[[Any], int] | None = None,
     ) -> None:
         """Fills in what ``__new__`` left empty; once.
 
@@ -207,6 +209,8 @@ class Endpoint:
             lane: Which of them; None is whichever has the least to do.
             max_attempts: How often a message may be begun whose process crashes.
             rate: How many messages may begin in how many seconds, and the burst.
+            bytes: How many bytes its messages may have together.
+            size_of: Called with data that is no buffer and no str, for its bytes.
 
         Raises:
             ValueError: No such overflow policy.

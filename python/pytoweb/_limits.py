@@ -7,6 +7,7 @@ from pytoweb._core import DEFAULT_CAPACITY
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
     from typing import Any, Optional, Union
 
@@ -135,20 +136,44 @@ class Limits:
 
     Args:
         messages: messages that the mailbox holds at most, at least 1: the same as ``capacity``.
+        bytes: bytes that the data of its messages may have together, at least 1, until each of them is over:
+            also while it runs, and until one that was cancelled or has expired leaves the queue. None is no
+            limit. What a post to a mailbox that is full does, ``overflow`` says, by messages or by bytes; one
+            that is larger than the limit alone is refused with ``MessageTooLargeError``. For processes the
+            bytes are those of the pickle. On threads they are the length of a buffer (``bytes``, an array) or
+            of a ``str``, and for other data what ``size_of`` returns.
+        size_of: called by the sender with data that is no buffer and no ``str``; returns its bytes. None is
+            ``sys.getsizeof``, which counts nothing of what the data refers to.
         rate: messages that may begin in a time, as ``Rate`` takes it; None is no limit. What waits for it
             waits in the mailbox, and ``stop()`` handles it at that rate.
 
     Raises:
         TypeError: one of them is of a wrong type.
-        ValueError: ``messages`` is below 1, or there is no such rate.
+        ValueError: ``messages`` or ``bytes`` is below 1, ``size_of`` is given without ``bytes``, or there is
+            no such rate.
     """
 
-    __slots__ = ("messages", "rate")
+    __slots__ = ("bytes", "messages", "rate", "size_of")
 
     messages: int
+    bytes: int | None
     rate: Rate | None
+    size_of: Callable[[Any], int] | None
 
-    def __init__(self, *, messages: int = DEFAULT_CAPACITY, rate: Rate | str | float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        messages: int = DEFAULT_CAPACITY,
+        bytes: int | None = None,
+        rate: Rate | str | float | None = None,
+        size_of: Callable[[Any], int] | None = None,
+    ) -> None:
+        if size_of is not None and not callable(size_of):
+            raise TypeError(f"size_of must be a function of the data, not {type(size_of).__name__}")
+        if size_of is not None and bytes is None:
+            raise ValueError("size_of is for a limit by bytes: give bytes, too")
+        object.__setattr__(self, "bytes", None if bytes is None else checked_count(bytes, "bytes"))
+        object.__setattr__(self, "size_of", size_of)
         object.__setattr__(self, "messages", checked_count(messages, "messages"))
         object.__setattr__(self, "rate", checked_rate(rate))
 
@@ -156,7 +181,7 @@ class Limits:
         raise AttributeError(f"Limits do not change: make others to set {name}")
 
     def __repr__(self) -> str:
-        return f"Limits(messages={self.messages}, rate={self.rate!r})"
+        return f"Limits(messages={self.messages}, bytes={self.bytes}, rate={self.rate!r})"
 
 
 def checked_limits(limits: object, capacity: object) -> Limits:

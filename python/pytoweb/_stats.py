@@ -45,6 +45,8 @@ class WorkerStats(NamedTuple):
     """Posts that a full mailbox refused; not part of ``posted``."""
     drops: dict[str, int]
     """``dropped`` by reason: ``"oldest"`` and ``"newest"`` (the policy), ``"replaced"`` (``keep_latest``)."""
+    bytes: int
+    """Bytes of the messages that are queued or being handled; 0 where ``Limits`` bounds none."""
     busy_seconds: float
     """Time that threads spent on it."""
     utilisation: float
@@ -89,6 +91,8 @@ class PoolStats(NamedTuple):
     cancelled: int
     expired: int
     rejected: int
+    bytes: int
+    """Of those whose mailboxes are bounded by bytes."""
     busy_seconds: float
     utilisation: float
     """``busy_seconds`` as a share, 0 to 1, of ``size`` threads since the pool was made."""
@@ -112,6 +116,7 @@ _SUMS = (
     "cancelled",
     "expired",
     "rejected",
+    "bytes",
     "busy_seconds",
 )
 

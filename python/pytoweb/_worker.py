@@ -117,6 +117,8 @@ class Addressable(Endpoint):
             lane=lane,
             max_attempts=max_attempts,
             rate=None if rate is None else rate.numbers(),
+            bytes=limits.bytes,
+            size_of=limits.size_of,
         )
 
     def _pytoweb_start_afresh_on(self, threads: Threads, runtime: PoolRuntime) -> None:

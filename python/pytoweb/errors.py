@@ -23,6 +23,7 @@ __all__ = [
     "ForkedProcessError",
     "HandlerError",
     "MailboxFullError",
+    "MessageTooLargeError",
     "SerializationError",
     "ThreadLimitError",
     "UnknownMessageError",
@@ -41,6 +42,10 @@ class MailboxFullError(WorkerError):
 
     Post fewer messages, wait for replies, or choose another ``capacity`` or ``overflow``.
     """
+
+
+class MessageTooLargeError(MailboxFullError, ValueError):
+    """A message has more bytes than all messages of its worker may have: it never fits. Send it in parts."""
 
 
 class WorkerStoppedError(WorkerError, RuntimeError):

@@ -12,8 +12,8 @@ use std::sync::{Arc, Weak};
 use crate::clock::Timestamp;
 use crate::contained::{contained, drop_each};
 use crate::handler::Handler;
-use crate::mailbox::{Gate, Leftover, Mailbox, News, Removal, Swept, Told};
-use crate::message::{Failure, Ticket};
+use crate::mailbox::{Gate, Leftover, Limits, Mailbox, News, Removal, Swept, Told};
+use crate::message::{DropReason, Failure, Ticket};
 use crate::plan::{Meter, Rate};
 use crate::pool::{Pool, PoolInner};
 use crate::reply::Wake;
@@ -103,6 +103,7 @@ pub(crate) struct Cell<H: Handler> {
     pub(crate) name: String,
     pub(crate) exclusive: bool,
     pub(crate) rate: Option<Rate>,
+    pub(crate) byte_limit: Option<u64>,
     pub(crate) mailbox: Mailbox<H::Message>,
     pub(crate) handler: H,
     pub(crate) pool: Pool,
@@ -142,12 +143,16 @@ impl<H: Handler> Cell<H> {
             name: name.to_owned(),
             exclusive: limit.is_none(),
             rate: options.rate,
+            byte_limit: options.bytes,
             mailbox: Mailbox::new(
                 options.capacity,
                 options.overflow,
                 limit.unwrap_or(1),
                 gate,
-                options.rate.map(Meter::new),
+                Limits {
+                    meter: options.rate.map(Meter::new),
+                    bytes: options.bytes,
+                },
             ),
             handler,
             pool: pool.clone(),
@@ -160,10 +165,28 @@ impl<H: Handler> Cell<H> {
     }
 
     pub(crate) fn abandon_all(&self, leftovers: Vec<Leftover<H::Message>>) {
+        let bytes = if self.mailbox.weighs() {
+            self.weight_of(&leftovers)
+        } else {
+            0
+        };
         for (message, failure) in leftovers {
             // The next one is waited for, too.
             let _ = contained(|| self.handler.abandon(message, failure));
         }
+        if bytes > 0 {
+            self.tell(self.mailbox.let_go(bytes));
+        }
+    }
+
+    /// The bytes that are free once these are dropped. One that was dropped as the newest never had a place.
+    #[cold]
+    fn weight_of(&self, leftovers: &[Leftover<H::Message>]) -> u64 {
+        leftovers
+            .iter()
+            .filter(|(_, failure)| *failure != Failure::Dropped(DropReason::Newest))
+            .map(|(message, _)| self.mailbox.weight(message))
+            .sum()
     }
 
     /// Deals with what came out of the mailbox. Returns how many messages that were.

@@ -82,9 +82,18 @@ use outbox::Outbox;
 #[repr(align(64))]
 struct Padded<T>(T);
 
+/// What a mailbox is bounded by besides its capacity.
+#[derive(Default)]
+pub(crate) struct Limits {
+    /// What every message is counted against as it begins.
+    pub(crate) meter: Option<Meter>,
+    pub(crate) bytes: Option<u64>,
+}
+
 pub(crate) struct Mailbox<M> {
     capacity: usize,
     overflow: Overflow,
+    weighs: bool,
     outbox: Padded<Mutex<Outbox<M>>>,
     handed: Condvar,
     inbox: Padded<Mutex<Inbox<M>>>,
@@ -107,15 +116,19 @@ impl<M: Message> Mailbox<M> {
         overflow: Overflow,
         limit: usize,
         gate: Gate,
-        meter: Option<Meter>,
+        limits: Limits,
     ) -> Self {
         Self {
             capacity,
             overflow,
-            outbox: Padded(Mutex::new(Outbox::new(meter))),
+            weighs: limits.bytes.is_some(),
+            outbox: Padded(Mutex::new(Outbox::new(
+                limits.meter,
+                limits.bytes.is_some(),
+            ))),
             handed: Condvar::new(),
             inbox: Padded(Mutex::new(Inbox::new(
-                Admission::new(capacity, overflow),
+                Admission::new(capacity, limits.bytes, overflow),
                 limit,
                 gate,
             ))),
@@ -142,8 +155,9 @@ impl<M: Message> Mailbox<M> {
         &self,
         key: Option<TicketKey>,
         lane: Option<&Key>,
+        bytes: u64,
     ) -> Option<Arc<dyn Ticket>> {
-        self.outbox.0.lock().end_unwound(key, lane)
+        self.outbox.0.lock().end_unwound(key, lane, bytes)
     }
 
     /// Adds time that a pool thread spent on this mailbox.
@@ -164,6 +178,20 @@ impl<M: Message> Mailbox<M> {
         // One at least, to look at what sleeps.
         let queued = (outbox.order.len() + inbox.queue.len()).max(inbox.admission.queued().min(1));
         Some(inbox.activate(queued))
+    }
+
+    /// The bytes of a message, where they count.
+    pub(crate) fn weight(&self, message: &M) -> u64 {
+        if self.weighs {
+            message.bytes() as u64
+        } else {
+            0
+        }
+    }
+
+    /// Whether messages are asked for their bytes.
+    pub(crate) const fn weighs(&self) -> bool {
+        self.weighs
     }
 
     /// The tickets of the messages that run.
@@ -224,6 +252,7 @@ impl<M: Message> Mailbox<M> {
             dropped_newest: admission.dropped_newest(),
             rejected: admission.rejected(),
             queued: admission.entered() - accounts.gone(),
+            bytes: admission.bytes_entered() - accounts.bytes_gone(),
             ..*accounts.counts()
         };
         (counters, accounts.busy(), accounts.timings())

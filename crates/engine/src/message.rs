@@ -101,6 +101,11 @@ pub trait Message: Send + 'static {
         None
     }
 
+    /// Its size, for a mailbox that is bounded by bytes; others do not ask. The same at all times.
+    fn bytes(&self) -> usize {
+        0
+    }
+
     /// Claims the message for the thread that takes it out of the queue. False: it was cancelled or expired there.
     fn claim(&self) -> bool {
         self.state().is_none_or(ReplyState::claim)

@@ -67,7 +67,7 @@ impl<H: Handler> ParkedPost<H> {
     /// [`PostError::Full`] with the message, which was still in line and is withdrawn; [`PostError::Stopped`] when the
     /// worker was stopped.
     pub fn finish(self) -> Result<(), PostError<H::Message>> {
-        if let Some(message) = self.cell.mailbox.withdraw(&self.place) {
+        if let Some(message) = self.withdraw() {
             return Err(PostError::Full(message));
         }
         match self.place.entered() {
@@ -77,9 +77,17 @@ impl<H: Handler> ParkedPost<H> {
     }
 }
 
+impl<H: Handler> ParkedPost<H> {
+    fn withdraw(&self) -> Option<H::Message> {
+        let (message, told) = self.cell.mailbox.withdraw(&self.place);
+        self.cell.tell(told);
+        message
+    }
+}
+
 impl<H: Handler> Drop for ParkedPost<H> {
     fn drop(&mut self) {
-        drop(self.cell.mailbox.withdraw(&self.place));
+        drop(self.withdraw());
     }
 }
 

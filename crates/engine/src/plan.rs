@@ -162,8 +162,6 @@ pub struct Plan {
     pub replaces: Option<Key>,
     /// What it is counted against when it begins.
     pub meter: Option<Arc<Meter>>,
-    /// Its size, in bytes, for a mailbox that is bounded by bytes.
-    pub bytes: usize,
 }
 
 impl Plan {

@@ -136,6 +136,8 @@ pub struct Counters {
     pub queued: u64,
     /// Being handled now.
     pub running: u64,
+    /// Bytes of the messages that are queued or being handled, where the mailbox is bounded by bytes; else 0.
+    pub bytes: u64,
 }
 
 impl Counters {
@@ -158,6 +160,7 @@ impl Counters {
         self.rejected += other.rejected;
         self.queued += other.queued;
         self.running += other.running;
+        self.bytes += other.bytes;
     }
 
     pub(crate) const fn count(&mut self, outcome: Outcome) {

@@ -27,6 +27,8 @@ pub struct WorkerOptions {
     pub overflow: Overflow,
     /// How many messages may begin in a time.
     pub rate: Option<Rate>,
+    /// Bytes that its messages have at most, those that run included: [`Message::bytes`](crate::Message::bytes) is asked.
+    pub bytes: Option<u64>,
 }
 
 impl Default for WorkerOptions {
@@ -35,6 +37,7 @@ impl Default for WorkerOptions {
             capacity: DEFAULT_CAPACITY,
             overflow: Overflow::default(),
             rate: None,
+            bytes: None,
         }
     }
 }
@@ -47,10 +50,22 @@ pub enum PostError<M> {
     Full(M),
     /// Waiting for room would never end: the caller is the worker itself, or one that it waits for.
     WouldDeadlock(M),
+    /// It has more bytes than the worker's messages may have together.
+    TooLarge(M),
     /// The worker was stopped.
     Stopped(M),
     /// No thread could be started to handle it.
     NoThread(M, io::Error),
+}
+
+impl<M> From<Refused<M>> for PostError<M> {
+    fn from(refused: Refused<M>) -> Self {
+        match refused {
+            Refused::Full(message) => Self::Full(message),
+            Refused::Closed(message) => Self::Stopped(message),
+            Refused::TooLarge(message) => Self::TooLarge(message),
+        }
+    }
 }
 
 impl<M> PostError<M> {
@@ -58,6 +73,7 @@ impl<M> PostError<M> {
     pub fn into_parts(self) -> (M, PostError<()>) {
         match self {
             Self::Full(message) => (message, PostError::Full(())),
+            Self::TooLarge(message) => (message, PostError::TooLarge(())),
             Self::WouldDeadlock(message) => (message, PostError::WouldDeadlock(())),
             Self::Stopped(message) => (message, PostError::Stopped(())),
             Self::NoThread(message, error) => (message, PostError::NoThread((), error)),
@@ -176,6 +192,12 @@ impl<H: Handler> Worker<H> {
         self.cell.rate
     }
 
+    /// Bytes that its messages have at most, if that is limited.
+    #[must_use]
+    pub fn byte_limit(&self) -> Option<u64> {
+        self.cell.byte_limit
+    }
+
     /// Whether it handles one message at a time: every worker but a pool's own mailbox.
     #[must_use]
     pub fn is_exclusive(&self) -> bool {
@@ -280,7 +302,7 @@ impl<H: Handler> Worker<H> {
     #[cold]
     fn post_slowly(&self, message: H::Message) -> Result<(), PostError<H::Message>> {
         let clock = &*self.cell.pool.inner().clock;
-        let posted = if self.cell.mailbox.drops_oldest_for(1) {
+        let posted = if self.cell.mailbox.drops_oldest_for([&message]) {
             // The oldest may be on its way already.
             self.cell
                 .recalled(|mailbox| mailbox.post_exactly(message, clock))
@@ -292,8 +314,7 @@ impl<H: Handler> Worker<H> {
                 self.accept(posted);
                 Ok(())
             }
-            Err(Refused::Full(message)) => Err(PostError::Full(message)),
-            Err(Refused::Closed(message)) => Err(PostError::Stopped(message)),
+            Err(refused) => Err(refused.into()),
         }
     }
 
@@ -321,7 +342,7 @@ impl<H: Handler> Worker<H> {
         let offered = messages.len();
         let clock = &*self.cell.pool.inner().clock;
         let mailbox = &self.cell.mailbox;
-        let (posted, refused) = if mailbox.drops_oldest_for(messages.len()) {
+        let (posted, refused) = if mailbox.drops_oldest_for(&*messages) {
             // The oldest may be on its way already.
             self.cell
                 .recalled(|mailbox| mailbox.try_post_many(messages, clock))
@@ -338,8 +359,7 @@ impl<H: Handler> Worker<H> {
         self.accept(posted);
         match refused {
             None => Ok(accepted),
-            Some(Gate::Closed) => Err((accepted, PostError::Stopped(()))),
-            Some(_) => Err((accepted, PostError::Full(()))),
+            Some(refused) => Err((accepted, refused.into())),
         }
     }
 

@@ -9,6 +9,7 @@ use pyo3::types::{PyTuple, PyType};
 use pytoweb_engine::WaitError;
 
 pyo3::import_exception!(pytoweb.errors, MailboxFullError);
+pyo3::import_exception!(pytoweb.errors, MessageTooLargeError);
 pyo3::import_exception!(pytoweb.errors, WorkerStoppedError);
 pyo3::import_exception!(pytoweb.errors, UnknownMessageError);
 pyo3::import_exception!(pytoweb.errors, DeadlineError);
@@ -36,6 +37,7 @@ pub(crate) fn load_errors(py: Python<'_>) -> PyResult<()> {
     py.import("concurrent.futures")?.getattr("CancelledError")?;
     for class in [
         MailboxFullError::type_object,
+        MessageTooLargeError::type_object,
         WorkerStoppedError::type_object,
         UnknownMessageError::type_object,
         DeadlineError::type_object,
@@ -237,10 +239,23 @@ fn no_more(what: &str, ended: &str) -> PyErr {
     text.map_or_else(|error| error, WorkerStoppedError::new_err)
 }
 
-pub(crate) fn full(name: &str, capacity: usize, hint: &str) -> PyErr {
+/// `bytes`: how many are used, and may be, where they count.
+pub(crate) fn full(name: &str, capacity: usize, bytes: Option<(u64, u64)>, hint: &str) -> PyErr {
     let messages = if capacity == 1 { "message" } else { "messages" };
+    let bytes = bytes.map_or_else(String::new, |(used, limit)| {
+        format!(" or {limit} bytes, of which {used} are used")
+    });
     MailboxFullError::new_err(format!(
-        "the mailbox of {} is full ({capacity} {messages}): {hint}",
+        "the mailbox of {} is full ({capacity} {messages}{bytes}): {hint}",
+        Quoted(name)
+    ))
+}
+
+pub(crate) fn too_large(name: &str, bytes: Option<usize>, limit: u64) -> PyErr {
+    let bytes = bytes.map_or_else(|| "more".to_owned(), |bytes| bytes.to_string());
+    MessageTooLargeError::new_err(format!(
+        "the message has {bytes} bytes, and all messages of {} together may have {limit}: split it, or give the worker \
+         a higher Limits(bytes=...)",
         Quoted(name)
     ))
 }

@@ -21,6 +21,7 @@ pub(crate) mod pool_host;
 pub(crate) mod remote;
 pub(crate) mod reply_room;
 pub(crate) mod running;
+pub(crate) mod sizes;
 pub(crate) mod start_hook;
 pub(crate) mod task;
 pub(crate) mod threads;

@@ -201,6 +201,9 @@ pub enum SendError<T> {
     /// There was no room in the mailbox, or none in time. Try later, or choose another overflow policy.
     #[error("the mailbox is full")]
     Full(T),
+    /// It has more bytes than the worker's messages may have together, so it never fits: send it in parts.
+    #[error("the message has more bytes than the mailbox may hold")]
+    TooLarge(T),
     /// The worker was stopped. It stays so: make a new one.
     #[error("the worker is stopped")]
     Stopped(T),
@@ -233,6 +236,7 @@ impl<T> SendError<T> {
     pub fn into_inner(self) -> T {
         match self {
             Self::Full(data)
+            | Self::TooLarge(data)
             | Self::Stopped(data)
             | Self::WouldDeadlock(data)
             | Self::WrongType(data, _)
@@ -243,6 +247,7 @@ impl<T> SendError<T> {
     pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> SendError<U> {
         match self {
             Self::Full(data) => SendError::Full(f(data)),
+            Self::TooLarge(data) => SendError::TooLarge(f(data)),
             Self::Stopped(data) => SendError::Stopped(f(data)),
             Self::WouldDeadlock(data) => SendError::WouldDeadlock(f(data)),
             Self::WrongType(data, mismatch) => SendError::WrongType(f(data), mismatch),
@@ -253,6 +258,7 @@ impl<T> SendError<T> {
     pub(crate) fn from_post<M>(error: PostError<M>, unpack: impl FnOnce(M) -> T) -> Self {
         match error {
             PostError::Full(message) => Self::Full(unpack(message)),
+            PostError::TooLarge(message) => Self::TooLarge(unpack(message)),
             PostError::WouldDeadlock(message) => Self::WouldDeadlock(unpack(message)),
             PostError::NoThread(message, error) => Self::NoThread(unpack(message), error),
             PostError::Stopped(message) => Self::Stopped(unpack(message)),
@@ -271,6 +277,7 @@ impl<T> fmt::Debug for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
             Self::Full(_) => "Full",
+            Self::TooLarge(_) => "TooLarge",
             Self::Stopped(_) => "Stopped",
             Self::WouldDeadlock(_) => "WouldDeadlock",
             Self::WrongType(_, mismatch) => {

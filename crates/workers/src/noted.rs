@@ -52,7 +52,7 @@ mod tests {
     }
 
     fn current() -> Option<*const Envelope> {
-        with(|envelope| std::ptr::from_ref(envelope))
+        with(std::ptr::from_ref)
     }
 
     #[test]

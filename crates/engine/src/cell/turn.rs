@@ -61,6 +61,7 @@ struct Progress<M> {
     /// Of the message that is next.
     key: Option<TicketKey>,
     lane: Option<Key>,
+    bytes: u64,
     /// The message that is next, or was just handled, is the worker's last, which counts as nothing.
     is_last: bool,
     left: usize,
@@ -78,6 +79,7 @@ impl<H: Handler> Cell<H> {
             ended: None,
             key: None,
             lane: None,
+            bytes: 0,
             is_last: false,
             left: BUDGET_MESSAGES,
             started: None,
@@ -128,6 +130,7 @@ impl<H: Handler> Cell<H> {
                         progress.step = Step::Begin;
                         progress.key = key;
                         progress.lane = None;
+                        progress.bytes = 0;
                         if let Some(entry) = last.take() {
                             drop(self.handler.finish(entry.message));
                         }
@@ -206,6 +209,7 @@ impl<H: Handler> Cell<H> {
         };
         progress.key = take.key;
         progress.lane = take.lane;
+        progress.bytes = take.bytes;
         progress.publishing = take.publishing;
         if progress.step != Step::Begin {
             course.rest();
@@ -261,7 +265,7 @@ impl<H: Handler> Cell<H> {
         let failed = (progress.step == Step::Handle && !progress.is_last).then(|| {
             self.clear_stuck();
             self.mailbox
-                .finish_unwound(progress.key, progress.lane.as_ref())
+                .finish_unwound(progress.key, progress.lane.as_ref(), progress.bytes)
         });
         for entry in progress.slots.iter_mut().filter_map(Option::take) {
             let _ = contained(|| self.end_unwound(entry.message));

@@ -18,6 +18,11 @@ const TIME_ALWAYS_ABOVE: Duration = Duration::from_micros(10);
 pub(super) struct Accounts {
     /// Messages that ever left the queue, for any reason.
     gone: u64,
+    /// Whether messages are asked for their bytes.
+    weighs: bool,
+    /// The bytes of messages that are over, and of those that run or are ahead.
+    bytes_gone: u64,
+    bytes_running: u64,
     /// Messages that were handed over behind the first one of their batch: claimed, and not gone.
     ahead: usize,
     /// The counters that change when messages leave; the others are filled in by `Mailbox::snapshot`.
@@ -30,9 +35,12 @@ pub(super) struct Accounts {
 }
 
 impl Accounts {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(weighs: bool) -> Self {
         Self {
             gone: 0,
+            weighs,
+            bytes_gone: 0,
+            bytes_running: 0,
             ahead: 0,
             counts: Counters::default(),
             running: Running::default(),
@@ -46,6 +54,39 @@ impl Accounts {
     #[inline]
     pub(super) const fn gone(&self) -> u64 {
         self.gone
+    }
+
+    /// Whether messages are asked for their bytes.
+    #[inline]
+    pub(super) const fn weighs(&self) -> bool {
+        self.weighs
+    }
+
+    /// The bytes of messages that are over.
+    #[inline]
+    pub(super) const fn bytes_gone(&self) -> u64 {
+        self.bytes_gone
+    }
+
+    /// The bytes of messages that run or are ahead.
+    #[inline]
+    pub(super) const fn bytes_running(&self) -> u64 {
+        self.bytes_running
+    }
+
+    /// The bytes of a message, where they count.
+    #[inline]
+    pub(super) fn weight(&self, message: &impl Message) -> u64 {
+        if self.weighs {
+            message.bytes() as u64
+        } else {
+            0
+        }
+    }
+
+    /// Messages of that weight were dropped that did not run.
+    pub(super) const fn let_go(&mut self, bytes: u64) {
+        self.bytes_gone += bytes;
     }
 
     pub(super) const fn counts(&self) -> &Counters {
@@ -72,14 +113,16 @@ impl Accounts {
 
     /// A queued message is taken and runs.
     #[inline]
-    pub(super) fn run(&mut self, ticket: Option<Arc<dyn Ticket>>) {
+    pub(super) fn run(&mut self, ticket: Option<Arc<dyn Ticket>>, bytes: u64) {
+        self.bytes_running += bytes;
         self.gone += 1;
         self.counts.running += 1;
         self.running.add(ticket);
     }
 
     /// A queued message is taken, behind one that runs.
-    pub(super) fn queue_ahead(&mut self, ticket: Option<Arc<dyn Ticket>>) {
+    pub(super) fn queue_ahead(&mut self, ticket: Option<Arc<dyn Ticket>>, bytes: u64) {
+        self.bytes_running += bytes;
         self.ahead += 1;
         self.running.add(ticket);
     }
@@ -105,6 +148,7 @@ impl Accounts {
     ) -> Option<Arc<dyn Ticket>> {
         self.counts.count(finished.outcome);
         self.counts.running -= 1;
+        self.free(self.weight(finished.message));
         if let Some((wait, run)) = finished.timed {
             let timings = self.timings.get_or_insert_with(|| Box::new(Timings::new()));
             timings.wait.record(wait);
@@ -114,8 +158,18 @@ impl Accounts {
         self.running.remove(finished.message.state()?)
     }
 
-    /// The same for one whose handler unwound; `key` is what is left of it.
-    pub(super) fn end_unwound(&mut self, key: Option<TicketKey>) -> Option<Arc<dyn Ticket>> {
+    const fn free(&mut self, bytes: u64) {
+        self.bytes_running -= bytes;
+        self.bytes_gone += bytes;
+    }
+
+    /// The same for one whose handler unwound; `key` and `bytes` are what is left of it.
+    pub(super) fn end_unwound(
+        &mut self,
+        key: Option<TicketKey>,
+        bytes: u64,
+    ) -> Option<Arc<dyn Ticket>> {
+        self.free(bytes);
         let ticket = key.and_then(|key| self.running.remove_lost(key));
         let expired = ticket
             .as_ref()
@@ -132,6 +186,7 @@ impl Accounts {
     /// A message that was ahead is back in the queue. One that moved up since gets its place back, even where that is one
     /// more than the capacity. Returns its ticket, to be dropped outside the lock.
     pub(super) fn put_back(&mut self, message: &impl Message) -> Option<Arc<dyn Ticket>> {
+        self.bytes_running -= self.weight(message);
         if self.ahead > 0 {
             self.ahead -= 1;
         } else {

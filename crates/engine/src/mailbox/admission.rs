@@ -1,8 +1,13 @@
 //! Admission: whether one more message gets in, and what happens otherwise.
 //!
+//! By the number of messages, and where the mailbox is told so, by their bytes too: whichever is used up first. A message
+//! takes its bytes until it is over, also while it runs; of one that is gone they are free when it was dropped.
+//!
 //! The count is exact. `entered` counts what was ever pushed; what has left is counted on the worker's side, under its lock.
 //! A sender compares with the number that it saw last; only when that says *full* it takes both locks and looks again.
 
+use super::accounts::Accounts;
+use crate::message::Message;
 use crate::policy::Overflow;
 
 /// What becomes of one more message.
@@ -17,10 +22,19 @@ pub(super) enum Verdict {
     DropIt,
     /// It enters in the place of the oldest.
     DropOldest,
+    /// It has more bytes than the mailbox may ever hold.
+    TooLarge,
 }
 
 pub(super) struct Admission {
     capacity: usize,
+    byte_limit: Option<u64>,
+    waited_for: bool,
+    /// The bytes of the messages that ever entered, and of those that were over when a thread last held both locks.
+    bytes_entered: u64,
+    bytes_gone_seen: u64,
+    /// Those that run, likewise.
+    bytes_running_seen: u64,
     overflow: Overflow,
     /// Messages that ever entered the queue.
     entered: u64,
@@ -31,9 +45,14 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    pub(super) const fn new(capacity: usize, overflow: Overflow) -> Self {
+    pub(super) const fn new(capacity: usize, byte_limit: Option<u64>, overflow: Overflow) -> Self {
         Self {
             capacity,
+            byte_limit,
+            waited_for: false,
+            bytes_entered: 0,
+            bytes_gone_seen: 0,
+            bytes_running_seen: 0,
             overflow,
             entered: 0,
             gone_seen: 0,
@@ -42,10 +61,56 @@ impl Admission {
         }
     }
 
-    /// So many messages have left; known to a thread that holds both locks.
+    /// What has left since; known to a thread that holds both locks.
     #[inline]
-    pub(super) const fn see(&mut self, gone: u64) {
-        self.gone_seen = gone;
+    pub(super) const fn see(&mut self, accounts: &Accounts) {
+        self.gone_seen = accounts.gone();
+        self.bytes_gone_seen = accounts.bytes_gone();
+        self.bytes_running_seen = accounts.bytes_running();
+    }
+
+    /// Whether messages are asked for their bytes.
+    #[inline]
+    pub(super) const fn weighs(&self) -> bool {
+        self.byte_limit.is_some()
+    }
+
+    /// The bytes of a message, where they count.
+    #[inline]
+    pub(super) fn weight(&self, message: &impl Message) -> u64 {
+        if self.weighs() {
+            message.bytes() as u64
+        } else {
+            0
+        }
+    }
+
+    /// Bytes of messages that are not over, at most. Exact, after [`Admission::see`].
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes_entered - self.bytes_gone_seen
+    }
+
+    /// Whether there is a place for sure for a message of that weight, which comes now.
+    #[inline]
+    pub(super) fn has_room_for(&self, bytes: u64) -> bool {
+        !self.waited_for && self.fits(bytes)
+    }
+
+    /// The same for the first one that waits.
+    pub(super) fn fits(&self, bytes: u64) -> bool {
+        self.room() > 0 && self.has_bytes_for(bytes, 0)
+    }
+
+    /// Whether posts wait for bytes, and smaller ones that come now are to wait behind them. Without bytes there is no place
+    /// while one waits.
+    pub(super) const fn set_waited_for(&mut self, waits: bool) {
+        self.waited_for = waits && self.weighs();
+    }
+
+    /// Whether its bytes are free, once `more` are.
+    pub(super) fn has_bytes_for(&self, bytes: u64, more: u64) -> bool {
+        self.byte_limit
+            .is_none_or(|limit| self.bytes() + bytes <= limit + more)
     }
 
     /// Places that are free for sure.
@@ -60,10 +125,18 @@ impl Admission {
         usize::try_from(self.entered - self.gone_seen).unwrap_or(usize::MAX)
     }
 
-    /// What becomes of one more message. Exact, after [`Admission::see`].
-    pub(super) fn verdict(&self) -> Verdict {
-        if self.room() > 0 {
+    /// What becomes of one more message of that weight. Exact, after [`Admission::see`].
+    pub(super) fn verdict(&self, bytes: u64) -> Verdict {
+        if self.has_room_for(bytes) {
             return Verdict::Enter;
+        }
+        if self.byte_limit.is_some_and(|limit| bytes > limit) {
+            return Verdict::TooLarge;
+        }
+        // The oldest ones cannot make room where those that run take it.
+        let runs_over = |limit| self.bytes_running_seen + bytes > limit;
+        if self.overflow == Overflow::DropOldest && self.byte_limit.is_some_and(runs_over) {
+            return Verdict::DropIt;
         }
         match self.overflow {
             Overflow::Block => Verdict::Full,
@@ -74,8 +147,9 @@ impl Admission {
     }
 
     #[inline]
-    pub(super) const fn enter(&mut self) {
+    pub(super) const fn enter(&mut self, bytes: u64) {
         self.entered += 1;
+        self.bytes_entered += bytes;
     }
 
     pub(super) const fn count_dropped_newest(&mut self) {
@@ -88,6 +162,10 @@ impl Admission {
 
     pub(super) const fn entered(&self) -> u64 {
         self.entered
+    }
+
+    pub(super) const fn bytes_entered(&self) -> u64 {
+        self.bytes_entered
     }
 
     pub(super) const fn dropped_newest(&self) -> u64 {

@@ -97,16 +97,17 @@ impl<M: Message> Mailbox<M> {
                 && let Some(entry) = pop_unexpired(&mut outbox, &mut punctual, &mut leftovers)
             {
                 let ticket = entry.message.ticket();
+                let bytes = outbox.accounts.weight(&entry.message);
                 if batch.is_empty() {
-                    outbox.accounts.run(ticket);
+                    outbox.accounts.run(ticket, bytes);
                 } else {
-                    outbox.accounts.queue_ahead(ticket);
+                    outbox.accounts.queue_ahead(ticket, bytes);
                 }
                 batch.push(entry);
             }
             let mut guard = self.inbox.0.lock();
             let inbox = &mut *guard;
-            inbox.admission.see(outbox.accounts.gone());
+            inbox.admission.see(&outbox.accounts);
             let dry = inbox.queue.is_empty() || inbox.active > inbox.limit;
             if !batch.is_empty() && (batch.len() == window || dry) {
                 outbox.handing += 1;
@@ -172,12 +173,13 @@ impl<M: Message> Mailbox<M> {
             while batch.len() < most
                 && let Some(entry) = pop_unexpired(&mut outbox, &mut punctual, &mut leftovers)
             {
-                outbox.accounts.queue_ahead(entry.message.ticket());
+                let bytes = outbox.accounts.weight(&entry.message);
+                outbox.accounts.queue_ahead(entry.message.ticket(), bytes);
                 batch.push(entry);
             }
             let mut guard = self.inbox.0.lock();
             let inbox = &mut *guard;
-            inbox.admission.see(outbox.accounts.gone());
+            inbox.admission.see(&outbox.accounts);
             if batch.len() == most || inbox.queue.is_empty() {
                 outbox.handing += usize::from(!batch.is_empty());
                 if outbox.accounts.runs_none() {
@@ -241,7 +243,7 @@ impl<M: Message> Mailbox<M> {
             outbox.accounts.fail(1, failure);
             leftovers.push((entry.message, failure));
         }
-        inbox.admission.see(outbox.accounts.gone());
+        inbox.admission.see(&outbox.accounts);
         let tokens = if outbox.held > 0 {
             0
         } else {

@@ -114,8 +114,8 @@ impl<M: Message> Inbox<M> {
 
     #[inline]
     fn enter(&mut self, entry: Entry<M>) {
+        self.admission.enter(self.admission.weight(&entry.message));
         self.queue.push_back(entry);
-        self.admission.enter();
     }
 
     /// Hands out tokens for up to `messages` messages.

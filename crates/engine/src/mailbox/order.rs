@@ -30,6 +30,9 @@ pub(super) enum Popped<M> {
     Nothing,
 }
 
+/// A message that was claimed, with its ticket.
+pub(super) type Claimed<M> = (Entry<M>, Option<Arc<dyn Ticket>>);
+
 enum Kind<M> {
     FirstInFirstOut(VecDeque<Entry<M>>),
     Planned(Box<Planned<M>>),
@@ -110,7 +113,7 @@ impl<M: Message> Order<M> {
     /// Takes the next message to run it, with its ticket, where that is all there is to do: it has no deadline, was not
     /// cancelled, and the order is the first one.
     #[inline]
-    pub(super) fn pop_plainly(&mut self) -> Option<(Entry<M>, Option<Arc<dyn Ticket>>)> {
+    pub(super) fn pop_plainly(&mut self) -> Option<Claimed<M>> {
         let Kind::FirstInFirstOut(batch) = &mut self.kind else {
             return None;
         };
@@ -179,17 +182,18 @@ impl<M: Message> Order<M> {
     }
 
     /// Puts a message in the place of the one that it replaces, here or in the inbox's `queue`, which is claimed and comes
-    /// back. `Err`: there is none.
+    /// back, if the new one `fits` in the place of that. `Err`: there is none.
     pub(super) fn replace(
         &mut self,
         entry: Entry<M>,
         queue: &mut VecDeque<Entry<M>>,
+        fits: &dyn Fn(&M) -> bool,
     ) -> Result<Entry<M>, Entry<M>> {
         match &mut self.kind {
             Kind::FirstInFirstOut(_) => Err(entry),
             Kind::Planned(planned) => {
                 take_in(planned, queue);
-                planned.replace(entry)
+                planned.replace(entry, fits)
             }
         }
     }

@@ -32,10 +32,10 @@ pub(super) struct Outbox<M> {
 }
 
 impl<M: Message> Outbox<M> {
-    pub(super) fn new(meter: Option<Meter>) -> Self {
+    pub(super) fn new(meter: Option<Meter>, weighs: bool) -> Self {
         Self {
             order: Order::new(meter),
-            accounts: Accounts::new(),
+            accounts: Accounts::new(weighs),
             line: Line::new(),
             held: 0,
             waiting_tokens: 0,
@@ -52,14 +52,15 @@ impl<M: Message> Outbox<M> {
         self.accounts.end(finished)
     }
 
-    /// The same for one whose handler unwound; `key` and `lane` are what is left of it.
+    /// The same for one whose handler unwound; these are what is left of it.
     pub(super) fn end_unwound(
         &mut self,
         key: Option<TicketKey>,
         lane: Option<&Key>,
+        bytes: u64,
     ) -> Option<Arc<dyn Ticket>> {
         self.order.ended(lane);
-        self.accounts.end_unwound(key)
+        self.accounts.end_unwound(key, bytes)
     }
 
     /// When the timers' thread is to come by, unless it comes by then anyway.

@@ -34,6 +34,14 @@ enum State<M> {
     Withdrawn,
 }
 
+/// Whether the first parked post may go in.
+enum Enters<M> {
+    Now(M),
+    Later,
+    /// It was withdrawn.
+    Never,
+}
+
 /// One parked post, shared by the line and by its sender.
 pub(crate) struct Place<M> {
     /// When it was parked, for the messages that are timed.
@@ -71,6 +79,20 @@ impl<M> Place<M> {
 
     fn waits(&self) -> bool {
         matches!(self.state.lock().0, State::Waits(_))
+    }
+
+    /// Takes the message out if it waits and `fits`.
+    fn enter_if(&self, fits: impl FnOnce(&M) -> bool) -> Enters<M> {
+        let mut state = self.state.lock();
+        match &state.0 {
+            State::Waits(message) if fits(message) => {}
+            State::Waits(_) => return Enters::Later,
+            _ => return Enters::Never,
+        }
+        match mem::replace(&mut state.0, State::In) {
+            State::Waits(message) => Enters::Now(message),
+            _ => Enters::Never,
+        }
     }
 
     /// Takes the message out of the state `Waits`, for `next`.
@@ -159,15 +181,23 @@ impl<M> Line<M> {
         self.posts.is_empty()
     }
 
-    /// The first one, which is in from now on.
-    fn next(&mut self) -> Option<(Arc<Place<M>>, M)> {
-        while let Some(place) = self.posts.pop_front() {
-            if let Some(message) = place.leave(State::In) {
-                return Some((place, message));
+    /// Whether one waits that was not withdrawn.
+    pub(super) fn waits(&self) -> bool {
+        self.posts.len() > self.withdrawn
+    }
+
+    /// The first one, which is in from now on, if it `fits`.
+    fn next_if(&mut self, fits: impl Fn(&M) -> bool) -> Option<(Arc<Place<M>>, M)> {
+        loop {
+            match self.posts.front()?.enter_if(&fits) {
+                Enters::Now(message) => return Some((self.posts.pop_front()?, message)),
+                Enters::Later => return None,
+                Enters::Never => {
+                    self.posts.pop_front();
+                    self.withdrawn -= 1;
+                }
             }
-            self.withdrawn -= 1;
         }
-        None
     }
 
     fn withdraw(&mut self, place: &Place<M>) -> Option<M> {
@@ -208,6 +238,21 @@ pub(crate) struct News<M> {
 impl<M> Told<M> {
     pub(crate) const fn nothing() -> Self {
         Self(None)
+    }
+
+    /// With what there is to tell of another look.
+    #[inline]
+    pub(super) fn and(self, other: Self) -> Self {
+        match (self.0, other.0) {
+            (None, news) | (news, None) => Self(news),
+            (Some(mut first), Some(second)) => {
+                first.places.extend(second.places);
+                first.deadlines.extend(second.deadlines);
+                first.replaced.extend(second.replaced);
+                first.activate += second.activate;
+                Self(Some(first))
+            }
+        }
     }
 
     /// What there is to tell.
@@ -256,25 +301,39 @@ impl<M: Message> Mailbox<M> {
     ) -> Parking<M> {
         let mut outbox = self.outbox.0.lock();
         let mut inbox = self.inbox.0.lock();
-        inbox.admission.see(outbox.accounts.gone());
+        inbox.admission.see(&outbox.accounts);
         if inbox.gate == Gate::Closed {
             return Parking::Closed(message);
         }
         if message.plan().is_some() {
             keep_planned(&mut outbox, &mut inbox);
         }
-        if inbox.admission.room() > 0 {
+        inbox.admission.set_waited_for(outbox.line.waits());
+        if inbox
+            .admission
+            .has_room_for(inbox.admission.weight(&message))
+        {
             inbox.push(message, clock);
             return Parking::Posted(inbox.activate(1));
         }
         let place = Arc::new(Place::new(message, clock.now(), deadline));
         outbox.line.posts.push_back(place.clone());
+        inbox.admission.set_waited_for(true);
         Parking::Parked(place)
     }
 
     /// Takes a parked post out of the line; `None`: it is in, or was refused.
-    pub(crate) fn withdraw(&self, place: &Place<M>) -> Option<M> {
-        self.outbox.0.lock().line.withdraw(place)
+    ///
+    /// It may have waited for more bytes than those behind it need.
+    pub(crate) fn withdraw(&self, place: &Place<M>) -> (Option<M>, Told<M>) {
+        let mut outbox = self.outbox.0.lock();
+        let message = outbox.line.withdraw(place);
+        let told = if message.is_some() && outbox.accounts.weighs() {
+            self.release_admitting(outbox)
+        } else {
+            Told::nothing()
+        };
+        (message, told)
     }
 
     /// Lets go of the outbox after places have become free: parked posts take them.
@@ -289,7 +348,7 @@ impl<M: Message> Mailbox<M> {
 
     /// Moves parked posts into the places that are free; refuses them where the mailbox has closed.
     pub(super) fn admit(&self, outbox: &mut Outbox<M>, inbox: &mut Inbox<M>) -> Told<M> {
-        inbox.admission.see(outbox.accounts.gone());
+        inbox.admission.see(&outbox.accounts);
         if outbox.line.is_empty() {
             return Told::nothing();
         }
@@ -298,8 +357,9 @@ impl<M: Message> Mailbox<M> {
         }
         let (mut places, mut deadlines, mut activate) = (Vec::new(), Vec::new(), 0);
         let mut replaced = Vec::new();
-        while inbox.admission.room() > 0
-            && let Some((place, message)) = outbox.line.next()
+        while let Some((place, message)) = outbox
+            .line
+            .next_if(|message| inbox.admission.fits(inbox.admission.weight(message)))
         {
             if let Some(at) = place.deadline {
                 deadlines.extend(message.ticket().map(|ticket| (at, ticket)));
@@ -318,6 +378,7 @@ impl<M: Message> Mailbox<M> {
             activate += inbox.activate(1);
             places.push(place);
         }
+        inbox.admission.set_waited_for(outbox.line.waits());
         let mut told = Told::of(places);
         if let Some(news) = &mut told.0 {
             news.deadlines = deadlines;

@@ -411,9 +411,13 @@ impl<M: Message> Planned<M> {
         sleeper.into_iter().chain(meter).min()
     }
 
-    /// Puts a message in the place of the queued one that it replaces, which is claimed and comes back. `Err`: there is
-    /// none.
-    pub(super) fn replace(&mut self, entry: Entry<M>) -> Result<Entry<M>, Entry<M>> {
+    /// Puts a message in the place of the queued one that it replaces, which is claimed and comes back, if the new one
+    /// `fits` in the place of that. `Err`: there is none.
+    pub(super) fn replace(
+        &mut self,
+        entry: Entry<M>,
+        fits: &dyn Fn(&M) -> bool,
+    ) -> Result<Entry<M>, Entry<M>> {
         let plan = entry.message.plan();
         let Some(key) = plan.and_then(Plan::lane).cloned() else {
             return Err(entry);
@@ -424,7 +428,9 @@ impl<M: Message> Planned<M> {
         let replaces = plan.and_then(|plan| plan.replaces.clone());
         let is_same = |known: &Entry<M>| {
             let plan = known.message.plan();
-            plan.is_some_and(|plan| plan.replaces == replaces) && known.message.claim()
+            plan.is_some_and(|plan| plan.replaces == replaces)
+                && fits(&known.message)
+                && known.message.claim()
         };
         for &bed in &lane.replaceable {
             let found = match self.asleep.get(&bed) {

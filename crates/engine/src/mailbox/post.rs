@@ -19,10 +19,23 @@ pub(crate) struct Posted<M> {
 }
 
 /// A post that did not go in; the message comes back.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refused<M> {
     Full(M),
     Closed(M),
+    /// It has more bytes than the mailbox may ever hold.
+    TooLarge(M),
+}
+
+impl<M> Refused<M> {
+    /// The message, and why it was refused.
+    pub(crate) fn into_parts(self) -> (M, Refused<()>) {
+        match self {
+            Self::Full(message) => (message, Refused::Full(())),
+            Self::Closed(message) => (message, Refused::Closed(())),
+            Self::TooLarge(message) => (message, Refused::TooLarge(())),
+        }
+    }
 }
 
 impl<M: Message> Mailbox<M> {
@@ -31,7 +44,8 @@ impl<M: Message> Mailbox<M> {
     #[inline]
     pub(crate) fn post_fast(&self, message: M, clock: &dyn Clock) -> Result<usize, M> {
         let mut inbox = self.inbox.0.lock();
-        if inbox.gate == Gate::Closed || inbox.admission.room() == 0 {
+        let admission = &inbox.admission;
+        if inbox.gate == Gate::Closed || !admission.has_room_for(admission.weight(&message)) {
             return Err(message);
         }
         if message.plan().is_some() && (!inbox.planned || replaces(&message)) {
@@ -59,7 +73,7 @@ impl<M: Message> Mailbox<M> {
         &self,
         messages: &mut VecDeque<M>,
         clock: &dyn Clock,
-    ) -> (Posted<M>, Option<Gate>) {
+    ) -> (Posted<M>, Option<Refused<()>>) {
         let mut all = Posted {
             activate: 0,
             leftovers: Vec::new(),
@@ -73,13 +87,14 @@ impl<M: Message> Mailbox<M> {
             let room = inbox.admission.room().min(messages.len());
             let fit = if inbox.gate == Gate::Closed {
                 0
-            } else if planned {
+            } else if planned || inbox.admission.weighs() {
                 // One that replaces another goes alone, where that can be seen.
-                let plain = messages
-                    .iter()
-                    .take(room)
-                    .take_while(|message| !replaces(*message));
-                plain.count()
+                let mut bytes = 0;
+                let fits = |message: &&M| {
+                    bytes += inbox.admission.weight(*message);
+                    !replaces(*message) && inbox.admission.has_bytes_for(bytes, 0)
+                };
+                messages.iter().take(room).take_while(fits).count()
             } else {
                 room
             };
@@ -96,13 +111,10 @@ impl<M: Message> Mailbox<M> {
                     all.activate += posted.activate;
                     all.leftovers.extend(posted.leftovers);
                 }
-                Err(Refused::Full(message)) => {
+                Err(refused) => {
+                    let (message, refused) = refused.into_parts();
                     messages.push_front(message);
-                    return (all, Some(Gate::Open));
-                }
-                Err(Refused::Closed(message)) => {
-                    messages.push_front(message);
-                    return (all, Some(Gate::Closed));
+                    return (all, Some(refused));
                 }
             }
         }
@@ -120,7 +132,8 @@ impl<M: Message> Mailbox<M> {
         let mut outbox = self.outbox.0.lock();
         let mut guard = self.inbox.0.lock();
         let inbox = &mut *guard;
-        inbox.admission.see(outbox.accounts.gone());
+        inbox.admission.see(&outbox.accounts);
+        inbox.admission.set_waited_for(outbox.line.waits());
         let mut leftovers = Vec::new();
         if inbox.gate == Gate::Closed {
             return Err(Refused::Closed(message));
@@ -136,7 +149,8 @@ impl<M: Message> Mailbox<M> {
         } else {
             message
         };
-        match inbox.admission.verdict() {
+        let bytes = inbox.admission.weight(&message);
+        match inbox.admission.verdict(bytes) {
             Verdict::Enter => {}
             Verdict::Full => return Err(Refused::Full(message)),
             Verdict::Reject => {
@@ -153,14 +167,25 @@ impl<M: Message> Mailbox<M> {
                     leftovers,
                 });
             }
+            Verdict::TooLarge => {
+                inbox.admission.count_rejected(1);
+                return Err(Refused::TooLarge(message));
+            }
             Verdict::DropOldest => {
-                let oldest = outbox.order.pop_oldest(&mut inbox.queue, &mut leftovers);
-                if let Some(entry) = oldest {
+                // What is dropped has its bytes until it is; they are as good as free.
+                let mut freed = 0;
+                loop {
+                    let oldest = outbox.order.pop_oldest(&mut inbox.queue, &mut leftovers);
+                    let Some(entry) = oldest else { break };
+                    freed += inbox.admission.weight(&entry.message);
                     let failure = Failure::Dropped(DropReason::Oldest);
                     outbox.accounts.fail(1, failure);
                     leftovers.push((entry.message, failure));
+                    inbox.admission.see(&outbox.accounts);
+                    if inbox.admission.has_bytes_for(bytes, freed) {
+                        break;
+                    }
                 }
-                inbox.admission.see(outbox.accounts.gone());
             }
         }
         inbox.push(message, clock);
@@ -195,15 +220,21 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
-    /// Whether the oldest one is dropped for one of as many `messages`.
-    pub(crate) fn drops_oldest_for(&self, messages: usize) -> bool {
+    /// Whether the oldest one is dropped for one of `messages`.
+    pub(crate) fn drops_oldest_for<'a>(&self, messages: impl IntoIterator<Item = &'a M>) -> bool {
         if self.overflow != Overflow::DropOldest {
             return false;
         }
+        let (mut count, mut bytes) = (0, 0);
+        for message in messages {
+            count += 1;
+            bytes += self.weight(message);
+        }
         let outbox = self.outbox.0.lock();
         let mut inbox = self.inbox.0.lock();
-        inbox.admission.see(outbox.accounts.gone());
-        inbox.gate != Gate::Closed && inbox.admission.room() < messages
+        inbox.admission.see(&outbox.accounts);
+        let fit = inbox.admission.room() >= count && inbox.admission.has_bytes_for(bytes, 0);
+        inbox.gate != Gate::Closed && !fit
     }
 
     /// Counts a post that its sender drops for want of room elsewhere.
@@ -236,10 +267,13 @@ pub(super) fn replace<M: Message>(
     inbox: &mut Inbox<M>,
     entry: Entry<M>,
 ) -> Result<Leftover<M>, Entry<M>> {
-    let old = outbox.order.replace(entry, &mut inbox.queue)?;
+    let admission = &inbox.admission;
+    let bytes = admission.weight(&entry.message);
+    let fits = |old: &M| admission.has_bytes_for(bytes, admission.weight(old));
+    let old = outbox.order.replace(entry, &mut inbox.queue, &fits)?;
     let failure = Failure::Dropped(DropReason::Replaced);
-    inbox.admission.enter();
+    inbox.admission.enter(bytes);
     outbox.accounts.fail(1, failure);
-    inbox.admission.see(outbox.accounts.gone());
+    inbox.admission.see(&outbox.accounts);
     Ok((old.message, failure))
 }

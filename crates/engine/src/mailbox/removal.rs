@@ -139,7 +139,7 @@ impl<M: Message> Mailbox<M> {
             },
         );
         let mut inbox = self.inbox.0.lock();
-        inbox.admission.see(outbox.accounts.gone());
+        inbox.admission.see(&outbox.accounts);
         let buried = removed.len();
         let queue = &mut inbox.queue;
         outbox.order.bury(buried, queue, &mut leftovers);

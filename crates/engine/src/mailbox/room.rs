@@ -16,9 +16,10 @@ impl<M: Message> Mailbox<M> {
         look_while_yielding(|| {
             let outbox = self.outbox.0.lock();
             let mut inbox = self.inbox.0.lock();
-            inbox.admission.see(outbox.accounts.gone());
+            inbox.admission.see(&outbox.accounts);
             let pointless = inbox.gate == Gate::Closed || !outbox.line.is_empty();
-            (pointless || inbox.admission.room() >= ample).then_some(())
+            (pointless || inbox.admission.room() >= ample && !inbox.admission.weighs())
+                .then_some(())
         });
     }
 }

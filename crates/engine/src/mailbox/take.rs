@@ -43,8 +43,9 @@ pub(crate) struct Take<M> {
     pub(crate) told: Told<M>,
     /// `Next`: of the message that runs, where it has a ticket.
     pub(crate) key: Option<TicketKey>,
-    /// `Next`: where the message waited, if that is not the common lane.
+    /// `Next`: where the message waited, if that is not the common lane; and its bytes, where they count.
     pub(crate) lane: Option<Key>,
+    pub(crate) bytes: u64,
     /// Tokens handed out: the worker enters the run queue this many times.
     pub(crate) activate: usize,
     /// When the timers' thread is to come by.
@@ -73,6 +74,7 @@ impl<M> Take<M> {
             told: Told::nothing(),
             key: None,
             lane: None,
+            bytes: 0,
             activate: 0,
             alarm: None,
             _ended: None,
@@ -114,12 +116,13 @@ impl<M: Message> Mailbox<M> {
         let mut outbox = self.outbox.0.lock();
         if may_run
             && outbox.line.is_empty()
+            && !outbox.accounts.weighs()
             && finished.is_none_or(|finished| finished.timed.is_none())
             && let Some((entry, ticket)) = outbox.order.pop_plainly()
         {
             let _ended = finished.and_then(|finished| outbox.accounts.end(finished));
             let key = ticket.as_ref().map(TicketKey::of);
-            outbox.accounts.run(ticket);
+            outbox.accounts.run(ticket, 0);
             *next = Some(entry);
             drop(outbox);
             return Next::Taken { key, _ended };
@@ -158,6 +161,12 @@ impl<M: Message> Mailbox<M> {
         let mut leftovers = Vec::new();
         let mut punctual = Punctual::new(clock);
         let _ended = finished.and_then(|finished| outbox.end(finished));
+        // Bytes are free since that one is over, and senders may wait for nothing else.
+        let told = if outbox.accounts.weighs() && !outbox.line.is_empty() {
+            self.admit(&mut outbox, &mut self.inbox.0.lock())
+        } else {
+            Told::nothing()
+        };
         let activate = self.gather(&mut outbox, clock);
         loop {
             if may_run {
@@ -165,15 +174,17 @@ impl<M: Message> Mailbox<M> {
                     Popped::Message(entry) => {
                         let ticket = entry.message.ticket();
                         let key = ticket.as_ref().map(TicketKey::of);
-                        outbox.accounts.run(ticket);
+                        let bytes = outbox.accounts.weight(&entry.message);
+                        outbox.accounts.run(ticket, bytes);
                         let lane = lane(&entry.message).cloned();
                         *next = Some(entry);
                         return Take {
                             key,
                             lane,
+                            bytes,
                             activate,
                             alarm: outbox.set_alarm(clock),
-                            told: self.release_admitting(outbox),
+                            told: told.and(self.release_admitting(outbox)),
                             _ended,
                             ..Take::of(Found::Next, leftovers)
                         };
@@ -182,7 +193,7 @@ impl<M: Message> Mailbox<M> {
                         outbox.accounts.fail(1, Failure::Expired);
                         return Take {
                             activate,
-                            told: self.release_admitting(outbox),
+                            told: told.and(self.release_admitting(outbox)),
                             _ended,
                             ..Take::of(Found::Expired, leftovers)
                         };
@@ -192,18 +203,20 @@ impl<M: Message> Mailbox<M> {
             } else if !outbox.order.is_empty() {
                 return Take {
                     activate,
+                    told,
                     _ended,
                     ..Take::of(Found::More, leftovers)
                 };
             }
             let mut guard = self.inbox.0.lock();
             let inbox = &mut *guard;
-            inbox.admission.see(outbox.accounts.gone());
+            inbox.admission.see(&outbox.accounts);
             if inbox.queue.is_empty() || inbox.active > inbox.limit {
                 if let Some(last) = inbox.take_last() {
                     *next = Some(last);
                     return Take {
                         activate,
+                        told,
                         _ended,
                         ..Take::of(Found::Last, leftovers)
                     };
@@ -216,9 +229,10 @@ impl<M: Message> Mailbox<M> {
                     leftovers,
                     roomy: outbox.order.is_roomy(&inbox.queue),
                     publishing,
-                    told: Told::nothing(),
+                    told,
                     key: None,
                     lane: None,
+                    bytes: 0,
                     activate,
                     alarm: outbox.set_alarm(clock),
                     _ended,
@@ -227,6 +241,7 @@ impl<M: Message> Mailbox<M> {
             if !may_run {
                 return Take {
                     activate,
+                    told,
                     _ended,
                     ..Take::of(Found::More, leftovers)
                 };
@@ -279,6 +294,13 @@ impl<M: Message> Mailbox<M> {
     /// The timers' thread does not come by. Says whether something is held for it.
     pub(crate) fn forget_alarm(&self) -> bool {
         self.outbox.0.lock().take_alarm()
+    }
+
+    /// Messages of that weight were dropped that did not run. Returns the parked posts that went in for them.
+    pub(crate) fn let_go(&self, bytes: u64) -> Told<M> {
+        let mut outbox = self.outbox.0.lock();
+        outbox.accounts.let_go(bytes);
+        self.release_admitting(outbox)
     }
 
     /// Gives large buffers back to the allocator, if there is nothing to do. For a thread that is about to sleep: one

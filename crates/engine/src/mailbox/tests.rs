@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 
 use super::{
-    Entered, Finished, Found, Gate, Leftover, Mailbox, Parking, Place, Refused, Rest, Settled, Told,
+    Entered, Finished, Found, Gate, Leftover, Limits, Mailbox, Parking, Place, Refused, Rest,
+    Settled, Told,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::message::{DropReason, Failure, Message, Outcome, Ticket};
@@ -173,7 +174,7 @@ struct Run {
 impl Run {
     fn new(capacity: usize, overflow: Overflow, limit: usize) -> Self {
         Self {
-            mailbox: Mailbox::new(capacity, overflow, limit, Gate::Paused, None),
+            mailbox: Mailbox::new(capacity, overflow, limit, Gate::Paused, Limits::default()),
             model: Model {
                 capacity,
                 overflow,
@@ -287,6 +288,7 @@ impl Run {
                 assert_eq!(message.id, id);
                 self.forget(id);
             }
+            Err(Refused::TooLarge(_)) => unreachable!("bytes do not count"),
             Err(Refused::Closed(message)) => {
                 assert!(!accepted && self.model.gate == Gate::Closed);
                 assert_eq!(message.id, id);
@@ -317,9 +319,9 @@ impl Run {
         assert_eq!(
             refused,
             (accepted < count).then_some(if self.model.gate == Gate::Closed {
-                Gate::Closed
+                Refused::Closed(())
             } else {
-                Gate::Open
+                Refused::Full(())
             })
         );
         for note in &notes {
@@ -363,7 +365,7 @@ impl Run {
             .expect("one of them");
         let place = self.parked.remove(&id).expect("one of them");
         let place_in_line = self.model.line.iter().position(|known| *known == id);
-        let message = self.mailbox.withdraw(&place);
+        let (message, _) = self.mailbox.withdraw(&place);
         assert_eq!(message.map(|message| message.id), place_in_line.map(|_| id));
         if let Some(index) = place_in_line {
             self.model.line.remove(index);

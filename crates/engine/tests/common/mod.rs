@@ -102,6 +102,7 @@ pub(crate) struct Job {
     call: Option<Arc<Call>>,
     settled: bool,
     plan: Option<Box<Plan>>,
+    bytes: usize,
 }
 
 impl fmt::Debug for Job {
@@ -122,6 +123,7 @@ impl Job {
             call: None,
             settled: false,
             plan: None,
+            bytes: 0,
         }
     }
 
@@ -132,8 +134,14 @@ impl Job {
             call: Some(call.clone()),
             settled: false,
             plan: None,
+            bytes: 0,
         };
         (job, Asked(call))
+    }
+
+    pub(crate) fn of_bytes(mut self, bytes: usize) -> Self {
+        self.bytes = bytes;
+        self
     }
 
     pub(crate) fn planned(mut self, plan: Plan) -> Self {
@@ -179,6 +187,10 @@ impl Message for Job {
 
     fn plan(&self) -> Option<&Plan> {
         self.plan.as_deref()
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 

@@ -9,8 +9,8 @@ use loom::thread;
 
 use crate::clock::{Clock, Timestamp};
 use crate::mailbox::{
-    Entered, Entry, Finished, Found, Gate, Leftover, Mailbox, Parking, Posted, Refused, Rest,
-    Settled, Swept, Told,
+    Entered, Entry, Finished, Found, Gate, Leftover, Limits, Mailbox, Parking, Posted, Refused,
+    Rest, Settled, Swept, Told,
 };
 use crate::message::{Failure, Outcome, Ticket};
 use crate::policy::Overflow;
@@ -39,7 +39,7 @@ struct Box {
 impl Box {
     fn new(capacity: usize, overflow: Overflow) -> Arc<Self> {
         Arc::new(Self {
-            mailbox: Mailbox::new(capacity, overflow, 1, Gate::Open, None),
+            mailbox: Mailbox::new(capacity, overflow, 1, Gate::Open, Limits::default()),
             handled: Exclusive::new(Vec::new()),
             abandoned: Count::default(),
             published: Count::default(),
@@ -364,7 +364,7 @@ fn a_withdrawn_post_is_in_or_comes_back() {
                         state.run(tokens);
                         true
                     }
-                    Parking::Parked(place) => state.mailbox.withdraw(&place).is_none(),
+                    Parking::Parked(place) => state.mailbox.withdraw(&place).0.is_none(),
                     Parking::Closed(_) => unreachable!("it stays open"),
                 }
             })
@@ -643,7 +643,7 @@ fn a_mailbox_that_settles_by_a_cancel_says_so() {
 fn opening_hands_out_one_token() {
     model(|| {
         let state = Arc::new(Box {
-            mailbox: Mailbox::new(4, Overflow::Block, 1, Gate::Paused, None),
+            mailbox: Mailbox::new(4, Overflow::Block, 1, Gate::Paused, Limits::default()),
             handled: Exclusive::new(Vec::new()),
             abandoned: Count::default(),
             published: Count::default(),

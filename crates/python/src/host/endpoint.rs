@@ -31,6 +31,7 @@ use crate::host::packing::Packing;
 use crate::host::parked::{self, Entry, Parked};
 use crate::host::planning::{Meters, Wishes, with_wishes};
 use crate::host::reply_room::{Place, ReplyRoom, place_for, wait_for_place};
+use crate::host::sizes::Scale;
 use crate::host::start_hook::StartHook;
 use crate::host::task::{Head, Limit, Task};
 use crate::host::threads::Threads;
@@ -179,6 +180,15 @@ impl Inner {
         with_wishes(wishes, |wishes| wishes.plan(None, limit, None, clock))
     }
 
+    /// The bytes of a message's data, where they count and are not those of its pickle.
+    #[inline]
+    fn weigh(&self, py: Python<'_>, data: &Py<PyAny>) -> PyResult<usize> {
+        match &self.shared.scale {
+            Some(scale) if self.packing.is_none() => scale.weigh(data.bind(py)),
+            _ => Ok(0),
+        }
+    }
+
     /// A message that calls `function`.
     #[expect(
         clippy::too_many_arguments,
@@ -200,6 +210,13 @@ impl Inner {
         let limit = limit
             .map(|limit| PyResult::Ok(Limit::new(&name_of(function.bind(py))?, limit)))
             .transpose()?;
+        let bytes = match &self.shared.scale {
+            Some(scale) if self.packing.is_none() => {
+                let kwargs = kwargs.as_ref().map(|kwargs| kwargs.bind(py));
+                scale.weigh_call(args.bind(py), kwargs)?
+            }
+            _ => 0,
+        };
         let (body, kwargs) = match &self.packing {
             None => {
                 let body = Body::Local {
@@ -228,6 +245,7 @@ impl Inner {
             asked: true,
             limit,
             plan,
+            bytes,
             ..Task::default()
         });
         let message = PyMessage {
@@ -342,7 +360,7 @@ impl Endpoint {
         clippy::too_many_arguments,
         reason = "called from one place, by keyword"
     )]
-    #[pyo3(signature = (*, name, capacity, overflow, threads, handlers, replies, owner, shared, pool_handlers=None, processes=None, lane=None, max_attempts=1, rate=None))]
+    #[pyo3(signature = (*, name, capacity, overflow, threads, handlers, replies, owner, shared, pool_handlers=None, processes=None, lane=None, max_attempts=1, rate=None, bytes=None, size_of=None))]
     fn _pytoweb_set_up(
         &self,
         py: Python<'_>,
@@ -359,6 +377,8 @@ impl Endpoint {
         lane: Option<usize>,
         max_attempts: u32,
         rate: Option<(u32, f64, u32)>,
+        bytes: Option<u64>,
+        size_of: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let threads = threads.get();
         // A message that runs takes no place in the mailbox.
@@ -373,6 +393,7 @@ impl Endpoint {
             capacity,
             overflow,
             rate: rate.map(checked_rate).transpose()?,
+            bytes,
         };
         let own = Attached::new(Shared {
             name,
@@ -389,6 +410,7 @@ impl Endpoint {
             began: AtomicBool::new(false),
             surroundings: Surroundings::default(),
             reply_room: ReplyRoom::new(capacity.saturating_add(running)),
+            scale: bytes.map(|limit| Scale { limit, size_of }),
             meters: Meters::default(),
         });
         let way = processes.map(|processes| (processes.get(), lane, max_attempts));
@@ -416,6 +438,7 @@ impl Endpoint {
             capacity: worker.capacity(),
             overflow: worker.overflow(),
             rate: worker.rate(),
+            bytes: worker.byte_limit(),
         };
         let threads = threads.get();
         let own = Attached::new(Shared {
@@ -437,6 +460,7 @@ impl Endpoint {
             began: AtomicBool::new(false),
             surroundings: before.shared.surroundings.again(py),
             reply_room: before.shared.reply_room.again(),
+            scale: before.shared.scale.as_ref().map(|scale| scale.again(py)),
             meters: before.shared.meters.again(),
         });
         let way = processes
@@ -525,7 +549,8 @@ impl Endpoint {
         };
         let plan = inner.plan(worker, kind.bind(py), limit, wishes)?;
         let data = data.unwrap_or_else(|| py.None());
-        let task = task_of_post(kind.bind(py), id, limit, plan);
+        let bytes = inner.weigh(py, &data)?;
+        let task = task_of_post(kind.bind(py), id, limit, plan, bytes);
         let message = inner.message(py, kind, data, task)?;
         inner.post(py, worker, message, limit)
     }
@@ -593,13 +618,14 @@ impl Endpoint {
             keep_latest,
         };
         let plan = inner.plan(worker, kind.bind(py), limit, wishes)?;
+        let data = data.unwrap_or_else(|| py.None());
         let task = Arc::new(Task {
             asked: true,
             limit: limit.map(|limit| Limit::new(kind.bind(py), limit)),
             plan,
+            bytes: inner.weigh(py, &data)?,
             ..Task::default()
         });
-        let data = data.unwrap_or_else(|| py.None());
         let message = inner.message(py, kind, data, Some(task.clone()))?;
         self.ask_for(py, message, task, limit)
     }
@@ -713,8 +739,9 @@ impl Endpoint {
         loop {
             for item in items.by_ref().take(POST_CHUNK) {
                 let plan = inner.plan(worker, kind.bind(py), None, wishes)?;
-                let task = task_of_post(kind.bind(py), None, None, plan);
                 let item = item?.unbind();
+                let bytes = inner.weigh(py, &item)?;
+                let task = task_of_post(kind.bind(py), None, None, plan, bytes);
                 chunk.push_back(inner.message(py, kind.clone_ref(py), item, task)?);
             }
             if chunk.is_empty() {
@@ -765,7 +792,8 @@ impl Endpoint {
         let plan = with_wishes(wishes, |wishes| {
             inner.plan(worker, kind.bind(py), limit, wishes)
         })?;
-        let task = task_of_post(kind.bind(py), id, limit, plan);
+        let bytes = inner.weigh(py, &data)?;
+        let task = task_of_post(kind.bind(py), id, limit, plan, bytes);
         let message = inner.message(py, kind, data, task)?;
         let place = message
             .id()
@@ -816,6 +844,7 @@ impl Endpoint {
             asked: true,
             limit: limit.map(|limit| Limit::new(kind.bind(py), limit)),
             plan,
+            bytes: inner.weigh(py, &data)?,
             ..Task::default()
         });
         let message = inner.message(py, kind, data, Some(task.clone()))?;
@@ -899,7 +928,7 @@ impl Endpoint {
     fn _pytoweb_gave_up(&self, why: &str) -> PyResult<()> {
         let (_, worker) = self.inner()?;
         worker.give_up(1);
-        Err(error::full(worker.name(), worker.capacity(), why))
+        Err(waiting::full(worker, why))
     }
 
     /// Has messages of one type begin no faster than `rate` from now on: messages, in seconds, and the burst.
@@ -1062,6 +1091,7 @@ impl Endpoint {
         numbers.set_item("dropped_oldest", counters.dropped_oldest)?;
         numbers.set_item("dropped_newest", counters.dropped_newest)?;
         numbers.set_item("dropped_replaced", counters.replaced)?;
+        numbers.set_item("bytes", counters.bytes)?;
         numbers.set_item("busy_seconds", stats.busy.as_secs_f64())?;
         numbers.set_item("alive_seconds", stats.alive.as_secs_f64())?;
         set_timings(&numbers, stats.timings)?;
@@ -1183,18 +1213,20 @@ fn checked_rate((messages, seconds, burst): (u32, f64, u32)) -> PyResult<Rate> {
         })
 }
 
-/// A plain post needs no task; an id, a deadline and a plan do.
+/// A plain post needs no task; an id, a deadline, a plan and bytes that count do.
 fn task_of_post(
     kind: &Bound<'_, PyString>,
     id: Option<Py<PyString>>,
     limit: Option<Duration>,
     plan: Option<Box<Plan>>,
+    bytes: usize,
 ) -> Option<Arc<Task>> {
-    (id.is_some() || limit.is_some() || plan.is_some()).then(|| {
+    (id.is_some() || limit.is_some() || plan.is_some() || bytes > 0).then(|| {
         Arc::new(Task {
             id,
             limit: limit.map(|limit| Limit::new(kind, limit)),
             plan,
+            bytes,
             ..Task::default()
         })
     })

@@ -23,6 +23,7 @@ use crate::host::message::{About, Apart, Body, PyMessage, running_kind, running_
 use crate::host::planning::Meters;
 use crate::host::reply_room::ReplyRoom;
 use crate::host::running;
+use crate::host::sizes::Scale;
 use crate::host::start_hook::StartHook;
 use crate::host::task::{Head, Task, Value};
 use crate::interpreter::attached::Attached;
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) surroundings: Surroundings,
     /// For the replies of messages with an id.
     pub(crate) reply_room: ReplyRoom,
+    /// How its messages are weighed, where it is bounded by bytes.
+    pub(crate) scale: Option<Scale>,
     /// The rates of message types.
     pub(crate) meters: Meters,
 }

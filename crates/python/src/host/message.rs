@@ -61,6 +61,13 @@ impl Message for PyMessage {
         self.task.as_ref().map(|task| task.slot.state())
     }
 
+    fn bytes(&self) -> usize {
+        match self.request() {
+            Some(request) => usize::try_from(request.payload.area_len()).unwrap_or(usize::MAX),
+            None => self.task.as_ref().map_or(0, |task| task.bytes),
+        }
+    }
+
     #[inline]
     fn plan(&self) -> Option<&Plan> {
         self.task.as_ref()?.plan.as_deref()

@@ -116,7 +116,7 @@ impl Parked {
             return Err(match refused {
                 PostError::Full(_) => {
                     worker.give_up(1);
-                    error::full(worker.name(), worker.capacity(), why)
+                    waiting::full(worker, why)
                 }
                 other => waiting::refused(worker, other),
             });

@@ -175,7 +175,7 @@ pub(crate) fn place_for(
             worker.give_up(1);
             let hint = "so many messages with an id have replies that wait for the 'response' and 'error' handlers; \
                         make these quicker, or post fewer";
-            Err(error::full(worker.name(), worker.capacity(), hint))
+            Err(waiting::full(worker, hint))
         }
         Overflow::DropOldest if room.take_below(room.places.saturating_mul(2)) => Ok(Place::Taken),
         _ => {
@@ -230,7 +230,7 @@ pub(crate) fn wait_for_place(
             let hint = format!(
                 "no reply handler made room within {seconds} s; allow more time, or post fewer"
             );
-            return Err(error::full(worker.name(), worker.capacity(), &hint));
+            return Err(waiting::full(worker, &hint));
         }
     }
 }
@@ -247,7 +247,7 @@ fn refuse_deadlock(py: Python<'_>, worker: &Worker<PyHandler>, shared: &Shared) 
     {
         let hint = "waiting would deadlock, because its room is taken by replies that wait for the caller, which is a \
                     reply handler or the worker's own; post fewer, or from another thread";
-        return Err(error::full(worker.name(), worker.capacity(), hint));
+        return Err(waiting::full(worker, hint));
     }
     Ok(())
 }

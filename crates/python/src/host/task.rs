@@ -224,6 +224,8 @@ pub(crate) struct Task {
     /// The caller got a future for it.
     pub(crate) asked: bool,
     pub(crate) limit: Option<Box<Limit>>,
+    /// The bytes of its data, where they count.
+    pub(crate) bytes: usize,
     /// What it asks of the mailbox.
     pub(crate) plan: Option<Box<Plan>>,
     pub(crate) unread: Unread,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pytoweb_engine::{PostError, Ticket, WaitError, Worker};
+use pytoweb_engine::{Message, PostError, Ticket, WaitError, Worker};
 
 use crate::error;
 use crate::host::handler::PyHandler;
@@ -17,19 +17,38 @@ use crate::host::task::Task;
 /// The length of a slice: how long Ctrl-C may take on the main thread.
 pub(crate) const SIGNAL_SLICE: Duration = Duration::from_millis(50);
 
+/// A message that was refused, or nothing of it.
+pub(crate) trait Refused {
+    /// Its bytes, if it is there.
+    fn weight(&self) -> Option<usize> {
+        None
+    }
+}
+
+impl Refused for () {}
+
+impl Refused for PyMessage {
+    fn weight(&self) -> Option<usize> {
+        Some(self.bytes())
+    }
+}
+
 /// What a refused post raises.
-pub(crate) fn refused<M>(worker: &Worker<PyHandler>, error: PostError<M>) -> PyErr {
+pub(crate) fn refused<M: Refused>(worker: &Worker<PyHandler>, error: PostError<M>) -> PyErr {
     match error {
-        PostError::Full(_) => error::full(
-            worker.name(),
-            worker.capacity(),
+        PostError::Full(_) => full(
+            worker,
             "post fewer, wait for replies, or choose another overflow policy",
         ),
-        PostError::WouldDeadlock(_) => error::full(
-            worker.name(),
-            worker.capacity(),
+        PostError::WouldDeadlock(_) => full(
+            worker,
             "waiting would deadlock, because the caller is this worker's own handler or one that it awaits; post fewer, \
              or choose another overflow policy",
+        ),
+        PostError::TooLarge(message) => error::too_large(
+            worker.name(),
+            message.weight(),
+            worker.byte_limit().unwrap_or_default(),
         ),
         PostError::NoThread(_, error) => {
             PyRuntimeError::new_err(format!("can't start new thread: {error}"))
@@ -37,6 +56,14 @@ pub(crate) fn refused<M>(worker: &Worker<PyHandler>, error: PostError<M>) -> PyE
         _ if !worker.is_exclusive() => error::pool_stopped(worker.name()),
         _ => error::stopped(worker.name()),
     }
+}
+
+/// The error of a post that found no room.
+pub(crate) fn full(worker: &Worker<PyHandler>, hint: &str) -> PyErr {
+    let bytes = worker
+        .byte_limit()
+        .map(|limit| (worker.stats().counters.bytes, limit));
+    error::full(worker.name(), worker.capacity(), bytes, hint)
 }
 
 /// Makes the message of `task` expire after `limit`.
@@ -80,7 +107,7 @@ pub(crate) fn post_when_room(
                     let seconds = limit.map_or(0.0, |limit| limit.as_secs_f64());
                     let hint =
                         format!("no room came within {seconds} s; allow more time, or post fewer");
-                    error::full(worker.name(), worker.capacity(), &hint)
+                    full(worker, &hint)
                 }
             })
         }
@@ -96,7 +123,7 @@ pub(crate) fn may_wait(py: Python<'_>, worker: &Worker<PyHandler>, posts: usize)
     if in_loop.is_truthy()? {
         worker.give_up(posts);
         let hint = "waiting would block the event loop: use `await worker.apost_message(...)`";
-        return Err(error::full(worker.name(), worker.capacity(), hint));
+        return Err(full(worker, hint));
     }
     Ok(())
 }

@@ -6,12 +6,19 @@ import asyncio
 import random
 import time
 from concurrent.futures import CancelledError, wait
+from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import datetime, timedelta, timezone
 
 from pytoweb.testing import _handlers
-from pytoweb.workers import Limits, MailboxFullError, Rate, WorkerStoppedError
+from pytoweb.workers import (
+    Limits,
+    MailboxFullError,
+    MessageTooLargeError,
+    Rate,
+    WorkerStoppedError,
+)
 
-from ._subject import WAIT, Subject, raised
+from ._subject import NEVER, WAIT, Subject, raised
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -143,9 +150,66 @@ class ControlContract(Subject):
         one.on_message("slow", _handlers.echo)
         assert [one.ask("slow", number).result(WAIT) for number in range(5)] == list(range(5))
 
+    def test_bytes_are_bounded_beside_messages(self) -> None:
+        """Until a message is over: one that runs counts, too."""
+        one, gate = self.blocked(limits=Limits(bytes=10_000), overflow="reject")
+        begun = one.stats().bytes
+        assert begun < 1_000
+        for kind in (bytes, bytearray):
+            one.post_message("echo", kind(3_000))
+        one.post_message("echo", "x" * 3_000)
+        stats = one.stats()
+        assert 9_000 + begun <= stats.bytes <= 9_600 + begun
+        for post in (one.post_message, one.ask):
+            assert "10000 bytes" in str(raised(MailboxFullError, post, "echo", bytes(2_000)))
+        assert one.post_messages("echo", [bytes(1_500)] * 5) == 0
+        gate.open()
+        one.run_until_idle(WAIT)
+        assert one.stats().bytes == 0
+        assert one.ask("echo", bytes(9_000)).result(WAIT) == bytes(9_000)
+
+    def test_a_message_that_never_fits_is_refused_with_both_numbers(self) -> None:
+        """By each policy, and the worker goes on."""
+        for overflow in ("block", "reject", "drop_newest", "drop_oldest"):
+            one = self.worker(f"w-{overflow}", limits=Limits(bytes=1_000), overflow=overflow)
+            for post in (one.post_message, one.ask):
+                text = str(raised(MessageTooLargeError, post, "echo", bytes(5_000)))
+                # A pickle has some more.
+                assert any(str(number) in text for number in range(5_000, 5_100))
+                assert "1000" in text
+            raised(MessageTooLargeError, asyncio.run, one.aask("echo", bytes(5_000)))
+            assert one.ask("echo", b"small").result(WAIT) == b"small"
+
+    def test_the_policy_applies_to_bytes_as_to_messages(self) -> None:
+        """It waits, or drops as many as make room."""
+        one, gate = self.blocked("waits", limits=Limits(bytes=10_000))
+        one.post_message("echo", bytes(6_000))
+        posting = self.spawn(one.ask, "echo", bytes(6_000))
+        raised(FutureTimeout, posting.result, NEVER)
+        gate.open()
+        assert posting.result(WAIT).result(WAIT) == bytes(6_000)
+        one, gate = self.blocked("drops", limits=Limits(bytes=10_000), overflow="drop_oldest")
+        futures = [one.ask("echo", bytes(3_000)) for _ in range(3)]
+        latest = one.ask("echo", bytes(5_000))
+        for future in futures[:2]:
+            assert isinstance(future.exception(WAIT), MailboxFullError)
+        gate.open()
+        assert len(futures[2].result(WAIT)) == 3_000
+        assert len(latest.result(WAIT)) == 5_000
+        assert one.stats().drops["oldest"] == 2
+
     def test_nonsense_is_refused_by_name(self) -> None:
         """At the call, and the message is not posted."""
         one = self.new_worker()
+        for error, limits in (
+            (ValueError, {"bytes": 0}),
+            (TypeError, {"bytes": "1 MB"}),
+            (ValueError, {"messages": 0}),
+            (ValueError, {"rate": "often"}),
+            (TypeError, {"size_of": 5, "bytes": 5}),
+            (ValueError, {"size_of": len}),
+        ):
+            assert next(iter(limits)) in str(raised(error, Limits, **limits))
         naive = datetime(2030, 1, 1)
         for error, options in (
             (ValueError, {"priority": 10}),

@@ -174,7 +174,6 @@ impl Run {
             not_before: due.map(Timestamp::from_nanos),
             replaces: latest.then(|| Key::new(&[key.unwrap_or_default(), 1])),
             meter: metered.then(|| self.meter.clone()),
-            bytes: 0,
         };
         let level = plan.priority.level();
         let is_plain = priority.is_none() && key.is_none() && due.is_none() && !metered;
@@ -205,7 +204,7 @@ impl Run {
         let other = others
             .find(|(_, other)| other.latest && other.key == key)
             .map(|(id, _)| *id);
-        match self.order.replace(entry) {
+        match self.order.replace(entry, &|_| true) {
             Ok(old) => {
                 assert_eq!(Some(old.message.id), other, "the one with the same key");
                 self.inside.remove(&old.message.id);
