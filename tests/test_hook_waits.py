@@ -78,6 +78,35 @@ def test_end_hooks_that_stop_each_others_workers_end(worker):
     assert sorted(ran) == ["one", "other"]
 
 
+@pytest.mark.parametrize("posts", [False, True])
+@pytest.mark.parametrize("kind", ["fail", "fail_later"])
+@pytest.mark.parametrize("made", ["worker", "pool"])
+def test_an_error_handler_that_waits_for_its_own_worker_is_told_and_one_of_a_pool_goes_on(
+    worker, pool, backend, made, kind, posts
+):
+    one = worker("one", backend=backend) if made == "worker" else pool(1, name="one", backend=backend)
+    heard, told = [], threading.Event()
+    one.on_message(kind, getattr(handlers, kind))
+    one.on_message("words", handlers.words)
+
+    @one.on_error
+    async def on_error(error):
+        try:
+            heard.append(await one.aask("words"))
+        except AskCycleError as cycle:
+            heard.append(list(cycle.cycle))
+        told.set()
+
+    if made == "worker":
+        one.start()
+    if posts:
+        one.post_message(kind, "why")
+    else:
+        assert isinstance(one.ask(kind, "why").exception(WAIT), ValueError)
+    assert told.wait(WAIT)
+    assert heard == [["one"] if made == "worker" else []]
+
+
 @pytest.mark.parametrize("way", ["astop", "stop"])
 def test_coroutines_that_stop_each_others_workers_end(worker, way):
     one, other = worker("one"), worker("other")

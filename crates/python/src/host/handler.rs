@@ -11,7 +11,9 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use pytoweb_engine::{Carrier, Failure, Handled, Handler, Outcome, Suspension, Ticket, Wake};
+use pytoweb_engine::{
+    Address, Carrier, Failure, Handled, Handler, Outcome, Suspension, Ticket, Wake,
+};
 
 use crate::error::{self, Named};
 use crate::host::around::Surroundings;
@@ -83,20 +85,30 @@ impl Shared {
     /// Tells the error handler of a message that failed, else its future, else the log. The message does not wait for
     /// an error handler that is a coroutine.
     pub(crate) fn report(&self, py: Python<'_>, message: &PyMessage, error: &PyErr) {
-        if let Some(hook) = self.tell(py, message, error) {
+        if let Some(hook) = self.tell(py, None, message, error) {
             hook.run(py, self, |_| {});
         }
     }
 
-    /// The same; returns the coroutine of an error handler that is one, for the message to end after it.
-    pub(crate) fn tell(&self, py: Python<'_>, message: &PyMessage, error: &PyErr) -> Option<Hook> {
+    /// The same; returns the coroutine of an error handler that is one, for the message to end after it. `address`: that
+    /// of the mailbox in which the message has a place until then.
+    pub(crate) fn tell(
+        &self,
+        py: Python<'_>,
+        address: Option<&Address>,
+        message: &PyMessage,
+        error: &PyErr,
+    ) -> Option<Hook> {
         let told = message
             .kind(py)
             .and_then(|kind| self.tell_as(py, kind.bind(py), message.about(py), error));
         match told {
             Ok(coroutine) => coroutine.map(|coroutine| Hook {
                 coroutine,
-                message: message.view_of(py, &self.name).ok(),
+                message: match address {
+                    Some(address) => message.view_of_coroutine(py, address).ok(),
+                    None => message.view_of(py, &self.name).ok(),
+                },
                 context: message.context().map(|context| context.clone_ref(py)),
             }),
             Err(error) => {
@@ -427,7 +439,7 @@ impl Shared {
                 coroutine,
                 message: suspension
                     .message()
-                    .and_then(|message| message.view(py, &address).ok()),
+                    .and_then(|message| message.view_of_coroutine(py, &address).ok()),
                 context: suspension
                     .message()
                     .and_then(PyMessage::context)
@@ -652,9 +664,9 @@ impl Pending {
             None if suspension.address().is_terminated() && is_cancelled_error(py, error) => None,
             Some(Err(given_up)) => {
                 let error = failure::failure(*given_up, shared.named(), message.task.as_deref());
-                shared.tell(py, message, &error)
+                shared.tell(py, Some(&suspension.address()), message, &error)
             }
-            _ => shared.tell(py, message, error),
+            _ => shared.tell(py, Some(&suspension.address()), message, error),
         };
         match hook {
             None => shared.end(py, suspension, result),

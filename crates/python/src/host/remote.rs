@@ -188,7 +188,7 @@ fn tell(
     let context = message.context().map(|context| context.bind(py));
     delivery.with_current(|| {
         running::with(message, shared, || match context::enter(py, context) {
-            Ok(_entered) => shared.tell(py, message, error),
+            Ok(_entered) => shared.tell(py, Some(&delivery.address()), message, error),
             Err(error) => {
                 error.write_unraisable(py, None);
                 None
