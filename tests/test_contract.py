@@ -88,7 +88,7 @@ class Mute(PythonWorker):
     [
         (Roomy, "test_exactly_capacity_messages_wait_for_the_start"),
         (Backwards, "test_messages_are_handled_in_the_order_of_posting"),
-        (Hasty, "test_stop_right_after_the_start_finishes_the_queue"),
+        (Hasty, "test_stop_finishes_the_queue_and_refuses_more"),
         (Impatient, "test_a_deadline_that_is_met_does_nothing"),
         (Colorless, "test_the_context_is_that_of_the_post"),
         (Mute, "test_responses_come_in_order_with_their_ids"),
