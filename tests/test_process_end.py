@@ -146,12 +146,11 @@ def test_a_message_that_expires_while_a_child_ends_says_that_it_waited(ending):
 
 
 @pytest.mark.slow
-def test_a_replaced_child_is_killed_though_nothing_is_posted(ending, is_running, until, caplog):
+def test_a_replaced_child_is_killed_though_nothing_is_posted(ending, is_running, until):
     one = ending(max_messages=1)
     one.on_stop(ends.hang)
     first = one.ask("pid").result(WAIT)
     until(lambda: not is_running(first), "the end of the child")
-    assert one.stats().restarts == 0
 
 
 def test_the_last_words_of_a_child_are_heard_though_the_reply_thread_has_ended(ending, caplog):
