@@ -15,6 +15,8 @@
 //! [`Carrier::recall`] brings those that were not begun back to the mailbox, unclaimed.
 
 use std::fmt;
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +43,7 @@ struct Batch<H: Handler> {
 
 /// Tells the batches apart that are on their way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct BatchKey(usize);
+pub struct BatchKey(NonZeroUsize);
 
 /// One message that was handed over, on its way to its end.
 ///
@@ -103,7 +105,7 @@ impl<H: Handler> Delivery<H> {
     /// What it has in common with those that were handed over with it, and with no other delivery that has not ended.
     #[must_use]
     pub fn batch(&self) -> BatchKey {
-        BatchKey(Arc::as_ptr(&self.batch).addr())
+        BatchKey(NonNull::from(&*self.batch).addr())
     }
 
     /// Runs `f` as if on a thread that runs this message's handler, for those who look at [`current`](crate::current)

@@ -24,7 +24,7 @@ mod state;
 #[path = "lane/stopping.rs"]
 mod stopping;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::defined::Defined;
+use self::defined::{Configured, Defined};
 use crate::cargo::{Answer, Cargo};
 use crate::crash::{Cause, Crash};
 use crate::flight::Flight;
@@ -101,6 +101,13 @@ impl<C> Tracked<C> {
         matches!(self.what, Aboard::Control { .. })
     }
 
+    fn into_cargo(self) -> Option<C> {
+        match self.what {
+            Aboard::Message(flight) => Some(flight.cargo),
+            Aboard::Control { .. } | Aboard::Gone => None,
+        }
+    }
+
     /// Takes the message out, if there is one.
     fn take(&mut self) -> Option<Flight<C>> {
         if self.is_control() {
@@ -129,8 +136,7 @@ struct State<C> {
     controls: usize,
     next_seq: u64,
     held: VecDeque<Flight<C>>,
-    /// The configuration that the child has, by worker.
-    configured: HashMap<u32, u32>,
+    configured: Configured,
     defined: Defined,
     /// Messages that this child may still be sent.
     quota: Option<u64>,
@@ -225,7 +231,7 @@ impl<C: Cargo> Lane<C> {
                 controls: 0,
                 next_seq: 0,
                 held: VecDeque::new(),
-                configured: HashMap::new(),
+                configured: Configured::default(),
                 defined: Defined::default(),
                 quota: None,
                 answered: 0,

@@ -56,7 +56,8 @@ pub trait Ends: Codec {
     /// The handler failed.
     fn failed(delivery: Delivery<Self>, answer: Answer);
 
-    /// It was stopped before it began: its reply was settled for it to stop.
+    /// It was cancelled, was past its deadline or its worker was terminated, and it was not run to its end: its reply, if it
+    /// has one, says so already.
     fn stopped(delivery: Delivery<Self>);
 
     /// Its deadline passed before it was sent.

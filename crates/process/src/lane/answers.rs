@@ -4,16 +4,15 @@
 //! (`claims.rs`), or the request never left the host. An answer that says otherwise is no mistake of a working child, so
 //! the child is ended. Its message stays in the table until then: it fails with the child rather than not at all.
 
-use super::State;
+use super::{State, Tracked};
 use crate::cargo::{Cargo, Verdict};
-use crate::flight::Flight;
 
 impl<C: Cargo> State<C> {
     /// Ends the message that the child answered. `None`: it was taken back, and is elsewhere by now, or is a control.
     ///
     /// # Errors
     /// Why the answer cannot be true.
-    pub(super) fn end(&mut self, seq: u64, verdict: Verdict) -> Result<Option<Flight<C>>, String> {
+    pub(super) fn end(&mut self, seq: u64, verdict: Verdict) -> Result<Option<C>, String> {
         // A link without claim words skips what it is asked to stop and has not begun.
         let may_skip_stopped = self.link.as_ref().is_some_and(|link| !link.runs_ahead());
         let tracked = self
@@ -34,6 +33,6 @@ impl<C: Cargo> State<C> {
             tracked.disputed = true;
             return Err(format!("it ran message {seq}, which was taken back"));
         }
-        Ok(self.take(seq).and_then(|mut tracked| tracked.take()))
+        Ok(self.take(seq).and_then(Tracked::into_cargo))
     }
 }

@@ -271,9 +271,9 @@ impl<C: Cargo> Lane<C> {
         state.answered += answers.len() as u64;
         for (seq, answer) in answers.drain(..) {
             match state.end(seq, answer.verdict) {
-                Ok(Some(flight)) => {
+                Ok(Some(cargo)) => {
                     state.health.proves_useful();
-                    over.push((flight.cargo, answer));
+                    over.push((cargo, answer));
                 }
                 Ok(None) => {}
                 Err(what) => strange = Some(what),

@@ -148,11 +148,10 @@ impl<C: Cargo> State<C> {
 
     /// Sends what the child must have before `flight`, a configuration or a definition. False: it has all.
     fn send_need(&mut self, link: &Arc<dyn HostLink>, flight: &Flight<C>) -> bool {
-        let known = self.configured.get(&flight.worker).copied();
-        if known.unwrap_or(0) < flight.config_version {
+        if !self.configured.has(flight.worker, flight.config_version) {
             let (version, payload) = flight.cargo.configuration();
             let version = version.max(flight.config_version);
-            self.configured.insert(flight.worker, version);
+            self.configured.add(flight.worker, version);
             self.send_control(link, flight.worker, control::CONFIGURE, payload);
             return true;
         }
@@ -227,6 +226,7 @@ impl<C: Cargo> State<C> {
         self.next_seq - 1
     }
 
+    #[inline]
     fn track(&mut self, seq: u64, what: Aboard<C>, sent: Result<(), Broken>) {
         self.table[Self::place(seq)] = Some(Tracked {
             seq,
