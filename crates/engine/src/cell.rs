@@ -78,6 +78,12 @@ impl Address {
         self.0.name()
     }
 
+    /// The same without keeping the worker.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakAddress {
+        WeakAddress(Arc::downgrade(&self.0))
+    }
+
     /// Whether it handles one message at a time.
     #[must_use]
     pub fn is_exclusive(&self) -> bool {
@@ -95,6 +101,24 @@ impl Address {
     #[must_use]
     pub fn cancel(&self, ticket: &Arc<dyn Ticket>) -> bool {
         self.0.cancel(ticket)
+    }
+}
+
+/// Where a message was sent, as long as there is the worker.
+#[derive(Clone)]
+pub struct WeakAddress(Weak<dyn AnyCell>);
+
+impl fmt::Debug for WeakAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakAddress").finish_non_exhaustive()
+    }
+}
+
+impl WeakAddress {
+    /// The address, unless the worker is gone.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Address> {
+        self.0.upgrade().map(Address)
     }
 }
 

@@ -34,7 +34,7 @@ mod wait;
 mod worker;
 
 pub use carrier::Carrier;
-pub use cell::Address;
+pub use cell::{Address, WeakAddress};
 pub use clock::{Clock, MonotonicClock, Timestamp};
 pub use contained::{Panic, contained};
 pub use delivery::{BatchKey, Delivery};
@@ -49,5 +49,6 @@ pub use stats::{Counters, TimingStats, WorkerState, WorkerStats};
 pub use timers::Timers;
 pub use wait::{
     Blocking, EdgeGuard, ThreadLimit, WaitError, Waiter, current, edge, edge_of_current, lend, wait,
+    wait_for,
 };
 pub use worker::{PostError, StopMode, StopTimedOut, Worker, WorkerOptions};

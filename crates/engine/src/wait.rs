@@ -307,3 +307,26 @@ pub fn wait(
     let _blocking = Blocking::enter()?;
     Ok(ticket.state().wait(limit))
 }
+
+/// The same for a reply that keeps no worker: `target` finds the one that owes it, unless it is gone. Called in a handler
+/// only: elsewhere there is no circle to look for.
+///
+/// # Errors
+/// As [`wait`].
+pub fn wait_for(
+    target: impl FnOnce() -> Option<Address>,
+    ticket: &Arc<dyn Ticket>,
+    limit: Option<Duration>,
+) -> Result<bool, WaitError> {
+    let state = ticket.state();
+    if state.is_done() {
+        return Ok(true);
+    }
+    if current_waiter().is_some()
+        && let Some(address) = target()
+    {
+        return wait(&address, ticket, limit);
+    }
+    // Where the worker is gone, each of its messages was settled before, or is so now.
+    Ok(state.wait(limit))
+}

@@ -15,6 +15,7 @@ use crate::kept::Kept;
 use crate::kinds::{Held, Kind, KindId, Kinds, Stored, lock};
 use crate::message::{Envelope, Late, Route};
 use crate::noted;
+use crate::registry::Entry;
 use crate::unseen;
 use crate::worker::WorkerInner;
 
@@ -221,6 +222,16 @@ where
 /// The engine's handler of a worker or a pool.
 pub(crate) struct Dispatch {
     pub(crate) table: Arc<Table>,
+    pub(crate) entry: Entry,
+}
+
+impl Dispatch {
+    pub(crate) fn new(table: Table) -> Self {
+        Self {
+            table: Arc::new(table),
+            entry: Entry::new(),
+        }
+    }
 }
 
 /// A turn of a worker. It keeps the handler that ran last locked, and its place: mostly the next message is of the same

@@ -45,6 +45,7 @@ mod message;
 mod noted;
 mod payload;
 mod pool;
+mod registry;
 mod reply;
 mod send;
 mod service;

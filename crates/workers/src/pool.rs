@@ -890,10 +890,9 @@ impl PoolBuilder {
             stack_bytes: self.stack_bytes,
         });
         let threads = EnginePool::new(options);
-        let dispatch = Dispatch {
-            table: Arc::new(Table::new(threads.name(), Weak::new(), Weak::new())),
-        };
+        let dispatch = Dispatch::new(Table::new(threads.name(), Weak::new(), Weak::new()));
         let own = Engine::shared(threads.name(), dispatch, self.options, &threads);
+        own.handler().entry.leads_to(&own.address());
         WorkerPool(Arc::new(PoolInner {
             threads,
             own,

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use pytoweb_engine::{self as engine, Address, Ticket, contained};
+use pytoweb_engine::{self as engine, Ticket, contained};
 
 use crate::error::AskError;
 use crate::message::Answer;
+use crate::registry::WorkerId;
 
 /// The reply that an ask will get.
 ///
@@ -29,21 +30,22 @@ use crate::message::Answer;
 /// ```
 pub struct Reply<R> {
     answer: Arc<dyn Answer<R>>,
-    address: Address,
+    /// A reply keeps no worker.
+    worker: WorkerId,
 }
 
 impl<R: 'static> fmt::Debug for Reply<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reply")
-            .field("worker", &self.address.name())
+            .field("worker", &self.worker)
             .field("state", self.answer.state())
             .finish_non_exhaustive()
     }
 }
 
 impl<R: Send + 'static> Reply<R> {
-    pub(crate) fn new(answer: Arc<dyn Answer<R>>, address: Address) -> Self {
-        Self { answer, address }
+    pub(crate) fn new(answer: Arc<dyn Answer<R>>, worker: WorkerId) -> Self {
+        Self { answer, worker }
     }
 
     fn ticket(&self) -> Arc<dyn Ticket> {
@@ -98,7 +100,7 @@ impl<R: Send + 'static> Reply<R> {
     /// ```
     pub fn wait(self) -> Result<R, AskError> {
         if !self.is_done() {
-            engine::wait(&self.address, &self.ticket(), None)?;
+            engine::wait_for(|| self.worker.address(), &self.ticket(), None)?;
         }
         self.take()
     }
@@ -126,7 +128,7 @@ impl<R: Send + 'static> Reply<R> {
     /// ```
     pub fn wait_timeout(self, limit: Duration) -> Result<Result<R, AskError>, Self> {
         if !self.is_done() {
-            match engine::wait(&self.address, &self.ticket(), Some(limit)) {
+            match engine::wait_for(|| self.worker.address(), &self.ticket(), Some(limit)) {
                 Ok(true) => {}
                 Ok(false) => return Err(self),
                 Err(error) => return Ok(Err(error.into())),
@@ -151,7 +153,8 @@ impl<R: Send + 'static> Reply<R> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn cancel(&self) -> bool {
-        let cancelled = self.address.cancel(&self.ticket());
+        let address = self.worker.address();
+        let cancelled = address.is_some_and(|address| address.cancel(&self.ticket()));
         if cancelled {
             self.answer.discard();
         }

@@ -140,7 +140,7 @@ where
             return Err(SendError::NoThread(data, error));
         }
     }
-    Ok(Reply::new(ask, engine.address()))
+    Ok(Reply::new(ask, engine.handler().entry.id()))
 }
 
 /// Posts in batches, and gives back what was refused.
@@ -208,7 +208,7 @@ where
         reply: Replying::new(),
     });
     match enter(engine, Envelope::of(task.clone()), Patience::Wait) {
-        Ok(()) => Ok(Reply::new(task, engine.address())),
+        Ok(()) => Ok(Reply::new(task, engine.handler().entry.id())),
         Err(error) => Err(SendError::from_post(error, |_| take_back(&task.closure))),
     }
 }

@@ -152,13 +152,10 @@ impl Worker {
         let owns_pool = table.is_none();
         let of_pool = table.map_or_else(Weak::new, Arc::downgrade);
         Self(Arc::new_cyclic(|owner| {
-            let dispatch = Dispatch {
-                table: Arc::new(Table::new(name, owner.clone(), of_pool)),
-            };
-            WorkerInner {
-                engine: Engine::new(name, dispatch, options, pool),
-                owns_pool,
-            }
+            let dispatch = Dispatch::new(Table::new(name, owner.clone(), of_pool));
+            let engine = Engine::new(name, dispatch, options, pool);
+            engine.handler().entry.leads_to(&engine.address());
+            WorkerInner { engine, owns_pool }
         }))
     }
 

@@ -46,6 +46,38 @@ fn the_last_handle_lets_the_queue_be_finished() {
 }
 
 #[test]
+fn a_reply_keeps_no_worker_and_outlives_it() {
+    let token = Arc::new(());
+    let held = token.clone();
+    let worker = Worker::new("short-lived");
+    worker.on_message("job", move |number: u32| {
+        let _held = &held;
+        Ok::<_, Infallible>(number)
+    });
+    let [queued, another] = [1, 2].map(|number| {
+        worker
+            .ask::<u32, u32>("job", number)
+            .expect("it is accepted")
+    });
+    // It was never started: its queue fails at once, and nothing else holds it.
+    drop(worker);
+    assert_eq!(Arc::strong_count(&token), 1);
+    assert!(!queued.cancel());
+    assert!(matches!(get(queued), Err(AskError::Stopped)));
+    // Within a handler, where a wait looks for circles first.
+    let other = Worker::new("other");
+    let left = std::sync::Mutex::new(Some(another));
+    other.on_message("wait", move |()| {
+        let reply = left.lock().expect("unpoisoned").take();
+        let result = reply.expect("it is asked once").wait();
+        Ok::<_, Infallible>(matches!(result, Err(AskError::Stopped)))
+    });
+    other.start().expect("it starts");
+    let waited = other.ask::<(), bool>("wait", ()).expect("it is accepted");
+    assert!(get(waited).expect("a reply"));
+}
+
+#[test]
 fn a_worker_that_never_started_fails_its_queue_when_it_is_dropped() {
     let worker = Worker::new("dropped");
     let reply = worker.ask::<(), ()>("job", ()).expect("it is accepted");
