@@ -34,6 +34,8 @@ ROWS_OF = {
         "idle-worker-memory",
         "idle-worker-memory-used",
     ),
+    "neighbours": ("greedy-neighbour-1", "greedy-neighbour-2"),
+    "queued_memory": ("queued-ask-memory", "queued-ask-memory-process"),
     "growth": ("growth-queued", "growth-workers"),
     "import_time": ("import-time",),
     "process_messages": (
