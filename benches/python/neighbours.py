@@ -97,7 +97,7 @@ def rows(plan: Plan) -> Iterator[Row]:
             bound=AT_MOST,
             target=max(TIMES, interval / statistics.median(taken[alone])),
             notes=[
-                f"target: {TIMES}x, or a switch interval of the interpreter ({interval:,.0f} us) if that is more"
+                f"target: {TIMES}x, or the interpreter's switch interval, {interval:,.0f} us, if that is more"
             ],
         )
 
