@@ -58,7 +58,7 @@ struct Progress<M> {
     slots: [Option<Entry<M>>; 2],
     at: usize,
     ended: Option<(Outcome, Timed)>,
-    /// Of the message that is next.
+    /// Of the message that is next, or was just handled.
     key: Option<TicketKey>,
     lane: Option<Key>,
     bytes: u64,
@@ -122,9 +122,10 @@ impl<H: Handler> Cell<H> {
                             outcome,
                             timed,
                         });
+                let (ended_key, may_run) = (progress.key, progress.left > 0);
                 match self
                     .mailbox
-                    .take_next(finished.as_ref(), progress.left > 0, next, clock)
+                    .take_next(finished.as_ref(), ended_key, may_run, next, clock)
                 {
                     Next::Taken { key, _ended } => {
                         progress.step = Step::Begin;

@@ -163,6 +163,18 @@ impl Accounts {
         self.bytes_gone += bytes;
     }
 
+    /// The same for one that was not timed, where bytes do not count; `key` is that of its ticket.
+    #[inline]
+    pub(super) fn end_plainly<M: Message>(
+        &mut self,
+        finished: &Finished<'_, M>,
+        key: Option<TicketKey>,
+    ) -> Option<Arc<dyn Ticket>> {
+        self.counts.count(finished.outcome);
+        self.counts.running -= 1;
+        self.running.remove_known(key?)
+    }
+
     /// The same for one whose handler unwound; `key` and `bytes` are what is left of it.
     pub(super) fn end_unwound(
         &mut self,
@@ -170,7 +182,7 @@ impl Accounts {
         bytes: u64,
     ) -> Option<Arc<dyn Ticket>> {
         self.free(bytes);
-        let ticket = key.and_then(|key| self.running.remove_lost(key));
+        let ticket = key.and_then(|key| self.running.remove_known(key));
         let expired = ticket
             .as_ref()
             .is_some_and(|ticket| ticket.state().is_expired());

@@ -55,8 +55,9 @@ impl Running {
         }
     }
 
-    /// The same for a message that is lost, of which the key is left.
-    pub(super) fn remove_lost(&mut self, key: TicketKey) -> Option<Arc<dyn Ticket>> {
+    /// The same where the key of the ticket is known, which is quicker, and is left of a message that is lost.
+    #[inline]
+    pub(super) fn remove_known(&mut self, key: TicketKey) -> Option<Arc<dyn Ticket>> {
         self.only
             .take_if(|ticket| TicketKey::of(ticket) == key)
             .or_else(|| {

@@ -104,11 +104,12 @@ impl<M: Message> Mailbox<M> {
     /// that begins.
     ///
     /// Quick where it is like most times: the message that ended was not timed, and the next one is at hand, with no
-    /// deadline, and no sender waits for its place.
+    /// deadline, and no sender waits for its place. `ended_key` is that of the message that ended.
     #[inline]
     pub(crate) fn take_next(
         &self,
         finished: Option<&Finished<'_, M>>,
+        ended_key: Option<TicketKey>,
         may_run: bool,
         next: &mut Option<Entry<M>>,
         clock: &dyn Clock,
@@ -120,7 +121,8 @@ impl<M: Message> Mailbox<M> {
             && finished.is_none_or(|finished| finished.timed.is_none())
             && let Some((entry, ticket)) = outbox.order.pop_plainly()
         {
-            let _ended = finished.and_then(|finished| outbox.accounts.end(finished));
+            let _ended =
+                finished.and_then(|finished| outbox.accounts.end_plainly(finished, ended_key));
             let key = ticket.as_ref().map(TicketKey::of);
             outbox.accounts.run(ticket, 0);
             *next = Some(entry);
@@ -139,7 +141,10 @@ impl<M: Message> Mailbox<M> {
         next: &mut Option<Entry<M>>,
         clock: &dyn Clock,
     ) -> Take<M> {
-        match self.take_next(finished, may_run, next, clock) {
+        let ended_key = finished
+            .and_then(|finished| finished.message.ticket())
+            .map(|ticket| TicketKey::of(&ticket));
+        match self.take_next(finished, ended_key, may_run, next, clock) {
             Next::Taken { key, _ended } => Take {
                 key,
                 _ended,
