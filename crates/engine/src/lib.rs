@@ -48,7 +48,7 @@ pub use reply::{ReplyState, Shared, Single, Slot, Unpark, Wake};
 pub use stats::{Counters, TimingStats, WorkerState, WorkerStats};
 pub use timers::Timers;
 pub use wait::{
-    Blocking, EdgeGuard, ThreadLimit, WaitError, Waiter, current, edge, edge_of_current, lend, wait,
-    wait_for,
+    Blocking, EdgeGuard, ThreadLimit, WaitError, Waiter, current, edge, edge_of_current, lend,
+    wait, wait_for,
 };
 pub use worker::{PostError, StopMode, StopTimedOut, Worker, WorkerOptions};
