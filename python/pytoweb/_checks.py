@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_ATTEMPTS",
     "MAX_PROCESSES",
+    "MAX_THREADS",
     "PROCESS_OPTIONS",
     "checked_backend",
     "checked_count",

@@ -190,6 +190,7 @@ class Endpoint:
         lane: int | None = None,
         max_attempts: int = 1,
         rate: tuple[int, float, int] | None = None,
+        concurrency: int = 1,
         bytes: int | None = None,
         size_of: Callable[[Any], int] | None = None,
     ) -> None:
@@ -209,6 +210,7 @@ class Endpoint:
             lane: Which of them; None is whichever has the least to do.
             max_attempts: How often a message may be begun whose process crashes.
             rate: How many messages may begin in how many seconds, and the burst.
+            concurrency: How many messages run at the same time; of a pool it is the size of that.
             bytes: How many bytes its messages may have together.
             size_of: Called with data that is no buffer and no str, for its bytes.
 

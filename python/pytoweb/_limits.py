@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytoweb._checks import checked_count
+from pytoweb._checks import MAX_THREADS, checked_count
 from pytoweb._core import DEFAULT_CAPACITY
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -142,6 +142,11 @@ class Limits:
             that is larger than the limit alone is refused with ``MessageTooLargeError``. For processes the
             bytes are those of the pickle. On threads they are the length of a buffer (``bytes``, an array) or
             of a ``str``, and for other data what ``size_of`` returns.
+        concurrency: messages that run at the same time, at least 1. More than one give up their order, but
+            for messages with a key, and what their handlers share needs a lock. ``async def`` handlers run
+            side by side on the event loop, others on as many threads as the pool has; a worker by itself has
+            as many. One that waits for a reply lends its place. For threads: a process worker handles one
+            after the other, and a pool of processes as many as it has processes.
         size_of: called by the sender with data that is no buffer and no ``str``; returns its bytes. None is
             ``sys.getsizeof``, which counts nothing of what the data refers to.
         rate: messages that may begin in a time, as ``Rate`` takes it; None is no limit. What waits for it
@@ -149,14 +154,15 @@ class Limits:
 
     Raises:
         TypeError: one of them is of a wrong type.
-        ValueError: ``messages`` or ``bytes`` is below 1, ``size_of`` is given without ``bytes``, or there is
-            no such rate.
+        ValueError: ``messages``, ``bytes`` or ``concurrency`` is below 1, ``size_of`` is given without
+            ``bytes``, or there is no such rate.
     """
 
-    __slots__ = ("bytes", "messages", "rate", "size_of")
+    __slots__ = ("bytes", "concurrency", "messages", "rate", "size_of")
 
     messages: int
     bytes: int | None
+    concurrency: int
     rate: Rate | None
     size_of: Callable[[Any], int] | None
 
@@ -166,6 +172,7 @@ class Limits:
         messages: int = DEFAULT_CAPACITY,
         bytes: int | None = None,
         rate: Rate | str | float | None = None,
+        concurrency: int = 1,
         size_of: Callable[[Any], int] | None = None,
     ) -> None:
         if size_of is not None and not callable(size_of):
@@ -174,6 +181,7 @@ class Limits:
             raise ValueError("size_of is for a limit by bytes: give bytes, too")
         object.__setattr__(self, "bytes", None if bytes is None else checked_count(bytes, "bytes"))
         object.__setattr__(self, "size_of", size_of)
+        object.__setattr__(self, "concurrency", checked_count(concurrency, "concurrency", most=MAX_THREADS))
         object.__setattr__(self, "messages", checked_count(messages, "messages"))
         object.__setattr__(self, "rate", checked_rate(rate))
 
@@ -181,10 +189,15 @@ class Limits:
         raise AttributeError(f"Limits do not change: make others to set {name}")
 
     def __repr__(self) -> str:
-        return f"Limits(messages={self.messages}, bytes={self.bytes}, rate={self.rate!r})"
+        return (
+            f"Limits(messages={self.messages}, bytes={self.bytes}, rate={self.rate!r}, "
+            f"concurrency={self.concurrency})"
+        )
 
 
-def checked_limits(limits: object, capacity: object) -> Limits:
+def checked_limits(
+    limits: object, capacity: object, backend: str = "thread", is_pool: bool = False
+) -> Limits:
     """``limits``, or those with ``capacity``, of which one is given at most."""
     if limits is None:
         return _DEFAULT if capacity is None else Limits(messages=checked_count(capacity, "capacity"))
@@ -192,6 +205,11 @@ def checked_limits(limits: object, capacity: object) -> Limits:
         raise TypeError(f"limits must be a Limits, not {type(limits).__name__}")
     if capacity is not None:
         raise ValueError("give capacity or limits, not both: capacity is Limits(messages=...)")
+    if limits.concurrency > 1 and (backend == "process" or is_pool):
+        raise ValueError(
+            "concurrency is for workers of threads: a pool runs as many messages as its size, and a process "
+            "one after the other"
+        )
     return limits
 
 

@@ -117,6 +117,7 @@ class Addressable(Endpoint):
             lane=lane,
             max_attempts=max_attempts,
             rate=None if rate is None else rate.numbers(),
+            concurrency=limits.concurrency,
             bytes=limits.bytes,
             size_of=limits.size_of,
         )
@@ -732,7 +733,7 @@ class PythonWorker(Addressable):
     ) -> None:
         name = checked_name(name)
         checked_backend(backend)
-        limits = checked_limits(limits, capacity)
+        limits = checked_limits(limits, capacity, backend)
         checked_overflow(overflow)
         initargs = checked_initargs(initargs)
         if initializer is not None:
@@ -762,11 +763,11 @@ class PythonWorker(Addressable):
             own.threads = Threads(1, f"pytoweb-{name}", own.runtime)
         elif _pool is None:
             own.runtime = PoolRuntime(f"pytoweb-{name}", initializer, initargs)
-            own.threads = Threads(1, f"pytoweb-{name}", own.runtime)
+            own.threads = Threads(limits.concurrency, f"pytoweb-{name}", own.runtime)
         elif _pin and backend == "thread":
             own.pool = _pool
             own.runtime = _pool._pytoweb.runtime.of_its_own(name)
-            own.threads = Threads(1, own.runtime.name, own.runtime)
+            own.threads = Threads(limits.concurrency, own.runtime.name, own.runtime)
         else:
             own.pool = _pool
             own.runtime = _pool._pytoweb.runtime

@@ -126,6 +126,7 @@ pub(crate) struct Cell<H: Handler> {
     id: u64,
     pub(crate) name: String,
     pub(crate) exclusive: bool,
+    pub(crate) concurrency: usize,
     pub(crate) rate: Option<Rate>,
     pub(crate) byte_limit: Option<u64>,
     pub(crate) mailbox: Mailbox<H::Message>,
@@ -140,11 +141,11 @@ pub(crate) struct Cell<H: Handler> {
 }
 
 impl<H: Handler> Cell<H> {
-    /// A worker of `pool`. `limit` is how many messages the pool's own mailbox runs at the same time; `None`: one at a
-    /// time, once it is started.
+    /// A worker of `pool`. `limit` is how many messages the pool's own mailbox runs at the same time; `None`: as many as the
+    /// options say, once it is started.
     ///
     /// # Panics
-    /// When `options.capacity` is 0.
+    /// When `options.capacity` or `options.concurrency` is 0.
     pub(crate) fn new(
         name: &str,
         handler: H,
@@ -156,6 +157,11 @@ impl<H: Handler> Cell<H> {
             options.capacity > 0,
             "a mailbox needs room for at least one message"
         );
+        assert!(
+            options.concurrency > 0,
+            "a worker that runs no message at a time never ends"
+        );
+        let concurrency = limit.unwrap_or(options.concurrency);
         let gate = if limit.is_some() {
             Gate::Open
         } else {
@@ -165,13 +171,14 @@ impl<H: Handler> Cell<H> {
             // ORDERING: Relaxed, only uniqueness matters.
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: name.to_owned(),
-            exclusive: limit.is_none(),
+            exclusive: limit.is_none() && concurrency == 1,
+            concurrency,
             rate: options.rate,
             byte_limit: options.bytes,
             mailbox: Mailbox::new(
                 options.capacity,
                 options.overflow,
-                limit.unwrap_or(1),
+                concurrency,
                 gate,
                 Limits {
                     meter: options.rate.map(Meter::new),

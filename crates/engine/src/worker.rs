@@ -27,6 +27,9 @@ pub struct WorkerOptions {
     pub overflow: Overflow,
     /// How many messages may begin in a time.
     pub rate: Option<Rate>,
+    /// How many of its messages run at the same time, at least 1: more than one give up their order. A handler that waits for
+    /// a reply or for room lends its place to another one. For a pool's own mailbox it is the pool's size.
+    pub concurrency: usize,
     /// Bytes that its messages have at most, those that run included: [`Message::bytes`](crate::Message::bytes) is asked.
     pub bytes: Option<u64>,
 }
@@ -37,6 +40,7 @@ impl Default for WorkerOptions {
             capacity: DEFAULT_CAPACITY,
             overflow: Overflow::default(),
             rate: None,
+            concurrency: 1,
             bytes: None,
         }
     }
@@ -126,10 +130,10 @@ impl<H: Handler> fmt::Debug for Worker<H> {
 }
 
 impl<H: Handler> Worker<H> {
-    /// A worker of `pool` that handles one message at a time, not started.
+    /// A worker of `pool` that handles one message at a time, or as many as `options.concurrency` says; not started.
     ///
     /// # Panics
-    /// When `options.capacity` is 0.
+    /// When `options.capacity` or `options.concurrency` is 0.
     #[must_use]
     pub fn new(name: &str, handler: H, options: WorkerOptions, pool: &Pool) -> Self {
         Self {
@@ -192,13 +196,20 @@ impl<H: Handler> Worker<H> {
         self.cell.rate
     }
 
+    /// How many of its messages run at the same time.
+    #[must_use]
+    pub fn concurrency(&self) -> usize {
+        self.cell.concurrency
+    }
+
     /// Bytes that its messages have at most, if that is limited.
     #[must_use]
     pub fn byte_limit(&self) -> Option<u64> {
         self.cell.byte_limit
     }
 
-    /// Whether it handles one message at a time: every worker but a pool's own mailbox.
+    /// Whether it handles one message at a time: every worker but a pool's own mailbox, and those with a higher
+    /// [`WorkerOptions::concurrency`].
     #[must_use]
     pub fn is_exclusive(&self) -> bool {
         self.cell.exclusive

@@ -402,7 +402,7 @@ impl<'py> Call<'_, 'py> {
         });
         let result = (|| {
             let _entered = context::enter(py, context.as_ref())?;
-            let started = self.worker.start_hook.run(py, |coroutine| {
+            let started = self.worker.start_hook.run(py, false, |coroutine| {
                 let message = running_message(py)?;
                 let args = (coroutine, context.as_ref(), message, &self.worker.owner);
                 self.child

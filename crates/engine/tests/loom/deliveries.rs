@@ -167,6 +167,7 @@ fn shared(window: usize, capacity: usize, limit: usize) -> Arc<Cell<Child>> {
         capacity,
         overflow: Overflow::Block,
         rate: None,
+        concurrency: 1,
         bytes: None,
     };
     Cell::new("w", child, options, &pool, Some(limit))

@@ -81,11 +81,12 @@ impl Inner {
     /// What every use in a forked child raises.
     fn forked(&self) -> PyErr {
         // Reads what never changes: no lock.
-        let is_pool = self
-            .worker
-            .as_ref()
-            .is_some_and(|worker| !worker.is_exclusive());
-        error::forked(if is_pool { "pool" } else { "worker" }, &self.shared.name)
+        let kind = if self.shared.is_pool {
+            "pool"
+        } else {
+            "worker"
+        };
+        error::forked(kind, &self.shared.name)
     }
 
     fn make(
@@ -360,7 +361,7 @@ impl Endpoint {
         clippy::too_many_arguments,
         reason = "called from one place, by keyword"
     )]
-    #[pyo3(signature = (*, name, capacity, overflow, threads, handlers, replies, owner, shared, pool_handlers=None, processes=None, lane=None, max_attempts=1, rate=None, bytes=None, size_of=None))]
+    #[pyo3(signature = (*, name, capacity, overflow, threads, handlers, replies, owner, shared, pool_handlers=None, processes=None, lane=None, max_attempts=1, rate=None, concurrency=1, bytes=None, size_of=None))]
     fn _pytoweb_set_up(
         &self,
         py: Python<'_>,
@@ -377,12 +378,17 @@ impl Endpoint {
         lane: Option<usize>,
         max_attempts: u32,
         rate: Option<(u32, f64, u32)>,
+        concurrency: usize,
         bytes: Option<u64>,
         size_of: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let threads = threads.get();
         // A message that runs takes no place in the mailbox.
-        let running = if shared { threads.pool()?.size() } else { 1 };
+        let running = if shared {
+            threads.pool()?.size()
+        } else {
+            concurrency
+        };
         let overflow: Overflow =
             overflow
                 .parse()
@@ -393,6 +399,7 @@ impl Endpoint {
             capacity,
             overflow,
             rate: rate.map(checked_rate).transpose()?,
+            concurrency,
             bytes,
         };
         let own = Attached::new(Shared {
@@ -410,6 +417,7 @@ impl Endpoint {
             began: AtomicBool::new(false),
             surroundings: Surroundings::default(),
             reply_room: ReplyRoom::new(capacity.saturating_add(running)),
+            runs_several: !shared && concurrency > 1,
             scale: bytes.map(|limit| Scale { limit, size_of }),
             meters: Meters::default(),
         });
@@ -438,6 +446,7 @@ impl Endpoint {
             capacity: worker.capacity(),
             overflow: worker.overflow(),
             rate: worker.rate(),
+            concurrency: worker.concurrency(),
             bytes: worker.byte_limit(),
         };
         let threads = threads.get();
@@ -460,6 +469,7 @@ impl Endpoint {
             began: AtomicBool::new(false),
             surroundings: before.shared.surroundings.again(py),
             reply_room: before.shared.reply_room.again(),
+            runs_several: before.shared.runs_several,
             scale: before.shared.scale.as_ref().map(|scale| scale.again(py)),
             meters: before.shared.meters.again(),
         });
@@ -468,7 +478,7 @@ impl Endpoint {
             .map(|(processes, packing)| {
                 (processes.get(), packing.runner.lane(), packing.max_attempts)
             });
-        let inner = Inner::make(own, options, !worker.is_exclusive(), threads.pool()?, way)?;
+        let inner = Inner::make(own, options, before.shared.is_pool, threads.pool()?, way)?;
         let renewed = Box::<Self>::default();
         // Just made, so it is not set.
         let _ = renewed.inner.set(inner);

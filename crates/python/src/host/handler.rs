@@ -59,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) surroundings: Surroundings,
     /// For the replies of messages with an id.
     pub(crate) reply_room: ReplyRoom,
+    /// A worker that handles several messages at the same time.
+    pub(crate) runs_several: bool,
     /// How its messages are weighed, where it is bounded by bytes.
     pub(crate) scale: Option<Scale>,
     /// The rates of message types.
@@ -514,7 +516,8 @@ impl Handler for PyHandler {
             let mut hook = None;
             let result = running::with(message, &self.shared, || {
                 let _entered = context::enter(py, context)?;
-                let started = self.shared.start_hook.run(py, |coroutine| {
+                let alone = self.shared.runs_several;
+                let started = self.shared.start_hook.run(py, alone, |coroutine| {
                     self.shared.finish_hook(py, &coroutine, context)
                 });
                 if let Err(raised) = started {

@@ -1,9 +1,10 @@
 //! What a worker runs before its first message.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
+use pytoweb_engine::Blocking;
 
 use crate::interpreter::context;
 
@@ -13,6 +14,19 @@ pub(crate) struct StartHook {
     /// Whether there may be one: looked at for every message. Changed under the lock.
     waits: AtomicBool,
     hook: Mutex<Option<Py<PyAny>>>,
+    /// It runs, and messages that are begun meanwhile are to wait for it.
+    runs: Mutex<bool>,
+    over: Condvar,
+}
+
+/// While it is there, messages wait that are to begin after the hook.
+struct Running<'a>(&'a StartHook);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        *self.0.runs.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.0.over.notify_all();
+    }
 }
 
 impl StartHook {
@@ -20,6 +34,7 @@ impl StartHook {
         Self {
             waits: AtomicBool::new(hook.is_some()),
             hook: Mutex::new(hook),
+            ..Self::default()
         }
     }
 
@@ -51,15 +66,19 @@ impl StartHook {
 
     /// Runs it, before a message, and then one that was registered meanwhile, if only by the hook itself. One that
     /// raises runs again before the next message, unless another has taken its place. `finish` runs a coroutine.
+    ///
+    /// `alone`: where it runs for another message at this moment, this one waits until that is over.
     pub(crate) fn run(
         &self,
         py: Python<'_>,
+        alone: bool,
         finish: impl Fn(Bound<'_, PyAny>) -> PyResult<()>,
     ) -> PyResult<()> {
         // ORDERING: Acquire, with `set`.
         if !self.waits.load(Ordering::Acquire) {
             return Ok(());
         }
+        let _running = alone.then(|| self.begin(py));
         let mut done: Option<Py<PyAny>> = None;
         while let Some(hook) = self.take(done.as_ref()) {
             let ended = hook.bind(py).call0().and_then(|returned| {
@@ -81,6 +100,24 @@ impl StartHook {
             done = Some(hook);
         }
         Ok(())
+    }
+
+    fn begin(&self, py: Python<'_>) -> Running<'_> {
+        let wait = || {
+            let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut runs = self
+                .over
+                .wait_while(runs, |runs| *runs)
+                .unwrap_or_else(PoisonError::into_inner);
+            *runs = true;
+        };
+        // Another message may run in the place of this one: the hook may wait for it. Where no more threads may, it waits
+        // all the same.
+        py.detach(|| match Blocking::enter() {
+            Ok(_lent) => wait(),
+            Err(_) => wait(),
+        });
+        Running(self)
     }
 
     /// Takes the hook that is to run next. One that has registered itself waits for the next message.

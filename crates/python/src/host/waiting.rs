@@ -53,7 +53,7 @@ pub(crate) fn refused<M: Refused>(worker: &Worker<PyHandler>, error: PostError<M
         PostError::NoThread(_, error) => {
             PyRuntimeError::new_err(format!("can't start new thread: {error}"))
         }
-        _ if !worker.is_exclusive() => error::pool_stopped(worker.name()),
+        _ if worker.handler().shared.is_pool => error::pool_stopped(worker.name()),
         _ => error::stopped(worker.name()),
     }
 }
