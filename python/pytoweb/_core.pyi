@@ -15,6 +15,7 @@ from typing_extensions import ParamSpec, Self, disjoint_base
 
 from pytoweb._limits import Wishes as _Wishes
 from pytoweb._pool import WorkerPool
+from pytoweb._retry import Retry
 from pytoweb._worker import PythonWorker, WorkerState
 from pytoweb.errors import WorkerCrashedError
 from pytoweb.futures import WorkerFuture
@@ -234,6 +235,7 @@ class Endpoint:
         delay: float | None = None,
         at: datetime | None = None,
         keep_latest: bool | None = None,
+        retry: Retry | None = None,
     ) -> None:
         """Queues a message, and returns without waiting for its handler.
 
@@ -262,6 +264,7 @@ class Endpoint:
             at: An aware datetime, instead of ``delay``; one that is over is now.
             keep_latest: With a key: takes the place of the queued message of this type with the same key that
                 was posted so, if there is one, whose future is cancelled. With a delay that begins anew.
+            retry: How often it is tried when it fails, instead of what ``on_message`` says of its type.
 
         Raises:
             MailboxFullError: The mailbox is full, and the policy is ``"reject"``, or ``"block"`` and no room
@@ -289,6 +292,7 @@ class Endpoint:
         delay: float | None = None,
         at: datetime | None = None,
         keep_latest: bool | None = None,
+        retry: Retry | None = None,
     ) -> WorkerFuture[Any]:
         """Queues a message as ``post_message`` does, and returns the future of its reply.
 
@@ -313,6 +317,7 @@ class Endpoint:
             at: An aware datetime, instead of ``delay``; one that is over is now.
             keep_latest: With a key: takes the place of the queued message of this type with the same key that
                 was posted so, if there is one, whose future is cancelled. With a delay that begins anew.
+            retry: How often it is tried when it fails, instead of what ``on_message`` says of its type.
 
         Returns:
             The future; it can be waited for or awaited.
@@ -469,6 +474,9 @@ class Endpoint:
 
     def _pytoweb_refuse(self) -> None:
         """Refuses posts as if it were stopped, but for those that do not wait for room."""
+
+    def _pytoweb_set_retry(self, message_type: str, retry: Retry | None) -> None:
+        """Has messages of one type, posted from now on, tried again when they fail, or not."""
 
     def _pytoweb_set_rate(self, message_type: str, rate: tuple[int, float, int] | None) -> None:
         """Has messages of one type, posted from now on, begin no faster: messages, seconds, burst."""
@@ -939,7 +947,10 @@ class WorkerMessage:
 
     @property
     def attempt(self) -> int:
-        """The ordinal of this delivery, from 1; higher after a crash that ``max_attempts`` allows."""
+        """The ordinal of this delivery, from 1.
+
+        Higher after a failure that ``Retry`` has tried again, and after a crash that ``max_attempts`` allows.
+        """
 
     @property
     def cancelled(self) -> bool:

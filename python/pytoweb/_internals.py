@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from types import MemberDescriptorType
 
+from pytoweb._retry import DeadLetters
+
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +45,7 @@ class Internals:
     __slots__ = (
         "around",
         "backend",
+        "dead_letters",
         "given_up",
         "handlers",
         "has_coroutine_hooks",
@@ -76,6 +79,7 @@ class Internals:
         self.has_coroutines = False
         #: By message type, where there are any: seconds that its handler may run.
         self.soft_limits: dict[str, float] = _NONE
+        self.dead_letters = DeadLetters()
         #: By message type, once there was one: how many may begin in a time.
         self.rates: dict[str, Rate | None] = _NO_RATES
         #: What surrounds its handlers, once there was something; and the same pickled for its process.

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from typing import Any, Optional, Union
 
     #: What a post asks of the mailbox, in the order of its keywords.
-    Wishes = tuple[Optional[int], Union[str, int, bytes, None], Optional[float], Optional[datetime], bool]
+    Wishes = tuple[
+        Optional[int], Union[str, int, bytes, None], Optional[float], Optional[datetime], bool, object
+    ]
 
 __all__ = ["Limits", "Rate", "checked_limits", "checked_rate", "wished"]
 
@@ -222,10 +224,11 @@ def wished(
     delay: float | None,
     at: datetime | None,
     keep_latest: bool,
+    retry: object = None,
 ) -> Wishes | None:
     """These as the engine's side takes them; None where none is given. It checks them."""
-    wishes = priority, key, delay, at, keep_latest
-    return None if wishes == (None, None, None, None, False) else wishes
+    wishes = priority, key, delay, at, keep_latest, retry
+    return None if wishes == (None, None, None, None, False, None) else wishes
 
 
 Limits.__module__ = Rate.__module__ = "pytoweb.workers"

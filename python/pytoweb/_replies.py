@@ -13,6 +13,7 @@ from types import CoroutineType
 from pytoweb import _aio, _exit
 from pytoweb._contained import contained
 from pytoweb._core import WorkerMessage
+from pytoweb._retry import DeadLetter
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -282,6 +283,28 @@ class Replies:
             self._log_error_handler(extra)
             return None
         return self._report_later(returned, extra) if isinstance(returned, CoroutineType) else None
+
+    def tell_of_retry(self, kind: str, attempt: int, wait: float, error: BaseException) -> None:
+        """Logs that a message is tried again; called on the worker's thread."""
+        self._log().info(
+            "worker %r: attempt %d of a message of type %r failed, and is repeated in %.3f s: %r",
+            self._name,
+            attempt,
+            kind,
+            wait,
+            error,
+        )
+
+    def bury(self, kind: str, data: object, message_id: str | None, errors: list[BaseException]) -> None:
+        """Keeps a message that has failed for good as a dead letter; called on the worker's thread."""
+        owner = self._owner()
+        if owner is None:
+            return
+        letters = owner._pytoweb.dead_letters
+        try:
+            letters.add(DeadLetter(owner, kind, data, message_id, errors))
+        except BaseException:
+            self._log().exception("the dead letter handler of worker %r raised", self._name)
 
     def report_end_hook(
         self, error: BaseException, handlers: dict[str | None, Callable[..., object]]

@@ -45,6 +45,8 @@ class WorkerStats(NamedTuple):
     """Posts that a full mailbox refused; not part of ``posted``."""
     drops: dict[str, int]
     """``dropped`` by reason: ``"oldest"`` and ``"newest"`` (the policy), ``"replaced"`` (``keep_latest``)."""
+    retried: int
+    """Attempts that failed and were followed by another one; not part of ``posted``."""
     bytes: int
     """Bytes of the messages that are queued or being handled; 0 where ``Limits`` bounds none."""
     busy_seconds: float
@@ -91,6 +93,7 @@ class PoolStats(NamedTuple):
     cancelled: int
     expired: int
     rejected: int
+    retried: int
     bytes: int
     """Of those whose mailboxes are bounded by bytes."""
     busy_seconds: float
@@ -116,6 +119,7 @@ _SUMS = (
     "cancelled",
     "expired",
     "rejected",
+    "retried",
     "bytes",
     "busy_seconds",
 )

@@ -27,6 +27,7 @@ from pytoweb._functions import is_coroutine_function
 from pytoweb._internals import Internals
 from pytoweb._limits import Limits, Rate, checked_limits, checked_rate, wished
 from pytoweb._replies import ERROR, RESPONSE, Replies
+from pytoweb._retry import DeadLetter, Retry
 from pytoweb._room import Told, enter, line_of
 from pytoweb._runtime import PoolRuntime
 from pytoweb.errors import DeadlineError, WorkerStoppedError
@@ -139,6 +140,7 @@ class Addressable(Endpoint):
             *,
             soft_timeout: float | None = None,
             rate: Rate | str | float | None = None,
+            retry: Retry | None = None,
         ) -> Callable[[H], H]: ...
         @overload
         def on_message(
@@ -148,6 +150,7 @@ class Addressable(Endpoint):
             *,
             soft_timeout: float | None = None,
             rate: Rate | str | float | None = None,
+            retry: Retry | None = None,
         ) -> H: ...
 
     def on_message(
@@ -157,6 +160,7 @@ class Addressable(Endpoint):
         *,
         soft_timeout: float | None = None,
         rate: Rate | str | float | None = None,
+        retry: Retry | None = None,
     ) -> Any:
         """Registers ``handler`` for messages of one type; at any time, replacing an earlier one.
 
@@ -178,6 +182,7 @@ class Addressable(Endpoint):
                 awaits, else as soon as it runs Python code. None is no limit.
             rate: how many messages of this type, posted from now on, may begin in a time, as ``Rate`` takes
                 it: ``"20/s"``. Those that wait for it are queued; other types go past them. None is no limit.
+            retry: how often a message of this type, posted from now on, is tried when it fails; None is once.
 
         Returns:
             The handler, or a decorator.
@@ -185,21 +190,23 @@ class Addressable(Endpoint):
         Raises:
             ValueError: ``soft_timeout`` is negative or NaN, there is no such ``rate``, or one of them is for
                 a handler of replies.
-            TypeError: ``soft_timeout`` is not a number, ``message_type`` is not a str, or the handler is not
-                callable or a generator function.
+            TypeError: ``soft_timeout`` is not a number, ``retry`` no ``Retry``, ``message_type`` is not a
+                str, or the handler is not callable or a generator function.
             WorkerStoppedError: it is stopped; not for a handler of replies.
         """
         if not isinstance(message_type, str):
             raise TypeError(f"a message type must be a str, not {type(message_type).__name__}")
         soft_timeout = checked_timeout(soft_timeout, "soft_timeout")
         rate = checked_rate(rate)
+        if retry is not None and not isinstance(retry, Retry):
+            raise TypeError(f"retry must be a Retry, not {type(retry).__name__}")
         if handler is None:
             return lambda function: self.on_message(
-                message_type, function, soft_timeout=soft_timeout, rate=rate
+                message_type, function, soft_timeout=soft_timeout, rate=rate, retry=retry
             )
         checked_handler(handler, "a message handler")
         if message_type in (RESPONSE, ERROR):
-            for name, given in (("soft_timeout", soft_timeout), ("rate", rate)):
+            for name, given in (("soft_timeout", soft_timeout), ("rate", rate), ("retry", retry)):
                 if given is not None:
                     raise ValueError(f"{name} is for handlers of messages, not for {message_type!r}")
             self._pytoweb.replies.set_handler(message_type, handler)
@@ -220,6 +227,7 @@ class Addressable(Endpoint):
         if own.backend == "process":
             what = f"the handler of {message_type!r} of worker {own.name!r}"
             own.packed[message_type] = self._pytoweb_pack(handler, what, takes_worker)
+        self._pytoweb_set_retry(message_type, retry)
         if rate is not None or message_type in own.rates:
             own.rates = {**own.rates, message_type: rate}
             self._pytoweb_set_rate(message_type, None if rate is None else rate.numbers())
@@ -479,6 +487,47 @@ class Addressable(Endpoint):
         self._pytoweb.handlers[None] = handler
         return handler
 
+    if TYPE_CHECKING:
+
+        @overload
+        def on_dead_letter(self, handler: None = None) -> Callable[[E], E]: ...
+        @overload
+        def on_dead_letter(self, handler: E) -> E: ...
+
+    def on_dead_letter(self, handler: Any = None) -> Any:
+        """Registers ``handler`` for messages that failed for good although they were tried again.
+
+        It is called on the worker's thread with each ``DeadLetter``, after ``on_error`` and before the reply
+        stands. An error that it raises is logged. With or without one, ``dead_letters()`` keeps the last
+        1 000. Messages without ``Retry`` are none, nor those that were cancelled or whose deadline passed.
+
+        Args:
+            handler: called with the dead letter. Without it, this is a decorator.
+
+        Returns:
+            The handler, or a decorator.
+
+        Raises:
+            TypeError: the handler is not callable, an ``async def`` function or a generator function.
+        """
+        if handler is None:
+            return self.on_dead_letter
+        checked_handler(handler, "a dead letter handler")
+        if is_coroutine_function(handler):
+            raise TypeError(
+                "a dead letter handler must be a plain function: have it post to a worker whose handler is a "
+                "coroutine"
+            )
+        self._pytoweb.dead_letters.handler = handler
+        return handler
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """The last 1 000 messages that failed for good although they were tried again, the oldest first.
+
+        ``letter.post_again()`` posts one once more.
+        """
+        return list(self._pytoweb.dead_letters.letters)
+
     async def apost_message(
         self,
         message_type: str,
@@ -491,6 +540,7 @@ class Addressable(Endpoint):
         delay: float | None = None,
         at: datetime | None = None,
         keep_latest: bool = False,
+        retry: Retry | None = None,
     ) -> None:
         """``post_message`` for coroutines: waits for room without blocking the event loop.
 
@@ -507,12 +557,13 @@ class Addressable(Endpoint):
             delay: as for ``post_message``, from the moment at which there is room.
             at: as for ``post_message``.
             keep_latest: as for ``post_message``.
+            retry: as for ``post_message``.
 
         Raises:
             MailboxFullError: no room came within ``timeout``, or the policy refuses instead of waiting.
             WorkerStoppedError: the worker is stopped.
         """
-        wishes = wished(priority, key, delay, at, keep_latest)
+        wishes = wished(priority, key, delay, at, keep_latest, retry)
         await self._pytoweb_when_room(
             lambda left, told: self._pytoweb_park_post(message_type, data, message_id, left, told, wishes),
             timeout,
@@ -530,6 +581,7 @@ class Addressable(Endpoint):
         delay: float | None = None,
         at: datetime | None = None,
         keep_latest: bool = False,
+        retry: Retry | None = None,
     ) -> Any:
         """``ask`` for coroutines: waits for room without blocking the event loop, then for the reply.
 
@@ -542,6 +594,7 @@ class Addressable(Endpoint):
             delay: as for ``ask``, from the moment at which there is room.
             at: as for ``ask``.
             keep_latest: as for ``ask``.
+            retry: as for ``ask``.
 
         Returns:
             What the handler returned.
@@ -552,7 +605,7 @@ class Addressable(Endpoint):
             DeadlineError: ``timeout`` passed with the message queued or running.
             WorkerStoppedError: the worker is stopped.
         """
-        wishes = wished(priority, key, delay, at, keep_latest)
+        wishes = wished(priority, key, delay, at, keep_latest, retry)
         return await (
             await self._pytoweb_when_room(
                 lambda left, told: self._pytoweb_park_ask(message_type, data, left, told, wishes), timeout

@@ -17,6 +17,7 @@ from pytoweb._decorators import WorkerDecorators
 from pytoweb._interpreter import freeze_support
 from pytoweb._limits import Limits, Rate
 from pytoweb._pool import WorkerPool, default_pool
+from pytoweb._retry import DeadLetter, Retry
 from pytoweb._worker import PythonWorker
 from pytoweb.errors import (
     AskCycleError,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_CAPACITY",
     "AskCycleError",
+    "DeadLetter",
     "DeadlineError",
     "ForkedProcessError",
     "HandlerError",
@@ -52,6 +54,7 @@ __all__ = [
     "PoolStats",
     "PythonWorker",
     "Rate",
+    "Retry",
     "SerializationError",
     "ThreadLimitError",
     "UnknownMessageError",

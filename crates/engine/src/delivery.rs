@@ -125,6 +125,36 @@ impl<H: Handler> Delivery<H> {
         }
     }
 
+    /// Puts the message back into the queue, to be tried again after `wait`, as
+    /// [`Suspension::again`](crate::Suspension::again) does. `Some`: nothing has changed, and the caller is to finish it.
+    #[must_use = "what comes back is to be finished"]
+    pub fn again(mut self, wait: Duration) -> Option<Self> {
+        if self.batch.is_last {
+            return Some(self);
+        }
+        let message = self.message.take()?;
+        let entry = Entry {
+            message,
+            posted_at: self.posted_at,
+        };
+        let cell = &self.batch.cell;
+        let at = cell.pool.inner().clock.now().after(wait);
+        // ORDERING: Relaxed, as in `count`.
+        let more = self.batch.open.load(Ordering::Relaxed) > 1;
+        match cell.mailbox.again(entry, at, Some(more)) {
+            Ok(told) => {
+                let _leave = Leave(&self.batch);
+                cell.clear_stuck();
+                cell.tell(told);
+                None
+            }
+            Err(entry) => {
+                self.message = Some(entry.message);
+                Some(self)
+            }
+        }
+    }
+
     /// Puts messages that were not begun back to the front of their mailbox, in the order given, which is that of
     /// their delivery. Those that no caller waits for any more end as expired or cancelled.
     ///

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::carrier::Carrier;
 use crate::cell::{Address, Cell};
 use crate::clock::Timestamp;
 use crate::contained::contained;
-use crate::mailbox::Finished;
+use crate::mailbox::{Entry, Finished};
 use crate::message::{Failure, Message, Outcome};
 use crate::reply::Wake;
 
@@ -142,6 +143,34 @@ impl<H: Handler> Suspension<H> {
             let _resume = Resume(&self.cell);
             self.count(&message, outcome);
             drop(self.cell.handler.finish(message));
+        }
+    }
+
+    /// Puts the message back into the queue, to be tried again after `wait`, and lets the worker go on. With a key it keeps
+    /// its place before the others of that; without one they go past it meanwhile. `Some`: nothing has changed, and the
+    /// caller is to finish it: the worker has stopped, or a deadline or a cancel was first.
+    #[must_use = "what comes back is to be finished"]
+    pub fn again(mut self, wait: Duration) -> Option<Self> {
+        if self.is_last {
+            return Some(self);
+        }
+        let message = self.message.take()?;
+        let entry = Entry {
+            message,
+            posted_at: self.times.map(|(posted, _)| posted),
+        };
+        let at = self.cell.pool.inner().clock.now().after(wait);
+        match self.cell.mailbox.again(entry, at, None) {
+            Ok(told) => {
+                let _resume = Resume(&self.cell);
+                self.cell.clear_stuck();
+                self.cell.tell(told);
+                None
+            }
+            Err(entry) => {
+                self.message = Some(entry.message);
+                Some(self)
+            }
         }
     }
 

@@ -32,6 +32,8 @@
 mod accounts;
 #[path = "mailbox/admission.rs"]
 mod admission;
+#[path = "mailbox/again.rs"]
+mod again;
 #[path = "mailbox/ahead.rs"]
 mod ahead;
 #[path = "mailbox/entry.rs"]

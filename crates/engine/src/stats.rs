@@ -130,6 +130,8 @@ pub struct Counters {
     pub cancelled: u64,
     /// Past the deadline, queued or running.
     pub expired: u64,
+    /// Attempts that failed and were followed by another one; not part of `posted`.
+    pub retried: u64,
     /// Posts that a full mailbox refused; not part of `posted`.
     pub rejected: u64,
     /// Queued now.
@@ -158,6 +160,7 @@ impl Counters {
         self.cancelled += other.cancelled;
         self.expired += other.expired;
         self.rejected += other.rejected;
+        self.retried += other.retried;
         self.queued += other.queued;
         self.running += other.running;
         self.bytes += other.bytes;

@@ -588,3 +588,124 @@ fn a_pool_that_is_shut_down_handles_what_waits_for_a_meter() {
         pool.join();
     });
 }
+
+/// A job that fails until its third attempt, and goes back to be tried again after `wait` each time.
+fn stubborn(seen: &Seen, number: usize, wait: Duration) -> (Job, common::Asked) {
+    fn attempt(seen: Seen, number: usize, wait: Duration, left: usize) -> Out {
+        seen.lock().expect("not poisoned").push(number);
+        if left == 0 {
+            return Out::Value(7);
+        }
+        Out::Suspend(Box::new(move |mut suspension| {
+            let message = suspension.message_mut().expect("it is there");
+            message.set_body(move || attempt(seen, number, wait, left - 1));
+            if let Some(mut last) = suspension.again(wait) {
+                let outcome = last.message_mut().expect("it is there").settle(0);
+                last.finish(outcome);
+            }
+        }))
+    }
+    let seen = seen.clone();
+    Job::ask(move || attempt(seen, number, wait, 2))
+}
+
+#[test]
+fn a_message_is_tried_again_behind_others_and_before_those_of_its_key() {
+    bounded(|| {
+        let (pool, clock) = pool_with_clock(1);
+        let worker = worker(&pool, "w");
+        let seen = Seen::default();
+        let second = Duration::from_secs(1);
+        let gate = occupy(&worker);
+        let (first, asked) = stubborn(&seen, 1, second);
+        send(&worker, first.planned(key("a")));
+        let (other, other_asked) = stubborn(&seen, 2, second);
+        send(&worker, other);
+        send(&worker, note(&seen, 3).planned(key("a")));
+        send(&worker, note(&seen, 4));
+        gate.open();
+        for round in 0..3 {
+            let over = Gate::new();
+            let ends = over.clone();
+            send(&worker, Job::post(move || ends.open()).planned(priority(0)));
+            over.pass();
+            let counters = worker.stats().counters;
+            assert_adds_up(&counters);
+            assert_eq!(counters.retried, [2, 4, 4][round]);
+            clock.advance(second);
+            pool.clock_moved();
+        }
+        assert_eq!((asked.reply(), other_asked.reply()), (Ok(7), Ok(7)));
+        let order = drained(&worker, &seen);
+        let of_key: Vec<_> = order
+            .iter()
+            .filter(|number| [1, 3].contains(*number))
+            .collect();
+        assert_eq!(of_key, [&1, &1, &1, &3]);
+        assert_eq!(order[..3], [1, 2, 4]);
+        assert_eq!(order.iter().filter(|number| **number == 2).count(), 3);
+    });
+}
+
+#[test]
+fn a_stop_ends_what_is_to_be_tried_again() {
+    bounded(|| {
+        let (pool, _clock) = pool_with_clock(1);
+        for plan in [Plan::default(), key("a")] {
+            let worker = Worker::new("w", Closures, WorkerOptions::default(), &pool);
+            assert!(worker.start().expect("a thread"));
+            let seen = Seen::default();
+            let (job, asked) = stubborn(&seen, 1, Duration::from_secs(3600));
+            send(&worker, job.planned(plan));
+            let over = Gate::new();
+            let ends = over.clone();
+            send(&worker, Job::post(move || ends.open()));
+            over.pass();
+            worker.stop(StopMode::Drain, Some(LONG)).expect("in time");
+            assert_eq!(asked.reply(), Err(Failure::Stopped));
+            assert_adds_up(&worker.stats().counters);
+        }
+    });
+}
+
+#[test]
+fn a_message_whose_worker_has_closed_or_whose_deadline_has_passed_is_not_tried_again() {
+    bounded(|| {
+        let (pool, clock) = pool_with_clock(1);
+        let worker = worker(&pool, "w");
+        let seen = Seen::default();
+        let gate = occupy(&worker);
+        let (job, asked) = stubborn(&seen, 1, Duration::ZERO);
+        send(&worker, job);
+        worker.close(StopMode::Drain);
+        gate.open();
+        // The one attempt that it got is the last.
+        assert_eq!(asked.reply(), Ok(0));
+        assert!(worker.wait_ended(Some(LONG)).expect("no cycle"));
+        assert_eq!(seen.lock().expect("not poisoned").len(), 1);
+
+        let worker = common::worker(&pool, "late");
+        let (inside, running) = (Gate::new(), Gate::new());
+        let (passes, runs) = (inside.clone(), running.clone());
+        let (job, asked) = Job::ask(move || {
+            runs.open();
+            passes.pass();
+            Out::Suspend(Box::new(|suspension| {
+                let mut last = suspension.again(Duration::ZERO).expect("it is over");
+                let outcome = last.message_mut().expect("it is there").settle(0);
+                last.finish(outcome);
+            }))
+        });
+        send(&worker, job);
+        running.pass();
+        worker
+            .set_deadline(&asked.ticket(), Duration::from_secs(1))
+            .expect("watched");
+        clock.advance(Duration::from_secs(2));
+        pool.clock_moved();
+        assert_eq!(asked.reply(), Err(Failure::Expired));
+        inside.open();
+        assert!(worker.wait_idle(Some(LONG)).expect("no cycle"));
+        assert_eq!(worker.stats().counters.expired, 1);
+    });
+}

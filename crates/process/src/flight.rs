@@ -36,8 +36,10 @@ pub struct OwnedRequest {
     pub flags: u32,
     /// How many times it may be begun.
     pub max_attempts: u32,
-    /// Which of these the child was last sent it for, from 1.
+    /// Which of these the child was last sent it for, from 1, those of earlier deliveries included.
     pub attempt: AtomicU32,
+    /// The attempts of earlier deliveries, after which it went back to be tried again.
+    pub earlier: AtomicU32,
 }
 
 impl OwnedRequest {
@@ -55,6 +57,7 @@ impl OwnedRequest {
         frame: &mut Vec<u8>,
     ) -> Result<(), TooLong> {
         // ORDERING: Relaxed, see `attempt`.
+        let attempt = attempt + self.earlier.load(Ordering::Relaxed);
         self.attempt.store(attempt, Ordering::Relaxed);
         let request = Request {
             seq,

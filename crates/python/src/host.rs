@@ -20,6 +20,7 @@ pub(crate) mod planning;
 pub(crate) mod pool_host;
 pub(crate) mod remote;
 pub(crate) mod reply_room;
+pub(crate) mod retrying;
 pub(crate) mod running;
 pub(crate) mod sizes;
 pub(crate) mod start_hook;

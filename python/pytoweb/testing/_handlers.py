@@ -106,6 +106,16 @@ def come_and_go(path: Any, number: int) -> int:
     return number
 
 
+def fail_until(data: Any) -> int:
+    """Writes down which attempt it is, and fails before that of the second of its data."""
+    message = current_message()
+    assert message is not None
+    note(data[0], message.attempt)
+    if message.attempt < data[1]:
+        raise ValueError(f"attempt {message.attempt}")
+    return message.attempt
+
+
 def fail(data: Any) -> None:
     """Raises."""
     raise ValueError(data)

@@ -208,6 +208,15 @@ impl Accounts {
         self.running.remove_youngest(message.state()?)
     }
 
+    /// A message that ran is back in the queue, to be tried again. Returns its ticket, to be dropped outside the lock.
+    pub(super) fn again(&mut self, message: &impl Message) -> Option<Arc<dyn Ticket>> {
+        self.bytes_running -= self.weight(message);
+        self.gone -= 1;
+        self.counts.running -= 1;
+        self.counts.retried += 1;
+        self.running.remove(message.state()?)
+    }
+
     /// So many queued messages leave, and do not run.
     pub(super) const fn fail(&mut self, count: usize, failure: Failure) {
         let count = count as u64;

@@ -245,6 +245,14 @@ impl<M: Message> Order<M> {
         }
     }
 
+    /// Takes a message back that ran, to be tried again at `at`, where the order is by plans.
+    pub(super) fn again(&mut self, entry: Entry<M>, at: Timestamp) {
+        match &mut self.kind {
+            Kind::FirstInFirstOut(batch) => batch.push_front(entry),
+            Kind::Planned(planned) => planned.again(entry, at),
+        }
+    }
+
     /// So many messages, here or in the inbox's `queue`, were claimed for removal.
     pub(super) fn bury(
         &mut self,

@@ -50,6 +50,8 @@ struct Lane<M> {
     placed: bool,
     /// Its first message has its place with the meter.
     reserved: bool,
+    /// It is asleep because its first message is to be tried again at a time.
+    tries_again: bool,
     /// Where those of its messages sleep that may be replaced.
     replaceable: Vec<Bed>,
 }
@@ -63,6 +65,7 @@ impl<M> Lane<M> {
             shared,
             placed: false,
             reserved: false,
+            tries_again: false,
             replaceable: Vec::new(),
         }
     }
@@ -82,6 +85,7 @@ impl<M> Lane<M> {
     }
 
     fn pop(&mut self) -> Option<Entry<M>> {
+        self.tries_again = false;
         let first = self.first.take();
         self.first = self.rest.pop_front();
         first
@@ -351,6 +355,32 @@ impl<M: Message> Planned<M> {
         }
     }
 
+    /// Takes a message back that ran, to be tried again at `at`. One with a key keeps its place: those behind it wait.
+    pub(super) fn again(&mut self, entry: Entry<M>, at: Timestamp) {
+        self.len += 1;
+        let plan = entry.message.plan();
+        let has_key = plan.is_some_and(|plan| plan.key.is_some());
+        let Some(key) = plan.and_then(Plan::lane).cloned() else {
+            self.lay_down(at, entry);
+            return;
+        };
+        let Some(lane) = self.lanes.get_mut(&key) else {
+            self.lay_down(at, entry);
+            return;
+        };
+        lane.running -= 1;
+        if !has_key || lane.placed {
+            self.lay_down(at, entry);
+            self.place_lane(&key);
+            return;
+        }
+        lane.push_front(entry);
+        lane.placed = true;
+        lane.tries_again = true;
+        let bed = self.bed(at);
+        self.asleep.insert(bed, Sleeper::Lane(key));
+    }
+
     /// Places what has slept long enough. Returns how many units there are more.
     pub(super) fn wake(&mut self, now: impl FnOnce() -> Timestamp) -> usize {
         if self.asleep.is_empty() {
@@ -367,15 +397,20 @@ impl<M: Message> Planned<M> {
                     self.place(entry);
                 }
                 Sleeper::Lane(key) => {
-                    if let Some(lane) = self.lanes.get_mut(&key) {
-                        lane.placed = false;
-                    }
-                    self.place_lane(&key);
-                    self.forget_if_over(&key);
+                    self.gets_up_lane(&key);
                 }
             }
         }
         self.units - before
+    }
+
+    fn gets_up_lane(&mut self, key: &Key) {
+        if let Some(lane) = self.lanes.get_mut(key) {
+            lane.placed = false;
+            lane.tries_again = false;
+        }
+        self.place_lane(key);
+        self.forget_if_over(key);
     }
 
     /// A message that slept is no longer where it may be replaced.
@@ -531,7 +566,8 @@ impl<M: Message> Planned<M> {
         None
     }
 
-    /// Takes out the messages that sleep until a time of their own: they are not handled when their worker stops.
+    /// Takes out the messages that sleep until a time of their own, be it their first one or to be tried again: they are not
+    /// handled when their worker stops.
     pub(super) fn take_delayed(
         &mut self,
         tombstones: &mut usize,
@@ -539,14 +575,24 @@ impl<M: Message> Planned<M> {
     ) -> Vec<Entry<M>> {
         let mut taken = Vec::new();
         for (bed, sleeper) in std::mem::take(&mut self.asleep) {
-            let Sleeper::Message(entry) = sleeper else {
-                self.asleep.insert(bed, sleeper);
-                continue;
+            let entry = match sleeper {
+                Sleeper::Message(entry) => {
+                    self.gets_up(&entry, bed);
+                    if let Some(key) = entry.message.plan().and_then(Plan::lane).cloned() {
+                        self.forget_if_over(&key);
+                    }
+                    entry
+                }
+                Sleeper::Lane(key) => {
+                    let lane = self.lanes.get_mut(&key).filter(|lane| lane.tries_again);
+                    let Some(entry) = lane.and_then(Lane::pop) else {
+                        self.asleep.insert(bed, Sleeper::Lane(key));
+                        continue;
+                    };
+                    self.gets_up_lane(&key);
+                    entry
+                }
             };
-            self.gets_up(&entry, bed);
-            if let Some(key) = entry.message.plan().and_then(Plan::lane).cloned() {
-                self.forget_if_over(&key);
-            }
             self.len -= 1;
             if entry.message.claim() {
                 taken.push(entry);
@@ -580,10 +626,7 @@ impl<M: Message> Planned<M> {
     pub(super) fn sweep(&mut self, leftovers: &mut Vec<Leftover<M>>) {
         let mut swept = 0;
         let mut is_gone = |entry: &Entry<M>| {
-            let gone = entry
-                .message
-                .state()
-                .is_some_and(|state| !state.is_queued());
+            let gone = is_removed(entry);
             swept += usize::from(gone);
             gone
         };
@@ -599,6 +642,8 @@ impl<M: Message> Planned<M> {
             }
         }
         for lane in self.lanes.values_mut() {
+            // What comes up in the place of one that was to be tried again is not delayed.
+            lane.tries_again &= !lane.first.as_ref().is_some_and(is_removed);
             for entry in lane
                 .first
                 .take()
@@ -626,6 +671,12 @@ impl<M: Message> Planned<M> {
         self.len -= swept;
         self.lanes.retain(|_, lane| lane.placed || !lane.is_over());
     }
+}
+
+/// Whether a message was removed in place.
+fn is_removed<M: Message>(entry: &Entry<M>) -> bool {
+    let state = entry.message.state();
+    state.is_some_and(|state| !state.is_queued())
 }
 
 /// The lane in which a message waits, and whether its messages may run at the same time.

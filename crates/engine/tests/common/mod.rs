@@ -139,6 +139,11 @@ impl Job {
         (job, Asked(call))
     }
 
+    /// What is to run the next time.
+    pub(crate) fn set_body(&mut self, body: impl FnOnce() -> Out + Send + 'static) {
+        self.body = Some(Box::new(body));
+    }
+
     pub(crate) fn of_bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes;
         self

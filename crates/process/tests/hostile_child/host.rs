@@ -51,6 +51,7 @@ impl Message {
             flags: 0,
             max_attempts: 1,
             attempt: AtomicU32::new(1),
+            earlier: AtomicU32::new(0),
         };
         Flight {
             request: Arc::new(request),

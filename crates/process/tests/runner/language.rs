@@ -314,6 +314,7 @@ fn word(
             flags: 0,
             max_attempts,
             attempt: AtomicU32::new(1),
+            earlier: AtomicU32::new(0),
         }),
         reply,
         settled: false,

@@ -14,7 +14,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 use pytoweb_engine::{
-    Overflow, ParkedPost, Plan, Pool, PostError, Rate, StopMode, Worker, WorkerOptions,
+    Meter, Overflow, ParkedPost, Plan, Pool, PostError, Rate, StopMode, Worker, WorkerOptions,
     WorkerState, WorkerStats,
 };
 
@@ -29,8 +29,9 @@ use crate::host::handler::{PyHandler, Runner, Shared};
 use crate::host::message::{Body, PyMessage, name_of};
 use crate::host::packing::Packing;
 use crate::host::parked::{self, Entry, Parked};
-use crate::host::planning::{Meters, Wishes, with_wishes};
+use crate::host::planning::{ByType, Wishes, with_wishes};
 use crate::host::reply_room::{Place, ReplyRoom, place_for, wait_for_place};
+use crate::host::retrying::{Policy, Retrying};
 use crate::host::sizes::Scale;
 use crate::host::start_hook::StartHook;
 use crate::host::task::{Head, Limit, Task};
@@ -419,7 +420,8 @@ impl Endpoint {
             reply_room: ReplyRoom::new(capacity.saturating_add(running)),
             runs_several: !shared && concurrency > 1,
             scale: bytes.map(|limit| Scale { limit, size_of }),
-            meters: Meters::default(),
+            meters: ByType::default(),
+            retries: ByType::default(),
         });
         let way = processes.map(|processes| (processes.get(), lane, max_attempts));
         let inner = Inner::make(own, options, shared, threads.pool()?, way)?;
@@ -471,7 +473,11 @@ impl Endpoint {
             reply_room: before.shared.reply_room.again(),
             runs_several: before.shared.runs_several,
             scale: before.shared.scale.as_ref().map(|scale| scale.again(py)),
-            meters: before.shared.meters.again(),
+            meters: before
+                .shared
+                .meters
+                .again(|meter| Arc::new(Meter::new(meter.rate()))),
+            retries: before.shared.retries.again(Arc::clone),
         });
         let way = processes
             .zip(before.packing.as_ref())
@@ -514,6 +520,7 @@ impl Endpoint {
     ///     at: An aware datetime, instead of ``delay``; one that is over is now.
     ///     keep_latest: With a key: takes the place of the queued message of this type with the same key that
     ///         was posted so, if there is one, whose future is cancelled. With a delay that begins anew.
+    ///     retry: How often it is tried when it fails, instead of what ``on_message`` says of its type.
     ///
     /// Raises:
     ///     MailboxFullError: The mailbox is full, and the policy is ``"reject"``, or ``"block"`` and no room
@@ -532,7 +539,7 @@ impl Endpoint {
         clippy::too_many_arguments,
         reason = "keywords of Python, which are one value soon"
     )]
-    #[pyo3(signature = (message_type, data=None, message_id=None, *, timeout=None, priority=None, key=None, delay=None, at=None, keep_latest=None))]
+    #[pyo3(signature = (message_type, data=None, message_id=None, *, timeout=None, priority=None, key=None, delay=None, at=None, keep_latest=None, retry=None))]
     fn post_message<'py>(
         &self,
         py: Python<'py>,
@@ -545,6 +552,7 @@ impl Endpoint {
         delay: Option<&Bound<'py, PyAny>>,
         at: Option<&Bound<'py, PyAny>>,
         keep_latest: Option<&Bound<'py, PyAny>>,
+        retry: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<()> {
         let kind = arguments::message_type(message_type)?;
         let id = arguments::message_id(message_id)?;
@@ -556,11 +564,13 @@ impl Endpoint {
             delay,
             at,
             keep_latest,
+            retry,
         };
         let plan = inner.plan(worker, kind.bind(py), limit, wishes)?;
         let data = data.unwrap_or_else(|| py.None());
         let bytes = inner.weigh(py, &data)?;
-        let task = task_of_post(kind.bind(py), id, limit, plan, bytes);
+        let retry = wishes.retrying(inner.shared.retries.of(kind.bind(py)))?;
+        let task = task_of_post(kind.bind(py), id, limit, (plan, retry, bytes));
         let message = inner.message(py, kind, data, task)?;
         inner.post(py, worker, message, limit)
     }
@@ -588,6 +598,7 @@ impl Endpoint {
     ///     at: An aware datetime, instead of ``delay``; one that is over is now.
     ///     keep_latest: With a key: takes the place of the queued message of this type with the same key that
     ///         was posted so, if there is one, whose future is cancelled. With a delay that begins anew.
+    ///     retry: How often it is tried when it fails, instead of what ``on_message`` says of its type.
     ///
     /// Returns:
     ///     The future; it can be waited for or awaited.
@@ -604,7 +615,7 @@ impl Endpoint {
         clippy::too_many_arguments,
         reason = "keywords of Python, which are one value soon"
     )]
-    #[pyo3(signature = (message_type, data=None, *, timeout=None, priority=None, key=None, delay=None, at=None, keep_latest=None))]
+    #[pyo3(signature = (message_type, data=None, *, timeout=None, priority=None, key=None, delay=None, at=None, keep_latest=None, retry=None))]
     fn ask<'py>(
         &self,
         py: Python<'py>,
@@ -616,6 +627,7 @@ impl Endpoint {
         delay: Option<&Bound<'py, PyAny>>,
         at: Option<&Bound<'py, PyAny>>,
         keep_latest: Option<&Bound<'py, PyAny>>,
+        retry: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let kind = arguments::message_type(message_type)?;
         let limit = arguments::timeout(timeout)?;
@@ -626,6 +638,7 @@ impl Endpoint {
             delay,
             at,
             keep_latest,
+            retry,
         };
         let plan = inner.plan(worker, kind.bind(py), limit, wishes)?;
         let data = data.unwrap_or_else(|| py.None());
@@ -633,6 +646,7 @@ impl Endpoint {
             asked: true,
             limit: limit.map(|limit| Limit::new(kind.bind(py), limit)),
             plan,
+            retry: wishes.retrying(inner.shared.retries.of(kind.bind(py)))?,
             bytes: inner.weigh(py, &data)?,
             ..Task::default()
         });
@@ -739,6 +753,7 @@ impl Endpoint {
             delay,
             at,
             keep_latest: None,
+            retry: None,
         };
         let (inner, worker) = self.inner()?;
         inner.shared.check_open()?;
@@ -751,7 +766,8 @@ impl Endpoint {
                 let plan = inner.plan(worker, kind.bind(py), None, wishes)?;
                 let item = item?.unbind();
                 let bytes = inner.weigh(py, &item)?;
-                let task = task_of_post(kind.bind(py), None, None, plan, bytes);
+                let retry = wishes.retrying(inner.shared.retries.of(kind.bind(py)))?;
+                let task = task_of_post(kind.bind(py), None, None, (plan, retry, bytes));
                 chunk.push_back(inner.message(py, kind.clone_ref(py), item, task)?);
             }
             if chunk.is_empty() {
@@ -799,11 +815,12 @@ impl Endpoint {
         let kind = arguments::message_type(message_type)?;
         let id = arguments::message_id(message_id)?;
         let limit = arguments::timeout(timeout)?;
-        let plan = with_wishes(wishes, |wishes| {
-            inner.plan(worker, kind.bind(py), limit, wishes)
+        let (plan, retry) = with_wishes(wishes, |wishes| {
+            let retry = wishes.retrying(inner.shared.retries.of(kind.bind(py)))?;
+            Ok((inner.plan(worker, kind.bind(py), limit, wishes)?, retry))
         })?;
         let bytes = inner.weigh(py, &data)?;
-        let task = task_of_post(kind.bind(py), id, limit, plan, bytes);
+        let task = task_of_post(kind.bind(py), id, limit, (plan, retry, bytes));
         let message = inner.message(py, kind, data, task)?;
         let place = message
             .id()
@@ -847,13 +864,15 @@ impl Endpoint {
         let (inner, worker) = slf.get().inner()?;
         let kind = arguments::message_type(message_type)?;
         let limit = arguments::timeout(timeout)?;
-        let plan = with_wishes(wishes, |wishes| {
-            inner.plan(worker, kind.bind(py), limit, wishes)
+        let (plan, retry) = with_wishes(wishes, |wishes| {
+            let retry = wishes.retrying(inner.shared.retries.of(kind.bind(py)))?;
+            Ok((inner.plan(worker, kind.bind(py), limit, wishes)?, retry))
         })?;
         let task = Arc::new(Task {
             asked: true,
             limit: limit.map(|limit| Limit::new(kind.bind(py), limit)),
             plan,
+            retry,
             bytes: inner.weigh(py, &data)?,
             ..Task::default()
         });
@@ -945,7 +964,15 @@ impl Endpoint {
     #[pyo3(signature = (message_type, rate))]
     fn _pytoweb_set_rate(&self, message_type: &str, rate: Option<(u32, f64, u32)>) -> PyResult<()> {
         let rate = rate.map(checked_rate).transpose()?;
-        self.inner()?.0.shared.meters.set(message_type, rate);
+        let meter = rate.map(|rate| Arc::new(Meter::new(rate)));
+        self.inner()?.0.shared.meters.set(message_type, meter);
+        Ok(())
+    }
+
+    /// Has messages of one type, posted from now on, tried again when they fail, or not.
+    fn _pytoweb_set_retry(&self, message_type: &str, retry: &Bound<'_, PyAny>) -> PyResult<()> {
+        let policy = Policy::of(retry)?;
+        self.inner()?.0.shared.retries.set(message_type, policy);
         Ok(())
     }
 
@@ -1102,6 +1129,7 @@ impl Endpoint {
         numbers.set_item("dropped_newest", counters.dropped_newest)?;
         numbers.set_item("dropped_replaced", counters.replaced)?;
         numbers.set_item("bytes", counters.bytes)?;
+        numbers.set_item("retried", counters.retried)?;
         numbers.set_item("busy_seconds", stats.busy.as_secs_f64())?;
         numbers.set_item("alive_seconds", stats.alive.as_secs_f64())?;
         set_timings(&numbers, stats.timings)?;
@@ -1223,19 +1251,20 @@ fn checked_rate((messages, seconds, burst): (u32, f64, u32)) -> PyResult<Rate> {
         })
 }
 
-/// A plain post needs no task; an id, a deadline, a plan and bytes that count do.
+/// A plain post needs no task; an id, a deadline, a plan, a retry and bytes that count do.
 fn task_of_post(
     kind: &Bound<'_, PyString>,
     id: Option<Py<PyString>>,
     limit: Option<Duration>,
-    plan: Option<Box<Plan>>,
-    bytes: usize,
+    (plan, retry, bytes): (Option<Box<Plan>>, Option<Box<Retrying>>, usize),
 ) -> Option<Arc<Task>> {
-    (id.is_some() || limit.is_some() || plan.is_some() || bytes > 0).then(|| {
+    let plain = plan.is_none() && retry.is_none() && bytes == 0;
+    (id.is_some() || limit.is_some() || !plain).then(|| {
         Arc::new(Task {
             id,
             limit: limit.map(|limit| Limit::new(kind, limit)),
             plan,
+            retry,
             bytes,
             ..Task::default()
         })

@@ -6,13 +6,15 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pytoweb_engine::{
-    Address, Carrier, Failure, Handled, Handler, Outcome, Suspension, Ticket, Wake,
+    Address, Carrier, Failure, Handled, Handler, Message, Meter, Outcome, ReplyState, Suspension,
+    Ticket, Wake,
 };
 
 use crate::error::{self, Named};
@@ -22,8 +24,9 @@ use crate::host::end_hooks::EndHooks;
 use crate::host::failure;
 use crate::host::hook::Hook;
 use crate::host::message::{About, Apart, Body, PyMessage, running_kind, running_message};
-use crate::host::planning::Meters;
+use crate::host::planning::ByType;
 use crate::host::reply_room::ReplyRoom;
+use crate::host::retrying::{Policy, Retrying, Then};
 use crate::host::running;
 use crate::host::sizes::Scale;
 use crate::host::start_hook::StartHook;
@@ -64,7 +67,9 @@ pub(crate) struct Shared {
     /// How its messages are weighed, where it is bounded by bytes.
     pub(crate) scale: Option<Scale>,
     /// The rates of message types.
-    pub(crate) meters: Meters,
+    pub(crate) meters: ByType<Meter>,
+    /// Whether messages of a type are tried again when they fail.
+    pub(crate) retries: ByType<Policy>,
 }
 
 impl Shared {
@@ -452,6 +457,82 @@ impl Shared {
         });
     }
 
+    /// Puts a message back to be tried again, and says so. `Some`: it is not, and is to fail.
+    fn try_again(
+        &self,
+        py: Python<'_>,
+        suspension: Suspension<PyHandler>,
+        wait: Duration,
+        error: &PyErr,
+    ) -> Option<Suspension<PyHandler>> {
+        let message = suspension.message()?;
+        self.tell_of_retry(py, message, wait, error);
+        message.goes_on(true);
+        let last = suspension.again(wait)?;
+        if let Some(message) = last.message() {
+            message.goes_on(false);
+        }
+        Some(last)
+    }
+
+    pub(crate) fn tell_of_retry(
+        &self,
+        py: Python<'_>,
+        message: &PyMessage,
+        wait: Duration,
+        error: &PyErr,
+    ) {
+        let told = message.kind(py).and_then(|kind| {
+            self.replies.bind(py).call_method1(
+                intern!(py, "tell_of_retry"),
+                (kind, message.attempt(), wait.as_secs_f64(), error.value(py)),
+            )
+        });
+        if let Err(error) = told {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// Fails a message whose next attempt is not made, with the error of the last one.
+    fn fail_for_good(&self, py: Python<'_>, suspension: Suspension<PyHandler>, error: PyErr) {
+        let Some(message) = suspension.message() else {
+            return;
+        };
+        let hook = self.tell(py, Some(&suspension.address()), message, &error);
+        self.bury_last(py, message);
+        match hook {
+            None => self.end(py, suspension, Err(error)),
+            Some(hook) => {
+                let own = suspension.handler().shared.clone();
+                hook.run(py, self, move |py| own.end(py, suspension, Err(error)));
+            }
+        }
+    }
+
+    /// The same as [`Shared::bury`], for one whose next attempt is not made.
+    pub(crate) fn bury_last(&self, py: Python<'_>, message: &PyMessage) {
+        if let Some(Then::DeadLetter(errors)) = message.retry().map(Retrying::over) {
+            self.bury(py, message, errors);
+        }
+    }
+
+    /// Makes a message that has failed for good a dead letter.
+    pub(crate) fn bury(&self, py: Python<'_>, message: &PyMessage, errors: Vec<Py<PyAny>>) {
+        if errors.is_empty() {
+            return;
+        }
+        let id = message.id().map(|id| id.clone_ref(py));
+        let told = message.kind(py).and_then(|kind| {
+            let letter = (kind, message.data(py)?, id, errors);
+            self.replies
+                .bind(py)
+                .call_method1(intern!(py, "bury"), letter)
+        });
+        if let Err(error) = told {
+            error.write_unraisable(py, None);
+        }
+    }
+
     /// Settles the reply of a message that was suspended, and ends it.
     fn end(
         &self,
@@ -512,6 +593,8 @@ impl Handler for PyHandler {
             let call = self.shared.call(py, message);
             let awaits = call.awaits();
             let context = message.context().map(|context| context.bind(py));
+            let task = message.task.clone().filter(|task| task.retry.is_some());
+            let mut then = None;
             // The error handler is part of the call: it finds the message as the current one, and its context.
             let mut hook = None;
             let result = running::with(message, &self.shared, || {
@@ -528,9 +611,28 @@ impl Handler for PyHandler {
                     }
                     return Err(error);
                 }
-                call.run(&self.shared.surroundings)
-                    .inspect_err(|error| hook = self.shared.tell_of_running(py, error))
+                call.run(&self.shared.surroundings).inspect_err(|error| {
+                    let retry = task.as_ref().and_then(|task| task.retry.as_deref());
+                    then = retry.map(|retry| retry.failed(py, error, false));
+                    if !matches!(then, Some(Then::Again(_))) {
+                        hook = self.shared.tell_of_running(py, error);
+                    }
+                })
             });
+            match (then, &result) {
+                (Some(Then::Again(wait)), Err(error)) => {
+                    let (shared, error) = (self.shared.clone(), error.clone_ref(py));
+                    return Handled::Suspend(Box::new(move |suspension| {
+                        Python::attach(|py| {
+                            if let Some(last) = shared.try_again(py, suspension, wait, &error) {
+                                shared.fail_for_good(py, last, error);
+                            }
+                        });
+                    }));
+                }
+                (Some(Then::DeadLetter(errors)), _) => self.shared.bury(py, message, errors),
+                _ => {}
+            }
             if let Some(hook) = hook
                 && let Err(error) = &result
             {
@@ -614,6 +716,17 @@ impl PyHandler {
             let error = failure::failure(failure, self.shared.named(), message.task.as_deref());
             self.shared.report(py, message, &error);
         }
+        if failure == Failure::Stopped
+            && let Some(error) = message.retry().and_then(|retry| retry.last_error(py))
+        {
+            // It was to be tried again. The stop makes no more attempts: the last one says why it fails.
+            self.shared.report(py, message, &error);
+            self.shared.bury_last(py, message);
+            if let Some(task) = &message.task {
+                task.settle(Value::Here(Err(error.into_value(py).into_any())));
+                task.slot.publish();
+            }
+        }
         if let Some(task) = &message.task {
             task.forget_interrupter();
             task.fail(false, failure);
@@ -659,6 +772,20 @@ impl Pending {
             // The caller cancelled it, and it let that through: no failure, as in a child.
             suspension.finish(Outcome::Cancelled);
             return Ok(());
+        }
+        if let Some(retry) = message.retry()
+            && !message.state().is_some_and(ReplyState::is_done)
+        {
+            match retry.failed(py, error, false) {
+                Then::Again(wait) => {
+                    let error = error.clone_ref(py);
+                    if let Some(last) = shared.try_again(py, suspension, wait, &error) {
+                        shared.fail_for_good(py, last, error);
+                    }
+                    return Ok(());
+                }
+                Then::DeadLetter(errors) => shared.bury(py, message, errors),
+            }
         }
         // A coroutine that was given up raises CancelledError; what counts is why.
         let hook = match message.task.as_ref().and_then(|task| task.slot.get()) {

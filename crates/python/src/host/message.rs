@@ -10,6 +10,7 @@ use pytoweb_process::{ChildLink, OwnedRequest};
 
 use crate::error::Quoted;
 use crate::host::flags;
+use crate::host::retrying::Retrying;
 use crate::host::running;
 use crate::host::task::{Head, Task};
 use crate::pickle::pickling;
@@ -160,11 +161,26 @@ impl PyMessage {
 
     /// The ordinal of this delivery.
     pub(crate) fn attempt(&self) -> u32 {
-        self.request().map_or(1, |request| request.attempt())
+        match self.request() {
+            Some(request) => request.attempt(),
+            None => 1 + self.retry().map_or(0, Retrying::made),
+        }
+    }
+
+    /// Another attempt follows; or, with `false`, does not after all.
+    pub(crate) fn goes_on(&self, on: bool) {
+        if let Some(retry) = self.retry() {
+            retry.goes_on(on);
+        }
+    }
+
+    /// Whether it is tried again when it fails.
+    pub(crate) fn retry(&self) -> Option<&Retrying> {
+        self.task.as_ref()?.retry.as_deref()
     }
 
     /// The message's data; that of another process is read back from what it was sent.
-    fn data(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    pub(crate) fn data(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match &self.body {
             Body::Local { data, .. } => Ok(data.clone_ref(py)),
             Body::Apart(Apart::Packed { request, .. }) => {
@@ -367,7 +383,9 @@ impl WorkerMessage {
         &self.worker
     }
 
-    /// The ordinal of this delivery, from 1; higher after a crash that ``max_attempts`` allows.
+    /// The ordinal of this delivery, from 1.
+    ///
+    /// Higher after a failure that ``Retry`` has tried again, and after a crash that ``max_attempts`` allows.
     #[getter]
     const fn attempt(&self) -> u32 {
         self.attempt

@@ -101,6 +101,7 @@ impl Packing {
             flags: if task.is_none() { flags::NO_REPLY } else { 0 },
             max_attempts: self.max_attempts,
             attempt: AtomicU32::new(1),
+            earlier: AtomicU32::new(0),
         };
         Ok(packed(request, own_context))
     }
@@ -169,6 +170,7 @@ impl Packing {
             flags: flags::FUNCTION | awaits,
             max_attempts: self.max_attempts,
             attempt: AtomicU32::new(1),
+            earlier: AtomicU32::new(0),
         };
         Ok(packed(request, own_context))
     }

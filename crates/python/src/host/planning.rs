@@ -1,19 +1,20 @@
-//! What a caller asks of the mailbox for one message, as a plan of the engine: priority, key, delay, replacement; and the
-//! rates of message types.
+//! What a caller asks of the mailbox for one message, as a plan of the engine: priority, key, delay, replacement; and what
+//! is laid down for message types: rates, and retries.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyInt, PyString, PyTuple};
-use pytoweb_engine::{Clock, Key, Meter, MonotonicClock, Plan, Priority, Rate};
+use pytoweb_engine::{Clock, Key, Meter, MonotonicClock, Plan, Priority};
 
 use crate::arguments;
 use crate::error::class_name;
+use crate::host::retrying::{Policy, Retrying};
 
 /// The keywords of a post, as they were given.
 #[derive(Clone, Copy, Default)]
@@ -23,6 +24,7 @@ pub(crate) struct Wishes<'a, 'py> {
     pub(crate) delay: Option<&'a Bound<'py, PyAny>>,
     pub(crate) at: Option<&'a Bound<'py, PyAny>>,
     pub(crate) keep_latest: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) retry: Option<&'a Bound<'py, PyAny>>,
 }
 
 impl<'py> Wishes<'_, 'py> {
@@ -138,14 +140,26 @@ pub(crate) fn with_wishes<'py, R>(
     let Some(given) = given else {
         return then(Wishes::default());
     };
-    let [priority, key, delay, at, keep_latest]: [Bound<'py, PyAny>; 5] = given.extract()?;
+    let [priority, key, delay, at, keep_latest, retry]: [Bound<'py, PyAny>; 6] = given.extract()?;
     then(Wishes {
         priority: Some(&priority),
         key: Some(&key),
         delay: Some(&delay),
         at: Some(&at),
         keep_latest: Some(&keep_latest),
+        retry: Some(&retry),
     })
+}
+
+impl Wishes<'_, '_> {
+    /// Whether the message is tried again when it fails: as the caller says, or else as is laid down for its type.
+    pub(crate) fn retrying(&self, of_type: Option<Arc<Policy>>) -> PyResult<Option<Box<Retrying>>> {
+        let policy = match self.retry.filter(|retry| !retry.is_none()) {
+            Some(retry) => Policy::of(retry)?,
+            None => of_type,
+        };
+        Ok(policy.map(|policy| Box::new(Retrying::new(policy))))
+    }
 }
 
 /// Refuses what a post would refuse, for options that are given before it.
@@ -236,48 +250,58 @@ fn until(at: &Bound<'_, PyAny>) -> PyResult<Duration> {
     Ok(Duration::try_from_secs_f64(at - now.as_secs_f64()).unwrap_or_default())
 }
 
-/// The rates of message types: what their messages are counted against as they begin.
-#[derive(Debug, Default)]
-pub(crate) struct Meters {
+/// What is laid down for message types: rates, and retries.
+#[derive(Debug)]
+pub(crate) struct ByType<T> {
     any: AtomicBool,
-    by_type: Mutex<HashMap<String, Arc<Meter>>>,
+    by_type: Mutex<HashMap<String, Arc<T>>>,
 }
 
-impl Meters {
-    pub(crate) fn set(&self, kind: &str, rate: Option<Rate>) {
-        let mut by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
-        match rate {
-            Some(rate) => {
-                by_type.insert(kind.to_owned(), Arc::new(Meter::new(rate)));
-            }
-            None => {
-                by_type.remove(kind);
-            }
+impl<T> Default for ByType<T> {
+    fn default() -> Self {
+        Self {
+            any: AtomicBool::new(false),
+            by_type: Mutex::default(),
         }
+    }
+}
+
+impl<T> ByType<T> {
+    pub(crate) fn set(&self, kind: &str, value: Option<Arc<T>>) {
+        let mut by_type = self.lock();
+        let before = match value {
+            Some(value) => by_type.insert(kind.to_owned(), value),
+            None => by_type.remove(kind),
+        };
         // ORDERING: Relaxed, a post at the same time may come before or after.
         self.any.store(!by_type.is_empty(), Ordering::Relaxed);
+        drop(by_type);
+        drop(before);
     }
 
     #[inline]
-    pub(crate) fn of(&self, kind: &Bound<'_, PyString>) -> Option<Arc<Meter>> {
+    pub(crate) fn of(&self, kind: &Bound<'_, PyString>) -> Option<Arc<T>> {
         // ORDERING: Relaxed, see `set`.
         if !self.any.load(Ordering::Relaxed) {
             return None;
         }
-        let by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
-        by_type.get(kind.to_str().ok()?).cloned()
+        self.lock().get(kind.to_str().ok()?).cloned()
     }
 
-    /// The same for an endpoint that is made anew: buckets that are full.
-    pub(crate) fn again(&self) -> Self {
-        let by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The same for an endpoint that is made anew; `renew` is what becomes of each.
+    pub(crate) fn again(&self, renew: impl Fn(&Arc<T>) -> Arc<T>) -> Self {
+        let by_type = self.lock();
         let anew = by_type
             .iter()
-            .map(|(kind, meter)| (kind.clone(), Arc::new(Meter::new(meter.rate()))))
-            .collect::<HashMap<_, _>>();
+            .map(|(kind, known)| (kind.clone(), renew(known)));
+        let anew = anew.collect::<HashMap<_, _>>();
         Self {
             any: AtomicBool::new(!anew.is_empty()),
             by_type: Mutex::new(anew),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<T>>> {
+        self.by_type.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,6 +4,7 @@
 //! thread of the pool: errors, callbacks, and replies to the owner.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use pytoweb_engine::{Delivery, Failure, Message, Outcome, ReplyState, Wake};
@@ -11,9 +12,10 @@ use pytoweb_process::{Answer, Codec, Crash, Ends, LaneNote, OwnedRequest};
 
 use crate::error::Named;
 use crate::host::failure;
-use crate::host::handler::{PyHandler, Runner};
+use crate::host::handler::{PyHandler, Runner, Shared};
 use crate::host::hook::Hook;
 use crate::host::message::PyMessage;
+use crate::host::retrying::Then;
 use crate::host::running;
 use crate::host::task::{Remote, Value};
 use crate::interpreter::context;
@@ -68,7 +70,7 @@ impl Ends for PyHandler {
                 Ok(Ok(value) | Err(value)) => PyErr::from_value(value.bind(py).clone()),
                 Err(raised) => raised,
             };
-            fail(py, delivery, |_, _| raised);
+            fail(py, delivery, false, |_, _| raised);
         });
     }
 
@@ -93,7 +95,7 @@ impl Ends for PyHandler {
 
     fn crashed(delivery: Delivery<Self>, crash: &Crash) {
         Python::attach(|py| {
-            fail(py, delivery, |message, by| {
+            fail(py, delivery, true, |message, by| {
                 failure::crashed(py, crash, message, Some(by), None)
             });
         });
@@ -148,6 +150,7 @@ impl PyHandler {
 fn fail(
     py: Python<'_>,
     delivery: Delivery<PyHandler>,
+    crashed: bool,
     raised: impl FnOnce(Option<&PyMessage>, Named<'_>) -> PyErr,
 ) {
     let shared = delivery.handler().shared.clone();
@@ -159,10 +162,49 @@ fn fail(
         return delivery.finish(outcome, None);
     }
     let error = raised(Some(message), shared.named());
+    let Some(delivery) = try_again(py, &shared, delivery, &error, crashed) else {
+        return;
+    };
+    let Some(message) = delivery.message() else {
+        return;
+    };
     match tell(py, &delivery, message, &error) {
         None => end(py, delivery, error),
         Some(hook) => hook.run(py, &shared, move |py| end(py, delivery, error)),
     }
+}
+
+/// Puts a message back, if it is to be tried again. `Some`: it fails for good.
+fn try_again(
+    py: Python<'_>,
+    shared: &Shared,
+    delivery: Delivery<PyHandler>,
+    error: &PyErr,
+    crashed: bool,
+) -> Option<Delivery<PyHandler>> {
+    let message = delivery.message()?;
+    let Some(retry) = message.retry() else {
+        return Some(delivery);
+    };
+    let wait = match retry.failed(py, error, crashed) {
+        Then::Again(wait) => wait,
+        Then::DeadLetter(errors) => {
+            shared.bury(py, message, errors);
+            return Some(delivery);
+        }
+    };
+    shared.tell_of_retry(py, message, wait, error);
+    if let Some(request) = message.request() {
+        // ORDERING: Relaxed, the message goes on under the mailbox's lock.
+        request.earlier.store(request.attempt(), Ordering::Relaxed);
+    }
+    message.goes_on(true);
+    let last = delivery.again(wait)?;
+    if let Some(message) = last.message() {
+        message.goes_on(false);
+        shared.bury_last(py, message);
+    }
+    Some(last)
 }
 
 fn end(py: Python<'_>, delivery: Delivery<PyHandler>, error: PyErr) {

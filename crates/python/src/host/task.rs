@@ -15,6 +15,7 @@ use pytoweb_process::{Answer, LaneNote};
 
 use crate::error;
 use crate::host::failure;
+use crate::host::retrying::Retrying;
 use crate::host::unread::Unread;
 use crate::pickle::pickling;
 
@@ -226,6 +227,8 @@ pub(crate) struct Task {
     pub(crate) limit: Option<Box<Limit>>,
     /// The bytes of its data, where they count.
     pub(crate) bytes: usize,
+    /// Whether it is tried again when it fails.
+    pub(crate) retry: Option<Box<Retrying>>,
     /// What it asks of the mailbox.
     pub(crate) plan: Option<Box<Plan>>,
     pub(crate) unread: Unread,

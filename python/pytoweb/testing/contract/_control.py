@@ -11,10 +11,13 @@ from datetime import datetime, timedelta, timezone
 
 from pytoweb.testing import _handlers
 from pytoweb.workers import (
+    DeadLetter,
+    DeadlineError,
     Limits,
     MailboxFullError,
     MessageTooLargeError,
     Rate,
+    Retry,
     WorkerStoppedError,
 )
 
@@ -150,6 +153,93 @@ class ControlContract(Subject):
         one.on_message("slow", _handlers.echo)
         assert [one.ask("slow", number).result(WAIT) for number in range(5)] == list(range(5))
 
+    def test_a_message_that_fails_is_tried_again(self) -> None:
+        """It says which attempt it is, and the reply is that of the one that succeeds."""
+        one = self.new_worker()
+        one.on_message("fail_until", _handlers.fail_until, retry=Retry(5, 0.001))
+        one.start()
+        assert one.ask("fail_until", (self.path(), 3)).result(WAIT) == 3
+        one.post_message("fail_until", (self.path("post"), 2))
+        one.run_until_idle(WAIT)
+        assert (self.noted(), self.noted("post")) == (["1", "2", "3"], ["1", "2"])
+        stats = one.stats()
+        assert (stats.completed, stats.failed, stats.retried) == (2, 0, 3)
+        assert one.dead_letters() == []
+
+    def test_a_message_that_fails_for_good_is_a_dead_letter(self) -> None:
+        """With what each attempt raised; the future has the last of it, and it can be posted again."""
+        one = self.new_worker()
+        letters: list[DeadLetter] = []
+        told: list[BaseException] = []
+        one.on_message("fail_until", _handlers.fail_until, retry=Retry(3, 0.001))
+        one.on_dead_letter(letters.append)
+        one.on_error(told.append)
+        one.start()
+        future = one.ask("fail_until", (self.path(), 5))
+        assert str(future.exception(WAIT)) == "attempt 3"
+        one.run_until_idle(WAIT)
+        (letter,) = one.dead_letters()
+        assert letters == [letter]
+        assert (letter.worker, letter.message_type) == (one.name, "fail_until")
+        assert tuple(letter.data) == (self.path(), 5)
+        assert [str(error) for error in letter.errors] == ["attempt 1", "attempt 2", "attempt 3"]
+        assert [str(error) for error in told] == ["attempt 3"]
+        letter.post_again()
+        assert one.dead_letters() == []
+        one.run_until_idle(WAIT)
+        assert len(one.dead_letters()) == 1
+        assert len(self.noted()) == 6
+
+    def test_a_retry_is_for_its_exceptions(self) -> None:
+        """Others fail the message at once; that of a message goes before that of its type."""
+        one = self.new_worker()
+        one.on_message("fail_until", _handlers.fail_until, retry=Retry(5, 0.001, on=OSError))
+        one.start()
+        assert str(one.ask("fail_until", (self.path(), 3)).exception(WAIT)) == "attempt 1"
+        again = one.ask("fail_until", (self.path(), 3), retry=Retry(5, 0.001, on=(ValueError, OSError)))
+        assert again.result(WAIT) == 3
+        one.on_message("fail_until", _handlers.fail_until)
+        assert str(one.ask("fail_until", (self.path(), 3)).exception(WAIT)) == "attempt 1"
+        assert len(one.dead_letters()) == 1
+
+    def test_a_message_with_a_key_keeps_its_place_while_it_is_tried_again(self) -> None:
+        """Those of its key wait, and no others."""
+        one = self.new_worker()
+        one.on_message("fail_until", _handlers.fail_until, retry=Retry(3, 0.02))
+        one.post_message("fail_until", (self.path(), 3), key="a")
+        one.post_message("write", (self.path(), "behind"), key="a")
+        one.post_message("write", (self.path(), "other"))
+        one.start()
+        one.run_until_idle(WAIT)
+        lines = self.noted()
+        assert [line for line in lines if line != "other"] == ["1", "2", "3", "behind"]
+        assert lines.index("other") < lines.index("3")
+
+    def test_a_stop_makes_no_more_attempts(self) -> None:
+        """What was to be tried again fails with what the last attempt raised."""
+        one = self.new_worker()
+        one.on_message("fail_until", _handlers.fail_until, retry=Retry(3, 3600))
+        one.start()
+        futures = [one.ask("fail_until", (self.path(), 2), key=key) for key in (None, "a")]
+        self.until(lambda: len(self.noted()) == 2 and one.stats().running == 0, "the first attempts")
+        one.stop(timeout=WAIT)
+        assert [str(future.exception(WAIT)) for future in futures] == ["attempt 1"] * 2
+        self.until(lambda: len(one.dead_letters()) == 2, "the dead letters")
+
+    def test_a_deadline_and_a_cancel_are_for_all_attempts(self) -> None:
+        """They end it while it waits for the next one."""
+        one = self.new_worker()
+        one.on_message("fail_until", _handlers.fail_until, retry=Retry(3, 3600))
+        one.start()
+        late = one.ask("fail_until", (self.path(), 2), timeout=0.2)
+        cancelled = one.ask("fail_until", (self.path("cancelled"), 2))
+        assert isinstance(late.exception(WAIT), DeadlineError)
+        self.until(lambda: self.noted("cancelled") and one.stats().running == 0, "the first attempt")
+        assert cancelled.cancel()
+        one.run_until_idle(WAIT)
+        assert (one.stats().expired, one.stats().cancelled) == (1, 1)
+        assert one.dead_letters() == []
+
     def test_bytes_are_bounded_beside_messages(self) -> None:
         """Until a message is over: one that runs counts, too."""
         one, gate = self.blocked(limits=Limits(bytes=10_000), overflow="reject")
@@ -210,6 +300,18 @@ class ControlContract(Subject):
             (ValueError, {"size_of": len}),
         ):
             assert next(iter(limits)) in str(raised(error, Limits, **limits))
+        for error, retry in (
+            (ValueError, {"attempts": 0}),
+            (TypeError, {"attempts": "3"}),
+            (ValueError, {"backoff": -1}),
+            (ValueError, {"backoff": float("inf")}),
+            (ValueError, {"jitter": 2}),
+            (TypeError, {"jitter": "much"}),
+            (TypeError, {"on": 5}),
+            (TypeError, {"on": (ValueError, int)}),
+        ):
+            assert next(iter(retry)) in str(raised(error, Retry, **{"attempts": 3, **retry}))
+        assert "retry" in str(raised(TypeError, one.on_message, "echo", _handlers.echo, retry=3))
         naive = datetime(2030, 1, 1)
         for error, options in (
             (ValueError, {"priority": 10}),
@@ -223,6 +325,7 @@ class ControlContract(Subject):
             (TypeError, {"at": 5}),
             (ValueError, {"keep_latest": True}),
             (TypeError, {"keep_latest": 1, "key": 1}),
+            (TypeError, {"retry": 3}),
         ):
             (name,) = list(options)[:1]
             for post in (one.post_message, one.ask):

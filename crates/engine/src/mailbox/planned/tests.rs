@@ -71,6 +71,8 @@ enum Step {
     End(usize),
     /// One of those that run goes back.
     PutBack(usize),
+    /// One of those that run is to be tried again, in so long.
+    Again(usize, u64),
     Tick(u64),
     /// One of those that wait is cancelled.
     Cancel(usize),
@@ -101,6 +103,7 @@ fn step() -> impl Strategy<Value = Step> {
         10 => Just(Step::Pop),
         8 => any::<usize>().prop_map(Step::End),
         1 => any::<usize>().prop_map(Step::PutBack),
+        3 => (any::<usize>(), 0..5_u64).prop_map(|(pick, wait)| Step::Again(pick, wait)),
         4 => (0..4_u64).prop_map(Step::Tick),
         2 => any::<usize>().prop_map(Step::Cancel),
         1 => Just(Step::Oldest),
@@ -128,7 +131,8 @@ struct Run {
     running: Vec<(Entry<Note>, Option<u8>)>,
     /// Of the messages without a delay of each key: the last one that was begun.
     begun: BTreeMap<u8, usize>,
-    /// Went back, so that its key's order begins anew.
+    /// The message of each key that is to be tried again, and goes before all others of it.
+    again: BTreeMap<u8, (usize, u64)>,
     tombstones: usize,
     next_id: usize,
 }
@@ -144,6 +148,7 @@ impl Run {
             buried: BTreeSet::new(),
             running: Vec::new(),
             begun: BTreeMap::new(),
+            again: BTreeMap::new(),
             tombstones: 0,
             next_id: 0,
         }
@@ -240,7 +245,11 @@ impl Run {
                     let waits = known.due.is_some_and(|due| due > now)
                         || known.metered
                         || known.key == METERED
-                        || known.key.is_some_and(|key| busy.contains(&key));
+                        || known.key.is_some_and(|key| {
+                            // Also behind one that was cancelled meanwhile.
+                            let behind = self.again.get(&key);
+                            busy.contains(&key) || behind.is_some_and(|(_, due)| *due > now)
+                        });
                     assert!(waits, "it could run");
                 }
             }
@@ -249,6 +258,10 @@ impl Run {
                 assert!(known.due.is_none_or(|due| due <= now), "too early");
                 if let Some(key) = known.key {
                     assert!(!busy.contains(&key), "two of a key");
+                    let first = self.again.get(&key);
+                    let first = first.filter(|(id, _)| self.inside.contains_key(id));
+                    assert!(first.is_none(), "one goes before it");
+                    self.again.remove(&key);
                     if known.due.is_none() && !known.latest {
                         let before = self.begun.insert(key, entry.message.id);
                         assert!(before < Some(entry.message.id), "out of order");
@@ -310,6 +323,34 @@ impl Run {
                     } else if let Some(key) = plan.and_then(Plan::lane) {
                         self.order.ended(key);
                     }
+                }
+            }
+            Step::Again(at, wait) => {
+                if let Some((entry, key)) = self.take(*at) {
+                    assert!(entry.message.call.state().unclaim());
+                    let plan = entry.message.plan.as_ref();
+                    let due = self.now() + wait;
+                    let known = Known {
+                        call: entry.message.call.clone(),
+                        key,
+                        latest: plan.is_some_and(|plan| plan.replaces.is_some()),
+                        metered: plan.is_some_and(|plan| plan.meter.is_some()),
+                        due: Some(due),
+                        level: plan.map(|plan| plan.priority).unwrap_or_default().level(),
+                    };
+                    // As of `PutBack`.
+                    if known.latest {
+                        if let Some(key) = plan.and_then(Plan::lane) {
+                            self.order.ended(key);
+                        }
+                        return;
+                    }
+                    if let Some(key) = key {
+                        self.begun.remove(&key);
+                        self.again.insert(key, (entry.message.id, due));
+                    }
+                    self.inside.insert(entry.message.id, known);
+                    self.order.again(entry, Timestamp::from_nanos(due));
                 }
             }
             Step::Tick(by) => {

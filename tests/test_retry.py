@@ -1,0 +1,145 @@
+"""Messages that are tried again, beyond what the contract of all backends says."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import time
+
+import pytest
+
+from pytoweb.workers import DeadLetter, Limits, PythonWorker, Retry, WorkerPool, current_message
+
+WAIT = 20
+
+
+def crash_twice(data):
+    attempt = current_message().attempt
+    if attempt < 3:
+        os._exit(3)
+    return attempt
+
+
+async def fail_twice(data):
+    attempt = current_message().attempt
+    if attempt < 3:
+        raise OSError(f"attempt {attempt}")
+    return attempt
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process workers need a POSIX system")
+def test_a_crash_is_tried_again_whatever_the_classes():
+    """And the attempts of both kinds are counted together."""
+    with PythonWorker("w", backend="process") as worker:
+        worker.on_message("crash", crash_twice, retry=Retry(4, 0.01, on=KeyError))
+        assert worker.ask("crash").result(WAIT) == 3
+        assert worker.stats().retried == 2
+
+
+@pytest.mark.parametrize("backend", ["thread", pytest.param("process", marks=pytest.mark.slow)])
+def test_a_coroutine_is_tried_again(backend):
+    """Where several run at the same time, too."""
+    limits = Limits(concurrency=4) if backend == "thread" else Limits()
+    with PythonWorker("w", backend=backend, limits=limits) as worker:
+        worker.on_message("work", fail_twice, retry=Retry(5, 0.001))
+        futures = [worker.ask("work", number) for number in range(20)]
+        assert [future.result(WAIT) for future in futures] == [3] * 20
+        assert worker.stats().retried == 40
+
+
+def test_a_retry_is_logged(caplog):
+    """At INFO, with the attempt and how long it waits."""
+    with caplog.at_level(logging.INFO, "pytoweb.worker.w"), PythonWorker("w") as worker:
+        worker.on_message("work", fail_twice, retry=Retry(3, 0.001))
+        assert worker.ask("work").result(WAIT) == 3
+    texts = [record.getMessage() for record in caplog.records]
+    assert len(texts) == 2
+    assert "attempt 1 of a message of type 'work' failed" in texts[0]
+
+
+def test_waits_double_up_to_the_highest():
+    """And jitter moves them by no more than its share."""
+    begun = []
+
+    def fail(data):
+        begun.append(time.monotonic())
+        raise ValueError(data)
+
+    with PythonWorker("w") as worker:
+        worker.on_message("work", fail, retry=Retry(5, 0.02, jitter=0.5, max_backoff=0.05))
+        assert isinstance(worker.ask("work").exception(WAIT), ValueError)
+    waits = [after - before for before, after in zip(begun, begun[1:])]
+    # Never earlier than half of it.
+    assert all(wait >= least for wait, least in zip(waits, (0.01, 0.02, 0.025, 0.025)))
+
+
+def test_a_dead_letter_outlives_its_worker():
+    """And says so when it is posted again."""
+    worker = PythonWorker("gone").start()
+    worker.on_message("work", lambda data: 1 / data, retry=Retry(1))
+    worker.ask("work", 0).exception(WAIT)
+    (letter,) = worker.dead_letters()
+    assert isinstance(letter, DeadLetter)
+    assert "'work' of 'gone'" in repr(letter)
+    worker.stop(timeout=WAIT)
+    del worker
+    gc.collect()
+    with pytest.raises(RuntimeError, match="gone"):
+        letter.post_again()
+
+
+def test_a_handler_of_dead_letters_that_raises_is_logged(caplog):
+    """The message fails as it would have."""
+    with PythonWorker("w") as worker:
+        worker.on_message("work", lambda data: 1 / data, retry=Retry(2, 0.001))
+
+        @worker.on_dead_letter
+        def raise_too(letter):
+            raise LookupError("no")
+
+        assert isinstance(worker.ask("work", 0).exception(WAIT), ZeroDivisionError)
+    assert "dead letter handler" in caplog.text
+
+
+def test_what_is_no_handler_of_dead_letters_is_refused():
+    """A coroutine function would never run."""
+
+    async def later(letter):
+        pass
+
+    for handler in (5, later):
+        with pytest.raises(TypeError):
+            PythonWorker("w").on_dead_letter(handler)
+
+
+def test_a_pool_s_own_messages_are_tried_again():
+    """Beside others, and with its dead letters."""
+    with WorkerPool(2) as pool:
+        pool.on_message("work", fail_twice, retry=Retry(2, 0.001))
+        pool.on_message("echo", lambda data: data)
+        failing = pool.ask("work")
+        assert [pool.ask("echo", n).result(WAIT) for n in range(10)] == list(range(10))
+        assert isinstance(failing.exception(WAIT), OSError)
+        (letter,) = pool.dead_letters()
+        assert letter.worker == pool.name
+
+
+def test_a_worker_keeps_the_last_thousand_dead_letters():
+    """The oldest go."""
+    with PythonWorker("w") as worker:
+        worker.on_message("work", lambda data: 1 / 0, retry=Retry(1))
+        worker.on_error(lambda error: None)
+        worker.post_messages("work", range(1_010))
+        worker.run_until_idle(WAIT)
+        assert [letter.data for letter in worker.dead_letters()] == list(range(10, 1_010))
+
+
+def test_an_error_handler_sees_the_number_of_the_last_attempt():
+    """And a stop that comes between two attempts does not count the one that is not made."""
+    seen = []
+    with PythonWorker("w") as worker:
+        worker.on_message("work", lambda data: 1 / 0, retry=Retry(3, 0.001))
+        worker.on_error(lambda error: seen.append(current_message().attempt))
+        worker.ask("work").exception(WAIT)
+    assert seen == [3]
