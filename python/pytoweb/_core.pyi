@@ -194,6 +194,7 @@ class Endpoint:
         concurrency: int = 1,
         bytes: int | None = None,
         size_of: Callable[[Any], int] | None = None,
+        shed: tuple[float, float] | None = None,
     ) -> None:
         """Fills in what ``__new__`` left empty; once.
 
@@ -214,6 +215,7 @@ class Endpoint:
             concurrency: How many messages run at the same time; of a pool it is the size of that.
             bytes: How many bytes its messages may have together.
             size_of: Called with data that is no buffer and no str, for its bytes.
+            shed: Seconds that the oldest message may wait, and for which it may have waited longer.
 
         Raises:
             ValueError: No such overflow policy.

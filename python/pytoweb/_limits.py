@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytoweb._checks import MAX_THREADS, checked_count
-from pytoweb._core import DEFAULT_CAPACITY
+from pytoweb._core import DEFAULT_CAPACITY, checked_timeout
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         Optional[int], Union[str, int, bytes, None], Optional[float], Optional[datetime], bool, object
     ]
 
-__all__ = ["Limits", "Rate", "checked_limits", "checked_rate", "wished"]
+__all__ = ["Limits", "Rate", "Shed", "checked_limits", "checked_rate", "wished"]
 
 #: Seconds of each unit that a rate may be given in.
 _UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "m": 60.0, "minute": 60.0}
@@ -133,6 +133,42 @@ def checked_rate(rate: object, name: str = "rate") -> Rate | None:
         raise type(error)(f"{name}: {error}") from None
 
 
+class Shed:
+    """When a worker refuses messages because those that are queued have waited too long.
+
+    A long queue for a moment is a burst; one that stays long makes every message late. Once the oldest
+    queued message has waited longer than ``target`` for ``window`` seconds without a break, new ones are
+    refused with ``OverloadedError``, whatever ``overflow`` says, until it keeps up again: the idea of CoDel
+    (K. Nichols and V. Jacobson, "Controlling Queue Delay", ACM Queue 10 (5), 2012).
+
+    Args:
+        target: seconds that the oldest message may wait.
+        window: seconds for which it may have waited longer than that.
+
+    Raises:
+        TypeError: one of them is not a number.
+        ValueError: one of them is negative or not finite.
+    """
+
+    __slots__ = ("target", "window")
+
+    target: float
+    window: float
+
+    def __init__(self, target: float = 0.05, window: float = 1.0) -> None:
+        for name, value in (("target", target), ("window", window)):
+            seconds = checked_timeout(value, name)
+            if seconds is None:
+                raise ValueError(f"{name} must be a finite number of seconds, not {value}")
+            object.__setattr__(self, name, seconds)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Shed does not change: make another one to set {name}")
+
+    def __repr__(self) -> str:
+        return f"Shed(target={self.target:g}, window={self.window:g})"
+
+
 class Limits:
     """What a worker or a pool takes in, and how fast it begins what it has.
 
@@ -144,6 +180,7 @@ class Limits:
             that is larger than the limit alone is refused with ``MessageTooLargeError``. For processes the
             bytes are those of the pickle. On threads they are the length of a buffer (``bytes``, an array) or
             of a ``str``, and for other data what ``size_of`` returns.
+        shed: refuses messages while those that are queued have waited too long; None does not.
         concurrency: messages that run at the same time, at least 1. More than one give up their order, but
             for messages with a key, and what their handlers share needs a lock. ``async def`` handlers run
             side by side on the event loop, others on as many threads as the pool has; a worker by itself has
@@ -160,12 +197,13 @@ class Limits:
             ``bytes``, or there is no such rate.
     """
 
-    __slots__ = ("bytes", "concurrency", "messages", "rate", "size_of")
+    __slots__ = ("bytes", "concurrency", "messages", "rate", "shed", "size_of")
 
     messages: int
     bytes: int | None
     concurrency: int
     rate: Rate | None
+    shed: Shed | None
     size_of: Callable[[Any], int] | None
 
     def __init__(
@@ -174,6 +212,7 @@ class Limits:
         messages: int = DEFAULT_CAPACITY,
         bytes: int | None = None,
         rate: Rate | str | float | None = None,
+        shed: Shed | None = None,
         concurrency: int = 1,
         size_of: Callable[[Any], int] | None = None,
     ) -> None:
@@ -182,6 +221,9 @@ class Limits:
         if size_of is not None and bytes is None:
             raise ValueError("size_of is for a limit by bytes: give bytes, too")
         object.__setattr__(self, "bytes", None if bytes is None else checked_count(bytes, "bytes"))
+        if shed is not None and not isinstance(shed, Shed):
+            raise TypeError(f"shed must be a Shed, not {type(shed).__name__}")
+        object.__setattr__(self, "shed", shed)
         object.__setattr__(self, "size_of", size_of)
         object.__setattr__(self, "concurrency", checked_count(concurrency, "concurrency", most=MAX_THREADS))
         object.__setattr__(self, "messages", checked_count(messages, "messages"))
@@ -193,7 +235,7 @@ class Limits:
     def __repr__(self) -> str:
         return (
             f"Limits(messages={self.messages}, bytes={self.bytes}, rate={self.rate!r}, "
-            f"concurrency={self.concurrency})"
+            f"shed={self.shed!r}, concurrency={self.concurrency})"
         )
 
 
@@ -231,4 +273,4 @@ def wished(
     return None if wishes == (None, None, None, None, False, None) else wishes
 
 
-Limits.__module__ = Rate.__module__ = "pytoweb.workers"
+Limits.__module__ = Rate.__module__ = Shed.__module__ = "pytoweb.workers"

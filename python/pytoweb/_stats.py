@@ -45,6 +45,8 @@ class WorkerStats(NamedTuple):
     """Posts that a full mailbox refused; not part of ``posted``."""
     drops: dict[str, int]
     """``dropped`` by reason: ``"oldest"`` and ``"newest"`` (the policy), ``"replaced"`` (``keep_latest``)."""
+    shed: int
+    """Posts that ``Limits(shed=...)`` refused; not part of ``posted``."""
     retried: int
     """Attempts that failed and were followed by another one; not part of ``posted``."""
     bytes: int
@@ -93,6 +95,7 @@ class PoolStats(NamedTuple):
     cancelled: int
     expired: int
     rejected: int
+    shed: int
     retried: int
     bytes: int
     """Of those whose mailboxes are bounded by bytes."""
@@ -119,6 +122,7 @@ _SUMS = (
     "cancelled",
     "expired",
     "rejected",
+    "shed",
     "retried",
     "bytes",
     "busy_seconds",

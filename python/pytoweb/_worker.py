@@ -121,6 +121,7 @@ class Addressable(Endpoint):
             concurrency=limits.concurrency,
             bytes=limits.bytes,
             size_of=limits.size_of,
+            shed=None if limits.shed is None else (limits.shed.target, limits.shed.window),
         )
 
     def _pytoweb_start_afresh_on(self, threads: Threads, runtime: PoolRuntime) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "HandlerError",
     "MailboxFullError",
     "MessageTooLargeError",
+    "OverloadedError",
     "SerializationError",
     "ThreadLimitError",
     "UnknownMessageError",
@@ -46,6 +47,10 @@ class MailboxFullError(WorkerError):
 
 class MessageTooLargeError(MailboxFullError, ValueError):
     """A message has more bytes than all messages of its worker may have: it never fits. Send it in parts."""
+
+
+class OverloadedError(MailboxFullError):
+    """A worker with ``Limits(shed=...)`` takes no messages: those that are queued have waited too long."""
 
 
 class WorkerStoppedError(WorkerError, RuntimeError):

@@ -15,7 +15,7 @@ from pytoweb import _aio
 from pytoweb._core import DEFAULT_CAPACITY, WorkerMessage, blocking, running_message, running_owner
 from pytoweb._decorators import WorkerDecorators
 from pytoweb._interpreter import freeze_support
-from pytoweb._limits import Limits, Rate
+from pytoweb._limits import Limits, Rate, Shed
 from pytoweb._pool import WorkerPool, default_pool
 from pytoweb._retry import DeadLetter, Retry
 from pytoweb._worker import PythonWorker
@@ -26,6 +26,7 @@ from pytoweb.errors import (
     HandlerError,
     MailboxFullError,
     MessageTooLargeError,
+    OverloadedError,
     SerializationError,
     ThreadLimitError,
     UnknownMessageError,
@@ -51,11 +52,13 @@ __all__ = [
     "Limits",
     "MailboxFullError",
     "MessageTooLargeError",
+    "OverloadedError",
     "PoolStats",
     "PythonWorker",
     "Rate",
     "Retry",
     "SerializationError",
+    "Shed",
     "ThreadLimitError",
     "UnknownMessageError",
     "WorkerCrashedError",

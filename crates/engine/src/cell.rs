@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 use crate::clock::Timestamp;
 use crate::contained::{contained, drop_each};
 use crate::handler::Handler;
-use crate::mailbox::{Gate, Leftover, Limits, Mailbox, News, Removal, Swept, Told};
+use crate::mailbox::{Gate, Leftover, Limits, Mailbox, News, Removal, Shed, Swept, Told};
 use crate::message::{DropReason, Failure, Ticket};
 use crate::plan::{Meter, Rate};
 use crate::pool::{Pool, PoolInner};
@@ -127,6 +127,7 @@ pub(crate) struct Cell<H: Handler> {
     pub(crate) name: String,
     pub(crate) exclusive: bool,
     pub(crate) concurrency: usize,
+    pub(crate) shed: Option<Shed>,
     pub(crate) rate: Option<Rate>,
     pub(crate) byte_limit: Option<u64>,
     pub(crate) mailbox: Mailbox<H::Message>,
@@ -173,6 +174,7 @@ impl<H: Handler> Cell<H> {
             name: name.to_owned(),
             exclusive: limit.is_none() && concurrency == 1,
             concurrency,
+            shed: options.shed,
             rate: options.rate,
             byte_limit: options.bytes,
             mailbox: Mailbox::new(
@@ -183,6 +185,7 @@ impl<H: Handler> Cell<H> {
                 Limits {
                     meter: options.rate.map(Meter::new),
                     bytes: options.bytes,
+                    shed: options.shed,
                 },
             ),
             handler,

@@ -39,6 +39,7 @@ pub use clock::{Clock, MonotonicClock, Timestamp};
 pub use contained::{Panic, contained};
 pub use delivery::{BatchKey, Delivery};
 pub use handler::{Course, Handled, Handler, Suspension};
+pub use mailbox::Shed;
 pub use message::{DropReason, Failure, Message, Outcome, Ticket};
 pub use parking::ParkedPost;
 pub use plan::{Key, Meter, Plan, Priority, Rate};

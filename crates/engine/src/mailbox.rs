@@ -56,6 +56,8 @@ mod removal;
 mod room;
 #[path = "mailbox/running.rs"]
 mod running;
+#[path = "mailbox/shedding.rs"]
+mod shedding;
 #[path = "mailbox/take.rs"]
 mod take;
 
@@ -74,11 +76,13 @@ pub(crate) use inbox::{Gate, Settled};
 pub(crate) use parked::{Entered, News, Parking, Place, Told};
 pub(crate) use post::{Posted, Refused};
 pub(crate) use removal::{Removal, Rest, Swept};
+pub use shedding::Shed;
 pub(crate) use take::{Found, Next, Take};
 
 use admission::Admission;
 use inbox::Inbox;
 use outbox::Outbox;
+use shedding::Shedding;
 
 /// Keeps the two locks on cache lines of their own: senders write one, the worker the other.
 #[repr(align(64))]
@@ -90,6 +94,7 @@ pub(crate) struct Limits {
     /// What every message is counted against as it begins.
     pub(crate) meter: Option<Meter>,
     pub(crate) bytes: Option<u64>,
+    pub(crate) shed: Option<Shed>,
 }
 
 pub(crate) struct Mailbox<M> {
@@ -133,6 +138,7 @@ impl<M: Message> Mailbox<M> {
                 Admission::new(capacity, limits.bytes, overflow),
                 limit,
                 gate,
+                limits.shed.map(Shedding::new),
             ))),
             settled: Condvar::new(),
         }
@@ -253,6 +259,7 @@ impl<M: Message> Mailbox<M> {
             posted: admission.entered() + admission.dropped_newest(),
             dropped_newest: admission.dropped_newest(),
             rejected: admission.rejected(),
+            shed: admission.shed(),
             queued: admission.entered() - accounts.gone(),
             bytes: admission.bytes_entered() - accounts.bytes_gone(),
             ..*accounts.counts()

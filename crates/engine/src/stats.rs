@@ -130,6 +130,8 @@ pub struct Counters {
     pub cancelled: u64,
     /// Past the deadline, queued or running.
     pub expired: u64,
+    /// Posts that were refused because those that were queued had waited too long; not part of `posted`.
+    pub shed: u64,
     /// Attempts that failed and were followed by another one; not part of `posted`.
     pub retried: u64,
     /// Posts that a full mailbox refused; not part of `posted`.
@@ -160,6 +162,7 @@ impl Counters {
         self.cancelled += other.cancelled;
         self.expired += other.expired;
         self.rejected += other.rejected;
+        self.shed += other.shed;
         self.retried += other.retried;
         self.queued += other.queued;
         self.running += other.running;

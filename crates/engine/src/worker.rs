@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::cell::{Address, AnyCell, Cell};
 use crate::contained::contained;
 use crate::handler::Handler;
-use crate::mailbox::{Gate, Posted, Refused, Rest, Settled};
+use crate::mailbox::{Gate, Posted, Refused, Rest, Settled, Shed};
 use crate::message::{DropReason, Failure, Ticket};
 use crate::plan::Rate;
 use crate::policy::{DEFAULT_CAPACITY, Overflow};
@@ -27,6 +27,8 @@ pub struct WorkerOptions {
     pub overflow: Overflow,
     /// How many messages may begin in a time.
     pub rate: Option<Rate>,
+    /// When messages are refused for the wait of those that are queued, whatever the policy.
+    pub shed: Option<Shed>,
     /// How many of its messages run at the same time, at least 1: more than one give up their order. A handler that waits for
     /// a reply or for room lends its place to another one. For a pool's own mailbox it is the pool's size.
     pub concurrency: usize,
@@ -40,6 +42,7 @@ impl Default for WorkerOptions {
             capacity: DEFAULT_CAPACITY,
             overflow: Overflow::default(),
             rate: None,
+            shed: None,
             concurrency: 1,
             bytes: None,
         }
@@ -56,6 +59,8 @@ pub enum PostError<M> {
     WouldDeadlock(M),
     /// It has more bytes than the worker's messages may have together.
     TooLarge(M),
+    /// Those that are queued have waited too long, for too long: see [`WorkerOptions::shed`].
+    Shed(M),
     /// The worker was stopped.
     Stopped(M),
     /// No thread could be started to handle it.
@@ -68,6 +73,7 @@ impl<M> From<Refused<M>> for PostError<M> {
             Refused::Full(message) => Self::Full(message),
             Refused::Closed(message) => Self::Stopped(message),
             Refused::TooLarge(message) => Self::TooLarge(message),
+            Refused::Shed(message) => Self::Shed(message),
         }
     }
 }
@@ -78,6 +84,7 @@ impl<M> PostError<M> {
         match self {
             Self::Full(message) => (message, PostError::Full(())),
             Self::TooLarge(message) => (message, PostError::TooLarge(())),
+            Self::Shed(message) => (message, PostError::Shed(())),
             Self::WouldDeadlock(message) => (message, PostError::WouldDeadlock(())),
             Self::Stopped(message) => (message, PostError::Stopped(())),
             Self::NoThread(message, error) => (message, PostError::NoThread((), error)),
@@ -194,6 +201,12 @@ impl<H: Handler> Worker<H> {
     #[must_use]
     pub fn rate(&self) -> Option<Rate> {
         self.cell.rate
+    }
+
+    /// When its messages are refused for the wait of those that are queued, if they are.
+    #[must_use]
+    pub fn shed(&self) -> Option<Shed> {
+        self.cell.shed
     }
 
     /// How many of its messages run at the same time.

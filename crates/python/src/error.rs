@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write};
 
+use std::time::Duration;
+
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -10,6 +12,7 @@ use pytoweb_engine::WaitError;
 
 pyo3::import_exception!(pytoweb.errors, MailboxFullError);
 pyo3::import_exception!(pytoweb.errors, MessageTooLargeError);
+pyo3::import_exception!(pytoweb.errors, OverloadedError);
 pyo3::import_exception!(pytoweb.errors, WorkerStoppedError);
 pyo3::import_exception!(pytoweb.errors, UnknownMessageError);
 pyo3::import_exception!(pytoweb.errors, DeadlineError);
@@ -38,6 +41,7 @@ pub(crate) fn load_errors(py: Python<'_>) -> PyResult<()> {
     for class in [
         MailboxFullError::type_object,
         MessageTooLargeError::type_object,
+        OverloadedError::type_object,
         WorkerStoppedError::type_object,
         UnknownMessageError::type_object,
         DeadlineError::type_object,
@@ -248,6 +252,16 @@ pub(crate) fn full(name: &str, capacity: usize, bytes: Option<(u64, u64)>, hint:
     MailboxFullError::new_err(format!(
         "the mailbox of {} is full ({capacity} {messages}{bytes}): {hint}",
         Quoted(name)
+    ))
+}
+
+pub(crate) fn overloaded(name: &str, target: Duration, window: Duration) -> PyErr {
+    OverloadedError::new_err(format!(
+        "{} is overloaded: its oldest queued message has waited longer than {} s for {} s; send less, or give the work to \
+         more workers",
+        Quoted(name),
+        target.as_secs_f64(),
+        window.as_secs_f64()
     ))
 }
 

@@ -204,6 +204,9 @@ pub enum SendError<T> {
     /// It has more bytes than the worker's messages may have together, so it never fits: send it in parts.
     #[error("the message has more bytes than the mailbox may hold")]
     TooLarge(T),
+    /// The messages that are queued have waited too long, for too long, so the worker takes no more for now.
+    #[error("the worker is overloaded: its oldest message has waited too long")]
+    Overloaded(T),
     /// The worker was stopped. It stays so: make a new one.
     #[error("the worker is stopped")]
     Stopped(T),
@@ -237,6 +240,7 @@ impl<T> SendError<T> {
         match self {
             Self::Full(data)
             | Self::TooLarge(data)
+            | Self::Overloaded(data)
             | Self::Stopped(data)
             | Self::WouldDeadlock(data)
             | Self::WrongType(data, _)
@@ -248,6 +252,7 @@ impl<T> SendError<T> {
         match self {
             Self::Full(data) => SendError::Full(f(data)),
             Self::TooLarge(data) => SendError::TooLarge(f(data)),
+            Self::Overloaded(data) => SendError::Overloaded(f(data)),
             Self::Stopped(data) => SendError::Stopped(f(data)),
             Self::WouldDeadlock(data) => SendError::WouldDeadlock(f(data)),
             Self::WrongType(data, mismatch) => SendError::WrongType(f(data), mismatch),
@@ -259,6 +264,7 @@ impl<T> SendError<T> {
         match error {
             PostError::Full(message) => Self::Full(unpack(message)),
             PostError::TooLarge(message) => Self::TooLarge(unpack(message)),
+            PostError::Shed(message) => Self::Overloaded(unpack(message)),
             PostError::WouldDeadlock(message) => Self::WouldDeadlock(unpack(message)),
             PostError::NoThread(message, error) => Self::NoThread(unpack(message), error),
             PostError::Stopped(message) => Self::Stopped(unpack(message)),
@@ -278,6 +284,7 @@ impl<T> fmt::Debug for SendError<T> {
         let name = match self {
             Self::Full(_) => "Full",
             Self::TooLarge(_) => "TooLarge",
+            Self::Overloaded(_) => "Overloaded",
             Self::Stopped(_) => "Stopped",
             Self::WouldDeadlock(_) => "WouldDeadlock",
             Self::WrongType(_, mismatch) => {

@@ -42,6 +42,7 @@ pub(super) struct Admission {
     gone_seen: u64,
     dropped_newest: u64,
     rejected: u64,
+    shed: u64,
 }
 
 impl Admission {
@@ -58,6 +59,7 @@ impl Admission {
             gone_seen: 0,
             dropped_newest: 0,
             rejected: 0,
+            shed: 0,
         }
     }
 
@@ -154,6 +156,14 @@ impl Admission {
 
     pub(super) const fn count_dropped_newest(&mut self) {
         self.dropped_newest += 1;
+    }
+
+    pub(super) const fn count_shed(&mut self) {
+        self.shed += 1;
+    }
+
+    pub(super) const fn shed(&self) -> u64 {
+        self.shed
     }
 
     pub(super) const fn count_rejected(&mut self, posts: usize) {

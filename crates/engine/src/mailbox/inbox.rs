@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::admission::Admission;
 use super::entry::Entry;
+use super::shedding::Shedding;
 use crate::clock::{Clock, Timestamp};
 use crate::message::{Failure, Message};
 
@@ -42,6 +43,8 @@ pub(super) struct Inbox<M> {
     pub(super) limit: usize,
     /// Turns that gave their token back and have yet to publish what they ended.
     pub(super) publishing: usize,
+    /// Where messages are refused for the wait of those that are queued; then all are timed.
+    pub(super) shedding: Option<Shedding>,
     /// One message in this many is timed; how many are still to pass.
     sample_every: u32,
     until_sample: u32,
@@ -50,7 +53,12 @@ pub(super) struct Inbox<M> {
 }
 
 impl<M: Message> Inbox<M> {
-    pub(super) const fn new(admission: Admission, limit: usize, gate: Gate) -> Self {
+    pub(super) const fn new(
+        admission: Admission,
+        limit: usize,
+        gate: Gate,
+        shedding: Option<Shedding>,
+    ) -> Self {
         Self {
             queue: VecDeque::new(),
             planned: false,
@@ -61,6 +69,7 @@ impl<M: Message> Inbox<M> {
             active: 0,
             limit,
             publishing: 0,
+            shedding,
             sample_every: 1,
             until_sample: 1,
             watchers: 0,
@@ -69,6 +78,9 @@ impl<M: Message> Inbox<M> {
 
     /// One message in so many is timed from now on.
     pub(super) fn sample(&mut self, every: u32) {
+        if self.shedding.is_some() {
+            return;
+        }
         self.sample_every = every;
         self.until_sample = self.until_sample.min(every);
     }

@@ -163,6 +163,17 @@ impl<M: Message> Order<M> {
         }
     }
 
+    /// When the message was posted that has waited longest, here or in the inbox's `queue`, as far as that is known: of
+    /// messages with plans, the one that is first among those of its priority.
+    pub(super) fn oldest(&self, queue: &VecDeque<Entry<M>>) -> Option<Timestamp> {
+        let here = match &self.kind {
+            Kind::FirstInFirstOut(batch) => batch.front().and_then(|entry| entry.posted_at),
+            Kind::Planned(planned) => planned.oldest(),
+        };
+        let there = queue.front().and_then(|entry| entry.posted_at);
+        here.into_iter().chain(there).min()
+    }
+
     /// Whether something sleeps, or waits for the worker's meter.
     pub(super) fn has_sleepers(&self) -> bool {
         match &self.kind {

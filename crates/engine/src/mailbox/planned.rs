@@ -433,6 +433,18 @@ impl<M: Message> Planned<M> {
         }
     }
 
+    /// When the message was posted that has waited longest of those that are first among their priority.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        let posted = |ready: &Ready<M>| match &ready.unit {
+            Unit::One(entry) => entry.posted_at,
+            Unit::Lane(key) => self.lanes.get(key)?.first.as_ref()?.posted_at,
+        };
+        self.ready
+            .iter()
+            .filter_map(|level| posted(level.front()?))
+            .min()
+    }
+
     /// Whether something sleeps, or waits for the worker's meter.
     pub(super) fn has_sleepers(&self) -> bool {
         !self.asleep.is_empty() || self.meter.is_some() && self.units > 0

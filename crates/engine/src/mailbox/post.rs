@@ -25,6 +25,8 @@ pub(crate) enum Refused<M> {
     Closed(M),
     /// It has more bytes than the mailbox may ever hold.
     TooLarge(M),
+    /// Those that are queued have waited too long.
+    Shed(M),
 }
 
 impl<M> Refused<M> {
@@ -34,6 +36,7 @@ impl<M> Refused<M> {
             Self::Full(message) => (message, Refused::Full(())),
             Self::Closed(message) => (message, Refused::Closed(())),
             Self::TooLarge(message) => (message, Refused::TooLarge(())),
+            Self::Shed(message) => (message, Refused::Shed(())),
         }
     }
 }
@@ -45,7 +48,10 @@ impl<M: Message> Mailbox<M> {
     pub(crate) fn post_fast(&self, message: M, clock: &dyn Clock) -> Result<usize, M> {
         let mut inbox = self.inbox.0.lock();
         let admission = &inbox.admission;
-        if inbox.gate == Gate::Closed || !admission.has_room_for(admission.weight(&message)) {
+        if inbox.gate == Gate::Closed
+            || inbox.shedding.is_some()
+            || !admission.has_room_for(admission.weight(&message))
+        {
             return Err(message);
         }
         if message.plan().is_some() && (!inbox.planned || replaces(&message)) {
@@ -85,7 +91,7 @@ impl<M: Message> Mailbox<M> {
         while !messages.is_empty() {
             let mut inbox = self.inbox.0.lock();
             let room = inbox.admission.room().min(messages.len());
-            let fit = if inbox.gate == Gate::Closed {
+            let fit = if inbox.gate == Gate::Closed || inbox.shedding.is_some() {
                 0
             } else if planned || inbox.admission.weighs() {
                 // One that replaces another goes alone, where that can be seen.
@@ -149,6 +155,12 @@ impl<M: Message> Mailbox<M> {
         } else {
             message
         };
+        if let Some(shedding) = &mut inbox.shedding
+            && shedding.refuses(outbox.order.oldest(&inbox.queue), clock.now())
+        {
+            inbox.admission.count_shed();
+            return Err(Refused::Shed(message));
+        }
         let bytes = inbox.admission.weight(&message);
         match inbox.admission.verdict(bytes) {
             Verdict::Enter => {}

@@ -226,6 +226,9 @@ impl<M: Message> Mailbox<M> {
                         ..Take::of(Found::Last, leftovers)
                     };
                 }
+                if let Some(shedding) = &mut inbox.shedding {
+                    shedding.rest();
+                }
                 let publishing = finished.is_some() || !leftovers.is_empty();
                 inbox.publishing += usize::from(publishing);
                 self.give_back(inbox);

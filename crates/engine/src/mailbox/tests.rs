@@ -288,7 +288,7 @@ impl Run {
                 assert_eq!(message.id, id);
                 self.forget(id);
             }
-            Err(Refused::TooLarge(_)) => unreachable!("bytes do not count"),
+            Err(Refused::TooLarge(_) | Refused::Shed(_)) => unreachable!("it has no such limits"),
             Err(Refused::Closed(message)) => {
                 assert!(!accepted && self.model.gate == Gate::Closed);
                 assert_eq!(message.id, id);

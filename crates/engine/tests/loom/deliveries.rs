@@ -167,6 +167,7 @@ fn shared(window: usize, capacity: usize, limit: usize) -> Arc<Cell<Child>> {
         capacity,
         overflow: Overflow::Block,
         rate: None,
+        shed: None,
         concurrency: 1,
         bytes: None,
     };

@@ -14,8 +14,8 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 use pytoweb_engine::{
-    Meter, Overflow, ParkedPost, Plan, Pool, PostError, Rate, StopMode, Worker, WorkerOptions,
-    WorkerState, WorkerStats,
+    Meter, Overflow, ParkedPost, Plan, Pool, PostError, Rate, Shed, StopMode, Worker,
+    WorkerOptions, WorkerState, WorkerStats,
 };
 
 use crate::arguments;
@@ -362,7 +362,7 @@ impl Endpoint {
         clippy::too_many_arguments,
         reason = "called from one place, by keyword"
     )]
-    #[pyo3(signature = (*, name, capacity, overflow, threads, handlers, replies, owner, shared, pool_handlers=None, processes=None, lane=None, max_attempts=1, rate=None, concurrency=1, bytes=None, size_of=None))]
+    #[pyo3(signature = (*, name, capacity, overflow, threads, handlers, replies, owner, shared, pool_handlers=None, processes=None, lane=None, max_attempts=1, rate=None, concurrency=1, bytes=None, size_of=None, shed=None))]
     fn _pytoweb_set_up(
         &self,
         py: Python<'_>,
@@ -382,6 +382,7 @@ impl Endpoint {
         concurrency: usize,
         bytes: Option<u64>,
         size_of: Option<Py<PyAny>>,
+        shed: Option<(f64, f64)>,
     ) -> PyResult<()> {
         let threads = threads.get();
         // A message that runs takes no place in the mailbox.
@@ -400,6 +401,7 @@ impl Endpoint {
             capacity,
             overflow,
             rate: rate.map(checked_rate).transpose()?,
+            shed: shed.map(checked_shed).transpose()?,
             concurrency,
             bytes,
         };
@@ -448,6 +450,7 @@ impl Endpoint {
             capacity: worker.capacity(),
             overflow: worker.overflow(),
             rate: worker.rate(),
+            shed: worker.shed(),
             concurrency: worker.concurrency(),
             bytes: worker.byte_limit(),
         };
@@ -1130,6 +1133,7 @@ impl Endpoint {
         numbers.set_item("dropped_replaced", counters.replaced)?;
         numbers.set_item("bytes", counters.bytes)?;
         numbers.set_item("retried", counters.retried)?;
+        numbers.set_item("shed", counters.shed)?;
         numbers.set_item("busy_seconds", stats.busy.as_secs_f64())?;
         numbers.set_item("alive_seconds", stats.alive.as_secs_f64())?;
         set_timings(&numbers, stats.timings)?;
@@ -1237,6 +1241,18 @@ fn try_post(
         waiting::set_deadline(worker, task, limit)?;
     }
     Ok(true)
+}
+
+/// The target and the window, in seconds.
+fn checked_shed((target, window): (f64, f64)) -> PyResult<Shed> {
+    let seconds = |seconds: f64| {
+        Duration::try_from_secs_f64(seconds)
+            .map_err(|error| PyValueError::new_err(error.to_string()))
+    };
+    Ok(Shed {
+        target: seconds(target)?,
+        window: seconds(window)?,
+    })
 }
 
 /// `messages` in so many seconds, and the burst.

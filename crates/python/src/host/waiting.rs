@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pytoweb_engine::{Message, PostError, Ticket, WaitError, Worker};
+use pytoweb_engine::{Message, PostError, Shed, Ticket, WaitError, Worker};
 
 use crate::error;
 use crate::host::handler::PyHandler;
@@ -45,6 +45,13 @@ pub(crate) fn refused<M: Refused>(worker: &Worker<PyHandler>, error: PostError<M
             "waiting would deadlock, because the caller is this worker's own handler or one that it awaits; post fewer, \
              or choose another overflow policy",
         ),
+        PostError::Shed(_) => {
+            let shed = worker.shed().unwrap_or(Shed {
+                target: Duration::ZERO,
+                window: Duration::ZERO,
+            });
+            error::overloaded(worker.name(), shed.target, shed.window)
+        }
         PostError::TooLarge(message) => error::too_large(
             worker.name(),
             message.weight(),

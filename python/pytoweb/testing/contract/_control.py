@@ -16,8 +16,10 @@ from pytoweb.workers import (
     Limits,
     MailboxFullError,
     MessageTooLargeError,
+    OverloadedError,
     Rate,
     Retry,
+    Shed,
     WorkerStoppedError,
 )
 
@@ -288,6 +290,25 @@ class ControlContract(Subject):
         assert len(latest.result(WAIT)) == 5_000
         assert one.stats().drops["oldest"] == 2
 
+    def test_a_worker_that_stays_late_refuses_messages(self) -> None:
+        """Until it keeps up, whatever its policy; they are counted with that reason."""
+        one, gate = self.blocked(limits=Limits(shed=Shed(target=0.02, window=0.1)))
+        one.post_message("echo")
+        deadline = time.monotonic() + WAIT
+        while one.stats().shed == 0:
+            assert time.monotonic() < deadline, "it was never late"
+            try:
+                one.post_message("echo")
+            except OverloadedError as error:
+                assert "0.02 s for 0.1 s" in str(error)
+            time.sleep(0.01)
+        raised(OverloadedError, one.ask, "echo")
+        raised(OverloadedError, asyncio.run, one.aask("echo"))
+        assert (one.stats().shed, one.stats().rejected) == (3, 0)
+        gate.open()
+        one.run_until_idle(WAIT)
+        assert one.ask("echo", 1).result(WAIT) == 1
+
     def test_nonsense_is_refused_by_name(self) -> None:
         """At the call, and the message is not posted."""
         one = self.new_worker()
@@ -298,6 +319,7 @@ class ControlContract(Subject):
             (ValueError, {"rate": "often"}),
             (TypeError, {"size_of": 5, "bytes": 5}),
             (ValueError, {"size_of": len}),
+            (TypeError, {"shed": 0.05}),
         ):
             assert next(iter(limits)) in str(raised(error, Limits, **limits))
         for error, retry in (
