@@ -17,7 +17,7 @@ class TestThreadWorker(contract.WorkerContract, contract.CoroutineContract):
     """A worker with a thread."""
 
 
-class TestThreadPool(contract.PoolContract, contract.PoolControlContract):
+class TestThreadPool(contract.PoolContract, contract.PoolControlContract, contract.TopicContract):
     """A pool of threads."""
 
 
@@ -29,7 +29,7 @@ class TestProcessWorker(contract.WorkerContract, contract.CoroutineContract):
 
 
 @needs_processes
-class TestProcessPool(contract.PoolContract, contract.PoolControlContract):
+class TestProcessPool(contract.PoolContract, contract.PoolControlContract, contract.TopicContract):
     """A pool of child processes."""
 
     backend = "process"

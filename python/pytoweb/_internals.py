@@ -37,6 +37,8 @@ NAMESPACE = "_pytoweb"
 _NONE: dict[str, float] = {}
 #: Most have no rate either.
 _NO_RATES: dict[str, Rate | None] = {}
+#: Most subscribe to nothing.
+_NO_TOPICS: frozenset[str] = frozenset()
 
 
 class Internals:
@@ -62,6 +64,7 @@ class Internals:
         "soft_limits",
         "start_number",
         "threads",
+        "topics",
     )
 
     replies: Replies
@@ -97,6 +100,8 @@ class Internals:
         self.start_number = 0
         #: The pool that made it.
         self.pool: WorkerPool | None = None
+        #: The topics that it subscribes to; changed under the lock of its pool.
+        self.topics = _NO_TOPICS
 
     def keep_in(self, owner: object) -> None:
         """Makes this the ``_pytoweb`` of a worker or pool, past a ``__setattr__`` of its class."""
@@ -106,7 +111,7 @@ class Internals:
 class PoolInternals(Internals):
     """What a pool keeps."""
 
-    __slots__ = ("feeds", "lock", "max_spare_threads", "shut_down", "size", "workers")
+    __slots__ = ("feeds", "lock", "max_spare_threads", "shut_down", "size", "subscribers", "workers")
 
     def __init__(self, name: str, backend: Backend, size: int) -> None:
         super().__init__(name, backend)
@@ -114,6 +119,8 @@ class PoolInternals(Internals):
         self.max_spare_threads: int | None = None
         self.workers: dict[str, PythonWorker] = {}
         self.shut_down = False
+        #: By topic the names of workers, in the order of their subscriptions.
+        self.subscribers: dict[str, dict[str, None]] = {}
         #: Each `map` whose calls wait for room.
         self.feeds: set[Feed] = set()
         self.lock = threading.RLock()

@@ -14,7 +14,7 @@ import time
 from concurrent.futures import CancelledError, Executor
 from types import MappingProxyType
 
-from pytoweb import _aio, _exit
+from pytoweb import _aio, _exit, _topics
 from pytoweb._callables import checked_handler
 from pytoweb._checks import (
     MAX_PROCESSES,
@@ -258,7 +258,10 @@ class WorkerPool(Addressable, Executor):
                     f"pool {own.name!r} runs handlers with the backend {own.backend!r}; make a pool of "
                     "the other kind for the others"
                 )
-            worker = own.workers[name] = PythonWorker(name, _pool=self, _pin=pin, **options)
+            worker = PythonWorker(name, _pool=self, _pin=pin, **options)
+            if known is not None:
+                _topics.forget(known, own)
+            own.workers[name] = worker
             return worker
 
     def get_worker(self, name: str) -> PythonWorker | None:
@@ -278,7 +281,140 @@ class WorkerPool(Addressable, Executor):
         worker.stop()
         with self._pytoweb.lock:
             if self._pytoweb.workers.get(name) is worker:
+                _topics.forget(worker, self._pytoweb)
                 del self._pytoweb.workers[name]
+
+    def broadcast(
+        self,
+        message_type: str,
+        data: object = None,
+        *,
+        timeout: float | None = None,
+        priority: int | None = None,
+        key: str | int | bytes | None = None,
+    ) -> int:
+        """Posts a message to every named worker of the pool that has a handler of its own for its type.
+
+        The policy of each mailbox applies. All that have room have the message before this waits for those
+        with ``"block"`` that have none; on an event loop, and in a handler of that worker, it does not wait.
+        A worker that takes nothing now (full, stopped, its process given up) is left out: it does not get
+        the message later, ``stats().rejected`` of one that is full counts it, and the others get theirs all
+        the same. One that drops messages, by ``"drop_newest"`` or ``"drop_oldest"``, counts as one that has
+        it. A worker that was not started keeps the message until it is. All handlers on threads get the same
+        object.
+
+        Args:
+            message_type: the type, any but ``"response"`` and ``"error"``.
+            data: what the handlers get.
+            timeout: seconds until the messages expire, the wait for room in all of the workers included. None
+                is no limit.
+            priority: as for ``post_message``.
+            key: as for ``post_message``.
+
+        Returns:
+            How many workers have the message.
+
+        Raises:
+            SerializationError: the data cannot be sent to another process.
+            WorkerStoppedError: the pool is shut down.
+            TypeError: ``message_type`` is not a str, ``timeout`` not a number, ``priority`` not an int, or
+                ``key`` no str, int or bytes.
+            ValueError: ``message_type`` is reserved, ``timeout`` negative or NaN, or ``priority`` not from 0
+                to 9.
+        """
+        return _topics.Many(
+            self, _topics.handling, message_type, data, timeout=timeout, priority=priority, key=key
+        ).wait()
+
+    async def abroadcast(
+        self,
+        message_type: str,
+        data: object = None,
+        *,
+        timeout: float | None = None,
+        priority: int | None = None,
+        key: str | int | bytes | None = None,
+    ) -> int:
+        """``broadcast`` for coroutines: waits for room without blocking the event loop.
+
+        Args:
+            message_type: as for ``broadcast``.
+            data: as for ``broadcast``.
+            timeout: as for ``broadcast``.
+            priority: as for ``broadcast``.
+            key: as for ``broadcast``.
+
+        Returns:
+            How many workers have the message.
+
+        Raises:
+            WorkerError: as for ``broadcast``.
+        """
+        return await _topics.Many(
+            self, _topics.handling, message_type, data, timeout=timeout, priority=priority, key=key
+        ).await_room()
+
+    def publish(
+        self,
+        topic: str,
+        data: object = None,
+        *,
+        timeout: float | None = None,
+        priority: int | None = None,
+        key: str | int | bytes | None = None,
+    ) -> int:
+        """Posts a message of the type ``topic`` to each worker that subscribed to the topic.
+
+        In the order of the subscriptions, and otherwise as ``broadcast``: what is true there of workers that
+        are full or stopped is true here. Without subscribers it does nothing.
+
+        Args:
+            topic: what was given to ``worker.subscribe``.
+            data: what the handlers get.
+            timeout: as for ``broadcast``.
+            priority: as for ``broadcast``.
+            key: as for ``broadcast``.
+
+        Returns:
+            How many workers have the message.
+
+        Raises:
+            SerializationError: as for ``broadcast``.
+            WorkerStoppedError: as for ``broadcast``.
+            TypeError: as for ``broadcast``.
+            ValueError: as for ``broadcast``.
+        """
+        return _topics.Many(
+            self, _topics.subscribers, topic, data, timeout=timeout, priority=priority, key=key
+        ).wait()
+
+    async def apublish(
+        self,
+        topic: str,
+        data: object = None,
+        *,
+        timeout: float | None = None,
+        priority: int | None = None,
+        key: str | int | bytes | None = None,
+    ) -> int:
+        """``publish`` for coroutines: waits for room without blocking the event loop.
+
+        Args:
+            topic: as for ``publish``.
+            data: as for ``publish``.
+            timeout: as for ``broadcast``.
+            priority: as for ``broadcast``.
+            key: as for ``broadcast``.
+
+        Returns:
+            How many workers have the message.
+
+        Raises:
+            WorkerError: as for ``broadcast``.
+        """
+        return await _topics.Many(
+            self, _topics.subscribers, topic, data, timeout=timeout, priority=priority, key=key
+        ).await_room()
 
     def _pytoweb_surround(self) -> Around:
         with self._pytoweb.lock:

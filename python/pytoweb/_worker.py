@@ -12,7 +12,7 @@ import types
 import warnings
 import weakref
 
-from pytoweb import _aio, _exit
+from pytoweb import _aio, _exit, _topics
 from pytoweb._around import Around, check_hook
 from pytoweb._callables import checked_handler
 from pytoweb._checks import (
@@ -967,6 +967,37 @@ class PythonWorker(Addressable):
         self._pytoweb_terminate()
         self._pytoweb.runtime.stop_posted(self)
         self._pytoweb_release()
+
+    def subscribe(self, topic: str) -> None:
+        """Has ``pool.publish(topic, data)`` post to this worker, too, from now on; twice is once.
+
+        What comes is a message of the type ``topic``: ``on_message(topic, handler)`` handles it, before or
+        after this call. One that is handled without a handler fails with ``UnknownMessageError``, as any
+        other. A subscription ends with the worker.
+
+        Args:
+            topic: any str but ``"response"`` and ``"error"``.
+
+        Raises:
+            TypeError: ``topic`` is not a str.
+            ValueError: ``topic`` is reserved.
+            RuntimeError: the worker belongs to no pool.
+            WorkerStoppedError: it is stopped or stopping.
+        """
+        _topics.subscribe(self, topic)
+
+    def unsubscribe(self, topic: str) -> None:
+        """Ends what ``subscribe(topic)`` began, if it did; messages that are queued are handled all the same.
+
+        Args:
+            topic: as for ``subscribe``.
+
+        Raises:
+            TypeError: ``topic`` is not a str.
+            ValueError: ``topic`` is reserved.
+            RuntimeError: the worker belongs to no pool.
+        """
+        _topics.unsubscribe(self, topic)
 
     def stats(self) -> WorkerStats:
         """Its numbers at one instant: counters that add up, times in seconds."""

@@ -28,6 +28,7 @@ from ._messages import MessageContract, ReplyContract
 from ._pools import PoolContract
 from ._subject import Subject
 from ._surroundings import ContextContract, CoroutineContract
+from ._topics import TopicContract
 
 __all__ = [
     "CancelContract",
@@ -42,6 +43,7 @@ __all__ = [
     "ReplyContract",
     "StopContract",
     "Subject",
+    "TopicContract",
     "WorkerContract",
 ]
 
