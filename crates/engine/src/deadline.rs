@@ -9,7 +9,7 @@
 //! few of them now and then, and sweeps where most are of ended messages.
 
 use std::cmp::Ordering as Order;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -31,11 +31,20 @@ const SAMPLE: usize = 64;
 /// The tickets of one worker whose deadline has passed, and whether it is to look at what sleeps in its mailbox.
 type DueOfOne = (Arc<dyn AnyCell>, Vec<Arc<dyn Ticket>>, bool);
 
-/// Tickets whose deadline has passed, by worker: what is done for all of a worker at once is not done for each.
+/// Is told of a time of a pool's clock: see [`Pool::set_timer`](crate::Pool::set_timer).
+pub trait Timer: Send + Sync + 'static {
+    /// Its time has come. Called with no engine lock held, on the thread that watches deadlines: those of the same pool
+    /// wait until it returns. It may set itself again.
+    fn elapsed(self: Arc<Self>);
+}
+
+/// Tickets whose deadline has passed, by worker: what is done for all of a worker at once is not done for each. And the
+/// timers, in the order of their times.
 #[derive(Default)]
 pub(crate) struct Due {
     workers: Vec<DueOfOne>,
     places: HashMap<u64, usize>,
+    timers: Vec<Arc<dyn Timer>>,
 }
 
 /// What a new deadline calls for.
@@ -75,10 +84,10 @@ impl Due {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.workers.is_empty()
+        self.workers.is_empty() && self.timers.is_empty()
     }
 
-    /// Ends the messages, and has workers look at what sleeps in their mailboxes. Runs code of users.
+    /// Ends the messages, has workers look at what sleeps in their mailboxes, and tells timers. Runs code of users.
     pub(crate) fn expire(self) {
         for (cell, tickets, alarm) in self.workers {
             let _ = contained(move || {
@@ -89,6 +98,9 @@ impl Due {
                     cell.nudge();
                 }
             });
+        }
+        for timer in self.timers {
+            let _ = contained(move || timer.elapsed());
         }
     }
 }
@@ -143,6 +155,12 @@ impl Ord for Entry {
 struct State {
     heap: BinaryHeap<Entry>,
     sweep_at: usize,
+    /// Apart from the heap, whose entries are as small as they can be.
+    timers: BTreeMap<(Timestamp, u64), Weak<dyn Timer>>,
+    /// Tells timers of one time apart, in their order.
+    next_timer: u64,
+    /// Timers below this number are not swept for those that are gone.
+    sweep_timers_at: usize,
     /// When to look at many entries next.
     look_at: Option<Timestamp>,
     watched: bool,
@@ -150,6 +168,13 @@ struct State {
 }
 
 impl State {
+    /// The next time at which there is something to do.
+    fn next(&self) -> Option<Timestamp> {
+        let timer = self.timers.first_key_value().map(|((at, _), _)| *at);
+        let entry = self.heap.peek().map(|next| next.at);
+        [timer, entry].into_iter().flatten().min()
+    }
+
     /// Drops the entries of messages that are over.
     fn sweep(&mut self, looked_at: &mut Vec<Arc<dyn Ticket>>) {
         self.heap.retain(|entry| !entry.is_over(looked_at));
@@ -199,7 +224,7 @@ impl Deadlines {
             // doubles the mark of the next one.
             state.sweep(&mut looked_at);
         }
-        let first = state.heap.peek().is_none_or(|next| at < next.at);
+        let first = state.next().is_none_or(|next| at < next);
         state.heap.push(Entry {
             at,
             ticket: ticket.map(Arc::downgrade),
@@ -210,6 +235,28 @@ impl Deadlines {
             Added::First
         } else if state.watched && state.heap.len() == SWEEP_FROM {
             Added::Many
+        } else if state.watched && first {
+            Added::Next
+        } else {
+            Added::Later
+        }
+    }
+
+    /// Remembers a timer. `Added::Many` is for messages alone.
+    pub(crate) fn add_timer(&self, at: Timestamp, timer: &Arc<dyn Timer>) -> Added {
+        let mut state = self.state.lock();
+        if state.timers.len() >= state.sweep_timers_at.max(SWEEP_FROM) {
+            // To let go of a weak reference runs no code.
+            state.timers.retain(|_, timer| timer.strong_count() > 0);
+            state.sweep_timers_at = state.timers.len() * 2;
+        }
+        let first = state.next().is_none_or(|next| at < next);
+        let number = state.next_timer;
+        state.next_timer += 1;
+        state.timers.insert((at, number), Arc::downgrade(timer));
+        if !state.watched && !state.shutdown {
+            state.watched = true;
+            Added::First
         } else if state.watched && first {
             Added::Next
         } else {
@@ -252,6 +299,12 @@ impl Deadlines {
                     looked_at.push((None, Some(known)));
                 }
             }
+            while let Some(timer) = state.timers.first_entry() {
+                if timer.key().0 > now {
+                    break;
+                }
+                due.timers.extend(timer.remove().upgrade());
+            }
         }
         drop_each(looked_at);
         due
@@ -260,7 +313,7 @@ impl Deadlines {
     /// How long until there is something to look at. `None`: there is nothing.
     pub(crate) fn next_look(&self, now: Timestamp) -> Option<Duration> {
         let state = self.state.lock();
-        let next = [state.heap.peek().map(|next| next.at), state.look_at];
+        let next = [state.next(), state.look_at];
         next.into_iter().flatten().min().map(|next| next.since(now))
     }
 

@@ -37,6 +37,7 @@ pub use carrier::Carrier;
 pub use cell::{Address, WeakAddress};
 pub use clock::{Clock, MonotonicClock, Timestamp};
 pub use contained::{Panic, contained};
+pub use deadline::Timer;
 pub use delivery::{BatchKey, Delivery};
 pub use handler::{Course, Handled, Handler, Suspension};
 pub use mailbox::Shed;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::cell::{AnyCell, Turn};
 use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::contained::{contained, drop_each};
-use crate::deadline::{Added, Deadlines};
+use crate::deadline::{Added, Deadlines, Timer};
 use crate::message::Ticket;
 use crate::reply::Wake;
 use crate::scheduler::{Rouse, Scheduler, Work};
@@ -287,7 +287,7 @@ impl PoolInner {
         ticket: &Arc<dyn Ticket>,
         cell: &Arc<dyn AnyCell>,
     ) -> io::Result<()> {
-        self.set_timer(at, Some(ticket), cell)
+        self.set_entry(at, Some(ticket), cell)
     }
 
     /// Has a worker look at `at` at what sleeps in its mailbox.
@@ -296,17 +296,23 @@ impl PoolInner {
         at: Timestamp,
         cell: &Arc<dyn AnyCell>,
     ) -> io::Result<()> {
-        self.set_timer(at, None, cell)
+        self.set_entry(at, None, cell)
     }
 
-    fn set_timer(
+    fn set_entry(
         self: &Arc<Self>,
         at: Timestamp,
         ticket: Option<&Arc<dyn Ticket>>,
         cell: &Arc<dyn AnyCell>,
     ) -> io::Result<()> {
+        let added = self.deadlines.add(at, ticket, cell);
+        self.watch(at, added)
+    }
+
+    /// Has what was added at `at` watched.
+    fn watch(self: &Arc<Self>, at: Timestamp, added: Added) -> io::Result<()> {
         let until = |at: Timestamp| at.since(self.clock.now());
-        match self.deadlines.add(at, ticket, cell) {
+        match added {
             Added::First => self
                 .timers
                 .add(self, until(at))
@@ -521,6 +527,17 @@ impl Pool {
         &self.inner().clock
     }
 
+    /// Has `timer` told at `at`, unless it is gone by then: the pool keeps it weakly. It is told on the thread that watches
+    /// the deadlines of the program, and not once the pool is over.
+    ///
+    /// # Errors
+    /// When the thread that watches deadlines could not be started.
+    pub fn set_timer(&self, at: Timestamp, timer: &Arc<dyn Timer>) -> io::Result<()> {
+        let inner = self.inner();
+        let added = inner.deadlines.add_timer(at, timer);
+        inner.watch(at, added)
+    }
+
     /// Looks at deadlines and delays now: its clock is one that is moved by hand, and was moved.
     pub fn clock_moved(&self) {
         self.inner().timers.hasten(self.inner(), Duration::ZERO);
@@ -567,9 +584,10 @@ impl Pool {
         inner.timers.wait_gone(inner);
     }
 
-    /// Expires every deadline up to now, as the deadline thread would. For clocks that a test moves by hand.
+    /// Does all that is due by now, as the thread that watches deadlines would, before it returns. For clocks that a test
+    /// moves by hand.
     pub fn expire_due(&self) {
         let inner = self.inner();
-        inner.deadlines.take_due(inner.clock.now()).expire();
+        inner.timers.serve_here(inner);
     }
 }

@@ -128,6 +128,13 @@ impl ReplyState {
         self.phase() == DONE
     }
 
+    /// Whether the message is neither queued nor run any more: its reply stands, or is about to. A message that is counted
+    /// as ended is over.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase(), SETTLING | DONE)
+    }
+
     /// Whether its value is written, and yet to be published.
     pub(crate) fn is_settling(&self) -> bool {
         self.phase() == SETTLING

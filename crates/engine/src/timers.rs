@@ -63,6 +63,23 @@ impl State {
         Some(self.pools.swap_remove(index))
     }
 
+    /// A thread has served `pool`, and there is something to look at after `wait`. The pool, where it is over.
+    fn served(&mut self, pool: &Arc<PoolInner>, wait: Option<Duration>) -> Option<Watched> {
+        let watched = self.find(pool)?;
+        watched.served_by = None;
+        let now = Instant::now();
+        watched.look_at = if watched.hastened {
+            Some(now)
+        } else {
+            wait.and_then(|wait| now.checked_add(wait))
+        };
+        if watched.over {
+            self.remove(pool)
+        } else {
+            None
+        }
+    }
+
     /// The pool that is to be looked at next, and when.
     fn next(&mut self) -> Option<(Instant, &mut Watched)> {
         self.pools
@@ -275,23 +292,12 @@ impl Timers {
         if hands_over {
             *watches = mem::take(&mut state.serves_alone);
         }
-        let mut over = None;
-        if let Some(watched) = state.find(&pool) {
-            watched.served_by = None;
-            let now = Instant::now();
-            watched.look_at = if watched.hastened {
-                Some(now)
-            } else {
-                wait.and_then(|wait| now.checked_add(wait))
-            };
-            if watched.over {
-                over = state.remove(&pool);
-            }
-        }
+        let over = state.served(&pool, wait);
         if !*watches {
             // The thread that watches does not know of the time for which this pool is to be looked at.
             self.0.changed.notify_one();
         }
+        self.0.gone.notify_all();
         if over.is_some() {
             self.wake_after_removal(state);
             drop_each(over);
@@ -299,6 +305,40 @@ impl Timers {
             state = self.0.state.lock();
         }
         state
+    }
+
+    /// Ends what is due in a pool on the calling thread, after the one that serves it at this moment: when this returns,
+    /// all that was due has been done.
+    pub(crate) fn serve_here(&self, pool: &Arc<PoolInner>) {
+        let own = Some(thread::current().id());
+        let mut state = self.0.state.lock();
+        let serves = loop {
+            match state.find(pool) {
+                Some(watched) if watched.served_by.is_none() => {
+                    watched.served_by = own;
+                    watched.hastened = false;
+                    break true;
+                }
+                Some(watched) if watched.served_by != own => {
+                    (state, _) = self.0.gone.wait(state, None);
+                }
+                // Called by what is being done, or there is nothing to do yet.
+                Some(_) | None => break false,
+            }
+        };
+        drop(state);
+        if let Ok(due) = contained(|| pool.deadlines.take_due(pool.clock.now())) {
+            due.expire();
+        }
+        if !serves {
+            return;
+        }
+        let wait = contained(|| pool.deadlines.next_look(pool.clock.now()));
+        let mut state = self.0.state.lock();
+        let over = state.served(pool, wait.unwrap_or(Some(KEEP_AT_HAND)));
+        self.0.changed.notify_one();
+        self.wake_after_removal(state);
+        drop_each(over);
     }
 
     /// Has another thread watch while this one runs code of the users of `pool`, as soon as there is something else to

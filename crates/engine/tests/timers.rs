@@ -2,11 +2,13 @@
 
 mod common;
 
-use std::sync::{Arc, Barrier, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 
-use common::{Gate, Job, LONG, Out, ask, bounded, occupy, pool, worker};
-use pytoweb_engine::{Failure, Pool, PoolOptions, Timers};
+use common::{
+    Gate, HandClock, Job, LONG, Out, ask, bounded, occupy, pool, pool_with_clock, worker,
+};
+use pytoweb_engine::{Clock, Failure, Pool, PoolOptions, Timer, Timers, Timestamp};
 
 const SHORT: Duration = Duration::from_millis(5);
 
@@ -220,4 +222,116 @@ mod counted {
             .expect("it starts");
         assert!(child.status.success(), "{child:?}");
     }
+}
+
+/// Notes its name each time, and sets itself again as often as it has times left.
+struct Chime {
+    name: &'static str,
+    pool: Pool,
+    clock: Arc<HandClock>,
+    again: Mutex<Vec<Duration>>,
+    noted: mpsc::Sender<(&'static str, Duration)>,
+}
+
+impl Timer for Chime {
+    fn elapsed(self: Arc<Self>) {
+        let now = self.clock.now();
+        let _ = self.noted.send((self.name, now.since(START)));
+        if let Some(wait) = self.again.lock().expect("not poisoned").pop() {
+            let timer: Arc<dyn Timer> = self.clone();
+            self.pool
+                .set_timer(now.after(wait), &timer)
+                .expect("a thread");
+        }
+    }
+}
+
+const START: Timestamp = Timestamp::from_nanos(0);
+/// Too long for the thread that watches to come by itself.
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn timers_are_told_in_order_while_they_exist() {
+    bounded(|| {
+        let (pool, clock) = pool_with_clock(1);
+        let (noted, told) = mpsc::channel();
+        let chime = |name, again| -> Arc<dyn Timer> {
+            Arc::new(Chime {
+                name,
+                pool: pool.clone(),
+                clock: clock.clone(),
+                again: Mutex::new(again),
+                noted: noted.clone(),
+            })
+        };
+        let (late, early) = (chime("late", vec![]), chime("early", vec![HOUR]));
+        let gone = chime("gone", vec![]);
+        for (timer, at) in [(&late, 3), (&gone, 1), (&early, 2)] {
+            pool.set_timer(START.after(HOUR * at), timer)
+                .expect("a thread");
+        }
+        drop(gone);
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            clock.advance(HOUR);
+            pool.expire_due();
+            seen.extend(told.try_iter());
+        }
+        let hours = |n| HOUR * n;
+        assert_eq!(
+            seen,
+            [("early", hours(2)), ("late", hours(3)), ("early", hours(3))]
+        );
+        pool.shutdown();
+        pool.join();
+    });
+}
+
+#[test]
+fn a_timer_is_told_by_the_thread_that_watches() {
+    bounded(|| {
+        let (pool, clock) = pool_with_clock(1);
+        let (noted, told) = mpsc::channel();
+        let timer: Arc<dyn Timer> = Arc::new(Chime {
+            name: "one",
+            pool: pool.clone(),
+            clock: clock.clone(),
+            again: Mutex::default(),
+            noted,
+        });
+        pool.set_timer(START.after(LONG * 10), &timer)
+            .expect("a thread");
+        assert!(told.try_recv().is_err());
+        clock.advance(LONG * 10);
+        pool.clock_moved();
+        assert_eq!(told.recv_timeout(LONG), Ok(("one", LONG * 10)));
+        pool.shutdown();
+        pool.join();
+    });
+}
+
+#[test]
+fn timers_that_are_gone_do_not_pile_up() {
+    bounded(|| {
+        let (pool, clock) = pool_with_clock(1);
+        let (noted, told) = mpsc::channel();
+        let kept: Vec<Arc<dyn Timer>> = (0..5_000)
+            .filter_map(|number| {
+                let timer: Arc<dyn Timer> = Arc::new(Chime {
+                    name: "kept",
+                    pool: pool.clone(),
+                    clock: clock.clone(),
+                    again: Mutex::default(),
+                    noted: noted.clone(),
+                });
+                pool.set_timer(START.after(HOUR), &timer).expect("a thread");
+                (number % 100 == 0).then_some(timer)
+            })
+            .collect();
+        clock.advance(HOUR);
+        pool.expire_due();
+        assert_eq!(told.try_iter().count(), kept.len());
+        pool.shutdown();
+        pool.join();
+    });
 }
