@@ -237,5 +237,5 @@ except ImportError as error:
 
 
 def test_a_star_import_needs_no_pytest():
-    assert set(pytoweb.testing.__all__) == {"no_leaks", "wait_until_idle"}
+    assert set(pytoweb.testing.__all__) == {"FrozenClock", "frozen_clock", "no_leaks", "wait_until_idle"}
     assert sys.modules["pytest"] is pytest

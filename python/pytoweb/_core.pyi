@@ -23,15 +23,18 @@ from pytoweb.futures import WorkerFuture
 __all__ = [
     "DEFAULT_CAPACITY",
     "VERSION",
+    "CallTimer",
     "ChildEnd",
     "ChildPending",
     "Endpoint",
     "FutureBase",
+    "HandClock",
     "HeldWaits",
     "Parked",
     "Pending",
     "Processes",
     "Reducers",
+    "Repeated",
     "Sink",
     "Threads",
     "WorkerMessage",
@@ -133,7 +136,14 @@ class _Replies(Protocol):
 class Threads:
     """The engine threads of a pool, or the one of a worker by itself; they start when there is work."""
 
-    def __new__(cls, size: int, name: str, runtime: _Runtime, max_spare_threads: int | None = None) -> Self:
+    def __new__(
+        cls,
+        size: int,
+        name: str,
+        runtime: _Runtime,
+        max_spare_threads: int | None = None,
+        clock: HandClock | None = None,
+    ) -> Self:
         """Makes the pool; no thread yet.
 
         Args:
@@ -141,10 +151,25 @@ class Threads:
             name: The threads are called this and a number.
             runtime: Called at the start and the end of each thread.
             max_spare_threads: Handlers that may wait at the same time; None is the engine's default.
+            clock: What deadlines, delays and rates go by; None is the machine's.
         """
 
     def count(self) -> int:
         """Returns how many threads exist now, those that lend their place while they wait included.
+
+        Raises:
+            ForkedProcessError: This is a forked child, and they are the parent's.
+        """
+
+    def now(self) -> float:
+        """Returns the seconds on their clock, since some start of its own.
+
+        Raises:
+            ForkedProcessError: This is a forked child, and they are the parent's.
+        """
+
+    def clock_moved(self) -> None:
+        """Does all that is due, on the calling thread: their clock was moved by hand.
 
         Raises:
             ForkedProcessError: This is a forked child, and they are the parent's.
@@ -162,6 +187,47 @@ class Threads:
 
         Raises:
             ForkedProcessError: This is a forked child, and they are the parent's.
+        """
+
+@final
+class HandClock:
+    """A clock that stands still until it is moved."""
+
+    def __new__(cls) -> Self:
+        """Makes one that tells 0."""
+
+    def now(self) -> float:
+        """Returns the seconds since it was made."""
+
+    def advance(self, seconds: float) -> None:
+        """Moves it forward, and tells no pool: see ``Threads.clock_moved``.
+
+        Raises:
+            TypeError: ``seconds`` is not a number.
+            ValueError: ``seconds`` is negative or NaN.
+        """
+
+    def thaw(self) -> None:
+        """Has it go by itself from now on."""
+
+@final
+class CallTimer:
+    """Calls a function at times of a pool's clock, for as long as this object exists."""
+
+    def __new__(cls, callback: Callable[[], object]) -> Self:
+        """Makes one that is not set.
+
+        Args:
+            callback: Called without arguments on the thread that watches deadlines, which it keeps from
+                others of the pool. It refers to this object weakly, or neither is ever freed.
+        """
+
+    def set(self, threads: Threads, at: float) -> None:
+        """Has the function called once ``threads.now()`` is ``at``, if they are not over by then.
+
+        Raises:
+            OSError: No thread can be started for it.
+            ForkedProcessError: The threads are those of the parent process.
         """
 
 @disjoint_base
@@ -435,6 +501,12 @@ class Endpoint:
             False: a message with an id has no place for its reply yet.
         """
 
+    def _pytoweb_park_repeated(self, message_type: str, data: object, told: Callable[[], object]) -> Repeated:
+        """As ``_pytoweb_park_post``, for a message of ``every``."""
+
+    def _pytoweb_check_message(self, message_type: str, data: object) -> None:
+        """Raises what a post of this would raise for its arguments, whatever room there is."""
+
     def _pytoweb_park_ask(
         self,
         message_type: str,
@@ -579,6 +651,13 @@ class Parked:
         Raises:
             MailboxFullError: Waiting would deadlock.
         """
+
+@final
+class Repeated:
+    """A message of ``every``: posted, or in the line before a full mailbox, until it is dropped."""
+
+    def is_over(self) -> bool:
+        """Whether it is neither in line nor queued nor run any more."""
 
 @disjoint_base
 class FutureBase:

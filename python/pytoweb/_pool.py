@@ -26,7 +26,8 @@ from pytoweb._checks import (
     checked_size,
     refuse_process_options,
 )
-from pytoweb._core import Endpoint, Threads, checked_timeout, running_owner
+from pytoweb._clocks import make_threads
+from pytoweb._core import Endpoint, checked_timeout, running_owner
 from pytoweb._cpus import usable_cpus
 from pytoweb._internals import PoolInternals
 from pytoweb._limits import checked_limits, wished
@@ -184,7 +185,7 @@ class WorkerPool(Addressable, Executor):
         else:
             own.runtime = PoolRuntime(f"pytoweb-{name}", initializer, initargs)
         own.max_spare_threads = max_spare_threads
-        own.threads = Threads(size, f"pytoweb-{name}", own.runtime, max_spare_threads)
+        own.threads = make_threads(size, f"pytoweb-{name}", own.runtime, max_spare_threads)
         self._pytoweb_prepare(
             own,
             limits=limits,
@@ -751,7 +752,7 @@ class WorkerPool(Addressable, Executor):
         own.runtime.start_afresh()
         if own.backend == "process":
             cast_processes(own.runtime).renew_processes()
-        threads = Threads(own.size, own.runtime.name, own.runtime, own.max_spare_threads)
+        threads = make_threads(own.size, own.runtime.name, own.runtime, own.max_spare_threads)
         # Pinned ones begin by themselves, or have started.
         shared = [worker for worker in own.workers.values() if not worker._pytoweb_owns_threads()]
         own.threads = threads

@@ -236,7 +236,11 @@ class ProcessRuntime(PoolRuntime):
 
     def has_processes(self) -> bool:
         """Whether there are child processes."""
-        return any(pid is not None for pid in self.processes.pids())
+        return bool(self.pids())
+
+    def pids(self) -> list[int]:
+        """The process numbers of its child processes."""
+        return [pid for pid in self.processes.pids() if pid is not None]
 
     def _ends(self) -> None:
         self.processes.close()

@@ -475,6 +475,10 @@ class PoolRuntime:
         """Whether there are child processes."""
         return False
 
+    def pids(self) -> list[int]:
+        """The process numbers of its child processes."""
+        return []
+
     def kill_ending(self) -> None:
         """Has child processes killed that were told to end and have not yet."""
 

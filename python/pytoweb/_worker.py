@@ -22,7 +22,8 @@ from pytoweb._checks import (
     checked_overflow,
     refuse_process_options,
 )
-from pytoweb._core import Endpoint, Parked, Threads, checked_timeout
+from pytoweb._clocks import make_threads
+from pytoweb._core import Endpoint, Parked, checked_timeout
 from pytoweb._functions import is_coroutine_function
 from pytoweb._internals import Internals
 from pytoweb._limits import Limits, Rate, checked_limits, checked_rate, wished
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any, Literal, TypedDict, TypeVar, Union, overload
 
+    from pytoweb._core import Threads
     from pytoweb._named import Named
     from pytoweb._pool import WorkerPool
     from pytoweb._stats import WorkerStats
@@ -814,14 +816,14 @@ class PythonWorker(Addressable):
             options = ProcessOptions(**given)
             lane = 0
             own.runtime = ProcessRuntime(f"pytoweb-{name}", 1, options, initializer, initargs)
-            own.threads = Threads(1, f"pytoweb-{name}", own.runtime)
+            own.threads = make_threads(1, f"pytoweb-{name}", own.runtime)
         elif _pool is None:
             own.runtime = PoolRuntime(f"pytoweb-{name}", initializer, initargs)
-            own.threads = Threads(limits.concurrency, f"pytoweb-{name}", own.runtime)
+            own.threads = make_threads(limits.concurrency, f"pytoweb-{name}", own.runtime)
         elif _pin and backend == "thread":
             own.pool = _pool
             own.runtime = _pool._pytoweb.runtime.of_its_own(name)
-            own.threads = Threads(limits.concurrency, own.runtime.name, own.runtime)
+            own.threads = make_threads(limits.concurrency, own.runtime.name, own.runtime)
         else:
             own.pool = _pool
             own.runtime = _pool._pytoweb.runtime
@@ -1078,7 +1080,7 @@ class PythonWorker(Addressable):
         runtime.start_afresh()
         if self._pytoweb.backend == "process":
             cast_processes(runtime).renew_processes()
-        self._pytoweb_start_afresh_on(Threads(1, runtime.name, runtime), runtime)
+        self._pytoweb_start_afresh_on(make_threads(1, runtime.name, runtime), runtime)
 
     def _pytoweb_begin_exit(self) -> None:
         self._pytoweb_close("drain")

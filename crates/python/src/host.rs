@@ -2,6 +2,7 @@
 
 pub(crate) mod around;
 pub(crate) mod awaiting;
+pub(crate) mod clocks;
 pub(crate) mod doorbell;
 pub(crate) mod end_hooks;
 pub(crate) mod endpoint;

@@ -31,6 +31,8 @@ mod _core {
     use crate::error::{load_errors, write_unraisable};
     #[pymodule_export]
     use crate::host::awaiting::gathered;
+    #[pymodule_export]
+    use crate::host::clocks::{CallTimer, HandClock};
     use crate::host::endpoint::Endpoint;
     #[pymodule_export]
     use crate::host::endpoint::merged_timings;
@@ -43,7 +45,7 @@ mod _core {
     #[pymodule_export]
     use crate::host::message::WorkerMessage;
     #[pymodule_export]
-    use crate::host::parked::Parked;
+    use crate::host::parked::{Parked, Repeated};
     #[pymodule_export]
     use crate::host::planning::check_wishes;
     #[pymodule_export]

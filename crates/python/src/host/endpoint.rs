@@ -28,7 +28,7 @@ use crate::host::future::new_future;
 use crate::host::handler::{PyHandler, Runner, Shared};
 use crate::host::message::{Body, PyMessage, name_of};
 use crate::host::packing::Packing;
-use crate::host::parked::{self, Entry, Parked};
+use crate::host::parked::{self, Entry, Parked, Repeated};
 use crate::host::planning::{ByType, Wishes, with_wishes};
 use crate::host::reply_room::{Place, ReplyRoom, place_for, wait_for_place};
 use crate::host::retrying::{Policy, Retrying};
@@ -845,6 +845,42 @@ impl Endpoint {
                 Err(refused)
             }
         }
+    }
+
+    /// The same for a message of `every`, which tells whether it is over; in line for as long as that exists.
+    fn _pytoweb_park_repeated<'py>(
+        slf: &Bound<'py, Self>,
+        message_type: &Bound<'py, PyAny>,
+        data: Py<PyAny>,
+        told: Py<PyAny>,
+    ) -> PyResult<Repeated> {
+        let py = slf.py();
+        let (inner, worker) = slf.get().inner()?;
+        let kind = arguments::message_type(message_type)?;
+        let task = Arc::new(Task {
+            plan: inner.plan(worker, kind.bind(py), None, Wishes::default())?,
+            bytes: inner.weigh(py, &data)?,
+            ..Task::default()
+        });
+        let message = inner.message(py, kind, data, Some(task.clone()))?;
+        let parked = match parked::enter(worker, message, None)? {
+            Entry::In => None,
+            Entry::Line(post) => Some(slf.get().parked(slf, post, None, false, told)?.unbind()),
+        };
+        Ok(Repeated::new(task, parked))
+    }
+
+    /// Refuses what a post of this would refuse, whatever room there is.
+    fn _pytoweb_check_message(
+        &self,
+        py: Python<'_>,
+        message_type: &Bound<'_, PyAny>,
+        data: Py<PyAny>,
+    ) -> PyResult<()> {
+        let (inner, _) = self.inner()?;
+        let kind = arguments::message_type(message_type)?;
+        inner.weigh(py, &data)?;
+        inner.message(py, kind, data, None).map(drop)
     }
 
     /// Replies of messages with an id were taken by the owner.

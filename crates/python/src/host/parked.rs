@@ -177,3 +177,29 @@ impl Drop for Parked {
         }
     }
 }
+
+/// A message of `every`: posted, or in line.
+#[pyclass(module = "pytoweb._core", frozen)]
+#[derive(Debug)]
+pub(crate) struct Repeated {
+    task: Arc<Task>,
+    /// Its place in the line before a full mailbox.
+    _parked: Option<Py<PyAny>>,
+}
+
+impl Repeated {
+    pub(crate) const fn new(task: Arc<Task>, parked: Option<Py<PyAny>>) -> Self {
+        Self {
+            task,
+            _parked: parked,
+        }
+    }
+}
+
+#[pymethods]
+impl Repeated {
+    /// Whether it is neither in line nor queued nor run any more.
+    fn is_over(&self) -> bool {
+        self.task.slot.state().is_over()
+    }
+}

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use pyo3::prelude::*;
-use pytoweb_engine::{Pool, PoolOptions};
+use pytoweb_engine::{Clock, MonotonicClock, Pool, PoolOptions};
 
 use crate::error;
+use crate::host::clocks::{self, HandClock};
 use crate::host::pool_host::PyHost;
 use crate::interpreter::attached::Attached;
 use crate::interpreter::fork::{self, Generation};
 
 /// A pool's threads, as Python holds them.
-#[pyclass(module = "pytoweb._core", frozen)]
+#[pyclass(module = "pytoweb._core", frozen, weakref)]
 #[derive(Debug)]
 pub(crate) struct Threads {
     pool: Option<Pool>,
@@ -43,13 +44,18 @@ impl Threads {
 #[pymethods]
 impl Threads {
     #[new]
-    #[pyo3(signature = (size, name, runtime, max_spare_threads=None))]
+    #[pyo3(signature = (size, name, runtime, max_spare_threads=None, clock=None))]
     fn new(
         size: usize,
         name: String,
         runtime: Py<PyAny>,
         max_spare_threads: Option<usize>,
+        clock: Option<&Bound<'_, HandClock>>,
     ) -> Self {
+        let clock: Arc<dyn Clock> = match clock {
+            Some(clock) => clock.get().0.clone(),
+            None => Arc::new(MonotonicClock::new()),
+        };
         let broken = Arc::new(AtomicBool::new(false));
         Python::attach(|py| {
             let host = PyHost {
@@ -62,6 +68,7 @@ impl Threads {
                     .unwrap_or_else(|| PoolOptions::default_spare_threads(size)),
                 host: Arc::new(host),
                 timers: fork::timers(),
+                clock,
                 ..PoolOptions::new(size)
             });
             Self {
@@ -76,6 +83,18 @@ impl Threads {
     /// Threads that exist now.
     fn count(&self) -> PyResult<usize> {
         Ok(self.pool()?.threads())
+    }
+
+    /// Seconds on their clock.
+    fn now(&self) -> PyResult<f64> {
+        Ok(clocks::seconds(&**self.pool()?.clock()))
+    }
+
+    /// Does all that is due: their clock was moved by hand.
+    fn clock_moved(&self, py: Python<'_>) -> PyResult<()> {
+        let pool = self.pool()?;
+        py.detach(|| pool.expire_due());
+        Ok(())
     }
 
     /// Lets the threads end once the queued work is done.
