@@ -17,7 +17,9 @@ class TestThreadWorker(contract.WorkerContract, contract.CoroutineContract):
     """A worker with a thread."""
 
 
-class TestThreadPool(contract.PoolContract, contract.PoolControlContract, contract.TopicContract):
+class TestThreadPool(
+    contract.PoolContract, contract.PoolControlContract, contract.PoolRepeatContract, contract.TopicContract
+):
     """A pool of threads."""
 
 
@@ -29,7 +31,9 @@ class TestProcessWorker(contract.WorkerContract, contract.CoroutineContract):
 
 
 @needs_processes
-class TestProcessPool(contract.PoolContract, contract.PoolControlContract, contract.TopicContract):
+class TestProcessPool(
+    contract.PoolContract, contract.PoolControlContract, contract.PoolRepeatContract, contract.TopicContract
+):
     """A pool of child processes."""
 
     backend = "process"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pytoweb._around import Around
     from pytoweb._core import Threads
+    from pytoweb._every import WorkerTimer
     from pytoweb._limits import Rate
     from pytoweb._map import Feed
     from pytoweb._named import Named
@@ -64,6 +65,7 @@ class Internals:
         "soft_limits",
         "start_number",
         "threads",
+        "timers",
         "topics",
     )
 
@@ -102,6 +104,8 @@ class Internals:
         self.pool: WorkerPool | None = None
         #: The topics that it subscribes to; changed under the lock of its pool.
         self.topics = _NO_TOPICS
+        #: What `every` made and was not cancelled; changed under the lock of `_every.py`.
+        self.timers: tuple[WorkerTimer, ...] = ()
 
     def keep_in(self, owner: object) -> None:
         """Makes this the ``_pytoweb`` of a worker or pool, past a ``__setattr__`` of its class."""

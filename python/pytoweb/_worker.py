@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal, TypedDict, TypeVar, Union, overload
 
     from pytoweb._core import Threads
+    from pytoweb._every import WorkerTimer
     from pytoweb._named import Named
     from pytoweb._pool import WorkerPool
     from pytoweb._stats import WorkerStats
@@ -132,6 +133,10 @@ class Addressable(Endpoint):
         own.threads, own.runtime, own.line = threads, runtime, None
         own.replies.start_afresh()
         self._pytoweb_renew(threads, getattr(runtime, "processes", None))
+        if own.timers:
+            from pytoweb._every import renew_all
+
+            renew_all(self)
 
     if TYPE_CHECKING:
 
@@ -615,6 +620,35 @@ class Addressable(Endpoint):
             )
         )
 
+    def every(self, seconds: float, message_type: str, data: object = None) -> WorkerTimer:
+        """Posts a message every so many seconds, until it is cancelled or this has ended.
+
+        The first one comes after that time, from the start of a worker on. The times keep to the schedule and
+        do not drift. Messages never pile up: while the last one is queued, waits for room or runs, further
+        times pass without one, and are counted. So do times that the whole program was late for.
+
+        A message is one as of ``post_message``, with the context variables of this call; its failure goes to
+        ``on_error``, or the log. On a thread each gets the same object. A timer has no thread of its own and
+        takes no place in the mailbox, and does not keep ``run_until_idle`` or ``stop`` waiting.
+
+        Args:
+            seconds: from one message to the next, at least 0.001.
+            message_type: the type, any but ``"response"`` and ``"error"``.
+            data: what the handler gets.
+
+        Returns:
+            The timer, with ``cancel()``; it goes on without a reference to it.
+
+        Raises:
+            TypeError: ``seconds`` is not a number, or ``message_type`` not a str.
+            ValueError: ``seconds`` is below 0.001 or not finite, or ``message_type`` is reserved.
+            SerializationError: the data cannot be sent to another process.
+            WorkerStoppedError: it is stopped or stopping.
+        """
+        from pytoweb._every import WorkerTimer
+
+        return WorkerTimer(self, seconds, message_type, data)
+
     async def _pytoweb_acall(
         self,
         function: Callable[..., Any],
@@ -900,6 +934,10 @@ class PythonWorker(Addressable):
         if self._pytoweb.backend == "process":
             self._pytoweb_want_process()
         self._pytoweb_start_loop()
+        if self._pytoweb.timers:
+            from pytoweb._every import begin_all
+
+            begin_all(self)
         return self
 
     def stop(self, *, drain: bool = True, timeout: float | None = None) -> None:

@@ -40,6 +40,7 @@ TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 
 if TYPE_CHECKING:
     from typing import Any
 
+    from pytoweb._every import WorkerTimer
     from pytoweb._stats import PoolStats, WorkerStats
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "WorkerPool",
     "WorkerStats",
     "WorkerStoppedError",
+    "WorkerTimer",
     "blocking",
     "current_message",
     "current_worker",
@@ -97,7 +99,11 @@ def current_worker() -> PythonWorker | WorkerPool | None:
 
 
 def __getattr__(name: str) -> Any:
-    # Their module costs more to import than it is worth before the first `stats()`.
+    # Their modules cost more to import than they are worth before the first `stats()` or `every()`.
+    if name == "WorkerTimer":
+        from pytoweb import _every
+
+        return _every.WorkerTimer
     if name in ("PoolStats", "WorkerStats"):
         from pytoweb import _stats
 

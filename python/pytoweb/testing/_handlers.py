@@ -126,6 +126,11 @@ def look(data: Any) -> str:
     return color.get()
 
 
+def note_color(path: Any) -> None:
+    """Writes the color of its context to a file."""
+    note(path, color.get())
+
+
 def change_color(data: Any) -> str:
     """Returns the color of its context, and changes it."""
     seen = color.get()

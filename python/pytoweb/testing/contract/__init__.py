@@ -26,6 +26,7 @@ from ._ends import CancelContract, DeadlineContract, StopContract
 from ._mailbox import MailboxContract
 from ._messages import MessageContract, ReplyContract
 from ._pools import PoolContract
+from ._repeats import PoolRepeatContract, RepeatContract
 from ._subject import Subject
 from ._surroundings import ContextContract, CoroutineContract
 from ._topics import TopicContract
@@ -40,6 +41,8 @@ __all__ = [
     "MessageContract",
     "PoolContract",
     "PoolControlContract",
+    "PoolRepeatContract",
+    "RepeatContract",
     "ReplyContract",
     "StopContract",
     "Subject",
@@ -57,5 +60,6 @@ class WorkerContract(
     StopContract,
     ContextContract,
     ControlContract,
+    RepeatContract,
 ):
     """Everything that one worker promises; ``make_worker`` is the place where yours is made."""
