@@ -11,6 +11,9 @@ test. Import it into the ``conftest.py`` or the test module that uses it; this m
 pytest.
 
     from pytoweb.testing import worker_pool
+
+With pytest the fixtures ``pytoweb_worker``, ``pytoweb_pool`` and ``pytoweb_clock`` are there by themselves:
+see ``pytoweb.testing.plugin``.
 """
 
 from __future__ import annotations
