@@ -125,11 +125,15 @@ tsan: $(VENV)/.python ## the tests of the engine under the thread sanitizer (nee
 	cargo +nightly test -Zbuild-std --target "$$(rustc -vV | sed -n 's/^host: //p')" -p pytoweb-engine --lib --tests \
 		--no-fail-fast $(LOCKED) $(ARGS) -- --skip ten_thousand_workers --skip memory --skip stacks_are_as_large
 
-fuzz: $(VENV)/.python ## hostile frames and rings, FUZZ (100) times as many cases as in make test
-	PYTOWEB_FUZZ="$(FUZZ)" CARGO_TARGET_DIR="$(TARGET_DIR)/fuzz" \
-	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-	CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true \
+fuzz: export PYTOWEB_FUZZ = $(FUZZ)
+fuzz: export CARGO_TARGET_DIR = $(TARGET_DIR)/fuzz
+fuzz: export CARGO_PROFILE_RELEASE_LTO = off
+fuzz: export CARGO_PROFILE_RELEASE_CODEGEN_UNITS = 16
+fuzz: export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS = true
+fuzz: export CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS = true
+fuzz: $(VENV)/.python ## hostile frames and rings, random orders, FUZZ (100) times as many cases as in make test
 	cargo test -p pytoweb-process --release --lib --test frames $(LOCKED) -- ring:: stream:: hostile:: come_back
+	cargo test -p pytoweb-engine --release --lib $(LOCKED) -- planned:: plain_queue workers_run_in_turn
 
 msrv: $(VENV)/.python ## all crates and their tests compile with the oldest Rust that Cargo.toml promises
 	@tools/toolchain.sh "$(MSRV)"

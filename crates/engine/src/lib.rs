@@ -13,6 +13,8 @@
 //! - a message is counted before its reply is published.
 
 mod carrier;
+#[cfg(all(test, not(pytoweb_loom)))]
+mod cases;
 mod cell;
 mod clock;
 mod contained;

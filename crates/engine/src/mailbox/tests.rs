@@ -11,6 +11,7 @@ use super::{
     Entered, Finished, Found, Gate, Leftover, Limits, Mailbox, Parking, Place, Refused, Rest,
     Settled, Told,
 };
+use crate::cases::config;
 use crate::clock::{Clock, Timestamp};
 use crate::message::{DropReason, Failure, Message, Outcome, Ticket};
 use crate::policy::Overflow;
@@ -648,10 +649,7 @@ fn policies() -> impl Strategy<Value = Overflow> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(config(256))]
 
     #[test]
     fn it_does_what_a_plain_queue_does(

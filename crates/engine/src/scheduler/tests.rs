@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use proptest::prelude::*;
 
 use super::{Rouse, Scheduler};
+use crate::cases::config;
 
 const WORKERS: usize = 6;
 
@@ -173,10 +174,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(config(256))]
 
     #[test]
     fn workers_run_in_turn(size in 1..4_usize, steps in proptest::collection::vec(step(), 0..200)) {

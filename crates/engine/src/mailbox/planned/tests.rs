@@ -8,6 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::Planned;
+use crate::cases::config;
 use crate::clock::{Clock, Timestamp};
 use crate::mailbox::entry::{Entry, Punctual};
 use crate::mailbox::order::Popped;
@@ -400,7 +401,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(config(1_000))]
 
     #[test]
     fn any_mix_of_plans_keeps_what_it_promises(steps in proptest::collection::vec(step(), 0..200)) {
