@@ -65,8 +65,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::key::Key;
 use crate::message::{Message, Ticket};
-use crate::plan::{Key, Meter};
+use crate::plan::Meter;
 use crate::policy::Overflow;
 use crate::stats::{Counters, Timings};
 use crate::sync::{Condvar, Mutex};

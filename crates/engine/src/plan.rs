@@ -3,12 +3,11 @@
 //! A message without one costs nothing here. The first message with one has its mailbox keep order by plans from then on:
 //! see `mailbox/planned.rs`.
 
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::key::Key;
 use crate::sync::Mutex;
 
 /// How urgent a message is, from 0 to 9.
@@ -24,6 +23,22 @@ impl Priority {
     pub const LEVELS: usize = 10;
     /// Messages that one level is worth.
     pub const STEP: u64 = 64;
+    /// The least urgent one, 0.
+    pub const LOWEST: Self = Self(0);
+    /// The most urgent one, 9.
+    pub const HIGHEST: Self = Self(9);
+
+    /// The priority of a number that is written in the program: above 9 it does not compile.
+    #[must_use]
+    pub const fn of<const LEVEL: u8>() -> Self {
+        const {
+            assert!(
+                (LEVEL as usize) < Self::LEVELS,
+                "a priority is a number from 0 to 9"
+            );
+        }
+        Self(LEVEL)
+    }
 
     /// The priority of that number; `None` above 9.
     #[must_use]
@@ -46,33 +61,6 @@ impl Default for Priority {
     /// 4, that of a message without one.
     fn default() -> Self {
         Self(4)
-    }
-}
-
-/// A key: messages of one mailbox with the same key run one after the other, in order.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Key(Arc<[u8]>);
-
-impl Key {
-    /// The key of these bytes.
-    #[must_use]
-    pub fn new(bytes: &[u8]) -> Self {
-        Self(bytes.into())
-    }
-
-    /// One that no other is equal to.
-    fn unique() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        // ORDERING: Relaxed, only uniqueness matters.
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        // Longer than it need be, and of a form that callers do not use.
-        Self::new(&[&b"\0\0pytoweb-meter\0"[..], &number.to_ne_bytes()].concat())
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({})", self.0.escape_ascii())
     }
 }
 

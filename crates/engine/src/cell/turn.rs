@@ -12,9 +12,9 @@ use super::Cell;
 use crate::clock::Timestamp;
 use crate::contained::contained;
 use crate::handler::{Course, Handled, Handler, Suspension};
+use crate::key::Key;
 use crate::mailbox::{Entry, Finished, Found, Next, Take, TicketKey};
 use crate::message::{Failure, Message, Outcome};
-use crate::plan::Key;
 use crate::reply::{ReplyState, Wake};
 use crate::wait;
 

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use super::entry::{Entry, Leftover, Punctual, buried};
 use super::planned::Planned;
 use crate::clock::{Clock, Timestamp};
+use crate::key::Key;
 use crate::message::{Message, Ticket};
-use crate::plan::{Key, Meter};
+use crate::plan::Meter;
 use crate::reply::ReplyState;
 
 /// Buffers larger than this are given back to the allocator before the worker's thread sleeps: an idle worker keeps at

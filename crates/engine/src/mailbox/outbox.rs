@@ -7,8 +7,9 @@ use super::entry::{Finished, TicketKey};
 use super::order::Order;
 use super::parked::Line;
 use crate::clock::{Clock, Timestamp};
+use crate::key::Key;
 use crate::message::{Message, Ticket};
-use crate::plan::{Key, Meter, Plan};
+use crate::plan::{Meter, Plan};
 
 /// The lane in which a message waits, where that is not the common one.
 pub(super) fn lane(message: &impl Message) -> Option<&Key> {

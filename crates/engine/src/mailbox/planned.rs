@@ -17,8 +17,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use super::entry::{Entry, Leftover, Punctual, buried};
 use super::order::Popped;
 use crate::clock::Timestamp;
+use crate::key::{ByKey, Key};
 use crate::message::Message;
-use crate::plan::{Key, Meter, Plan, Priority};
+use crate::plan::{Meter, Plan, Priority};
 use crate::reply::ReplyState;
 
 /// Places in the sleepers' list that one time can have.
@@ -112,7 +113,7 @@ pub(super) struct Planned<M> {
     ready: [VecDeque<Ready<M>>; Priority::LEVELS],
     units: usize,
     placed: u64,
-    lanes: HashMap<Key, Lane<M>>,
+    lanes: HashMap<Key, Lane<M>, ByKey>,
     asleep: BTreeMap<Bed, Sleeper<M>>,
     laid_down: u64,
     /// Messages here, those that are gone included.
@@ -127,7 +128,7 @@ impl<M: Message> Planned<M> {
             ready: [const { VecDeque::new() }; Priority::LEVELS],
             units: 0,
             placed: 0,
-            lanes: HashMap::new(),
+            lanes: HashMap::default(),
             asleep: BTreeMap::new(),
             laid_down: 0,
             len: 0,
@@ -630,7 +631,7 @@ impl<M: Message> Planned<M> {
             }
         }
         if self.lanes.is_empty() && self.lanes.capacity() > keep {
-            self.lanes = HashMap::new();
+            self.lanes = HashMap::default();
         }
     }
 

@@ -9,8 +9,8 @@ use super::order::Popped;
 use super::outbox::{Outbox, lane};
 use super::parked::Told;
 use crate::clock::{Clock, Timestamp};
+use crate::key::Key;
 use crate::message::{Failure, Message, Ticket};
-use crate::plan::Key;
 use crate::sync::MutexGuard;
 
 /// Under load one message in this many is timed, so that reading the clock stays a few per cent of a message.

@@ -10,10 +10,11 @@ use proptest::prelude::*;
 use super::Planned;
 use crate::cases::config;
 use crate::clock::{Clock, Timestamp};
+use crate::key::Key;
 use crate::mailbox::entry::{Entry, Punctual};
 use crate::mailbox::order::Popped;
 use crate::message::{Failure, Message, Ticket};
-use crate::plan::{Key, Meter, Plan, Priority, Rate};
+use crate::plan::{Meter, Plan, Priority, Rate};
 use crate::reply::{ReplyState, Shared, Slot};
 
 #[derive(Debug, Default)]
