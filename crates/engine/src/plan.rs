@@ -29,6 +29,17 @@ impl Priority {
     pub const HIGHEST: Self = Self(9);
 
     /// The priority of a number that is written in the program: above 9 it does not compile.
+    ///
+    /// ```
+    /// use pytoweb_engine::Priority;
+    ///
+    /// assert_eq!(Some(Priority::of::<7>()), Priority::new(7));
+    /// ```
+    ///
+    /// ```compile_fail
+    /// # use pytoweb_engine::Priority;
+    /// let _ = Priority::of::<10>();
+    /// ```
     #[must_use]
     pub const fn of<const LEVEL: u8>() -> Self {
         const {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use pytoweb_engine::{self as engine, Address};
 
 use crate::dispatch::Table;
-use crate::message::{Envelope, Parcel};
+use crate::message::Parcel;
 use crate::noted;
 use crate::worker::Worker;
 
@@ -141,10 +141,7 @@ pub fn current_message() -> Option<CurrentMessage> {
     let table = TABLE.with_borrow(Weak::upgrade)?;
     noted::with(|envelope| CurrentMessage {
         kind: table.kind_of(envelope),
-        parcel: match envelope {
-            Envelope::Shared(parcel) => Some(parcel.clone()),
-            Envelope::Small(_) => None,
-        },
+        parcel: envelope.parcel().cloned(),
         address: engine::current(),
     })
 }

@@ -15,6 +15,7 @@ use crate::kept::Kept;
 use crate::kinds::{Held, Kind, KindId, Kinds, Stored, lock};
 use crate::message::{Envelope, Late, Route};
 use crate::noted;
+use crate::planned::Rates;
 use crate::registry::Entry;
 use crate::unseen;
 use crate::worker::WorkerInner;
@@ -28,6 +29,7 @@ type ErrorHandler = Arc<dyn Fn(&WorkerError) + Send + Sync>;
 pub(crate) struct Table {
     pub(crate) name: Box<str>,
     pub(crate) kinds: Kinds,
+    pub(crate) rates: Rates,
     on_error: RwLock<Option<ErrorHandler>>,
     on_stop: Mutex<Vec<StopHook>>,
     /// The worker's handle; dangling for a pool.
@@ -42,6 +44,7 @@ impl Table {
         Self {
             name: name.into(),
             kinds: Kinds::default(),
+            rates: Rates::default(),
             on_error: RwLock::new(None),
             on_stop: Mutex::default(),
             owner,
@@ -157,7 +160,7 @@ pub(crate) struct Ended {
 /// The message in `envelope` has a reply that is not its handler's.
 #[cold]
 fn come_late(envelope: &mut Envelope) -> Outcome {
-    if let Envelope::Shared(parcel) = envelope {
+    if let Some(parcel) = envelope.parcel_mut() {
         *parcel = Arc::new(Late(parcel.clone()));
     }
     if engine::current().is_some_and(|address| address.is_terminated()) {
@@ -267,9 +270,9 @@ impl Turn<'_> {
                     .clone();
                 handler(table, envelope)
             }
-            None => match &*envelope {
-                Envelope::Shared(parcel) => parcel.run(table, envelope),
-                Envelope::Small(_) => table.unknown(envelope),
+            None => match envelope.parcel() {
+                Some(parcel) => parcel.run(table, envelope),
+                None => table.unknown(envelope),
             },
         }
     }
@@ -306,7 +309,7 @@ impl Handler for Dispatch {
     }
 
     fn finish(&self, envelope: Envelope) -> Wake {
-        if let Envelope::Shared(parcel) = envelope
+        if let Some(parcel) = envelope.into_parcel()
             && parcel.publish()
             && let Some(ticket) = parcel.into_ticket()
         {
@@ -320,7 +323,7 @@ impl Handler for Dispatch {
     }
 
     fn abandon(&self, envelope: Envelope, failure: Failure) {
-        if let Envelope::Shared(parcel) = envelope {
+        if let Some(parcel) = envelope.into_parcel() {
             parcel.abandon(failure);
         }
     }

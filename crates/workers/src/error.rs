@@ -335,8 +335,9 @@ pub enum AskError {
     /// The handler of this kind, registered after the message was sent, takes or returns another type.
     #[error("{0}")]
     WrongType(TypeMismatch),
-    /// The overflow policy dropped the message from a full mailbox.
-    #[error("the message was dropped from a full mailbox ({0})")]
+    /// The overflow policy dropped the message from a full mailbox; or a newer one took its place, see
+    /// [`MessageBuilder::keep_latest`](crate::MessageBuilder::keep_latest).
+    #[error("{}", dropped(*.0))]
     Dropped(DropReason),
     /// The worker was stopped before it handled the message.
     #[error("the worker stopped before it handled the message")]
@@ -357,6 +358,13 @@ pub enum AskError {
     /// [`PoolBuilder::max_spare_threads`](crate::PoolBuilder::max_spare_threads).
     #[error("{0}")]
     ThreadLimit(ThreadLimit),
+}
+
+fn dropped(reason: DropReason) -> String {
+    match reason {
+        DropReason::Replaced => "a newer message took the place of this one".to_owned(),
+        reason => format!("the message was dropped from a full mailbox ({reason})"),
+    }
 }
 
 fn circle(names: &[String]) -> String {

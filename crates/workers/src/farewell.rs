@@ -62,6 +62,10 @@ impl Parcel for Farewell {
         None
     }
 
+    fn bytes(&self) -> usize {
+        0
+    }
+
     fn into_ticket(self: Arc<Self>) -> Option<Arc<dyn Ticket>> {
         None
     }

@@ -9,9 +9,10 @@ use std::any::{TypeId, type_name};
 use std::mem::{self, MaybeUninit};
 use std::ptr;
 
-use pytoweb_engine::contained;
+use pytoweb_engine::{Plan, contained};
 
 use crate::kinds::KindId;
+use crate::planned::Alone;
 
 /// Room for a `String`, and no more: a mailbox has as many of them as entries.
 type Words = [usize; 3];
@@ -20,6 +21,7 @@ type Words = [usize; 3];
 struct Of {
     id: fn() -> TypeId,
     name: fn() -> &'static str,
+    bytes: usize,
     needs_drop: bool,
     /// Drops the value at that address.
     drop: unsafe fn(*mut Words),
@@ -33,6 +35,7 @@ impl<T: 'static> For<T> {
     const OF: &'static Of = &Of {
         id: TypeId::of::<T>,
         name: type_name::<T>,
+        bytes: size_of::<T>(),
         needs_drop: mem::needs_drop::<T>(),
         drop: Self::drop,
     };
@@ -52,6 +55,7 @@ pub(crate) struct Small {
     of: &'static Of,
     pub(crate) kind: KindId,
     full: bool,
+    priority: Option<Alone>,
 }
 
 impl Small {
@@ -69,6 +73,7 @@ impl Small {
             of: For::<T>::OF,
             kind,
             full: true,
+            priority: None,
         })
     }
 
@@ -84,6 +89,23 @@ impl Small {
         // SAFETY: `new` wrote a `T`, and `full` was true: this is the first time that it is moved out, and it is not
         // dropped in here any more.
         Some(unsafe { self.words.as_ptr().cast::<T>().read() })
+    }
+
+    /// The same message, which is as urgent as that.
+    pub(crate) const fn urgent(mut self, priority: Alone) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// What it asks of its mailbox.
+    #[inline]
+    pub(crate) fn plan(&self) -> Option<&'static Plan> {
+        self.priority.map(Alone::plan)
+    }
+
+    /// The size of the payload's type.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.of.bytes
     }
 
     /// What the type of the payload is called.

@@ -33,6 +33,7 @@
 //! The functions and methods of a program become messages with [`run_in_worker`] and [`macro@worker`].
 
 mod blocking;
+mod control;
 mod current;
 mod default_pool;
 mod dispatch;
@@ -44,6 +45,7 @@ mod kinds;
 mod message;
 mod noted;
 mod payload;
+mod planned;
 mod pool;
 mod registry;
 mod reply;
@@ -53,6 +55,7 @@ mod unseen;
 mod worker;
 
 pub use blocking::blocking;
+pub use control::MessageBuilder;
 pub use current::{CurrentMessage, current_message, current_worker};
 pub use default_pool::default_pool;
 pub use error::{
@@ -61,8 +64,8 @@ pub use error::{
 pub use farewell::WeakWorker;
 pub use pool::{PoolBuilder, PoolStats, WorkerPool};
 pub use pytoweb_engine::{
-    Counters, DEFAULT_CAPACITY, DropReason, Overflow, StopTimedOut, ThreadLimit, TimingStats,
-    UnknownOverflow, WaitError, WorkerOptions, WorkerState, WorkerStats,
+    Counters, DEFAULT_CAPACITY, DropReason, Key, Overflow, Priority, Rate, StopTimedOut,
+    ThreadLimit, TimingStats, UnknownOverflow, WaitError, WorkerOptions, WorkerState, WorkerStats,
 };
 pub use reply::Reply;
 pub use service::Service;

@@ -6,7 +6,9 @@
 use std::any::{Any, type_name};
 use std::sync::Arc;
 
-use pytoweb_engine::{Failure, Message, Outcome, ReplyState, Single, Slot, Ticket, contained};
+use pytoweb_engine::{
+    Failure, Message, Outcome, Plan, ReplyState, Single, Slot, Ticket, contained,
+};
 
 use crate::dispatch::{Ended, Table};
 use crate::error::{AskError, TypeMismatch};
@@ -15,6 +17,7 @@ use crate::kept::Kept;
 use crate::kinds::KindId;
 use crate::noted;
 use crate::payload::Payload;
+use crate::planned::Planned;
 
 /// Why a message failed: a handler's own error, maybe. Boxed, because most replies are none.
 pub(crate) type Cause = Kept<Box<AskError>>;
@@ -63,6 +66,9 @@ pub(crate) trait Parcel: Any + Send + Sync {
 
     fn state(&self) -> Option<&ReplyState>;
 
+    /// The size of the payload's type.
+    fn bytes(&self) -> usize;
+
     fn into_ticket(self: Arc<Self>) -> Option<Arc<dyn Ticket>>;
 }
 
@@ -71,6 +77,8 @@ pub(crate) enum Envelope {
     /// A post whose payload lies in it.
     Small(Small),
     Shared(Arc<dyn Parcel>),
+    /// One of the others, which asks more of the mailbox.
+    Planned(Box<Planned>),
 }
 
 impl Envelope {
@@ -100,6 +108,7 @@ impl Envelope {
                 let post = parcel.as_any().downcast_ref::<Post<T>>()?;
                 post.payload.take()
             }
+            Self::Planned(planned) => planned.envelope.unpost(),
         }
     }
 
@@ -108,6 +117,7 @@ impl Envelope {
         match self {
             Self::Small(_) => None,
             Self::Shared(parcel) => parcel.as_any().downcast_ref(),
+            Self::Planned(planned) => planned.envelope.as_ask(),
         }
     }
 
@@ -115,6 +125,7 @@ impl Envelope {
         match self {
             Self::Small(small) => Route::Known(small.kind),
             Self::Shared(parcel) => parcel.route(),
+            Self::Planned(planned) => planned.envelope.route(),
         }
     }
 
@@ -128,6 +139,7 @@ impl Envelope {
         match self {
             Self::Small(small) => TypeMismatch::of_payload(kind, payload, small.type_name()),
             Self::Shared(parcel) => parcel.mismatch(kind, payload, reply),
+            Self::Planned(planned) => planned.envelope.mismatch(kind, payload, reply),
         }
     }
 
@@ -136,6 +148,34 @@ impl Envelope {
         match self {
             Self::Small(_) => true,
             Self::Shared(parcel) => parcel.settle_error(error),
+            Self::Planned(planned) => planned.envelope.settle_error(error),
+        }
+    }
+
+    /// The message without its plan.
+    pub(crate) fn into_parcel(self) -> Option<Arc<dyn Parcel>> {
+        match self {
+            Self::Small(_) => None,
+            Self::Shared(parcel) => Some(parcel),
+            Self::Planned(planned) => planned.envelope.into_parcel(),
+        }
+    }
+
+    /// What it shares with others.
+    pub(crate) fn parcel(&self) -> Option<&Arc<dyn Parcel>> {
+        match self {
+            Self::Small(_) => None,
+            Self::Shared(parcel) => Some(parcel),
+            Self::Planned(planned) => planned.envelope.parcel(),
+        }
+    }
+
+    /// The same, to put another in its place.
+    pub(crate) fn parcel_mut(&mut self) -> Option<&mut Arc<dyn Parcel>> {
+        match self {
+            Self::Small(_) => None,
+            Self::Shared(parcel) => Some(parcel),
+            Self::Planned(planned) => planned.envelope.parcel_mut(),
         }
     }
 }
@@ -144,6 +184,7 @@ impl Message for Envelope {
     fn ticket(&self) -> Option<Arc<dyn Ticket>> {
         match self {
             Self::Shared(parcel) if parcel.state().is_some() => parcel.clone().into_ticket(),
+            Self::Planned(planned) => planned.envelope.ticket(),
             _ => None,
         }
     }
@@ -153,6 +194,24 @@ impl Message for Envelope {
         match self {
             Self::Small(_) => None,
             Self::Shared(parcel) => parcel.state(),
+            Self::Planned(planned) => planned.envelope.state(),
+        }
+    }
+
+    #[inline]
+    fn plan(&self) -> Option<&Plan> {
+        match self {
+            Self::Small(small) => small.plan(),
+            Self::Shared(_) => None,
+            Self::Planned(planned) => planned.plan.as_ref(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Small(small) => small.bytes(),
+            Self::Shared(parcel) => parcel.bytes(),
+            Self::Planned(planned) => planned.bytes,
         }
     }
 }
@@ -197,6 +256,10 @@ impl<T: Send + 'static> Parcel for Post<T> {
         None
     }
 
+    fn bytes(&self) -> usize {
+        size_of::<T>()
+    }
+
     fn into_ticket(self: Arc<Self>) -> Option<Arc<dyn Ticket>> {
         None
     }
@@ -234,6 +297,10 @@ impl Parcel for Late {
 
     fn state(&self) -> Option<&ReplyState> {
         self.0.state()
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.bytes()
     }
 
     fn into_ticket(self: Arc<Self>) -> Option<Arc<dyn Ticket>> {
@@ -347,6 +414,10 @@ impl<T: Send + 'static, R: Send + 'static> Parcel for Ask<T, R> {
         Some(self.reply.state())
     }
 
+    fn bytes(&self) -> usize {
+        size_of::<T>()
+    }
+
     fn into_ticket(self: Arc<Self>) -> Option<Arc<dyn Ticket>> {
         Some(self)
     }
@@ -411,6 +482,10 @@ impl<T: Send + 'static, R: Send + 'static> Parcel for NamedAsk<T, R> {
 
     fn state(&self) -> Option<&ReplyState> {
         Parcel::state(&self.ask)
+    }
+
+    fn bytes(&self) -> usize {
+        self.ask.bytes()
     }
 
     fn into_ticket(self: Arc<Self>) -> Option<Arc<dyn Ticket>> {
@@ -498,6 +573,10 @@ where
 
     fn state(&self) -> Option<&ReplyState> {
         Some(self.reply.state())
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<F>()
     }
 
     fn into_ticket(self: Arc<Self>) -> Option<Arc<dyn Ticket>> {

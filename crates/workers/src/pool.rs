@@ -9,10 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pytoweb_engine::{
-    self as engine, Counters, PlainHost, Pool as EnginePool, PoolOptions, StopTimedOut,
+    self as engine, Counters, PlainHost, Pool as EnginePool, PoolOptions, Rate, StopTimedOut,
     TimingStats, WorkerOptions, WorkerState, WorkerStats,
 };
 
+use crate::control::MessageBuilder;
 use crate::dispatch::{Dispatch, Table};
 use crate::error::{BoxError, CreateError, IdleError, SendError, WorkerError};
 use crate::kinds::{Registration, Signature, lock};
@@ -552,6 +553,40 @@ impl WorkerPool {
         self
     }
 
+    /// A message to whichever thread is free that says how it is to be queued; see [`Worker::message`].
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// use pytoweb_workers::WorkerPool;
+    ///
+    /// let pool = WorkerPool::new(2);
+    /// pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// pool.message("inc", 1_u64).key("customer-7").post()?;
+    /// assert_eq!(pool.message("inc", 2_u64).key("customer-7").ask::<u64>()?.wait()?, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn message<'a, T>(&'a self, kind: &'a str, data: T) -> MessageBuilder<'a, T> {
+        MessageBuilder::new(self.own(), kind, data)
+    }
+
+    /// Limits how many messages of a kind, sent to the pool itself, begin in a time; see [`Worker::set_rate`].
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// use pytoweb_workers::{Rate, WorkerPool};
+    ///
+    /// let pool = WorkerPool::new(2);
+    /// pool.on_message("fetch", |n: u64| Ok::<_, Infallible>(n));
+    /// pool.set_rate("fetch", Rate::new(20, Duration::from_secs(1), 5));
+    /// assert_eq!(pool.ask::<u64, u64>("fetch", 1)?.wait()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_rate(&self, kind: &str, rate: impl Into<Option<Rate>>) -> &Self {
+        self.table().rates.set(kind, rate.into());
+        self
+    }
+
     /// Posts a message to whichever thread is free; see [`Worker::post_message`].
     ///
     /// # Errors
@@ -567,7 +602,7 @@ impl WorkerPool {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn post_message<T: Send + 'static>(&self, kind: &str, data: T) -> Result<(), SendError<T>> {
-        send::post(self.own(), kind, data, Patience::Wait)
+        send::post(self.own(), kind, data, None, Patience::Wait)
     }
 
     /// Posts, and waits for room at most for `limit`; see [`Worker::post_message_timeout`].
@@ -590,7 +625,7 @@ impl WorkerPool {
         data: T,
         limit: Duration,
     ) -> Result<(), SendError<T>> {
-        send::post(self.own(), kind, data, Patience::WaitFor(limit))
+        send::post(self.own(), kind, data, None, Patience::WaitFor(limit))
     }
 
     /// Posts without waiting; see [`Worker::try_post_message`].
@@ -612,7 +647,7 @@ impl WorkerPool {
         kind: &str,
         data: T,
     ) -> Result<(), SendError<T>> {
-        send::post(self.own(), kind, data, Patience::Never)
+        send::post(self.own(), kind, data, None, Patience::Never)
     }
 
     /// Posts many messages of a kind; see [`Worker::post_messages`].
@@ -656,7 +691,7 @@ impl WorkerPool {
         T: Send + 'static,
         R: Send + 'static,
     {
-        send::ask(self.own(), kind, data, Patience::Wait)
+        send::ask(self.own(), kind, data, None, Patience::Wait)
     }
 
     /// Asks with a deadline; see [`Worker::ask_timeout`].
@@ -684,7 +719,7 @@ impl WorkerPool {
         T: Send + 'static,
         R: Send + 'static,
     {
-        send::ask(self.own(), kind, data, Patience::Deadline(limit))
+        send::ask(self.own(), kind, data, None, Patience::Deadline(limit))
     }
 
     /// Runs a closure on whichever thread is free.
@@ -858,6 +893,38 @@ impl PoolBuilder {
     /// ```
     pub const fn overflow(mut self, overflow: engine::Overflow) -> Self {
         self.options.overflow = overflow;
+        self
+    }
+
+    /// How many messages may begin in a time; as many as can unless told otherwise. Those that wait for it stay in the
+    /// mailbox.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use pytoweb_workers::{Rate, WorkerPool};
+    ///
+    /// let rate = Rate::new(100, Duration::from_secs(1), 5).ok_or("no such rate")?;
+    /// let pool = WorkerPool::builder().rate(rate).build();
+    /// # Ok::<(), &str>(())
+    /// ```
+    pub const fn rate(mut self, rate: Rate) -> Self {
+        self.options.rate = Some(rate);
+        self
+    }
+
+    /// Bytes that its messages have at most, queued or handled: a message has as many as the type of its payload, or as
+    /// [`MessageBuilder::bytes`] says. One that never fits is [`SendError::TooLarge`](crate::SendError::TooLarge); the overflow
+    /// policy holds for the others.
+    ///
+    /// ```
+    /// use pytoweb_workers::{SendError, WorkerPool};
+    ///
+    /// let pool = WorkerPool::builder().bytes(1_000).build();
+    /// let refused = pool.message("job", "text").bytes(1_001).post();
+    /// assert!(matches!(refused, Err(SendError::TooLarge("text"))));
+    /// ```
+    pub const fn bytes(mut self, bytes: u64) -> Self {
+        self.options.bytes = Some(bytes);
         self
     }
 

@@ -11,6 +11,7 @@ use crate::error::{SendError, TypeMismatch};
 use crate::kinds::KindId;
 use crate::message::{Answer, Ask, Envelope, NamedAsk, Parcel, Replying, Target, Task};
 use crate::payload::Payload;
+use crate::planned::Wishes;
 use crate::reply::Reply;
 
 pub(crate) type Engine = engine::Worker<Dispatch>;
@@ -62,32 +63,45 @@ fn unpack<T: 'static>(mut envelope: Envelope) -> T {
     data.expect("a refused message is as it was sent")
 }
 
+/// A message of `kind` with what its sender, and the rate of its kind, ask of the mailbox.
+#[inline]
+fn planned(engine: &Engine, kind: &str, envelope: Envelope, wishes: Option<Wishes>) -> Envelope {
+    let meter = engine.handler().table.rates.of(kind);
+    if wishes.is_none() && meter.is_none() {
+        return envelope;
+    }
+    wishes.unwrap_or_default().put_on(envelope, kind, meter)
+}
+
 pub(crate) fn post<T: Send + 'static>(
     engine: &Engine,
     kind: &str,
     data: T,
+    wishes: Option<Wishes>,
     patience: Patience,
 ) -> Result<(), SendError<T>> {
     let (target, data) = resolve(engine, kind, data)?;
-    enter(engine, Envelope::post(target, data), patience)
-        .map_err(|error| SendError::from_post(error, unpack))
+    let envelope = planned(engine, kind, Envelope::post(target, data), wishes);
+    enter(engine, envelope, patience).map_err(|error| SendError::from_post(error, unpack))
 }
 
 pub(crate) fn ask<T: Send + 'static, R: Send + 'static>(
     engine: &Engine,
     kind: &str,
     data: T,
+    wishes: Option<Wishes>,
     patience: Patience,
 ) -> Result<Reply<R>, SendError<T>> {
+    let plan = |ask| planned(engine, kind, Envelope::of(ask), wishes);
     match target::<T, R>(engine, kind) {
         Ok(Target::Known(id)) => {
             let ask = Arc::new(new_ask(id, data));
-            enter_ask(engine, ask, |ask| &ask.payload, patience)
+            enter_ask(engine, ask, |ask| &ask.payload, plan, patience)
         }
         Ok(Target::Named(name)) => {
             let ask = new_ask(KindId::NONE, data);
             let ask = Arc::new(NamedAsk { name, ask });
-            enter_ask(engine, ask, |ask| &ask.ask.payload, patience)
+            enter_ask(engine, ask, |ask| &ask.ask.payload, plan, patience)
         }
         Err(mismatch) => Err(SendError::WrongType(data, mismatch)),
     }
@@ -115,6 +129,7 @@ fn enter_ask<A, T, R>(
     engine: &Engine,
     ask: Arc<A>,
     payload: impl Fn(&A) -> &Payload<T>,
+    plan: impl FnOnce(Arc<dyn Parcel>) -> Envelope,
     patience: Patience,
 ) -> Result<Reply<R>, SendError<T>>
 where
@@ -125,7 +140,7 @@ where
         Patience::Deadline(_) => Some(Instant::now()),
         _ => None,
     };
-    if let Err(error) = enter(engine, Envelope::of(ask.clone()), patience) {
+    if let Err(error) = enter(engine, plan(ask.clone()), patience) {
         return Err(SendError::from_post(error, |_| take_back(payload(&ask))));
     }
     if let (Patience::Deadline(limit), Some(asked)) = (patience, asked) {
@@ -155,7 +170,10 @@ pub(crate) fn post_many<T: Send + 'static>(
         let mut batch = VecDeque::new();
         for data in items.by_ref().take(BATCH) {
             match resolve(engine, kind, data) {
-                Ok((target, data)) => batch.push_back(Envelope::post(target, data)),
+                Ok((target, data)) => {
+                    let envelope = Envelope::post(target, data);
+                    batch.push_back(planned(engine, kind, envelope, None));
+                }
                 Err(error) => {
                     let mut rest: Vec<T> = batch.into_iter().map(unpack).collect();
                     return Err(error.map(|data| {

@@ -7,10 +7,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use pytoweb_engine::{
-    Overflow, PlainHost, Pool as EnginePool, PoolOptions, StopMode, StopTimedOut, WorkerOptions,
-    WorkerState, WorkerStats,
+    Overflow, PlainHost, Pool as EnginePool, PoolOptions, Rate, StopMode, StopTimedOut,
+    WorkerOptions, WorkerState, WorkerStats,
 };
 
+use crate::control::MessageBuilder;
 use crate::dispatch::{Dispatch, Table};
 use crate::error::{BoxError, IdleError, SendError, StartError, WorkerError};
 use crate::farewell::WeakWorker;
@@ -461,6 +462,45 @@ impl Worker {
         }
     }
 
+    /// A message that says how it is to be queued: priority, key, delay, replacement, size. `post` or `ask` sends it.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// use pytoweb_workers::{Priority, Worker};
+    ///
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// worker.start()?;
+    /// worker.message("inc", 1_u64).priority(Priority::HIGHEST).key("customer-7").post()?;
+    /// assert_eq!(worker.message("inc", 2_u64).key("customer-7").ask::<u64>()?.wait()?, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn message<'a, T>(&'a self, kind: &'a str, data: T) -> MessageBuilder<'a, T> {
+        MessageBuilder::new(self.engine(), kind, data)
+    }
+
+    /// Limits how many messages of a kind begin in a time; `None` lifts the limit. It holds for messages that are sent from
+    /// then on, also before the kind has a handler. Messages of other kinds go ahead of those that wait for it.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::{Duration, Instant};
+    /// use pytoweb_workers::{Rate, Worker};
+    ///
+    /// let worker = Worker::new("mailer");
+    /// worker.on_message("send", |(): ()| Ok::<_, Infallible>(Instant::now()));
+    /// worker.set_rate("send", Rate::new(100, Duration::from_secs(1), 1)); // one every 10 ms
+    /// let replies = [worker.ask::<(), Instant>("send", ())?, worker.ask("send", ())?];
+    /// worker.start()?;
+    /// let [first, second] = replies.map(|reply| reply.wait());
+    /// assert!(second?.duration_since(first?) >= Duration::from_millis(5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_rate(&self, kind: &str, rate: impl Into<Option<Rate>>) -> &Self {
+        self.table().rates.set(kind, rate.into());
+        self
+    }
+
     /// Posts a message that no caller waits for. Blocks while the mailbox is full and its policy is
     /// [`Overflow::Block`]; messages of one thread are handled in the order of its posts.
     ///
@@ -481,7 +521,7 @@ impl Worker {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn post_message<T: Send + 'static>(&self, kind: &str, data: T) -> Result<(), SendError<T>> {
-        send::post(self.engine(), kind, data, Patience::Wait)
+        send::post(self.engine(), kind, data, None, Patience::Wait)
     }
 
     /// Posts like [`Worker::post_message`], and waits for room at most for `limit`.
@@ -506,7 +546,7 @@ impl Worker {
         data: T,
         limit: Duration,
     ) -> Result<(), SendError<T>> {
-        send::post(self.engine(), kind, data, Patience::WaitFor(limit))
+        send::post(self.engine(), kind, data, None, Patience::WaitFor(limit))
     }
 
     /// Posts without waiting.
@@ -529,7 +569,7 @@ impl Worker {
         kind: &str,
         data: T,
     ) -> Result<(), SendError<T>> {
-        send::post(self.engine(), kind, data, Patience::Never)
+        send::post(self.engine(), kind, data, None, Patience::Never)
     }
 
     /// Posts many messages of a kind, in order, with one lock and one wake-up for as many as fit. Returns how many
@@ -576,7 +616,7 @@ impl Worker {
         T: Send + 'static,
         R: Send + 'static,
     {
-        send::ask(self.engine(), kind, data, Patience::Wait)
+        send::ask(self.engine(), kind, data, None, Patience::Wait)
     }
 
     /// Asks with a deadline `limit` from now. When it passes while the message is queued, the message is never
@@ -606,7 +646,7 @@ impl Worker {
         T: Send + 'static,
         R: Send + 'static,
     {
-        send::ask(self.engine(), kind, data, Patience::Deadline(limit))
+        send::ask(self.engine(), kind, data, None, Patience::Deadline(limit))
     }
 
     /// Runs a closure as one message of the worker, in order with the others.
@@ -682,6 +722,38 @@ impl WorkerBuilder<'_> {
     /// ```
     pub const fn overflow(mut self, overflow: Overflow) -> Self {
         self.options.overflow = overflow;
+        self
+    }
+
+    /// How many messages may begin in a time; as many as can unless told otherwise. Those that wait for it stay in the
+    /// mailbox.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use pytoweb_workers::{Rate, Worker};
+    ///
+    /// let rate = Rate::new(100, Duration::from_secs(1), 5).ok_or("no such rate")?;
+    /// let worker = Worker::builder("small").rate(rate).build();
+    /// # Ok::<(), &str>(())
+    /// ```
+    pub const fn rate(mut self, rate: Rate) -> Self {
+        self.options.rate = Some(rate);
+        self
+    }
+
+    /// Bytes that its messages have at most, queued or handled: a message has as many as the type of its payload, or as
+    /// [`MessageBuilder::bytes`] says. One that never fits is [`SendError::TooLarge`](crate::SendError::TooLarge); the overflow
+    /// policy holds for the others.
+    ///
+    /// ```
+    /// use pytoweb_workers::{SendError, Worker};
+    ///
+    /// let worker = Worker::builder("small").bytes(1_000).build();
+    /// let refused = worker.message("job", "text").bytes(1_001).post();
+    /// assert!(matches!(refused, Err(SendError::TooLarge("text"))));
+    /// ```
+    pub const fn bytes(mut self, bytes: u64) -> Self {
+        self.options.bytes = Some(bytes);
         self
     }
 

@@ -1,0 +1,296 @@
+//! A message that says how it is to be queued: priority, key, delay, replacement, size.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use pytoweb_engine::{Key, Priority};
+
+use crate::error::SendError;
+use crate::planned::Wishes;
+use crate::reply::Reply;
+use crate::send::{self, Engine, Patience};
+
+/// A message that says how it is to be queued, made by [`Worker::message`](crate::Worker::message) and
+/// [`WorkerPool::message`](crate::WorkerPool::message). [`MessageBuilder::post`] or [`MessageBuilder::ask`] sends it.
+///
+/// ```
+/// use std::convert::Infallible;
+/// use std::time::Duration;
+/// use pytoweb_workers::{Priority, Worker};
+///
+/// let worker = Worker::new("orders");
+/// worker.on_message("add", |n: u64| Ok::<_, Infallible>(n + 1));
+/// worker.start()?;
+/// worker.message("add", 1_u64).priority(Priority::of::<7>()).key("customer-7").post()?;
+/// let reply = worker.message("add", 2_u64).delay(Duration::from_millis(5)).ask::<u64>()?;
+/// assert_eq!(reply.wait()?, 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a message is sent by post or ask"]
+pub struct MessageBuilder<'a, T> {
+    engine: &'a Engine,
+    kind: &'a str,
+    data: T,
+    wishes: Wishes,
+}
+
+impl<T> fmt::Debug for MessageBuilder<'_, T> {
+    /// Without the payload, so that it need not implement `Debug`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageBuilder")
+            .field("worker", &self.engine.name())
+            .field("kind", &self.kind)
+            .field("wishes", &self.wishes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a, T> MessageBuilder<'a, T> {
+    pub(crate) fn new(engine: &'a Engine, kind: &'a str, data: T) -> Self {
+        Self {
+            engine,
+            kind,
+            data,
+            wishes: Wishes::default(),
+        }
+    }
+
+    /// How urgent it is, from 0 to 9; 4 unless told otherwise. It goes before those of a lower priority, which age: one that
+    /// is `d` levels lower waits behind at most `d` × 64 that came later.
+    ///
+    /// A number that comes from outside of the program goes through [`Priority::new`], which says whether there is such a
+    /// priority.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::sync::mpsc::channel;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{Priority, Worker};
+    /// let (tell, told) = channel();
+    /// let worker = Worker::new("w");
+    /// worker.on_message("say", move |n: u64| tell.send(n));
+    /// worker.post_message("say", 1_u64)?;
+    /// worker.message("say", 2_u64).priority(Priority::HIGHEST).post()?;
+    /// let given = Priority::new(3).ok_or("a priority is a number from 0 to 9")?;
+    /// worker.message("say", 3_u64).priority(given).post()?;
+    /// worker.start()?;
+    /// worker.stop();
+    /// assert_eq!(told.try_iter().collect::<Vec<_>>(), [2, 1, 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn priority(mut self, priority: Priority) -> Self {
+        self.wishes.priority = Some(priority);
+        self
+    }
+
+    /// Its key: messages of the worker, or of the pool's own mailbox, with one key run one after the other and, where they
+    /// have one priority and no delay, in the order of their posts; keys take turns. In a pool, messages of other keys run
+    /// beside them.
+    ///
+    /// A text, bytes, or a `u64`. A key up to 22 bytes long costs no allocation of its own.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use pytoweb_workers::{Key, WorkerPool};
+    /// let pool = WorkerPool::new(2);
+    /// pool.on_message("book", |n: u64| Ok::<_, Infallible>(n));
+    /// let customer = Key::from("customer-7");
+    /// for amount in 1..=3_u64 {
+    ///     pool.message("book", amount).key(customer.clone()).post()?;
+    /// }
+    /// assert_eq!(pool.message("book", 4_u64).key(7).ask::<u64>()?.wait()?, 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn key(mut self, key: impl Into<Key>) -> Self {
+        self.wishes.key = Some(key.into());
+        self
+    }
+
+    /// Its key, of which only the latest message of this kind is kept: it takes the place of the queued one, if there is one
+    /// that was posted so too. The old one is counted as replaced, and its reply is
+    /// [`AskError::Dropped`](crate::AskError::Dropped). A message that runs already is not replaced.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use pytoweb_workers::{AskError, DropReason, Worker};
+    /// let worker = Worker::new("display");
+    /// worker.on_message("price", |cents: u64| Ok::<_, Infallible>(cents));
+    /// let old = worker.message("price", 100_u64).keep_latest("ACME").ask::<u64>()?;
+    /// let new = worker.message("price", 101_u64).keep_latest("ACME").ask::<u64>()?;
+    /// worker.start()?;
+    /// assert!(matches!(old.wait(), Err(AskError::Dropped(DropReason::Replaced))));
+    /// assert_eq!(new.wait()?, 101);
+    /// assert_eq!(worker.stats().counters.replaced, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn keep_latest(mut self, key: impl Into<Key>) -> Self {
+        self.wishes.key = Some(key.into());
+        self.wishes.keep_latest = true;
+        self
+    }
+
+    /// It does not begin before that time from now, and takes its place in the order then. Meanwhile it takes room in the
+    /// mailbox. A worker that stops does not wait for it: it fails with [`AskError::Stopped`](crate::AskError::Stopped).
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::{Duration, Instant};
+    /// # use pytoweb_workers::Worker;
+    /// let worker = Worker::new("reminders");
+    /// worker.on_message("remind", |(): ()| Ok::<_, Infallible>(Instant::now()));
+    /// worker.start()?;
+    /// let begin = Instant::now();
+    /// let reply = worker.message("remind", ()).delay(Duration::from_millis(20)).ask::<Instant>()?;
+    /// assert!(reply.wait()? >= begin + Duration::from_millis(20));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn delay(mut self, delay: Duration) -> Self {
+        let clock = self.engine.pool().clock();
+        self.wishes.not_before = (!delay.is_zero()).then(|| clock.now().after(delay));
+        self
+    }
+
+    /// The same, with the time at which it may begin; one that has passed is no delay.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::{Duration, Instant};
+    /// # use pytoweb_workers::Worker;
+    /// let worker = Worker::new("reminders");
+    /// worker.on_message("remind", |(): ()| Ok::<_, Infallible>(Instant::now()));
+    /// worker.start()?;
+    /// let at = Instant::now() + Duration::from_millis(20);
+    /// let reply = worker.message("remind", ()).not_before(at).ask::<Instant>()?;
+    /// assert!(reply.wait()? >= at);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn not_before(self, at: Instant) -> Self {
+        self.delay(at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Its size, for a mailbox that is bounded by bytes. Unless told otherwise it is that of the payload's type, which for a
+    /// `Vec` or a `String` is that of the handle alone.
+    ///
+    /// ```
+    /// # use pytoweb_workers::{Overflow, SendError, Worker};
+    /// let worker = Worker::builder("images").bytes(1 << 20).overflow(Overflow::Reject).build();
+    /// let image = vec![0_u8; 900_000];
+    /// let size = image.len();
+    /// worker.message("scale", image).bytes(size).post()?;
+    /// assert_eq!(worker.stats().counters.bytes, 900_000);
+    /// let refused = worker.message("scale", vec![0_u8; 900_000]).bytes(size).post();
+    /// assert!(matches!(refused, Err(SendError::Full(_))));
+    /// let refused = worker.message("scale", Vec::<u8>::new()).bytes(2 << 20).post();
+    /// assert!(matches!(refused, Err(SendError::TooLarge(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn bytes(mut self, bytes: usize) -> Self {
+        self.wishes.bytes = Some(bytes);
+        self
+    }
+}
+
+impl<T: Send + 'static> MessageBuilder<'_, T> {
+    /// Posts it; see [`Worker::post_message`](crate::Worker::post_message).
+    ///
+    /// # Errors
+    /// [`SendError`] gives the payload back.
+    ///
+    /// ```
+    /// # use pytoweb_workers::{Priority, Worker};
+    /// let worker = Worker::new("w");
+    /// worker.message("job", 1_u64).priority(Priority::HIGHEST).post()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn post(self) -> Result<(), SendError<T>> {
+        self.enter(Patience::Wait)
+    }
+
+    /// Posts it, and waits for room at most for `limit`.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] when there was no room in time; else as [`MessageBuilder::post`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::Worker;
+    /// let small = Worker::builder("small").capacity(1).build();
+    /// let limit = Duration::from_millis(1);
+    /// assert!(small.message("job", 1).key("a").post_timeout(limit).is_ok());
+    /// assert!(small.message("job", 2).key("a").post_timeout(limit).is_err());
+    /// ```
+    pub fn post_timeout(self, limit: Duration) -> Result<(), SendError<T>> {
+        self.enter(Patience::WaitFor(limit))
+    }
+
+    /// Posts it without waiting.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] when there is no room now; else as [`MessageBuilder::post`].
+    ///
+    /// ```
+    /// # use pytoweb_workers::Worker;
+    /// let small = Worker::builder("small").capacity(1).build();
+    /// assert!(small.message("job", 1).key("a").try_post().is_ok());
+    /// assert!(small.message("job", 2).key("a").try_post().is_err());
+    /// ```
+    pub fn try_post(self) -> Result<(), SendError<T>> {
+        self.enter(Patience::Never)
+    }
+
+    /// Sends it and returns its [`Reply`], to wait for or to `await`; see [`Worker::ask`](crate::Worker::ask).
+    ///
+    /// # Errors
+    /// [`SendError`] gives the payload back; what happens later is the reply's [`AskError`](crate::AskError).
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use pytoweb_workers::Worker;
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// worker.start()?;
+    /// assert_eq!(worker.message("inc", 1_u64).key("a").ask::<u64>()?.wait()?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn ask<R: Send + 'static>(self) -> Result<Reply<R>, SendError<T>> {
+        self.enter_ask(Patience::Wait)
+    }
+
+    /// The same with a deadline `limit` from now, which holds while a delay lasts, too: see
+    /// [`Worker::ask_timeout`](crate::Worker::ask_timeout).
+    ///
+    /// # Errors
+    /// As [`MessageBuilder::ask`]; [`SendError::Full`] when there was no room before the deadline.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Worker};
+    /// let worker = Worker::new("not started yet");
+    /// let reply = worker.message("job", 1_u64).key("a").ask_timeout::<u64>(Duration::from_millis(1))?;
+    /// assert!(matches!(reply.wait(), Err(AskError::Expired)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn ask_timeout<R: Send + 'static>(self, limit: Duration) -> Result<Reply<R>, SendError<T>> {
+        self.enter_ask(Patience::Deadline(limit))
+    }
+
+    fn enter(self, patience: Patience) -> Result<(), SendError<T>> {
+        send::post(
+            self.engine,
+            self.kind,
+            self.data,
+            Some(self.wishes),
+            patience,
+        )
+    }
+
+    fn enter_ask<R: Send + 'static>(self, patience: Patience) -> Result<Reply<R>, SendError<T>> {
+        send::ask(
+            self.engine,
+            self.kind,
+            self.data,
+            Some(self.wishes),
+            patience,
+        )
+    }
+}
