@@ -28,7 +28,7 @@ pub struct Key {
     name: Name,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq)]
 enum Name {
     Short { len: u8, bytes: [u8; SHORT] },
     Long(Arc<[u8]>),
@@ -54,8 +54,24 @@ impl Key {
 
     fn of(name: Name) -> Self {
         static STATE: OnceLock<RandomState> = OnceLock::new();
-        let hash = STATE.get_or_init(RandomState::new).hash_one(&name);
-        Self { hash, name }
+        let mut hasher = STATE.get_or_init(RandomState::new).build_hasher();
+        match &name {
+            // By words, and all of them: quicker than those that count, byte by byte.
+            Name::Short { len, bytes } => {
+                let mut words = [[0; 8]; SHORT.div_ceil(8)];
+                words.as_flattened_mut()[..SHORT].copy_from_slice(bytes);
+                for word in words {
+                    hasher.write_u64(u64::from_ne_bytes(word));
+                }
+                hasher.write_u8(*len);
+            }
+            Name::Long(bytes) => hasher.write(bytes),
+            Name::Number(number) | Name::Unique(number) => hasher.write_u64(*number),
+        }
+        Self {
+            hash: hasher.finish(),
+            name,
+        }
     }
 
     /// One that no other is equal to.

@@ -127,10 +127,10 @@ impl<H: Handler> Cell<H> {
                     .mailbox
                     .take_next(finished.as_ref(), ended_key, may_run, next, clock)
                 {
-                    Next::Taken { key, _ended } => {
+                    Next::Taken { key, lane, _ended } => {
                         progress.step = Step::Begin;
                         progress.key = key;
-                        progress.lane = None;
+                        progress.lane = lane;
                         progress.bytes = 0;
                         if let Some(entry) = last.take() {
                             drop(self.handler.finish(entry.message));

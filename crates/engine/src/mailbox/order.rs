@@ -118,14 +118,24 @@ impl<M: Message> Order<M> {
         let Kind::FirstInFirstOut(batch) = &mut self.kind else {
             return None;
         };
-        let message = &batch.front()?.message;
-        let ticket = match message.state() {
-            None => None,
-            Some(state) if state.claim_unlimited() => message.ticket(),
-            Some(_) => return None,
-        };
+        let ticket = claim_plainly(&batch.front()?.message)?;
         let entry = batch.pop_front()?;
         Some((entry, ticket))
+    }
+
+    /// The same in the order by plans, once that has taken in what senders have pushed, and while it is quiet.
+    #[inline]
+    pub(super) fn pop_planned_plainly(&mut self) -> Option<Claimed<M>> {
+        match &mut self.kind {
+            Kind::Planned(planned) => planned.pop_plainly(),
+            Kind::FirstInFirstOut(_) => None,
+        }
+    }
+
+    /// Whether the order is by plans, and nothing in it waits for a time.
+    #[inline]
+    pub(super) fn is_planned_and_quiet(&self) -> bool {
+        matches!(&self.kind, Kind::Planned(planned) if planned.is_quiet())
     }
 
     /// Takes the next message to run it. Tombstones on the way are cleared.
@@ -310,6 +320,16 @@ impl<M: Message> Order<M> {
 fn take_in<M: Message>(planned: &mut Planned<M>, queue: &mut VecDeque<Entry<M>>) {
     for entry in queue.drain(..) {
         planned.push(entry);
+    }
+}
+
+/// Claims a message that has no deadline and was not cancelled, and returns its ticket.
+#[inline]
+pub(super) fn claim_plainly<M: Message>(message: &M) -> Option<Option<Arc<dyn Ticket>>> {
+    match message.state() {
+        None => Some(None),
+        Some(state) if state.claim_unlimited() => Some(message.ticket()),
+        Some(_) => None,
     }
 }
 

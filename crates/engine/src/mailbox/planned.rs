@@ -9,25 +9,32 @@
 //! [`Priority::STEP`] for each level that it is below the highest one is the least; so a unit of a higher priority passes
 //! another one only if it was placed among the next few.
 //!
-//! A lane is here while it has messages, or one of them runs.
+//! Priorities are looked at only where they have a unit, and lanes are known by their place.
 
-use std::collections::hash_map::Entry as Place;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+#[path = "planned/lanes.rs"]
+mod lanes;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use lanes::{Lane, LaneId, Lanes};
 
 use super::entry::{Entry, Leftover, Punctual, buried};
-use super::order::Popped;
+use super::order::{Claimed, Popped, claim_plainly};
 use crate::clock::Timestamp;
-use crate::key::{ByKey, Key};
+use crate::key::Key;
 use crate::message::Message;
 use crate::plan::{Meter, Plan, Priority};
 use crate::reply::ReplyState;
+
+/// The turn of a priority without a unit.
+const NEVER: u64 = u64::MAX;
 
 /// Places in the sleepers' list that one time can have.
 type Bed = (Timestamp, u64);
 
 enum Unit<M> {
     One(Entry<M>),
-    Lane(Key),
+    Lane(LaneId),
 }
 
 struct Ready<M> {
@@ -37,83 +44,16 @@ struct Ready<M> {
 
 enum Sleeper<M> {
     Message(Entry<M>),
-    Lane(Key),
-}
-
-struct Lane<M> {
-    /// The first message: most lanes never have another, and need no buffer.
-    first: Option<Entry<M>>,
-    rest: VecDeque<Entry<M>>,
-    running: usize,
-    /// Its messages may run at the same time: they have no key, and wait for a meter.
-    shared: bool,
-    /// It is among the units or asleep.
-    placed: bool,
-    /// Its first message has its place with the meter.
-    reserved: bool,
-    /// It is asleep because its first message is to be tried again at a time.
-    tries_again: bool,
-    /// Where those of its messages sleep that may be replaced.
-    replaceable: Vec<Bed>,
-}
-
-impl<M> Lane<M> {
-    const fn new(shared: bool) -> Self {
-        Self {
-            first: None,
-            rest: VecDeque::new(),
-            running: 0,
-            shared,
-            placed: false,
-            reserved: false,
-            tries_again: false,
-            replaceable: Vec::new(),
-        }
-    }
-
-    fn push(&mut self, entry: Entry<M>) {
-        if self.first.is_none() {
-            self.first = Some(entry);
-        } else {
-            self.rest.push_back(entry);
-        }
-    }
-
-    fn push_front(&mut self, entry: Entry<M>) {
-        if let Some(second) = self.first.replace(entry) {
-            self.rest.push_front(second);
-        }
-    }
-
-    fn pop(&mut self) -> Option<Entry<M>> {
-        self.tries_again = false;
-        let first = self.first.take();
-        self.first = self.rest.pop_front();
-        first
-    }
-
-    /// Takes out the message at `index`, which there is.
-    fn remove(&mut self, index: usize) -> Option<Entry<M>> {
-        match index.checked_sub(1) {
-            None => self.pop(),
-            Some(index) => self.rest.remove(index),
-        }
-    }
-
-    const fn is_over(&self) -> bool {
-        self.first.is_none() && self.running == 0 && self.replaceable.is_empty()
-    }
-
-    const fn can_be_placed(&self) -> bool {
-        self.first.is_some() && !self.placed && (self.shared || self.running == 0)
-    }
+    Lane(LaneId),
 }
 
 pub(super) struct Planned<M> {
     ready: [VecDeque<Ready<M>>; Priority::LEVELS],
+    /// Of each of them, at which turn its first unit is next; [`NEVER`] where it has none.
+    turns: [u64; Priority::LEVELS],
     units: usize,
     placed: u64,
-    lanes: HashMap<Key, Lane<M>, ByKey>,
+    lanes: Lanes<M>,
     asleep: BTreeMap<Bed, Sleeper<M>>,
     laid_down: u64,
     /// Messages here, those that are gone included.
@@ -126,9 +66,10 @@ impl<M: Message> Planned<M> {
     pub(super) fn new(meter: Option<Meter>) -> Self {
         Self {
             ready: [const { VecDeque::new() }; Priority::LEVELS],
+            turns: [NEVER; Priority::LEVELS],
             units: 0,
             placed: 0,
-            lanes: HashMap::default(),
+            lanes: Lanes::new(),
             asleep: BTreeMap::new(),
             laid_down: 0,
             len: 0,
@@ -161,9 +102,10 @@ impl<M: Message> Planned<M> {
             && plan.replaces.is_some()
             && let Some(key) = plan.lane()
         {
-            let lane = self.lanes.entry(key.clone());
-            let lane = lane.or_insert_with(|| Lane::new(plan.key.is_none()));
-            lane.replaceable.push(bed);
+            let id = self.lanes.find_or_make(key, plan.key.is_none());
+            if let Some(lane) = self.lanes.get_mut(id) {
+                lane.replaceable.push(bed);
+            }
         }
         self.asleep.insert(bed, Sleeper::Message(entry));
     }
@@ -181,55 +123,95 @@ impl<M: Message> Planned<M> {
             self.add(priority, Unit::One(entry));
             return;
         };
-        let lane = match self.lanes.entry(key.clone()) {
-            Place::Occupied(known) => known.into_mut(),
-            Place::Vacant(free) => free.insert(Lane::new(shared)),
-        };
-        lane.push(entry);
-        self.place_lane(&key);
+        let id = self.lanes.find_or_make(key, shared);
+        if let Some(lane) = self.lanes.get_mut(id) {
+            lane.push(entry);
+        }
+        self.place_lane(id);
     }
 
     fn add(&mut self, priority: Priority, unit: Unit<M>) {
         let number = self.placed;
         self.placed += 1;
         self.units += 1;
-        self.ready[priority.level()].push_back(Ready { number, unit });
+        let level = priority.level();
+        self.ready[level].push_back(Ready { number, unit });
+        if self.turns[level] == NEVER {
+            self.turns[level] = turn(level, number);
+        }
     }
 
     /// Places a lane at the back, if it has something to run and is not placed.
-    fn place_lane(&mut self, key: &Key) {
-        let Some(lane) = self.lanes.get_mut(key).filter(|lane| lane.can_be_placed()) else {
+    fn place_lane(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(id).filter(|lane| lane.can_be_placed()) else {
             return;
         };
         lane.placed = true;
         let priority = lane.first.as_ref().map(priority_of).unwrap_or_default();
-        self.add(priority, Unit::Lane(key.clone()));
+        self.add(priority, Unit::Lane(id));
     }
 
     /// Puts a unit before all others of its priority.
     fn add_first(&mut self, priority: Priority, unit: Unit<M>) {
-        let level = &mut self.ready[priority.level()];
-        let number = level.front().map_or(self.placed, |first| first.number);
-        level.push_front(Ready { number, unit });
+        let level = priority.level();
+        let units = &mut self.ready[level];
+        let number = units.front().map_or(self.placed, |first| first.number);
+        units.push_front(Ready { number, unit });
         self.units += 1;
+        self.turns[level] = turn(level, number);
     }
 
-    /// The priority whose first unit is next.
+    /// The priority whose first unit is next; the higher one where two have the same turn.
     fn next_level(&self) -> Option<usize> {
-        let turn = |level: usize| {
-            let first = self.ready[level].front()?;
-            let below = (Priority::LEVELS - 1 - level) as u64;
-            Some((first.number + below * Priority::STEP, level))
-        };
-        // The higher one where two have the same.
-        let turns = (0..Priority::LEVELS).rev().filter_map(turn);
-        turns.min_by_key(|(turn, _)| *turn).map(|(_, level)| level)
+        if self.units == 0 {
+            return None;
+        }
+        let turns = self.turns.iter().enumerate().rev();
+        turns.min_by_key(|(_, turn)| **turn).map(|(level, _)| level)
     }
 
     fn take_unit(&mut self, level: usize) -> Option<Unit<M>> {
-        let ready = self.ready[level].pop_front()?;
+        let units = &mut self.ready[level];
+        let ready = units.pop_front()?;
+        self.turns[level] = first_turn(level, units);
         self.units -= 1;
         Some(ready.unit)
+    }
+
+    /// Whether nothing sleeps, and nothing is counted against a rate of the worker.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.asleep.is_empty() && self.meter.is_none()
+    }
+
+    /// Takes the next message to run it, with its ticket, where that is all there is to do: it has no deadline, was not
+    /// cancelled, and is counted against no rate. In a mailbox that [is quiet](Self::is_quiet).
+    pub(super) fn pop_plainly(&mut self) -> Option<Claimed<M>> {
+        let level = self.next_level()?;
+        match &self.ready[level].front()?.unit {
+            Unit::One(entry) => {
+                let ticket = claim_plainly(&entry.message)?;
+                let Some(Unit::One(entry)) = self.take_unit(level) else {
+                    return None;
+                };
+                self.len -= 1;
+                Some((entry, ticket))
+            }
+            &Unit::Lane(id) => {
+                let lane = self.lanes.get_mut(id)?;
+                let first = lane.first.as_ref()?;
+                if meter_of(first).is_some() {
+                    return None;
+                }
+                let ticket = claim_plainly(&first.message)?;
+                let entry = lane.pop()?;
+                lane.running += 1;
+                lane.placed = false;
+                self.take_unit(level);
+                self.place_lane(id);
+                self.len -= 1;
+                Some((entry, ticket))
+            }
+        }
     }
 
     /// Takes the next message to run it, claimed.
@@ -246,11 +228,11 @@ impl<M: Message> Planned<M> {
             return Popped::Nothing;
         }
         while let Some(level) = self.next_level() {
-            let key = match self.ready[level].front() {
+            let id = match self.ready[level].front() {
                 Some(Ready {
-                    unit: Unit::Lane(key),
+                    unit: Unit::Lane(id),
                     ..
-                }) => key.clone(),
+                }) => *id,
                 _ => {
                     let Some(Unit::One(entry)) = self.take_unit(level) else {
                         break;
@@ -268,15 +250,13 @@ impl<M: Message> Planned<M> {
                     continue;
                 }
             };
-            let Some(lane) = self.lanes.get_mut(&key) else {
+            let Some(lane) = self.lanes.get_mut(id) else {
                 self.take_unit(level);
                 continue;
             };
             let Some(first) = &lane.first else {
                 lane.placed = false;
-                if lane.is_over() {
-                    self.lanes.remove(&key);
-                }
+                self.lanes.forget_if_over(id);
                 self.take_unit(level);
                 continue;
             };
@@ -294,7 +274,7 @@ impl<M: Message> Planned<M> {
                 if at > punctual.now() {
                     self.take_unit(level);
                     let bed = self.bed(at);
-                    self.asleep.insert(bed, Sleeper::Lane(key));
+                    self.asleep.insert(bed, Sleeper::Lane(id));
                     continue;
                 }
             }
@@ -310,7 +290,7 @@ impl<M: Message> Planned<M> {
             lane.running += 1;
             lane.placed = false;
             self.take_unit(level);
-            self.place_lane(&key);
+            self.place_lane(id);
             return self.begins(entry, punctual);
         }
         Popped::Nothing
@@ -325,14 +305,8 @@ impl<M: Message> Planned<M> {
 
     /// A message of the lane `key` that ran is over: the next one may run.
     pub(super) fn ended(&mut self, key: &Key) {
-        let Some(lane) = self.lanes.get_mut(key) else {
-            return;
-        };
-        lane.running -= 1;
-        if lane.is_over() && !lane.placed {
-            self.lanes.remove(key);
-        } else {
-            self.place_lane(key);
+        if let Some(id) = self.lanes.end(key) {
+            self.place_lane(id);
         }
     }
 
@@ -344,15 +318,18 @@ impl<M: Message> Planned<M> {
             self.add_first(priority, Unit::One(entry));
             return;
         };
-        let lane = self.lanes.entry(key.clone());
-        let lane = lane.or_insert_with(|| Lane::new(shared));
-        lane.running = lane.running.saturating_sub(1);
+        let id = self.lanes.find_or_make(key, shared);
         // It has begun once already, as far as the meter goes.
-        lane.reserved = meter_of(&entry).is_some();
+        let reserved = meter_of(&entry).is_some();
+        let Some(lane) = self.lanes.get_mut(id) else {
+            return;
+        };
+        lane.running = lane.running.saturating_sub(1);
+        lane.reserved = reserved;
         lane.push_front(entry);
         if lane.can_be_placed() {
             lane.placed = true;
-            self.add_first(priority, Unit::Lane(key));
+            self.add_first(priority, Unit::Lane(id));
         }
     }
 
@@ -361,25 +338,25 @@ impl<M: Message> Planned<M> {
         self.len += 1;
         let plan = entry.message.plan();
         let has_key = plan.is_some_and(|plan| plan.key.is_some());
-        let Some(key) = plan.and_then(Plan::lane).cloned() else {
-            self.lay_down(at, entry);
-            return;
-        };
-        let Some(lane) = self.lanes.get_mut(&key) else {
+        let id = plan
+            .and_then(Plan::lane)
+            .and_then(|key| self.lanes.find(key));
+        let Some((id, lane)) = id.and_then(|id| Some((id, self.lanes.get_mut(id)?))) else {
             self.lay_down(at, entry);
             return;
         };
         lane.running -= 1;
         if !has_key || lane.placed {
             self.lay_down(at, entry);
-            self.place_lane(&key);
+            self.place_lane(id);
+            self.lanes.forget_if_over(id);
             return;
         }
         lane.push_front(entry);
         lane.placed = true;
         lane.tries_again = true;
         let bed = self.bed(at);
-        self.asleep.insert(bed, Sleeper::Lane(key));
+        self.asleep.insert(bed, Sleeper::Lane(id));
     }
 
     /// Places what has slept long enough. Returns how many units there are more.
@@ -397,40 +374,37 @@ impl<M: Message> Planned<M> {
                     self.gets_up(&entry, bed);
                     self.place(entry);
                 }
-                Sleeper::Lane(key) => {
-                    self.gets_up_lane(&key);
-                }
+                Sleeper::Lane(id) => self.gets_up_lane(id),
             }
         }
         self.units - before
     }
 
-    fn gets_up_lane(&mut self, key: &Key) {
-        if let Some(lane) = self.lanes.get_mut(key) {
+    fn gets_up_lane(&mut self, id: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(id) {
             lane.placed = false;
             lane.tries_again = false;
         }
-        self.place_lane(key);
-        self.forget_if_over(key);
+        self.place_lane(id);
+        self.lanes.forget_if_over(id);
     }
 
     /// A message that slept is no longer where it may be replaced.
     fn gets_up(&mut self, entry: &Entry<M>, bed: Bed) {
         if let Some(plan) = entry.message.plan()
             && plan.replaces.is_some()
-            && let Some(lane) = plan.lane().and_then(|key| self.lanes.get_mut(key))
+            && let Some(id) = plan.lane().and_then(|key| self.lanes.find(key))
+            && let Some(lane) = self.lanes.get_mut(id)
         {
             lane.replaceable.retain(|known| *known != bed);
         }
     }
 
-    fn forget_if_over(&mut self, key: &Key) {
-        if self
-            .lanes
-            .get(key)
-            .is_some_and(|lane| lane.is_over() && !lane.placed)
-        {
-            self.lanes.remove(key);
+    /// A message was taken from where it slept.
+    fn forget_lane_of(&mut self, entry: &Entry<M>) {
+        let key = entry.message.plan().and_then(Plan::lane);
+        if let Some(id) = key.and_then(|key| self.lanes.find(key)) {
+            self.lanes.forget_if_over(id);
         }
     }
 
@@ -438,7 +412,7 @@ impl<M: Message> Planned<M> {
     pub(super) fn oldest(&self) -> Option<Timestamp> {
         let posted = |ready: &Ready<M>| match &ready.unit {
             Unit::One(entry) => entry.posted_at,
-            Unit::Lane(key) => self.lanes.get(key)?.first.as_ref()?.posted_at,
+            &Unit::Lane(id) => self.lanes.get(id)?.first.as_ref()?.posted_at,
         };
         self.ready
             .iter()
@@ -467,10 +441,10 @@ impl<M: Message> Planned<M> {
         fits: &dyn Fn(&M) -> bool,
     ) -> Result<Entry<M>, Entry<M>> {
         let plan = entry.message.plan();
-        let Some(key) = plan.and_then(Plan::lane).cloned() else {
-            return Err(entry);
-        };
-        let Some(lane) = self.lanes.get_mut(&key) else {
+        let id = plan
+            .and_then(Plan::lane)
+            .and_then(|key| self.lanes.find(key));
+        let Some((id, lane)) = id.and_then(|id| Some((id, self.lanes.get_mut(id)?))) else {
             return Err(entry);
         };
         let replaces = plan.and_then(|plan| plan.replaces.clone());
@@ -489,7 +463,7 @@ impl<M: Message> Planned<M> {
                 lane.replaceable.retain(|known| *known != bed);
                 self.len -= 1;
                 self.push(entry);
-                self.forget_if_over(&key);
+                self.lanes.forget_if_over(id);
                 return Ok(old);
             }
         }
@@ -537,42 +511,38 @@ impl<M: Message> Planned<M> {
     fn take_oldest(&mut self) -> Option<Entry<M>> {
         for level in 0..Priority::LEVELS {
             while let Some(ready) = self.ready[level].front() {
-                let Unit::Lane(key) = &ready.unit else {
+                let Unit::Lane(id) = ready.unit else {
                     return match self.take_unit(level) {
                         Some(Unit::One(entry)) => Some(entry),
                         _ => None,
                     };
                 };
-                let key = key.clone();
-                let lane = self.lanes.get_mut(&key);
-                if let Some(entry) = lane.and_then(Lane::pop) {
+                if let Some(entry) = self.lanes.get_mut(id).and_then(Lane::pop) {
                     return Some(entry);
                 }
                 self.take_unit(level);
-                if let Some(lane) = self.lanes.get_mut(&key) {
+                if let Some(lane) = self.lanes.get_mut(id) {
                     lane.placed = false;
                 }
-                self.forget_if_over(&key);
+                self.lanes.forget_if_over(id);
             }
         }
         // Those of lanes that are busy, or wait for a meter.
-        if let Some(lane) = self.lanes.values_mut().find(|lane| lane.first.is_some()) {
+        if let Some(lane) = self.lanes.all_mut().find(|lane| lane.first.is_some()) {
             return lane.pop();
         }
         while let Some((bed, sleeper)) = self.asleep.pop_first() {
             match sleeper {
                 Sleeper::Message(entry) => {
                     self.gets_up(&entry, bed);
-                    if let Some(key) = entry.message.plan().and_then(Plan::lane).cloned() {
-                        self.forget_if_over(&key);
-                    }
+                    self.forget_lane_of(&entry);
                     return Some(entry);
                 }
-                Sleeper::Lane(key) => {
-                    if let Some(lane) = self.lanes.get_mut(&key) {
+                Sleeper::Lane(id) => {
+                    if let Some(lane) = self.lanes.get_mut(id) {
                         lane.placed = false;
                     }
-                    self.forget_if_over(&key);
+                    self.lanes.forget_if_over(id);
                 }
             }
         }
@@ -591,18 +561,16 @@ impl<M: Message> Planned<M> {
             let entry = match sleeper {
                 Sleeper::Message(entry) => {
                     self.gets_up(&entry, bed);
-                    if let Some(key) = entry.message.plan().and_then(Plan::lane).cloned() {
-                        self.forget_if_over(&key);
-                    }
+                    self.forget_lane_of(&entry);
                     entry
                 }
-                Sleeper::Lane(key) => {
-                    let lane = self.lanes.get_mut(&key).filter(|lane| lane.tries_again);
+                Sleeper::Lane(id) => {
+                    let lane = self.lanes.get_mut(id).filter(|lane| lane.tries_again);
                     let Some(entry) = lane.and_then(Lane::pop) else {
-                        self.asleep.insert(bed, Sleeper::Lane(key));
+                        self.asleep.insert(bed, Sleeper::Lane(id));
                         continue;
                     };
-                    self.gets_up_lane(&key);
+                    self.gets_up_lane(id);
                     entry
                 }
             };
@@ -631,7 +599,7 @@ impl<M: Message> Planned<M> {
             }
         }
         if self.lanes.is_empty() && self.lanes.capacity() > keep {
-            self.lanes = HashMap::default();
+            self.lanes = Lanes::new();
         }
     }
 
@@ -643,7 +611,7 @@ impl<M: Message> Planned<M> {
             swept += usize::from(gone);
             gone
         };
-        for level in &mut self.ready {
+        for (index, level) in self.ready.iter_mut().enumerate() {
             for ready in std::mem::take(level) {
                 match ready.unit {
                     Unit::One(entry) if is_gone(&entry) => {
@@ -653,8 +621,9 @@ impl<M: Message> Planned<M> {
                     _ => level.push_back(ready),
                 }
             }
+            self.turns[index] = first_turn(index, level);
         }
-        for lane in self.lanes.values_mut() {
+        for lane in self.lanes.all_mut() {
             // What comes up in the place of one that was to be tried again is not delayed.
             lane.tries_again &= !lane.first.as_ref().is_some_and(is_removed);
             for entry in lane
@@ -682,7 +651,7 @@ impl<M: Message> Planned<M> {
             }
         }
         self.len -= swept;
-        self.lanes.retain(|_, lane| lane.placed || !lane.is_over());
+        self.lanes.forget_all_that_are_over();
     }
 }
 
@@ -692,9 +661,20 @@ fn is_removed<M: Message>(entry: &Entry<M>) -> bool {
     state.is_some_and(|state| !state.is_queued())
 }
 
+/// The turn of a unit of that level and number.
+const fn turn(level: usize, number: u64) -> u64 {
+    number + (Priority::LEVELS - 1 - level) as u64 * Priority::STEP
+}
+
+fn first_turn<M>(level: usize, units: &VecDeque<Ready<M>>) -> u64 {
+    units
+        .front()
+        .map_or(NEVER, |first| turn(level, first.number))
+}
+
 /// The lane in which a message waits, and whether its messages may run at the same time.
-fn lane_of(plan: &Plan) -> Option<(Key, bool)> {
-    plan.lane().map(|key| (key.clone(), plan.key.is_none()))
+fn lane_of(plan: &Plan) -> Option<(&Key, bool)> {
+    plan.lane().map(|key| (key, plan.key.is_none()))
 }
 
 fn priority_of<M: Message>(entry: &Entry<M>) -> Priority {

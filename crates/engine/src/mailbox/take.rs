@@ -88,6 +88,8 @@ pub(crate) enum Next<M> {
     Taken {
         /// Of the message, where it has a ticket.
         key: Option<TicketKey>,
+        /// Where the message waited, if that is not the common lane.
+        lane: Option<Key>,
         /// That of the one that ended, to be dropped: it may be the last reference to the message.
         _ended: Option<Arc<dyn Ticket>>,
     },
@@ -115,21 +117,60 @@ impl<M: Message> Mailbox<M> {
         clock: &dyn Clock,
     ) -> Next<M> {
         let mut outbox = self.outbox.0.lock();
-        if may_run
+        let is_simple = may_run
             && outbox.line.is_empty()
             && !outbox.accounts.weighs()
-            && finished.is_none_or(|finished| finished.timed.is_none())
-            && let Some((entry, ticket)) = outbox.order.pop_plainly()
-        {
+            && finished.is_none_or(|finished| finished.timed.is_none());
+        if is_simple && outbox.order.is_planned_and_quiet() {
+            return self.take_next_by_plan(outbox, finished, ended_key, next, clock);
+        }
+        if is_simple && let Some((entry, ticket)) = outbox.order.pop_plainly() {
             let _ended =
                 finished.and_then(|finished| outbox.accounts.end_plainly(finished, ended_key));
             let key = ticket.as_ref().map(TicketKey::of);
             outbox.accounts.run(ticket, 0);
             *next = Some(entry);
             drop(outbox);
-            return Next::Taken { key, _ended };
+            return Next::Taken {
+                key,
+                lane: None,
+                _ended,
+            };
         }
-        Next::Other(self.take_from(outbox, finished, may_run, next, clock))
+        let _ended = finished.and_then(|finished| outbox.end(finished));
+        let has_ended = finished.is_some();
+        Next::Other(self.take_from(outbox, (has_ended, _ended), may_run, next, clock))
+    }
+
+    /// The same in the order by plans, where nothing in it waits for a time.
+    #[inline(never)]
+    fn take_next_by_plan(
+        &self,
+        mut outbox: MutexGuard<'_, Outbox<M>>,
+        finished: Option<&Finished<'_, M>>,
+        ended_key: Option<TicketKey>,
+        next: &mut Option<Entry<M>>,
+        clock: &dyn Clock,
+    ) -> Next<M> {
+        let _ended = finished.and_then(|finished| {
+            outbox.order.ended(lane(finished.message));
+            outbox.accounts.end_plainly(finished, ended_key)
+        });
+        let activate = self.gather(&mut outbox, clock);
+        // None slept before: what is asleep now was just taken in.
+        if activate == 0
+            && outbox.order.is_planned_and_quiet()
+            && let Some((entry, ticket)) = outbox.order.pop_planned_plainly()
+        {
+            let key = ticket.as_ref().map(TicketKey::of);
+            outbox.accounts.run(ticket, 0);
+            let lane = lane(&entry.message).cloned();
+            *next = Some(entry);
+            return Next::Taken { key, lane, _ended };
+        }
+        let mut take = self.take_from(outbox, (finished.is_some(), _ended), true, next, clock);
+        take.activate += activate;
+        Next::Other(take)
     }
 
     /// The same, with one result for all cases.
@@ -145,8 +186,9 @@ impl<M: Message> Mailbox<M> {
             .and_then(|finished| finished.message.ticket())
             .map(|ticket| TicketKey::of(&ticket));
         match self.take_next(finished, ended_key, may_run, next, clock) {
-            Next::Taken { key, _ended } => Take {
+            Next::Taken { key, lane, _ended } => Take {
                 key,
+                lane,
                 _ended,
                 ..Take::of(Found::Next, Vec::new())
             },
@@ -154,18 +196,18 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
+    /// The same where it may be anything. The message that ended, if one has, is counted; it comes with its ticket.
     #[inline(never)]
     fn take_from(
         &self,
         mut outbox: MutexGuard<'_, Outbox<M>>,
-        finished: Option<&Finished<'_, M>>,
+        (has_ended, _ended): (bool, Option<Arc<dyn Ticket>>),
         may_run: bool,
         next: &mut Option<Entry<M>>,
         clock: &dyn Clock,
     ) -> Take<M> {
         let mut leftovers = Vec::new();
         let mut punctual = Punctual::new(clock);
-        let _ended = finished.and_then(|finished| outbox.end(finished));
         // Bytes are free since that one is over, and senders may wait for nothing else.
         let told = if outbox.accounts.weighs() && !outbox.line.is_empty() {
             self.admit(&mut outbox, &mut self.inbox.0.lock())
@@ -229,7 +271,7 @@ impl<M: Message> Mailbox<M> {
                 if let Some(shedding) = &mut inbox.shedding {
                     shedding.rest();
                 }
-                let publishing = finished.is_some() || !leftovers.is_empty();
+                let publishing = has_ended || !leftovers.is_empty();
                 inbox.publishing += usize::from(publishing);
                 self.give_back(inbox);
                 return Take {
@@ -271,6 +313,13 @@ impl<M: Message> Mailbox<M> {
             return 0;
         }
         let mut inbox = self.inbox.0.lock();
+        if !inbox.queue.is_empty() {
+            inbox.sample(if outbox.accounts.is_slow() {
+                1
+            } else {
+                SAMPLE_UNDER_LOAD
+            });
+        }
         let woken = outbox.order.refill(&mut inbox.queue, clock);
         inbox.activate(woken)
     }
