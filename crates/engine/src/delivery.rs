@@ -25,7 +25,7 @@ use crate::cell::{Address, AnyCell, Cell};
 use crate::clock::Timestamp;
 use crate::contained::contained;
 use crate::handler::Handler;
-use crate::mailbox::{Entry, Finished, Found};
+use crate::mailbox::{Bundle, Entry, Finished, Found};
 use crate::message::{Failure, Message, Outcome};
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 use crate::wait;
@@ -52,6 +52,8 @@ pub struct Delivery<H: Handler> {
     batch: Arc<Batch<H>>,
     message: Option<H::Message>,
     posted_at: Option<Timestamp>,
+    /// Those that run together with it.
+    companions: Vec<Self>,
 }
 
 impl<H: Handler> fmt::Debug for Delivery<H> {
@@ -72,6 +74,19 @@ impl<H: Handler> Delivery<H> {
     /// The message, to settle its reply.
     pub const fn message_mut(&mut self) -> Option<&mut H::Message> {
         self.message.as_mut()
+    }
+
+    /// The messages that run together with it, in their order: see [`Plan::group`](crate::Plan::group). They go where it
+    /// goes: back, or to the same end, unless they are taken from it before.
+    #[must_use]
+    pub fn companions(&self) -> &[Self] {
+        &self.companions
+    }
+
+    /// Takes those out, to end each for itself.
+    #[must_use]
+    pub fn take_companions(&mut self) -> Vec<Self> {
+        std::mem::take(&mut self.companions)
     }
 
     /// The handler of the worker.
@@ -162,7 +177,11 @@ impl<H: Handler> Delivery<H> {
     /// what it just got back.
     pub fn put_back(deliveries: Vec<Self>) {
         let mut batches: Vec<(Arc<Batch<H>>, Vec<Self>)> = Vec::new();
-        for delivery in deliveries {
+        let each = deliveries.into_iter().flat_map(|mut delivery| {
+            let companions = delivery.take_companions();
+            std::iter::once(delivery).chain(companions)
+        });
+        for delivery in each {
             match batches.last_mut() {
                 Some((batch, messages)) if Arc::ptr_eq(batch, &delivery.batch) => {
                     messages.push(delivery);
@@ -178,6 +197,9 @@ impl<H: Handler> Delivery<H> {
 
     /// Ends a message that nothing has begun, and never will, with `failure`.
     pub fn abandon(mut self, failure: Failure) {
+        for companion in self.take_companions() {
+            companion.abandon(failure);
+        }
         self.give_up(failure);
     }
 
@@ -295,7 +317,7 @@ impl<H: Handler> Cell<H> {
         self.pool.inner().scheduler.suspended(true);
         let batch = Arc::new(Batch {
             cell: self.clone(),
-            open: AtomicUsize::new(entries.len()),
+            open: AtomicUsize::new(count(&entries)),
             topping_up: AtomicBool::new(false),
             is_last: take.found == Found::Last,
         });
@@ -311,7 +333,7 @@ impl<H: Handler> Cell<H> {
         self.handler.carrier().map_or(1, Carrier::window)
     }
 
-    fn give_to_carrier(&self, batch: &Arc<Batch<H>>, entries: Vec<Entry<H::Message>>) {
+    fn give_to_carrier(&self, batch: &Arc<Batch<H>>, entries: Vec<Bundle<H::Message>>) {
         // Those that it panics over fail as they are dropped.
         let _ = contained(|| match self.handler.carrier() {
             Some(carrier) => carrier.carry(deliveries(batch, entries)),
@@ -326,7 +348,7 @@ impl<H: Handler> Cell<H> {
         let topping = self.mailbox.take_ahead(most, &mut entries, clock);
         if !entries.is_empty() {
             // ORDERING: Relaxed, the messages are handed over under locks of their own.
-            batch.open.fetch_add(entries.len(), Ordering::Relaxed);
+            batch.open.fetch_add(count(&entries), Ordering::Relaxed);
             self.give_to_carrier(batch, entries);
             self.mailbox.handed_over();
         }
@@ -337,16 +359,27 @@ impl<H: Handler> Cell<H> {
     }
 }
 
+/// How many messages there are.
+fn count<M>(bundles: &[Bundle<M>]) -> usize {
+    bundles.iter().map(Bundle::len).sum()
+}
+
 fn deliveries<H: Handler>(
     batch: &Arc<Batch<H>>,
-    entries: Vec<Entry<H::Message>>,
+    bundles: Vec<Bundle<H::Message>>,
 ) -> Vec<Delivery<H>> {
-    entries
+    let delivery = |entry: Entry<H::Message>, companions| Delivery {
+        batch: batch.clone(),
+        message: Some(entry.message),
+        posted_at: entry.posted_at,
+        companions,
+    };
+    bundles
         .into_iter()
-        .map(|entry| Delivery {
-            batch: batch.clone(),
-            message: Some(entry.message),
-            posted_at: entry.posted_at,
+        .map(|bundle| {
+            let others = bundle.others.into_iter();
+            let companions = others.map(|other| delivery(other, Vec::new())).collect();
+            delivery(bundle.first, companions)
         })
         .collect()
 }

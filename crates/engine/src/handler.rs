@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::carrier::Carrier;
 use crate::cell::{Address, Cell};
 use crate::clock::Timestamp;
+use crate::companions::Companions;
 use crate::contained::contained;
 use crate::mailbox::{Entry, Finished};
 use crate::message::{Failure, Message, Outcome};
@@ -28,6 +29,20 @@ pub trait Handler: Send + Sync + Sized + 'static {
     ///
     /// In place, because moving a message costs as much as anything else that happens to it here.
     fn handle(&self, message: &mut Self::Message) -> Handled<Self>;
+
+    /// Runs a message together with those that were taken with it: see [`Plan::group`](crate::Plan::group). They end with
+    /// [`Companions::finish`], before this one does; a handler that suspends it keeps them until then.
+    ///
+    /// A handler that knows nothing of groups puts them back, and runs one after the other: they are looked at anew then,
+    /// which costs more than messages without a group.
+    fn handle_together(
+        &self,
+        message: &mut Self::Message,
+        companions: Companions<Self>,
+    ) -> Handled<Self> {
+        companions.put_back();
+        self.handle(message)
+    }
 
     /// Runs `turn`, in which one thread handles a row of messages, with what handles them: [`Handler::handle`], where a
     /// handler keeps nothing from one message to the next.
@@ -63,6 +78,16 @@ pub trait Course<H: Handler> {
     /// As [`Handler::handle`].
     fn handle(&mut self, message: &mut H::Message) -> Handled<H>;
 
+    /// As [`Handler::handle_together`].
+    fn handle_together(
+        &mut self,
+        message: &mut H::Message,
+        companions: Companions<H>,
+    ) -> Handled<H> {
+        companions.put_back();
+        self.handle(message)
+    }
+
     /// Lets go of what it keeps: other turns of this handler may begin, and code that the handler does not know runs
     /// next (callbacks, waiters). Called before the turn ends, and in between.
     fn rest(&mut self);
@@ -71,6 +96,14 @@ pub trait Course<H: Handler> {
 impl<H: Handler> Course<H> for &H {
     fn handle(&mut self, message: &mut H::Message) -> Handled<H> {
         (**self).handle(message)
+    }
+
+    fn handle_together(
+        &mut self,
+        message: &mut H::Message,
+        companions: Companions<H>,
+    ) -> Handled<H> {
+        (**self).handle_together(message, companions)
     }
 
     fn rest(&mut self) {}

@@ -72,7 +72,7 @@ use crate::policy::Overflow;
 use crate::stats::{Counters, Timings};
 use crate::sync::{Condvar, Mutex};
 
-pub(crate) use entry::{Entry, Finished, Leftover, TicketKey};
+pub(crate) use entry::{Bundle, Entry, Finished, Leftover, TicketKey};
 pub(crate) use inbox::{Gate, Settled};
 pub(crate) use parked::{Entered, News, Parking, Place, Told};
 pub(crate) use post::{Posted, Refused};
@@ -157,6 +157,20 @@ impl<M: Message> Mailbox<M> {
     pub(crate) fn finish_suspended(&self, finished: &Finished<'_, M>) {
         let ticket = self.outbox.0.lock().end(finished);
         drop(ticket);
+    }
+
+    /// Counts messages that ran together with another one. Returns the parked posts that went in for them.
+    pub(crate) fn finish_together<'a>(
+        &self,
+        finished: impl Iterator<Item = Finished<'a, M>>,
+    ) -> Told<M> {
+        let mut outbox = self.outbox.0.lock();
+        let tickets = finished
+            .map(|finished| outbox.end(&finished))
+            .collect::<Vec<_>>();
+        let told = self.release_admitting(outbox);
+        drop(tickets);
+        told
     }
 
     /// Counts a message whose turn has unwound. Returns its ticket; the token is kept.

@@ -147,6 +147,55 @@ impl Meter {
     }
 }
 
+/// A kind of messages of which several run together: see [`Handler::handle_together`](crate::Handler::handle_together).
+#[derive(Debug)]
+pub struct Group {
+    size: usize,
+    max_wait: Duration,
+    /// The lane in which messages without a key wait, for their turn and for company.
+    lane: Key,
+}
+
+impl Group {
+    /// Up to `size` messages, at least one, run together. The first of them waits up to `max_wait` for the others; with
+    /// zero it takes those along that are queued.
+    #[must_use]
+    pub fn new(size: usize, max_wait: Duration) -> Self {
+        Self {
+            size: size.max(1),
+            max_wait,
+            lane: Key::unique(),
+        }
+    }
+
+    /// The same messages with another size and wait: those that are queued keep their order with those to come.
+    #[must_use]
+    pub fn changed(&self, size: usize, max_wait: Duration) -> Self {
+        Self {
+            size: size.max(1),
+            max_wait,
+            lane: self.lane.clone(),
+        }
+    }
+
+    /// How many run together at most.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.size
+    }
+
+    /// How long the first one waits for the others.
+    #[must_use]
+    pub const fn max_wait(&self) -> Duration {
+        self.max_wait
+    }
+
+    /// Whether messages of both may run together.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.lane == other.lane
+    }
+}
+
 /// What a message asks of its mailbox. The default asks for nothing.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -161,13 +210,23 @@ pub struct Plan {
     pub replaces: Option<Key>,
     /// What it is counted against when it begins.
     pub meter: Option<Arc<Meter>>,
+    /// It runs together with others of this group.
+    pub group: Option<Arc<Group>>,
+    /// How long it waits for them, at most, where it is the first; `None`: it takes those along that are queued.
+    pub alone_at: Option<Timestamp>,
 }
 
 impl Plan {
+    /// Whether it may have to wait for a meter, or runs with others.
+    pub(crate) const fn waits_in_lane(&self) -> bool {
+        self.meter.is_some() || self.group.is_some()
+    }
+
     /// The lane in which it waits, where that is not the common one.
     pub(crate) fn lane(&self) -> Option<&Key> {
         let of_meter = || self.meter.as_ref().map(|meter| &meter.lane);
-        self.key.as_ref().or_else(of_meter)
+        let of_group = || self.group.as_ref().map(|group| &group.lane);
+        self.key.as_ref().or_else(of_meter).or_else(of_group)
     }
 }
 

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use super::Cell;
 use crate::clock::Timestamp;
+use crate::companions::Companions;
 use crate::contained::contained;
 use crate::handler::{Course, Handled, Handler, Suspension};
 use crate::key::Key;
 use crate::mailbox::{Entry, Finished, Found, Next, Take, TicketKey};
 use crate::message::{Failure, Message, Outcome};
-use crate::reply::{ReplyState, Wake};
+use crate::reply::Wake;
 use crate::wait;
 
 /// Messages that one worker handles before it goes behind the others: enough that the run queue's lock is lost in
@@ -57,6 +58,8 @@ struct Progress<M> {
     /// The message that was just handled, and the one that is next, in turns.
     slots: [Option<Entry<M>>; 2],
     at: usize,
+    /// Those that run together with the message that is next.
+    others: Vec<Entry<M>>,
     ended: Option<(Outcome, Timed)>,
     /// Of the message that is next, or was just handled.
     key: Option<TicketKey>,
@@ -76,6 +79,7 @@ impl<H: Handler> Cell<H> {
             step: Step::Take,
             slots: [None, None],
             at: 0,
+            others: Vec::new(),
             ended: None,
             key: None,
             lane: None,
@@ -151,12 +155,17 @@ impl<H: Handler> Cell<H> {
             let Some(entry) = next.as_mut() else {
                 unreachable!("a message was taken");
             };
-            progress.left = progress.left.saturating_sub(1);
+            progress.left = progress.left.saturating_sub(1 + progress.others.len());
             progress.step = Step::Handle;
             let times = entry.posted_at.map(|posted| (posted, clock.now()));
             // In a mailbox that runs several, the message is what waits, and is waited for.
             let running = (!self.exclusive).then(|| wait::enter_message(entry.message.ticket()));
-            let handled = course.handle(&mut entry.message);
+            let handled = if progress.others.is_empty() {
+                course.handle(&mut entry.message)
+            } else {
+                let companions = Companions::new(self, mem::take(&mut progress.others));
+                course.handle_together(&mut entry.message, companions)
+            };
             drop(running);
             match handled {
                 Handled::Done(outcome) => {
@@ -211,6 +220,7 @@ impl<H: Handler> Cell<H> {
         progress.key = take.key;
         progress.lane = take.lane;
         progress.bytes = take.bytes;
+        progress.others = take.others;
         progress.publishing = take.publishing;
         if progress.step != Step::Begin {
             course.rest();
@@ -269,7 +279,7 @@ impl<H: Handler> Cell<H> {
                 .finish_unwound(progress.key, progress.lane.as_ref(), progress.bytes)
         });
         for entry in progress.slots.iter_mut().filter_map(Option::take) {
-            let _ = contained(|| self.end_unwound(entry.message));
+            let _ = contained(|| self.give_up(entry.message, Failure::Panicked));
         }
         if let Some(Some(ticket)) = failed {
             // The handler may have had the message on its stack, where it is lost: then the ticket says how it ended.
@@ -291,15 +301,6 @@ impl<H: Handler> Cell<H> {
             // Behind the other workers; the next turn gives the token back if there is nothing more to do.
             Turn::More
         })
-    }
-
-    /// Ends a message of a turn that has unwound.
-    fn end_unwound(&self, message: H::Message) {
-        if message.state().is_some_and(ReplyState::is_settling) {
-            drop(self.handler.finish(message));
-        } else {
-            self.handler.abandon(message, Failure::Panicked);
-        }
     }
 
     /// Wait and run time of a message that was timed; a long run uses up the turn's budget.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Mailbox;
-use super::entry::{Entry, Finished, Leftover, Punctual};
+use super::entry::{Bundle, Entry, Finished, Leftover, Punctual};
 use super::order::Popped;
 use super::outbox::{Outbox, lane};
 use super::parked::Told;
@@ -74,14 +74,15 @@ impl<M: Message> Mailbox<M> {
             .any(|runs| Arc::ptr_eq(runs, ticket))
     }
 
-    /// Takes up to `window` messages at once, claimed: the first one runs, the others are ahead. After `Next` the caller
+    /// Takes up to `window` messages at once, claimed, each with those of its group: the first one runs, the others are
+    /// ahead. After `Next` the caller
     /// hands them over, and says so with [`Mailbox::handed_over`]. `Idle`: there was none, and the token was given
     /// back, or is kept until [`Mailbox::release`]. Only then are senders told that their parked posts are in: a sender's
     /// callback may look through the mailbox, for which messages are handed over.
     pub(crate) fn take_many(
         &self,
         window: usize,
-        batch: &mut Vec<Entry<M>>,
+        batch: &mut Vec<Bundle<M>>,
         clock: &dyn Clock,
     ) -> Take<M> {
         let mut leftovers = Vec::new();
@@ -94,16 +95,19 @@ impl<M: Message> Mailbox<M> {
         let activate = self.gather(&mut outbox, clock);
         loop {
             while batch.len() < window
-                && let Some(entry) = pop_unexpired(&mut outbox, &mut punctual, &mut leftovers)
+                && let Some(bundle) = pop_unexpired(&mut outbox, &mut punctual, &mut leftovers)
             {
-                let ticket = entry.message.ticket();
-                let bytes = outbox.accounts.weight(&entry.message);
                 if batch.is_empty() {
-                    outbox.accounts.run(ticket, bytes);
+                    let message = &bundle.first.message;
+                    let bytes = outbox.accounts.weight(message);
+                    outbox.accounts.run(message.ticket(), bytes);
                 } else {
-                    outbox.accounts.queue_ahead(ticket, bytes);
+                    queue_ahead(&mut outbox, &bundle.first);
                 }
-                batch.push(entry);
+                for other in &bundle.others {
+                    queue_ahead(&mut outbox, other);
+                }
+                batch.push(bundle);
             }
             let mut guard = self.inbox.0.lock();
             let inbox = &mut *guard;
@@ -121,7 +125,10 @@ impl<M: Message> Mailbox<M> {
             }
             if dry && let Some(last) = inbox.take_last() {
                 outbox.handing += 1;
-                batch.push(last);
+                batch.push(Bundle {
+                    first: last,
+                    others: Vec::new(),
+                });
                 return Take {
                     activate,
                     told: self.admit(&mut outbox, inbox),
@@ -154,7 +161,7 @@ impl<M: Message> Mailbox<M> {
     pub(crate) fn take_ahead(
         &self,
         most: usize,
-        batch: &mut Vec<Entry<M>>,
+        batch: &mut Vec<Bundle<M>>,
         clock: &dyn Clock,
     ) -> Topping<M> {
         let mut leftovers = Vec::new();
@@ -171,11 +178,12 @@ impl<M: Message> Mailbox<M> {
         let activate = self.gather(&mut outbox, clock);
         loop {
             while batch.len() < most
-                && let Some(entry) = pop_unexpired(&mut outbox, &mut punctual, &mut leftovers)
+                && let Some(bundle) = pop_unexpired(&mut outbox, &mut punctual, &mut leftovers)
             {
-                let bytes = outbox.accounts.weight(&entry.message);
-                outbox.accounts.queue_ahead(entry.message.ticket(), bytes);
-                batch.push(entry);
+                for entry in std::iter::once(&bundle.first).chain(&bundle.others) {
+                    queue_ahead(&mut outbox, entry);
+                }
+                batch.push(bundle);
             }
             let mut guard = self.inbox.0.lock();
             let inbox = &mut *guard;
@@ -266,15 +274,25 @@ impl<M: Message> Mailbox<M> {
     }
 }
 
+/// Counts a message as ahead.
+fn queue_ahead<M: Message>(outbox: &mut Outbox<M>, entry: &Entry<M>) {
+    let bytes = outbox.accounts.weight(&entry.message);
+    outbox.accounts.queue_ahead(entry.message.ticket(), bytes);
+}
+
 /// Takes the next message to be handed over, past all those that expire.
 fn pop_unexpired<M: Message>(
     outbox: &mut Outbox<M>,
     punctual: &mut Punctual<'_>,
     leftovers: &mut Vec<Leftover<M>>,
-) -> Option<Entry<M>> {
+) -> Option<Bundle<M>> {
     loop {
         match outbox.order.pop_to_run(punctual, leftovers) {
-            Popped::Message(entry) => return Some(entry),
+            Popped::Message(first, others) => {
+                outbox.accounts.fail(others.expired, Failure::Expired);
+                let others = others.entries;
+                return Some(Bundle { first, others });
+            }
             Popped::Expired => outbox.accounts.fail(1, Failure::Expired),
             Popped::Nothing => return None,
         }

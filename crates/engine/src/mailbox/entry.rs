@@ -17,6 +17,18 @@ pub(crate) struct Entry<M> {
     pub(crate) posted_at: Option<Timestamp>,
 }
 
+/// A message that was taken, with those that run together with it.
+pub(crate) struct Bundle<M> {
+    pub(crate) first: Entry<M>,
+    pub(crate) others: Vec<Entry<M>>,
+}
+
+impl<M> Bundle<M> {
+    pub(crate) const fn len(&self) -> usize {
+        1 + self.others.len()
+    }
+}
+
 /// How a message ended that was taken.
 pub(crate) struct Finished<'a, M> {
     pub(crate) message: &'a M,

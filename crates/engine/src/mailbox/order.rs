@@ -24,11 +24,27 @@ const KEEP_BYTES: usize = 1024;
 
 /// What a worker that wants to run a message finds.
 pub(super) enum Popped<M> {
-    /// A message, claimed.
-    Message(Entry<M>),
+    /// A message, claimed, and those that run with it.
+    Message(Entry<M>, Others<M>),
     /// One whose deadline has passed, among the leftovers.
     Expired,
     Nothing,
+}
+
+/// Messages that run together with the one they were taken with, claimed.
+pub(super) struct Others<M> {
+    pub(super) entries: Vec<Entry<M>>,
+    /// So many have expired instead, and are among the leftovers.
+    pub(super) expired: usize,
+}
+
+impl<M> Others<M> {
+    pub(super) const fn none() -> Self {
+        Self {
+            entries: Vec::new(),
+            expired: 0,
+        }
+    }
 }
 
 /// A message that was claimed, with its ticket.
@@ -138,7 +154,7 @@ impl<M: Message> Order<M> {
         matches!(&self.kind, Kind::Planned(planned) if planned.is_quiet())
     }
 
-    /// Takes the next message to run it. Tombstones on the way are cleared.
+    /// Takes the next message to run it, with those of its group. Tombstones on the way are cleared.
     #[inline]
     pub(super) fn pop_to_run(
         &mut self,
@@ -157,7 +173,10 @@ impl<M: Message> Order<M> {
                 return Popped::Expired;
             }
             if entry.message.claim() {
-                return batch.pop_front().map_or(Popped::Nothing, Popped::Message);
+                return match batch.pop_front() {
+                    Some(entry) => Popped::Message(entry, Others::none()),
+                    None => Popped::Nothing,
+                };
             }
             self.tombstones -= 1;
             leftovers.extend(batch.pop_front().map(|entry| buried(entry.message)));
@@ -257,6 +276,15 @@ impl<M: Message> Order<M> {
         };
         take_in(planned, queue);
         planned.take_delayed(&mut self.tombstones, leftovers)
+    }
+
+    /// No message waits for company any more. Returns how many more could run.
+    pub(super) fn hurry(&mut self, queue: &mut VecDeque<Entry<M>>) -> usize {
+        let Kind::Planned(planned) = &mut self.kind else {
+            return 0;
+        };
+        take_in(planned, queue);
+        planned.hurry()
     }
 
     /// Puts a message back that goes next.

@@ -9,8 +9,13 @@
 //! [`Priority::STEP`] for each level that it is below the highest one is the least; so a unit of a higher priority passes
 //! another one only if it was placed among the next few.
 //!
+//! **Groups.** Messages of a group wait in a lane of their own, or in that of their key or meter. The first of them takes
+//! those along that follow it, and may wait for them before: then its lane sleeps, until there are enough.
+//!
 //! Priorities are looked at only where they have a unit, and lanes are known by their place.
 
+#[path = "planned/groups.rs"]
+mod groups;
 #[path = "planned/lanes.rs"]
 mod lanes;
 
@@ -19,7 +24,7 @@ use std::collections::{BTreeMap, VecDeque};
 use lanes::{Lane, LaneId, Lanes};
 
 use super::entry::{Entry, Leftover, Punctual, buried};
-use super::order::{Claimed, Popped, claim_plainly};
+use super::order::{Claimed, Others, Popped, claim_plainly};
 use crate::clock::Timestamp;
 use crate::key::Key;
 use crate::message::Message;
@@ -60,6 +65,8 @@ pub(super) struct Planned<M> {
     len: usize,
     /// What every message is counted against.
     meter: Option<Meter>,
+    /// No message waits for company any more: none will come.
+    hurries: bool,
 }
 
 impl<M: Message> Planned<M> {
@@ -74,6 +81,7 @@ impl<M: Message> Planned<M> {
             laid_down: 0,
             len: 0,
             meter,
+            hurries: false,
         }
     }
 
@@ -124,10 +132,28 @@ impl<M: Message> Planned<M> {
             return;
         };
         let id = self.lanes.find_or_make(key, shared);
-        if let Some(lane) = self.lanes.get_mut(id) {
-            lane.push(entry);
+        let Some(lane) = self.lanes.get_mut(id) else {
+            return;
+        };
+        lane.push(entry);
+        if let Some(bed) = lane.waiting
+            && lane.is_complete()
+        {
+            self.asleep.remove(&bed);
+            self.gets_up_lane(id);
         }
         self.place_lane(id);
+    }
+
+    /// Has no message wait for company any more. Returns how many units there are more.
+    pub(super) fn hurry(&mut self) -> usize {
+        let before = self.units;
+        self.hurries = true;
+        for (id, bed) in self.lanes.waiting() {
+            self.asleep.remove(&bed);
+            self.gets_up_lane(id);
+        }
+        self.units - before
     }
 
     fn add(&mut self, priority: Priority, unit: Unit<M>) {
@@ -199,7 +225,7 @@ impl<M: Message> Planned<M> {
             &Unit::Lane(id) => {
                 let lane = self.lanes.get_mut(id)?;
                 let first = lane.first.as_ref()?;
-                if meter_of(first).is_some() {
+                if first.message.plan().is_some_and(Plan::waits_in_lane) {
                     return None;
                 }
                 let ticket = claim_plainly(&first.message)?;
@@ -243,7 +269,10 @@ impl<M: Message> Planned<M> {
                         return Popped::Expired;
                     }
                     if entry.message.claim() {
-                        return self.begins(entry, punctual);
+                        if let Some(meter) = &self.meter {
+                            meter.reserve(punctual.now());
+                        }
+                        return Popped::Message(entry, Others::none());
                     }
                     *tombstones -= 1;
                     leftovers.push(buried(entry.message));
@@ -264,6 +293,17 @@ impl<M: Message> Planned<M> {
                 self.len -= 1;
                 leftovers.extend(lane.pop().map(|entry| buried(entry.message)));
                 return Popped::Expired;
+            }
+            if !self.hurries
+                && let Some(until) = lane.waits_until()
+                && until > punctual.now()
+            {
+                self.laid_down += 1;
+                let bed = (until, self.laid_down);
+                lane.waiting = Some(bed);
+                self.take_unit(level);
+                self.asleep.insert(bed, Sleeper::Lane(id));
+                continue;
             }
             if let Some(meter) = meter_of(first)
                 && !lane.reserved
@@ -286,21 +326,21 @@ impl<M: Message> Planned<M> {
                 leftovers.push(buried(entry.message));
                 continue;
             }
+            if let Some(meter) = &self.meter {
+                meter.reserve(punctual.now());
+            }
+            let before = lane.len();
+            let of_worker = self.meter.as_ref();
+            let others = lane.pop_others(&entry, of_worker, punctual, tombstones, leftovers);
+            self.len -= before - lane.len();
             lane.reserved = false;
-            lane.running += 1;
+            lane.running += 1 + others.entries.len();
             lane.placed = false;
             self.take_unit(level);
             self.place_lane(id);
-            return self.begins(entry, punctual);
+            return Popped::Message(entry, others);
         }
         Popped::Nothing
-    }
-
-    fn begins(&self, entry: Entry<M>, punctual: &mut Punctual<'_>) -> Popped<M> {
-        if let Some(meter) = &self.meter {
-            meter.reserve(punctual.now());
-        }
-        Popped::Message(entry)
     }
 
     /// A message of the lane `key` that ran is over: the next one may run.
@@ -327,6 +367,11 @@ impl<M: Message> Planned<M> {
         lane.running = lane.running.saturating_sub(1);
         lane.reserved = reserved;
         lane.push_front(entry);
+        if let Some(bed) = lane.waiting.take() {
+            // It has waited already, or has company now.
+            self.asleep.remove(&bed);
+            lane.placed = false;
+        }
         if lane.can_be_placed() {
             lane.placed = true;
             self.add_first(priority, Unit::Lane(id));
@@ -384,6 +429,7 @@ impl<M: Message> Planned<M> {
         if let Some(lane) = self.lanes.get_mut(id) {
             lane.placed = false;
             lane.tries_again = false;
+            lane.waiting = None;
         }
         self.place_lane(id);
         self.lanes.forget_if_over(id);
@@ -541,6 +587,7 @@ impl<M: Message> Planned<M> {
                 Sleeper::Lane(id) => {
                     if let Some(lane) = self.lanes.get_mut(id) {
                         lane.placed = false;
+                        lane.waiting = None;
                     }
                     self.lanes.forget_if_over(id);
                 }

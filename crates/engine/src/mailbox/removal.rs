@@ -75,7 +75,7 @@ impl<M: Message> Mailbox<M> {
             inbox.failing = Some(failure);
             Some(failure)
         });
-        swept.activate = activate;
+        swept.activate += activate;
         swept.never_runs = never_runs;
         swept.unused = last;
         swept
@@ -84,6 +84,7 @@ impl<M: Message> Mailbox<M> {
     /// Takes out what is queued, if `decide` says how it fails.
     fn sweep(&self, decide: impl FnOnce(&mut Inbox<M>) -> Option<Failure>) -> Swept<M> {
         let mut leftovers = Vec::new();
+        let mut activate = 0;
         let mut outbox = self.outbox.0.lock();
         let mut inbox = self.inbox.0.lock();
         if let Some(failure) = decide(&mut inbox) {
@@ -98,6 +99,8 @@ impl<M: Message> Mailbox<M> {
                 outbox.accounts.fail(1, Failure::Stopped);
                 leftovers.push((entry.message, Failure::Stopped));
             }
+            let hurried = outbox.order.hurry(&mut inbox.queue);
+            activate = inbox.activate(hurried);
         }
         let was_held = !outbox.order.has_sleepers() && outbox.take_alarm();
         let told = self.admit(&mut outbox, &mut inbox);
@@ -108,7 +111,7 @@ impl<M: Message> Mailbox<M> {
             leftovers,
             told,
             was_held,
-            activate: 0,
+            activate,
             never_runs: None,
             unused: None,
         }

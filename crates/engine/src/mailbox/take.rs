@@ -41,6 +41,8 @@ pub(crate) struct Take<M> {
     pub(crate) publishing: bool,
     /// Parked posts that went in.
     pub(crate) told: Told<M>,
+    /// `Next`: those that run together with the message.
+    pub(crate) others: Vec<Entry<M>>,
     /// `Next`: of the message that runs, where it has a ticket.
     pub(crate) key: Option<TicketKey>,
     /// `Next`: where the message waited, if that is not the common lane; and its bytes, where they count.
@@ -72,6 +74,7 @@ impl<M> Take<M> {
             roomy: false,
             publishing: false,
             told: Told::nothing(),
+            others: Vec::new(),
             key: None,
             lane: None,
             bytes: 0,
@@ -218,14 +221,20 @@ impl<M: Message> Mailbox<M> {
         loop {
             if may_run {
                 match outbox.order.pop_to_run(&mut punctual, &mut leftovers) {
-                    Popped::Message(entry) => {
+                    Popped::Message(entry, others) => {
                         let ticket = entry.message.ticket();
                         let key = ticket.as_ref().map(TicketKey::of);
                         let bytes = outbox.accounts.weight(&entry.message);
                         outbox.accounts.run(ticket, bytes);
+                        for other in &others.entries {
+                            let bytes = outbox.accounts.weight(&other.message);
+                            outbox.accounts.run(other.message.ticket(), bytes);
+                        }
+                        outbox.accounts.fail(others.expired, Failure::Expired);
                         let lane = lane(&entry.message).cloned();
                         *next = Some(entry);
                         return Take {
+                            others: others.entries,
                             key,
                             lane,
                             bytes,
@@ -280,6 +289,7 @@ impl<M: Message> Mailbox<M> {
                     roomy: outbox.order.is_roomy(&inbox.queue),
                     publishing,
                     told,
+                    others: Vec::new(),
                     key: None,
                     lane: None,
                     bytes: 0,

@@ -154,6 +154,28 @@ impl Job {
         self
     }
 
+    /// Runs the closure, which gives a value.
+    pub(crate) fn value(&mut self) -> u64 {
+        let body = self.body.take().expect("a message is handled once");
+        match body() {
+            Out::Value(value) => value,
+            Out::Error | Out::Suspend(_) => panic!("no value"),
+        }
+    }
+
+    pub(crate) fn publish(self) -> Wake {
+        match self.call {
+            Some(call) if self.settled && call.slot.publish() => Wake::threads_of(call),
+            _ => Wake::nobody(),
+        }
+    }
+
+    pub(crate) fn abandon(self, failure: Failure) {
+        if let Some(call) = self.call {
+            let _ = call.slot.fail(true, failure) || call.slot.fail(false, failure);
+        }
+    }
+
     pub(crate) const fn call(&self) -> Option<&Arc<Call>> {
         self.call.as_ref()
     }
@@ -248,16 +270,11 @@ impl Handler for Closures {
     }
 
     fn finish(&self, message: Job) -> Wake {
-        match message.call {
-            Some(call) if message.settled && call.slot.publish() => Wake::threads_of(call),
-            _ => Wake::nobody(),
-        }
+        message.publish()
     }
 
     fn abandon(&self, message: Job, failure: Failure) {
-        if let Some(call) = message.call {
-            let _ = call.slot.fail(true, failure) || call.slot.fail(false, failure);
-        }
+        message.abandon(failure);
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Lane<M> {
     pub(super) tries_again: bool,
     /// Where those of its messages sleep that may be replaced.
     pub(super) replaceable: Vec<Bed>,
+    /// Where it sleeps, if it does because its first message waits for company.
+    pub(super) waiting: Option<Bed>,
 }
 
 impl<M> Lane<M> {
@@ -44,6 +46,7 @@ impl<M> Lane<M> {
             reserved: false,
             tries_again: false,
             replaceable: Vec::new(),
+            waiting: None,
         }
     }
 
@@ -74,6 +77,11 @@ impl<M> Lane<M> {
             None => self.pop(),
             Some(index) => self.rest.remove(index),
         }
+    }
+
+    /// Messages here, those that are gone included.
+    pub(super) fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
     }
 
     const fn is_over(&self) -> bool {
@@ -171,6 +179,16 @@ impl<M> Lanes<M> {
         for index in 0..self.places.len() {
             self.forget_if_over(LaneId(index));
         }
+    }
+
+    /// The lanes whose first message waits for company, and where they sleep.
+    pub(super) fn waiting(&self) -> Vec<(LaneId, Bed)> {
+        let lanes = self.places.iter().enumerate();
+        let waiting = lanes.filter_map(|(index, lane)| {
+            let bed = lane.as_ref()?.waiting?;
+            Some((LaneId(index), bed))
+        });
+        waiting.collect()
     }
 
     pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Lane<M>> {

@@ -14,7 +14,7 @@ use crate::key::Key;
 use crate::mailbox::entry::{Entry, Punctual};
 use crate::mailbox::order::Popped;
 use crate::message::{Failure, Message, Ticket};
-use crate::plan::{Meter, Plan, Priority, Rate};
+use crate::plan::{Group, Meter, Plan, Priority, Rate};
 use crate::reply::{ReplyState, Shared, Slot};
 
 #[derive(Debug, Default)]
@@ -67,6 +67,8 @@ enum Step {
         delay: Option<u64>,
         latest: bool,
         metered: bool,
+        /// It waits so long for company.
+        grouped: Option<u64>,
     },
     Pop,
     /// One of those that run ends.
@@ -83,6 +85,9 @@ enum Step {
     TakeDelayed,
 }
 
+/// How many messages of the group run together.
+const SIZE: usize = 3;
+
 /// The key of which some messages wait for a meter, and others behind those.
 const METERED: Option<u8> = Some(3);
 
@@ -93,14 +98,16 @@ fn step() -> impl Strategy<Value = Step> {
         proptest::option::weighted(0.3, 0..6_u64),
         any::<bool>(),
         proptest::bool::weighted(0.2),
+        proptest::option::weighted(0.3, 0..4_u64),
     );
     prop_oneof![
-        12 => push.prop_map(|(priority, key, delay, latest, metered)| Step::Push {
+        12 => push.prop_map(|(priority, key, delay, latest, metered, grouped)| Step::Push {
             priority,
             key,
             delay,
             latest: latest && key.is_some() && key != METERED,
             metered: metered && (key.is_none() || key == METERED),
+            grouped: grouped.filter(|_| key.is_none() && !metered),
         }),
         10 => Just(Step::Pop),
         8 => any::<usize>().prop_map(Step::End),
@@ -120,6 +127,7 @@ struct Known {
     key: Option<u8>,
     latest: bool,
     metered: bool,
+    grouped: bool,
     due: Option<u64>,
     level: usize,
 }
@@ -128,6 +136,7 @@ struct Run {
     order: Planned<Note>,
     clock: Hand,
     meter: Arc<Meter>,
+    group: Arc<Group>,
     inside: BTreeMap<usize, Known>,
     buried: BTreeSet<usize>,
     running: Vec<(Entry<Note>, Option<u8>)>,
@@ -135,6 +144,10 @@ struct Run {
     begun: BTreeMap<u8, usize>,
     /// The message of each key that is to be tried again, and goes before all others of it.
     again: BTreeMap<u8, (usize, u64)>,
+    /// The same of the group.
+    begun_of_group: Option<usize>,
+    /// Some of the group went back, in any order.
+    shuffled: bool,
     tombstones: usize,
     next_id: usize,
 }
@@ -146,11 +159,14 @@ impl Run {
             order: Planned::new(None),
             clock: Hand::default(),
             meter: Arc::new(Meter::new(rate)),
+            group: Arc::new(Group::new(SIZE, Duration::ZERO)),
             inside: BTreeMap::new(),
             buried: BTreeSet::new(),
             running: Vec::new(),
             begun: BTreeMap::new(),
             again: BTreeMap::new(),
+            begun_of_group: None,
+            shuffled: false,
             tombstones: 0,
             next_id: 0,
         }
@@ -167,6 +183,7 @@ impl Run {
             delay,
             latest,
             metered,
+            grouped,
         } = *step
         else {
             unreachable!("a push");
@@ -181,9 +198,12 @@ impl Run {
             not_before: due.map(Timestamp::from_nanos),
             replaces: latest.then(|| Key::new(&[key.unwrap_or_default(), 1])),
             meter: metered.then(|| self.meter.clone()),
+            group: grouped.map(|_| self.group.clone()),
+            alone_at: grouped.map(|wait| Timestamp::from_nanos(due.unwrap_or(self.now()) + wait)),
         };
         let level = plan.priority.level();
         let is_plain = priority.is_none() && key.is_none() && due.is_none() && !metered;
+        let is_plain = is_plain && grouped.is_none();
         let call = Arc::new(Call::default());
         let note = Note {
             id,
@@ -199,6 +219,7 @@ impl Run {
             key,
             latest,
             metered,
+            grouped: grouped.is_some(),
             due,
             level,
         };
@@ -243,9 +264,14 @@ impl Run {
         match popped {
             Popped::Expired => unreachable!("no deadlines"),
             Popped::Nothing => {
+                let of_group =
+                    |known: &&Known| known.grouped && known.due.is_none_or(|due| due <= now);
+                let together = self.inside.values().filter(of_group).count();
+                assert!(together < SIZE, "they have company");
                 for known in self.inside.values() {
                     let waits = known.due.is_some_and(|due| due > now)
                         || known.metered
+                        || known.grouped
                         || known.key == METERED
                         || known.key.is_some_and(|key| {
                             // Also behind one that was cancelled meanwhile.
@@ -255,7 +281,8 @@ impl Run {
                     assert!(waits, "it could run");
                 }
             }
-            Popped::Message(entry) => {
+            Popped::Message(entry, others) => {
+                assert_eq!(others.expired, 0, "no deadlines");
                 let known = self.inside.remove(&entry.message.id).expect("it is in");
                 assert!(known.due.is_none_or(|due| due <= now), "too early");
                 if let Some(key) = known.key {
@@ -270,21 +297,42 @@ impl Run {
                     }
                 }
                 // Nothing of a higher level that could have run was passed, unless it came too late for that.
-                if known.key.is_none() && known.due.is_none() && !known.metered {
+                let is_one = known.key.is_none() && !known.metered && !known.grouped;
+                if is_one && known.due.is_none() {
                     let passed = self.inside.iter().any(|(id, other)| {
                         let step = usize::try_from(Priority::STEP).expect("small");
                         other.level > known.level
                             && other.key.is_none()
                             && !other.metered
+                            && !other.grouped
                             && other.due.is_none()
                             && *id < entry.message.id + (other.level - known.level) * step
                             && *id < entry.message.id
                     });
                     assert!(!passed, "a more urgent one that was there before");
                 }
+                let grouped = known.grouped;
+                assert!(grouped || others.entries.is_empty(), "it is of no group");
+                assert!(others.entries.len() < SIZE, "too many");
+                if grouped && known.due.is_none() {
+                    self.begins_of_group(entry.message.id);
+                }
                 self.running.push((entry, known.key));
+                for other in others.entries {
+                    let known = self.inside.remove(&other.message.id).expect("it is in");
+                    assert!(known.grouped && known.due.is_none_or(|due| due <= now));
+                    if known.due.is_none() {
+                        self.begins_of_group(other.message.id);
+                    }
+                    self.running.push((other, None));
+                }
             }
         }
+    }
+
+    fn begins_of_group(&mut self, id: usize) {
+        let before = self.begun_of_group.replace(id);
+        assert!(self.shuffled || before < Some(id), "out of order");
     }
 
     fn take(&mut self, at: usize) -> Option<(Entry<Note>, Option<u8>)> {
@@ -311,6 +359,7 @@ impl Run {
                         key,
                         latest: plan.is_some_and(|plan| plan.replaces.is_some()),
                         metered: plan.is_some_and(|plan| plan.meter.is_some()),
+                        grouped: plan.is_some_and(|plan| plan.group.is_some()),
                         // It has slept, if it was to.
                         due: plan.and_then(|plan| plan.not_before).map(|_| 0),
                         level: plan.map(|plan| plan.priority).unwrap_or_default().level(),
@@ -318,6 +367,7 @@ impl Run {
                     if let Some(key) = key {
                         self.begun.remove(&key);
                     }
+                    self.shuffled |= known.grouped;
                     // Two of the latest may be in now, which is no concern of this test.
                     if !known.latest {
                         self.inside.insert(entry.message.id, known);
@@ -337,6 +387,7 @@ impl Run {
                         key,
                         latest: plan.is_some_and(|plan| plan.replaces.is_some()),
                         metered: plan.is_some_and(|plan| plan.meter.is_some()),
+                        grouped: plan.is_some_and(|plan| plan.group.is_some()),
                         due: Some(due),
                         level: plan.map(|plan| plan.priority).unwrap_or_default().level(),
                     };
@@ -351,6 +402,7 @@ impl Run {
                         self.begun.remove(&key);
                         self.again.insert(key, (entry.message.id, due));
                     }
+                    self.shuffled |= known.grouped;
                     self.inside.insert(entry.message.id, known);
                     self.order.again(entry, Timestamp::from_nanos(due));
                 }

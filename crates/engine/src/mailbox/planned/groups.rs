@@ -1,0 +1,102 @@
+//! Groups: which messages of a lane run together, and how long the first of them waits for the others.
+
+use super::lanes::Lane;
+use super::meter_of;
+use crate::clock::Timestamp;
+use crate::mailbox::entry::{Entry, Leftover, Punctual, buried};
+use crate::mailbox::order::Others;
+use crate::message::Message;
+use crate::plan::{Group, Meter};
+use crate::reply::ReplyState;
+
+impl<M: Message> Lane<M> {
+    /// Until when the first message waits for company, which it does not have yet.
+    pub(super) fn waits_until(&self) -> Option<Timestamp> {
+        let first = self.first.as_ref().filter(|first| is_queued(first))?;
+        let plan = first.message.plan()?;
+        let until = plan.alone_at?;
+        let group = plan.group.as_deref()?;
+        (!self.has_company(group)).then_some(until)
+    }
+
+    /// Whether the first message need not wait for more, now that another one came.
+    pub(super) fn is_complete(&self) -> bool {
+        let group = self.first.as_ref().and_then(group_of);
+        // Nearly always the last one is of the group, and too few are here.
+        group.is_none_or(|group| {
+            let few = self.rest.len() + 1 < group.size();
+            let last = self.rest.back();
+            !(few && last.is_none_or(|last| is_of(last, group))) && self.has_company(group)
+        })
+    }
+
+    /// Whether as many are here as run together, or no more can come because another message follows them.
+    fn has_company(&self, group: &Group) -> bool {
+        let mut here = 0;
+        for entry in self.first.iter().chain(&self.rest) {
+            if is_queued(entry) {
+                if !is_of(entry, group) {
+                    return true;
+                }
+                here += 1;
+                if here == group.size() {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Takes those that run together with `leader`, which has left the lane: what follows it of its group, as many as its
+    /// meter and that of the worker let begin now. Claimed.
+    pub(super) fn pop_others(
+        &mut self,
+        leader: &Entry<M>,
+        of_worker: Option<&Meter>,
+        punctual: &mut Punctual<'_>,
+        tombstones: &mut usize,
+        leftovers: &mut Vec<Leftover<M>>,
+    ) -> Others<M> {
+        let mut others = Others::none();
+        let Some(group) = group_of(leader) else {
+            return others;
+        };
+        while others.entries.len() + 1 < group.size()
+            && let Some(next) = self.first.as_ref().filter(|next| is_of(next, group))
+        {
+            if punctual.expires(&next.message) {
+                others.expired += 1;
+                leftovers.extend(self.pop().map(|entry| buried(entry.message)));
+                continue;
+            }
+            let mut meters = meter_of(next).into_iter().chain(of_worker);
+            if meters.any(|meter| meter.next(punctual.now()) > punctual.now()) {
+                break;
+            }
+            let claimed = next.message.claim();
+            let Some(entry) = self.pop() else { break };
+            if !claimed {
+                *tombstones -= 1;
+                leftovers.push(buried(entry.message));
+                continue;
+            }
+            for meter in meter_of(&entry).into_iter().chain(of_worker) {
+                meter.reserve(punctual.now());
+            }
+            others.entries.push(entry);
+        }
+        others
+    }
+}
+
+fn group_of<M: Message>(entry: &Entry<M>) -> Option<&Group> {
+    entry.message.plan()?.group.as_deref()
+}
+
+fn is_of<M: Message>(entry: &Entry<M>, group: &Group) -> bool {
+    group_of(entry).is_some_and(|own| own.is_same(group))
+}
+
+fn is_queued<M: Message>(entry: &Entry<M>) -> bool {
+    entry.message.state().is_none_or(ReplyState::is_queued)
+}
