@@ -1,7 +1,8 @@
 //! Keys of messages: short ones lie in place, and each is hashed once.
 //!
 //! A mailbox looks a key up under its lock, when the message comes and when it is over, so the hash is made before, by the
-//! thread that makes the key. It is one that callers cannot foresee: keys may come from outside of the program.
+//! thread that makes the key. It is one that callers cannot foresee: keys may come from outside of the program. For short
+//! keys it is three multiplications; the standard library's takes as long as half of a post.
 
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
@@ -53,25 +54,28 @@ impl Key {
     }
 
     fn of(name: Name) -> Self {
-        static STATE: OnceLock<RandomState> = OnceLock::new();
-        let mut hasher = STATE.get_or_init(RandomState::new).build_hasher();
-        match &name {
-            // By words, and all of them: quicker than those that count, byte by byte.
+        static SECRETS: OnceLock<(RandomState, [u64; 3])> = OnceLock::new();
+        let (state, secrets) = SECRETS.get_or_init(|| {
+            let state = RandomState::new();
+            // Odd, so that none of them is zero.
+            let secrets = [1, 2, 3].map(|number: u64| state.hash_one(number) | 1);
+            (state, secrets)
+        });
+        let mix = |[first, second, third]: [u64; 3], kind| {
+            let folded = fold(first ^ secrets[0], second ^ secrets[1]);
+            fold(folded ^ third, secrets[2] ^ kind)
+        };
+        let hash = match &name {
             Name::Short { len, bytes } => {
-                let mut words = [[0; 8]; SHORT.div_ceil(8)];
+                let mut words = [[0; 8]; 3];
                 words.as_flattened_mut()[..SHORT].copy_from_slice(bytes);
-                for word in words {
-                    hasher.write_u64(u64::from_ne_bytes(word));
-                }
-                hasher.write_u8(*len);
+                mix(words.map(u64::from_ne_bytes), u64::from(*len) << 8)
             }
-            Name::Long(bytes) => hasher.write(bytes),
-            Name::Number(number) | Name::Unique(number) => hasher.write_u64(*number),
-        }
-        Self {
-            hash: hasher.finish(),
-            name,
-        }
+            Name::Number(number) => mix([*number, 0, 0], 2),
+            Name::Unique(number) => mix([*number, 0, 0], 4),
+            Name::Long(bytes) => state.hash_one(bytes),
+        };
+        Self { hash, name }
     }
 
     /// One that no other is equal to.
@@ -94,6 +98,14 @@ impl Key {
         let length = own.len().to_ne_bytes();
         Self::new(&[&[tag], &length[..], own, name.as_bytes()].concat())
     }
+}
+
+/// A product of both, folded to half of its bits: each of them depends on all of theirs.
+///
+/// After wyhash (public domain). With secret factors, keys that are made to share a hash cannot be found by trying elsewhere.
+const fn fold(first: u64, second: u64) -> u64 {
+    let product = (first as u128) * (second as u128);
+    (product as u64) ^ ((product >> 64) as u64)
 }
 
 impl PartialEq for Key {

@@ -2,7 +2,6 @@
 //!
 //! A key is looked up twice for a message: as it comes, and as it is over. In between a lane is known by its place.
 
-use std::collections::hash_map::Entry as Place;
 use std::collections::{HashMap, VecDeque};
 
 use super::Bed;
@@ -127,40 +126,33 @@ impl<M> Lanes<M> {
 
     /// The lane of that key, made if there is none. `shared`: see there.
     pub(super) fn find_or_make(&mut self, key: &Key, shared: bool) -> LaneId {
-        match self.by_key.entry(key.clone()) {
-            Place::Occupied(known) => *known.get(),
-            Place::Vacant(vacant) => {
-                let lane = Some(Lane::new(key.clone(), shared));
-                let id = match self.free.pop() {
-                    Some(id) => {
-                        self.places[id.0] = lane;
-                        id
-                    }
-                    None => {
-                        self.places.push(lane);
-                        LaneId(self.places.len() - 1)
-                    }
-                };
-                *vacant.insert(id)
-            }
+        if let Some(known) = self.find(key) {
+            return known;
         }
+        let lane = Some(Lane::new(key.clone(), shared));
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.places[id.0] = lane;
+                id
+            }
+            None => {
+                self.places.push(lane);
+                LaneId(self.places.len() - 1)
+            }
+        };
+        self.by_key.insert(key.clone(), id);
+        id
     }
 
     /// A message of the lane of `key` that ran is over. Returns the lane, unless it is over as well.
     pub(super) fn end(&mut self, key: &Key) -> Option<LaneId> {
-        let Place::Occupied(known) = self.by_key.entry(key.clone()) else {
-            return None;
-        };
-        let id = *known.get();
-        let place = &mut self.places[id.0];
-        let lane = place.as_mut()?;
+        let id = self.find(key)?;
+        let lane = self.get_mut(id)?;
         lane.running -= 1;
         if !lane.is_over() {
             return Some(id);
         }
-        *place = None;
-        known.remove();
-        self.free.push(id);
+        self.forget_if_over(id);
         None
     }
 
