@@ -22,6 +22,9 @@ TARGETS = {
     "rust-round-trip": (AT_MOST, 1.0),
     "rust-workers-1000": (AT_MOST, 1.5),
     "rust-workers-10000": (AT_MOST, 1.5),
+    "rust-control-priority": (AT_MOST, 2.0),
+    "rust-control-key": (AT_MOST, 2.0),
+    "rust-control-million-keys": (AT_MOST, 3.0),
 }
 """Bound and ratio by the name the crate prints; a row without an entry gives context only."""
 

@@ -20,6 +20,8 @@ use rounds::{Competitor, Plan, alternate, median_us};
 const ASKED: usize = 500_000;
 /// Messages posted in one round.
 const POSTED: usize = 500_000;
+/// Messages posted with a key each.
+const KEYS: usize = 1_000_000;
 /// Threads that post at the same time.
 const PRODUCERS: usize = 4;
 /// Blocking round trips of one round.
@@ -37,6 +39,27 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         in_turn("rust-workers-1000", plan, 1_000),
         in_turn("rust-workers-10000", plan, 10_000),
         round_trip(plan),
+        control(
+            "rust-control-priority",
+            "ten priorities in turn",
+            plan.count(POSTED),
+            plan,
+            ours::post_urgent(),
+        ),
+        control(
+            "rust-control-key",
+            "16 keys in turn",
+            plan.count(POSTED),
+            plan,
+            ours::post_with_few_keys(),
+        ),
+        control(
+            "rust-control-million-keys",
+            "a key each",
+            plan.count(KEYS),
+            plan,
+            ours::post_with_keys(),
+        ),
     ];
     serde_json::to_writer(std::io::stdout().lock(), &Document { rows })?;
     Ok(())
@@ -188,4 +211,25 @@ fn round_trip(plan: Plan) -> Row {
         ours,
         peers,
     )
+}
+
+/// Posts that say how they are to be queued, against posts that ask for nothing.
+fn control(
+    name: &'static str,
+    what: &str,
+    count: usize,
+    plan: Plan,
+    run: impl FnMut(usize) -> f64 + 'static,
+) -> Row {
+    let mut ours = Competitor::new("pytoweb message().post()", run);
+    let mut peers = vec![Competitor::new("pytoweb post_message", ours::post_plain())];
+    alternate(&mut ours, &mut peers, count, plan);
+    Row::cost(
+        name,
+        format!("Rust: post + handled of {count}, {what}, per message"),
+        "ns",
+        ours,
+        peers,
+    )
+    .note(ours::CAPACITY_NOTE)
 }

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pytoweb_workers::{Worker, WorkerOptions, WorkerPool};
+use pytoweb_workers::{MessageBuilder, Priority, Worker, WorkerOptions, WorkerPool};
 
 use crate::rounds::rate;
 
@@ -135,4 +135,50 @@ pub(crate) fn post_in_turn(workers: usize) -> impl FnMut(usize) -> f64 {
         pool.run_until_idle(LONG).expect("in time");
         begin.elapsed().as_secs_f64() * 1e9 / count as f64
     }
+}
+
+/// Keys of the row with few of them.
+const FEW_KEYS: u64 = 16;
+
+/// Posts from one thread, until all are handled, each message with what `wish` makes of it and its number; nanoseconds per
+/// message.
+fn post_wishing(
+    wish: impl for<'a> Fn(MessageBuilder<'a, u64>, u64) -> MessageBuilder<'a, u64>,
+) -> impl FnMut(usize) -> f64 {
+    let bench = Bench::new(1, WorkerOptions::default());
+    move |count| {
+        let begin = Instant::now();
+        for number in 0..count as u64 {
+            wish(bench.worker.message("inc", number), number)
+                .post()
+                .expect("the mailbox is open");
+        }
+        bench.worker.run_until_idle(LONG).expect("in time");
+        begin.elapsed().as_secs_f64() * 1e9 / count as f64
+    }
+}
+
+/// Posts that ask for nothing.
+pub(crate) fn post_plain() -> impl FnMut(usize) -> f64 {
+    let mut run = post_from_many(1);
+    move |count| 1e9 / run(count)
+}
+
+/// Each of the ten priorities in turn.
+pub(crate) fn post_urgent() -> impl FnMut(usize) -> f64 {
+    let levels: Vec<_> = (0..10).filter_map(Priority::new).collect();
+    post_wishing(move |message, number| {
+        message.priority(levels[(number % levels.len() as u64) as usize])
+    })
+}
+
+/// A few keys in turn, as texts.
+pub(crate) fn post_with_few_keys() -> impl FnMut(usize) -> f64 {
+    let keys: Vec<_> = (0..FEW_KEYS).map(|key| format!("customer-{key}")).collect();
+    post_wishing(move |message, number| message.key(&*keys[(number % FEW_KEYS) as usize]))
+}
+
+/// A key for each message, of which no other one has it.
+pub(crate) fn post_with_keys() -> impl FnMut(usize) -> f64 {
+    post_wishing(|message, number| message.key(number))
 }

@@ -87,7 +87,7 @@ impl<'a, T> MessageBuilder<'a, T> {
     /// have one priority and no delay, in the order of their posts; keys take turns. In a pool, messages of other keys run
     /// beside them.
     ///
-    /// A text, bytes, or a `u64`. A key up to 22 bytes long costs no allocation of its own.
+    /// A text, bytes, or a `u64`. A key up to 14 bytes long costs no allocation of its own.
     ///
     /// ```
     /// # use std::convert::Infallible;

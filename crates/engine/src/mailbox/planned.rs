@@ -112,7 +112,7 @@ impl<M: Message> Planned<M> {
         {
             let id = self.lanes.find_or_make(key, plan.key.is_none());
             if let Some(lane) = self.lanes.get_mut(id) {
-                lane.replaceable.push(bed);
+                lane.may_be_replaced_in(bed);
             }
         }
         self.asleep.insert(bed, Sleeper::Message(entry));
@@ -442,7 +442,7 @@ impl<M: Message> Planned<M> {
             && let Some(id) = plan.lane().and_then(|key| self.lanes.find(key))
             && let Some(lane) = self.lanes.get_mut(id)
         {
-            lane.replaceable.retain(|known| *known != bed);
+            lane.gets_up(bed);
         }
     }
 
@@ -500,22 +500,22 @@ impl<M: Message> Planned<M> {
                 && fits(&known.message)
                 && known.message.claim()
         };
-        for &bed in &lane.replaceable {
-            let found = match self.asleep.get(&bed) {
-                Some(Sleeper::Message(known)) => is_same(known),
-                _ => false,
-            };
-            if found && let Some(Sleeper::Message(old)) = self.asleep.remove(&bed) {
-                lane.replaceable.retain(|known| *known != bed);
-                self.len -= 1;
-                self.push(entry);
-                self.lanes.forget_if_over(id);
-                return Ok(old);
-            }
+        let is_there = |bed: &Bed| match self.asleep.get(bed) {
+            Some(Sleeper::Message(known)) => is_same(known),
+            _ => false,
+        };
+        let found = lane.replaceable().find(is_there);
+        if let Some(bed) = found
+            && let Some(Sleeper::Message(old)) = self.asleep.remove(&bed)
+        {
+            lane.gets_up(bed);
+            self.len -= 1;
+            self.push(entry);
+            self.lanes.forget_if_over(id);
+            return Ok(old);
         }
         let is_delayed = plan.is_some_and(|plan| plan.not_before.is_some());
-        let mut queued = lane.first.iter_mut().chain(&mut lane.rest);
-        let Some(index) = queued.position(|known| is_same(known)) else {
+        let Some(index) = lane.all_mut().position(|known| is_same(known)) else {
             return Err(entry);
         };
         if is_delayed {
@@ -527,12 +527,9 @@ impl<M: Message> Planned<M> {
             self.push(entry);
             return Ok(old);
         }
-        match index.checked_sub(1).map(|index| lane.rest.get_mut(index)) {
-            Some(Some(place)) => Ok(std::mem::replace(place, entry)),
-            _ => lane
-                .first
-                .replace(entry)
-                .ok_or_else(|| unreachable!("it was found there")),
+        match lane.all_mut().nth(index) {
+            Some(place) => Ok(std::mem::replace(place, entry)),
+            None => unreachable!("it was found there"),
         }
     }
 
@@ -673,12 +670,7 @@ impl<M: Message> Planned<M> {
         for lane in self.lanes.all_mut() {
             // What comes up in the place of one that was to be tried again is not delayed.
             lane.tries_again &= !lane.first.as_ref().is_some_and(is_removed);
-            for entry in lane
-                .first
-                .take()
-                .into_iter()
-                .chain(std::mem::take(&mut lane.rest))
-            {
+            for entry in lane.take_all() {
                 if is_gone(&entry) {
                     leftovers.push(buried(entry.message));
                 } else {

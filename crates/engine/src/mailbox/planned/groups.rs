@@ -24,8 +24,8 @@ impl<M: Message> Lane<M> {
         let group = self.first.as_ref().and_then(group_of);
         // Nearly always the last one is of the group, and too few are here.
         group.is_none_or(|group| {
-            let few = self.rest.len() + 1 < group.size();
-            let last = self.rest.back();
+            let few = self.len() < group.size();
+            let last = self.rest().next_back();
             !(few && last.is_none_or(|last| is_of(last, group))) && self.has_company(group)
         })
     }
@@ -33,7 +33,7 @@ impl<M: Message> Lane<M> {
     /// Whether as many are here as run together, or no more can come because another message follows them.
     fn has_company(&self, group: &Group) -> bool {
         let mut here = 0;
-        for entry in self.first.iter().chain(&self.rest) {
+        for entry in self.first.iter().chain(self.rest()) {
             if is_queued(entry) {
                 if !is_of(entry, group) {
                     return true;

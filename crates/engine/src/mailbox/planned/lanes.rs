@@ -17,7 +17,7 @@ pub(super) struct Lane<M> {
     key: Key,
     /// The first message: most lanes never have another, and need no buffer.
     pub(super) first: Option<Entry<M>>,
-    pub(super) rest: VecDeque<Entry<M>>,
+    more: Option<Box<More<M>>>,
     pub(super) running: usize,
     /// Its messages may run at the same time: they have no key, and wait for a meter.
     shared: bool,
@@ -27,10 +27,25 @@ pub(super) struct Lane<M> {
     pub(super) reserved: bool,
     /// It is asleep because its first message is to be tried again at a time.
     pub(super) tries_again: bool,
-    /// Where those of its messages sleep that may be replaced.
-    pub(super) replaceable: Vec<Bed>,
     /// Where it sleeps, if it does because its first message waits for company.
     pub(super) waiting: Option<Bed>,
+}
+
+/// The part of a lane that most never have.
+struct More<M> {
+    /// The messages behind the first one.
+    rest: VecDeque<Entry<M>>,
+    /// Where those sleep that may be replaced.
+    replaceable: Vec<Bed>,
+}
+
+impl<M> Default for More<M> {
+    fn default() -> Self {
+        Self {
+            rest: VecDeque::new(),
+            replaceable: Vec::new(),
+        }
+    }
 }
 
 impl<M> Lane<M> {
@@ -38,13 +53,12 @@ impl<M> Lane<M> {
         Self {
             key,
             first: None,
-            rest: VecDeque::new(),
+            more: None,
             running: 0,
             shared,
             placed: false,
             reserved: false,
             tries_again: false,
-            replaceable: Vec::new(),
             waiting: None,
         }
     }
@@ -53,20 +67,20 @@ impl<M> Lane<M> {
         if self.first.is_none() {
             self.first = Some(entry);
         } else {
-            self.rest.push_back(entry);
+            self.more.get_or_insert_default().rest.push_back(entry);
         }
     }
 
     pub(super) fn push_front(&mut self, entry: Entry<M>) {
         if let Some(second) = self.first.replace(entry) {
-            self.rest.push_front(second);
+            self.more.get_or_insert_default().rest.push_front(second);
         }
     }
 
     pub(super) fn pop(&mut self) -> Option<Entry<M>> {
         self.tries_again = false;
         let first = self.first.take();
-        self.first = self.rest.pop_front();
+        self.first = self.more.as_mut().and_then(|more| more.rest.pop_front());
         first
     }
 
@@ -74,17 +88,59 @@ impl<M> Lane<M> {
     pub(super) fn remove(&mut self, index: usize) -> Option<Entry<M>> {
         match index.checked_sub(1) {
             None => self.pop(),
-            Some(index) => self.rest.remove(index),
+            Some(index) => self.more.as_mut()?.rest.remove(index),
         }
     }
 
     /// Messages here, those that are gone included.
     pub(super) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
+        usize::from(self.first.is_some()) + self.rest().len()
     }
 
-    const fn is_over(&self) -> bool {
-        self.first.is_none() && self.running == 0 && self.replaceable.is_empty() && !self.placed
+    /// Those behind the first one.
+    pub(super) fn rest(&self) -> impl DoubleEndedIterator<Item = &Entry<M>> + ExactSizeIterator {
+        match &self.more {
+            Some(more) => more.rest.iter(),
+            None => Default::default(),
+        }
+    }
+
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Entry<M>> {
+        let rest = self.more.iter_mut().flat_map(|more| &mut more.rest);
+        self.first.iter_mut().chain(rest)
+    }
+
+    /// Takes all out.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Entry<M>> + use<M> {
+        let more = self.more.as_mut();
+        let rest = more.map(|more| std::mem::take(&mut more.rest));
+        let first = self.first.take();
+        first.into_iter().chain(rest.into_iter().flatten())
+    }
+
+    pub(super) fn may_be_replaced_in(&mut self, bed: Bed) {
+        self.more.get_or_insert_default().replaceable.push(bed);
+    }
+
+    pub(super) fn replaceable(&self) -> impl Iterator<Item = Bed> + '_ {
+        let more = self.more.iter();
+        more.flat_map(|more| more.replaceable.iter().copied())
+    }
+
+    /// None of its messages sleeps there any more.
+    pub(super) fn gets_up(&mut self, bed: Bed) {
+        if let Some(more) = &mut self.more {
+            more.replaceable.retain(|known| *known != bed);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let none_sleeps = || {
+            self.more
+                .as_ref()
+                .is_none_or(|more| more.replaceable.is_empty())
+        };
+        self.first.is_none() && self.running == 0 && !self.placed && none_sleeps()
     }
 
     pub(super) const fn can_be_placed(&self) -> bool {
