@@ -11,10 +11,12 @@ use super::Planned;
 use crate::cases::config;
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
-use crate::mailbox::entry::{Entry, Punctual};
+use crate::mailbox::entry::{Entry, Finished, Punctual};
 use crate::mailbox::order::Popped;
-use crate::message::{Failure, Message, Ticket};
+use crate::mailbox::{Gate, Limits, Mailbox};
+use crate::message::{Failure, Message, Outcome, Ticket};
 use crate::plan::{Group, Meter, Plan, Priority, Rate};
+use crate::policy::Overflow;
 use crate::reply::{ReplyState, Shared, Slot};
 
 #[derive(Debug, Default)]
@@ -451,6 +453,40 @@ impl Run {
         assert_eq!(self.order.len(), self.inside.len() + self.buried.len());
         assert_eq!(self.tombstones, self.buried.len());
     }
+}
+
+#[test]
+fn one_message_in_sixteen_is_timed_as_in_the_other_order() {
+    let mailbox = Mailbox::new(1_000, Overflow::Block, 1, Gate::Open, Limits::default());
+    let clock = Hand::default();
+    let post = |id| {
+        let note = Note {
+            id,
+            call: Arc::default(),
+            plan: Some(Plan::default()),
+        };
+        assert!(mailbox.try_post(note, &clock).is_ok());
+    };
+    // Each one is over at once, so handlers are quick.
+    let mut last: Option<Entry<Note>> = None;
+    let mut take_is_timed = || {
+        let finished = last.as_ref().map(|entry| Finished {
+            message: &entry.message,
+            outcome: Outcome::Completed,
+            timed: entry.posted_at.map(|_| Default::default()),
+        });
+        let mut next = None;
+        drop(mailbox.take(finished.as_ref(), true, &mut next, &clock));
+        last = next;
+        last.as_ref().expect("a message").posted_at.is_some()
+    };
+    for id in 0..20 {
+        post(id);
+        take_is_timed();
+    }
+    (20..180).for_each(post);
+    let timed = (20..180).filter(|_| take_is_timed());
+    assert_eq!(timed.count(), 10);
 }
 
 proptest! {
