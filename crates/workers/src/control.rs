@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use pytoweb_engine::{Key, Priority};
 
 use crate::error::SendError;
-use crate::planned::Wishes;
 use crate::reply::Reply;
 use crate::send::{self, Engine, Patience};
+use crate::wishes::Wishes;
 
 /// A message that says how it is to be queued, made by [`Worker::message`](crate::Worker::message) and
 /// [`WorkerPool::message`](crate::WorkerPool::message). [`MessageBuilder::post`] or [`MessageBuilder::ask`] sends it.

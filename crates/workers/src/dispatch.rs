@@ -15,7 +15,7 @@ use crate::kept::Kept;
 use crate::kinds::{Held, Kind, KindId, Kinds, Stored, lock};
 use crate::message::{Envelope, Late, Route};
 use crate::noted;
-use crate::planned::Rates;
+use crate::rates::Rates;
 use crate::registry::Entry;
 use crate::unseen;
 use crate::worker::WorkerInner;

@@ -7,12 +7,13 @@
 
 use std::any::{TypeId, type_name};
 use std::mem::{self, MaybeUninit};
+use std::num::NonZeroU8;
 use std::ptr;
+use std::sync::LazyLock;
 
-use pytoweb_engine::{Plan, contained};
+use pytoweb_engine::{Plan, Priority, contained};
 
 use crate::kinds::KindId;
-use crate::planned::Alone;
 
 /// Room for a `String`, and no more: a mailbox has as many of them as entries.
 type Words = [usize; 3];
@@ -45,6 +46,29 @@ impl<T: 'static> For<T> {
     unsafe fn drop(words: *mut Words) {
         // SAFETY: as the caller says.
         unsafe { ptr::drop_in_place(words.cast::<T>()) };
+    }
+}
+
+/// The plan of a message that asks for nothing but a priority.
+#[derive(Clone, Copy)]
+pub(crate) struct Alone(NonZeroU8);
+
+impl Alone {
+    pub(crate) fn of(priority: Priority) -> Option<Self> {
+        let above = u8::try_from(priority.level() + 1).ok()?;
+        NonZeroU8::new(above).map(Self)
+    }
+
+    pub(crate) fn plan(self) -> &'static Plan {
+        static PLANS: LazyLock<[Plan; Priority::LEVELS]> = LazyLock::new(|| {
+            std::array::from_fn(|level| {
+                let mut plan = Plan::default();
+                let level = u8::try_from(level).ok().and_then(Priority::new);
+                plan.priority = level.unwrap_or_default();
+                plan
+            })
+        });
+        &PLANS[usize::from(self.0.get()) - 1]
     }
 }
 

@@ -45,13 +45,14 @@ mod kinds;
 mod message;
 mod noted;
 mod payload;
-mod planned;
 mod pool;
+mod rates;
 mod registry;
 mod reply;
 mod send;
 mod service;
 mod unseen;
+mod wishes;
 mod worker;
 
 pub use blocking::blocking;

@@ -17,7 +17,6 @@ use crate::kept::Kept;
 use crate::kinds::KindId;
 use crate::noted;
 use crate::payload::Payload;
-use crate::planned::Planned;
 
 /// Why a message failed: a handler's own error, maybe. Boxed, because most replies are none.
 pub(crate) type Cause = Kept<Box<AskError>>;
@@ -79,6 +78,14 @@ pub(crate) enum Envelope {
     Shared(Arc<dyn Parcel>),
     /// One of the others, which asks more of the mailbox.
     Planned(Box<Planned>),
+}
+
+/// A message with what it asks of its mailbox.
+pub(crate) struct Planned {
+    pub(crate) plan: Option<Plan>,
+    pub(crate) bytes: usize,
+    /// No planned one itself.
+    pub(crate) envelope: Envelope,
 }
 
 impl Envelope {

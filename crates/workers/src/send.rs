@@ -11,8 +11,8 @@ use crate::error::{SendError, TypeMismatch};
 use crate::kinds::KindId;
 use crate::message::{Answer, Ask, Envelope, NamedAsk, Parcel, Replying, Target, Task};
 use crate::payload::Payload;
-use crate::planned::Wishes;
 use crate::reply::Reply;
+use crate::wishes::Wishes;
 
 pub(crate) type Engine = engine::Worker<Dispatch>;
 

@@ -1,48 +1,14 @@
-//! Messages with plans: what they ask of their mailbox, and where that lies.
+//! What a sender asks of a mailbox for one message, and how that gets on the message.
 //!
 //! A plan lies beside its message, in a box of both. A small post that is only urgent has no box: it says so in a byte of
 //! its own, and its plan is one of ten that are there from the start.
 
-use std::collections::HashMap;
-use std::num::NonZeroU8;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::Arc;
 
-use pytoweb_engine::{Key, Message, Meter, Plan, Priority, Rate, Timestamp};
+use pytoweb_engine::{Key, Message, Meter, Plan, Priority, Timestamp};
 
-use crate::kinds::lock;
-use crate::message::Envelope;
-
-/// A message with what it asks of its mailbox.
-pub(crate) struct Planned {
-    pub(crate) plan: Option<Plan>,
-    pub(crate) bytes: usize,
-    /// No planned one itself.
-    pub(crate) envelope: Envelope,
-}
-
-/// The plan of a message that asks for nothing but a priority.
-#[derive(Clone, Copy)]
-pub(crate) struct Alone(NonZeroU8);
-
-impl Alone {
-    fn of(priority: Priority) -> Option<Self> {
-        let above = u8::try_from(priority.level() + 1).ok()?;
-        NonZeroU8::new(above).map(Self)
-    }
-
-    pub(crate) fn plan(self) -> &'static Plan {
-        static PLANS: LazyLock<[Plan; Priority::LEVELS]> = LazyLock::new(|| {
-            std::array::from_fn(|level| {
-                let mut plan = Plan::default();
-                let level = u8::try_from(level).ok().and_then(Priority::new);
-                plan.priority = level.unwrap_or_default();
-                plan
-            })
-        });
-        &PLANS[usize::from(self.0.get()) - 1]
-    }
-}
+use crate::inline::Alone;
+use crate::message::{Envelope, Planned};
 
 /// What a sender asks of the mailbox for one message.
 #[derive(Clone, Debug, Default)]
@@ -89,38 +55,6 @@ impl Wishes {
             bytes: self.bytes.unwrap_or_else(|| envelope.bytes()),
             envelope,
         }))
-    }
-}
-
-/// The rates of kinds: what their messages are counted against as they begin.
-#[derive(Default)]
-pub(crate) struct Rates {
-    any: AtomicBool,
-    by_kind: Mutex<HashMap<String, Arc<Meter>>>,
-}
-
-impl Rates {
-    pub(crate) fn set(&self, kind: &str, rate: Option<Rate>) {
-        let mut by_kind = lock(&self.by_kind);
-        match rate {
-            Some(rate) => {
-                by_kind.insert(kind.to_owned(), Arc::new(Meter::new(rate)));
-            }
-            None => {
-                by_kind.remove(kind);
-            }
-        }
-        // ORDERING: Relaxed, a post at the same time may come before or after.
-        self.any.store(!by_kind.is_empty(), Ordering::Relaxed);
-    }
-
-    #[inline]
-    pub(crate) fn of(&self, kind: &str) -> Option<Arc<Meter>> {
-        // ORDERING: Relaxed, see `set`.
-        if !self.any.load(Ordering::Relaxed) {
-            return None;
-        }
-        lock(&self.by_kind).get(kind).cloned()
     }
 }
 
