@@ -1,7 +1,7 @@
-"""Rows of posts that say how they are to be queued, next to posts that ask for nothing; one worker, per message.
+"""Rows of posts that say how they are to be queued, next to posts that ask for nothing, by message.
 
-Every handler is the same no-op. Both sides run with the default mailbox (16 384 messages, a full one makes the
-poster wait).
+Every handler is the same no-op. Both sides run with the default mailbox (16 384 messages, a full one
+makes the poster wait).
 """
 
 from __future__ import annotations
