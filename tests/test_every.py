@@ -109,6 +109,29 @@ def test_timers_of_a_worker_that_is_collected_go_with_it(clock):
     assert "gone" in repr(timer)
 
 
+@pytest.mark.filterwarnings("ignore:unstopped worker:ResourceWarning")
+def test_a_message_that_waits_for_room_keeps_no_worker(clock, gates):
+    for was_let_in in (False, True):
+        gate = gates()
+        one = PythonWorker("one", capacity=1)
+        one.on_message("gate", gate)
+        one.start().post_message("gate")
+        gate.wait_entered()
+        one.post_message("gate")
+        timer = one.every(10, "gate")
+        clock.advance(10)
+        assert timer.posted == 1
+        if was_let_in:
+            gate.open()
+            one.run_until_idle(WAIT)
+            assert len(gate.calls) == 3
+        gone = weakref.ref(one)
+        del one
+        assert gone() is None
+        assert not timer.active
+        gate.open()
+
+
 def test_a_timer_lets_go_of_its_data_when_it_is_cancelled(worker):
     class Data:
         pass

@@ -177,7 +177,7 @@ class WorkerTimer:
             return
         try:
             # A copy, because a context can be entered once.
-            self._last = context.copy().run(owner._pytoweb_park_repeated, self._type, data, _nothing)
+            self._last = context.copy().run(owner._pytoweb_park_repeated, self._type, data)
             self._posted += 1
         except (WorkerStoppedError, ForkedProcessError):
             raise
@@ -194,10 +194,6 @@ class WorkerTimer:
         of = "a worker that is gone" if owner is None else repr(owner)
         state = "active" if self.active else "ended"
         return f"<WorkerTimer of {self._type!r} every {self._seconds:g} s, {state}, of {of}>"
-
-
-def _nothing() -> None:
-    """A message that waited for room is in; its end is what counts."""
 
 
 def _elapsed(timer: weakref.ref[WorkerTimer]) -> None:

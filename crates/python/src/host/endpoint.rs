@@ -847,12 +847,11 @@ impl Endpoint {
         }
     }
 
-    /// The same for a message of `every`, which tells whether it is over; in line for as long as that exists.
+    /// The same for a message of `every`.
     fn _pytoweb_park_repeated<'py>(
         slf: &Bound<'py, Self>,
         message_type: &Bound<'py, PyAny>,
         data: Py<PyAny>,
-        told: Py<PyAny>,
     ) -> PyResult<Repeated> {
         let py = slf.py();
         let (inner, worker) = slf.get().inner()?;
@@ -863,11 +862,8 @@ impl Endpoint {
             ..Task::default()
         });
         let message = inner.message(py, kind, data, Some(task.clone()))?;
-        let parked = match parked::enter(worker, message, None)? {
-            Entry::In => None,
-            Entry::Line(post) => Some(slf.get().parked(slf, post, None, false, told)?.unbind()),
-        };
-        Ok(Repeated::new(task, parked))
+        let entry = parked::enter(worker, message, None)?;
+        Ok(Repeated::new(task, entry))
     }
 
     /// Refuses what a post of this would refuse, whatever room there is.

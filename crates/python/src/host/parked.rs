@@ -178,20 +178,28 @@ impl Drop for Parked {
     }
 }
 
-/// A message of `every`: posted, or in line.
+/// A message of `every`: posted, or in line for as long as this exists.
+///
+/// It refers to no object of Python's but those of the message: a timer of the worker itself holds it.
 #[pyclass(module = "pytoweb._core", frozen)]
 #[derive(Debug)]
 pub(crate) struct Repeated {
     task: Arc<Task>,
     /// Its place in the line before a full mailbox.
-    _parked: Option<Py<PyAny>>,
+    post: Mutex<Option<ParkedPost<PyHandler>>>,
+    generation: Generation,
 }
 
 impl Repeated {
-    pub(crate) const fn new(task: Arc<Task>, parked: Option<Py<PyAny>>) -> Self {
+    pub(crate) fn new(task: Arc<Task>, entry: Entry) -> Self {
+        let post = match entry {
+            Entry::In => None,
+            Entry::Line(post) => Some(post),
+        };
         Self {
             task,
-            _parked: parked,
+            post: Mutex::new(post),
+            generation: Generation::now(),
         }
     }
 }
@@ -201,5 +209,15 @@ impl Repeated {
     /// Whether it is neither in line nor queued nor run any more.
     fn is_over(&self) -> bool {
         self.task.slot.state().is_over()
+    }
+}
+
+impl Drop for Repeated {
+    fn drop(&mut self) {
+        let post = self.post.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if !self.generation.is_here() {
+            // As in `Parked`.
+            std::mem::forget(post.take());
+        }
     }
 }
