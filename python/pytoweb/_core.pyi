@@ -501,7 +501,7 @@ class Endpoint:
             False: a message with an id has no place for its reply yet.
         """
 
-    def _pytoweb_park_repeated(self, message_type: str, data: object, told: Callable[[], object]) -> Repeated:
+    def _pytoweb_park_repeated(self, message_type: str, data: object) -> Repeated:
         """As ``_pytoweb_park_post``, for a message of ``every``."""
 
     def _pytoweb_check_message(self, message_type: str, data: object) -> None:
