@@ -555,6 +555,9 @@ class Endpoint:
     def _pytoweb_set_rate(self, message_type: str, rate: tuple[int, float, int] | None) -> None:
         """Has messages of one type, posted from now on, begin no faster: messages, seconds, burst."""
 
+    def _pytoweb_set_batch(self, message_type: str, batch: tuple[int, float] | None) -> None:
+        """Has messages of one type, posted from now on, handled in batches: size, seconds of wait."""
+
     def _pytoweb_fail_queued(self) -> int:
         """Fails what is queued, and stays open; returns how many messages failed."""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pytoweb._around import Around
+    from pytoweb._batch import Batch
     from pytoweb._core import Threads
     from pytoweb._every import WorkerTimer
     from pytoweb._limits import Rate
@@ -40,6 +41,8 @@ _NONE: dict[str, float] = {}
 _NO_RATES: dict[str, Rate | None] = {}
 #: Most subscribe to nothing.
 _NO_TOPICS: frozenset[str] = frozenset()
+#: Nor batches.
+_NO_BATCHES: dict[str, Batch | None] = {}
 
 
 class Internals:
@@ -48,6 +51,7 @@ class Internals:
     __slots__ = (
         "around",
         "backend",
+        "batches",
         "dead_letters",
         "given_up",
         "handlers",
@@ -87,6 +91,8 @@ class Internals:
         self.dead_letters = DeadLetters()
         #: By message type, once there was one: how many may begin in a time.
         self.rates: dict[str, Rate | None] = _NO_RATES
+        #: By message type, once there was one: the batches that its handler gets.
+        self.batches: dict[str, Batch | None] = _NO_BATCHES
         #: What surrounds its handlers, once there was something; and the same pickled for its process.
         self.around: Around | None = None
         self.packed_around: list[tuple[bytes, bool] | Named] = []

@@ -14,6 +14,7 @@ import weakref
 
 from pytoweb import _aio, _exit, _topics
 from pytoweb._around import Around, check_hook
+from pytoweb._batch import Batch, batch_handler, checked_batch
 from pytoweb._callables import checked_handler
 from pytoweb._checks import (
     checked_backend,
@@ -149,6 +150,7 @@ class Addressable(Endpoint):
             soft_timeout: float | None = None,
             rate: Rate | str | float | None = None,
             retry: Retry | None = None,
+            batch: Batch | None = None,
         ) -> Callable[[H], H]: ...
         @overload
         def on_message(
@@ -159,6 +161,7 @@ class Addressable(Endpoint):
             soft_timeout: float | None = None,
             rate: Rate | str | float | None = None,
             retry: Retry | None = None,
+            batch: Batch | None = None,
         ) -> H: ...
 
     def on_message(
@@ -169,6 +172,7 @@ class Addressable(Endpoint):
         soft_timeout: float | None = None,
         rate: Rate | str | float | None = None,
         retry: Retry | None = None,
+        batch: Batch | None = None,
     ) -> Any:
         """Registers ``handler`` for messages of one type; at any time, replacing an earlier one.
 
@@ -191,15 +195,19 @@ class Addressable(Endpoint):
             rate: how many messages of this type, posted from now on, may begin in a time, as ``Rate`` takes
                 it: ``"20/s"``. Those that wait for it are queued; other types go past them. None is no limit.
             retry: how often a message of this type, posted from now on, is tried when it fails; None is once.
+            batch: has the handler called with a list of data, of up to so many messages of this type, posted
+                from now on, as they follow each other. It returns a list with a result for each, in which a
+                ``BatchItemError`` fails that message alone, or one result for all that is no list. Another
+                exception, or a list of another length, fails all. None is one message at a time.
 
         Returns:
             The handler, or a decorator.
 
         Raises:
-            ValueError: ``soft_timeout`` is negative or NaN, there is no such ``rate``, or one of them is for
-                a handler of replies.
-            TypeError: ``soft_timeout`` is not a number, ``retry`` no ``Retry``, ``message_type`` is not a
-                str, or the handler is not callable or a generator function.
+            ValueError: ``soft_timeout`` is negative or NaN, there is no such ``rate``, ``batch`` and
+                ``retry`` are both given, or one of them is for a handler of replies.
+            TypeError: ``soft_timeout`` is not a number, ``retry`` no ``Retry``, ``batch`` no ``Batch``,
+                ``message_type`` is not a str, or the handler is not callable or a generator function.
             WorkerStoppedError: it is stopped; not for a handler of replies.
         """
         if not isinstance(message_type, str):
@@ -208,20 +216,29 @@ class Addressable(Endpoint):
         rate = checked_rate(rate)
         if retry is not None and not isinstance(retry, Retry):
             raise TypeError(f"retry must be a Retry, not {type(retry).__name__}")
+        batch = checked_batch(batch)
+        if batch is not None and retry is not None:
+            raise ValueError(
+                "batch and retry do not go together: have the handler try again what it could not do, or post "
+                "it once more"
+            )
         if handler is None:
             return lambda function: self.on_message(
-                message_type, function, soft_timeout=soft_timeout, rate=rate, retry=retry
+                message_type, function, soft_timeout=soft_timeout, rate=rate, retry=retry, batch=batch
             )
         checked_handler(handler, "a message handler")
         if message_type in (RESPONSE, ERROR):
-            for name, given in (("soft_timeout", soft_timeout), ("rate", rate), ("retry", retry)):
+            options = {"soft_timeout": soft_timeout, "rate": rate, "retry": retry, "batch": batch}
+            for name, given in options.items():
                 if given is not None:
                     raise ValueError(f"{name} is for handlers of messages, not for {message_type!r}")
             self._pytoweb.replies.set_handler(message_type, handler)
             return handler
         own = self._pytoweb
         self._pytoweb_check_registering("on_message()")
-        bound: Callable[..., object] = handler
+        if batch is not None and own.backend == "process":
+            raise ValueError("batch is for handlers on threads: a child gets one message at a time")
+        bound: Any = handler
         takes_worker = isinstance(handler, types.FunctionType) and hasattr(handler, MESSAGE_TYPES)
         if takes_worker:
             bound = types.MethodType(handler, self)
@@ -239,6 +256,11 @@ class Addressable(Endpoint):
         if rate is not None or message_type in own.rates:
             own.rates = {**own.rates, message_type: rate}
             self._pytoweb_set_rate(message_type, None if rate is None else rate.numbers())
+        if batch is not None:
+            bound = batch_handler(bound, handler, message_type)
+        if batch is not None or message_type in own.batches:
+            own.batches = {**own.batches, message_type: batch}
+            self._pytoweb_set_batch(message_type, None if batch is None else batch.numbers())
         own.handlers[message_type] = bound
         if is_coroutine_function(handler):
             own.has_coroutines = True

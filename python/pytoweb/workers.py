@@ -12,6 +12,7 @@ Importing this module starts no thread and installs no signal handler.
 from __future__ import annotations
 
 from pytoweb import _aio
+from pytoweb._batch import Batch, BatchItemError
 from pytoweb._core import DEFAULT_CAPACITY, WorkerMessage, blocking, running_message, running_owner
 from pytoweb._decorators import WorkerDecorators
 from pytoweb._interpreter import freeze_support
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_CAPACITY",
     "AskCycleError",
+    "Batch",
+    "BatchItemError",
     "DeadLetter",
     "DeadlineError",
     "ForkedProcessError",

@@ -2,6 +2,7 @@
 
 pub(crate) mod around;
 pub(crate) mod awaiting;
+pub(crate) mod batches;
 pub(crate) mod clocks;
 pub(crate) mod doorbell;
 pub(crate) mod end_hooks;
@@ -13,6 +14,7 @@ pub(crate) mod future;
 pub(crate) mod gathering;
 pub(crate) mod handler;
 pub(crate) mod hook;
+pub(crate) mod kinds;
 pub(crate) mod message;
 pub(crate) mod note;
 pub(crate) mod packing;

@@ -10,7 +10,7 @@ import contextvars
 import os
 import time
 
-from pytoweb.workers import current_message, current_worker
+from pytoweb.workers import BatchItemError, current_message, current_worker
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -242,3 +242,77 @@ class NotingHook:
 
 PLAIN = (echo, add_one, write, fail, look, change_color, describe, listen)
 """The handlers that the workers of the contract have, each by its name."""
+
+
+def note_batch(items: list[Any]) -> list[Any]:
+    """Writes the numbers of a batch down as a line, and returns them."""
+    numbers = [number for _, number in items]
+    note(items[0][0], *numbers)
+    return numbers
+
+
+class Answer:
+    """A handler that returns always the same."""
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+
+    def __call__(self, data: Any) -> Any:
+        """Handles a message, or a batch."""
+        return self.result
+
+
+def fail_odd(items: list[int]) -> list[int]:
+    """Fails a batch that begins with an odd number."""
+    if items[0] % 2:
+        raise ValueError(f"odd: {items[0]}")
+    return items
+
+
+def fail_odd_items(items: list[int]) -> list[Any]:
+    """Fails each odd number of a batch."""
+    return [BatchItemError(0, ValueError(f"odd: {item}")) if item % 2 else item for item in items]
+
+
+def raise_item(items: list[int]) -> None:
+    """Fails the message of a batch at the index that it has as its data."""
+    raise BatchItemError(items[0], KeyError("on purpose"))
+
+
+def until_cancelled(items: list[Any]) -> None:
+    """Notes its looks at whether it is cancelled, until it is."""
+    message = current_message()
+    assert message is not None
+    deadline = time.monotonic() + WAIT
+    while not message.cancelled and time.monotonic() < deadline:
+        note(items[0], "goes on")
+        time.sleep(POLL)
+    note(items[0], "cancelled")
+
+
+def wait_for_more(path: Any, lines: int = 5) -> None:
+    """Waits until so many more lines stand in a file."""
+    before = len(noted(path))
+    deadline = time.monotonic() + WAIT
+    while len(noted(path)) < before + lines:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{path} does not go on")
+        time.sleep(POLL)
+
+
+async def double_later(items: list[int]) -> list[Any]:
+    """Doubles a batch, on an event loop; a negative number fails, and a batch that begins with 0 does."""
+    await asyncio.sleep(0.001)
+    if items[0] == 0:
+        raise ZeroDivisionError
+    return [BatchItemError(0, ValueError("negative")) if item < 0 else item * 2 for item in items]
+
+
+async def sleep_and_note(items: list[Any]) -> None:
+    """Sleeps until it is cancelled."""
+    note(items[0], "begun")
+    try:
+        await asyncio.sleep(WAIT)
+    except asyncio.CancelledError:
+        note(items[0], "cancelled")
+        raise

@@ -14,8 +14,8 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 use pytoweb_engine::{
-    Meter, Overflow, ParkedPost, Plan, Pool, PostError, Rate, Shed, StopMode, Worker,
-    WorkerOptions, WorkerState, WorkerStats,
+    Overflow, ParkedPost, Plan, Pool, PostError, Rate, Shed, StopMode, Worker, WorkerOptions,
+    WorkerState, WorkerStats,
 };
 
 use crate::arguments;
@@ -26,6 +26,7 @@ use crate::host::end_hooks::EndHooks;
 use crate::host::fleet::Processes;
 use crate::host::future::new_future;
 use crate::host::handler::{PyHandler, Runner, Shared};
+use crate::host::kinds::Kinds;
 use crate::host::message::{Body, PyMessage, name_of};
 use crate::host::packing::Packing;
 use crate::host::parked::{self, Entry, Parked, Repeated};
@@ -166,9 +167,30 @@ impl Inner {
         kind: &Bound<'py, PyString>,
         limit: Option<Duration>,
         wishes: Wishes<'_, 'py>,
-    ) -> PyResult<Option<Box<Plan>>> {
-        let meter = self.shared.meters.of(kind);
-        wishes.plan(Some(kind), limit, meter, &**worker.pool().clock())
+    ) -> PyResult<Option<Arc<Plan>>> {
+        let of_kind = self.shared.kinds.of(kind);
+        wishes.plan(Some(kind), limit, of_kind, &**worker.pool().clock())
+    }
+
+    /// Whether a message of the type `kind` is tried again when it fails.
+    fn retrying<'py>(
+        &self,
+        kind: &Bound<'py, PyString>,
+        wishes: Wishes<'_, 'py>,
+    ) -> PyResult<Option<Box<Retrying>>> {
+        let retry = wishes.retrying(self.shared.retries.of(kind))?;
+        if retry.is_some()
+            && self
+                .shared
+                .kinds
+                .of(kind)
+                .is_some_and(|of_kind| of_kind.is_batch())
+        {
+            return Err(PyValueError::new_err(
+                "retry is not for messages that are handled in batches: have the handler try again, or post it once more",
+            ));
+        }
+        Ok(retry)
     }
 
     /// The same of a call; `wishes` as of [`with_wishes`].
@@ -177,7 +199,7 @@ impl Inner {
         worker: &Worker<PyHandler>,
         limit: Option<Duration>,
         wishes: Option<&Bound<'py, PyTuple>>,
-    ) -> PyResult<Option<Box<Plan>>> {
+    ) -> PyResult<Option<Arc<Plan>>> {
         let clock = &**worker.pool().clock();
         with_wishes(wishes, |wishes| wishes.plan(None, limit, None, clock))
     }
@@ -204,7 +226,7 @@ impl Inner {
         args: Py<PyTuple>,
         kwargs: Option<Py<PyDict>>,
         limit: Option<Duration>,
-        plan: Option<Box<Plan>>,
+        plan: Option<Arc<Plan>>,
     ) -> PyResult<(PyMessage, Arc<Task>)> {
         if !function.bind(py).is_callable() {
             return Err(error::not_a_function(function.bind(py)));
@@ -422,7 +444,7 @@ impl Endpoint {
             reply_room: ReplyRoom::new(capacity.saturating_add(running)),
             runs_several: !shared && concurrency > 1,
             scale: bytes.map(|limit| Scale { limit, size_of }),
-            meters: ByType::default(),
+            kinds: Kinds::default(),
             retries: ByType::default(),
         });
         let way = processes.map(|processes| (processes.get(), lane, max_attempts));
@@ -476,10 +498,7 @@ impl Endpoint {
             reply_room: before.shared.reply_room.again(),
             runs_several: before.shared.runs_several,
             scale: before.shared.scale.as_ref().map(|scale| scale.again(py)),
-            meters: before
-                .shared
-                .meters
-                .again(|meter| Arc::new(Meter::new(meter.rate()))),
+            kinds: before.shared.kinds.again(),
             retries: before.shared.retries.again(Arc::clone),
         });
         let way = processes
@@ -572,7 +591,7 @@ impl Endpoint {
         let plan = inner.plan(worker, kind.bind(py), limit, wishes)?;
         let data = data.unwrap_or_else(|| py.None());
         let bytes = inner.weigh(py, &data)?;
-        let retry = wishes.retrying(inner.shared.retries.of(kind.bind(py)))?;
+        let retry = inner.retrying(kind.bind(py), wishes)?;
         let task = task_of_post(kind.bind(py), id, limit, (plan, retry, bytes));
         let message = inner.message(py, kind, data, task)?;
         inner.post(py, worker, message, limit)
@@ -649,7 +668,7 @@ impl Endpoint {
             asked: true,
             limit: limit.map(|limit| Limit::new(kind.bind(py), limit)),
             plan,
-            retry: wishes.retrying(inner.shared.retries.of(kind.bind(py)))?,
+            retry: inner.retrying(kind.bind(py), wishes)?,
             bytes: inner.weigh(py, &data)?,
             ..Task::default()
         });
@@ -769,7 +788,7 @@ impl Endpoint {
                 let plan = inner.plan(worker, kind.bind(py), None, wishes)?;
                 let item = item?.unbind();
                 let bytes = inner.weigh(py, &item)?;
-                let retry = wishes.retrying(inner.shared.retries.of(kind.bind(py)))?;
+                let retry = inner.retrying(kind.bind(py), wishes)?;
                 let task = task_of_post(kind.bind(py), None, None, (plan, retry, bytes));
                 chunk.push_back(inner.message(py, kind.clone_ref(py), item, task)?);
             }
@@ -819,7 +838,7 @@ impl Endpoint {
         let id = arguments::message_id(message_id)?;
         let limit = arguments::timeout(timeout)?;
         let (plan, retry) = with_wishes(wishes, |wishes| {
-            let retry = wishes.retrying(inner.shared.retries.of(kind.bind(py)))?;
+            let retry = inner.retrying(kind.bind(py), wishes)?;
             Ok((inner.plan(worker, kind.bind(py), limit, wishes)?, retry))
         })?;
         let bytes = inner.weigh(py, &data)?;
@@ -900,7 +919,7 @@ impl Endpoint {
         let kind = arguments::message_type(message_type)?;
         let limit = arguments::timeout(timeout)?;
         let (plan, retry) = with_wishes(wishes, |wishes| {
-            let retry = wishes.retrying(inner.shared.retries.of(kind.bind(py)))?;
+            let retry = inner.retrying(kind.bind(py), wishes)?;
             Ok((inner.plan(worker, kind.bind(py), limit, wishes)?, retry))
         })?;
         let task = Arc::new(Task {
@@ -999,8 +1018,21 @@ impl Endpoint {
     #[pyo3(signature = (message_type, rate))]
     fn _pytoweb_set_rate(&self, message_type: &str, rate: Option<(u32, f64, u32)>) -> PyResult<()> {
         let rate = rate.map(checked_rate).transpose()?;
-        let meter = rate.map(|rate| Arc::new(Meter::new(rate)));
-        self.inner()?.0.shared.meters.set(message_type, meter);
+        self.inner()?.0.shared.kinds.set_rate(message_type, rate);
+        Ok(())
+    }
+
+    /// Has messages of one type handled in batches from now on: of up to so many, of which the first waits so many seconds.
+    #[pyo3(signature = (message_type, batch))]
+    fn _pytoweb_set_batch(&self, message_type: &str, batch: Option<(usize, f64)>) -> PyResult<()> {
+        let batch = batch.map(|(size, max_wait)| {
+            // Longer than any program runs, where it is too long for a Duration.
+            (
+                size,
+                Duration::try_from_secs_f64(max_wait).unwrap_or(Duration::MAX),
+            )
+        });
+        self.inner()?.0.shared.kinds.set_batch(message_type, batch);
         Ok(())
     }
 
@@ -1304,7 +1336,7 @@ fn task_of_post(
     kind: &Bound<'_, PyString>,
     id: Option<Py<PyString>>,
     limit: Option<Duration>,
-    (plan, retry, bytes): (Option<Box<Plan>>, Option<Box<Retrying>>, usize),
+    (plan, retry, bytes): (Option<Arc<Plan>>, Option<Box<Retrying>>, usize),
 ) -> Option<Arc<Task>> {
     let plain = plan.is_none() && retry.is_none() && bytes == 0;
     (id.is_some() || limit.is_some() || !plain).then(|| {

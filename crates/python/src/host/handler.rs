@@ -4,25 +4,27 @@
 //! import each other.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 use pytoweb_engine::{
-    Address, Carrier, Failure, Handled, Handler, Message, Meter, Outcome, ReplyState, Suspension,
-    Ticket, Wake,
+    Address, Carrier, Companions, Failure, Handled, Handler, Message, Outcome, ReplyState,
+    Suspension, Ticket, Wake,
 };
 
 use crate::error::{self, Named};
 use crate::host::around::Surroundings;
 use crate::host::awaiting::note_coroutines;
+use crate::host::batches::{self, OnceAllStop, Results};
 use crate::host::end_hooks::EndHooks;
 use crate::host::failure;
 use crate::host::hook::Hook;
+use crate::host::kinds::Kinds;
 use crate::host::message::{About, Apart, Body, PyMessage, running_kind, running_message};
 use crate::host::planning::ByType;
 use crate::host::reply_room::ReplyRoom;
@@ -66,8 +68,8 @@ pub(crate) struct Shared {
     pub(crate) runs_several: bool,
     /// How its messages are weighed, where it is bounded by bytes.
     pub(crate) scale: Option<Scale>,
-    /// The rates of message types.
-    pub(crate) meters: ByType<Meter>,
+    /// What is asked of the mailbox for message types.
+    pub(crate) kinds: Kinds,
     /// Whether messages of a type are tried again when they fail.
     pub(crate) retries: ByType<Policy>,
 }
@@ -352,6 +354,13 @@ impl Shared {
         let (head, data) = (head.bind(py), data.bind(py).clone());
         match message.head_kind() {
             Head::Type => match self.handlers.bind(py).get_item(head) {
+                Ok(Some(handler)) if self.kinds.has_batches() => {
+                    match batches::list_handler(&handler) {
+                        Ok(Some(handler)) => Call::Batch(handler),
+                        Ok(None) => Call::Handler(handler, data),
+                        Err(error) => Call::Nobody(error),
+                    }
+                }
                 Ok(Some(handler)) => Call::Handler(handler, data),
                 Ok(None) => Call::Nobody(error::unknown(self.named(), &head.to_string())),
                 Err(error) => Call::Nobody(error),
@@ -393,6 +402,8 @@ fn is_terminated(py: Python<'_>, error: &PyErr) -> bool {
 /// What to call for one message, apart from the message, which is elsewhere during the call.
 enum Call<'py> {
     Handler(Bound<'py, PyAny>, Bound<'py, PyAny>),
+    /// For a list of messages.
+    Batch(Bound<'py, PyAny>),
     Function {
         function: Bound<'py, PyAny>,
         args: Bound<'py, PyTuple>,
@@ -413,12 +424,13 @@ impl<'py> Call<'py> {
                 awaits,
             } => surroundings.call(&function, args, kwargs.as_ref(), awaits),
             Self::Nobody(error) => Err(error),
+            Self::Batch(_) => Err(PyRuntimeError::new_err("a batch is called with a list")),
         }
     }
 
     const fn awaits(&self) -> bool {
         match self {
-            Self::Handler(..) => true,
+            Self::Handler(..) | Self::Batch(_) => true,
             Self::Function { awaits, .. } => *awaits,
             Self::Nobody(_) => false,
         }
@@ -546,14 +558,109 @@ impl Shared {
         }
     }
 
-    /// Hands a coroutine to the pool's event loop; the worker goes on when it is done.
-    fn go_on(&self, coroutine: &Py<PyAny>, suspension: Suspension<PyHandler>) {
+    /// Ends the messages of a batch, each with its own result, but for the first one, whose outcome it returns.
+    fn end_batch<'py>(
+        &self,
+        py: Python<'py>,
+        address: Option<&Address>,
+        message: &PyMessage,
+        companions: Option<Companions<PyHandler>>,
+        returned: PyResult<Bound<'py, PyAny>>,
+    ) -> Outcome {
+        let results = Results::of(returned);
+        if let Some(task) = &message.task {
+            task.part();
+        }
+        let end = |of: &PyMessage, index| {
+            self.end_of_batch(py, address, of, companions.as_ref(), results.get(py, index))
+        };
+        let outcome = end(message, 0);
+        let outcomes = companions.as_ref().map(|companions| {
+            let messages = companions.messages().zip(1..);
+            let ended = messages.map(|(message, index)| end(message, index));
+            ended.collect::<Vec<_>>()
+        });
+        if let Some((companions, outcomes)) = companions.zip(outcomes) {
+            companions.finish(&outcomes);
+        }
+        outcome
+    }
+
+    /// Tells of the failure of one message of a batch, and settles its reply. The message does not wait for an error
+    /// handler that is a coroutine.
+    fn end_of_batch(
+        &self,
+        py: Python<'_>,
+        address: Option<&Address>,
+        message: &PyMessage,
+        companions: Option<&Companions<PyHandler>>,
+        result: PyResult<Bound<'_, PyAny>>,
+    ) -> Outcome {
+        if let Some(task) = &message.task {
+            task.forget_interrupter();
+        }
+        let Err(error) = &result else {
+            return self.settle(py, message, result);
+        };
+        let is_cancelled = is_cancelled_error(py, error);
+        if let Some(task) = &message.task
+            && task.is_own_stop_asked()
+            && is_cancelled
+            && task.fail(false, Failure::Cancelled)
+        {
+            return Outcome::Cancelled;
+        }
+        let told = match message.task.as_ref().and_then(|task| task.slot.get()) {
+            Some(Err(Failure::Stopped)) => None,
+            None if address.is_some_and(Address::is_terminated) && is_cancelled => None,
+            Some(Err(given_up)) => Some(failure::failure(
+                *given_up,
+                self.named(),
+                message.task.as_deref(),
+            )),
+            _ => Some(error.clone_ref(py)),
+        };
+        if let Some(error) = told {
+            let told = || -> PyResult<()> {
+                // On an event loop's thread, where no context may stay entered.
+                let context = match message.context() {
+                    Some(context) => context.bind(py).clone(),
+                    None => context::fresh(py)?,
+                };
+                let _entered = context::enter_given(&context)?;
+                if let Some(hook) = self.tell(py, address, message, &error) {
+                    hook.run(py, self, |_| {});
+                }
+                Ok(())
+            };
+            let tell = || {
+                running::with(message, self, || {
+                    told().unwrap_or_else(|error| error.write_unraisable(py, None));
+                });
+            };
+            match companions {
+                Some(companions) => companions.with_current(message, tell),
+                None => tell(),
+            }
+        }
+        self.settle(py, message, result)
+    }
+
+    /// Hands a coroutine to the pool's event loop; the worker goes on when it is done. `batch`: it is the handler of
+    /// several messages, or of one in a list.
+    fn go_on(
+        &self,
+        coroutine: &Py<PyAny>,
+        suspension: Suspension<PyHandler>,
+        batch: Option<Batch>,
+    ) {
         note_coroutines();
         Python::attach(|py| {
             let context = suspension.message().and_then(PyMessage::context);
             let context = context.map(|context| context.clone_ref(py));
             let pending = Pending {
                 suspension: Mutex::new(Some(suspension)),
+                batch: Mutex::new(batch),
             };
             let started = Bound::new(py, pending).and_then(|pending| {
                 let runtime = self.runtime.bind(py);
@@ -590,7 +697,10 @@ impl Handler for PyHandler {
                 self.shared.report(py, message, &error);
                 return Handled::Done(self.shared.settle(py, message, Err(error)));
             }
-            let call = self.shared.call(py, message);
+            let call = match self.shared.call(py, message) {
+                Call::Batch(handler) => return self.run_batch(py, message, None, &handler),
+                call => call,
+            };
             let awaits = call.awaits();
             let context = message.context().map(|context| context.bind(py));
             let task = message.task.clone().filter(|task| task.retry.is_some());
@@ -647,10 +757,29 @@ impl Handler for PyHandler {
             {
                 let (shared, coroutine) = (self.shared.clone(), coroutine.clone().unbind());
                 return Handled::Suspend(Box::new(move |suspension| {
-                    shared.go_on(&coroutine, suspension)
+                    shared.go_on(&coroutine, suspension, None)
                 }));
             }
             Handled::Done(self.shared.settle(py, message, result))
+        })
+    }
+
+    fn handle_together(
+        &self,
+        message: &mut PyMessage,
+        companions: Companions<Self>,
+    ) -> Handled<Self> {
+        Python::attach(|py| {
+            // ORDERING: Relaxed, see `Shared::end_worker`; Acquire as in `handle`.
+            self.shared.began.store(true, Ordering::Relaxed);
+            if !self.shared.broken.load(Ordering::Acquire)
+                && let Call::Batch(handler) = self.shared.call(py, message)
+            {
+                return self.run_batch(py, message, Some(companions), &handler);
+            }
+            // The type's handler was replaced since they were posted: they run one by one.
+            companions.put_back();
+            self.handle(message)
         })
     }
 
@@ -710,7 +839,53 @@ impl Handler for PyHandler {
     }
 }
 
+/// The tasks of messages of a batch; each has one, because it has a plan.
+fn tasks_of(companions: &Companions<PyHandler>) -> Vec<Arc<Task>> {
+    companions
+        .messages()
+        .filter_map(|message| message.task.clone())
+        .collect()
+}
+
 impl PyHandler {
+    /// Calls a handler with the data of the messages of a batch.
+    fn run_batch<'py>(
+        &self,
+        py: Python<'py>,
+        message: &PyMessage,
+        companions: Option<Companions<Self>>,
+        handler: &Bound<'py, PyAny>,
+    ) -> Handled<Self> {
+        let shared = &self.shared;
+        if let (Some(task), Some(companions)) = (&message.task, &companions) {
+            task.join(tasks_of(companions));
+        }
+        let context = message.context().map(|context| context.bind(py));
+        let result = running::with(message, shared, || {
+            let _entered = context::enter(py, context)?;
+            let started = shared.start_hook.run(py, shared.runs_several, |coroutine| {
+                shared.finish_hook(py, &coroutine, context)
+            });
+            started.map_err(|raised| shared.of_start_hook(py, message, raised))?;
+            let others = companions.iter().flat_map(Companions::messages);
+            let each = std::iter::once(message).chain(others);
+            let data = each.filter_map(PyMessage::local_data).collect::<Vec<_>>();
+            let items = PyList::new(py, data)?;
+            shared.surroundings.handle(handler, items.into_any())
+        });
+        if let Ok(coroutine) = &result
+            && context::is_coroutine(coroutine)
+        {
+            let (shared, coroutine) = (shared.clone(), coroutine.clone().unbind());
+            return Handled::Suspend(Box::new(move |suspension| {
+                shared.go_on(&coroutine, suspension, Some(Batch(companions)));
+            }));
+        }
+        let address = pytoweb_engine::current();
+        let outcome = shared.end_batch(py, address.as_ref(), message, companions, result);
+        Handled::Done(outcome)
+    }
+
     pub(crate) fn abandon_here(&self, py: Python<'_>, message: &PyMessage, failure: Failure) {
         if failure == Failure::Expired {
             let error = failure::failure(failure, self.shared.named(), message.task.as_deref());
@@ -741,7 +916,12 @@ impl PyHandler {
 #[derive(Debug)]
 pub(crate) struct Pending {
     suspension: Mutex<Option<Suspension<PyHandler>>>,
+    batch: Mutex<Option<Batch>>,
 }
+
+/// The messages that run with the first one of a batch, if there are any.
+#[derive(Debug)]
+struct Batch(Option<Companions<PyHandler>>);
 
 impl Pending {
     fn finish(&self, py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<()> {
@@ -757,6 +937,17 @@ impl Pending {
         let Some(message) = suspension.message() else {
             return Ok(());
         };
+        let batch = self
+            .batch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(Batch(companions)) = batch {
+            let address = suspension.address();
+            let outcome = shared.end_batch(py, Some(&address), message, companions, result);
+            suspension.finish(outcome);
+            return Ok(());
+        }
         if let Some(task) = &message.task {
             task.forget_interrupter();
         }
@@ -838,7 +1029,7 @@ impl Pending {
 
     /// Has `interrupter` called when the message is cancelled, expires, or its worker is terminated. False: it has no
     /// future, id or deadline by which it could be told.
-    fn on_interrupt(&self, interrupter: Py<PyAny>) -> PyResult<bool> {
+    fn on_interrupt(&self, py: Python<'_>, interrupter: Py<PyAny>) -> PyResult<bool> {
         let task = self
             .suspension
             .lock()
@@ -847,7 +1038,26 @@ impl Pending {
             .and_then(Suspension::message)
             .and_then(|message| message.task.clone());
         let Some(task) = task else { return Ok(false) };
-        task.on_interrupt(interrupter);
+        let company = {
+            let batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
+            match batch.as_ref() {
+                Some(Batch(Some(companions))) => tasks_of(companions),
+                _ => Vec::new(),
+            }
+        };
+        if company.is_empty() {
+            task.on_interrupt(interrupter);
+            return Ok(true);
+        }
+        let tasks: Vec<_> = std::iter::once(task).chain(company).collect();
+        let once = OnceAllStop {
+            tasks: tasks.clone(),
+            interrupter,
+        };
+        let once = Bound::new(py, once)?.into_any();
+        for task in tasks {
+            task.on_interrupt(once.clone().unbind());
+        }
         Ok(true)
     }
 

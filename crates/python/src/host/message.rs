@@ -179,6 +179,14 @@ impl PyMessage {
         self.task.as_ref()?.retry.as_deref()
     }
 
+    /// The message's data, where it is handled in this process.
+    pub(crate) const fn local_data(&self) -> Option<&Py<PyAny>> {
+        match &self.body {
+            Body::Local { data, .. } => Some(data),
+            Body::Apart(_) => None,
+        }
+    }
+
     /// The message's data; that of another process is read back from what it was sent.
     pub(crate) fn data(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match &self.body {
@@ -394,16 +402,13 @@ impl WorkerMessage {
     /// Whether no caller waits for it any more; live, for long-running handlers to look at now and then.
     ///
     /// True once its future was cancelled while it ran, its deadline has passed, or its worker was
-    /// terminated.
+    /// terminated. In a handler of batches it is the first message, and true once that holds for all of them.
     #[getter]
     fn cancelled(&self) -> bool {
         match &self.delivery {
             None => false,
             Some(Delivery::Here { address, task }) => {
-                address.is_terminated()
-                    || task
-                        .as_ref()
-                        .is_some_and(|task| task.slot.state().is_cancel_requested())
+                address.is_terminated() || task.as_ref().is_some_and(|task| task.is_stop_asked())
             }
             Some(Delivery::Child { link, seq }) => link.is_stop_asked(*seq),
         }

@@ -1,5 +1,5 @@
-//! What a caller asks of the mailbox for one message, as a plan of the engine: priority, key, delay, replacement; and what
-//! is laid down for message types: rates, and retries.
+//! What a caller asks of the mailbox for one message, as a plan of the engine: priority, key, delay, replacement; and whether
+//! it is tried again.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +10,11 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyInt, PyString, PyTuple};
-use pytoweb_engine::{Clock, Key, Meter, MonotonicClock, Plan, Priority};
+use pytoweb_engine::{Clock, Key, MonotonicClock, Plan, Priority};
 
 use crate::arguments;
 use crate::error::class_name;
+use crate::host::kinds::OfKind;
 use crate::host::retrying::{Policy, Retrying};
 
 /// The keywords of a post, as they were given.
@@ -37,19 +38,25 @@ impl<'py> Wishes<'_, 'py> {
             && self.keep_latest.is_none()
     }
 
-    /// The plan of a message of the type `kind`, or of a call. `meter`: that of its type. `None`: it asks for nothing.
+    /// The plan of a message of the type `kind`, or of a call. `of_kind`: what is asked for all of its type. `None`: it asks
+    /// for nothing.
     #[inline]
     pub(crate) fn plan(
         &self,
         kind: Option<&Bound<'py, PyString>>,
         timeout: Option<Duration>,
-        meter: Option<Arc<Meter>>,
+        of_kind: Option<OfKind>,
         clock: &dyn Clock,
-    ) -> PyResult<Option<Box<Plan>>> {
-        if self.is_nothing() && meter.is_none() {
-            return Ok(None);
+    ) -> PyResult<Option<Arc<Plan>>> {
+        if self.is_nothing() {
+            match of_kind.as_ref().map(OfKind::plan) {
+                None => return Ok(None),
+                Some(Some(plan)) => return Ok(Some(plan.clone())),
+                Some(None) => {}
+            }
         }
-        self.checked(kind, timeout, meter, clock)
+        self.checked(kind, timeout, of_kind.unwrap_or_default(), clock)
+            .map(|plan| Some(Arc::new(plan)))
     }
 
     #[cold]
@@ -57,9 +64,9 @@ impl<'py> Wishes<'_, 'py> {
         &self,
         kind: Option<&Bound<'py, PyString>>,
         timeout: Option<Duration>,
-        meter: Option<Arc<Meter>>,
+        of_kind: OfKind,
         clock: &dyn Clock,
-    ) -> PyResult<Option<Box<Plan>>> {
+    ) -> PyResult<Plan> {
         let mut plan = Plan::default();
         if let Some(priority) = self.priority.filter(|priority| !priority.is_none()) {
             plan.priority = checked_priority(priority)?;
@@ -92,8 +99,8 @@ impl<'py> Wishes<'_, 'py> {
                 plan.not_before = Some(clock.now().after(delay));
             }
         }
-        plan.meter = meter;
-        Ok(Some(Box::new(plan)))
+        of_kind.apply(&mut plan, || clock.now());
+        Ok(plan)
     }
 
     fn keeps_latest(&self) -> PyResult<bool> {
@@ -250,7 +257,7 @@ fn until(at: &Bound<'_, PyAny>) -> PyResult<Duration> {
     Ok(Duration::try_from_secs_f64(at - now.as_secs_f64()).unwrap_or_default())
 }
 
-/// What is laid down for message types: rates, and retries.
+/// What is laid down for message types.
 #[derive(Debug)]
 pub(crate) struct ByType<T> {
     any: AtomicBool,

@@ -4,7 +4,7 @@
 //! and the moves are a good part of what one costs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -230,7 +230,9 @@ pub(crate) struct Task {
     /// Whether it is tried again when it fails.
     pub(crate) retry: Option<Box<Retrying>>,
     /// What it asks of the mailbox.
-    pub(crate) plan: Option<Box<Plan>>,
+    pub(crate) plan: Option<Arc<Plan>>,
+    /// While it runs as the first of a batch: the others, which are to be stopped as well before the handler is.
+    pub(crate) company: Mutex<Vec<Arc<Self>>>,
     pub(crate) unread: Unread,
 }
 
@@ -262,6 +264,35 @@ impl Task {
         if self.slot.state().is_cancel_requested() {
             self.interrupt();
         }
+    }
+
+    /// Whether the message was asked to stop.
+    pub(crate) fn is_own_stop_asked(&self) -> bool {
+        self.slot.state().is_cancel_requested()
+    }
+
+    /// Whether its handler was: all messages that it runs were asked to stop.
+    pub(crate) fn is_stop_asked(&self) -> bool {
+        self.is_own_stop_asked()
+            && self
+                .lock_company()
+                .iter()
+                .all(|task| task.is_own_stop_asked())
+    }
+
+    /// It runs as the first of a batch with these.
+    pub(crate) fn join(&self, company: Vec<Arc<Self>>) {
+        *self.lock_company() = company;
+    }
+
+    /// The batch is over.
+    pub(crate) fn part(&self) {
+        let company = std::mem::take(&mut *self.lock_company());
+        drop(company);
+    }
+
+    fn lock_company(&self) -> MutexGuard<'_, Vec<Arc<Self>>> {
+        self.company.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The handler is through: there is nothing to interrupt any more.

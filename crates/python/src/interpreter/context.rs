@@ -52,14 +52,19 @@ pub(crate) fn enter<'a, 'py>(
     match context {
         Some(context) => push(context)?,
         None if EMPTY.with(|empty| empty.borrow().is_none()) => {
-            // SAFETY: attached, as `py` proves; the call returns a new reference or null with an exception set.
-            let fresh = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_New())? };
+            let fresh = fresh(py)?;
             push(&fresh)?;
             EMPTY.with(|empty| *empty.borrow_mut() = Some(fresh.unbind()));
         }
         None => {}
     }
     Ok(Entered(py, context))
+}
+
+/// An empty context.
+pub(crate) fn fresh(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: attached, as `py` proves; the call returns a new reference or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_New()) }
 }
 
 /// Makes `context` the calling thread's current one until the guard is dropped.

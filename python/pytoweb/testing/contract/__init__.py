@@ -21,6 +21,7 @@ pytest shows the values in a failed assert, name the modules in your ``conftest.
 
 from __future__ import annotations
 
+from ._batches import BatchContract
 from ._control import ControlContract, PoolControlContract
 from ._ends import CancelContract, DeadlineContract, StopContract
 from ._mailbox import MailboxContract
@@ -32,6 +33,7 @@ from ._surroundings import ContextContract, CoroutineContract
 from ._topics import TopicContract
 
 __all__ = [
+    "BatchContract",
     "CancelContract",
     "ContextContract",
     "ControlContract",

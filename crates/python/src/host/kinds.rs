@@ -1,0 +1,143 @@
+//! What is asked of the mailbox for all messages of one type: their rate, and that they are handled in batches.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use pytoweb_engine::{Group, Meter, Plan, Rate, Timestamp};
+
+/// What is asked for the messages of one type.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OfKind {
+    meter: Option<Arc<Meter>>,
+    group: Option<Arc<Group>>,
+    /// The plan of those that ask for nothing else, where it is the same for all.
+    plan: Option<Arc<Plan>>,
+}
+
+impl OfKind {
+    /// The plan of a message that asks for nothing else; `None`: it is to be made.
+    pub(crate) const fn plan(&self) -> Option<&Arc<Plan>> {
+        self.plan.as_ref()
+    }
+
+    /// Puts it into the plan of a message.
+    pub(crate) fn apply(self, plan: &mut Plan, now: impl FnOnce() -> Timestamp) {
+        plan.meter = self.meter;
+        if let Some(group) = &self.group
+            && !group.max_wait().is_zero()
+        {
+            let from = plan.not_before.unwrap_or_else(now);
+            plan.alone_at = Some(from.after(group.max_wait()));
+        }
+        plan.group = self.group;
+    }
+
+    /// Whether they are handled in batches.
+    pub(crate) const fn is_batch(&self) -> bool {
+        self.group.is_some()
+    }
+
+    const fn is_nothing(&self) -> bool {
+        self.meter.is_none() && self.group.is_none()
+    }
+
+    fn keep_plan(&mut self) {
+        let waits = self
+            .group
+            .as_ref()
+            .is_some_and(|group| !group.max_wait().is_zero());
+        self.plan = (!waits).then(|| {
+            let mut plan = Plan::default();
+            plan.meter.clone_from(&self.meter);
+            plan.group.clone_from(&self.group);
+            Arc::new(plan)
+        });
+    }
+}
+
+/// The same by type.
+#[derive(Debug, Default)]
+pub(crate) struct Kinds {
+    any: AtomicBool,
+    /// There is, or was, a type whose messages are handled in batches.
+    batches: AtomicBool,
+    by_type: Mutex<HashMap<String, OfKind>>,
+}
+
+impl Kinds {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, OfKind>> {
+        self.by_type.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, kind: &str, change: impl FnOnce(&mut OfKind)) {
+        let mut by_type = self.lock();
+        let of_kind = by_type.entry(kind.to_owned()).or_default();
+        change(of_kind);
+        if of_kind.is_nothing() {
+            by_type.remove(kind);
+        } else {
+            of_kind.keep_plan();
+        }
+        // ORDERING: Relaxed, a post at the same time may come before or after.
+        self.any.store(!by_type.is_empty(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_rate(&self, kind: &str, rate: Option<Rate>) {
+        self.change(kind, |of_kind| {
+            of_kind.meter = rate.map(|rate| Arc::new(Meter::new(rate)));
+        });
+    }
+
+    /// Has messages of a type, posted from now on, handled in batches of up to so many, of which the first waits so long.
+    pub(crate) fn set_batch(&self, kind: &str, batch: Option<(usize, Duration)>) {
+        if batch.is_some() {
+            // ORDERING: Relaxed, the handler that is registered next is looked up under the interpreter lock.
+            self.batches.store(true, Ordering::Relaxed);
+        }
+        self.change(kind, |of_kind| {
+            of_kind.group = batch.map(|(size, max_wait)| {
+                Arc::new(match &of_kind.group {
+                    Some(group) => group.changed(size, max_wait),
+                    None => Group::new(size, max_wait),
+                })
+            });
+        });
+    }
+
+    /// Whether a handler may be one of batches.
+    #[inline]
+    pub(crate) fn has_batches(&self) -> bool {
+        // ORDERING: Relaxed, see `set_batch`.
+        self.batches.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn of(&self, kind: &Bound<'_, PyString>) -> Option<OfKind> {
+        // ORDERING: Relaxed, see `change`.
+        if !self.any.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.lock().get(kind.to_str().ok()?).cloned()
+    }
+
+    /// The same for an endpoint that is made anew: buckets that are full.
+    pub(crate) fn again(&self) -> Self {
+        let own = Self {
+            batches: AtomicBool::new(self.has_batches()),
+            ..Self::default()
+        };
+        for (kind, of_kind) in self.lock().iter() {
+            if let Some(meter) = &of_kind.meter {
+                own.set_rate(kind, Some(meter.rate()));
+            }
+            if let Some(group) = &of_kind.group {
+                own.set_batch(kind, Some((group.size(), group.max_wait())));
+            }
+        }
+        own
+    }
+}
