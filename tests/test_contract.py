@@ -13,7 +13,7 @@ from pytoweb.workers import DeadlineError, PythonWorker, WorkerMessage
 needs_processes = pytest.mark.skipif(os.name != "posix", reason="process workers need a POSIX system")
 
 
-class TestThreadWorker(contract.WorkerContract, contract.CoroutineContract, contract.BatchContract):
+class TestThreadWorker(contract.WorkerContract, contract.CoroutineContract):
     """A worker with a thread."""
 
 

@@ -159,6 +159,35 @@ class BatchHandler:
         return results
 
 
+def one_by_one(handler: Callable[[Any], Any]) -> Callable[[list[Any]], Any]:
+    """A handler of one message as one of batches: for messages that were together when it was registered."""
+
+    def call(items: list[Any]) -> Any:
+        results: list[Any] = [_outcome(index, handler, item) for index, item in enumerate(items)]
+        if any(isinstance(result, CoroutineType) for result in results):
+            return _awaited_each(results)
+        return results
+
+    return call
+
+
+def _outcome(index: int, handler: Callable[[Any], Any], item: Any) -> Any:
+    try:
+        return handler(item)
+    except Exception as error:
+        return BatchItemError(index, error)
+
+
+async def _awaited_each(results: list[Any]) -> list[Any]:
+    for index, result in enumerate(results):
+        if isinstance(result, CoroutineType):
+            try:
+                results[index] = await result
+            except Exception as error:
+                results[index] = BatchItemError(index, error)
+    return results
+
+
 def checked_batch(batch: object) -> Batch | None:
     """``batch``, if it is one; None is none."""
     if batch is None or isinstance(batch, Batch):

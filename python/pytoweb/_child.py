@@ -15,6 +15,7 @@ import weakref
 from pytoweb import _parentage, _pickling, _signals
 from pytoweb._aio import Running, running
 from pytoweb._around import Around
+from pytoweb._batch import batch_handler
 from pytoweb._core import child_arrive, load
 from pytoweb._internals import Internals, PoolInternals, set_state
 from pytoweb._main import HostMain
@@ -146,7 +147,7 @@ class Child:
         global configured
         known = self._stand_ins.get(number)
         unfit: BaseException | None = None
-        handlers: dict[str, Callable[..., object]] = {}
+        handlers: dict[str, Any] = {}
         on_start = around = None
         try:
             configured = known if known is not None else self._stand_in(config)
@@ -159,8 +160,11 @@ class Child:
                 on_start = load(config["on_start"])
             for kind, handler in config["handlers"].items():
                 handlers[kind] = load(handler)
+            own = dict(handlers)
             for kind, seconds in config["soft_limits"].items():
                 handlers[kind] = LimitedHandler(handlers[kind], seconds, kind)
+            for kind in config["batches"]:
+                handlers[kind] = batch_handler(handlers[kind], own[kind], kind)
             if config["on_stop"]:
                 self._end_hooks[number] = configured, [load(hook) for hook in config["on_stop"]]
             if config["around"]:

@@ -219,7 +219,7 @@ class Addressable(Endpoint):
         batch = checked_batch(batch)
         if batch is not None and retry is not None:
             raise ValueError(
-                "batch and retry do not go together: have the handler try again what it could not do, or post "
+                "batch and retry do not go together: have the handler try again what failed, or post "
                 "it once more"
             )
         if handler is None:
@@ -236,8 +236,6 @@ class Addressable(Endpoint):
             return handler
         own = self._pytoweb
         self._pytoweb_check_registering("on_message()")
-        if batch is not None and own.backend == "process":
-            raise ValueError("batch is for handlers on threads: a child gets one message at a time")
         bound: Any = handler
         takes_worker = isinstance(handler, types.FunctionType) and hasattr(handler, MESSAGE_TYPES)
         if takes_worker:

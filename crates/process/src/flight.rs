@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use pytoweb_engine::BatchKey;
 
-use crate::frame::{Request, TooLong, encode_request};
+use crate::frame::{Request, TooLong, control, encode_request};
 use crate::payload::{Payload, Place};
+use crate::store::Store;
 
 /// What many requests refer to by a number: a child is sent it once, before the first of them.
 #[derive(Debug)]
@@ -43,6 +44,22 @@ pub struct OwnedRequest {
 }
 
 impl OwnedRequest {
+    /// One for the messages of several, which run together; but for their payloads it is as the first one.
+    pub(crate) fn together(first: &Self, others: &[&Arc<Self>], store: Option<Arc<Store>>) -> Self {
+        let others = others.iter().map(|other| &other.payload);
+        Self {
+            kind: first.kind.clone(),
+            id: first.id.clone(),
+            context: first.context.clone(),
+            payload: Payload::together(std::iter::once(&first.payload).chain(others), store),
+            definition: None,
+            flags: first.flags | control::TOGETHER,
+            max_attempts: first.max_attempts,
+            attempt: AtomicU32::new(1),
+            earlier: AtomicU32::new(0),
+        }
+    }
+
     /// Which attempt it is, or would be, from 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {

@@ -128,6 +128,8 @@ pub mod control {
     pub const DEFINE: u32 = 32;
     /// The definitions before it are forgotten.
     pub const ANEW: u32 = 64;
+    /// The payload is those of several messages that run together: see [`Parcel::apart`](crate::Parcel::apart).
+    pub const TOGETHER: u32 = 128;
 }
 
 /// A message for a worker of the child. `P` is a [`Payload`] to send, or the [`RawPayload`] of a frame.

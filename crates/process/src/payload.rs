@@ -18,6 +18,8 @@ use crate::store::{Block, Store};
 
 #[path = "payload/parcel.rs"]
 mod parcel;
+#[path = "payload/parts.rs"]
+mod parts;
 
 /// Areas of this length and more go to the store. A shorter one is copied through the ring faster than a block is
 /// taken and given back, and leaves room in the ring for others.

@@ -43,7 +43,8 @@ pub trait Codec: Handler {
     }
 }
 
-/// What the end of a message means to its language. Each of these ends its delivery. All but [`Ends::completed`] are
+/// What the end of a message means to its language. Each of these ends its delivery; the first two end its companions, too,
+/// which have one answer with it. All but [`Ends::completed`] are
 /// called on a thread of the pool and may run users' code.
 pub trait Ends: Codec {
     /// The runner that carries its messages, if they run in children.
@@ -222,7 +223,7 @@ impl<H: Ends> Carrier<H> for Runner<H> {
     fn carry(&self, deliveries: Vec<Delivery<H>>) {
         let lane = self.lane.unwrap_or_else(|| {
             let lane = self.fleet.quietest();
-            for delivery in &deliveries {
+            for delivery in deliveries.iter().flat_map(each) {
                 if let Some(note) = delivery.message().and_then(H::lane_note) {
                     note.set(lane);
                 }
@@ -233,7 +234,7 @@ impl<H: Ends> Carrier<H> for Runner<H> {
         let config_version = self.config_version.load(Ordering::Relaxed);
         let flights = deliveries.into_iter().filter_map(|delivery| {
             Some(Flight {
-                request: H::request(delivery.message()?)?.clone(),
+                request: self.request(&delivery)?,
                 attempt: 1,
                 worker: self.worker,
                 config_version,
@@ -255,7 +256,7 @@ impl<H: Ends> Carrier<H> for Runner<H> {
 
     fn withdraw(&self, failure: Failure) -> usize {
         let found = self.fleet.withdraw(self.lanes(), self.worker);
-        let count = found.len();
+        let count = found.iter().flat_map(each).count();
         for delivery in found {
             delivery.abandon(failure);
         }
@@ -269,15 +270,57 @@ impl<H: Ends> Carrier<H> for Runner<H> {
     fn stop(&self, ticket: Option<&Arc<dyn Ticket>>) {
         match ticket {
             None => self.fleet.terminate(self.lanes(), self.worker),
-            Some(ticket) => self.fleet.stop(self.lanes(), &is_of(ticket)),
+            Some(ticket) => {
+                // Messages that run together are stopped together.
+                let of = is_of(ticket);
+                let stops = |delivery: &Delivery<H>| {
+                    of(delivery)
+                        && (delivery.companions().is_empty() || each(delivery).all(is_over))
+                };
+                self.fleet.stop(self.lanes(), &stops);
+            }
         }
     }
 }
 
-/// Picks the delivery of a ticket.
+impl<H: Ends> Runner<H> {
+    /// What a child is sent for a message and those that run with it.
+    fn request(&self, delivery: &Delivery<H>) -> Option<Arc<OwnedRequest>> {
+        let first = H::request(delivery.message()?)?;
+        if delivery.companions().is_empty() {
+            return Some(first.clone());
+        }
+        let others = delivery.companions().iter();
+        let others = others
+            .map(|other| H::request(other.message()?))
+            .collect::<Option<Vec<_>>>()?;
+        let together = OwnedRequest::together(first, &others, self.store());
+        Some(Arc::new(together))
+    }
+}
+
+/// A delivery, and those that run with it.
+fn each<H: Ends>(delivery: &Delivery<H>) -> impl Iterator<Item = &Delivery<H>> {
+    std::iter::once(delivery).chain(delivery.companions())
+}
+
+fn is_over<H: Ends>(delivery: &Delivery<H>) -> bool {
+    state_of(delivery).is_some_and(ReplyState::is_done)
+}
+
+/// Picks the delivery of a ticket, or the one that its message runs with.
 fn is_of<H: Ends>(ticket: &Arc<dyn Ticket>) -> impl Fn(&Delivery<H>) -> bool {
     let wanted: *const ReplyState = ticket.state();
-    move |delivery| state_of(delivery).is_some_and(|state| std::ptr::eq(state, wanted))
+    move |delivery| {
+        each(delivery).any(|one| state_of(one).is_some_and(|state| std::ptr::eq(state, wanted)))
+    }
+}
+
+/// Ends a delivery and each of those that run with it.
+fn end_each<H: Ends>(mut delivery: Delivery<H>, mut end: impl FnMut(Delivery<H>)) {
+    let companions = delivery.take_companions();
+    end(delivery);
+    companions.into_iter().for_each(end);
 }
 
 fn state_of<H: Ends>(delivery: &Delivery<H>) -> Option<&ReplyState> {
@@ -305,11 +348,11 @@ impl<H: Ends> Cargo for Delivery<H> {
     }
 
     fn is_wanted(&self) -> bool {
-        state_of(self).is_none_or(|state| !state.is_done())
+        !each(self).all(is_over)
     }
 
     fn is_overdue(&self) -> bool {
-        Self::is_overdue(self)
+        each(self).all(Self::is_overdue)
     }
 
     fn put_back(all: Vec<Self>) {
@@ -327,16 +370,18 @@ impl<H: Ends> Cargo for Delivery<H> {
             }
             Verdict::Completed => H::completed(self, answer),
             Verdict::Failed => end_later(self, move |delivery| H::failed(delivery, answer)),
-            Verdict::Skipped => end_later(self, H::stopped),
+            Verdict::Skipped => end_each(self, |delivery| end_later(delivery, H::stopped)),
         }
     }
 
     fn expired(self) {
-        end_later(self, H::expired);
+        end_each(self, |delivery| end_later(delivery, H::expired));
     }
 
     fn crashed(self, crash: &Arc<Crash>) {
-        let crash = crash.clone();
-        end_later(self, move |delivery| H::crashed(delivery, &crash));
+        end_each(self, |delivery| {
+            let crash = crash.clone();
+            end_later(delivery, move |delivery| H::crashed(delivery, &crash));
+        });
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyDict, PyList, PyString};
 use pytoweb_process::frame::{
     Outcome, RawPayload, Reply, Request, ToChild, control, decode_for_child, encode_ask,
     encode_broken, encode_log, encode_ready, encode_reply,
@@ -25,6 +25,7 @@ use pytoweb_process::{Arrival, ChildLink, Door, Parcel, Payload};
 use crate::error;
 use crate::error::Named;
 use crate::host::around::Surroundings;
+use crate::host::batches::{self, Results};
 use crate::host::flags;
 use crate::host::message::{Delivery, WorkerMessage};
 use crate::host::note;
@@ -232,12 +233,13 @@ impl ChildEnd {
             attempt: request.attempt,
             flags: request.flags,
         };
-        let answers = Answers {
+        let mut answers = Answers {
             link: self.link.clone(),
             seq: head.seq,
             generation: self.generation,
             began: Instant::now(),
             wanted: head.flags & flags::NO_REPLY == 0,
+            one_of_list: false,
         };
         if !self.link.begin(head.seq) {
             return answers.skipped(py);
@@ -274,7 +276,8 @@ impl ChildEnd {
             kind: PyString::new(py, request.kind),
             id: request.id.map(|id| PyString::new(py, id)),
         };
-        match call.run(py, &parcel, vars) {
+        let ran = call.run(py, &parcel, vars, &mut answers.one_of_list);
+        match ran {
             Ok(Called::Value(value)) => answers.reply(py, child, Ok(value)),
             Ok(Called::Later {
                 coroutine,
@@ -364,13 +367,71 @@ struct Call<'a, 'py> {
 }
 
 impl<'py> Call<'_, 'py> {
-    fn run(&self, py: Python<'py>, parcel: &Parcel, vars: &[u8]) -> PyResult<Called<'py>> {
+    fn unpack(&self, py: Python<'py>, parcel: &Parcel) -> PyResult<Bound<'py, PyAny>> {
+        pickling::unpack(py, parcel).map_err(|raised| {
+            error::unreadable_payload(py, self.worker.named(), &self.kind.to_string(), raised)
+        })
+    }
+
+    /// The data of messages that run together.
+    fn items(&self, py: Python<'py>, parcel: &Parcel) -> PyResult<Bound<'py, PyList>> {
+        let parcels = parcel
+            .apart()
+            .ok_or_else(|| broken("a batch of no messages"))?;
+        let items = PyList::empty(py);
+        for parcel in &parcels {
+            items.append(self.unpack(py, parcel)?)?;
+        }
+        Ok(items)
+    }
+
+    /// Calls the handler with the data of one message, or with a list of `items`. `one_of_list`: is set where it returns a
+    /// list for one message.
+    fn handle(
+        &self,
+        handler: &Bound<'py, PyAny>,
+        data: Bound<'py, PyAny>,
+        items: Option<Bound<'py, PyList>>,
+        one_of_list: &mut bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = handler.py();
+        let surroundings = &self.worker.surroundings;
+        match (batches::list_handler(handler)?, items) {
+            (None, None) => surroundings.handle(handler, data),
+            (None, Some(items)) => {
+                // It was replaced since they were posted.
+                let each = py
+                    .import(intern!(py, "pytoweb._batch"))?
+                    .call_method1(intern!(py, "one_by_one"), (handler,))?;
+                surroundings.handle(&each, items.into_any())
+            }
+            (Some(list), Some(items)) => surroundings.handle(&list, items.into_any()),
+            (Some(list), None) => {
+                *one_of_list = true;
+                surroundings.handle(&list, PyList::new(py, [data])?.into_any())
+            }
+        }
+    }
+
+    fn run(
+        &self,
+        py: Python<'py>,
+        parcel: &Parcel,
+        vars: &[u8],
+        one_of_list: &mut bool,
+    ) -> PyResult<Called<'py>> {
         if let Some(unfit) = &self.worker.unfit {
             return Err(PyErr::from_value(unfit.bind(py).clone()));
         }
-        let payload = pickling::unpack(py, parcel).map_err(|raised| {
-            error::unreadable_payload(py, self.worker.named(), &self.kind.to_string(), raised)
-        })?;
+        let items = if self.head.flags & control::TOGETHER == 0 {
+            None
+        } else {
+            Some(self.items(py, parcel)?)
+        };
+        let payload = match &items {
+            Some(items) => items.get_item(0)?,
+            None => self.unpack(py, parcel)?,
+        };
         let is_function = self.head.flags & flags::FUNCTION != 0;
         let (function, data) = if is_function {
             let function = self.end.functions.get(&payload.get_item(0)?);
@@ -431,7 +492,7 @@ impl<'py> Call<'_, 'py> {
                 );
             }
             match self.worker.handlers.bind(py).get_item(&self.kind)? {
-                Some(handler) => self.worker.surroundings.handle(&handler, data),
+                Some(handler) => self.handle(&handler, data, items, one_of_list),
                 None => Err(error::unknown(self.worker.named(), &self.kind.to_string())),
             }
         })();
@@ -502,6 +563,8 @@ struct Answers {
     began: Instant,
     /// Whether the host wants the value.
     wanted: bool,
+    /// The handler of batches got a list of one.
+    one_of_list: bool,
 }
 
 impl Answers {
@@ -559,6 +622,11 @@ impl Answers {
                 .call_method1(intern!(py, "end_copy"), (raised,))
                 .map(drop);
         }
+        let result = if self.one_of_list {
+            Results::of(result).get(py, 0)
+        } else {
+            result
+        };
         let raised = match result {
             Ok(_) if !self.wanted => {
                 return self.send(py, Outcome::Completed, &[], Payload::empty());

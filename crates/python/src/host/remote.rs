@@ -6,11 +6,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pytoweb_engine::{Delivery, Failure, Message, Outcome, ReplyState, Wake};
 use pytoweb_process::{Answer, Codec, Crash, Ends, LaneNote, OwnedRequest};
 
 use crate::error::Named;
+use crate::host::batches::Results;
 use crate::host::failure;
 use crate::host::handler::{PyHandler, Runner, Shared};
 use crate::host::hook::Hook;
@@ -40,6 +42,12 @@ impl Ends for PyHandler {
 
     fn completed(mut delivery: Delivery<Self>, answer: Answer) {
         let ran = Some(answer.ran);
+        if !delivery.companions().is_empty() {
+            if let Some(runner) = delivery.handler().runner.clone() {
+                job(&runner, move |py| end_batch(py, delivery, answer));
+            }
+            return;
+        }
         let task = delivery.message().and_then(|message| message.task.clone());
         let Some(task) = task else {
             return delivery.finish(Outcome::Completed, ran);
@@ -63,14 +71,18 @@ impl Ends for PyHandler {
         }
     }
 
-    fn failed(delivery: Delivery<Self>, answer: Answer) {
+    fn failed(mut delivery: Delivery<Self>, answer: Answer) {
         Python::attach(|py| {
+            let companions = delivery.take_companions();
             let remote = Remote::new(true, answer);
             let raised = match remote.get(py) {
                 Ok(Ok(value) | Err(value)) => PyErr::from_value(value.bind(py).clone()),
                 Err(raised) => raised,
             };
-            fail(py, delivery, false, |_, _| raised);
+            for delivery in std::iter::once(delivery).chain(companions) {
+                let raised = raised.clone_ref(py);
+                fail(py, delivery, false, |_, _| raised);
+            }
         });
     }
 
@@ -99,6 +111,39 @@ impl Ends for PyHandler {
                 failure::crashed(py, crash, message, Some(by), None)
             });
         });
+    }
+}
+
+/// Ends the messages of a batch, each with its own result.
+fn end_batch(py: Python<'_>, mut delivery: Delivery<PyHandler>, answer: Answer) {
+    // Counted once: it is the time of all.
+    let mut ran = Some(answer.ran);
+    let companions = delivery.take_companions();
+    let remote = Remote::new(false, answer);
+    let returned = remote.get(py).map(|value| match value {
+        Ok(value) | Err(value) => value.bind(py).clone(),
+    });
+    let results = match returned {
+        // It cannot be unpickled.
+        Ok(value) if value.is_instance_of::<PyBaseException>() => {
+            Results::of(Err(PyErr::from_value(value)))
+        }
+        returned => Results::of(returned),
+    };
+    for (index, delivery) in std::iter::once(delivery).chain(companions).enumerate() {
+        match results.get(py, index) {
+            Err(error) => fail(py, delivery, |_, _| error),
+            Ok(value) => {
+                let task = delivery.message().and_then(|message| message.task.as_ref());
+                let value = Value::Here(Ok(value.unbind()));
+                let outcome = if task.is_none_or(|task| task.settle(value)) {
+                    Outcome::Completed
+                } else {
+                    given_up(py, &delivery)
+                };
+                delivery.finish(outcome, ran.take());
+            }
+        }
     }
 }
 

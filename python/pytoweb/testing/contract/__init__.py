@@ -62,6 +62,7 @@ class WorkerContract(
     StopContract,
     ContextContract,
     ControlContract,
+    BatchContract,
     RepeatContract,
 ):
     """Everything that one worker promises; ``make_worker`` is the place where yours is made."""
