@@ -24,16 +24,11 @@ TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytoweb.testing._tools import (
-        IDLE_TIMEOUT,
-        LEAK_TIMEOUT,
-        FrozenClock,
-        frozen_clock,
-        no_leaks,
-        wait_until_idle,
-    )
+    from pytoweb.testing._tools import FrozenClock, frozen_clock, no_leaks, wait_until_idle
     from pytoweb.workers import WorkerPool
 
+    IDLE_TIMEOUT: float
+    LEAK_TIMEOUT: float
     worker_pool: object
 
 __all__ = ["FrozenClock", "frozen_clock", "no_leaks", "wait_until_idle"]
