@@ -219,14 +219,18 @@ worker.start().post_message("fail")
 
 def test_ctrl_c_in_result_is_raised_there(run):
     rc, lines, stderr = run("""
+waits = threading.Event()
+
 @worker.on_message("interrupt")
 def interrupt(data):
+    waits.wait()
     os.kill(os.getpid(), signal.SIGINT)
     while not current_message().cancelled:
         threading.Event().wait(0.001)
 
 future = worker.start().ask("interrupt")
 try:
+    waits.set()
     future.result()
 except KeyboardInterrupt:
     say("interrupted", future.cancel())

@@ -1041,7 +1041,7 @@ class WorkerMessage:
         """Whether no caller waits for it any more; live, for long-running handlers to look at now and then.
 
         True once its future was cancelled while it ran, its deadline has passed, or its worker was
-        terminated.
+        terminated. In a handler of batches it is the first message, and true once that holds for all of them.
         """
 
 def interrupt_thread(ident: int, exception: type[BaseException]) -> None:

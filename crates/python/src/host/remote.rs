@@ -132,7 +132,7 @@ fn end_batch(py: Python<'_>, mut delivery: Delivery<PyHandler>, answer: Answer) 
     };
     for (index, delivery) in std::iter::once(delivery).chain(companions).enumerate() {
         match results.get(py, index) {
-            Err(error) => fail(py, delivery, |_, _| error),
+            Err(error) => fail(py, delivery, false, |_, _| error),
             Ok(value) => {
                 let task = delivery.message().and_then(|message| message.task.as_ref());
                 let value = Value::Here(Ok(value.unbind()));
