@@ -25,6 +25,8 @@ mod carrier;
 mod cell;
 #[path = "../src/clock.rs"]
 mod clock;
+#[path = "../src/companions.rs"]
+mod companions;
 #[path = "../src/contained.rs"]
 mod contained;
 #[path = "../src/deadline.rs"]
@@ -33,6 +35,8 @@ mod deadline;
 mod delivery;
 #[path = "../src/handler.rs"]
 mod handler;
+#[path = "../src/key.rs"]
+mod key;
 #[path = "../src/mailbox.rs"]
 mod mailbox;
 #[path = "../src/message.rs"]

@@ -184,7 +184,7 @@ impl Cell<Child> {
         let letter = match self.mailbox.try_post(letter, &NoClock) {
             Ok(posted) => return self.accept(posted),
             Err(Refused::Full(letter)) => letter,
-            Err(Refused::Closed(_)) => unreachable!("it stays open"),
+            Err(_) => unreachable!("it stays open, and has no other limits"),
         };
         match self.mailbox.park(letter, None, &NoClock) {
             Parking::Posted(tokens) => self.activate(tokens),

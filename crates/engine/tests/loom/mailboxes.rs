@@ -620,7 +620,7 @@ fn a_mailbox_that_settles_by_a_cancel_says_so() {
             Overflow::Block,
             1,
             Gate::Paused,
-            None,
+            Limits::default(),
         ));
         let call = Call::asked();
         let note = Note {
@@ -672,7 +672,7 @@ fn two_consumers_share_a_mailbox_and_lend() {
             Overflow::Block,
             2,
             Gate::Open,
-            None,
+            Limits::default(),
         ));
         let done = Arc::new(Count::default());
         fn turn(state: &Mailbox<Note>, done: &Count, lend: bool) {
