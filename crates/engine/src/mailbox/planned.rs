@@ -13,6 +13,9 @@
 //! those along that follow it, and may wait for them before: then its lane sleeps, until there are enough.
 //!
 //! Priorities are looked at only where they have a unit, and lanes are known by their place.
+//!
+//! Past 600 lines, because each operation moves messages between the units, the lanes and what sleeps, and keeps their counts
+//! right: what the parts have of their own is in `planned/`.
 
 #[path = "planned/groups.rs"]
 mod groups;
