@@ -143,3 +143,27 @@ def test_an_error_handler_sees_the_number_of_the_last_attempt():
         worker.on_error(lambda error: seen.append(current_message().attempt))
         worker.ask("work").exception(WAIT)
     assert seen == [3]
+
+
+def test_a_program_ends_whose_workers_were_let_go_of_with_messages_that_sleep(run_python):
+    """Those that wait for a rate are handled, and the others fail."""
+    done = run_python("""
+from pytoweb.workers import Limits, PythonWorker, Retry
+
+def fail(data):
+    raise OSError(data)
+
+def main():
+    worker = PythonWorker("w", limits=Limits(rate="300/s"))
+    worker.on_message("echo", lambda data: data, rate="500/s")
+    worker.on_message("fail", fail, retry=Retry(50, 0.5))
+    worker.on_error(lambda error: None)
+    worker.start()
+    for number in range(30):
+        worker.post_message("echo", number, priority=number % 10, key=number % 3)
+        worker.post_message("echo", number, delay=3600)
+        worker.post_message("fail", number, key=number % 2)
+
+main()
+""")
+    assert (done.rc, done.stderr) == (0, "")

@@ -230,7 +230,7 @@ impl<H: Handler> Cell<H> {
         let never_runs = swept.never_runs.into_iter();
         self.abandon_all(never_runs.map(|last| (last, Failure::Stopped)).collect());
         self.tell(swept.told);
-        if swept.was_held {
+        if swept.was_held.is_some() {
             self.pool.inner().scheduler.suspended(false);
         }
         if let Some(own) = self.own.upgrade() {
@@ -275,10 +275,12 @@ impl<H: Handler> Cell<H> {
     #[cold]
     fn wake_at(self: &Arc<Self>, at: Timestamp) {
         let pool = self.pool.inner();
-        self.mailbox
-            .hold_for_alarm(|| pool.scheduler.suspended(true));
+        self.mailbox.hold_for_alarm(|| {
+            pool.scheduler.suspended(true);
+            self.clone()
+        });
         let cell: Arc<dyn AnyCell> = self.clone();
-        if pool.set_alarm(at, &cell).is_err() && self.mailbox.forget_alarm() {
+        if pool.set_alarm(at, &cell).is_err() && self.mailbox.forget_alarm().is_some() {
             // There is no thread to be had. The next message looks again.
             pool.scheduler.suspended(false);
         }
@@ -407,7 +409,7 @@ impl<H: Handler> AnyCell for Cell<H> {
             own.set_alarm(nudged.alarm);
             own.activate(nudged.activate);
         }
-        if nudged.was_held {
+        if nudged.was_held.is_some() {
             self.pool.inner().scheduler.suspended(false);
         }
     }

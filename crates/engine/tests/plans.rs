@@ -709,3 +709,31 @@ fn a_message_whose_worker_has_closed_or_whose_deadline_has_passed_is_not_tried_a
         assert_eq!(worker.stats().counters.expired, 1);
     });
 }
+
+#[test]
+fn a_worker_whose_owner_has_let_go_handles_what_sleeps() {
+    bounded(|| {
+        let (pool, clock) = pool_with_clock(1);
+        let options = WorkerOptions {
+            rate: Rate::new(10, Duration::from_secs(1), 1),
+            ..WorkerOptions::default()
+        };
+        let worker = Worker::new("w", Closures, options, &pool);
+        assert!(worker.start().expect("a thread"));
+        let seen = Arc::default();
+        for _ in 0..5 {
+            send(&worker, stamp(&clock, &seen));
+        }
+        // The first one has run, and the others sleep: a moment later no thread has the worker.
+        begun_at(&pool, &clock, &seen, 1);
+        assert!(
+            !worker
+                .wait_idle(Some(Duration::from_millis(20)))
+                .expect("no cycle")
+        );
+        drop(worker);
+        begun_at(&pool, &clock, &seen, 5);
+        pool.shutdown();
+        pool.join();
+    });
+}

@@ -264,7 +264,7 @@ impl<M: Message> Mailbox<M> {
         let swept = Swept {
             leftovers,
             told,
-            was_held: false,
+            was_held: None,
             activate: tokens,
             never_runs: None,
             unused: None,

@@ -1,5 +1,6 @@
 //! The outbox: the worker's side of a mailbox.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use super::accounts::Accounts;
@@ -10,6 +11,9 @@ use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
 use crate::message::{Message, Ticket};
 use crate::plan::{Meter, Plan};
+
+/// Keeps a worker alive whose messages sleep, though its owner has let go of it.
+pub(crate) type Held = Option<Arc<dyn Any + Send + Sync>>;
 
 /// The lane in which a message waits, where that is not the common one.
 pub(super) fn lane(message: &impl Message) -> Option<&Key> {
@@ -27,7 +31,7 @@ pub(super) struct Outbox<M> {
     /// When the timers' thread comes by, where it was asked to.
     pub(super) alarm: Option<Timestamp>,
     /// See [`Mailbox::hold_for_alarm`](super::Mailbox::hold_for_alarm).
-    pub(super) alarm_held: bool,
+    pub(super) alarm_held: Held,
     /// Threads that have taken messages and have yet to hand them over.
     pub(super) handing: usize,
 }
@@ -41,7 +45,7 @@ impl<M: Message> Outbox<M> {
             held: 0,
             waiting_tokens: 0,
             alarm: None,
-            alarm_held: false,
+            alarm_held: None,
             handing: 0,
         }
     }
@@ -75,8 +79,8 @@ impl<M: Message> Outbox<M> {
         Some(at)
     }
 
-    /// The timers' thread is not to come by, or has. Says whether something is held for it.
-    pub(super) fn take_alarm(&mut self) -> bool {
+    /// The timers' thread is not to come by, or has. Returns what is held for it, to be dropped outside the lock.
+    pub(super) fn take_alarm(&mut self) -> Held {
         self.alarm = None;
         std::mem::take(&mut self.alarm_held)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Mailbox;
 use super::entry::Leftover;
 use super::inbox::{Gate, Inbox, Settled};
+use super::outbox::Held;
 use super::parked::Told;
 use crate::message::{Failure, Message, Ticket};
 
@@ -20,7 +21,7 @@ pub(crate) struct Swept<M> {
     pub(crate) leftovers: Vec<Leftover<M>>,
     pub(crate) told: Told<M>,
     /// Nothing sleeps any more, and something was held for it: see [`Mailbox::hold_for_alarm`].
-    pub(crate) was_held: bool,
+    pub(crate) was_held: Held,
     /// Tokens handed out: the worker enters the run queue this many times.
     pub(crate) activate: usize,
     /// The last message of a mailbox that was never opened.
@@ -102,7 +103,11 @@ impl<M: Message> Mailbox<M> {
             let hurried = outbox.order.hurry(&mut inbox.queue);
             activate = inbox.activate(hurried);
         }
-        let was_held = !outbox.order.has_sleepers() && outbox.take_alarm();
+        let was_held = if outbox.order.has_sleepers() {
+            None
+        } else {
+            outbox.take_alarm()
+        };
         let told = self.admit(&mut outbox, &mut inbox);
         drop(inbox);
         drop(outbox);

@@ -1,12 +1,13 @@
 //! Taking: what a turn does between two messages, and how a token is given back.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use super::Mailbox;
 use super::entry::{Entry, Finished, Leftover, Punctual, TicketKey};
 use super::inbox::Inbox;
 use super::order::Popped;
-use super::outbox::{Outbox, lane};
+use super::outbox::{Held, Outbox, lane};
 use super::parked::Told;
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
@@ -63,7 +64,7 @@ pub(crate) struct Nudged {
     /// When it is to come by again.
     pub(crate) alarm: Option<Timestamp>,
     /// See [`Mailbox::hold_for_alarm`].
-    pub(crate) was_held: bool,
+    pub(crate) was_held: Held,
 }
 
 impl<M> Take<M> {
@@ -348,18 +349,17 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
-    /// The timers' thread does come by, unless that is over already: has `hold` called then, once until it has.
-    pub(crate) fn hold_for_alarm(&self, hold: impl FnOnce()) {
+    /// The timers' thread does come by, unless that is over already: has `hold` called then, once until it has, and keeps what that returns.
+    pub(crate) fn hold_for_alarm(&self, hold: impl FnOnce() -> Arc<dyn Any + Send + Sync>) {
         let mut outbox = self.outbox.0.lock();
-        if outbox.alarm.is_some() && !outbox.alarm_held {
-            outbox.alarm_held = true;
+        if outbox.alarm.is_some() && outbox.alarm_held.is_none() {
             // Under the lock, so that the thread that comes by finds it done.
-            hold();
+            outbox.alarm_held = Some(hold());
         }
     }
 
-    /// The timers' thread does not come by. Says whether something is held for it.
-    pub(crate) fn forget_alarm(&self) -> bool {
+    /// The timers' thread does not come by. Returns what is held for it.
+    pub(crate) fn forget_alarm(&self) -> Held {
         self.outbox.0.lock().take_alarm()
     }
 

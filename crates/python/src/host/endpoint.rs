@@ -557,10 +557,7 @@ impl Endpoint {
     ///     ValueError: ``message_type`` is reserved, ``timeout`` or ``delay`` negative or NaN, ``timeout``
     ///         not longer than ``delay``, ``priority`` not from 0 to 9, ``at`` without a time zone, ``delay``
     ///         and ``at`` are both given, or ``keep_latest`` without a key.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "keywords of Python, which are one value soon"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     #[pyo3(signature = (message_type, data=None, message_id=None, *, timeout=None, priority=None, key=None, delay=None, at=None, keep_latest=None, retry=None))]
     fn post_message<'py>(
         &self,
@@ -633,10 +630,7 @@ impl Endpoint {
     ///     ForkedProcessError: It belongs to the parent process.
     ///     TypeError: As for ``post_message``.
     ///     ValueError: As for ``post_message``.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "keywords of Python, which are one value soon"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     #[pyo3(signature = (message_type, data=None, *, timeout=None, priority=None, key=None, delay=None, at=None, keep_latest=None, retry=None))]
     fn ask<'py>(
         &self,
@@ -754,10 +748,7 @@ impl Endpoint {
     ///     ForkedProcessError: It belongs to the parent process.
     ///     TypeError: ``message_type`` is not a str, or ``items`` cannot be iterated over.
     ///     ValueError: ``message_type`` is reserved.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "keywords of Python, which are one value soon"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     #[pyo3(signature = (message_type, items, *, priority=None, key=None, delay=None, at=None))]
     fn post_messages<'py>(
         &self,
