@@ -45,6 +45,8 @@ pub(crate) struct Due {
     workers: Vec<DueOfOne>,
     places: HashMap<u64, usize>,
     timers: Vec<Arc<dyn Timer>>,
+    /// The time of something had come, be its message over or not.
+    pub(crate) found: bool,
 }
 
 /// What a new deadline calls for.
@@ -285,6 +287,7 @@ impl Deadlines {
             let mut state = self.state.lock();
             while state.heap.peek().is_some_and(|next| next.at <= now) {
                 let Some(entry) = state.heap.pop() else { break };
+                due.found = true;
                 let is_alarm = entry.ticket.is_none();
                 let ticket = entry.ticket.as_ref().and_then(Weak::upgrade);
                 let (ticket, cell) = match (ticket, entry.cell.upgrade()) {
@@ -303,6 +306,7 @@ impl Deadlines {
                 if timer.key().0 > now {
                     break;
                 }
+                due.found = true;
                 due.timers.extend(timer.remove().upgrade());
             }
         }

@@ -22,6 +22,10 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 /// How long a thread stays at hand: longer than the gaps between deadlines that pass one after the other.
 const KEEP_AT_HAND: Duration = Duration::from_secs(1);
 
+/// How long a pool is left alone whose time had not come when it was looked at: its clock is slower than the machine's, or
+/// stands still, as one that a test moves by hand. Without it a deadline a nanosecond away keeps a core busy for ever.
+const SLOW_CLOCK_PAUSE: Duration = Duration::from_millis(1);
+
 /// A pool that is watched.
 struct Watched {
     pool: Arc<PoolInner>,
@@ -32,6 +36,8 @@ struct Watched {
     /// There is an earlier deadline since it was looked at.
     hastened: bool,
     served_by: Option<ThreadId>,
+    /// Threads that wait to serve it themselves. They come first: the thread that watches could be quicker each time.
+    wanted: usize,
     /// It is over, and leaves when it is served no more.
     over: bool,
 }
@@ -63,15 +69,26 @@ impl State {
         Some(self.pools.swap_remove(index))
     }
 
-    /// A thread has served `pool`, and there is something to look at after `wait`. The pool, where it is over.
-    fn served(&mut self, pool: &Arc<PoolInner>, wait: Option<Duration>) -> Option<Watched> {
+    /// A thread has served `pool`, has `found` something whose time had come or not, and there is something to look at after
+    /// `wait`. The pool, where it is over.
+    fn served(
+        &mut self,
+        pool: &Arc<PoolInner>,
+        found: bool,
+        wait: Option<Duration>,
+    ) -> Option<Watched> {
+        let pause = if found {
+            Duration::ZERO
+        } else {
+            SLOW_CLOCK_PAUSE
+        };
         let watched = self.find(pool)?;
         watched.served_by = None;
         let now = Instant::now();
         watched.look_at = if watched.hastened {
             Some(now)
         } else {
-            wait.and_then(|wait| now.checked_add(wait))
+            wait.and_then(|wait| now.checked_add(wait.max(pause)))
         };
         if watched.over {
             self.remove(pool)
@@ -84,7 +101,7 @@ impl State {
     fn next(&mut self) -> Option<(Instant, &mut Watched)> {
         self.pools
             .iter_mut()
-            .filter(|watched| watched.served_by.is_none())
+            .filter(|watched| watched.served_by.is_none() && watched.wanted == 0)
             .filter_map(|watched| Some((watched.look_at?, watched)))
             .min_by_key(|(at, _)| *at)
     }
@@ -141,6 +158,7 @@ impl Timers {
             look_at: Instant::now().checked_add(first),
             hastened: false,
             served_by: None,
+            wanted: 0,
             over: false,
         });
         let started = if state.threads == 0 {
@@ -277,6 +295,7 @@ impl Timers {
     fn serve(&self, pool: Arc<PoolInner>, watches: &mut bool) -> MutexGuard<'_, State> {
         let due = contained(|| pool.deadlines.take_due(pool.clock.now())).unwrap_or_default();
         let hands_over = !due.is_empty();
+        let found = due.found;
         if hands_over {
             self.hand_over(&pool);
             due.expire();
@@ -292,7 +311,7 @@ impl Timers {
         if hands_over {
             *watches = mem::take(&mut state.serves_alone);
         }
-        let over = state.served(&pool, wait);
+        let over = state.served(&pool, found, wait);
         if !*watches {
             // The thread that watches does not know of the time for which this pool is to be looked at.
             self.0.changed.notify_one();
@@ -320,22 +339,26 @@ impl Timers {
                     break true;
                 }
                 Some(watched) if watched.served_by != own => {
+                    watched.wanted += 1;
                     (state, _) = self.0.gone.wait(state, None);
+                    if let Some(watched) = state.find(pool) {
+                        watched.wanted -= 1;
+                    }
                 }
                 // Called by what is being done, or there is nothing to do yet.
                 Some(_) | None => break false,
             }
         };
         drop(state);
-        if let Ok(due) = contained(|| pool.deadlines.take_due(pool.clock.now())) {
-            due.expire();
-        }
+        let due = contained(|| pool.deadlines.take_due(pool.clock.now())).unwrap_or_default();
+        let found = due.found;
+        due.expire();
         if !serves {
             return;
         }
         let wait = contained(|| pool.deadlines.next_look(pool.clock.now()));
         let mut state = self.0.state.lock();
-        let over = state.served(pool, wait.unwrap_or(Some(KEEP_AT_HAND)));
+        let over = state.served(pool, found, wait.unwrap_or(Some(KEEP_AT_HAND)));
         self.0.changed.notify_one();
         self.wake_after_removal(state);
         drop_each(over);

@@ -2,8 +2,10 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{
     Gate, HandClock, Job, LONG, Out, ask, bounded, occupy, pool, pool_with_clock, worker,
@@ -47,6 +49,58 @@ fn deadlines_of_many_pools_pass() {
                 pool.join();
             }
         }
+    });
+}
+
+/// A clock that only a test moves, and that counts its readings by the thread that watches deadlines.
+#[derive(Debug, Default)]
+struct CountingClock {
+    hand: HandClock,
+    readings: AtomicUsize,
+}
+
+impl Clock for CountingClock {
+    fn now(&self) -> Timestamp {
+        if thread::current().name() == Some("pytoweb-timers") {
+            self.readings.fetch_add(1, Ordering::Relaxed);
+        }
+        self.hand.now()
+    }
+}
+
+#[test]
+fn a_clock_that_stands_just_before_a_deadline_keeps_no_core_busy() {
+    bounded(|| {
+        let clock = Arc::new(CountingClock::default());
+        let pool = Pool::new(PoolOptions {
+            timers: Timers::default(),
+            clock: clock.clone(),
+            ..PoolOptions::new(1)
+        });
+        let worker = worker(&pool, "w");
+        let gate = occupy(&worker);
+        let asked = ask(&worker, || 1);
+        worker
+            .set_deadline(&asked.ticket(), SHORT)
+            .expect("a thread");
+        clock
+            .hand
+            .advance(SHORT.checked_sub(Duration::from_nanos(1)).expect("longer"));
+        let start = Instant::now();
+        let before = clock.readings.load(Ordering::Relaxed);
+        // Each look reads the clock a few times, and there is a pause after it.
+        let readings = 60;
+        while clock.readings.load(Ordering::Relaxed) < before + readings {
+            thread::yield_now();
+        }
+        assert!(start.elapsed() >= Duration::from_millis(readings as u64 / 6));
+        for _ in 0..1_000 {
+            // A caller who looks itself has its turn, each time.
+            pool.expire_due();
+        }
+        clock.hand.advance(Duration::from_nanos(1));
+        assert_eq!(asked.reply(), Err(Failure::Expired));
+        gate.open();
     });
 }
 
