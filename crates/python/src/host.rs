@@ -28,6 +28,7 @@ pub(crate) mod running;
 pub(crate) mod sizes;
 pub(crate) mod start_hook;
 pub(crate) mod task;
+pub(crate) mod terms;
 pub(crate) mod threads;
 pub(crate) mod unread;
 pub(crate) mod waiting;

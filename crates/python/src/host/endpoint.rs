@@ -32,10 +32,11 @@ use crate::host::packing::Packing;
 use crate::host::parked::{self, Entry, Parked, Repeated};
 use crate::host::planning::{ByType, Wishes, with_wishes};
 use crate::host::reply_room::{Place, ReplyRoom, place_for, wait_for_place};
-use crate::host::retrying::{Policy, Retrying};
+use crate::host::retrying::Policy;
 use crate::host::sizes::Scale;
 use crate::host::start_hook::StartHook;
 use crate::host::task::{Head, Limit, Task};
+use crate::host::terms::Terms;
 use crate::host::threads::Threads;
 use crate::host::waiting;
 use crate::interpreter::attached::Attached;
@@ -159,41 +160,21 @@ impl Inner {
         Ok(PyMessage { body, task })
     }
 
-    /// What a message of the type `kind` asks of the mailbox.
+    /// The terms of a message of the type `kind`.
     #[inline]
-    fn plan<'py>(
+    fn terms<'py>(
         &self,
         worker: &Worker<PyHandler>,
         kind: &Bound<'py, PyString>,
         limit: Option<Duration>,
         wishes: Wishes<'_, 'py>,
-    ) -> PyResult<Option<Arc<Plan>>> {
-        let of_kind = self.shared.kinds.of(kind);
-        wishes.plan(Some(kind), limit, of_kind, &**worker.pool().clock())
+        data: &Py<PyAny>,
+    ) -> PyResult<Terms> {
+        let clock = &**worker.pool().clock();
+        Terms::of(&self.shared, clock, kind, limit, wishes, data)
     }
 
-    /// Whether a message of the type `kind` is tried again when it fails.
-    fn retrying<'py>(
-        &self,
-        kind: &Bound<'py, PyString>,
-        wishes: Wishes<'_, 'py>,
-    ) -> PyResult<Option<Box<Retrying>>> {
-        let retry = wishes.retrying(self.shared.retries.of(kind))?;
-        if retry.is_some()
-            && self
-                .shared
-                .kinds
-                .of(kind)
-                .is_some_and(|of_kind| of_kind.is_batch())
-        {
-            return Err(PyValueError::new_err(
-                "retry is not for messages that are handled in batches: have the handler try again, or post it once more",
-            ));
-        }
-        Ok(retry)
-    }
-
-    /// The same of a call; `wishes` as of [`with_wishes`].
+    /// What a call asks of the mailbox; `wishes` as of [`with_wishes`].
     fn plan_of_call<'py>(
         &self,
         worker: &Worker<PyHandler>,
@@ -202,15 +183,6 @@ impl Inner {
     ) -> PyResult<Option<Arc<Plan>>> {
         let clock = &**worker.pool().clock();
         with_wishes(wishes, |wishes| wishes.plan(None, limit, None, clock))
-    }
-
-    /// The bytes of a message's data, where they count and are not those of its pickle.
-    #[inline]
-    fn weigh(&self, py: Python<'_>, data: &Py<PyAny>) -> PyResult<usize> {
-        match &self.shared.scale {
-            Some(scale) if self.packing.is_none() => scale.weigh(data.bind(py)),
-            _ => Ok(0),
-        }
     }
 
     /// A message that calls `function`.
@@ -235,11 +207,11 @@ impl Inner {
             .map(|limit| PyResult::Ok(Limit::new(&name_of(function.bind(py))?, limit)))
             .transpose()?;
         let bytes = match &self.shared.scale {
-            Some(scale) if self.packing.is_none() => {
+            Some(scale) => {
                 let kwargs = kwargs.as_ref().map(|kwargs| kwargs.bind(py));
                 scale.weigh_call(args.bind(py), kwargs)?
             }
-            _ => 0,
+            None => 0,
         };
         let (body, kwargs) = match &self.packing {
             None => {
@@ -443,7 +415,10 @@ impl Endpoint {
             surroundings: Surroundings::default(),
             reply_room: ReplyRoom::new(capacity.saturating_add(running)),
             runs_several: !shared && concurrency > 1,
-            scale: bytes.map(|limit| Scale { limit, size_of }),
+            // In another process its pickle is what a message takes.
+            scale: bytes
+                .filter(|_| processes.is_none())
+                .map(|_| Scale { size_of }),
             kinds: Kinds::default(),
             retries: ByType::default(),
         });
@@ -577,6 +552,7 @@ impl Endpoint {
         let id = arguments::message_id(message_id)?;
         let limit = arguments::timeout(timeout)?;
         let (inner, worker) = self.inner()?;
+        let data = data.unwrap_or_else(|| py.None());
         let wishes = Wishes {
             priority,
             key,
@@ -585,11 +561,8 @@ impl Endpoint {
             keep_latest,
             retry,
         };
-        let plan = inner.plan(worker, kind.bind(py), limit, wishes)?;
-        let data = data.unwrap_or_else(|| py.None());
-        let bytes = inner.weigh(py, &data)?;
-        let retry = inner.retrying(kind.bind(py), wishes)?;
-        let task = task_of_post(kind.bind(py), id, limit, (plan, retry, bytes));
+        let terms = inner.terms(worker, kind.bind(py), limit, wishes, &data)?;
+        let task = terms.of_post(kind.bind(py), id, limit);
         let message = inner.message(py, kind, data, task)?;
         inner.post(py, worker, message, limit)
     }
@@ -648,6 +621,7 @@ impl Endpoint {
         let kind = arguments::message_type(message_type)?;
         let limit = arguments::timeout(timeout)?;
         let (inner, worker) = self.inner()?;
+        let data = data.unwrap_or_else(|| py.None());
         let wishes = Wishes {
             priority,
             key,
@@ -656,16 +630,8 @@ impl Endpoint {
             keep_latest,
             retry,
         };
-        let plan = inner.plan(worker, kind.bind(py), limit, wishes)?;
-        let data = data.unwrap_or_else(|| py.None());
-        let task = Arc::new(Task {
-            asked: true,
-            limit: limit.map(|limit| Limit::new(kind.bind(py), limit)),
-            plan,
-            retry: inner.retrying(kind.bind(py), wishes)?,
-            bytes: inner.weigh(py, &data)?,
-            ..Task::default()
-        });
+        let terms = inner.terms(worker, kind.bind(py), limit, wishes, &data)?;
+        let task = terms.of_ask(kind.bind(py), limit);
         let message = inner.message(py, kind, data, Some(task.clone()))?;
         self.ask_for(py, message, task, limit)
     }
@@ -776,11 +742,9 @@ impl Endpoint {
         let mut chunk = VecDeque::new();
         loop {
             for item in items.by_ref().take(POST_CHUNK) {
-                let plan = inner.plan(worker, kind.bind(py), None, wishes)?;
                 let item = item?.unbind();
-                let bytes = inner.weigh(py, &item)?;
-                let retry = inner.retrying(kind.bind(py), wishes)?;
-                let task = task_of_post(kind.bind(py), None, None, (plan, retry, bytes));
+                let terms = inner.terms(worker, kind.bind(py), None, wishes, &item)?;
+                let task = terms.of_post(kind.bind(py), None, None);
                 chunk.push_back(inner.message(py, kind.clone_ref(py), item, task)?);
             }
             if chunk.is_empty() {
@@ -828,12 +792,10 @@ impl Endpoint {
         let kind = arguments::message_type(message_type)?;
         let id = arguments::message_id(message_id)?;
         let limit = arguments::timeout(timeout)?;
-        let (plan, retry) = with_wishes(wishes, |wishes| {
-            let retry = inner.retrying(kind.bind(py), wishes)?;
-            Ok((inner.plan(worker, kind.bind(py), limit, wishes)?, retry))
+        let terms = with_wishes(wishes, |wishes| {
+            inner.terms(worker, kind.bind(py), limit, wishes, &data)
         })?;
-        let bytes = inner.weigh(py, &data)?;
-        let task = task_of_post(kind.bind(py), id, limit, (plan, retry, bytes));
+        let task = terms.of_post(kind.bind(py), id, limit);
         let message = inner.message(py, kind, data, task)?;
         let place = message
             .id()
@@ -866,11 +828,8 @@ impl Endpoint {
         let py = slf.py();
         let (inner, worker) = slf.get().inner()?;
         let kind = arguments::message_type(message_type)?;
-        let task = Arc::new(Task {
-            plan: inner.plan(worker, kind.bind(py), None, Wishes::default())?,
-            bytes: inner.weigh(py, &data)?,
-            ..Task::default()
-        });
+        let terms = inner.terms(worker, kind.bind(py), None, Wishes::default(), &data)?;
+        let task = terms.of_repeated(kind.bind(py));
         let message = inner.message(py, kind, data, Some(task.clone()))?;
         let entry = parked::enter(worker, message, None)?;
         Ok(Repeated::new(task, entry))
@@ -885,7 +844,9 @@ impl Endpoint {
     ) -> PyResult<()> {
         let (inner, _) = self.inner()?;
         let kind = arguments::message_type(message_type)?;
-        inner.weigh(py, &data)?;
+        if let Some(scale) = &inner.shared.scale {
+            scale.weigh(data.bind(py))?;
+        }
         inner.message(py, kind, data, None).map(drop)
     }
 
@@ -909,18 +870,10 @@ impl Endpoint {
         let (inner, worker) = slf.get().inner()?;
         let kind = arguments::message_type(message_type)?;
         let limit = arguments::timeout(timeout)?;
-        let (plan, retry) = with_wishes(wishes, |wishes| {
-            let retry = inner.retrying(kind.bind(py), wishes)?;
-            Ok((inner.plan(worker, kind.bind(py), limit, wishes)?, retry))
+        let terms = with_wishes(wishes, |wishes| {
+            inner.terms(worker, kind.bind(py), limit, wishes, &data)
         })?;
-        let task = Arc::new(Task {
-            asked: true,
-            limit: limit.map(|limit| Limit::new(kind.bind(py), limit)),
-            plan,
-            retry,
-            bytes: inner.weigh(py, &data)?,
-            ..Task::default()
-        });
+        let task = terms.of_ask(kind.bind(py), limit);
         let message = inner.message(py, kind, data, Some(task.clone()))?;
         slf.get().park_for(slf, message, task, limit, told)
     }
@@ -1320,26 +1273,6 @@ fn checked_rate((messages, seconds, burst): (u32, f64, u32)) -> PyResult<Rate> {
                 "a rate of {messages} messages in {seconds} s with a burst of {burst} is none that can be kept"
             ))
         })
-}
-
-/// A plain post needs no task; an id, a deadline, a plan, a retry and bytes that count do.
-fn task_of_post(
-    kind: &Bound<'_, PyString>,
-    id: Option<Py<PyString>>,
-    limit: Option<Duration>,
-    (plan, retry, bytes): (Option<Arc<Plan>>, Option<Box<Retrying>>, usize),
-) -> Option<Arc<Task>> {
-    let plain = plan.is_none() && retry.is_none() && bytes == 0;
-    (id.is_some() || limit.is_some() || !plain).then(|| {
-        Arc::new(Task {
-            id,
-            limit: limit.map(|limit| Limit::new(kind, limit)),
-            plan,
-            retry,
-            bytes,
-            ..Task::default()
-        })
-    })
 }
 
 fn set_timings(numbers: &Bound<'_, PyDict>, timings: pytoweb_engine::TimingStats) -> PyResult<()> {

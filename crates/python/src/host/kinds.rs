@@ -115,10 +115,16 @@ impl Kinds {
         self.batches.load(Ordering::Relaxed)
     }
 
+    /// Whether anything is asked for any type.
+    #[inline]
+    pub(crate) fn are_there(&self) -> bool {
+        // ORDERING: Relaxed, see `change`.
+        self.any.load(Ordering::Relaxed)
+    }
+
     #[inline]
     pub(crate) fn of(&self, kind: &Bound<'_, PyString>) -> Option<OfKind> {
-        // ORDERING: Relaxed, see `change`.
-        if !self.any.load(Ordering::Relaxed) {
+        if !self.are_there() {
             return None;
         }
         self.lock().get(kind.to_str().ok()?).cloned()

@@ -29,8 +29,15 @@ pub(crate) struct Wishes<'a, 'py> {
 }
 
 impl<'py> Wishes<'_, 'py> {
+    /// Whether none was given.
     #[inline]
-    const fn is_nothing(&self) -> bool {
+    pub(crate) const fn is_nothing(&self) -> bool {
+        self.leaves_order() && self.retry.is_none()
+    }
+
+    /// Whether none was given that the order of messages depends on.
+    #[inline]
+    const fn leaves_order(&self) -> bool {
         self.priority.is_none()
             && self.key.is_none()
             && self.delay.is_none()
@@ -48,7 +55,7 @@ impl<'py> Wishes<'_, 'py> {
         of_kind: Option<OfKind>,
         clock: &dyn Clock,
     ) -> PyResult<Option<Arc<Plan>>> {
-        if self.is_nothing() {
+        if self.leaves_order() {
             match of_kind.as_ref().map(OfKind::plan) {
                 None => return Ok(None),
                 Some(Some(plan)) => return Ok(Some(plan.clone())),
@@ -286,10 +293,16 @@ impl<T> ByType<T> {
         drop(before);
     }
 
+    /// Whether anything is laid down.
+    #[inline]
+    pub(crate) fn are_there(&self) -> bool {
+        // ORDERING: Relaxed, see `set`.
+        self.any.load(Ordering::Relaxed)
+    }
+
     #[inline]
     pub(crate) fn of(&self, kind: &Bound<'_, PyString>) -> Option<Arc<T>> {
-        // ORDERING: Relaxed, see `set`.
-        if !self.any.load(Ordering::Relaxed) {
+        if !self.are_there() {
             return None;
         }
         self.lock().get(kind.to_str().ok()?).cloned()

@@ -14,8 +14,6 @@ use crate::error::class_name;
 /// How the messages of one endpoint are weighed.
 #[derive(Debug)]
 pub(crate) struct Scale {
-    /// Bytes that all of them may have together.
-    pub(crate) limit: u64,
     /// Called with the data of each message that is no buffer and no str.
     pub(crate) size_of: Option<Py<PyAny>>,
 }
@@ -23,7 +21,6 @@ pub(crate) struct Scale {
 impl Scale {
     pub(crate) fn again(&self, py: Python<'_>) -> Self {
         Self {
-            limit: self.limit,
             size_of: self.size_of.as_ref().map(|size_of| size_of.clone_ref(py)),
         }
     }

@@ -1,0 +1,111 @@
+//! The terms of a message, beside its data and its deadline: what is asked of the mailbox for it, whether it is tried again,
+//! and its bytes. They come from the keywords of the call and from what is laid down for its type.
+//!
+//! Most messages have none, and this is on the way of each: see [`Terms::of`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use pytoweb_engine::{Clock, Plan};
+
+use crate::host::handler::Shared;
+use crate::host::planning::Wishes;
+use crate::host::retrying::Retrying;
+use crate::host::task::{Limit, Task};
+
+#[derive(Debug, Default)]
+pub(crate) struct Terms {
+    plan: Option<Arc<Plan>>,
+    retry: Option<Box<Retrying>>,
+    bytes: usize,
+}
+
+impl Terms {
+    /// Those of a message of the type `kind`. `limit`: its deadline.
+    #[inline]
+    pub(crate) fn of<'py>(
+        shared: &Shared,
+        clock: &dyn Clock,
+        kind: &Bound<'py, PyString>,
+        limit: Option<Duration>,
+        wishes: Wishes<'_, 'py>,
+        data: &Py<PyAny>,
+    ) -> PyResult<Self> {
+        let laid_down =
+            shared.kinds.are_there() || shared.retries.are_there() || shared.scale.is_some();
+        if wishes.is_nothing() && !laid_down {
+            return Ok(Self::default());
+        }
+        Self::found(shared, clock, kind, limit, wishes, data)
+    }
+
+    #[inline(never)]
+    fn found<'py>(
+        shared: &Shared,
+        clock: &dyn Clock,
+        kind: &Bound<'py, PyString>,
+        limit: Option<Duration>,
+        wishes: Wishes<'_, 'py>,
+        data: &Py<PyAny>,
+    ) -> PyResult<Self> {
+        let of_kind = shared.kinds.of(kind);
+        let retry = wishes.retrying(shared.retries.of(kind))?;
+        if retry.is_some() && of_kind.as_ref().is_some_and(|of_kind| of_kind.is_batch()) {
+            return Err(PyValueError::new_err(
+                "retry is not for messages that are handled in batches: have the handler try again, or post it once more",
+            ));
+        }
+        Ok(Self {
+            plan: wishes.plan(Some(kind), limit, of_kind, clock)?,
+            retry,
+            bytes: match &shared.scale {
+                Some(scale) => scale.weigh(data.bind(kind.py()))?,
+                None => 0,
+            },
+        })
+    }
+
+    /// The task of a post. A plain one needs none; an id, a deadline and terms do.
+    #[inline]
+    pub(crate) fn of_post(
+        self,
+        kind: &Bound<'_, PyString>,
+        id: Option<Py<PyString>>,
+        limit: Option<Duration>,
+    ) -> Option<Arc<Task>> {
+        let plain = self.plan.is_none() && self.retry.is_none() && self.bytes == 0;
+        if plain && id.is_none() && limit.is_none() {
+            return None;
+        }
+        Some(Arc::new(Task {
+            id,
+            ..self.task(kind, limit)
+        }))
+    }
+
+    /// The task of an ask.
+    pub(crate) fn of_ask(self, kind: &Bound<'_, PyString>, limit: Option<Duration>) -> Arc<Task> {
+        Arc::new(Task {
+            asked: true,
+            ..self.task(kind, limit)
+        })
+    }
+
+    /// The task of a message of `every`, whose end it is told of.
+    pub(crate) fn of_repeated(self, kind: &Bound<'_, PyString>) -> Arc<Task> {
+        Arc::new(self.task(kind, None))
+    }
+
+    fn task(self, kind: &Bound<'_, PyString>, limit: Option<Duration>) -> Task {
+        Task {
+            limit: limit.map(|limit| Limit::new(kind, limit)),
+            plan: self.plan,
+            retry: self.retry,
+            bytes: self.bytes,
+            ..Task::default()
+        }
+    }
+}
