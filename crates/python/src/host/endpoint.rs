@@ -14,7 +14,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 use pytoweb_engine::{
-    Overflow, ParkedPost, Plan, Pool, PostError, Rate, Shed, StopMode, Worker, WorkerOptions,
+    Overflow, ParkedPost, Pool, PostError, Rate, Shed, StopMode, Worker, WorkerOptions,
     WorkerState, WorkerStats,
 };
 
@@ -30,7 +30,7 @@ use crate::host::kinds::Kinds;
 use crate::host::message::{Body, PyMessage, name_of};
 use crate::host::packing::Packing;
 use crate::host::parked::{self, Entry, Parked, Repeated};
-use crate::host::planning::{ByType, Wishes, with_wishes};
+use crate::host::planning::{ByType, Planned, Wishes, with_wishes};
 use crate::host::reply_room::{Place, ReplyRoom, place_for, wait_for_place};
 use crate::host::retrying::Policy;
 use crate::host::sizes::Scale;
@@ -180,7 +180,7 @@ impl Inner {
         worker: &Worker<PyHandler>,
         limit: Option<Duration>,
         wishes: Option<&Bound<'py, PyTuple>>,
-    ) -> PyResult<Option<Arc<Plan>>> {
+    ) -> PyResult<Option<Planned>> {
         let clock = &**worker.pool().clock();
         with_wishes(wishes, |wishes| wishes.plan(None, limit, None, clock))
     }
@@ -198,7 +198,7 @@ impl Inner {
         args: Py<PyTuple>,
         kwargs: Option<Py<PyDict>>,
         limit: Option<Duration>,
-        plan: Option<Arc<Plan>>,
+        plan: Option<Planned>,
     ) -> PyResult<(PyMessage, Arc<Task>)> {
         if !function.bind(py).is_callable() {
             return Err(error::not_a_function(function.bind(py)));

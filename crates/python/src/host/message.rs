@@ -10,6 +10,7 @@ use pytoweb_process::{ChildLink, OwnedRequest};
 
 use crate::error::Quoted;
 use crate::host::flags;
+use crate::host::planning::Planned;
 use crate::host::retrying::Retrying;
 use crate::host::running;
 use crate::host::task::{Head, Task};
@@ -71,7 +72,7 @@ impl Message for PyMessage {
 
     #[inline]
     fn plan(&self) -> Option<&Plan> {
-        self.task.as_ref()?.plan.as_deref()
+        self.task.as_ref()?.plan.as_ref().map(Planned::get)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -16,6 +16,32 @@ use crate::arguments;
 use crate::error::class_name;
 use crate::host::kinds::OfKind;
 use crate::host::retrying::{Policy, Retrying};
+
+/// The plan of a message.
+#[derive(Clone, Debug)]
+pub(crate) enum Planned {
+    /// A priority and nothing else: all messages of one share it.
+    OfLevel(Priority),
+    Own(Arc<Plan>),
+}
+
+impl Planned {
+    pub(crate) fn get(&self) -> &Plan {
+        static OF_LEVELS: LazyLock<[Plan; Priority::LEVELS]> = LazyLock::new(|| {
+            std::array::from_fn(|level| {
+                let mut plan = Plan::default();
+                if let Some(priority) = u8::try_from(level).ok().and_then(Priority::new) {
+                    plan.priority = priority;
+                }
+                plan
+            })
+        });
+        match self {
+            Self::OfLevel(priority) => &OF_LEVELS[priority.level()],
+            Self::Own(plan) => plan,
+        }
+    }
+}
 
 /// The keywords of a post, as they were given.
 #[derive(Clone, Copy, Default)]
@@ -45,6 +71,13 @@ impl<'py> Wishes<'_, 'py> {
             && self.keep_latest.is_none()
     }
 
+    const fn asks_for_priority_alone(&self) -> bool {
+        self.key.is_none()
+            && self.delay.is_none()
+            && self.at.is_none()
+            && self.keep_latest.is_none()
+    }
+
     /// The plan of a message of the type `kind`, or of a call. `of_kind`: what is asked for all of its type. `None`: it asks
     /// for nothing.
     #[inline]
@@ -54,16 +87,22 @@ impl<'py> Wishes<'_, 'py> {
         timeout: Option<Duration>,
         of_kind: Option<OfKind>,
         clock: &dyn Clock,
-    ) -> PyResult<Option<Arc<Plan>>> {
+    ) -> PyResult<Option<Planned>> {
         if self.leaves_order() {
             match of_kind.as_ref().map(OfKind::plan) {
                 None => return Ok(None),
-                Some(Some(plan)) => return Ok(Some(plan.clone())),
+                Some(Some(plan)) => return Ok(Some(Planned::Own(plan.clone()))),
                 Some(None) => {}
             }
+        } else if let Some(priority) = self.priority.filter(|priority| !priority.is_none())
+            && of_kind.is_none()
+            && self.asks_for_priority_alone()
+        {
+            let level = checked_priority(priority)?;
+            return Ok(Some(Planned::OfLevel(level)));
         }
         self.checked(kind, timeout, of_kind.unwrap_or_default(), clock)
-            .map(|plan| Some(Arc::new(plan)))
+            .map(|plan| Some(Planned::Own(Arc::new(plan))))
     }
 
     #[cold]

@@ -52,7 +52,7 @@ impl Ends for PyHandler {
         let Some(task) = task else {
             return delivery.finish(Outcome::Completed, ran);
         };
-        let settled = task.settle(Value::Remote(Remote::new(false, answer)));
+        let settled = task.settle(Value::Remote(Box::new(Remote::new(false, answer))));
         let has_id = delivery
             .message_mut()
             .is_some_and(|message| message.has_id());

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
-use pytoweb_engine::{Failure, Plan, ReplyState, Shared, Slot, Ticket};
+use pytoweb_engine::{Failure, ReplyState, Shared, Slot, Ticket};
 use pytoweb_process::{Answer, LaneNote};
 
 use crate::error;
 use crate::host::failure;
+use crate::host::planning::Planned;
 use crate::host::retrying::Retrying;
 use crate::host::unread::Unread;
 use crate::pickle::pickling;
@@ -27,8 +28,8 @@ pub(crate) type Object = Result<Py<PyAny>, Py<PyAny>>;
 pub(crate) enum Value {
     /// As objects of this process.
     Here(Object),
-    /// As another process sent it.
-    Remote(Remote),
+    /// As another process sent it. Apart, so that a reply that is awaited takes little room.
+    Remote(Box<Remote>),
 }
 
 impl Value {
@@ -208,6 +209,9 @@ impl Head {
     }
 }
 
+/// Tasks that run together with one, if there are any: most messages run alone.
+type Company = Option<Box<[Arc<Task>]>>;
+
 #[derive(Debug, Default)]
 pub(crate) struct Task {
     pub(crate) slot: Slot<Value, Shared>,
@@ -230,9 +234,9 @@ pub(crate) struct Task {
     /// Whether it is tried again when it fails.
     pub(crate) retry: Option<Box<Retrying>>,
     /// What it asks of the mailbox.
-    pub(crate) plan: Option<Arc<Plan>>,
+    pub(crate) plan: Option<Planned>,
     /// While it runs as the first of a batch: the others, which are to be stopped as well before the handler is.
-    pub(crate) company: Mutex<Vec<Arc<Self>>>,
+    pub(crate) company: Mutex<Company>,
     pub(crate) unread: Unread,
 }
 
@@ -277,12 +281,13 @@ impl Task {
             && self
                 .lock_company()
                 .iter()
+                .flat_map(|company| company.iter())
                 .all(|task| task.is_own_stop_asked())
     }
 
     /// It runs as the first of a batch with these.
     pub(crate) fn join(&self, company: Vec<Arc<Self>>) {
-        *self.lock_company() = company;
+        *self.lock_company() = Some(company.into());
     }
 
     /// The batch is over.
@@ -291,7 +296,7 @@ impl Task {
         drop(company);
     }
 
-    fn lock_company(&self) -> MutexGuard<'_, Vec<Arc<Self>>> {
+    fn lock_company(&self) -> MutexGuard<'_, Company> {
         self.company.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -9,16 +9,16 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use pytoweb_engine::{Clock, Plan};
+use pytoweb_engine::Clock;
 
 use crate::host::handler::Shared;
-use crate::host::planning::Wishes;
+use crate::host::planning::{Planned, Wishes};
 use crate::host::retrying::Retrying;
 use crate::host::task::{Limit, Task};
 
 #[derive(Debug, Default)]
 pub(crate) struct Terms {
-    plan: Option<Arc<Plan>>,
+    plan: Option<Planned>,
     retry: Option<Box<Retrying>>,
     bytes: usize,
 }
