@@ -56,7 +56,7 @@ unexport CONDA_PREFIX
 unexport PYTHONDONTWRITEBYTECODE
 
 # What the extension is built from. Directories are in the list because their age tells of a file removed.
-NOT_BUILT := -name tests -o -name benches -o -name examples
+NOT_BUILT := -name tests -o -name models -o -name models.rs -o -name benches -o -name examples
 SOURCES := Cargo.toml Cargo.lock pyproject.toml \
 	$(shell find crates \( $(NOT_BUILT) \) -prune -o \( -type d -o -name '*.rs' -o -name Cargo.toml \) -print)
 
@@ -109,7 +109,7 @@ test-all: test-socket ## and the Python tests on every CPython from 3.9 to 3.14 
 loom: $(VENV)/.python ## the concurrent protocols, every interleaving up to LOOM_MAX_PREEMPTIONS (3)
 	RUSTFLAGS="$(RUSTFLAGS) --cfg pytoweb_loom" CARGO_TARGET_DIR="$(TARGET_DIR)/loom" \
 	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true \
-	cargo test -p pytoweb-engine -p pytoweb-process --test loom --release $(LOCKED)
+	cargo test -p pytoweb-engine -p pytoweb-process --lib --release $(LOCKED)
 
 miri: $(VENV)/.python ## the unsafe code of the engine and the Rust API under miri (needs a nightly toolchain)
 	@tools/toolchain.sh nightly miri rust-src

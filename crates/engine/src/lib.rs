@@ -25,6 +25,8 @@ mod handler;
 mod key;
 mod mailbox;
 mod message;
+#[cfg(all(test, pytoweb_loom))]
+mod models;
 mod parking;
 mod plan;
 mod policy;

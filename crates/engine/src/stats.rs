@@ -261,7 +261,7 @@ impl WorkerStats {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(pytoweb_loom)))]
 mod tests {
     use super::*;
 

@@ -1,7 +1,7 @@
 //! The one door to atomics, cells, locks and condition variables.
 //!
 //! Under `--cfg pytoweb_loom` the same names come from loom, so the very code that ships is what the models in
-//! `tests/loom.rs` explore. `Arc` is std's in both: loom's cannot hold a trait object, and none of the protocols
+//! `models.rs` explore. `Arc` is std's in both: loom's cannot hold a trait object, and none of the protocols
 //! here hangs on a reference count.
 //!
 //! No user code ever runs while an engine lock is held (handlers, reply callbacks and destructors of messages run

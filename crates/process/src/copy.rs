@@ -144,7 +144,7 @@ fn each(len: usize, before: usize, words: usize, byte: impl Fn(usize), word: imp
     (at..len).for_each(&byte);
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(pytoweb_loom)))]
 mod tests {
     use super::*;
 

@@ -98,6 +98,7 @@ impl Door {
 }
 
 #[cfg(test)]
+#[cfg(not(pytoweb_loom))]
 mod tests {
     use std::io::IoSlice;
 

@@ -2,7 +2,7 @@
 
 #[cfg(target_os = "linux")]
 mod bell;
-#[cfg(test)]
+#[cfg(all(test, not(pytoweb_loom)))]
 mod cases;
 #[cfg(unix)]
 #[cfg_attr(
@@ -18,6 +18,8 @@ mod copy;
 pub mod frame;
 #[cfg(target_os = "linux")]
 mod memory;
+#[cfg(all(test, pytoweb_loom, target_os = "linux"))]
+mod models;
 mod payload;
 #[cfg(target_os = "linux")]
 mod ring;

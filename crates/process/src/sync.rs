@@ -2,7 +2,7 @@
 //!
 //! The protocols of this crate ([`crate::ring`], [`crate::bell`], [`crate::claims`]) are written against [`Atomic`]:
 //! in a mapping shared with another process an atomic can only be the standard library's, and in the models of
-//! `tests/loom.rs` only loom's. The orderings stay in the protocols, so the models check the very ones that ship.
+//! `models.rs` only loom's. The orderings stay in the protocols, so the models check the very ones that ship.
 
 use std::sync::atomic;
 

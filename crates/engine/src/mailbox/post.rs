@@ -62,7 +62,7 @@ impl<M: Message> Mailbox<M> {
     }
 
     /// Posts without waiting. A refusal under `Block` is not counted: the sender may wait and try again.
-    #[cfg(any(test, pytoweb_loom))]
+    #[cfg(test)]
     pub(crate) fn try_post(&self, message: M, clock: &dyn Clock) -> Result<Posted<M>, Refused<M>> {
         match self.post_fast(message, clock) {
             Ok(activate) => Ok(Posted {

@@ -178,7 +178,7 @@ impl<M: Message> Mailbox<M> {
     }
 
     /// The same, with one result for all cases.
-    #[cfg(any(test, pytoweb_loom))]
+    #[cfg(test)]
     pub(crate) fn take(
         &self,
         finished: Option<&Finished<'_, M>>,

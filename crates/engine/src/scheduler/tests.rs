@@ -1,4 +1,4 @@
-//! The run queue, one thread, against a plain queue. Threads that park are left to the models in `tests/loom.rs`.
+//! The run queue, one thread, against a plain queue. Threads that park are left to the models in `models/schedulers.rs`.
 
 use std::collections::{BTreeMap, VecDeque};
 

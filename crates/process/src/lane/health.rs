@@ -116,7 +116,7 @@ impl Health {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(pytoweb_loom)))]
 mod tests {
     use super::*;
     use crate::options::Transport;

@@ -109,6 +109,7 @@ fn nonsense(what: &str) -> Broken {
 }
 
 #[cfg(test)]
+#[cfg(not(pytoweb_loom))]
 mod tests {
     use super::*;
 

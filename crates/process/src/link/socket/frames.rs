@@ -209,7 +209,7 @@ impl Frames {
     }
 
     /// Has a large frame come to the end of memory.
-    #[cfg(test)]
+    #[cfg(all(test, not(pytoweb_loom)))]
     pub(super) fn lose(&mut self) -> bool {
         match &mut self.large {
             Some(large) => large.lost.get_or_insert(0) == &0,
@@ -218,7 +218,7 @@ impl Frames {
     }
 
     /// The bytes of memory it holds.
-    #[cfg(test)]
+    #[cfg(all(test, not(pytoweb_loom)))]
     pub(super) fn taken(&self) -> usize {
         let large = self
             .large
@@ -228,7 +228,7 @@ impl Frames {
     }
 
     /// Has the memory of a large frame take more than the frame, as an allocator may.
-    #[cfg(test)]
+    #[cfg(all(test, not(pytoweb_loom)))]
     pub(super) fn widen(&mut self, more: usize) {
         if let Some(large) = &mut self.large {
             large

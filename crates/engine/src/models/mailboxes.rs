@@ -13,9 +13,9 @@ use crate::mailbox::{
     Rest, Settled, Swept, Told,
 };
 use crate::message::{Failure, Outcome, Ticket};
+use crate::models::{Call, Count, Exclusive, Note, model};
 use crate::policy::Overflow;
 use crate::stats::Counters;
-use crate::{Call, Count, Exclusive, Note, model};
 
 /// Time is not what is modelled.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
 use crate::message::Failure;
+use crate::models::{Call, Count, model};
 use crate::reply::{Single, Slot, Wake};
-use crate::{Call, Count, model};
 
 #[test]
 fn a_waiting_thread_sees_the_reply() {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use loom::sync::{Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 
+use crate::models::{Count, model};
 use crate::scheduler::{Rouse, Scheduler, Work};
-use crate::{Count, model};
 
 /// What a job does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,86 +1,28 @@
 //! Models of the concurrent protocols: every interleaving of two or three threads, with at most two preemptions
-//! (`LOOM_MAX_PREEMPTIONS` sets another bound).
+//! (`LOOM_MAX_PREEMPTIONS` sets another bound). `make loom` explores them.
 //!
-//! ```sh
-//! RUSTFLAGS="--cfg pytoweb_loom" CARGO_TARGET_DIR=target/loom cargo test -p pytoweb-engine --test loom --release
-//! ```
-//!
-//! The engine's sources are compiled as modules of this test, so that models reach the parts that no user sees. Pools
-//! are made for their data only: no thread of the standard library runs, and loom's `wait_timeout` never times out,
-//! so what a time limit does is left to the other tests. Under loom a wait that never ends is a failure, and so is an
-//! access to a [`UnsafeCell`] that nothing orders after the one before.
+//! Here, because models reach the parts that no user sees. Pools are made for their data only: no thread of the
+//! standard library runs, and loom's `wait_timeout` never times out, so what a time limit does is left to the other
+//! tests. Under loom a wait that never ends is a failure, and so is an access to a [`UnsafeCell`] that nothing orders
+//! after the one before.
 
-#![cfg(pytoweb_loom)]
-#![allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    clippy::allow_attributes,
-    reason = "the engine's modules are compiled again, and a model uses few of their items"
-)]
-
-#[path = "../src/carrier.rs"]
-mod carrier;
-#[path = "../src/cell.rs"]
-mod cell;
-#[path = "../src/clock.rs"]
-mod clock;
-#[path = "../src/companions.rs"]
-mod companions;
-#[path = "../src/contained.rs"]
-mod contained;
-#[path = "../src/deadline.rs"]
-mod deadline;
-#[path = "../src/delivery.rs"]
-mod delivery;
-#[path = "../src/handler.rs"]
-mod handler;
-#[path = "../src/key.rs"]
-mod key;
-#[path = "../src/mailbox.rs"]
-mod mailbox;
-#[path = "../src/message.rs"]
-mod message;
-#[path = "../src/parking.rs"]
-mod parking;
-#[path = "../src/plan.rs"]
-mod plan;
-#[path = "../src/policy.rs"]
-mod policy;
-#[path = "../src/pool.rs"]
-mod pool;
-#[path = "../src/reply.rs"]
-mod reply;
-#[path = "../src/scheduler.rs"]
-mod scheduler;
-#[path = "../src/stats.rs"]
-mod stats;
-#[path = "../src/sync.rs"]
-mod sync;
-#[path = "../src/timers.rs"]
-mod timers;
-#[path = "../src/wait.rs"]
-mod wait;
-#[path = "../src/worker.rs"]
-mod worker;
-
-#[path = "loom/deliveries.rs"]
+#[path = "models/deliveries.rs"]
 mod deliveries;
-#[path = "loom/edges.rs"]
+#[path = "models/edges.rs"]
 mod edges;
-#[path = "loom/mailboxes.rs"]
+#[path = "models/mailboxes.rs"]
 mod mailboxes;
-#[path = "loom/replies.rs"]
+#[path = "models/replies.rs"]
 mod replies;
-#[path = "loom/schedulers.rs"]
+#[path = "models/schedulers.rs"]
 mod schedulers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::message::{Failure, Message, Ticket};
+use crate::reply::{ReplyState, Shared, Slot};
 use loom::cell::UnsafeCell;
-use message::{Failure, Message, Ticket};
-use reply::{ReplyState, Shared, Slot};
 
 /// Explores `body`.
 fn model(body: impl Fn() + Send + Sync + 'static) {

@@ -7,11 +7,11 @@ use loom::thread;
 use crate::cell::Address;
 use crate::handler::{Handled, Handler};
 use crate::message::{Failure, Outcome, Ticket};
+use crate::models::{Call, Note, model};
 use crate::pool::{Pool, PoolOptions};
 use crate::reply::Wake;
 use crate::wait::{EdgeGuard, WaitError, Waiter};
 use crate::worker::{Worker, WorkerOptions};
-use crate::{Call, Note, model};
 
 /// Nothing is handled: the workers are only waited for.
 struct Nothing;

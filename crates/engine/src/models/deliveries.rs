@@ -12,13 +12,13 @@ use crate::delivery::Delivery;
 use crate::handler::{Handled, Handler};
 use crate::mailbox::{Parking, Posted, Refused, Rest, Settled};
 use crate::message::{Failure, Message, Outcome, Ticket};
+use crate::models::{Call, Note, model};
 use crate::policy::Overflow;
 use crate::pool::{Pool, PoolOptions};
 use crate::reply::{ReplyState, Wake};
 use crate::stats::Counters;
 use crate::sync::Mutex;
 use crate::worker::WorkerOptions;
-use crate::{Call, Note, model};
 
 /// Time is not what is modelled.
 #[derive(Debug)]

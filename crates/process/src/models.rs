@@ -1,46 +1,21 @@
 //! Models of what host and child do with their shared memory: every interleaving of two or three threads, with a
-//! bound on preemptions (`LOOM_MAX_PREEMPTIONS`, three if it is not set).
+//! bound on preemptions (`LOOM_MAX_PREEMPTIONS`, three if it is not set). `make loom` explores them.
 //!
-//! ```sh
-//! RUSTFLAGS="--cfg pytoweb_loom" CARGO_TARGET_DIR=target/loom cargo test -p pytoweb-process --test loom --release
-//! ```
-//!
-//! The protocols are compiled as modules of this test, over memory of loom's: atomics for the words, cells for the
-//! data, so that an access which no index orders is a failure, and a futex made of a lock and a condition variable.
-//! A sleep in a model has no limit: a lost wake-up leaves everybody asleep, which loom reports.
-
-#![cfg(pytoweb_loom)]
-#![allow(
-    dead_code,
-    unused_imports,
-    clippy::allow_attributes,
-    reason = "the crate's modules are compiled again, and a model uses few of their items"
-)]
-
-#[path = "../src/bell.rs"]
-mod bell;
-#[path = "../src/claims.rs"]
-mod claims;
-#[path = "../src/copy.rs"]
-mod copy;
-#[path = "../src/memory.rs"]
-mod memory;
-#[path = "../src/ring.rs"]
-mod ring;
-#[path = "../src/sync.rs"]
-mod sync;
+//! The protocols run over memory of loom's: atomics for the words, cells for the data, so that an access which no index
+//! orders is a failure, and a futex made of a lock and a condition variable. A sleep in a model has no limit: a lost
+//! wake-up leaves all threads asleep, which loom reports.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bell::{Bell, Futex};
-use claims::{Claims, Slots};
+use crate::bell::{Bell, Futex};
+use crate::claims::{Claims, SLOTS, Slots};
+use crate::ring::{Consumer, Producer, RingMemory};
 use loom::cell::Cell;
 use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
-use ring::{Consumer, Producer, RingMemory};
 
 /// Explores `body`.
 fn model(body: impl Fn() + Send + Sync + 'static) {
@@ -341,7 +316,7 @@ fn a_message_is_begun_or_revoked_and_its_payload_is_the_winners() {
         assert_eq!(claims.has_begun(5), !revoked);
         let begun = child.join().expect("the child's own checks");
         assert!(!(begun && revoked));
-        assert!(begun || revoked, "nobody has it");
+        assert!(begun || revoked, "neither side has it");
         begun
     });
     assert!(begun > 0 && revoked > 0, "the model reaches both ends");
@@ -359,7 +334,7 @@ fn a_stop_reaches_the_message_it_is_meant_for() {
         assert!(!seen || asked);
         assert_eq!(claims.is_stop_asked(5), asked);
         // The next message in the same word.
-        let next = 5 + claims::SLOTS as u64;
+        let next = 5 + SLOTS as u64;
         claims.offer(next);
         assert!(claims.begin(next));
         assert!(!claims.is_stop_asked(next) && !claims.ask_to_stop(5));
