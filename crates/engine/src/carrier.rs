@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use crate::delivery::Delivery;
 use crate::handler::Handler;
-use crate::message::{Failure, Ticket};
+use crate::message::Ticket;
+use crate::outcome::Failure;
 
 /// Runs messages elsewhere. No method blocks, and none runs the user's code.
 pub trait Carrier<H: Handler>: Send + Sync {

@@ -13,13 +13,14 @@ use crate::clock::Timestamp;
 use crate::contained::{contained, drop_each};
 use crate::handler::Handler;
 use crate::mailbox::{Gate, Leftover, Limits, Mailbox, News, Removal, Shed, Swept, Told};
-use crate::message::{DropReason, Failure, Ticket};
+use crate::message::Ticket;
+use crate::outcome::{DropReason, Failure};
 use crate::plan::{Meter, Rate};
 use crate::pool::{Pool, PoolInner};
-use crate::reply::Wake;
 use crate::stats::WorkerState;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::wait::Edges;
+use crate::wake::Wake;
 use crate::worker::WorkerOptions;
 
 pub(crate) use turn::Turn;

@@ -12,9 +12,11 @@ use crate::clock::Timestamp;
 use crate::contained::contained;
 use crate::handler::Handler;
 use crate::mailbox::{Entry, Finished};
-use crate::message::{Failure, Message, Outcome};
-use crate::reply::{ReplyState, Wake};
+use crate::message::Message;
+use crate::outcome::{Failure, Outcome};
+use crate::reply::ReplyState;
 use crate::wait;
+use crate::wake::Wake;
 
 /// The messages that run together with another one, in their order.
 ///

@@ -26,7 +26,8 @@ use crate::clock::Timestamp;
 use crate::contained::contained;
 use crate::handler::Handler;
 use crate::mailbox::{Bundle, Entry, Finished, Found};
-use crate::message::{Failure, Message, Outcome};
+use crate::message::Message;
+use crate::outcome::{Failure, Outcome};
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 use crate::wait;
 

@@ -10,8 +10,9 @@ use crate::clock::Timestamp;
 use crate::companions::Companions;
 use crate::contained::contained;
 use crate::mailbox::{Entry, Finished};
-use crate::message::{Failure, Message, Outcome};
-use crate::reply::Wake;
+use crate::message::Message;
+use crate::outcome::{Failure, Outcome};
+use crate::wake::Wake;
 
 /// Runs the messages of one mailbox.
 ///

@@ -27,6 +27,7 @@ mod mailbox;
 mod message;
 #[cfg(all(test, pytoweb_loom))]
 mod models;
+mod outcome;
 mod parking;
 mod plan;
 mod policy;
@@ -37,6 +38,7 @@ mod stats;
 mod sync;
 mod timers;
 mod wait;
+mod wake;
 mod worker;
 
 pub use carrier::Carrier;
@@ -49,16 +51,18 @@ pub use delivery::{BatchKey, Delivery};
 pub use handler::{Course, Handled, Handler, Suspension};
 pub use key::Key;
 pub use mailbox::Shed;
-pub use message::{DropReason, Failure, Message, Outcome, Ticket};
+pub use message::{Message, Ticket};
+pub use outcome::{DropReason, Failure, Outcome};
 pub use parking::ParkedPost;
 pub use plan::{Group, Meter, Plan, Priority, Rate};
 pub use policy::{DEFAULT_CAPACITY, Overflow, UnknownOverflow};
 pub use pool::{Host, PlainHost, Pool, PoolOptions};
-pub use reply::{ReplyState, Shared, Single, Slot, Unpark, Wake};
+pub use reply::{ReplyState, Shared, Single, Slot, Unpark};
 pub use stats::{Counters, TimingStats, WorkerState, WorkerStats};
 pub use timers::Timers;
 pub use wait::{
     Blocking, EdgeGuard, ThreadLimit, WaitError, Waiter, current, edge, edge_of_current, lend,
     wait, wait_for,
 };
+pub use wake::Wake;
 pub use worker::{PostError, StopMode, StopTimedOut, Worker, WorkerOptions};

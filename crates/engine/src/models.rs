@@ -20,7 +20,8 @@ mod schedulers;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::message::{Failure, Message, Ticket};
+use crate::message::{Message, Ticket};
+use crate::outcome::Failure;
 use crate::reply::{ReplyState, Shared, Slot};
 use loom::cell::UnsafeCell;
 

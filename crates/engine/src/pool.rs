@@ -13,11 +13,11 @@ use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::contained::{contained, drop_each};
 use crate::deadline::{Added, Deadlines, Timer};
 use crate::message::Ticket;
-use crate::reply::Wake;
 use crate::scheduler::{Rouse, Scheduler, Work};
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, look_while_yielding};
 use crate::timers::Timers;
 use crate::wait::{self, ThreadLimit};
+use crate::wake::Wake;
 
 /// Workers with large buffers that a thread keeps in mind until it sleeps.
 const MAX_ROOMY: usize = 64;

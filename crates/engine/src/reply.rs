@@ -26,8 +26,8 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::clock::Timestamp;
-use crate::contained::{contained, drop_each};
-use crate::message::{Failure, Ticket};
+use crate::contained::contained;
+use crate::outcome::Failure;
 use crate::sync::{
     AtomicBool, AtomicU8, Condvar, Mutex, Ordering, UnsafeCell, look_while_yielding,
 };
@@ -513,41 +513,5 @@ impl<R> Slot<R, Single> {
         }
         // SAFETY: DONE was seen with Acquire, and TAKEN was set by this thread alone.
         self.value.with_mut(|cell| unsafe { (*cell).take() })
-    }
-}
-
-/// Threads that wait for a reply which stands, and have yet to be woken.
-///
-/// Firing is put off until the waking thread has let go of what the woken one needs (an interpreter lock, say).
-/// Dropping fires.
-#[derive(Default)]
-#[must_use = "dropping it wakes the threads now"]
-pub struct Wake(Option<Arc<dyn Ticket>>);
-
-impl fmt::Debug for Wake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Wake").field(&self.0.is_some()).finish()
-    }
-}
-
-impl Wake {
-    /// No thread to wake.
-    pub const fn nobody() -> Self {
-        Self(None)
-    }
-
-    /// The threads that wait for `ticket`.
-    pub fn threads_of(ticket: Arc<dyn Ticket>) -> Self {
-        Self(Some(ticket))
-    }
-}
-
-impl Drop for Wake {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.0.take() {
-            ticket.state().wake_threads();
-            // It may be the last reference to a reply that was not taken.
-            drop_each([ticket]);
-        }
     }
 }

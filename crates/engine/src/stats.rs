@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::message::Outcome;
+use crate::outcome::Outcome;
 
 /// Values below this are counted one bucket each.
 const LINEAR: u64 = 16;

@@ -15,9 +15,10 @@ use crate::contained::contained;
 use crate::handler::{Course, Handled, Handler, Suspension};
 use crate::key::Key;
 use crate::mailbox::{Entry, Finished, Found, Next, Take, TicketKey};
-use crate::message::{Failure, Message, Outcome};
-use crate::reply::Wake;
+use crate::message::Message;
+use crate::outcome::{Failure, Outcome};
 use crate::wait;
+use crate::wake::Wake;
 
 /// Messages that one worker handles before it goes behind the others: enough that the run queue's lock is lost in
 /// the noise, few enough that others wait microseconds when handlers are quick.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::entry::{Finished, TicketKey};
 use super::running::Running;
-use crate::message::{DropReason, Failure, Message, Outcome, Ticket};
+use crate::message::{Message, Ticket};
+use crate::outcome::{DropReason, Failure, Outcome};
 use crate::stats::{Counters, Timings};
 
 /// Handlers at least this slow on average are timed every time: three clock readings are below 1 % of them.

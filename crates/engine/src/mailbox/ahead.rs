@@ -17,7 +17,8 @@ use super::parked::Told;
 use super::removal::Swept;
 use super::take::{Found, SAMPLE_UNDER_LOAD, Take};
 use crate::clock::{Clock, Timestamp};
-use crate::message::{Failure, Message, Ticket};
+use crate::message::{Message, Ticket};
+use crate::outcome::Failure;
 use crate::reply::ReplyState;
 
 /// What [`Mailbox::take_ahead`] leaves to be done.

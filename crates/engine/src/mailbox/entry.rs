@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
-use crate::message::{Failure, Message, Outcome, Ticket};
+use crate::message::{Message, Ticket};
+use crate::outcome::{Failure, Outcome};
 use crate::reply::ReplyState;
 
 /// A message that will not be run, and why; for the handler to settle its reply.

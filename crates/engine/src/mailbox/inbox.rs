@@ -6,7 +6,8 @@ use super::admission::Admission;
 use super::entry::Entry;
 use super::shedding::Shedding;
 use crate::clock::{Clock, Timestamp};
-use crate::message::{Failure, Message};
+use crate::message::Message;
+use crate::outcome::Failure;
 
 /// Whether the worker may run, and whether senders may post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

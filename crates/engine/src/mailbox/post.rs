@@ -8,7 +8,8 @@ use super::entry::{Entry, Leftover};
 use super::inbox::{Gate, Inbox};
 use super::outbox::Outbox;
 use crate::clock::Clock;
-use crate::message::{DropReason, Failure, Message};
+use crate::message::Message;
+use crate::outcome::{DropReason, Failure};
 use crate::policy::Overflow;
 
 /// A post that went in, or was dropped by the policy.

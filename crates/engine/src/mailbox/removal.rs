@@ -7,7 +7,8 @@ use super::entry::Leftover;
 use super::inbox::{Gate, Inbox, Settled};
 use super::outbox::Held;
 use super::parked::Told;
-use crate::message::{Failure, Message, Ticket};
+use crate::message::{Message, Ticket};
+use crate::outcome::Failure;
 
 /// What is to happen with the queued messages of a mailbox that closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,8 @@ use super::outbox::{Held, Outbox, lane};
 use super::parked::Told;
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
-use crate::message::{Failure, Message, Ticket};
+use crate::message::{Message, Ticket};
+use crate::outcome::Failure;
 use crate::sync::MutexGuard;
 
 /// Under load one message in this many is timed, so that reading the clock stays a few per cent of a message.

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::cases::config;
 use crate::clock::{Clock, Timestamp};
-use crate::message::{DropReason, Failure, Message, Outcome, Ticket};
+use crate::message::{Message, Ticket};
+use crate::outcome::{DropReason, Failure, Outcome};
 use crate::policy::Overflow;
 use crate::reply::{ReplyState, Shared, Slot};
 use crate::stats::Counters;

@@ -11,13 +11,15 @@ use crate::clock::{Clock, Timestamp};
 use crate::delivery::Delivery;
 use crate::handler::{Handled, Handler};
 use crate::mailbox::{Parking, Posted, Refused, Rest, Settled};
-use crate::message::{Failure, Message, Outcome, Ticket};
+use crate::message::{Message, Ticket};
 use crate::models::{Call, Note, model};
+use crate::outcome::{Failure, Outcome};
 use crate::policy::Overflow;
 use crate::pool::{Pool, PoolOptions};
-use crate::reply::{ReplyState, Wake};
+use crate::reply::ReplyState;
 use crate::stats::Counters;
 use crate::sync::Mutex;
+use crate::wake::Wake;
 use crate::worker::WorkerOptions;
 
 /// Time is not what is modelled.

@@ -6,11 +6,12 @@ use loom::thread;
 
 use crate::cell::Address;
 use crate::handler::{Handled, Handler};
-use crate::message::{Failure, Outcome, Ticket};
+use crate::message::Ticket;
 use crate::models::{Call, Note, model};
+use crate::outcome::{Failure, Outcome};
 use crate::pool::{Pool, PoolOptions};
-use crate::reply::Wake;
 use crate::wait::{EdgeGuard, WaitError, Waiter};
+use crate::wake::Wake;
 use crate::worker::{Worker, WorkerOptions};
 
 /// Nothing is handled: the workers are only waited for.

@@ -12,8 +12,9 @@ use crate::mailbox::{
     Entered, Entry, Finished, Found, Gate, Leftover, Limits, Mailbox, Parking, Posted, Refused,
     Rest, Settled, Swept, Told,
 };
-use crate::message::{Failure, Outcome, Ticket};
+use crate::message::Ticket;
 use crate::models::{Call, Count, Exclusive, Note, model};
+use crate::outcome::{Failure, Outcome};
 use crate::policy::Overflow;
 use crate::stats::Counters;
 

@@ -6,9 +6,10 @@ use std::task::Waker;
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
-use crate::message::Failure;
 use crate::models::{Call, Count, model};
-use crate::reply::{Single, Slot, Wake};
+use crate::outcome::Failure;
+use crate::reply::{Single, Slot};
+use crate::wake::Wake;
 
 #[test]
 fn a_waiting_thread_sees_the_reply() {
