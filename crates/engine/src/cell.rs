@@ -5,123 +5,24 @@
 #[path = "cell/turn.rs"]
 mod turn;
 
-use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
+use crate::address::{AnyCell, Edges, Turn};
 use crate::clock::Timestamp;
 use crate::contained::{contained, drop_each};
 use crate::handler::Handler;
 use crate::mailbox::{Gate, Leftover, Limits, Mailbox, News, Removal, Shed, Swept, Told};
 use crate::message::Ticket;
+use crate::options::WorkerOptions;
 use crate::outcome::{DropReason, Failure};
 use crate::plan::{Meter, Rate};
 use crate::pool::{Pool, PoolInner};
 use crate::stats::WorkerState;
 use crate::sync::{AtomicBool, Mutex, Ordering};
-use crate::wait::Edges;
 use crate::wake::Wake;
-use crate::worker::WorkerOptions;
-
-pub(crate) use turn::Turn;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
-
-/// A worker, whatever its messages are.
-pub(crate) trait AnyCell: Send + Sync {
-    fn id(&self) -> u64;
-    fn name(&self) -> &str;
-    /// Handles one message at a time.
-    fn is_exclusive(&self) -> bool;
-    fn pool(&self) -> &Arc<PoolInner>;
-    fn edges(&self) -> &Edges;
-    fn is_terminated(&self) -> bool;
-    fn run_turn(self: Arc<Self>) -> Turn;
-    fn expire(&self, tickets: Vec<Arc<dyn Ticket>>);
-    fn cancel(&self, ticket: &Arc<dyn Ticket>) -> bool;
-    /// Looks at what sleeps in its mailbox: it is time.
-    fn nudge(&self);
-    /// Gives memory back, if there is nothing to do.
-    fn shrink(&self);
-    /// Where it runs several messages: one more is to run at the same time (`more`), or one less. Returns what is to be
-    /// given to [`AnyCell::activate_places`], which takes other locks and may start a thread.
-    fn lend_place(&self, more: bool) -> usize;
-    fn activate_places(&self, places: usize);
-    /// One of its threads is about to wait (`more`), or goes on.
-    fn lend(&self, more: bool) {
-        let places = self.lend_place(more);
-        self.activate_places(places);
-    }
-}
-
-/// Where a message was sent: enough to wait for its reply and to cancel it.
-#[derive(Clone)]
-pub struct Address(pub(crate) Arc<dyn AnyCell>);
-
-impl fmt::Debug for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Address").field(&self.name()).finish()
-    }
-}
-
-impl PartialEq for Address {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.id() == other.0.id()
-    }
-}
-
-impl Eq for Address {}
-
-impl Address {
-    /// The worker's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    /// The same without keeping the worker.
-    #[must_use]
-    pub fn downgrade(&self) -> WeakAddress {
-        WeakAddress(Arc::downgrade(&self.0))
-    }
-
-    /// Whether it handles one message at a time.
-    #[must_use]
-    pub fn is_exclusive(&self) -> bool {
-        self.0.is_exclusive()
-    }
-
-    /// Whether [`Worker::terminate`](crate::Worker::terminate) was called.
-    #[must_use]
-    pub fn is_terminated(&self) -> bool {
-        self.0.is_terminated()
-    }
-
-    /// Cancels a message. True: it was still queued, is out of the mailbox, and its reply says [`Failure::Cancelled`].
-    /// False: it runs, and was asked to stop; or it is over.
-    #[must_use]
-    pub fn cancel(&self, ticket: &Arc<dyn Ticket>) -> bool {
-        self.0.cancel(ticket)
-    }
-}
-
-/// Where a message was sent, as long as there is the worker.
-#[derive(Clone)]
-pub struct WeakAddress(Weak<dyn AnyCell>);
-
-impl fmt::Debug for WeakAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WeakAddress").finish_non_exhaustive()
-    }
-}
-
-impl WeakAddress {
-    /// The address, unless the worker is gone.
-    #[must_use]
-    pub fn upgrade(&self) -> Option<Address> {
-        self.0.upgrade().map(Address)
-    }
-}
 
 pub(crate) struct Cell<H: Handler> {
     id: u64,

@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::cell::AnyCell;
+use crate::address::AnyCell;
 use crate::clock::Timestamp;
 use crate::contained::{contained, drop_each};
 use crate::message::Ticket;

@@ -20,8 +20,9 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::address::{Address, AnyCell};
 use crate::carrier::Carrier;
-use crate::cell::{Address, AnyCell, Cell};
+use crate::cell::Cell;
 use crate::clock::Timestamp;
 use crate::contained::contained;
 use crate::handler::Handler;

@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::address::Address;
 use crate::carrier::Carrier;
-use crate::cell::{Address, Cell};
+use crate::cell::Cell;
 use crate::clock::Timestamp;
 use crate::companions::Companions;
 use crate::contained::contained;

@@ -12,6 +12,7 @@
 //! - the thread that takes a message out of a mailbox claims it, under the mailbox's lock, so it has one fate;
 //! - a message is counted before its reply is published.
 
+mod address;
 mod carrier;
 #[cfg(all(test, not(pytoweb_loom)))]
 mod cases;
@@ -27,6 +28,7 @@ mod mailbox;
 mod message;
 #[cfg(all(test, pytoweb_loom))]
 mod models;
+mod options;
 mod outcome;
 mod parking;
 mod plan;
@@ -38,11 +40,12 @@ mod stats;
 mod sync;
 mod timers;
 mod wait;
+mod wait_error;
 mod wake;
 mod worker;
 
+pub use address::{Address, WeakAddress};
 pub use carrier::Carrier;
-pub use cell::{Address, WeakAddress};
 pub use clock::{Clock, MonotonicClock, Timestamp};
 pub use companions::Companions;
 pub use contained::{Panic, contained};
@@ -52,6 +55,7 @@ pub use handler::{Course, Handled, Handler, Suspension};
 pub use key::Key;
 pub use mailbox::Shed;
 pub use message::{Message, Ticket};
+pub use options::WorkerOptions;
 pub use outcome::{DropReason, Failure, Outcome};
 pub use parking::ParkedPost;
 pub use plan::{Group, Meter, Plan, Priority, Rate};
@@ -60,9 +64,7 @@ pub use pool::{Host, PlainHost, Pool, PoolOptions};
 pub use reply::{ReplyState, Shared, Single, Slot, Unpark};
 pub use stats::{Counters, TimingStats, WorkerState, WorkerStats};
 pub use timers::Timers;
-pub use wait::{
-    Blocking, EdgeGuard, ThreadLimit, WaitError, Waiter, current, edge, edge_of_current, lend,
-    wait, wait_for,
-};
+pub use wait::{Blocking, EdgeGuard, Waiter, current, edge, edge_of_current, lend, wait, wait_for};
+pub use wait_error::{ThreadLimit, WaitError};
 pub use wake::Wake;
-pub use worker::{PostError, StopMode, StopTimedOut, Worker, WorkerOptions};
+pub use worker::{PostError, StopMode, StopTimedOut, Worker};

@@ -6,12 +6,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::cell::{Address, Cell};
+use crate::address::Address;
+use crate::cell::Cell;
 use crate::handler::Handler;
 use crate::mailbox::{Entered, Parking, Place};
 use crate::message::Message;
 use crate::policy::Overflow;
-use crate::wait::{self, Blocking, WaitError};
+use crate::wait::{self, Blocking};
+use crate::wait_error::WaitError;
 use crate::worker::{PostError, Worker};
 
 /// A post that waits in line for a place in a full mailbox: see [`Worker::park`].

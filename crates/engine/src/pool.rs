@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicUsize;
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
-use crate::cell::{AnyCell, Turn};
+use crate::address::{AnyCell, Turn};
 use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::contained::{contained, drop_each};
 use crate::deadline::{Added, Deadlines, Timer};
@@ -16,7 +16,8 @@ use crate::message::Ticket;
 use crate::scheduler::{Rouse, Scheduler, Work};
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, look_while_yielding};
 use crate::timers::Timers;
-use crate::wait::{self, ThreadLimit};
+use crate::wait;
+use crate::wait_error::ThreadLimit;
 use crate::wake::Wake;
 
 /// Workers with large buffers that a thread keeps in mind until it sleeps.

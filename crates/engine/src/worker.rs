@@ -6,49 +6,21 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::cell::{Address, AnyCell, Cell};
+use crate::address::{Address, AnyCell};
+use crate::cell::Cell;
 use crate::contained::contained;
 use crate::handler::Handler;
 use crate::mailbox::{Gate, Posted, Refused, Rest, Settled, Shed};
 use crate::message::Ticket;
+use crate::options::WorkerOptions;
 use crate::outcome::{DropReason, Failure};
 use crate::plan::Rate;
-use crate::policy::{DEFAULT_CAPACITY, Overflow};
+use crate::policy::Overflow;
 use crate::pool::Pool;
 use crate::stats::{WorkerState, WorkerStats};
 use crate::sync::Ordering;
-use crate::wait::{self, Blocking, WaitError};
-
-/// How a worker is made.
-#[derive(Clone, Copy, Debug)]
-pub struct WorkerOptions {
-    /// Messages that the mailbox holds at most, at least 1.
-    pub capacity: usize,
-    /// What happens to one more.
-    pub overflow: Overflow,
-    /// How many messages may begin in a time.
-    pub rate: Option<Rate>,
-    /// When messages are refused for the wait of those that are queued, whatever the policy.
-    pub shed: Option<Shed>,
-    /// How many of its messages run at the same time, at least 1: more than one give up their order. A handler that waits for
-    /// a reply or for room lends its place to another one. For a pool's own mailbox it is the pool's size.
-    pub concurrency: usize,
-    /// Bytes that its messages have at most, those that run included: [`Message::bytes`](crate::Message::bytes) is asked.
-    pub bytes: Option<u64>,
-}
-
-impl Default for WorkerOptions {
-    fn default() -> Self {
-        Self {
-            capacity: DEFAULT_CAPACITY,
-            overflow: Overflow::default(),
-            rate: None,
-            shed: None,
-            concurrency: 1,
-            bytes: None,
-        }
-    }
-}
+use crate::wait::{self, Blocking};
+use crate::wait_error::WaitError;
 
 /// A post that was refused; the message comes back.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Cell;
+use crate::address::Turn;
 use crate::clock::Timestamp;
 use crate::companions::Companions;
 use crate::contained::contained;
@@ -26,14 +27,6 @@ const BUDGET_MESSAGES: usize = 64;
 /// And the time after which it goes behind them with fewer; seen at the messages that are timed, which slow handlers'
 /// messages all are.
 const BUDGET_TIME: Duration = Duration::from_millis(1);
-
-/// How a turn ended.
-pub(crate) enum Turn {
-    /// The budget is used up; the worker goes to the back of the run queue.
-    More,
-    /// The token was given back, or went elsewhere. `roomy`: the worker may give memory back before the thread sleeps.
-    Done { wake: Wake, roomy: bool },
-}
 
 /// Wait and run time, where they were taken.
 type Timed = Option<(Duration, Duration)>;

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use loom::thread;
 
+use crate::address::AnyCell;
 use crate::carrier::Carrier;
-use crate::cell::{AnyCell, Cell};
+use crate::cell::Cell;
 use crate::clock::{Clock, Timestamp};
 use crate::delivery::Delivery;
 use crate::handler::{Handled, Handler};
 use crate::mailbox::{Parking, Posted, Refused, Rest, Settled};
 use crate::message::{Message, Ticket};
 use crate::models::{Call, Note, model};
+use crate::options::WorkerOptions;
 use crate::outcome::{Failure, Outcome};
 use crate::policy::Overflow;
 use crate::pool::{Pool, PoolOptions};
@@ -20,7 +22,6 @@ use crate::reply::ReplyState;
 use crate::stats::Counters;
 use crate::sync::Mutex;
 use crate::wake::Wake;
-use crate::worker::WorkerOptions;
 
 /// Time is not what is modelled.
 #[derive(Debug)]

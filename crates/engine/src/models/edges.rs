@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use crate::cell::Address;
+use crate::address::Address;
 use crate::handler::{Handled, Handler};
 use crate::message::Ticket;
 use crate::models::{Call, Note, model};
+use crate::options::WorkerOptions;
 use crate::outcome::{Failure, Outcome};
 use crate::pool::{Pool, PoolOptions};
-use crate::wait::{EdgeGuard, WaitError, Waiter};
+use crate::wait::{EdgeGuard, Waiter};
+use crate::wait_error::WaitError;
 use crate::wake::Wake;
-use crate::worker::{Worker, WorkerOptions};
+use crate::worker::Worker;
 
 /// Nothing is handled: the workers are only waited for.
 struct Nothing;

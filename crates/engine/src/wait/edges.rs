@@ -13,14 +13,12 @@
 //! place to another, and one that awaits does so while some handler waits for this mailbox. Otherwise a coroutine keeps
 //! its place, so that the mailbox bounds how many of them there are.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::WaitError;
-use crate::cell::{Address, AnyCell};
+use crate::address::{Address, AnyCell, Edge, Waits};
 use crate::message::Ticket;
-use crate::sync::Mutex;
+use crate::wait_error::WaitError;
 
 /// Who waits: a worker; or one of the messages that a mailbox runs at the same time.
 #[derive(Clone)]
@@ -44,82 +42,6 @@ impl Waiter {
             cell: address.0.clone(),
             message: message.filter(|_| !address.0.is_exclusive()),
         }
-    }
-}
-
-/// One wait.
-pub(crate) struct Edge {
-    /// See [`Waiter::message`].
-    message: Option<Arc<dyn Ticket>>,
-    target: Arc<dyn AnyCell>,
-    /// `None`: the end of all that the target runs, or room in its mailbox, which comes once its handler returns.
-    ticket: Option<Arc<dyn Ticket>>,
-}
-
-fn are_same(one: &Arc<dyn Ticket>, other: &Arc<dyn Ticket>) -> bool {
-    std::ptr::addr_eq(Arc::as_ptr(one), Arc::as_ptr(other))
-}
-
-impl Edge {
-    fn is_open(&self) -> bool {
-        self.ticket
-            .as_ref()
-            .is_none_or(|ticket| !ticket.state().is_done())
-    }
-
-    /// Whether the node of `message` at the target is the one that this edge leads to, or one of those.
-    fn leads_to(&self, message: Option<&Arc<dyn Ticket>>) -> bool {
-        match (&self.ticket, message) {
-            _ if self.target.is_exclusive() => true,
-            (None, _) => true,
-            (Some(ticket), Some(message)) => are_same(ticket, message),
-            (Some(_), None) => false,
-        }
-    }
-
-    /// Tells the nodes that edges lead to from each other.
-    fn node(&self) -> (u64, usize) {
-        let message = match &self.ticket {
-            Some(ticket) if !self.target.is_exclusive() => Arc::as_ptr(ticket).addr(),
-            _ => 0,
-        };
-        (self.target.id(), message)
-    }
-}
-
-/// The waits of one mailbox's handlers, and what other handlers wait for there.
-#[derive(Default)]
-pub(crate) struct Waits {
-    /// Several at once, where a handler is a coroutine or where many run.
-    edges: Vec<Arc<Edge>>,
-    /// The messages that await, by their address, with the number of their edges.
-    awaiting: HashMap<usize, usize>,
-    /// Waits of handlers for this mailbox, where it runs several messages.
-    wanted: usize,
-    /// Places of messages that await, lent to others.
-    lent: usize,
-}
-
-pub(crate) type Edges = Mutex<Waits>;
-
-impl Waits {
-    /// Lends as many places as are to be lent. Returns what is to be activated once the lock is released.
-    fn settle(&mut self, cell: &dyn AnyCell) -> usize {
-        let due = if self.wanted > 0 {
-            self.awaiting.len()
-        } else {
-            0
-        };
-        let mut places = 0;
-        while self.lent < due {
-            places += cell.lend_place(true);
-            self.lent += 1;
-        }
-        while self.lent > due {
-            cell.lend_place(false);
-            self.lent -= 1;
-        }
-        places
     }
 }
 
