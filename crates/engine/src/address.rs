@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use crate::message::Ticket;
-use crate::pool::PoolInner;
+use crate::wait_error::WaitError;
 use crate::wake::Wake;
 
 pub(crate) use waits::{Edge, Edges, Waits};
@@ -26,7 +26,6 @@ pub(crate) trait AnyCell: Send + Sync {
     fn name(&self) -> &str;
     /// Handles one message at a time.
     fn is_exclusive(&self) -> bool;
-    fn pool(&self) -> &Arc<PoolInner>;
     fn edges(&self) -> &Edges;
     fn is_terminated(&self) -> bool;
     fn run_turn(self: Arc<Self>) -> Turn;
@@ -40,6 +39,10 @@ pub(crate) trait AnyCell: Send + Sync {
     /// given to [`AnyCell::activate_places`], which takes other locks and may start a thread.
     fn lend_place(&self, more: bool) -> usize;
     fn activate_places(&self, places: usize);
+    /// A thread that runs its handler is about to wait: the pool makes up for it with another one.
+    fn block(&self) -> Result<(), WaitError>;
+    /// The thread goes on, after [`AnyCell::block`].
+    fn unblock(&self);
     /// One of its threads is about to wait (`more`), or goes on.
     fn lend(&self, more: bool) {
         let places = self.lend_place(more);

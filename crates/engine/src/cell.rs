@@ -17,9 +17,10 @@ use crate::message::Ticket;
 use crate::options::WorkerOptions;
 use crate::outcome::{DropReason, Failure};
 use crate::plan::{Meter, Rate};
-use crate::pool::{Pool, PoolInner};
+use crate::pool::Pool;
 use crate::stats::WorkerState;
 use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::wait_error::WaitError;
 use crate::wake::Wake;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -231,10 +232,6 @@ impl<H: Handler> AnyCell for Cell<H> {
         self.exclusive
     }
 
-    fn pool(&self) -> &Arc<PoolInner> {
-        self.pool.inner()
-    }
-
     fn edges(&self) -> &Edges {
         &self.edges
     }
@@ -325,6 +322,14 @@ impl<H: Handler> AnyCell for Cell<H> {
             return 0;
         }
         self.mailbox.lend(more)
+    }
+
+    fn block(&self) -> Result<(), WaitError> {
+        self.pool.inner().block()
+    }
+
+    fn unblock(&self) {
+        self.pool.inner().scheduler.unblock();
     }
 
     fn activate_places(&self, places: usize) {

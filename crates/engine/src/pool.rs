@@ -17,7 +17,7 @@ use crate::scheduler::{Rouse, Scheduler, Work};
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, look_while_yielding};
 use crate::timers::Timers;
 use crate::wait;
-use crate::wait_error::ThreadLimit;
+use crate::wait_error::{ThreadLimit, WaitError};
 use crate::wake::Wake;
 
 /// Workers with large buffers that a thread keeps in mind until it sleeps.
@@ -443,13 +443,22 @@ impl PoolInner {
         self.scheduler.next()
     }
 
-    /// Why a wait is refused.
-    pub(crate) fn thread_limit(&self) -> ThreadLimit {
-        ThreadLimit {
-            pool: self.name.clone(),
-            size: self.size,
-            max_spare_threads: self.scheduler.max_spare(),
+    /// A thread that runs a handler is about to wait: another one runs in its place.
+    pub(crate) fn block(self: &Arc<Self>) -> Result<(), WaitError> {
+        let Some(rouse) = self.scheduler.block() else {
+            return Err(WaitError::ThreadLimit(ThreadLimit {
+                pool: self.name.clone(),
+                size: self.size,
+                max_spare_threads: self.scheduler.max_spare(),
+            }));
+        };
+        if let Err(error) = self.rouse(rouse)
+            && self.scheduler.is_stalled()
+        {
+            self.scheduler.unblock();
+            return Err(WaitError::NoThread(error));
         }
+        Ok(())
     }
 
     fn shutdown(self: &Arc<Self>) {

@@ -139,7 +139,7 @@ fn take_back(serial: Option<u64>) {
     });
     if let Some(Lent { cell, .. }) = lent {
         cell.lend(false);
-        cell.pool().scheduler.unblock();
+        cell.unblock();
     }
 }
 
@@ -166,16 +166,7 @@ impl Blocking {
         let Some(cell) = current_cell() else {
             return Ok(Self(None));
         };
-        let pool = cell.pool();
-        let Some(rouse) = pool.scheduler.block() else {
-            return Err(WaitError::ThreadLimit(pool.thread_limit()));
-        };
-        if let Err(error) = pool.rouse(rouse)
-            && pool.scheduler.is_stalled()
-        {
-            pool.scheduler.unblock();
-            return Err(WaitError::NoThread(error));
-        }
+        cell.block()?;
         cell.lend(true);
         // ORDERING: Relaxed, only uniqueness matters.
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
