@@ -15,7 +15,7 @@ use crate::deadline::{Added, Deadlines, Timer};
 use crate::message::Ticket;
 use crate::scheduler::{Rouse, Scheduler, Work};
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, look_while_yielding};
-use crate::timers::Timers;
+use crate::timers::{TimedPool, Timers};
 use crate::wait;
 use crate::wait_error::{ThreadLimit, WaitError};
 use crate::wake::Wake;
@@ -316,34 +316,18 @@ impl PoolInner {
         match added {
             Added::First => self
                 .timers
-                .add(self, until(at))
+                .add(self.clone(), until(at))
                 .inspect_err(|_| self.deadlines.watch_failed()),
             Added::Next => {
-                self.timers.hasten(self, until(at));
+                self.timers.hasten(&**self, until(at));
                 Ok(())
             }
             Added::Many => {
-                self.timers.hasten(self, Duration::ZERO);
+                self.timers.hasten(&**self, Duration::ZERO);
                 Ok(())
             }
             Added::Later => Ok(()),
         }
-    }
-
-    /// The size of the stack of a thread that runs this pool's code. A hook that panics takes no thread along that only
-    /// wanted to start another.
-    pub(crate) fn stack_bytes(&self) -> Option<usize> {
-        contained(|| self.host.stack_bytes()).ok().flatten()
-    }
-
-    /// Held by a thread that runs this pool's code.
-    pub(crate) fn presence(&self) -> io::Result<Box<dyn Send>> {
-        contained(|| self.host.presence()).map_err(|panic| io::Error::other(panic.into_text()))
-    }
-
-    /// Nothing is to do for the moment.
-    pub(crate) fn rests(&self) {
-        let _ = contained(|| self.host.rests());
     }
 
     fn spawn(&self, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
@@ -469,8 +453,31 @@ impl PoolInner {
     /// Deadlines hold as long as a handler may run.
     fn end_deadlines(self: &Arc<Self>) {
         if self.scheduler.is_over() && self.deadlines.shutdown() {
-            self.timers.remove(self);
+            self.timers.remove(&**self);
         }
+    }
+}
+
+impl TimedPool for PoolInner {
+    fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
+
+    /// A hook that panics takes no thread along that only wanted to start another.
+    fn stack_bytes(&self) -> Option<usize> {
+        contained(|| self.host.stack_bytes()).ok().flatten()
+    }
+
+    fn presence(&self) -> io::Result<Box<dyn Send>> {
+        contained(|| self.host.presence()).map_err(|panic| io::Error::other(panic.into_text()))
+    }
+
+    fn rests(&self) {
+        let _ = contained(|| self.host.rests());
     }
 }
 
@@ -550,7 +557,7 @@ impl Pool {
 
     /// Looks at deadlines and delays now: its clock is one that is moved by hand, and was moved.
     pub fn clock_moved(&self) {
-        self.inner().timers.hasten(self.inner(), Duration::ZERO);
+        self.inner().timers.hasten(&**self.inner(), Duration::ZERO);
     }
 
     /// Lets every thread end once the queued work is done. Does not wait, and refuses nothing: workers do that.
@@ -591,13 +598,13 @@ impl Pool {
         }
         drop(threads);
         // Its deadlines hold until its last thread has ended.
-        inner.timers.wait_gone(inner);
+        inner.timers.wait_gone(&**inner);
     }
 
     /// Does all that is due by now, as the thread that watches deadlines would, before it returns. For clocks that a test
     /// moves by hand.
     pub fn expire_due(&self) {
         let inner = self.inner();
-        inner.timers.serve_here(inner);
+        inner.timers.serve_here(&**inner);
     }
 }

@@ -11,12 +11,14 @@
 use std::fmt;
 use std::io;
 use std::mem;
+use std::ptr;
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
+use crate::clock::Clock;
 use crate::contained::{contained, drop_each};
-use crate::pool::PoolInner;
+use crate::deadline::Deadlines;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// How long a thread stays at hand: longer than the gaps between deadlines that pass one after the other.
@@ -26,9 +28,21 @@ const KEEP_AT_HAND: Duration = Duration::from_secs(1);
 /// stands still, as one that a test moves by hand. Without it a deadline a nanosecond away keeps a core busy for ever.
 const SLOW_CLOCK_PAUSE: Duration = Duration::from_millis(1);
 
+/// A pool, as far as its deadlines go.
+pub(crate) trait TimedPool: Send + Sync {
+    fn clock(&self) -> &dyn Clock;
+    fn deadlines(&self) -> &Deadlines;
+    /// Held by a thread that runs this pool's code.
+    fn presence(&self) -> io::Result<Box<dyn Send>>;
+    /// The size of the stack of a thread that runs this pool's code.
+    fn stack_bytes(&self) -> Option<usize>;
+    /// Nothing is to do for the moment.
+    fn rests(&self);
+}
+
 /// A pool that is watched.
 struct Watched {
-    pool: Arc<PoolInner>,
+    pool: Arc<dyn TimedPool>,
     /// See [`Host::presence`](crate::Host::presence).
     _presence: Box<dyn Send>,
     /// When to look at its deadlines. `None`: there are none.
@@ -40,6 +54,12 @@ struct Watched {
     wanted: usize,
     /// It is over, and leaves when it is served no more.
     over: bool,
+}
+
+impl Watched {
+    fn is_of(&self, pool: &dyn TimedPool) -> bool {
+        ptr::addr_eq(Arc::as_ptr(&self.pool), pool)
+    }
 }
 
 #[derive(Default)]
@@ -55,17 +75,12 @@ struct State {
 }
 
 impl State {
-    fn find(&mut self, pool: &Arc<PoolInner>) -> Option<&mut Watched> {
-        self.pools
-            .iter_mut()
-            .find(|watched| Arc::ptr_eq(&watched.pool, pool))
+    fn find(&mut self, pool: &dyn TimedPool) -> Option<&mut Watched> {
+        self.pools.iter_mut().find(|watched| watched.is_of(pool))
     }
 
-    fn remove(&mut self, pool: &Arc<PoolInner>) -> Option<Watched> {
-        let index = self
-            .pools
-            .iter()
-            .position(|watched| Arc::ptr_eq(&watched.pool, pool))?;
+    fn remove(&mut self, pool: &dyn TimedPool) -> Option<Watched> {
+        let index = self.pools.iter().position(|watched| watched.is_of(pool))?;
         Some(self.pools.swap_remove(index))
     }
 
@@ -73,7 +88,7 @@ impl State {
     /// `wait`. The pool, where it is over.
     fn served(
         &mut self,
-        pool: &Arc<PoolInner>,
+        pool: &dyn TimedPool,
         found: bool,
         wait: Option<Duration>,
     ) -> Option<Watched> {
@@ -147,7 +162,7 @@ impl Timers {
     }
 
     /// Watches a pool that has its first deadline.
-    pub(crate) fn add(&self, pool: &Arc<PoolInner>, first: Duration) -> io::Result<()> {
+    pub(crate) fn add(&self, pool: Arc<dyn TimedPool>, first: Duration) -> io::Result<()> {
         // Hooks of the host's, so before the lock.
         let presence = pool.presence()?;
         let stack_bytes = pool.stack_bytes();
@@ -168,7 +183,7 @@ impl Timers {
         } else {
             Ok(())
         };
-        let refused = started.is_err().then(|| state.remove(pool)).flatten();
+        let refused = started.is_err().then(|| state.remove(&*pool)).flatten();
         drop(state);
         self.0.changed.notify_one();
         drop_each(refused);
@@ -198,7 +213,7 @@ impl Timers {
     }
 
     /// A watched pool has a deadline earlier than those before.
-    pub(crate) fn hasten(&self, pool: &Arc<PoolInner>, first: Duration) {
+    pub(crate) fn hasten(&self, pool: &dyn TimedPool, first: Duration) {
         let at = Instant::now().checked_add(first);
         let mut state = self.0.state.lock();
         if let Some(watched) = state.find(pool) {
@@ -213,7 +228,7 @@ impl Timers {
     }
 
     /// A watched pool is over: nothing of it is left here when it is not being served.
-    pub(crate) fn remove(&self, pool: &Arc<PoolInner>) {
+    pub(crate) fn remove(&self, pool: &dyn TimedPool) {
         let mut state = self.0.state.lock();
         let removed = match state.find(pool) {
             Some(watched) if watched.served_by.is_some() => {
@@ -238,7 +253,7 @@ impl Timers {
     }
 
     /// Blocks until nothing of a pool is left here. Not on a thread that serves it at this moment.
-    pub(crate) fn wait_gone(&self, pool: &Arc<PoolInner>) {
+    pub(crate) fn wait_gone(&self, pool: &dyn TimedPool) {
         let own = Some(thread::current().id());
         let mut state = self.0.state.lock();
         while state
@@ -292,18 +307,18 @@ impl Timers {
     }
 
     /// Ends what is due in a pool.
-    fn serve(&self, pool: Arc<PoolInner>, watches: &mut bool) -> MutexGuard<'_, State> {
-        let due = contained(|| pool.deadlines.take_due(pool.clock.now())).unwrap_or_default();
+    fn serve(&self, pool: Arc<dyn TimedPool>, watches: &mut bool) -> MutexGuard<'_, State> {
+        let due = contained(|| pool.deadlines().take_due(pool.clock().now())).unwrap_or_default();
         let hands_over = !due.is_empty();
         let found = due.found;
         if hands_over {
-            self.hand_over(&pool);
+            self.hand_over(&*pool);
             due.expire();
         }
         let wait = contained(|| {
-            pool.deadlines.sweep_if_mostly_over(pool.clock.now());
+            pool.deadlines().sweep_if_mostly_over(pool.clock().now());
             pool.rests();
-            pool.deadlines.next_look(pool.clock.now())
+            pool.deadlines().next_look(pool.clock().now())
         });
         // A clock that panics is asked again in a while.
         let wait = wait.unwrap_or(Some(KEEP_AT_HAND));
@@ -311,7 +326,7 @@ impl Timers {
         if hands_over {
             *watches = mem::take(&mut state.serves_alone);
         }
-        let over = state.served(&pool, found, wait);
+        let over = state.served(&*pool, found, wait);
         if !*watches {
             // The thread that watches does not know of the time for which this pool is to be looked at.
             self.0.changed.notify_one();
@@ -328,7 +343,7 @@ impl Timers {
 
     /// Ends what is due in a pool on the calling thread, after the one that serves it at this moment: when this returns,
     /// all that was due has been done.
-    pub(crate) fn serve_here(&self, pool: &Arc<PoolInner>) {
+    pub(crate) fn serve_here(&self, pool: &dyn TimedPool) {
         let own = Some(thread::current().id());
         let mut state = self.0.state.lock();
         let serves = loop {
@@ -350,13 +365,13 @@ impl Timers {
             }
         };
         drop(state);
-        let due = contained(|| pool.deadlines.take_due(pool.clock.now())).unwrap_or_default();
+        let due = contained(|| pool.deadlines().take_due(pool.clock().now())).unwrap_or_default();
         let found = due.found;
         due.expire();
         if !serves {
             return;
         }
-        let wait = contained(|| pool.deadlines.next_look(pool.clock.now()));
+        let wait = contained(|| pool.deadlines().next_look(pool.clock().now()));
         let mut state = self.0.state.lock();
         let over = state.served(pool, found, wait.unwrap_or(Some(KEEP_AT_HAND)));
         self.0.changed.notify_one();
@@ -366,7 +381,7 @@ impl Timers {
 
     /// Has another thread watch while this one runs code of the users of `pool`, as soon as there is something else to
     /// watch.
-    fn hand_over(&self, pool: &Arc<PoolInner>) {
+    fn hand_over(&self, pool: &dyn TimedPool) {
         let stack_bytes = pool.stack_bytes();
         let mut state = self.0.state.lock();
         // Where no thread can be started, the other pools wait until this one is served.
