@@ -2,7 +2,7 @@
 //!
 //! A pool's thread runs other people's messages next, so nothing that a handler, a callback, a waker, a hook or a
 //! destructor does may end it. A turn is caught as a whole (`cell/turn.rs`), and so is the life of a thread
-//! (`pool.rs`); what would leave something undone when it unwinds (other callbacks, other messages to abandon) is
+//! (`pool/inner.rs`); what would leave something undone when it unwinds (other callbacks, other messages to abandon) is
 //! caught one by one.
 
 use std::any::Any;
