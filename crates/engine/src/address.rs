@@ -93,8 +93,8 @@ impl Address {
         self.0.is_terminated()
     }
 
-    /// Cancels a message. True: it was still queued, is out of the mailbox, and its reply says [`Failure::Cancelled`].
-    /// False: it runs, and was asked to stop; or it is over.
+    /// Cancels a message. True: it was still queued, is out of the mailbox, and its reply says
+    /// [`Failure::Cancelled`](crate::Failure::Cancelled). False: it runs, and was asked to stop; or it is over.
     #[must_use]
     pub fn cancel(&self, ticket: &Arc<dyn Ticket>) -> bool {
         self.0.cancel(ticket)

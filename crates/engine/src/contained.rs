@@ -1,7 +1,7 @@
 //! Code of users on the engine's threads: what it unwinds with ends here.
 //!
 //! A pool's thread runs other people's messages next, so nothing that a handler, a callback, a waker, a hook or a
-//! destructor does may end it. A turn is caught as a whole (`cell/turn.rs`), and so is the life of a thread
+//! destructor does may end it. A turn is caught as a whole (`handler/turn.rs`), and so is the life of a thread
 //! (`pool/inner.rs`); what would leave something undone when it unwinds (other callbacks, other messages to abandon) is
 //! caught one by one.
 

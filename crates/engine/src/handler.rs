@@ -1,19 +1,32 @@
-//! A handler: what runs the messages of one mailbox, and how one of them goes on outside the pool's threads.
+//! A handler: what runs the messages of one mailbox, and what each of them goes through from there to its end.
+//!
+//! A handler names what it is given, and a cell holds its handler. So they are one room: the cell, and in it the turn of
+//! a pool's thread; a message that is suspended, those that run together, and those that a carrier takes elsewhere.
+
+#[path = "handler/carrier.rs"]
+mod carrier;
+#[path = "handler/cell.rs"]
+mod cell;
+#[path = "handler/companions.rs"]
+mod companions;
+#[path = "handler/delivery.rs"]
+mod delivery;
+#[path = "handler/suspension.rs"]
+mod suspension;
+#[path = "handler/turn.rs"]
+mod turn;
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
 
-use crate::address::Address;
-use crate::carrier::Carrier;
-use crate::cell::Cell;
-use crate::clock::Timestamp;
-use crate::companions::Companions;
-use crate::contained::contained;
-use crate::mailbox::{Entry, Finished};
 use crate::message::Message;
 use crate::outcome::{Failure, Outcome};
 use crate::wake::Wake;
+
+pub use carrier::Carrier;
+pub(crate) use cell::Cell;
+pub use companions::Companions;
+pub use delivery::{BatchKey, Delivery};
+pub use suspension::Suspension;
 
 /// Runs the messages of one mailbox.
 ///
@@ -125,127 +138,6 @@ impl<H: Handler> fmt::Debug for Handled<H> {
         match self {
             Self::Done(outcome) => f.debug_tuple("Done").field(outcome).finish(),
             Self::Suspend(_) => f.debug_tuple("Suspend").finish_non_exhaustive(),
-        }
-    }
-}
-
-/// A message whose handler goes on outside the pool's threads.
-///
-/// Dropped without [`Suspension::finish`], the message fails as if its worker had stopped.
-pub struct Suspension<H: Handler> {
-    pub(crate) cell: Arc<Cell<H>>,
-    pub(crate) message: Option<H::Message>,
-    /// It is the worker's last message, which counts as nothing.
-    pub(crate) is_last: bool,
-    /// When it was posted and when it was begun, if it is timed.
-    pub(crate) times: Option<(Timestamp, Timestamp)>,
-}
-
-impl<H: Handler> fmt::Debug for Suspension<H> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Suspension")
-            .field("worker", &self.cell.name)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<H: Handler> Suspension<H> {
-    /// The message.
-    pub const fn message(&self) -> Option<&H::Message> {
-        self.message.as_ref()
-    }
-
-    /// The message, to settle its reply.
-    pub const fn message_mut(&mut self) -> Option<&mut H::Message> {
-        self.message.as_mut()
-    }
-
-    /// The handler of the worker.
-    #[must_use]
-    pub fn handler(&self) -> &H {
-        &self.cell.handler
-    }
-
-    /// The worker.
-    #[must_use]
-    pub fn address(&self) -> Address {
-        Address(self.cell.clone())
-    }
-
-    /// Counts the message, publishes its reply, and lets the worker go on.
-    pub fn finish(mut self, outcome: Outcome) {
-        if let Some(message) = self.message.take() {
-            let _resume = Resume(&self.cell);
-            self.count(&message, outcome);
-            drop(self.cell.handler.finish(message));
-        }
-    }
-
-    /// Puts the message back into the queue, to be tried again after `wait`, and lets the worker go on. With a key it keeps
-    /// its place before the others of that; without one they go past it meanwhile. `Some`: nothing has changed, and the
-    /// caller is to finish it: the worker has stopped, or a deadline or a cancel was first.
-    #[must_use = "what comes back is to be finished"]
-    pub fn again(mut self, wait: Duration) -> Option<Self> {
-        if self.is_last {
-            return Some(self);
-        }
-        let message = self.message.take()?;
-        let entry = Entry {
-            message,
-            posted_at: self.times.map(|(posted, _)| posted),
-        };
-        let at = self.cell.pool.inner().clock.now().after(wait);
-        match self.cell.mailbox.again(entry, at, None) {
-            Ok(told) => {
-                let _resume = Resume(&self.cell);
-                self.cell.clear_stuck();
-                self.cell.tell(told);
-                None
-            }
-            Err(entry) => {
-                self.message = Some(entry.message);
-                Some(self)
-            }
-        }
-    }
-
-    fn count(&self, message: &H::Message, outcome: Outcome) {
-        if self.is_last {
-            return;
-        }
-        let timed = self.times.map(|(posted, started)| {
-            let now = self.cell.pool.inner().clock.now();
-            (started.since(posted), now.since(started))
-        });
-        self.cell.mailbox.finish_suspended(&Finished {
-            message,
-            outcome,
-            timed,
-        });
-        self.cell.clear_stuck();
-    }
-}
-
-/// Gives the token of a suspended message back to the run queue, also when its end unwinds.
-struct Resume<'a, H: Handler>(&'a Arc<Cell<H>>);
-
-impl<H: Handler> Drop for Resume<'_, H> {
-    fn drop(&mut self) {
-        let pool = self.0.pool.inner();
-        pool.push(self.0.clone());
-        pool.scheduler.suspended(false);
-    }
-}
-
-impl<H: Handler> Drop for Suspension<H> {
-    fn drop(&mut self) {
-        if let Some(message) = self.message.take() {
-            let _resume = Resume(&self.cell);
-            // Whatever it goes down with may be a panic already.
-            let _ = contained(|| {
-                self.count(&message, Outcome::Failed);
-                self.cell.handler.abandon(message, Failure::Stopped);
-            });
         }
     }
 }

@@ -13,15 +13,11 @@
 //! - a message is counted before its reply is published.
 
 mod address;
-mod carrier;
 #[cfg(all(test, not(pytoweb_loom)))]
 mod cases;
-mod cell;
 mod clock;
-mod companions;
 mod contained;
 mod deadline;
-mod delivery;
 mod handler;
 mod host;
 mod key;
@@ -46,13 +42,10 @@ mod wake;
 mod worker;
 
 pub use address::{Address, WeakAddress};
-pub use carrier::Carrier;
 pub use clock::{Clock, MonotonicClock, Timestamp};
-pub use companions::Companions;
 pub use contained::{Panic, contained};
 pub use deadline::Timer;
-pub use delivery::{BatchKey, Delivery};
-pub use handler::{Course, Handled, Handler, Suspension};
+pub use handler::{BatchKey, Carrier, Companions, Course, Delivery, Handled, Handler, Suspension};
 pub use host::{Host, PlainHost};
 pub use key::Key;
 pub use mailbox::Shed;

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
-use crate::cell::Cell;
-use crate::handler::Handler;
+use crate::handler::{Cell, Handler};
 use crate::mailbox::{Entered, Parking, Place};
 use crate::message::Message;
 use crate::policy::Overflow;

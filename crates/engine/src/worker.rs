@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::address::{Address, AnyCell};
-use crate::cell::Cell;
 use crate::contained::contained;
-use crate::handler::Handler;
+use crate::handler::{Cell, Handler};
 use crate::mailbox::{Gate, Posted, Refused, Rest, Settled, Shed};
 use crate::message::Ticket;
 use crate::options::WorkerOptions;

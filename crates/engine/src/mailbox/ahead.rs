@@ -1,4 +1,4 @@
-//! Messages that were handed over in a batch: see `delivery.rs`.
+//! Messages that were handed over in a batch: see `handler/delivery.rs`.
 //!
 //! The thread that looks through what came back holds the mailbox meanwhile: nothing is taken, and a token that would
 //! take a batch waits for the release. Else what came back would be handed over again before it was looked at: as soon

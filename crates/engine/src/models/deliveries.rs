@@ -6,11 +6,8 @@ use std::sync::Arc;
 use loom::thread;
 
 use crate::address::AnyCell;
-use crate::carrier::Carrier;
-use crate::cell::Cell;
 use crate::clock::{Clock, Timestamp};
-use crate::delivery::Delivery;
-use crate::handler::{Handled, Handler};
+use crate::handler::{Carrier, Cell, Delivery, Handled, Handler};
 use crate::mailbox::{Parking, Posted, Refused, Rest, Settled};
 use crate::message::{Message, Ticket};
 use crate::models::{Call, Note, model};

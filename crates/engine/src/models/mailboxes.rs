@@ -56,7 +56,7 @@ impl Box {
         }
     }
 
-    /// A turn as `cell/turn.rs` has it.
+    /// A turn as `handler/turn.rs` has it.
     fn turn(&self) {
         let mut ended: Option<Note> = None;
         loop {

@@ -2,16 +2,13 @@
 //!
 //! It is what the handle of a worker, its futures and the run queue share.
 
-#[path = "cell/turn.rs"]
-mod turn;
-
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
+use super::Handler;
 use crate::address::{AnyCell, Edges, Turn};
 use crate::clock::Timestamp;
 use crate::contained::{contained, drop_each};
-use crate::handler::Handler;
 use crate::mailbox::{Gate, Leftover, Limits, Mailbox, News, Removal, Shed, Swept, Told};
 use crate::message::Ticket;
 use crate::options::WorkerOptions;

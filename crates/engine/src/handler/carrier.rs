@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use crate::delivery::Delivery;
-use crate::handler::Handler;
+use super::Handler;
+use super::delivery::Delivery;
 use crate::message::Ticket;
 use crate::outcome::Failure;
 

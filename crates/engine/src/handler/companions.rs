@@ -7,10 +7,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::thread;
 
-use crate::cell::Cell;
+use super::Handler;
+use super::cell::Cell;
 use crate::clock::Timestamp;
 use crate::contained::contained;
-use crate::handler::Handler;
 use crate::mailbox::{Entry, Finished};
 use crate::message::Message;
 use crate::outcome::{Failure, Outcome};

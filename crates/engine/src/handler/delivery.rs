@@ -1,6 +1,6 @@
 //! Deliveries: messages that a carrier takes to something else that runs them, in another process say.
 //!
-//! A thread that runs a handler is a turn (`cell/turn.rs`). A carrier that only hands messages on needs no thread: its
+//! A thread that runs a handler is a turn (`handler/turn.rs`). A carrier that only hands messages on needs no thread: its
 //! batches are taken and handed over by the thread that has a reason to, a sender that found the worker idle or the one that
 //! ended the last message of the batch before. The token that a turn would hold stays with the batch, so a worker has one
 //! batch on its way, and its messages keep their order.
@@ -12,7 +12,7 @@
 //!
 //! Only the first message of a batch counts as running. The others are *ahead*: claimed, but still counted as queued,
 //! so that the capacity of the mailbox is exact. They move up as those before them end, and
-//! [`Carrier::recall`] brings those that were not begun back to the mailbox, unclaimed.
+//! [`Carrier::recall`](crate::Carrier::recall) brings those that were not begun back to the mailbox, unclaimed.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -20,12 +20,11 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Handler;
+use super::cell::Cell;
 use crate::address::{Address, AnyCell};
-use crate::carrier::Carrier;
-use crate::cell::Cell;
 use crate::clock::Timestamp;
 use crate::contained::contained;
-use crate::handler::Handler;
 use crate::mailbox::{Bundle, Entry, Finished, Found};
 use crate::message::Message;
 use crate::outcome::{Failure, Outcome};
@@ -332,7 +331,7 @@ impl<H: Handler> Cell<H> {
     }
 
     fn window(&self) -> usize {
-        self.handler.carrier().map_or(1, Carrier::window)
+        self.handler.carrier().map_or(1, |carrier| carrier.window())
     }
 
     fn give_to_carrier(&self, batch: &Arc<Batch<H>>, entries: Vec<Bundle<H::Message>>) {

@@ -8,12 +8,13 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Cell;
+use super::cell::Cell;
+use super::companions::Companions;
+use super::suspension::Suspension;
+use super::{Course, Handled, Handler};
 use crate::address::Turn;
 use crate::clock::Timestamp;
-use crate::companions::Companions;
 use crate::contained::contained;
-use crate::handler::{Course, Handled, Handler, Suspension};
 use crate::key::Key;
 use crate::mailbox::{Entry, Finished, Found, Next, Take, TicketKey};
 use crate::message::Message;
