@@ -36,10 +36,14 @@ mod admission;
 mod again;
 #[path = "mailbox/ahead.rs"]
 mod ahead;
+#[path = "mailbox/claimed.rs"]
+mod claimed;
 #[path = "mailbox/entry.rs"]
 mod entry;
 #[path = "mailbox/inbox.rs"]
 mod inbox;
+#[path = "mailbox/line.rs"]
+mod line;
 #[path = "mailbox/order.rs"]
 mod order;
 #[path = "mailbox/outbox.rs"]
@@ -74,7 +78,8 @@ use crate::sync::{Condvar, Mutex};
 
 pub(crate) use entry::{Bundle, Entry, Finished, Leftover, TicketKey};
 pub(crate) use inbox::{Gate, Settled};
-pub(crate) use parked::{Entered, News, Parking, Place, Told};
+pub(crate) use line::{Entered, News, Place, Told};
+pub(crate) use parked::Parking;
 pub(crate) use post::{Posted, Refused};
 pub(crate) use removal::{Removal, Rest, Swept};
 pub use shedding::Shed;

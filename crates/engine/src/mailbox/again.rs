@@ -6,7 +6,7 @@
 use super::Mailbox;
 use super::entry::Entry;
 use super::inbox::Gate;
-use super::parked::Told;
+use super::line::Told;
 use super::post::keep_planned;
 use crate::clock::Timestamp;
 use crate::message::Message;

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Mailbox;
+use super::claimed::Popped;
 use super::entry::{Bundle, Entry, Finished, Leftover, Punctual};
-use super::order::Popped;
+use super::line::Told;
 use super::outbox::{Outbox, lane};
-use super::parked::Told;
 use super::removal::Swept;
 use super::take::{Found, SAMPLE_UNDER_LOAD, Take};
 use crate::clock::{Clock, Timestamp};

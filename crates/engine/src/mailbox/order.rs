@@ -8,47 +8,19 @@
 //! until tombstones outnumber the living, and then all are swept.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
+use super::claimed::{Claimed, Others, Popped, claim_plainly};
 use super::entry::{Entry, Leftover, Punctual, buried};
 use super::planned::Planned;
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
-use crate::message::{Message, Ticket};
+use crate::message::Message;
 use crate::plan::Meter;
 use crate::reply::ReplyState;
 
 /// Buffers larger than this are given back to the allocator before the worker's thread sleeps: an idle worker keeps at
 /// most 2 KiB or so of them.
 const KEEP_BYTES: usize = 1024;
-
-/// What a worker that wants to run a message finds.
-pub(super) enum Popped<M> {
-    /// A message, claimed, and those that run with it.
-    Message(Entry<M>, Others<M>),
-    /// One whose deadline has passed, among the leftovers.
-    Expired,
-    Nothing,
-}
-
-/// Messages that run together with the one they were taken with, claimed.
-pub(super) struct Others<M> {
-    pub(super) entries: Vec<Entry<M>>,
-    /// So many have expired instead, and are among the leftovers.
-    pub(super) expired: usize,
-}
-
-impl<M> Others<M> {
-    pub(super) const fn none() -> Self {
-        Self {
-            entries: Vec::new(),
-            expired: 0,
-        }
-    }
-}
-
-/// A message that was claimed, with its ticket.
-pub(super) type Claimed<M> = (Entry<M>, Option<Arc<dyn Ticket>>);
 
 enum Kind<M> {
     FirstInFirstOut(VecDeque<Entry<M>>),
@@ -348,16 +320,6 @@ impl<M: Message> Order<M> {
 fn take_in<M: Message>(planned: &mut Planned<M>, queue: &mut VecDeque<Entry<M>>) {
     for entry in queue.drain(..) {
         planned.push(entry);
-    }
-}
-
-/// Claims a message that has no deadline and was not cancelled, and returns its ticket.
-#[inline]
-pub(super) fn claim_plainly<M: Message>(message: &M) -> Option<Option<Arc<dyn Ticket>>> {
-    match message.state() {
-        None => Some(None),
-        Some(state) if state.claim_unlimited() => Some(message.ticket()),
-        Some(_) => None,
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::accounts::Accounts;
 use super::entry::{Finished, TicketKey};
+use super::line::Line;
 use super::order::Order;
-use super::parked::Line;
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
 use crate::message::{Message, Ticket};

@@ -26,8 +26,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use lanes::{Lane, LaneId, Lanes};
 
+use super::claimed::{Claimed, Others, Popped, claim_plainly};
 use super::entry::{Entry, Leftover, Punctual, buried};
-use super::order::{Claimed, Others, Popped, claim_plainly};
 use crate::clock::Timestamp;
 use crate::key::Key;
 use crate::message::Message;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::Mailbox;
 use super::entry::Leftover;
 use super::inbox::{Gate, Inbox, Settled};
+use super::line::Told;
 use super::outbox::Held;
-use super::parked::Told;
 use crate::message::{Message, Ticket};
 use crate::outcome::Failure;
 

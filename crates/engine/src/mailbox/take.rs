@@ -4,11 +4,11 @@ use std::any::Any;
 use std::sync::Arc;
 
 use super::Mailbox;
+use super::claimed::Popped;
 use super::entry::{Entry, Finished, Leftover, Punctual, TicketKey};
 use super::inbox::Inbox;
-use super::order::Popped;
+use super::line::Told;
 use super::outbox::{Held, Outbox, lane};
-use super::parked::Told;
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
 use crate::message::{Message, Ticket};

@@ -3,8 +3,8 @@
 use super::lanes::Lane;
 use super::meter_of;
 use crate::clock::Timestamp;
+use crate::mailbox::claimed::Others;
 use crate::mailbox::entry::{Entry, Leftover, Punctual, buried};
-use crate::mailbox::order::Others;
 use crate::message::Message;
 use crate::plan::{Group, Meter};
 use crate::reply::ReplyState;
