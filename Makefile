@@ -61,7 +61,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml \
 	$(shell find crates \( $(NOT_BUILT) \) -prune -o \( -type d -o -name '*.rs' -o -name Cargo.toml \) -print)
 
 .PHONY: help run test test-rust test-python test-socket test-all loom miri tsan fuzz msrv stress \
-	bench faults lint deny semver wheels fmt doc clean FORCE
+	bench faults lint map deny semver wheels fmt doc clean FORCE
 
 help: ## list the targets
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -161,6 +161,7 @@ lint: $(VENV)/.lint ## formatting, lints, types, stubs, documentation and layeri
 	cargo clippy -p pytoweb-workers --all-features --tests $(LOCKED) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps $(LOCKED)
 	tools/layers.sh
+	$(PY) tools/map.py
 	tools/targets.sh $(LOCKED)
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 		else echo "cargo-deny is not installed: licences and sources are not checked"; fi
@@ -184,6 +185,9 @@ $(VENV)/.release: pyproject.toml | $(VENV)/.installed
 
 wheels: $(VENV)/.release ## wheels of CPython 3.9 to 3.14 for Linux, glibc and musl, and the source distribution, in dist
 	tools/wheels.sh $(VENV) $(PROFILE) $(LOCKED)
+
+map: $(VENV)/.python ## draw the map of the modules in ARCHITECTURE.md anew, from their imports
+	$(PY) tools/map.py --write
 
 fmt: $(VENV)/.lint ## format Rust and Python, apply the safe fixes
 	cargo fmt --all
