@@ -13,8 +13,6 @@
 //! - a message is counted before its reply is published.
 
 mod address;
-#[cfg(all(test, not(pytoweb_loom)))]
-mod cases;
 mod clock;
 mod contained;
 mod deadline;
@@ -35,6 +33,8 @@ mod reply;
 mod scheduler;
 mod stats;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timers;
 mod wait;
 mod wait_error;

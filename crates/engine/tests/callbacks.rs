@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
 use common::{Gate, LONG, ask, bounded, occupy, pool, worker};
-use pytoweb_engine::{StopMode, Ticket};
+use pytoweb_engine::StopMode;
 
 #[test]
 fn one_that_panics_harms_nobody() {
@@ -18,10 +18,10 @@ fn one_that_panics_harms_nobody() {
         let first = ask(&worker, || 1);
         let told = Gate::new();
         first
-            .0
+            .ticket()
             .state()
             .on_done(|| panic!("in a callback, as it should"));
-        first.0.state().on_done({
+        first.ticket().state().on_done({
             let told = told.clone();
             move || told.open()
         });
@@ -57,7 +57,7 @@ fn a_reply_that_is_polled_by_one_task_after_the_other_wakes_the_last() {
             .collect();
         for task in &tasks {
             for _ in 0..2 {
-                assert!(!asked.0.state().poll_done(&Waker::from(task.clone())));
+                assert!(!asked.ticket().state().poll_done(&Waker::from(task.clone())));
             }
         }
         let (last, before) = tasks.split_last().expect("a hundred");

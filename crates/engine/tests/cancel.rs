@@ -82,7 +82,7 @@ fn a_running_message_is_asked_to_stop() {
         assert!(!asked.ticket().state().is_cancel_requested());
         assert!(!worker.address().cancel(&asked.ticket()));
         assert!(asked.ticket().state().is_cancel_requested());
-        assert_eq!(asked.0.interrupts.load(Ordering::Relaxed), 1);
+        assert_eq!(asked.interrupts(), 1);
         leave.open();
         assert_eq!(asked.reply(), Ok(9), "it is up to the handler to look");
         assert!(!worker.address().cancel(&asked.ticket()), "it is over");

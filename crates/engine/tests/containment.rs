@@ -15,7 +15,7 @@ use common::{
 };
 use pytoweb_engine::{
     Carrier, Delivery, Failure, Handled, Handler, Host, Overflow, Pool, PoolOptions, StopMode,
-    Ticket, Unpark, Wake, Worker, WorkerOptions, WorkerState,
+    Unpark, Wake, Worker, WorkerOptions, WorkerState,
 };
 
 /// Panics when it is dropped, with itself for as often as it says.
@@ -269,19 +269,13 @@ impl Handler for Unruly {
     }
 
     fn finish(&self, message: Job) -> Wake {
-        if let Some(call) = message.call()
-            && call.publish()
-        {
-            drop(Wake::threads_of(call.clone()));
-        }
+        drop(message.publish());
         explode(3);
         Wake::nobody()
     }
 
     fn abandon(&self, message: Job, failure: Failure) {
-        if let Some(call) = message.call() {
-            let _ = call.fail(true, failure) || call.fail(false, failure);
-        }
+        message.abandon(failure);
         explode(3);
     }
 }
@@ -362,9 +356,7 @@ impl Handler for Refuses {
     }
 
     fn abandon(&self, message: Job, failure: Failure) {
-        if let Some(call) = message.call() {
-            let _ = call.fail(true, failure) || call.fail(false, failure);
-        }
+        message.abandon(failure);
         explode(3);
     }
 }

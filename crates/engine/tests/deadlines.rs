@@ -91,7 +91,7 @@ fn a_running_message_expires_and_its_worker_is_stuck_until_it_returns() {
         gate.open();
         assert!(worker.wait_idle(Some(LONG)).expect("not inside"));
         assert_eq!(worker.state(), WorkerState::Running);
-        assert_eq!(asked.0.interrupts.load(Ordering::Relaxed), 1);
+        assert_eq!(asked.interrupts(), 1);
         let counters = worker.stats().counters;
         assert_adds_up(&counters);
         assert_eq!((counters.expired, counters.completed), (1, 0));

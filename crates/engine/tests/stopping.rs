@@ -210,7 +210,7 @@ fn terminate_abandons_at_once() {
         assert!(worker.address().is_terminated());
         assert_eq!(running.now(), Some(Err(Failure::Stopped)));
         assert!(running.ticket().state().is_cancel_requested());
-        assert!(running.0.interrupts.load(Ordering::Relaxed) >= 1);
+        assert!(running.interrupts() >= 1);
         for asked in &queued {
             assert_eq!(asked.now(), Some(Err(Failure::Stopped)));
         }

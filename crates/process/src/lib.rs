@@ -2,8 +2,6 @@
 
 #[cfg(target_os = "linux")]
 mod bell;
-#[cfg(all(test, not(pytoweb_loom)))]
-mod cases;
 #[cfg(unix)]
 #[cfg_attr(
     not(target_os = "linux"),

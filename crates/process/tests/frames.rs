@@ -12,8 +12,6 @@
 )]
 #![expect(clippy::unwrap_used, reason = "what tests share fails like they do")]
 
-#[path = "../src/cases.rs"]
-mod cases;
 #[path = "../src/copy.rs"]
 mod copy;
 #[path = "../src/frame.rs"]
@@ -35,12 +33,12 @@ use std::sync::Arc;
 use proptest::prelude::{any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::{Just, Strategy};
 
-use cases::config;
 use frame::{
     Malformed, Outcome, RawPayload, Reply, Request, ToChild, ToHost, decode_for_child,
     decode_for_host,
 };
 use payload::{INLINE_LIMIT, Packer, Payload, Place};
+use pytoweb_engine::testing::cases;
 use store::{Store, View};
 
 fn view(store: &Store) -> Arc<View> {
@@ -87,7 +85,7 @@ fn contents() -> impl Strategy<Value = (Vec<u8>, Vec<Vec<u8>>)> {
 }
 
 proptest! {
-    #![proptest_config(config(1_000))]
+    #![proptest_config(cases(1_000))]
 
     #[test]
     fn requests_come_back(

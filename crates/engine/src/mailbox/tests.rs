@@ -11,13 +11,13 @@ use super::{
     Entered, Finished, Found, Gate, Leftover, Limits, Mailbox, Parking, Place, Refused, Rest,
     Settled, Told,
 };
-use crate::cases::config;
 use crate::clock::{Clock, Timestamp};
 use crate::message::{Message, Ticket};
 use crate::outcome::{DropReason, Failure, Outcome};
 use crate::policy::Overflow;
 use crate::reply::{ReplyState, Shared, Slot};
 use crate::stats::Counters;
+use crate::testing::cases;
 
 /// Says what it is told.
 #[derive(Debug, Default)]
@@ -650,7 +650,7 @@ fn policies() -> impl Strategy<Value = Overflow> {
 }
 
 proptest! {
-    #![proptest_config(config(256))]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn it_does_what_a_plain_queue_does(

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use proptest::prelude::*;
 
 use super::{Rouse, Scheduler};
-use crate::cases::config;
+use crate::testing::cases;
 
 const WORKERS: usize = 6;
 
@@ -174,7 +174,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(config(256))]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn workers_run_in_turn(size in 1..4_usize, steps in proptest::collection::vec(step(), 0..200)) {

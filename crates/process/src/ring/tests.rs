@@ -12,8 +12,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{Consumer, Producer, Span, Violation, frame_size};
-use crate::cases::config;
 use crate::memory::Memory;
+use pytoweb_engine::testing::cases;
 
 // Where the parts of a ring of these tests lie.
 const HEAD: usize = 0;
@@ -118,7 +118,7 @@ fn cut<'a>(mut bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
 }
 
 proptest! {
-    #![proptest_config(config(2_000))]
+    #![proptest_config(cases(2_000))]
 
     #[test]
     fn any_order_of_pushes_and_pops_is_a_queue(shift in 4..9u32, steps in steps()) {

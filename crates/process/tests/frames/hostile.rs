@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{
     Just, Malformed, Outcome, Packer, RawPayload, Reply, Request, Strategy, ToChild, ToHost, View,
-    any, config, decode_for_child, decode_for_host, frame, prop_assert, prop_assert_eq, prop_oneof,
+    any, cases, decode_for_child, decode_for_host, frame, prop_assert, prop_assert_eq, prop_oneof,
     proptest, whole,
 };
 use crate::memory::Memory;
@@ -255,7 +255,7 @@ fn headed() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(config(20_000))]
+    #![proptest_config(cases(20_000))]
 
     #[test]
     fn any_bytes_are_read_without_harm(frame in proptest::collection::vec(any::<u8>(), 0..200)) {
@@ -282,7 +282,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(300))]
+    #![proptest_config(cases(300))]
 
     /// Whatever is cut off or added, the parts do not add up.
     #[test]

@@ -8,7 +8,6 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::Planned;
-use crate::cases::config;
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
 use crate::mailbox::claimed::Popped;
@@ -19,6 +18,7 @@ use crate::outcome::{Failure, Outcome};
 use crate::plan::{Group, Meter, Plan, Priority, Rate};
 use crate::policy::Overflow;
 use crate::reply::{ReplyState, Shared, Slot};
+use crate::testing::cases;
 
 #[derive(Debug, Default)]
 struct Hand(AtomicU64);
@@ -491,7 +491,7 @@ fn one_message_in_sixteen_is_timed_as_in_the_other_order() {
 }
 
 proptest! {
-    #![proptest_config(config(1_000))]
+    #![proptest_config(cases(1_000))]
 
     #[test]
     fn any_mix_of_plans_keeps_what_it_promises(steps in proptest::collection::vec(step(), 0..200)) {

@@ -7,9 +7,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{DATA, HEAD, TAIL, memory, pattern, span};
-use crate::cases::config;
 use crate::ring::{Consumer, HEADER, Producer, RingMemory, Violation, frame_size, header};
 use crate::sync::{Atomic, Ordering};
+use pytoweb_engine::testing::cases;
 
 #[test]
 fn each_kind_of_nonsense_is_told() {
@@ -89,7 +89,7 @@ fn attacks() -> impl Strategy<Value = Vec<Attack>> {
 }
 
 proptest! {
-    #![proptest_config(config(3_000))]
+    #![proptest_config(cases(3_000))]
 
     #[test]
     fn whatever_the_other_side_writes_calls_end_well(attacks in attacks()) {

@@ -7,7 +7,7 @@ use proptest::strategy::{Just, Strategy};
 use super::super::frames::{Filled, Frames, PREFIX};
 use super::super::stream::behind;
 use super::*;
-use crate::cases::config;
+use pytoweb_engine::testing::cases;
 
 fn pipe() -> (UnixStream, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a socket pair");
@@ -50,7 +50,7 @@ fn length() -> impl Strategy<Value = usize> {
 }
 
 proptest! {
-    #![proptest_config(config(300))]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn frames_come_out_however_their_bytes_are_split(
