@@ -18,7 +18,11 @@ class TestThreadWorker(contract.WorkerContract, contract.CoroutineContract):
 
 
 class TestThreadPool(
-    contract.PoolContract, contract.PoolControlContract, contract.PoolRepeatContract, contract.TopicContract
+    contract.PoolContract,
+    contract.PoolBalanceContract,
+    contract.PoolControlContract,
+    contract.PoolRepeatContract,
+    contract.TopicContract,
 ):
     """A pool of threads."""
 
@@ -32,7 +36,11 @@ class TestProcessWorker(contract.WorkerContract, contract.CoroutineContract):
 
 @needs_processes
 class TestProcessPool(
-    contract.PoolContract, contract.PoolControlContract, contract.PoolRepeatContract, contract.TopicContract
+    contract.PoolContract,
+    contract.PoolBalanceContract,
+    contract.PoolControlContract,
+    contract.PoolRepeatContract,
+    contract.TopicContract,
 ):
     """A pool of child processes."""
 

@@ -54,6 +54,11 @@ pub trait Cargo: Sized + Send + 'static {
     /// Whether its deadline has passed: then it is not sent, and [`Cargo::expired`] ends it.
     fn is_overdue(&self) -> bool;
 
+    /// It goes to the lane of this number, and not to the one that it was handed to.
+    fn moved(&self, lane: usize) {
+        let _ = lane;
+    }
+
     /// Puts messages that were not begun back where they came from, in order.
     fn put_back(all: Vec<Self>);
 

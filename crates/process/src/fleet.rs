@@ -21,6 +21,7 @@ use crate::cargo::Cargo;
 use crate::crash::{Cause, Crash};
 use crate::flight::Flight;
 use crate::lane::reading::Word;
+use crate::lane::stopping::Waiting;
 use crate::lane::{Lane, Standing};
 use crate::options::{END_LIMIT, Options, Transport};
 use crate::start::Setup;
@@ -175,6 +176,9 @@ struct Inner<C: Cargo> {
     failed: AtomicUsize,
     /// The supervisor looks whether messages wait behind others that could run elsewhere.
     watching: AtomicBool,
+    /// Held while messages go from one lane to another, and by a thread that looks for messages in all lanes: it would
+    /// miss those that are between two.
+    moving: Mutex<()>,
 }
 
 impl<C: Cargo> fmt::Debug for Inner<C> {
@@ -206,6 +210,7 @@ impl<C: Cargo> Fleet<C> {
             used: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
             watching: AtomicBool::new(false),
+            moving: Mutex::new(()),
         }))
     }
 
@@ -329,9 +334,14 @@ impl<C: Cargo> Fleet<C> {
 
     /// Puts messages of a worker back that no child has begun, but for the first of each batch.
     pub fn recall(&self, lanes: impl IntoIterator<Item = usize>, worker: u32) {
+        let mut found = Vec::new();
+        let still = self.0.lock_moving();
         for lane in lanes.into_iter().filter_map(|lane| self.0.used().get(lane)) {
-            lane.recall(&|flight| flight.worker == worker);
+            lane.recall(&|flight| flight.worker == worker, &mut found);
         }
+        // A sender whose parked post goes in then may look for messages in its turn.
+        drop(still);
+        C::put_back(found);
     }
 
     /// Whether a child has begun a message that `of` picks.
@@ -340,6 +350,7 @@ impl<C: Cargo> Fleet<C> {
         lanes: impl IntoIterator<Item = usize>,
         of: &dyn Fn(&C) -> bool,
     ) -> bool {
+        let _still = self.0.lock_moving();
         lanes
             .into_iter()
             .filter_map(|lane| self.0.used().get(lane))
@@ -362,6 +373,7 @@ impl<C: Cargo> Fleet<C> {
     pub fn withdraw(&self, lanes: impl IntoIterator<Item = usize>, worker: u32) -> Vec<C> {
         let mut found = Vec::new();
         let mut rings = false;
+        let _still = self.0.lock_moving();
         for lane in lanes.into_iter().filter_map(|lane| self.0.used().get(lane)) {
             rings |= lane.withdraw(worker, self.0.options.grace, &mut found);
         }
@@ -373,6 +385,7 @@ impl<C: Cargo> Fleet<C> {
 
     /// Stops messages that `of` picks: what runs is asked, and then killed with its child.
     pub fn stop(&self, lanes: impl IntoIterator<Item = usize>, of: &dyn Fn(&C) -> bool) {
+        let _still = self.0.lock_moving();
         for lane in lanes.into_iter().filter_map(|lane| self.0.used().get(lane)) {
             if lane.stop(of, self.0.options.grace) {
                 self.0.ring();
@@ -382,6 +395,7 @@ impl<C: Cargo> Fleet<C> {
 
     /// Stops all messages of a worker; what runs is killed with its child, without asking.
     pub fn terminate(&self, lanes: impl IntoIterator<Item = usize>, worker: u32) {
+        let _still = self.0.lock_moving();
         for lane in lanes.into_iter().filter_map(|lane| self.0.used().get(lane)) {
             if lane.terminate(worker) {
                 self.0.ring();
@@ -445,6 +459,10 @@ impl<C: Cargo> Inner<C> {
 
     fn lock_bell(&self) -> std::sync::MutexGuard<'_, Option<Arc<Bell>>> {
         self.bell.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_moving(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.moving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lanes that may have a child.
@@ -707,21 +725,57 @@ impl<C: Cargo> Inner<C> {
             *looked = Instant::now();
             // ORDERING: Relaxed, before the look: what is handed over after it sets it again.
             self.watching.store(false, Ordering::Relaxed);
-            let idle = self.used().len() < self.lanes.len()
-                || self
-                    .used()
-                    .iter()
-                    .any(|lane| lane.standing() < Standing::Busy(0));
-            let mut more = false;
-            for lane in self.used() {
-                more |= lane.recall_waiting(idle);
+            let looks: Vec<Waiting> = self.used().iter().map(Lane::look_at_waiting).collect();
+            for (number, look) in looks.iter().enumerate().filter(|(_, look)| look.ahead) {
+                let idle = self
+                    .quietest()
+                    .is_some_and(|(_, standing)| standing < Standing::Busy(0));
+                if look.stuck || idle {
+                    let mut found = Vec::new();
+                    self.lanes[number].recall(&|flight| flight.may_go_elsewhere, &mut found);
+                    C::put_back(found);
+                    self.move_waiting(number, &looks);
+                    self.lanes[number].wake();
+                }
             }
-            if !more {
+            if !self.used().iter().any(Lane::is_ahead) {
                 return None;
             }
             self.watching.store(true, Ordering::Relaxed);
         }
         Some(*looked + WAITING_LOOK)
+    }
+
+    /// Moves what waits in a lane behind another message, each the first of its batch, to lanes that run it sooner.
+    fn move_waiting(&self, from: usize, looks: &[Waiting]) {
+        let _moving = self.lock_moving();
+        while let Some(to) = self.sooner(from, looks)
+            && let Some(flight) = self.lanes[from].take_waiting()
+        {
+            flight.cargo.moved(to);
+            self.uses(to);
+            self.lanes[to].hand([flight]);
+            // A caller may have called the thread of the other lane for it.
+            self.lanes[to].call();
+        }
+    }
+
+    /// The lane that runs what waits in `from` sooner: one that has nothing to do, else one that goes on while `from` does
+    /// not.
+    fn sooner(&self, from: usize, looks: &[Waiting]) -> Option<usize> {
+        let idle = self
+            .quietest()
+            .filter(|(_, standing)| *standing < Standing::Busy(0));
+        if let Some((lane, _)) = idle {
+            return Some(lane);
+        }
+        let goes_on = |number: &usize| looks[from].stuck && !looks[*number].stuck;
+        (0..looks.len())
+            .filter(goes_on)
+            .map(|number| (self.lanes[number].standing(), number))
+            .min()
+            .filter(|(standing, _)| *standing < Standing::Out)
+            .map(|(_, number)| number)
     }
 
     /// Sleeps until `due`, a ring, or the end of a child.

@@ -22,7 +22,7 @@ pub(crate) mod reading;
 #[path = "lane/state.rs"]
 mod state;
 #[path = "lane/stopping.rs"]
-mod stopping;
+pub(crate) mod stopping;
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -76,10 +76,10 @@ pub struct LaneNote {
 }
 
 impl LaneNote {
-    fn set(&self, lane: usize) {
-        let lane = u32::try_from(lane + 1).unwrap_or(0);
+    fn set(&self, lane: Option<usize>) {
+        let lane = lane.and_then(|lane| u32::try_from(lane + 1).ok());
         // ORDERING: Relaxed, a hint.
-        self.lane.store(lane, Ordering::Relaxed);
+        self.lane.store(lane.unwrap_or(0), Ordering::Relaxed);
     }
 
     fn get(&self) -> Option<usize> {
@@ -190,9 +190,14 @@ impl<H: Ends> Runner<H> {
 
     /// Reads replies on this thread until that of `state` stands, at most for `limit`. May return early.
     pub fn help(&self, note: &LaneNote, state: &ReplyState, limit: Duration) -> bool {
-        let done = match self.lane.or_else(|| note.get()) {
-            Some(lane) => self.fleet.help(lane, &|| state.is_done(), limit),
-            None => state.wait_briefly(),
+        let done = match (self.lane, note.get()) {
+            (Some(lane), _) => self.fleet.help(lane, &|| state.is_done(), limit),
+            (None, Some(lane)) => {
+                // Once it is in another lane, this one has nothing to say of it.
+                let over = || state.is_done() || note.get() != Some(lane);
+                self.fleet.help(lane, &over, limit) && state.is_done()
+            }
+            (None, None) => state.wait_briefly(),
         };
         if !done {
             self.call(note);
@@ -223,11 +228,9 @@ impl<H: Ends> Carrier<H> for Runner<H> {
     fn carry(&self, deliveries: Vec<Delivery<H>>) {
         let lane = self.lane.unwrap_or_else(|| {
             let lane = self.fleet.quietest();
-            for delivery in deliveries.iter().flat_map(each) {
-                if let Some(note) = delivery.message().and_then(H::lane_note) {
-                    note.set(lane);
-                }
-            }
+            deliveries
+                .iter()
+                .for_each(|delivery| note(delivery, Some(lane)));
             lane
         });
         // ORDERING: Relaxed, see `configure`.
@@ -304,6 +307,15 @@ fn each<H: Ends>(delivery: &Delivery<H>) -> impl Iterator<Item = &Delivery<H>> {
     std::iter::once(delivery).chain(delivery.companions())
 }
 
+/// Notes the lane that a delivery goes to, for callers that wait for its reply; `None`: it is in no lane.
+fn note<H: Ends>(delivery: &Delivery<H>, lane: Option<usize>) {
+    for one in each(delivery) {
+        if let Some(note) = one.message().and_then(H::lane_note) {
+            note.set(lane);
+        }
+    }
+}
+
 fn is_over<H: Ends>(delivery: &Delivery<H>) -> bool {
     state_of(delivery).is_some_and(ReplyState::is_done)
 }
@@ -355,7 +367,12 @@ impl<H: Ends> Cargo for Delivery<H> {
         each(self).all(Self::is_overdue)
     }
 
+    fn moved(&self, lane: usize) {
+        note(self, Some(lane));
+    }
+
     fn put_back(all: Vec<Self>) {
+        all.iter().for_each(|delivery| note(delivery, None));
         Self::put_back(all);
     }
 

@@ -185,6 +185,16 @@ impl<C: Cargo> Lane<C> {
         }
     }
 
+    /// Has a guest look whether its reply still comes this way.
+    pub(crate) fn wake(&self) {
+        // ORDERING: Relaxed, a hint: a guest that is missed looks again when its limit is over.
+        if self.guests.load(Ordering::Relaxed) > 0
+            && let Some(link) = self.link()
+        {
+            link.wake();
+        }
+    }
+
     fn link(&self) -> Option<Arc<dyn HostLink>> {
         self.state().link.clone()
     }

@@ -90,14 +90,19 @@ impl<C: Cargo> State<C> {
             })
     }
 
-    /// Whether a message waits behind another one that could run elsewhere.
+    /// Whether a message that could run elsewhere waits behind another one.
     pub(super) fn is_ahead(&self) -> bool {
-        let elsewhere = |tracked: &&Tracked<C>| {
-            tracked
-                .flight()
-                .is_some_and(|flight| flight.may_go_elsewhere)
+        if self.on_their_way - self.controls + self.held.len() < 2 {
+            return false;
+        }
+        let sent = || {
+            let each = self.table.iter().flatten();
+            each.filter_map(|tracked| Some((tracked.seq, tracked.flight()?)))
         };
-        self.on_their_way > 1 && self.table.iter().flatten().filter(elsewhere).count() > 1
+        let front = sent().map(|(seq, _)| seq).min();
+        let mut held = self.held.iter().skip(usize::from(front.is_none()));
+        sent().any(|(seq, flight)| flight.may_go_elsewhere && Some(seq) != front)
+            || held.any(|flight| flight.may_go_elsewhere && flight.attempt == 1)
     }
 
     /// Whether a message that was asked to stop still runs.

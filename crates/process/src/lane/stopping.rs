@@ -27,6 +27,13 @@ pub(super) struct TakingUp {
     late: bool,
 }
 
+/// What [`Lane::look_at_waiting`] found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) ahead: bool,
+    pub(crate) stuck: bool,
+}
+
 /// Which messages are stopped.
 enum Which<'a, C> {
     /// All of a worker, and its configuration.
@@ -57,11 +64,10 @@ fn is_first(batches: &mut Vec<BatchKey>, batch: Option<BatchKey>) -> bool {
 }
 
 impl<C: Cargo> Lane<C> {
-    /// Takes back what the child has not begun, but for the first message of each batch, of the messages that `of`
-    /// picks.
-    pub(crate) fn recall(&self, of: &dyn Fn(&Flight<C>) -> bool) {
+    /// Takes what the child has not begun out, but for the first message of each batch, of the messages that `of` picks:
+    /// they are to be put back.
+    pub(crate) fn recall(&self, of: &dyn Fn(&Flight<C>) -> bool, found: &mut Vec<C>) {
         let mut state = self.state();
-        let mut found: Vec<C> = Vec::new();
         let mut batches = Vec::new();
         for seq in state.numbers() {
             let link = state.link.clone();
@@ -93,26 +99,48 @@ impl<C: Cargo> Lane<C> {
                 found.push(flight.cargo);
             }
         }
-        drop(state);
-        C::put_back(found);
     }
 
-    /// Takes back what another lane could run, if one is `idle`, or if the child has answered nothing since this was last
-    /// called. Says whether there is more to look after.
-    pub(crate) fn recall_waiting(&self, idle: bool) -> bool {
-        let stuck = {
-            let mut state = self.state();
-            let stuck = state.answered == state.answered_seen;
-            state.answered_seen = state.answered;
-            if !state.is_ahead() {
-                return false;
-            }
-            stuck
-        };
-        if stuck || idle {
-            self.recall(&|flight| flight.may_go_elsewhere);
+    /// Whether messages wait here behind another one that could run elsewhere, and whether the child has answered nothing
+    /// since this was last called.
+    pub(crate) fn look_at_waiting(&self) -> Waiting {
+        let mut state = self.state();
+        let stuck = state.answered == state.answered_seen;
+        state.answered_seen = state.answered;
+        Waiting {
+            ahead: state.is_ahead(),
+            stuck,
         }
+    }
+
+    /// Whether messages wait here behind another one that could run elsewhere.
+    pub(crate) fn is_ahead(&self) -> bool {
         self.state().is_ahead()
+    }
+
+    /// Takes a message out that waits behind another one, has not begun and could run elsewhere: the first of its batch,
+    /// once the others were recalled.
+    pub(crate) fn take_waiting(&self) -> Option<Flight<C>> {
+        let mut state = self.state();
+        let link = state.link.clone();
+        let mut behind = false;
+        for seq in state.numbers() {
+            let Some(Some(tracked)) = state.table.get_mut(State::<C>::place(seq)) else {
+                continue;
+            };
+            let Some(flight) = tracked.flight() else {
+                continue;
+            };
+            let moves = behind && flight.may_go_elsewhere && !tracked.stopped;
+            behind = true;
+            if moves && link.as_ref().is_some_and(|link| link.revoke(seq)) {
+                tracked.revoked = true;
+                return tracked.take();
+            }
+        }
+        let mut held = state.held.iter().skip(usize::from(!behind));
+        let place = held.position(|flight| flight.may_go_elsewhere && flight.attempt == 1)?;
+        state.held.remove(place + usize::from(!behind))
     }
 
     /// Whether the child has begun a message that `of` picks.

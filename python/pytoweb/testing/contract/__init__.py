@@ -21,6 +21,7 @@ pytest shows the values in a failed assert, name the modules in your ``conftest.
 
 from __future__ import annotations
 
+from ._balance import PoolBalanceContract
 from ._batches import BatchContract
 from ._control import ControlContract, PoolControlContract
 from ._ends import CancelContract, DeadlineContract, StopContract
@@ -41,6 +42,7 @@ __all__ = [
     "DeadlineContract",
     "MailboxContract",
     "MessageContract",
+    "PoolBalanceContract",
     "PoolContract",
     "PoolControlContract",
     "PoolRepeatContract",
