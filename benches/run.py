@@ -27,6 +27,7 @@ from row import Row  # noqa: E402
 ROWS_OF = {
     "throughput": ("thread-post", "thread-post-batch", "thread-post-call", "thread-ask", "pool-submit"),
     "control": ("control-priority", "control-key", "control-million-keys"),
+    "balance": ("control-balance", "control-balance-process"),
     "round_trip": ("round-trip-p50", "round-trip-p99"),
     "asyncio_rows": ("asyncio-ask", "asyncio-gather", "asyncio-gather-tasks"),
     "many_workers": (
