@@ -151,7 +151,7 @@ bench: $(VENV)/.installed $(VENV)/.bench ## side by side with the peers, on all 
 	$(PY) benches/run.py $(ARGS)
 	$(PY) benches/run.py --pin 0 $(ARGS)
 
-# In full, a quarter of an hour; the Python tests run each row at a fiftieth of its size.
+# In full, half an hour; the Python tests run each row at a fiftieth of its size.
 faults: $(VENV)/.installed ## inject crashes, hangs, floods and shortages, and measure what survives (ARGS="--scale 0.1")
 	PYTHONPATH=tests $(PY) -m faults $(ARGS)
 

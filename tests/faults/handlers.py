@@ -139,3 +139,16 @@ class Last:
     def __call__(self, seconds: float) -> None:
         time.sleep(seconds)
         self.times.stamp(0)
+
+
+def waited(posted: float) -> float:
+    """Seconds that a message waited that was posted at a time: all processes share the clock."""
+    return time.monotonic() - posted
+
+
+def pause(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def now(data: Any) -> float:
+    return time.monotonic()

@@ -1,0 +1,134 @@
+"""A producer that is a hundred times too fast: memory stays within what the mailbox may hold, whatever its policy."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Any
+
+from .handlers import pattern, pid, take_time
+from .row import MIB, Trial, memory, row, threads
+
+CAPACITY = 4096
+PAYLOAD = 10_000
+OVERHEAD = 256
+"""Bytes that a queued message may take besides its payload."""
+ROOM = 32 * MIB
+LIMIT = 16 * MIB
+LARGE = 1 << 16
+"""Bytes of a message where the bytes are limited: of processes it goes into shared memory."""
+TARGET, WINDOW = 0.05, 0.5
+"""Seconds of the row that refuses messages since the queue is late."""
+SECONDS = 60.0
+LEAST = 3.0
+"""What that is in a short run."""
+FLAT = 10.0
+"""Seconds after which memory is to grow no more."""
+LEAST_FLAT = 2.0
+"""What that is in a short run: an allocator needs so long to have what it needs."""
+FLAT_ROOM = 4 * MIB
+"""What counts as no growth: measured memory comes and goes by pages of the allocator."""
+LOOK = 0.01
+"""Seconds between two looks at the memory."""
+
+POLICIES = ("block", "reject", "drop_newest", "drop_oldest")
+
+
+class Producer:
+    """Posts as fast as it can, until it is over."""
+
+    def __init__(self, worker: Any, payload: int) -> None:
+        self.worker = worker
+        self.payload = payload
+        self.over = False
+        self.offered = 0
+
+    def __call__(self) -> None:
+        from pytoweb.workers import MailboxFullError
+
+        while not self.over:
+            try:
+                # A new object each time, as from a socket.
+                self.worker.post_message("take_time", pattern(self.payload))
+            except MailboxFullError:
+                pass
+            self.offered += 1
+
+
+class Watched:
+    """The memory of the host and of its child, which the messages of a row may make grow."""
+
+    def __init__(self, child: int | None) -> None:
+        self._pids: list[int | str] = ["self"] if child is None else ["self", child]
+        self._before = self._now()
+
+    def _now(self) -> int:
+        return sum(memory(pid) for pid in self._pids)
+
+    def grown(self) -> int:
+        """Bytes more than before."""
+        return self._now() - self._before
+
+
+def flood(trial: Trial, backend: str, limit: int, payload: int, **options: Any) -> None:
+    """Lets a producer run, and looks at the memory; `limit` is what the queued messages may take."""
+    seconds, flat = max(SECONDS * trial.scale, LEAST), max(FLAT * trial.scale, LEAST_FLAT)
+    worker = trial.worker("flooded", [take_time, pid], backend=backend, **options).start()
+    child = trial.outcome(worker.ask("pid")).value
+    trial.outcome(worker.ask("take_time", pattern(payload)))
+    watched = Watched(child if backend == "process" else None)
+    before = worker.stats()
+    producer = Producer(worker, payload)
+    early = late = 0
+    with threads(producer):
+        began = time.monotonic()
+        try:
+            while (passed := time.monotonic() - began) < seconds:
+                if passed < flat:
+                    early = max(early, watched.grown())
+                else:
+                    late = max(late, watched.grown())
+                time.sleep(LOOK)
+        finally:
+            producer.over = True
+    after = worker.stats()
+    handled = after.completed - before.completed
+    trial.injected += producer.offered
+    trial.tell("offered for each that was handled", producer.offered / max(1, handled))
+    trial.tell("handled", handled)
+    trial.exactly("none was handled", handled == 0)
+    # One offer may be under way as this looks.
+    refused = after.posted + after.rejected + after.shed - before.posted - before.rejected - before.shed
+    trial.exactly("offers that are counted nowhere", max(0, producer.offered - 1 - refused))
+    trial.tell("refused as too late", after.shed)
+    trial.at_most("memory growth", max(early, late) / MIB, (limit + ROOM) / MIB, " MiB")
+    trial.at_most(f"growth after {flat:g} s", (late - early) / MIB, FLAT_ROOM / MIB, " MiB")
+
+
+def flood_of_messages(trial: Trial, backend: str, policy: str) -> None:
+    """A limit of messages."""
+    flood(trial, backend, CAPACITY * (PAYLOAD + OVERHEAD), PAYLOAD, overflow=policy, capacity=CAPACITY)
+
+
+def flood_of_bytes(trial: Trial, backend: str, policy: str) -> None:
+    """A limit of bytes, which is used up long before that of messages."""
+    from pytoweb.workers import Limits
+
+    flood(trial, backend, LIMIT, LARGE, overflow=policy, limits=Limits(bytes=LIMIT))
+
+
+def flood_that_is_shed(trial: Trial, backend: str) -> None:
+    """A limit of messages, and of the time for which the queue may be late."""
+    from pytoweb.workers import Limits, Shed
+
+    limits = Limits(messages=CAPACITY, shed=Shed(target=TARGET, window=WINDOW))
+    flood(trial, backend, CAPACITY * (PAYLOAD + OVERHEAD), PAYLOAD, limits=limits)
+
+
+for _backend in ("thread", "process"):
+    for _policy in POLICIES:
+        _messages = functools.partial(flood_of_messages, backend=_backend, policy=_policy)
+        row(f"flood-{_backend}-{_policy}", 75)(_messages)
+        _bytes = functools.partial(flood_of_bytes, backend=_backend, policy=_policy)
+        row(f"flood-{_backend}-bytes-{_policy}", 75)(_bytes)
+    row(f"flood-{_backend}-shed", 75)(functools.partial(flood_that_is_shed, backend=_backend))
