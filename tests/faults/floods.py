@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import Any
+from typing import Any, Callable
 
 from .handlers import pattern, pid, take_time
 from .row import MIB, Trial, memory, row, threads
@@ -55,19 +55,28 @@ class Producer:
             self.offered += 1
 
 
+def own_memory(pid: int) -> int:
+    """Bytes of resident memory that a child shares with no process: large payloads lie in memory of the host."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("RssAnon:"))
+
+
 class Watched:
-    """The memory of the host and of its child, which the messages of a row may make grow."""
+    """The memory of a process that the messages of a row may make grow."""
 
-    def __init__(self, child: int | None) -> None:
-        self._pids: list[int | str] = ["self"] if child is None else ["self", child]
-        self._before = self._now()
+    def __init__(self, name: str, size: Callable[[], int]) -> None:
+        self.name = name
+        self._size = size
+        self._before = size()
+        self.early = self.late = 0
 
-    def _now(self) -> int:
-        return sum(memory(pid) for pid in self._pids)
-
-    def grown(self) -> int:
-        """Bytes more than before."""
-        return self._now() - self._before
+    def look(self, early: bool) -> None:
+        """Looks how many bytes more it has than before."""
+        grown = self._size() - self._before
+        if early:
+            self.early = max(self.early, grown)
+        else:
+            self.late = max(self.late, grown)
 
 
 def flood(trial: Trial, backend: str, limit: int, payload: int, **options: Any) -> None:
@@ -76,18 +85,17 @@ def flood(trial: Trial, backend: str, limit: int, payload: int, **options: Any) 
     worker = trial.worker("flooded", [take_time, pid], backend=backend, **options).start()
     child = trial.outcome(worker.ask("pid")).value
     trial.outcome(worker.ask("take_time", pattern(payload)))
-    watched = Watched(child if backend == "process" else None)
+    watched = [Watched("host", memory)]
+    if backend == "process":
+        watched.append(Watched("child", lambda: own_memory(child)))
     before = worker.stats()
     producer = Producer(worker, payload)
-    early = late = 0
     with threads(producer):
         began = time.monotonic()
         try:
             while (passed := time.monotonic() - began) < seconds:
-                if passed < flat:
-                    early = max(early, watched.grown())
-                else:
-                    late = max(late, watched.grown())
+                for one in watched:
+                    one.look(early=passed < flat)
                 time.sleep(LOOK)
         finally:
             producer.over = True
@@ -101,8 +109,10 @@ def flood(trial: Trial, backend: str, limit: int, payload: int, **options: Any) 
     refused = after.posted + after.rejected + after.shed - before.posted - before.rejected - before.shed
     trial.exactly("offers that are counted nowhere", max(0, producer.offered - 1 - refused))
     trial.tell("refused as too late", after.shed)
-    trial.at_most("memory growth", max(early, late) / MIB, (limit + ROOM) / MIB, " MiB")
-    trial.at_most(f"growth after {flat:g} s", (late - early) / MIB, FLAT_ROOM / MIB, " MiB")
+    for one in watched:
+        trial.at_most(f"{one.name}: growth", max(one.early, one.late) / MIB, (limit + ROOM) / MIB, " MiB")
+        grown = (one.late - one.early) / MIB
+        trial.at_most(f"{one.name}: growth after {flat:g} s", grown, FLAT_ROOM / MIB, " MiB")
 
 
 def flood_of_messages(trial: Trial, backend: str, policy: str) -> None:
