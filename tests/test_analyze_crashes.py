@@ -54,6 +54,31 @@ def test_each_end_of_a_process_costs_its_file():
     assert table(analysis, "Crashed: 2") == [("exits.py", "exit code 3"), ("killed.py", "signal 9 (SIGKILL)")]
     assert table(analysis, "Failed: 1") == [("raises.py", "ValueError: gone")]
     assert ("crashes survived", "2") in table(analysis, "Workers")
+    assert ("byte limit of the mailbox", "8 MiB") in table(analysis, "Workers")
+
+
+@pytest.mark.slow
+def test_the_end_of_a_process_costs_one_file_of_a_batch():
+    names = [f"{number:02}.py" for number in range(64)]
+    names[20], names[21], names[30], names[40] = "exits.py", "killed.py", "raises.py", "killed-too.py"
+    analysis = analysis_of(names, size=1)
+    assert analysis.batch == 8
+    assert analysis.complete
+    assert problems(analysis) == {
+        "exits.py": Problem(CRASHED, "exit code 3"),
+        "killed.py": Problem(CRASHED, "signal 9 (SIGKILL)", signal=signal.SIGKILL),
+        "killed-too.py": Problem(CRASHED, "signal 9 (SIGKILL)", signal=signal.SIGKILL),
+        "raises.py": Problem(FAILED, "ValueError: gone"),
+    }
+    assert sorted(facts.path for facts in analysis.totals.files or () if facts.problem is None) == names[:20] + [
+        name for name in names[22:] if name[0].isdigit()
+    ]
+    # Two batches of eight: the two files that are next to each other are in one.
+    assert analysis.asked_again == 16
+    assert ("small files in batches of", "8") in table(analysis, "Workers")
+    assert ("asked again, out of a batch", "16") in table(analysis, "Workers")
+    document = json.loads(json_report(analysis))["workers"]
+    assert (document["batch_size"], document["byte_limit"], document["asked_again"]) == (8, 8 << 20, 16)
 
 
 def test_a_crash_is_in_the_json_document():

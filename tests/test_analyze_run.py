@@ -190,6 +190,22 @@ def test_more_files_than_a_mailbox_holds(backend):
     assert 1 <= len(analysis.messages) <= 2
 
 
+@pytest.mark.parametrize(
+    ("files", "workers", "size"), [(0, 1, 1), (8, 1, 1), (16, 1, 2), (1790, 2, 8), (1790, 64, 3), (100, 16, 1)]
+)
+def test_a_small_tree_has_small_batches(files, workers, size):
+    assert courier.batch_size(files, workers) == size
+    # Enough for each worker to have one that waits.
+    assert courier.in_flight(workers, size) >= 2 * workers * size
+
+
+def test_a_large_file_is_in_no_batch(tmp_path):
+    for name, size in (("small.py", courier.LARGE_BYTES - 1), ("large.py", courier.LARGE_BYTES)):
+        (tmp_path / name).write_bytes(b"#" * size)
+    kinds = [courier.errand(str(tmp_path), name) for name in ("small.py", "large.py", "missing.py", "null\0.py")]
+    assert kinds == [courier.ANALYZE, courier.ALONE, courier.ANALYZE, courier.ANALYZE]
+
+
 def test_a_handler_that_raises_costs_one_file():
     def handler(path: str) -> FileFacts:
         if path.endswith("000003.py"):

@@ -385,6 +385,18 @@ def test_crashes_are_survived_and_told(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_crash_costs_one_file_of_a_batch(tmp_path):
+    for number in range(64):
+        (tmp_path / f"{number:02}.py").write_text("def f(): pass\n")
+    done = run_cli(tmp_path, "--crash", 2, "--workers", 1, "--no-compare", "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    document = json.loads(done.stdout)
+    assert (document["totals"]["analysed"], document["totals"]["crashed"]) == (62, 2)
+    assert [problem["signal"] for problem in document["problems"]] == [signal.SIGSEGV] * 2
+    assert (document["workers"]["batch_size"], document["workers"]["asked_again"]) == (8, 16)
+
+
+@pytest.mark.slow
 def test_the_speed_up_is_measured_on_the_same_files(tmp_path):
     for number in range(8):
         (tmp_path / f"{number}.py").write_text("def f(a):\n    return a and [x for x in a if x]\n" * 800)

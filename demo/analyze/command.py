@@ -26,8 +26,8 @@ the most complex functions, the most imported modules, the totals, the files tha
 read or parsed, and how the workers did: also how much faster they are than one thread, measured on
 a sample of the files.
 
-The workers are processes, one per CPU. One that crashes costs the file that it was reading, and is
-replaced.
+The workers are processes, one per CPU, and get small files in batches. One that crashes costs the file
+that it was reading, and is replaced: the other files of its batch are asked for again, one by one.
 
 Directories named __pycache__ or starting with a dot are passed over, and symbolic links to
 directories are not followed. In the standard library installed packages are left out too."""

@@ -18,15 +18,27 @@ from pytoweb.errors import WorkerCrashedError, WorkerError
 from pytoweb.workers import WorkerPool
 
 ANALYZE = "analyze"
-"""The message type that asks for the facts about a file."""
+"""The message type that asks for the facts about a file; processes get several of them as one batch."""
 
-CRASH = "crash"
-"""The message type that ends the process of its worker."""
+ALONE = "analyze alone"
+"""The same for a file that is in no batch."""
+
+LARGE_BYTES = 16 << 10
+"""A file of this size takes as long as a batch of small ones, which would only wait for it."""
+
+MAX_BATCH = 8
+"""Files that a batch has at most: so many are read once more where one of them ends its process, and so
+many results are lost where a stop comes while they are read."""
+
+BATCHES_PER_WORKER = 8
+"""A tree with fewer batches than that for each worker gets smaller ones: at its end no worker is to have
+many files left when the others have none."""
 
 IN_FLIGHT_PER_WORKER = 4
 MIN_IN_FLIGHT = 64
 """Messages that are posted and not yet taken back: enough that no worker waits for this thread, and so
-few that memory stays flat, that a mailbox never fills up and that posting never blocks a signal."""
+few that memory stays flat, that a mailbox never fills up and that posting never blocks a signal. With
+batches it is as many batches."""
 
 POLL_SECONDS = 0.1
 """How often a request to stop is looked for while no file gets done. Python runs signal handlers only in
@@ -34,6 +46,26 @@ the main thread, and not every system interrupts its wait for them."""
 
 GRACE_SECONDS = 0.5
 """How long a stop waits for the files that are being read right now."""
+
+
+def batch_size(files: int, workers: int) -> int:
+    """How many small files make one batch."""
+    return max(1, min(MAX_BATCH, files // (BATCHES_PER_WORKER * workers)))
+
+
+def errand(root: str, path: str) -> str:
+    """The message type for a file: `ALONE` if it is large."""
+    try:
+        size = os.stat(os.path.join(root, path)).st_size
+    except (OSError, ValueError):
+        # The worker will find it unreadable, which takes no time.
+        size = 0
+    return ALONE if size >= LARGE_BYTES else ANALYZE
+
+
+def in_flight(workers: int, batch: int) -> int:
+    """How many messages are posted and not yet taken back."""
+    return max(MIN_IN_FLIGHT, IN_FLIGHT_PER_WORKER * workers * batch)
 
 
 class StopRequest(Protocol):
@@ -56,6 +88,8 @@ class Courier:
         root: str,
         totals: Totals,
         noted: Callable[[int], object] = lambda taken: None,
+        *,
+        batch: int = 1,
     ) -> None:
         """Posts nothing yet.
 
@@ -63,17 +97,23 @@ class Courier:
             pool: Answers the messages.
             root: What the paths are relative to.
             totals: Where to add what is found.
+            batch: How many messages of the type `ANALYZE` may go to a process as one batch.
             noted: Is called after each file with the number of files so far.
         """
         self.totals = totals
         self.taken = 0
-        self.pending: dict[Future[Any], str] = {}
+        self.again = 0
+        """How many files were asked for again, alone, since a process ended that had them in a batch."""
+        self.pending: dict[Future[Any], tuple[str, str]] = {}
+        """The messages under way, each with its type and its path."""
         self.messages: Counter[tuple[int, int]] = Counter()
         """How many messages each worker answered."""
         self._pool = pool
         self._root = root
         self._noted = noted
-        self._limit = max(MIN_IN_FLIGHT, IN_FLIGHT_PER_WORKER * pool.size)
+        self.batch = batch
+        self._limit = in_flight(pool.size, batch)
+        self._stopped = False
         self._done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
 
     def deliver(self, errands: Iterable[tuple[str, str]], stop: StopRequest) -> None:
@@ -95,6 +135,7 @@ class Courier:
     def cancel(self, grace: float) -> None:
         """Gives up what is queued, and what still runs after `grace` seconds."""
         deadline = time.monotonic() + grace
+        self._stopped = True
         # The newest first: what is cancelled makes no room for what is to be cancelled next.
         for future in reversed(list(self.pending)):
             if not future.running():
@@ -114,7 +155,7 @@ class Courier:
             # The pool's processes could not be kept alive.
             self._add(FileFacts(path, problem=Problem(FAILED, _reason(error))))
             return
-        self.pending[future] = path
+        self.pending[future] = message_type, path
         future.add_done_callback(self._done.put)
 
     def _take(self, timeout: float) -> bool:
@@ -123,7 +164,7 @@ class Courier:
             future = self._done.get(timeout=timeout)
         except queue.Empty:
             return False
-        path = self.pending.pop(future)
+        message_type, path = self.pending.pop(future)
         if future.cancelled():
             return True
         error = future.exception()
@@ -131,6 +172,12 @@ class Courier:
             finding: Finding = future.result()
             self.messages[finding.worker] += 1
             self._add(finding.facts._replace(path=path))
+        elif isinstance(error, WorkerCrashedError) and message_type == ANALYZE and self.batch > 1:
+            # Some file of its batch was the end of the process, and the error does not say which: alone,
+            # each ends its own process or none.
+            if not self._stopped:
+                self.again += 1
+                self._post(ALONE, path)
         elif isinstance(error, WorkerCrashedError):
             self._add(FileFacts(path, problem=Problem(CRASHED, _end(error), signal=error.signal)))
         else:

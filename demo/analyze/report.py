@@ -137,6 +137,8 @@ def _workers_table(analysis: Analysis) -> Table:
         ("backend", analysis.backend),
         ("messages", f"{stats.posted:,}"),
         ("messages per worker", _range(analysis.messages)),
+        ("small files in batches of", f"{analysis.batch:,}" if analysis.batch > 1 else "1 (no batches)"),
+        ("byte limit of the mailbox", f"{analysis.byte_limit >> 20:,} MiB"),
         ("failures", f"{stats.failed:,}"),
     ]
     if stats.cancelled:
@@ -144,6 +146,8 @@ def _workers_table(analysis: Analysis) -> Table:
     if analysis.crashes:
         label = "crashes" if analysis.workers_lost else "crashes survived"
         table.rows.append((label, f"{analysis.crashes:,}"))
+    if analysis.asked_again:
+        table.rows.append(("asked again, out of a batch", f"{analysis.asked_again:,}"))
     table.rows += [
         ("queue wait p50", format_seconds(stats.wait_p50)),
         ("queue wait p99", format_seconds(stats.wait_p99)),
@@ -191,6 +195,7 @@ def json_report(analysis: Analysis) -> str:
          "workers": {"backend": "process" | "thread",
                      "size", "messages", "completed", "failures", "cancelled", "crashes": int,
                      "messages_per_worker": [int],                              most first
+                     "batch_size", "byte_limit", "asked_again": int,
                      "queue_wait_p50", "queue_wait_p99", "run_time_p50", "run_time_p99": float or null,
                      "utilisation": float, "wall_time": float, "files_per_second": float},
          "speed_up": null or {"ratio": float or null, "files": int, "one_thread", "workers": float},
@@ -243,6 +248,9 @@ def json_report(analysis: Analysis) -> str:
             "cancelled": stats.cancelled,
             "crashes": analysis.crashes,
             "messages_per_worker": list(analysis.messages),
+            "batch_size": analysis.batch,
+            "byte_limit": analysis.byte_limit,
+            "asked_again": analysis.asked_again,
             "queue_wait_p50": stats.wait_p50,
             "queue_wait_p99": stats.wait_p99,
             "run_time_p50": stats.run_p50,

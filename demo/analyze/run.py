@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Collection, Iterator
@@ -10,15 +11,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Callable, Protocol
 
 from analyze import courier as couriers
-from analyze.courier import ANALYZE, CRASH, Courier, StopRequest
+from analyze.courier import ALONE, ANALYZE, Courier, StopRequest, batch_size, errand
 from analyze.facts import CRASHED, FAILED, FileFacts
 from analyze.source import analyze_file
 from analyze.speed import SpeedUp, measure_speed_up
 from analyze.spread import spread
-from analyze.task import Task, crash, quiet_parser
+from analyze.task import Task, quiet_parser
 from analyze.totals import Totals
 from analyze.tree import SourceTree
-from pytoweb.workers import PoolStats, WorkerPool
+from pytoweb.workers import Batch, Limits, PoolStats, WorkerPool
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 RESTART_WINDOW_SECONDS = 3600.0
 """Crashes without a file between them that are further apart than this do not add up."""
+
+BYTE_LIMIT = 8 << 20
+"""Bytes of messages that the pool takes at a time: many more than the paths that are under way need, and so
+few that a mistake in that does not cost the memory of the machine."""
 
 
 class Display(Protocol):
@@ -55,6 +60,9 @@ class Analysis:
         messages: How many messages each worker answered, most first. A process that took the place of
             one that crashed is another worker.
         wall_seconds: From the first message to the last result, the start of the workers included.
+        batch: How many small files went to a process as one batch, at most; 1 for threads.
+        byte_limit: Bytes of messages that the pool took at a time.
+        asked_again: Files that were asked for once more, alone, since a process ended that had them in a batch.
         complete: False if a request to stop left files out.
         abandoned: Files that were still being read when a stop gave up waiting.
         speed_up: Against one thread; None if that was not measured.
@@ -66,6 +74,9 @@ class Analysis:
     stats: PoolStats
     messages: tuple[int, ...]
     wall_seconds: float
+    batch: int
+    byte_limit: int
+    asked_again: int
     complete: bool
     abandoned: int
     speed_up: SpeedUp | None = None
@@ -82,8 +93,13 @@ class Analysis:
 
 
 def open_pool(
-    backend: Backend, size: int | None, handler: Callable[[str], FileFacts], *, files: int
-) -> WorkerPool:
+    backend: Backend,
+    size: int | None,
+    handler: Callable[[str], FileFacts],
+    *,
+    files: int,
+    crashing: Collection[str] = (),
+) -> tuple[WorkerPool, int]:
     """Makes the pool that analyses files.
 
     Args:
@@ -91,28 +107,35 @@ def open_pool(
         size: How many files at the same time; None for the CPUs that it may use.
         handler: Takes a path, returns the facts about the file.
         files: How many there will be.
+        crashing: Paths of files that end their process instead. With processes only.
 
     Returns:
-        A pool that answers the message `analyze`, and with processes the message `crash`.
+        A pool that answers the messages `analyze` and `analyze alone`; and how many of the former may be one batch.
     """
+    limits, task = Limits(bytes=BYTE_LIMIT), Task(handler, crashing)
     if backend == "process":
-        # A crash costs the file that was read: there cannot be more than files, and each of them is a
-        # line of the report, not the end of the run.
+        # A crash costs the file that was read, which may have ended the process of its batch before: there
+        # cannot be more than two for each, and each file is a line of the report, not the end of the run.
         pool = WorkerPool(
             size,
             backend=backend,
             name=ANALYZE,
+            limits=limits,
             initializer=quiet_parser,
-            max_restarts=files,
+            max_restarts=2 * files,
             restart_window=RESTART_WINDOW_SECONDS,
         )
-        pool.on_message(CRASH, crash)
+        batch = batch_size(files, pool.size)
     else:
-        pool = WorkerPool(size, backend=backend, name=ANALYZE)
-    pool.on_message(ANALYZE, Task(handler))
+        pool, batch = WorkerPool(size, backend=backend, name=ANALYZE, limits=limits), 1
+    if batch > 1:
+        pool.on_message(ANALYZE, task.together, batch=Batch(batch))
+    else:
+        pool.on_message(ANALYZE, task.alone)
+    pool.on_message(ALONE, task.alone)
     # The futures carry the failures and the report names them: no log record for each.
     pool.on_error(lambda error: None)
-    return pool
+    return pool, batch
 
 
 def analyze_tree(
@@ -145,15 +168,16 @@ def analyze_tree(
         What was found, and how the workers did.
     """
     with _quiet_parser():
-        pool = open_pool(backend, size, handler, files=len(tree.files))
-        courier = Courier(pool, tree.root, totals, progress.update)
+        crashing = [os.path.join(tree.root, tree.files[place]) for place in spread(crashes, len(tree.files))]
+        pool, batch = open_pool(backend, size, handler, files=len(tree.files), crashing=crashing)
+        courier = Courier(pool, tree.root, totals, progress.update, batch=batch)
         try:
-            analysis = _drive(courier, pool, tree, set(spread(crashes, len(tree.files))), progress, stop)
+            analysis = _drive(courier, pool, tree, progress, stop)
             if compare and analysis.complete:
                 progress.compare()
                 lost = {facts.path for facts in totals.problems if _is_lost(facts)}
                 files = [path for path in tree.files if path not in lost]
-                speed_up = measure_speed_up(pool, tree.root, files, stop, handler)
+                speed_up = measure_speed_up(pool, tree.root, files, stop, handler, batch=batch)
                 analysis = replace(analysis, speed_up=speed_up)
             return analysis
         finally:
@@ -161,14 +185,9 @@ def analyze_tree(
 
 
 def _drive(
-    courier: Courier,
-    pool: WorkerPool,
-    tree: SourceTree,
-    crashing: Collection[int],
-    progress: Display,
-    stop: StopRequest,
+    courier: Courier, pool: WorkerPool, tree: SourceTree, progress: Display, stop: StopRequest
 ) -> Analysis:
-    errands = ((CRASH if number in crashing else ANALYZE, path) for number, path in enumerate(tree.files))
+    errands = ((errand(tree.root, path), path) for path in tree.files)
     progress.start(len(tree.files))
     started = time.perf_counter()
     courier.deliver(errands, stop)
@@ -181,6 +200,9 @@ def _drive(
         stats=pool.stats(),
         messages=tuple(sorted(courier.messages.values(), reverse=True)),
         wall_seconds=time.perf_counter() - started,
+        batch=courier.batch,
+        byte_limit=BYTE_LIMIT,
+        asked_again=courier.again,
         complete=tree.complete and courier.taken == len(tree.files),
         abandoned=len(courier.pending),
     )

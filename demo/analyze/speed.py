@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Callable, NamedTuple
 
-from analyze.courier import ANALYZE, Courier, StopRequest
+from analyze.courier import Courier, StopRequest, errand
 from analyze.facts import FileFacts
 from analyze.spread import spread_order
 from analyze.totals import Totals
@@ -50,6 +50,8 @@ def measure_speed_up(
     files: Sequence[str],
     stop: StopRequest,
     handler: Callable[[str], FileFacts],
+    *,
+    batch: int = 1,
 ) -> SpeedUp | None:
     """Reads a sample of files on this thread and then with the workers, and times both.
 
@@ -62,6 +64,7 @@ def measure_speed_up(
         files: Those that may be chosen, none of which ends the process that reads it.
         stop: Is asked after every file.
         handler: What the workers run, once per file.
+        batch: How many small files may go to a process as one batch.
 
     Returns:
         The times; None if a stop was requested.
@@ -83,9 +86,9 @@ def measure_speed_up(
         # The largest first: one that came last would keep one worker busy while the others have nothing
         # left, which counts for much in a sample and for nothing in a whole tree.
         sample.sort(reverse=True)
-        courier = Courier(pool, root, Totals())
+        courier = Courier(pool, root, Totals(), batch=batch)
         started = time.perf_counter()
-        courier.deliver(((ANALYZE, path) for _, path in sample), stop)
+        courier.deliver(((errand(root, path), path) for _, path in sample), stop)
         workers += time.perf_counter() - started
         if courier.pending:
             courier.cancel(grace=0.0)

@@ -6,10 +6,12 @@ import contextlib
 import os
 import threading
 import warnings
+from collections.abc import Collection
 from typing import Callable, NamedTuple
 
 from analyze.facts import FileFacts
 from analyze.source import analyze_file
+from pytoweb.workers import BatchItemError
 
 
 class Finding(NamedTuple):
@@ -25,23 +27,41 @@ class Finding(NamedTuple):
 
 
 class Task:
-    """The handler of the message `analyze`: the facts about a file, and who found them."""
+    """The handlers of the pool: the facts about files, and who found them."""
 
-    def __init__(self, handler: Callable[[str], FileFacts] = analyze_file) -> None:
-        """Takes what finds the facts about the file at a path."""
+    def __init__(
+        self,
+        handler: Callable[[str], FileFacts] = analyze_file,
+        crashing: Collection[str] = (),
+    ) -> None:
+        """Makes the handlers.
+
+        Args:
+            handler: Finds the facts about the file at a path.
+            crashing: Paths of files that end the process that works on them: none of them is read.
+        """
         self._handler = handler
+        self._crashing = frozenset(crashing)
 
-    def __call__(self, path: str) -> Finding:
+    def alone(self, path: str) -> Finding:
         """Works on the file at `path`."""
+        if path in self._crashing:
+            crash()
         return Finding((os.getpid(), threading.get_ident()), self._handler(path))
 
+    def together(self, paths: list[str]) -> list[Finding | BatchItemError]:
+        """Works on the files of a batch, one after the other. One that cannot be analysed fails for itself."""
+        found: list[Finding | BatchItemError] = []
+        for place, path in enumerate(paths):
+            try:
+                found.append(self.alone(path))
+            except (Exception, SystemExit) as error:
+                found.append(BatchItemError(place, error))
+        return found
 
-def crash(path: str) -> None:
-    """Ends its process with a segmentation fault: the handler of the message `crash`, for process workers.
 
-    Args:
-        path: Where the message stands for a file; nothing is read.
-    """
+def crash() -> None:
+    """Ends its process with a segmentation fault."""
     import ctypes
 
     with contextlib.suppress(ImportError, OSError, ValueError):
