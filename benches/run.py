@@ -26,7 +26,15 @@ from row import Row  # noqa: E402
 
 ROWS_OF = {
     "throughput": ("thread-post", "thread-post-batch", "thread-post-call", "thread-ask", "pool-submit"),
-    "control": ("control-priority", "control-key", "control-million-keys"),
+    "control": (
+        "control-priority",
+        "control-key",
+        "control-million-keys",
+        "control-batch-thread",
+        "control-batch-thread-10us",
+        "control-batch-process",
+        "control-batch-process-10us",
+    ),
     "balance": ("control-balance", "control-balance-process"),
     "round_trip": ("round-trip-p50", "round-trip-p99"),
     "asyncio_rows": ("asyncio-ask", "asyncio-gather", "asyncio-gather-tasks"),

@@ -1,7 +1,7 @@
-"""Rows of posts that say how they are to be queued, next to posts that ask for nothing, by message.
+"""Rows of posts that say how they are to be queued, and of batches, next to posts that ask for nothing, by message.
 
-Every handler is the same no-op. Both sides run with the default mailbox (16 384 messages, a full one
-makes the poster wait).
+Every handler is the same no-op, or works for 10 us whenever it is called. Both sides run with the default mailbox
+(16 384 messages, a full one makes the poster wait).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Callable
 
-from pytoweb.workers import PythonWorker
+from pytoweb.workers import Batch, PythonWorker
 from rounds import Plan, alternate, main
 from row import AT_MOST, Row, Side
 
@@ -21,6 +21,10 @@ POSTED = 500_000
 KEYED = 1_000_000
 FEW_KEYS = 16
 LEVELS = 10
+BATCH = 64
+BATCHED = {"thread": 200_000, "process": 50_000}
+WORKS = 10e-6
+"""Seconds that a handler works which has something to do for a call, and little for each message of it."""
 TIMEOUT = 120.0
 """Longer than any round takes."""
 
@@ -30,10 +34,23 @@ def noop(data: Any) -> Any:
     return data
 
 
+def work(data: Any) -> Any:
+    """Works for a time, and hands its argument back."""
+    end = time.perf_counter() + WORKS
+    while time.perf_counter() < end:
+        pass
+    return data
+
+
 @contextlib.contextmanager
-def _posting(post_all: Callable[[PythonWorker, int], None]) -> Iterator[Run]:
-    worker = PythonWorker("bench-control")
-    worker.on_message("work", noop)
+def _posting(
+    post_all: Callable[[PythonWorker, int], None],
+    handler: Callable[[Any], Any] = noop,
+    backend: Any = "thread",
+    **options: Any,
+) -> Iterator[Run]:
+    worker = PythonWorker("bench-control", backend=backend)
+    worker.on_message("work", handler, **options)
 
     def run(count: int) -> float:
         begin = time.perf_counter()
@@ -45,15 +62,15 @@ def _posting(post_all: Callable[[PythonWorker, int], None]) -> Iterator[Run]:
         yield run
 
 
+def _post_plain(worker: PythonWorker, count: int) -> None:
+    post = worker.post_message
+    for item in range(count):
+        post("work", item)
+
+
 def post_plain() -> contextlib.AbstractContextManager[Run]:
     """One ``post_message`` per message."""
-
-    def post_all(worker: PythonWorker, count: int) -> None:
-        post = worker.post_message
-        for item in range(count):
-            post("work", item)
-
-    return _posting(post_all)
+    return _posting(_post_plain)
 
 
 def post_urgent() -> contextlib.AbstractContextManager[Run]:
@@ -111,5 +128,29 @@ def rows(plan: Plan) -> Iterator[Row]:
         )
 
 
+def batch_rows(plan: Plan) -> Iterator[Row]:
+    """A handler that gets its messages in batches against the same one that gets them one by one."""
+    single, together = "one by one", f"batches of {BATCH}"
+    for backend, full in BATCHED.items():
+        for handler, text, target in ((noop, "nothing to do", None), (work, "10 us a call", 0.2)):
+            count = plan.count(full)
+
+            def side(
+                handler: Callable[[Any], Any] = handler, backend: str = backend, **options: Any
+            ) -> Callable[[], contextlib.AbstractContextManager[Run]]:
+                return lambda: _posting(_post_plain, handler, backend, **options)
+
+            taken = alternate({together: side(batch=Batch(BATCH)), single: side()}, count=count, plan=plan)
+            yield Row(
+                f"control-batch-{backend}{'' if handler is noop else '-10us'}",
+                f"post + handled of {count:,}, {text}, {backend}, per message",
+                "us",
+                Side(together, taken[together]),
+                [Side(single, taken[single])],
+                bound=AT_MOST,
+                target=target,
+            )
+
+
 if __name__ == "__main__":
-    main([rows])
+    main([rows, batch_rows])
