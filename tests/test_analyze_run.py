@@ -191,7 +191,8 @@ def test_more_files_than_a_mailbox_holds(backend):
 
 
 @pytest.mark.parametrize(
-    ("files", "workers", "size"), [(0, 1, 1), (8, 1, 1), (16, 1, 2), (1790, 2, 8), (1790, 64, 3), (100, 16, 1)]
+    ("files", "workers", "size"),
+    [(0, 1, 1), (8, 1, 1), (16, 1, 2), (1790, 2, 8), (1790, 64, 3), (100, 16, 1)],
 )
 def test_a_small_tree_has_small_batches(files, workers, size):
     assert courier.batch_size(files, workers) == size
@@ -202,7 +203,8 @@ def test_a_small_tree_has_small_batches(files, workers, size):
 def test_a_large_file_is_in_no_batch(tmp_path):
     for name, size in (("small.py", courier.LARGE_BYTES - 1), ("large.py", courier.LARGE_BYTES)):
         (tmp_path / name).write_bytes(b"#" * size)
-    kinds = [courier.errand(str(tmp_path), name) for name in ("small.py", "large.py", "missing.py", "null\0.py")]
+    names = ("small.py", "large.py", "missing.py", "null\0.py")
+    kinds = [courier.errand(str(tmp_path), name) for name in names]
     assert kinds == [courier.ANALYZE, courier.ALONE, courier.ANALYZE, courier.ANALYZE]
 
 

@@ -1,4 +1,4 @@
-"""Rates over ten seconds of a clock that the test moves: as many messages begin as the rate allows, to the message."""
+"""Rates over ten seconds of a clock that the test moves: exact to the message."""
 
 from __future__ import annotations
 

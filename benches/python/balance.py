@@ -1,4 +1,4 @@
-"""Rows of quick messages beside slow ones in a pool's own mailbox, next to quick ones alone: how long they wait.
+"""Rows of how long quick messages wait beside slow ones in a pool's own mailbox, next to quick ones alone.
 
 Messages come at random, about one in a millisecond, so that the slow ones keep a small part of the pool's
 threads or children busy: what is measured is whether a quick one waits behind a slow one all the same.

@@ -1,7 +1,7 @@
-"""Rows of posts that say how they are to be queued, and of batches, next to posts that ask for nothing, by message.
+"""Rows of posts that say how they are to be queued, and of batches, next to plain ones, by message.
 
-Every handler is the same no-op, or works for 10 us whenever it is called. Both sides run with the default mailbox
-(16 384 messages, a full one makes the poster wait).
+Every handler is the same no-op, or works for 10 us whenever it is called. Both sides run with the default
+mailbox (16 384 messages, a full one makes the poster wait).
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ class Analysis:
         wall_seconds: From the first message to the last result, the start of the workers included.
         batch: How many small files went to a process as one batch, at most; 1 for threads.
         byte_limit: Bytes of messages that the pool took at a time.
-        asked_again: Files that were asked for once more, alone, since a process ended that had them in a batch.
+        asked_again: Files that were asked for once more, alone, since a process ended that had them in
+            a batch.
         complete: False if a request to stop left files out.
         abandoned: Files that were still being read when a stop gave up waiting.
         speed_up: Against one thread; None if that was not measured.
@@ -110,7 +111,8 @@ def open_pool(
         crashing: Paths of files that end their process instead. With processes only.
 
     Returns:
-        A pool that answers the messages `analyze` and `analyze alone`; and how many of the former may be one batch.
+        A pool that answers the messages `analyze` and `analyze alone`, and how many of the former may be
+        one batch.
     """
     limits, task = Limits(bytes=BYTE_LIMIT), Task(handler, crashing)
     if backend == "process":

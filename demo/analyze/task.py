@@ -50,7 +50,7 @@ class Task:
         return Finding((os.getpid(), threading.get_ident()), self._handler(path))
 
     def together(self, paths: list[str]) -> list[Finding | BatchItemError]:
-        """Works on the files of a batch, one after the other. One that cannot be analysed fails for itself."""
+        """Works on the files of a batch, one after the other; each fails for itself."""
         found: list[Finding | BatchItemError] = []
         for place, path in enumerate(paths):
             try:

@@ -1,7 +1,8 @@
-"""A producer that is a hundred times too fast: memory stays within what the mailbox may hold, whatever its policy."""
+"""A producer that is a hundred times too fast: memory stays within what the mailbox may hold."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from typing import Any, Callable
@@ -47,16 +48,14 @@ class Producer:
         from pytoweb.workers import MailboxFullError
 
         while not self.over:
-            try:
+            with contextlib.suppress(MailboxFullError):
                 # A new object each time, as from a socket.
                 self.worker.post_message("take_time", pattern(self.payload))
-            except MailboxFullError:
-                pass
             self.offered += 1
 
 
 def own_memory(pid: int) -> int:
-    """Bytes of resident memory that a child shares with no process: large payloads lie in memory of the host."""
+    """Bytes of resident memory of a child without large payloads: those lie in memory of the host."""
     with open(f"/proc/{pid}/status", encoding="ascii") as file:
         return next(int(line.split()[1]) << 10 for line in file if line.startswith("RssAnon:"))
 

@@ -18,7 +18,7 @@ BURSTS_A_SECOND = 100
 
 
 def begin(trial: Trial, backend: str, rate: int, seconds: float, of_type: bool) -> list[Any]:
-    """Posts more messages to a worker than its rate allows in a time; the times at which they begin, as futures."""
+    """Posts more messages to a worker than its rate allows in a time; futures of when they begin."""
     from pytoweb.workers import Limits
 
     messages = round(rate * (seconds + 1))

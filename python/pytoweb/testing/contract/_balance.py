@@ -1,4 +1,4 @@
-"""The contract of balance: a message that takes long, or never ends, keeps no other one waiting that could run."""
+"""The contract of balance: a message that is held keeps no other one waiting that could run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ._subject import WAIT, Subject
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
     from typing import Any
+
     from pytoweb.workers import WorkerPool
 
 __all__ = ["PoolBalanceContract"]
@@ -48,7 +49,8 @@ class PoolBalanceContract(Subject):
         """While every other place is held."""
         some, gate = self.warm_pool(), self.gate()
         some.on_message("gate", gate)
-        futures, held = [], []
+        futures: list[Any] = []
+        held: list[Any] = []
         for number in range(OTHERS):
             if number % 100 == 50 and len(held) < SIZE - 1:
                 held.append(some.ask("gate"))
