@@ -62,12 +62,12 @@ impl<H: Handler> ParkedPost<H> {
         self.place.on_settled(Box::new(callback));
     }
 
-    /// Ends the wait.
+    /// Ends the wait, of a thread that is in [`ParkedPost::wait`] too, at the end of its limit.
     ///
     /// # Errors
     /// [`PostError::Full`] with the message, which was still in line and is withdrawn; [`PostError::Stopped`] when the
     /// worker was stopped.
-    pub fn finish(self) -> Result<(), PostError<H::Message>> {
+    pub fn finish(&self) -> Result<(), PostError<H::Message>> {
         if let Some(message) = self.withdraw() {
             return Err(PostError::Full(message));
         }

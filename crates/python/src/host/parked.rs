@@ -20,7 +20,9 @@ use crate::interpreter::fork::Generation;
 #[pyclass(module = "pytoweb._core", frozen)]
 #[derive(Debug)]
 pub(crate) struct Parked {
-    post: Mutex<Option<ParkedPost<PyHandler>>>,
+    /// Locked for a moment alone: a thread that waits for it may hold the interpreter lock, and a wait may need that to
+    /// start another thread in its place.
+    post: Mutex<Option<Arc<ParkedPost<PyHandler>>>>,
     endpoint: Py<Endpoint>,
     shared: Arc<Attached<Shared>>,
     /// Of an ask: its future's.
@@ -77,7 +79,7 @@ impl Parked {
             });
         });
         Self {
-            post: Mutex::new(Some(post)),
+            post: Mutex::new(Some(Arc::new(post))),
             endpoint,
             shared,
             task,
@@ -86,11 +88,17 @@ impl Parked {
         }
     }
 
-    fn take(&self) -> Option<ParkedPost<PyHandler>> {
+    fn take(&self) -> Option<Arc<ParkedPost<PyHandler>>> {
         self.post
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
+    }
+
+    /// The post, unless its wait is over.
+    fn in_line(&self) -> Option<Arc<ParkedPost<PyHandler>>> {
+        let post = self.post.lock().unwrap_or_else(PoisonError::into_inner);
+        post.clone()
     }
 
     fn give_back_place(&self, py: Python<'_>) {
@@ -110,7 +118,7 @@ impl Parked {
     fn outcome<'py>(&self, py: Python<'py>, why: &str) -> PyResult<Bound<'py, PyAny>> {
         let endpoint = self.endpoint.bind(py).get();
         let worker = endpoint.worker()?;
-        let outcome = self.take().map_or(Ok(()), ParkedPost::finish);
+        let outcome = self.take().map_or(Ok(()), |post| post.finish());
         if let Err(refused) = outcome {
             self.give_back_place(py);
             return Err(match refused {
@@ -129,7 +137,7 @@ impl Parked {
 
     /// Takes it out of the line, uncounted. False: it is in, or was refused.
     fn withdraw(&self, py: Python<'_>) -> bool {
-        let withdrawn = match self.take().map(ParkedPost::finish) {
+        let withdrawn = match self.take().map(|post| post.finish()) {
             Some(Err(PostError::Full(_))) => true,
             Some(Err(_)) => {
                 self.give_back_place(py);
@@ -152,8 +160,8 @@ impl Parked {
         let limit = arguments::timeout(timeout)?;
         let worker = self.endpoint.bind(py).get().worker()?;
         let waited = waiting::wait_in_slices(py, limit, |step| {
-            let post = self.post.lock().unwrap_or_else(PoisonError::into_inner);
-            post.as_ref().map_or(Ok(true), |post| post.wait(Some(step)))
+            let post = self.in_line();
+            post.map_or(Ok(true), |post| post.wait(Some(step)))
         })?;
         waited.map_err(|error| match error {
             WaitError::Cycle(_) => waiting::refused(worker, PostError::WouldDeadlock(())),
