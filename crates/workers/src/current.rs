@@ -1,4 +1,4 @@
-//! What a handler can ask about itself: the message it runs for, and its worker.
+//! What a handler can ask about itself: the message it runs for, and whose it is.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -6,10 +6,9 @@ use std::sync::{Arc, Weak};
 
 use pytoweb_engine::{self as engine, Address};
 
-use crate::dispatch::Table;
 use crate::message::Parcel;
 use crate::noted;
-use crate::worker::Worker;
+use crate::table::{Owner, Table};
 
 thread_local! {
     /// What belongs to the worker that ran last on this thread. Weak, so that a worker that ended is let go.
@@ -146,30 +145,8 @@ pub fn current_message() -> Option<CurrentMessage> {
     })
 }
 
-/// The worker whose handler is calling.
-///
-/// `None` outside of a handler, in a handler of the pool itself, and when every handle of the worker was dropped: it
-/// only finishes what is queued then, and cannot be held any more.
-///
-/// ```
-/// use std::convert::Infallible;
-/// use pytoweb_workers::{Worker, current_worker};
-///
-/// let worker = Worker::new("countdown");
-/// worker.on_message("from", |n: u64| {
-///     if n > 0 && let Some(me) = current_worker() {
-///         me.post_message("from", n - 1).expect("there is room");
-///     }
-///     Ok::<_, Infallible>(())
-/// });
-/// worker.start()?;
-/// worker.post_message("from", 9_u64)?;
-/// worker.run_until_idle(std::time::Duration::from_secs(10))?;
-/// assert_eq!(worker.stats().counters.completed, 10);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[must_use]
-pub fn current_worker() -> Option<Worker> {
+/// Whose handler is calling. `None` outside of a handler, and in one of a pool.
+pub(crate) fn current_owner() -> Option<Owner> {
     noted::with(|_| ())?;
-    TABLE.with_borrow(|table| Worker::from_owner(&table.upgrade()?.owner))
+    TABLE.with_borrow(|table| table.upgrade()?.owner.clone())
 }

@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 
 use pytoweb_engine::{Plan, Priority, contained};
 
-use crate::kinds::KindId;
+use crate::kind_id::KindId;
 
 /// Room for a `String`, and no more: a mailbox has as many of them as entries.
 type Words = [usize; 3];

@@ -12,35 +12,36 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use crate::dispatch::{Ended, Table, run_typed};
-use crate::error::{BoxError, TypeMismatch};
-use crate::kept::Kept;
-use crate::message::Envelope;
+use crate::error::TypeMismatch;
+use crate::kind_id::KindId;
+use crate::message::{Ended, Envelope};
 
 /// Chains that the kinds are spread over: most workers have fewer kinds than this, so most chains hold one.
 const CHAINS: usize = 8;
 
-/// A handler for one message at a time.
-pub(crate) type Exclusive = Box<dyn FnMut(&Table, &mut Envelope) -> Ended + Send>;
+/// A handler for one message at a time. `C` is what belongs to its worker.
+pub(crate) type Exclusive<C> = Box<dyn FnMut(&C, &mut Envelope) -> Ended + Send>;
 /// A handler for several at the same time.
-pub(crate) type Concurrent = Arc<dyn Fn(&Table, &mut Envelope) -> Ended + Send + Sync>;
+pub(crate) type Concurrent<C> = Arc<dyn Fn(&C, &mut Envelope) -> Ended + Send + Sync>;
+/// Takes the place of a handler that is let go.
+type Nothing<C> = fn(&C, &mut Envelope) -> Ended;
 
 /// Where a handler is kept.
-pub(crate) enum Stored {
-    Exclusive(Replaceable),
-    Concurrent(RwLock<Concurrent>),
+pub(crate) enum Stored<C> {
+    Exclusive(Replaceable<C>),
+    Concurrent(RwLock<Concurrent<C>>),
 }
 
 /// A handler that is locked by the turn in which it runs, and can be replaced meanwhile.
-pub(crate) struct Replaceable {
-    current: Mutex<Exclusive>,
+pub(crate) struct Replaceable<C> {
+    current: Mutex<Exclusive<C>>,
     /// Takes the place of the current one before the next message.
-    next: Mutex<Option<Exclusive>>,
+    next: Mutex<Option<Exclusive<C>>>,
     has_next: AtomicBool,
 }
 
-impl Replaceable {
-    fn new(handler: Exclusive) -> Self {
+impl<C> Replaceable<C> {
+    fn new(handler: Exclusive<C>) -> Self {
         Self {
             current: Mutex::new(handler),
             next: Mutex::new(None),
@@ -49,7 +50,7 @@ impl Replaceable {
     }
 
     /// Returns what is not used any more, to be dropped outside of locks.
-    fn replace(&self, handler: Exclusive) -> Vec<Registration> {
+    fn replace(&self, handler: Exclusive<C>) -> Vec<Registration<C>> {
         let mut next = lock(&self.next);
         let unused = next.replace(handler);
         // ORDERING: Relaxed. A message that comes after the replacement comes through the mailbox's lock.
@@ -67,14 +68,14 @@ impl Replaceable {
     }
 
     /// The same as [`Replaceable::install`], unless the current handler is locked.
-    fn install_now(&self) -> Option<Exclusive> {
+    fn install_now(&self) -> Option<Exclusive<C>> {
         let mut current = self.current.try_lock().ok()?;
         self.install(&mut current)
     }
 
     /// Puts the next handler in the place of the current one, which is returned to be dropped.
     #[cold]
-    fn install(&self, current: &mut Exclusive) -> Option<Exclusive> {
+    fn install(&self, current: &mut Exclusive<C>) -> Option<Exclusive<C>> {
         let mut next = lock(&self.next);
         let handler = next.take()?;
         // ORDERING: Relaxed, written under the lock of `next`.
@@ -83,7 +84,7 @@ impl Replaceable {
     }
 
     /// Locks the current handler.
-    pub(crate) fn hold(&self) -> Held<'_> {
+    pub(crate) fn hold(&self) -> Held<'_, C> {
         Held {
             of: self,
             current: Some(lock(&self.current)),
@@ -92,16 +93,16 @@ impl Replaceable {
 }
 
 /// The handler of a kind, locked: by the turn that gives it messages, from one to the next.
-pub(crate) struct Held<'a> {
-    of: &'a Replaceable,
+pub(crate) struct Held<'a, C> {
+    of: &'a Replaceable<C>,
     /// `None` only as it is dropped.
-    current: Option<MutexGuard<'a, Exclusive>>,
+    current: Option<MutexGuard<'a, Exclusive<C>>>,
 }
 
-impl Held<'_> {
+impl<C> Held<'_, C> {
     /// Gives `envelope` to the handler, which does not panic.
     #[inline]
-    pub(crate) fn run(&mut self, table: &Table, envelope: &mut Envelope) -> Ended {
+    pub(crate) fn run(&mut self, context: &C, envelope: &mut Envelope) -> Ended {
         let Some(current) = &mut self.current else {
             unreachable!("it is let go of once, by its end")
         };
@@ -109,11 +110,11 @@ impl Held<'_> {
         if self.of.has_next.load(Ordering::Relaxed) {
             drop(self.of.install(current));
         }
-        current(table, envelope)
+        current(context, envelope)
     }
 }
 
-impl Drop for Held<'_> {
+impl<C> Drop for Held<'_, C> {
     /// A handler that was replaced meanwhile goes now, not only at the next message.
     fn drop(&mut self) {
         drop(self.current.take());
@@ -128,43 +129,9 @@ impl Drop for Held<'_> {
 }
 
 /// A handler on its way into a [`Kind`].
-pub(crate) enum Registration {
-    Exclusive(Exclusive),
-    Concurrent(Concurrent),
-}
-
-impl Registration {
-    /// Of a worker. What `handler` holds is dropped on whichever thread is the last to hold the worker.
-    pub(crate) fn exclusive<T, R, E>(
-        handler: impl FnMut(T) -> Result<R, E> + Send + 'static,
-    ) -> Self
-    where
-        T: Send + 'static,
-        R: Send + 'static,
-        E: Into<BoxError>,
-    {
-        let mut handler = Kept::new(handler);
-        Self::Exclusive(Box::new(move |table, envelope| match handler.get_mut() {
-            Some(handler) => run_typed(table, envelope, handler),
-            None => table.unknown(envelope),
-        }))
-    }
-
-    /// The same, of a pool.
-    pub(crate) fn concurrent<T, R, E>(
-        handler: impl Fn(T) -> Result<R, E> + Send + Sync + 'static,
-    ) -> Self
-    where
-        T: Send + 'static,
-        R: Send + 'static,
-        E: Into<BoxError>,
-    {
-        let handler = Kept::new(handler);
-        Self::Concurrent(Arc::new(move |table, envelope| match handler.get() {
-            Some(handler) => run_typed(table, envelope, handler),
-            None => table.unknown(envelope),
-        }))
-    }
+pub(crate) enum Registration<C> {
+    Exclusive(Exclusive<C>),
+    Concurrent(Concurrent<C>),
 }
 
 /// The types of a handler.
@@ -214,17 +181,17 @@ fn fingerprint<T: 'static>() -> u64 {
 }
 
 /// One kind and its handler.
-pub(crate) struct Kind {
+pub(crate) struct Kind<C> {
     name: Box<str>,
     payload: AtomicU64,
     reply: AtomicU64,
     signature: Mutex<Signature>,
-    stored: Stored,
+    stored: Stored<C>,
     next: OnceLock<Box<Self>>,
 }
 
-impl Kind {
-    fn new(name: &str, signature: Signature, registration: Registration) -> Self {
+impl<C: 'static> Kind<C> {
+    fn new(name: &str, signature: Signature, registration: Registration<C>) -> Self {
         Self {
             name: name.into(),
             payload: AtomicU64::new(signature.payload),
@@ -273,7 +240,7 @@ impl Kind {
     }
 
     /// Replaces the handler, from the next message on. Returns what is to be dropped outside of locks.
-    fn replace(&self, signature: Signature, registration: Registration) -> Vec<Registration> {
+    fn replace(&self, signature: Signature, registration: Registration<C>) -> Vec<Registration<C>> {
         // Held to the end, so that of two threads that register the same one wins in all places.
         let mut current = lock(&self.signature);
         *current = signature;
@@ -295,13 +262,11 @@ impl Kind {
     }
 
     /// Puts nothing in the place of the handler.
-    fn let_go(&self) -> Vec<Registration> {
+    fn let_go(&self, nothing: Nothing<C>) -> Vec<Registration<C>> {
         match &self.stored {
-            Stored::Exclusive(stored) => {
-                stored.replace(Box::new(|table, envelope| table.unknown(envelope)))
-            }
+            Stored::Exclusive(stored) => stored.replace(Box::new(nothing)),
             Stored::Concurrent(stored) => {
-                let nothing: Concurrent = Arc::new(|table, envelope| table.unknown(envelope));
+                let nothing: Concurrent<C> = Arc::new(nothing);
                 let mut stored = stored.write().unwrap_or_else(PoisonError::into_inner);
                 vec![Registration::Concurrent(mem::replace(
                     &mut *stored,
@@ -311,28 +276,27 @@ impl Kind {
         }
     }
 
-    pub(crate) fn stored(&self) -> &Stored {
+    pub(crate) fn stored(&self) -> &Stored<C> {
         &self.stored
     }
 }
 
-/// The place of a [`Kind`], valid for the worker that gave it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct KindId(u32);
-
-impl KindId {
-    /// No worker gives this one.
-    pub(crate) const NONE: Self = Self(u32::MAX);
-}
-
 /// The handlers of one worker.
-#[derive(Default)]
-pub(crate) struct Kinds {
-    chains: [OnceLock<Box<Kind>>; CHAINS],
+pub(crate) struct Kinds<C> {
+    chains: [OnceLock<Box<Kind<C>>>; CHAINS],
     registering: Mutex<()>,
 }
 
-impl Kinds {
+impl<C> Default for Kinds<C> {
+    fn default() -> Self {
+        Self {
+            chains: Default::default(),
+            registering: Mutex::default(),
+        }
+    }
+}
+
+impl<C: 'static> Kinds<C> {
     /// Cheap, and enough to spread names: kinds of one worker mostly differ in length or at the ends.
     fn chain(name: &str) -> usize {
         let bytes = name.as_bytes();
@@ -341,12 +305,12 @@ impl Kinds {
         (bytes.len() + usize::from(first) * 3 + usize::from(last) * 5) % CHAINS
     }
 
-    fn walk(&self, chain: usize) -> impl Iterator<Item = &Kind> {
+    fn walk(&self, chain: usize) -> impl Iterator<Item = &Kind<C>> {
         iter::successors(self.chains[chain].get(), |kind| kind.next.get()).map(|kind| &**kind)
     }
 
     /// Looks a name up.
-    pub(crate) fn find(&self, name: &str) -> Option<(KindId, &Kind)> {
+    pub(crate) fn find(&self, name: &str) -> Option<(KindId, &Kind<C>)> {
         let chain = Self::chain(name);
         let (depth, kind) = self
             .walk(chain)
@@ -357,20 +321,20 @@ impl Kinds {
     }
 
     /// The kind that `id` was given for.
-    pub(crate) fn get(&self, id: KindId) -> Option<&Kind> {
+    pub(crate) fn get(&self, id: KindId) -> Option<&Kind<C>> {
         let id = id.0 as usize;
         self.walk(id % CHAINS).nth(id / CHAINS)
     }
 
-    /// Lets go of every handler. Returns them, to be dropped outside of locks.
-    pub(crate) fn let_go(&self) -> Vec<Registration> {
+    /// Lets go of every handler; `nothing` takes their place. Returns them, to be dropped outside of locks.
+    pub(crate) fn let_go(&self, nothing: Nothing<C>) -> Vec<Registration<C>> {
         let _registering = lock(&self.registering);
         let kinds = (0..CHAINS).flat_map(|chain| self.walk(chain));
-        kinds.flat_map(Kind::let_go).collect()
+        kinds.flat_map(|kind| kind.let_go(nothing)).collect()
     }
 
     /// Registers a handler, in the place of the one before.
-    pub(crate) fn register(&self, name: &str, signature: Signature, registration: Registration) {
+    pub(crate) fn register(&self, name: &str, signature: Signature, registration: Registration<C>) {
         let registering = lock(&self.registering);
         let old = match self.find(name) {
             Some((_, kind)) => kind.replace(signature, registration),
@@ -411,8 +375,7 @@ mod tests {
     fn an_id_leads_back_to_its_kind() {
         let kinds = Kinds::default();
         let signature = Signature::of::<(), ()>();
-        let handler =
-            || Registration::Exclusive(Box::new(|table, envelope| table.unknown(envelope)));
+        let handler = || Registration::Exclusive(Box::new(|(): &(), _| unreachable!("not called")));
         let names: Vec<String> = (0..50).map(|number| format!("kind {number}")).collect();
         for name in names.iter().chain(&names[..10]) {
             kinds.register(name, signature, handler());

@@ -32,6 +32,7 @@
 //!
 //! The functions and methods of a program become messages with [`run_in_worker`] and [`macro@worker`].
 
+mod ask;
 mod blocking;
 mod control;
 mod current;
@@ -39,8 +40,10 @@ mod default_pool;
 mod dispatch;
 mod error;
 mod farewell;
+mod handling;
 mod inline;
 mod kept;
+mod kind_id;
 mod kinds;
 mod message;
 mod noted;
@@ -51,18 +54,19 @@ mod registry;
 mod reply;
 mod send;
 mod service;
+mod table;
+mod task;
 mod unseen;
 mod wishes;
 mod worker;
 
 pub use blocking::blocking;
 pub use control::MessageBuilder;
-pub use current::{CurrentMessage, current_message, current_worker};
+pub use current::{CurrentMessage, current_message};
 pub use default_pool::default_pool;
 pub use error::{
     AskError, CreateError, IdleError, Part, SendError, StartError, TypeMismatch, WorkerError,
 };
-pub use farewell::WeakWorker;
 pub use pool::{PoolBuilder, PoolStats, WorkerPool};
 pub use pytoweb_engine::{
     Counters, DEFAULT_CAPACITY, DropReason, Key, Overflow, Priority, Rate, StopTimedOut,
@@ -71,6 +75,7 @@ pub use pytoweb_engine::{
 pub use reply::Reply;
 pub use service::Service;
 pub use unseen::set_error_hook;
+pub use worker::weak::{WeakWorker, current_worker};
 pub use worker::{StopOptions, Worker, WorkerBuilder};
 
 /// What the macros expand to. No part of the API.

@@ -1,21 +1,15 @@
-//! Messages as the mailbox holds them: a small post in place; another post, an ask, or a closure, each one allocation.
-//!
-//! An ask is shared by the mailbox and by the [`Reply`](crate::Reply): payload, kind and reply slot are one object,
-//! seen by the engine as a [`Ticket`], by the handler as itself, and by the reply as an [`Answer`].
+//! Messages as the mailbox holds them: a small post in place; another post, an ask, or a closure, each one allocation,
+//! which is a [`Parcel`].
 
-use std::any::{Any, type_name};
+use std::any::Any;
 use std::sync::Arc;
 
-use pytoweb_engine::{
-    Failure, Message, Outcome, Plan, ReplyState, Single, Slot, Ticket, contained,
-};
+use pytoweb_engine::{Failure, Message, Outcome, Plan, ReplyState, Ticket};
 
-use crate::dispatch::{Ended, Table};
 use crate::error::{AskError, TypeMismatch};
 use crate::inline::Small;
 use crate::kept::Kept;
-use crate::kinds::KindId;
-use crate::noted;
+use crate::kind_id::KindId;
 use crate::payload::Payload;
 
 /// Why a message failed: a handler's own error, maybe. Boxed, because most replies are none.
@@ -42,14 +36,23 @@ pub(crate) enum Route<'a> {
     Itself(&'static str),
 }
 
+/// How a message ended that was handled.
+pub(crate) struct Ended {
+    pub(crate) outcome: Outcome,
+    /// The reply is the handler's, not that of a deadline or a stop that was first.
+    pub(crate) settled: bool,
+}
+
 /// A message of any type.
 pub(crate) trait Parcel: Any + Send + Sync {
     fn route(&self) -> Route<'_>;
 
     fn as_any(&self) -> &dyn Any;
 
-    /// Runs a message that is its own handler, and lies in `envelope`.
-    fn run(&self, table: &Table, envelope: &Envelope) -> Ended;
+    /// Runs a message that is its own handler, and lies in `envelope`. `None`: it is none, or has run.
+    fn run(&self, _envelope: &Envelope) -> Option<Ended> {
+        None
+    }
 
     /// How its types differ from those of the handler of `kind`.
     fn mismatch(&self, kind: &str, payload: &'static str, reply: &'static str) -> TypeMismatch;
@@ -116,15 +119,6 @@ impl Envelope {
                 post.payload.take()
             }
             Self::Planned(planned) => planned.envelope.unpost(),
-        }
-    }
-
-    /// The message as an ask of these types, if it is one.
-    pub(crate) fn as_ask<T: 'static, R: 'static>(&self) -> Option<&Ask<T, R>> {
-        match self {
-            Self::Small(_) => None,
-            Self::Shared(parcel) => parcel.as_any().downcast_ref(),
-            Self::Planned(planned) => planned.envelope.as_ask(),
         }
     }
 
@@ -241,10 +235,6 @@ impl<T: Send + 'static> Parcel for Post<T> {
         self
     }
 
-    fn run(&self, table: &Table, envelope: &Envelope) -> Ended {
-        table.unknown(envelope)
-    }
-
     fn mismatch(&self, kind: &str, payload: &'static str, _: &'static str) -> TypeMismatch {
         TypeMismatch::payload::<T>(kind, payload)
     }
@@ -284,10 +274,6 @@ impl Parcel for Late {
         self.0.as_any()
     }
 
-    fn run(&self, table: &Table, envelope: &Envelope) -> Ended {
-        table.unknown(envelope)
-    }
-
     fn mismatch(&self, kind: &str, payload: &'static str, reply: &'static str) -> TypeMismatch {
         self.0.mismatch(kind, payload, reply)
     }
@@ -315,290 +301,12 @@ impl Parcel for Late {
     }
 }
 
-/// A typed reply slot.
-pub(crate) struct Replying<R>(Slot<Result<Kept<R>, Cause>, Single>);
-
-impl<R: Send + 'static> Replying<R> {
-    pub(crate) fn new() -> Self {
-        Self(Slot::new())
-    }
-
-    fn state(&self) -> &ReplyState {
-        self.0.state()
-    }
-
-    pub(crate) fn settle(&self, value: Result<R, Cause>) -> bool {
-        self.0.settle(Ok(value.map(Kept::new)))
-    }
-
-    fn abandon(&self, failure: Failure) {
-        // Taken out of the mailbox, or never in it.
-        let _ = self.0.fail(false, failure) || self.0.fail(true, failure);
-    }
-
-    fn take(&self) -> Option<Result<R, AskError>> {
-        match self.0.take()? {
-            Ok(Ok(mut value)) => value.take().map(Ok),
-            Ok(Err(mut error)) => error.take().map(|error| Err(*error)),
-            Err(failure) => Some(Err(failure.into())),
-        }
-    }
-}
-
-/// What a [`Reply`](crate::Reply) holds, whatever was sent.
-pub(crate) trait Answer<R>: Ticket {
-    fn take(&self) -> Option<Result<R, AskError>>;
-
-    /// Lets go of a payload that no handler will get.
-    fn discard(&self);
-}
-
-/// A message with a reply, to a handler that was known when it was sent. No larger than need be: most of what a
-/// message costs is memory.
-pub(crate) struct Ask<T, R> {
-    pub(crate) kind: KindId,
-    pub(crate) payload: Payload<T>,
-    pub(crate) reply: Replying<R>,
-}
-
-impl<T: Send + 'static, R: Send + 'static> Ticket for Ask<T, R> {
-    fn state(&self) -> &ReplyState {
-        self.reply.state()
-    }
-
-    fn fail(&self, queued: bool, failure: Failure) -> bool {
-        self.reply.0.fail(queued, failure)
-    }
-}
-
-impl<T: Send + 'static, R: Send + 'static> Answer<R> for Ask<T, R> {
-    fn take(&self) -> Option<Result<R, AskError>> {
-        self.reply.take()
-    }
-
-    fn discard(&self) {
-        drop(self.payload.take().map(Kept::new));
-    }
-}
-
-impl<T: Send + 'static, R: Send + 'static> Parcel for Ask<T, R> {
-    fn route(&self) -> Route<'_> {
-        Route::Known(self.kind)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn run(&self, table: &Table, envelope: &Envelope) -> Ended {
-        table.unknown(envelope)
-    }
-
-    fn mismatch(&self, kind: &str, payload: &'static str, reply: &'static str) -> TypeMismatch {
-        if payload == type_name::<T>() {
-            TypeMismatch::reply::<R>(kind, reply)
-        } else {
-            TypeMismatch::payload::<T>(kind, payload)
-        }
-    }
-
-    fn settle_error(&self, error: Cause) -> bool {
-        self.reply.settle(Err(error))
-    }
-
-    fn publish(&self) -> bool {
-        self.reply.0.publish()
-    }
-
-    fn abandon(&self, failure: Failure) {
-        self.reply.abandon(failure);
-        if failure != Failure::Cancelled {
-            self.discard();
-        }
-    }
-
-    fn state(&self) -> Option<&ReplyState> {
-        Some(self.reply.state())
-    }
-
-    fn bytes(&self) -> usize {
-        size_of::<T>()
-    }
-
-    fn into_ticket(self: Arc<Self>) -> Option<Arc<dyn Ticket>> {
-        Some(self)
-    }
-}
-
-/// An ask whose handler is looked up when it is handled.
-pub(crate) struct NamedAsk<T, R> {
-    pub(crate) name: Box<str>,
-    /// Its own kind means nothing.
-    pub(crate) ask: Ask<T, R>,
-}
-
-impl<T: Send + 'static, R: Send + 'static> Ticket for NamedAsk<T, R> {
-    fn state(&self) -> &ReplyState {
-        Ticket::state(&self.ask)
-    }
-
-    fn fail(&self, queued: bool, failure: Failure) -> bool {
-        self.ask.fail(queued, failure)
-    }
-}
-
-impl<T: Send + 'static, R: Send + 'static> Answer<R> for NamedAsk<T, R> {
-    fn take(&self) -> Option<Result<R, AskError>> {
-        self.ask.take()
-    }
-
-    fn discard(&self) {
-        self.ask.discard();
-    }
-}
-
-impl<T: Send + 'static, R: Send + 'static> Parcel for NamedAsk<T, R> {
-    fn route(&self) -> Route<'_> {
-        Route::Named(&self.name)
-    }
-
-    /// To the handler it is the ask.
-    fn as_any(&self) -> &dyn Any {
-        &self.ask
-    }
-
-    fn run(&self, table: &Table, envelope: &Envelope) -> Ended {
-        table.unknown(envelope)
-    }
-
-    fn mismatch(&self, kind: &str, payload: &'static str, reply: &'static str) -> TypeMismatch {
-        self.ask.mismatch(kind, payload, reply)
-    }
-
-    fn settle_error(&self, error: Cause) -> bool {
-        self.ask.settle_error(error)
-    }
-
-    fn publish(&self) -> bool {
-        self.ask.publish()
-    }
-
-    fn abandon(&self, failure: Failure) {
-        self.ask.abandon(failure);
-    }
-
-    fn state(&self) -> Option<&ReplyState> {
-        Parcel::state(&self.ask)
-    }
-
-    fn bytes(&self) -> usize {
-        self.ask.bytes()
-    }
-
-    fn into_ticket(self: Arc<Self>) -> Option<Arc<dyn Ticket>> {
-        Some(self)
-    }
-}
-
-/// A closure to run, and the reply it gives.
-pub(crate) struct Task<F, R> {
-    /// What its kind is called.
-    pub(crate) name: &'static str,
-    pub(crate) closure: Payload<F>,
-    pub(crate) reply: Replying<R>,
-}
-
-impl<F: Send + 'static, R: Send + 'static> Ticket for Task<F, R> {
-    fn state(&self) -> &ReplyState {
-        self.reply.state()
-    }
-
-    fn fail(&self, queued: bool, failure: Failure) -> bool {
-        self.reply.0.fail(queued, failure)
-    }
-}
-
-impl<F: Send + 'static, R: Send + 'static> Answer<R> for Task<F, R> {
-    fn take(&self) -> Option<Result<R, AskError>> {
-        self.reply.take()
-    }
-
-    fn discard(&self) {
-        drop(self.closure.take().map(Kept::new));
-    }
-}
-
-impl<F, R> Parcel for Task<F, R>
-where
-    F: FnOnce() -> R + Send + 'static,
-    R: Send + 'static,
-{
-    fn route(&self) -> Route<'_> {
-        Route::Itself(self.name)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn run(&self, table: &Table, envelope: &Envelope) -> Ended {
-        let Some(closure) = self.closure.take() else {
-            return table.unknown(envelope);
-        };
-        let result = noted::during(envelope, || {
-            contained(closure).map_err(|panic| AskError::Panicked(panic.into_text()).into())
-        });
-        let outcome = if result.is_ok() {
-            Outcome::Completed
-        } else {
-            Outcome::Failed
-        };
-        Ended {
-            outcome,
-            settled: self.reply.settle(result),
-        }
-    }
-
-    fn mismatch(&self, kind: &str, payload: &'static str, _: &'static str) -> TypeMismatch {
-        TypeMismatch::payload::<F>(kind, payload)
-    }
-
-    fn settle_error(&self, error: Cause) -> bool {
-        self.reply.settle(Err(error))
-    }
-
-    fn publish(&self) -> bool {
-        self.reply.0.publish()
-    }
-
-    fn abandon(&self, failure: Failure) {
-        self.reply.abandon(failure);
-        if failure != Failure::Cancelled {
-            self.discard();
-        }
-    }
-
-    fn state(&self) -> Option<&ReplyState> {
-        Some(self.reply.state())
-    }
-
-    fn bytes(&self) -> usize {
-        size_of::<F>()
-    }
-
-    fn into_ticket(self: Arc<Self>) -> Option<Arc<dyn Ticket>> {
-        Some(self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_ask_of_small_values_is_one_small_allocation() {
-        // 96 bytes with the two counts of its `Arc` and the allocator's header.
-        assert!(size_of::<Ask<u64, u64>>() <= 72);
+    fn a_post_of_a_small_value_is_small() {
         assert!(size_of::<Post<u64>>() <= 40);
         // As a post with three words of payload.
         assert!(size_of::<Envelope>() == 40);

@@ -45,7 +45,7 @@ mod tests {
 
     use super::*;
     use crate::inline::Small;
-    use crate::kinds::KindId;
+    use crate::kind_id::KindId;
 
     fn message() -> Envelope {
         Envelope::Small(Small::new(KindId::NONE, ()).expect("it is small"))

@@ -14,11 +14,13 @@ use pytoweb_engine::{
 };
 
 use crate::control::MessageBuilder;
-use crate::dispatch::{Dispatch, Table};
+use crate::dispatch::Dispatch;
 use crate::error::{BoxError, CreateError, IdleError, SendError, WorkerError};
-use crate::kinds::{Registration, Signature, lock};
+use crate::handling;
+use crate::kinds::{Signature, lock};
 use crate::reply::Reply;
 use crate::send::{self, Engine, Patience};
+use crate::table::Table;
 use crate::worker::{StopOptions, Worker};
 
 struct Workers {
@@ -502,7 +504,7 @@ impl WorkerPool {
         E: Into<BoxError>,
         F: Fn(T) -> Result<R, E> + Send + Sync + 'static,
     {
-        let registration = Registration::concurrent(handler);
+        let registration = handling::concurrent(handler);
         self.table()
             .kinds
             .register(kind, Signature::of::<T, R>(), registration);
@@ -957,7 +959,7 @@ impl PoolBuilder {
             stack_bytes: self.stack_bytes,
         });
         let threads = EnginePool::new(options);
-        let dispatch = Dispatch::new(Table::new(threads.name(), Weak::new(), Weak::new()));
+        let dispatch = Dispatch::new(Table::new(threads.name(), None, Weak::new()));
         let own = Engine::shared(threads.name(), dispatch, self.options, &threads);
         own.handler().entry.leads_to(&own.address());
         WorkerPool(Arc::new(PoolInner {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use pytoweb_engine::{self as engine, Ticket, contained};
 
+use crate::ask::Answer;
 use crate::error::AskError;
-use crate::message::Answer;
 use crate::registry::WorkerId;
 
 /// The reply that an ask will get.

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use pytoweb_engine::{self as engine, Overflow, PostError, Ticket};
 
+use crate::ask::{Answer, Ask, NamedAsk, Replying};
 use crate::dispatch::Dispatch;
 use crate::error::{SendError, TypeMismatch};
-use crate::kinds::KindId;
-use crate::message::{Answer, Ask, Envelope, NamedAsk, Parcel, Replying, Target, Task};
+use crate::kind_id::KindId;
+use crate::message::{Envelope, Parcel, Target};
 use crate::payload::Payload;
 use crate::reply::Reply;
+use crate::task::Task;
 use crate::wishes::Wishes;
 
 pub(crate) type Engine = engine::Worker<Dispatch>;

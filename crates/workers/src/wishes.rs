@@ -61,7 +61,7 @@ impl Wishes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kinds::KindId;
+    use crate::kind_id::KindId;
     use crate::message::Target;
 
     fn post(wishes: Wishes) -> Envelope {

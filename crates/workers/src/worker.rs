@@ -2,6 +2,8 @@
 //!
 //! Long because of its examples, one for each method; a method itself is a line or two.
 
+pub(crate) mod weak;
+
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -12,12 +14,13 @@ use pytoweb_engine::{
 };
 
 use crate::control::MessageBuilder;
-use crate::dispatch::{Dispatch, Table};
+use crate::dispatch::Dispatch;
 use crate::error::{BoxError, IdleError, SendError, StartError, WorkerError};
-use crate::farewell::WeakWorker;
-use crate::kinds::{Registration, Signature};
+use crate::handling;
+use crate::kinds::Signature;
 use crate::reply::Reply;
 use crate::send::{self, Engine, Patience};
+use crate::table::{Owner, Table};
 
 pub(crate) struct WorkerInner {
     pub(crate) engine: Engine,
@@ -152,16 +155,17 @@ impl Worker {
     ) -> Self {
         let owns_pool = table.is_none();
         let of_pool = table.map_or_else(Weak::new, Arc::downgrade);
-        Self(Arc::new_cyclic(|owner| {
-            let dispatch = Dispatch::new(Table::new(name, owner.clone(), of_pool));
+        Self(Arc::new_cyclic(|owner: &Weak<WorkerInner>| {
+            let owner: Owner = owner.clone();
+            let dispatch = Dispatch::new(Table::new(name, Some(owner), of_pool));
             let engine = Engine::new(name, dispatch, options, pool);
             engine.handler().entry.leads_to(&engine.address());
             WorkerInner { engine, owns_pool }
         }))
     }
 
-    pub(crate) fn from_owner(owner: &Weak<WorkerInner>) -> Option<Self> {
-        owner.upgrade().map(Self)
+    fn of_owner(owner: &Owner) -> Option<Self> {
+        owner.upgrade()?.downcast().ok().map(Self)
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -204,7 +208,7 @@ impl Worker {
         E: Into<BoxError>,
         F: FnMut(T) -> Result<R, E> + Send + 'static,
     {
-        let registration = Registration::exclusive(handler);
+        let registration = handling::exclusive(handler);
         self.table()
             .kinds
             .register(kind, Signature::of::<T, R>(), registration);
@@ -261,12 +265,6 @@ impl Worker {
     pub fn on_stop(&self, hook: impl FnOnce() + Send + 'static) -> &Self {
         self.engine().handler().table.add_on_stop(hook);
         self
-    }
-
-    /// A handle that does not keep the worker alive.
-    #[must_use]
-    pub fn downgrade(&self) -> WeakWorker {
-        WeakWorker(Arc::downgrade(&self.0))
     }
 
     /// Lets the worker run. Messages posted before are handled first. Does nothing if it runs.

@@ -1,0 +1,147 @@
+//! What belongs to a worker besides its mailbox: its handlers, and what is told of failures.
+
+use std::any::Any;
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+
+use pytoweb_engine::{Message, Outcome, contained};
+
+use crate::error::{AskError, WorkerError};
+use crate::kept::Kept;
+use crate::kinds::{Kind, Kinds, lock};
+use crate::message::{Ended, Envelope, Route};
+use crate::noted;
+use crate::rates::Rates;
+use crate::unseen;
+
+/// What a worker runs when it has ended.
+pub(crate) type StopHook = Box<dyn FnOnce() + Send>;
+
+/// What the handle of a worker holds: known above here alone.
+pub(crate) type Owner = Weak<dyn Any + Send + Sync>;
+
+type ErrorHandler = Arc<dyn Fn(&WorkerError) + Send + Sync>;
+
+/// What belongs to a worker besides its mailbox: its handlers.
+pub(crate) struct Table {
+    pub(crate) name: Box<str>,
+    pub(crate) kinds: Kinds<Self>,
+    pub(crate) rates: Rates,
+    on_error: RwLock<Option<ErrorHandler>>,
+    on_stop: Mutex<Vec<StopHook>>,
+    /// What the worker's handle holds; `None` for a pool.
+    pub(crate) owner: Option<Owner>,
+    /// What belongs to the worker's pool; dangling for one of its own, and for a pool. Weak: handlers of a pool may hold
+    /// its workers.
+    pool: Weak<Self>,
+}
+
+impl Table {
+    pub(crate) fn new(name: &str, owner: Option<Owner>, pool: Weak<Self>) -> Self {
+        Self {
+            name: name.into(),
+            kinds: Kinds::default(),
+            rates: Rates::default(),
+            on_error: RwLock::new(None),
+            on_stop: Mutex::default(),
+            owner,
+            pool,
+        }
+    }
+
+    pub(crate) fn set_on_error(&self, handler: impl Fn(&WorkerError) + Send + Sync + 'static) {
+        let handler = Kept::new(handler);
+        let handler: ErrorHandler = Arc::new(move |error| {
+            if let Some(handler) = handler.get() {
+                handler(error);
+            }
+        });
+        let old = self
+            .on_error
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(handler);
+        drop(old);
+    }
+
+    pub(crate) fn add_on_stop(&self, hook: impl FnOnce() + Send + 'static) {
+        let mut hook = Kept::new(hook);
+        lock(&self.on_stop).push(Box::new(move || {
+            if let Some(hook) = hook.take() {
+                hook();
+            }
+        }));
+    }
+
+    /// What is to run when the worker has ended, the one that was registered last first.
+    pub(crate) fn take_on_stop(&self) -> Vec<StopHook> {
+        let mut hooks = mem::take(&mut *lock(&self.on_stop));
+        hooks.reverse();
+        hooks
+    }
+
+    /// Lets go of the handlers, and of what they hold. That of errors stays with a pool, which tells it of its workers.
+    pub(crate) fn let_go(&self) {
+        drop(self.kinds.let_go(|table, envelope| table.unknown(envelope)));
+        drop(self.take_on_stop());
+        if self.owner.is_none() {
+            return;
+        }
+        let on_error = self
+            .on_error
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(on_error);
+    }
+
+    /// What a message is called.
+    pub(crate) fn kind_of(&self, envelope: &Envelope) -> String {
+        match envelope.route() {
+            Route::Known(id) => self.kinds.get(id).map_or("", Kind::name),
+            Route::Named(name) => name,
+            Route::Itself(name) => name,
+        }
+        .to_owned()
+    }
+
+    fn error_handler(&self) -> Option<ErrorHandler> {
+        self.on_error
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Tells `on_error`, that of the pool, or the hook of the program where a failure would go unseen.
+    #[cold]
+    fn report(&self, envelope: &Envelope, error: AskError) -> AskError {
+        let error = WorkerError::new(&self.name, self.kind_of(envelope), error);
+        let of_pool = || self.pool.upgrade()?.error_handler();
+        match self.error_handler().or_else(of_pool) {
+            Some(handler) => {
+                // The panic hook has reported a handler that panics here; the worker goes on.
+                let _ = noted::during(envelope, || contained(|| handler(&error)));
+            }
+            None if envelope.state().is_none() => unseen::report(&error),
+            None => {}
+        }
+        error.into_cause()
+    }
+
+    /// Ends a message that failed.
+    #[cold]
+    pub(crate) fn fail(&self, envelope: &Envelope, error: AskError) -> Ended {
+        let error = self.report(envelope, error);
+        Ended {
+            outcome: Outcome::Failed,
+            settled: envelope.settle_error(error.into()),
+        }
+    }
+
+    /// Ends a message that has no handler.
+    #[cold]
+    pub(crate) fn unknown(&self, envelope: &Envelope) -> Ended {
+        let kind = self.kind_of(envelope);
+        self.fail(envelope, AskError::Unknown { kind })
+    }
+}
