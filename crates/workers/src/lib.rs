@@ -67,7 +67,9 @@ pub use default_pool::default_pool;
 pub use error::{
     AskError, CreateError, IdleError, Part, SendError, StartError, TypeMismatch, WorkerError,
 };
-pub use pool::{PoolBuilder, PoolStats, WorkerPool};
+pub use pool::WorkerPool;
+pub use pool::builder::PoolBuilder;
+pub use pool::stats::PoolStats;
 pub use pytoweb_engine::{
     Counters, DEFAULT_CAPACITY, DropReason, Key, Overflow, Priority, Rate, StopTimedOut,
     ThreadLimit, TimingStats, UnknownOverflow, WaitError, WorkerOptions, WorkerState, WorkerStats,
@@ -75,8 +77,10 @@ pub use pytoweb_engine::{
 pub use reply::Reply;
 pub use service::Service;
 pub use unseen::set_error_hook;
+pub use worker::Worker;
+pub use worker::builder::WorkerBuilder;
+pub use worker::stopping::StopOptions;
 pub use worker::weak::{WeakWorker, current_worker};
-pub use worker::{StopOptions, Worker, WorkerBuilder};
 
 /// What the macros expand to. No part of the API.
 #[doc(hidden)]

@@ -1,0 +1,174 @@
+//! How a worker with a thread of its own is made.
+
+use std::sync::Arc;
+
+use pytoweb_engine::{Overflow, PlainHost, Pool as EnginePool, PoolOptions, Rate, WorkerOptions};
+
+use super::Worker;
+
+impl Worker {
+    /// Makes a worker with a thread of its own, the default capacity, and senders that wait when it is full. Starts
+    /// nothing.
+    ///
+    /// # Panics
+    /// When `name` is empty.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// assert_eq!(Worker::new("thumbnails").state(), WorkerState::New);
+    /// ```
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self::builder(name).build()
+    }
+
+    /// Makes a worker with other options.
+    ///
+    /// ```
+    /// use pytoweb_workers::{Overflow, SendError, Worker};
+    ///
+    /// let worker = Worker::builder("small").capacity(1).overflow(Overflow::Reject).build();
+    /// worker.post_message("job", 1)?;
+    /// assert!(matches!(worker.post_message("job", 2), Err(SendError::Full(2))));
+    /// # Ok::<(), SendError<i32>>(())
+    /// ```
+    pub fn builder(name: &str) -> WorkerBuilder<'_> {
+        WorkerBuilder {
+            name,
+            stack_bytes: None,
+            options: WorkerOptions::default(),
+        }
+    }
+}
+
+/// The options of a new [`Worker`].
+///
+/// ```
+/// # use std::convert::Infallible;
+/// # use std::time::Duration;
+/// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+/// # let worker = Worker::new("w");
+/// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+/// let worker = Worker::builder("latest").capacity(10).overflow(Overflow::DropOldest).build();
+/// assert_eq!(worker.stats().capacity, 10);
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use = "call build"]
+pub struct WorkerBuilder<'a> {
+    name: &'a str,
+    stack_bytes: Option<usize>,
+    options: WorkerOptions,
+}
+
+impl WorkerBuilder<'_> {
+    /// Messages that the mailbox holds at most; [`DEFAULT_CAPACITY`](crate::DEFAULT_CAPACITY) unless told otherwise.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// assert_eq!(Worker::builder("small").capacity(1).build().stats().capacity, 1);
+    /// ```
+    pub const fn capacity(mut self, capacity: usize) -> Self {
+        self.options.capacity = capacity;
+        self
+    }
+
+    /// What happens to one more; [`Overflow::Block`] unless told otherwise.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let worker = Worker::builder("latest").capacity(1).overflow(Overflow::DropOldest).build();
+    /// worker.post_messages("value", [1, 2, 3])?;
+    /// assert_eq!(worker.stats().counters.dropped_oldest, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn overflow(mut self, overflow: Overflow) -> Self {
+        self.options.overflow = overflow;
+        self
+    }
+
+    /// How many messages may begin in a time; as many as can unless told otherwise. Those that wait for it stay in the
+    /// mailbox.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use pytoweb_workers::{Rate, Worker};
+    ///
+    /// let rate = Rate::new(100, Duration::from_secs(1), 5).ok_or("no such rate")?;
+    /// let worker = Worker::builder("small").rate(rate).build();
+    /// # Ok::<(), &str>(())
+    /// ```
+    pub const fn rate(mut self, rate: Rate) -> Self {
+        self.options.rate = Some(rate);
+        self
+    }
+
+    /// Bytes that its messages have at most, queued or handled: a message has as many as the type of its payload, or as
+    /// [`MessageBuilder::bytes`](crate::MessageBuilder::bytes) says. One that never fits is
+    /// [`SendError::TooLarge`](crate::SendError::TooLarge); the overflow policy holds for the others.
+    ///
+    /// ```
+    /// use pytoweb_workers::{SendError, Worker};
+    ///
+    /// let worker = Worker::builder("small").bytes(1_000).build();
+    /// let refused = worker.message("job", "text").bytes(1_001).post();
+    /// assert!(matches!(refused, Err(SendError::TooLarge("text"))));
+    /// ```
+    pub const fn bytes(mut self, bytes: u64) -> Self {
+        self.options.bytes = Some(bytes);
+        self
+    }
+
+    /// Bytes of stack for its thread; the standard library's 2 MiB (or `RUST_MIN_STACK`) unless told otherwise.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let worker = Worker::builder("deep").stack_bytes(64 << 20).build();
+    /// assert_eq!(worker.name(), "deep");
+    /// ```
+    pub const fn stack_bytes(mut self, bytes: usize) -> Self {
+        self.stack_bytes = Some(bytes);
+        self
+    }
+
+    /// Makes the worker. Starts nothing.
+    ///
+    /// # Panics
+    /// When the name is empty, or the capacity 0.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// assert_eq!(Worker::builder("plain").build().name(), "plain");
+    /// ```
+    #[must_use]
+    pub fn build(self) -> Worker {
+        assert!(!self.name.is_empty(), "a worker needs a name");
+        let pool = EnginePool::new(PoolOptions {
+            name: self.name.to_owned(),
+            host: Arc::new(PlainHost {
+                stack_bytes: self.stack_bytes,
+            }),
+            ..PoolOptions::new(1)
+        });
+        Worker::make(self.name, self.options, &pool, None)
+    }
+}

@@ -1,0 +1,123 @@
+//! The handlers of a worker, and what is told of their failures and of its end.
+
+use pytoweb_engine::Rate;
+
+use super::Worker;
+use crate::error::{BoxError, WorkerError};
+use crate::handling;
+use crate::kinds::Signature;
+
+impl Worker {
+    /// Registers the handler of a kind of message, in the place of the one before. At any time, also while the worker
+    /// runs and from inside a handler; messages that are handled after the call find the new one.
+    ///
+    /// `T` is the type of the payload and `R` that of the reply: later posts and asks of other types are refused at
+    /// the call, and queued ones fail when their turn comes. The error is any [`std::error::Error`], or what turns
+    /// into a boxed one. A panic fails the message and leaves the worker, and the handler, in use.
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use pytoweb_workers::Worker;
+    ///
+    /// let worker = Worker::new("counter");
+    /// let mut total = 0;
+    /// worker
+    ///     .on_message("add", move |n: u64| {
+    ///         total += n; // a handler owns its state: messages come one at a time
+    ///         Ok::<_, Infallible>(total)
+    ///     })
+    ///     .on_message("parse", |text: &str| text.parse::<u64>());
+    /// worker.start()?;
+    /// worker.post_message("add", 40_u64)?;
+    /// assert_eq!(worker.ask::<u64, u64>("add", 2)?.wait()?, 42);
+    /// assert_eq!(worker.ask::<&str, u64>("parse", "7")?.wait()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_message<T, R, E, F>(&self, kind: &str, handler: F) -> &Self
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        E: Into<BoxError>,
+        F: FnMut(T) -> Result<R, E> + Send + 'static,
+    {
+        let registration = handling::exclusive(handler);
+        self.table()
+            .kinds
+            .register(kind, Signature::of::<T, R>(), registration);
+        self
+    }
+
+    /// Registers who is told of messages that could not be handled: the handler failed or panicked, the kind is
+    /// unknown, or the types do not agree. Called on the worker's thread, before the reply stands. One that panics
+    /// changes nothing.
+    ///
+    /// Without it [`WorkerPool::on_error`](crate::WorkerPool::on_error) of the worker's pool is told; without that too
+    /// such a failure goes to the reply, and that of a plain post, which has none, to
+    /// [`set_error_hook`](crate::set_error_hook)'s, else to standard error.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::Duration;
+    /// # use pytoweb_workers::{AskError, Overflow, StopOptions, Worker, WorkerState};
+    /// # let worker = Worker::new("w");
+    /// # worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// worker.on_error(move |error| tell.send(error.kind().to_owned()).expect("the test listens"));
+    /// worker.start()?;
+    /// worker.post_message("no handler takes this", ())?;
+    /// assert_eq!(told.recv_timeout(Duration::from_secs(5))?, "no handler takes this");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_error<F>(&self, handler: F) -> &Self
+    where
+        F: Fn(&WorkerError) + Send + Sync + 'static,
+    {
+        self.table().set_on_error(handler);
+        self
+    }
+
+    /// Has `hook` called when the worker has ended: on its own thread, after the last message and before its handlers
+    /// are dropped. Of several, the one that was registered last runs first. None is called for a worker that was never
+    /// started. A hook that panics is reported by the panic hook, and the others run. [`Worker::stop`] waits for them.
+    /// One that is registered once the worker has ended never runs.
+    ///
+    /// A worker that has ended drops its handlers, on that thread as well, and with them what they hold.
+    ///
+    /// ```
+    /// use pytoweb_workers::Worker;
+    ///
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// let worker = Worker::new("connected");
+    /// worker.on_stop(move || tell.send("closed").expect("the test listens"));
+    /// worker.start()?;
+    /// worker.stop();
+    /// assert_eq!(told.try_recv()?, "closed");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_stop(&self, hook: impl FnOnce() + Send + 'static) -> &Self {
+        self.engine().handler().table.add_on_stop(hook);
+        self
+    }
+
+    /// Limits how many messages of a kind begin in a time; `None` lifts the limit. It holds for messages that are sent
+    /// from then on, also before the kind has a handler. Messages of other kinds go ahead of those that wait for it.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use std::time::{Duration, Instant};
+    /// use pytoweb_workers::{Rate, Worker};
+    ///
+    /// let worker = Worker::new("mailer");
+    /// worker.on_message("send", |(): ()| Ok::<_, Infallible>(Instant::now()));
+    /// worker.set_rate("send", Rate::new(100, Duration::from_secs(1), 1)); // one every 10 ms
+    /// let replies = [worker.ask::<(), Instant>("send", ())?, worker.ask("send", ())?];
+    /// worker.start()?;
+    /// let [first, second] = replies.map(|reply| reply.wait());
+    /// assert!(second?.duration_since(first?) >= Duration::from_millis(5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_rate(&self, kind: &str, rate: impl Into<Option<Rate>>) -> &Self {
+        self.table().rates.set(kind, rate.into());
+        self
+    }
+}
