@@ -215,6 +215,7 @@ impl<C: 'static> Kind<C> {
     }
 
     /// Whether the handler takes `T`.
+    #[inline]
     pub(crate) fn check_payload<T: 'static>(&self) -> Result<(), TypeMismatch> {
         // ORDERING: Relaxed. A sender that races with a replacement may meet either handler; one that comes after it
         // sees the new value, because both are accesses of one atomic.
@@ -228,6 +229,7 @@ impl<C: 'static> Kind<C> {
     }
 
     /// Whether the handler replies with `R`.
+    #[inline]
     pub(crate) fn check_reply<R: 'static>(&self) -> Result<(), TypeMismatch> {
         // ORDERING: Relaxed, see `check_payload`.
         if self.reply.load(Ordering::Relaxed) == fingerprint::<R>() {
