@@ -34,6 +34,7 @@
 
 mod ask;
 mod blocking;
+mod clock;
 mod control;
 mod current;
 mod default_pool;
@@ -61,6 +62,7 @@ mod wishes;
 mod worker;
 
 pub use blocking::blocking;
+pub use clock::HandClock;
 pub use control::MessageBuilder;
 pub use current::{CurrentMessage, current_message};
 pub use default_pool::default_pool;

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use pytoweb_engine::Pool as EnginePool;
 
+use crate::clock::Clocked;
 use crate::send::Engine;
 use crate::table::Table;
 use crate::worker::Worker;
@@ -27,6 +28,12 @@ struct PoolInner {
     /// The pool's own mailbox.
     own: Engine,
     workers: Mutex<Workers>,
+}
+
+impl Clocked for PoolInner {
+    fn threads(&self) -> &EnginePool {
+        &self.threads
+    }
 }
 
 /// A fixed number of threads that run any number of named workers, and messages and closures of their own.

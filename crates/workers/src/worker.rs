@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 
 use pytoweb_engine::{Pool as EnginePool, WorkerOptions, WorkerState, WorkerStats};
 
+use crate::clock::Clocked;
 use crate::dispatch::Dispatch;
 use crate::error::StartError;
 use crate::send::Engine;
@@ -20,6 +21,12 @@ pub(crate) struct WorkerInner {
     pub(crate) engine: Engine,
     /// The pool is this worker's alone, and ends with it.
     owns_pool: bool,
+}
+
+impl Clocked for WorkerInner {
+    fn threads(&self) -> &EnginePool {
+        self.engine.pool()
+    }
 }
 
 /// A named background worker: a bounded mailbox, and handlers that take its messages one at a time, in the order of

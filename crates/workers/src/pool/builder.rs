@@ -7,6 +7,7 @@ use std::thread;
 use pytoweb_engine::{Overflow, PlainHost, Pool as EnginePool, PoolOptions, Rate, WorkerOptions};
 
 use super::{PoolInner, WorkerPool, Workers};
+use crate::clock::HandClock;
 use crate::dispatch::Dispatch;
 use crate::send::Engine;
 use crate::table::Table;
@@ -46,6 +47,7 @@ impl WorkerPool {
             name: None,
             stack_bytes: None,
             max_spare_threads: None,
+            clock: None,
             options: WorkerOptions::default(),
         }
     }
@@ -69,6 +71,7 @@ pub struct PoolBuilder {
     name: Option<String>,
     stack_bytes: Option<usize>,
     max_spare_threads: Option<usize>,
+    clock: Option<HandClock>,
     options: WorkerOptions,
 }
 
@@ -211,6 +214,26 @@ impl PoolBuilder {
         self
     }
 
+    /// Where the time comes from, for tests: a clock that is moved by hand. That of the machine unless told otherwise.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// use std::time::Duration;
+    /// use pytoweb_workers::{HandClock, WorkerPool};
+    ///
+    /// let clock = HandClock::new();
+    /// let pool = WorkerPool::builder().clock(&clock).build();
+    /// pool.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let reply = pool.message("inc", 1_u64).delay(Duration::from_secs(60)).ask::<u64>()?;
+    /// clock.advance(Duration::from_secs(60));
+    /// assert_eq!(reply.wait()?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn clock(mut self, clock: &HandClock) -> Self {
+        self.clock = Some(clock.clone());
+        self
+    }
+
     /// Makes the pool. Starts no thread.
     ///
     /// # Panics
@@ -239,17 +262,25 @@ impl PoolBuilder {
         options.host = Arc::new(PlainHost {
             stack_bytes: self.stack_bytes,
         });
+        if let Some(clock) = &self.clock {
+            options.clock = clock.engine_clock();
+        }
         let threads = EnginePool::new(options);
         let dispatch = Dispatch::new(Table::new(threads.name(), None, Weak::new()));
         let own = Engine::shared(threads.name(), dispatch, self.options, &threads);
         own.handler().entry.leads_to(&own.address());
-        WorkerPool(Arc::new(PoolInner {
+        let inner = Arc::new(PoolInner {
             threads,
             own,
             workers: Mutex::new(Workers {
                 by_name: BTreeMap::new(),
                 closed: false,
             }),
-        }))
+        });
+        if let Some(clock) = &self.clock {
+            let inner = Arc::downgrade(&inner);
+            clock.tell(inner);
+        }
+        WorkerPool(inner)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pytoweb_engine::{Overflow, PlainHost, Pool as EnginePool, PoolOptions, Rate, WorkerOptions};
 
 use super::Worker;
+use crate::clock::HandClock;
 
 impl Worker {
     /// Makes a worker with a thread of its own, the default capacity, and senders that wait when it is full. Starts
@@ -40,6 +41,7 @@ impl Worker {
         WorkerBuilder {
             name,
             stack_bytes: None,
+            clock: None,
             options: WorkerOptions::default(),
         }
     }
@@ -61,10 +63,11 @@ impl Worker {
 pub struct WorkerBuilder<'a> {
     name: &'a str,
     stack_bytes: Option<usize>,
+    clock: Option<&'a HandClock>,
     options: WorkerOptions,
 }
 
-impl WorkerBuilder<'_> {
+impl<'a> WorkerBuilder<'a> {
     /// Messages that the mailbox holds at most; [`DEFAULT_CAPACITY`](crate::DEFAULT_CAPACITY) unless told otherwise.
     ///
     /// ```
@@ -146,6 +149,27 @@ impl WorkerBuilder<'_> {
         self
     }
 
+    /// Where the time comes from, for tests: a clock that is moved by hand. That of the machine unless told otherwise.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// use std::time::Duration;
+    /// use pytoweb_workers::{HandClock, Worker};
+    ///
+    /// let clock = HandClock::new();
+    /// let worker = Worker::builder("w").clock(&clock).build();
+    /// worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// worker.start()?;
+    /// let reply = worker.message("inc", 1_u64).delay(Duration::from_secs(60)).ask::<u64>()?;
+    /// clock.advance(Duration::from_secs(60));
+    /// assert_eq!(reply.wait()?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn clock(mut self, clock: &'a HandClock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
     /// Makes the worker. Starts nothing.
     ///
     /// # Panics
@@ -162,13 +186,19 @@ impl WorkerBuilder<'_> {
     #[must_use]
     pub fn build(self) -> Worker {
         assert!(!self.name.is_empty(), "a worker needs a name");
-        let pool = EnginePool::new(PoolOptions {
-            name: self.name.to_owned(),
-            host: Arc::new(PlainHost {
-                stack_bytes: self.stack_bytes,
-            }),
-            ..PoolOptions::new(1)
+        let mut options = PoolOptions::new(1);
+        options.name = self.name.to_owned();
+        options.host = Arc::new(PlainHost {
+            stack_bytes: self.stack_bytes,
         });
-        Worker::make(self.name, self.options, &pool, None)
+        if let Some(clock) = self.clock {
+            options.clock = clock.engine_clock();
+        }
+        let worker = Worker::make(self.name, self.options, &EnginePool::new(options), None);
+        if let Some(clock) = self.clock {
+            let inner = Arc::downgrade(&worker.0);
+            clock.tell(inner);
+        }
+        worker
     }
 }
