@@ -258,7 +258,7 @@ impl<C: 'static> Kind<C> {
                 let old = mem::replace(&mut *stored, handler);
                 vec![Registration::Concurrent(old)]
             }
-            // A worker registers only the one sort, a pool only the other.
+            // A worker that handles one message at a time registers only the one sort, any other only the other.
             (_, registration) => vec![registration],
         }
     }

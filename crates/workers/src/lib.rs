@@ -1,7 +1,7 @@
 //! Named background workers: typed messages, replies, bounded mailboxes, pools.
 //!
 //! A [`Worker`] has a name, a bounded mailbox and typed handlers, and handles one message at a time, in the order of
-//! posting. [`Worker::post_message`] sends and forgets, [`Worker::ask`] returns a [`Reply`] to wait for or to
+//! posting, unless told otherwise. [`Worker::post_message`] sends and forgets, [`Worker::ask`] returns a [`Reply`] to wait for or to
 //! `await`. A [`WorkerPool`] runs any number of workers on a few threads.
 //!
 //! ```
@@ -35,6 +35,7 @@
 mod ask;
 mod blocking;
 mod clock;
+mod concurrent;
 mod control;
 mod current;
 mod default_pool;
@@ -63,6 +64,7 @@ mod worker;
 
 pub use blocking::blocking;
 pub use clock::HandClock;
+pub use concurrent::ConcurrentHandlers;
 pub use control::MessageBuilder;
 pub use current::{CurrentMessage, current_message};
 pub use default_pool::default_pool;

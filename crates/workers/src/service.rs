@@ -32,6 +32,9 @@ use crate::worker::Worker;
 pub trait Service: Sized + Send + 'static {
     /// Moves the value into `worker`: registers a handler for every method marked `#[worker_method]`, all over this
     /// one value.
+    ///
+    /// # Panics
+    /// When `worker` handles several messages at the same time: the value has one lock.
     fn register(self, worker: &Worker);
 
     /// Makes a worker with a thread of its own around the value, and starts it.

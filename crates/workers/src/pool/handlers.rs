@@ -3,9 +3,8 @@
 use pytoweb_engine::Rate;
 
 use super::WorkerPool;
+use crate::concurrent::ConcurrentHandlers;
 use crate::error::{BoxError, WorkerError};
-use crate::handling;
-use crate::kinds::Signature;
 
 impl WorkerPool {
     /// Registers the handler of a kind of message to the pool itself; see
@@ -28,10 +27,7 @@ impl WorkerPool {
         E: Into<BoxError>,
         F: Fn(T) -> Result<R, E> + Send + Sync + 'static,
     {
-        let registration = handling::concurrent(handler);
-        self.table()
-            .kinds
-            .register(kind, Signature::of::<T, R>(), registration);
+        ConcurrentHandlers::new(self.own()).on_message(kind, handler);
         self
     }
 

@@ -32,7 +32,7 @@ impl WorkerPool {
     /// As [`WorkerPool::create_worker`].
     ///
     /// # Panics
-    /// When the capacity is 0.
+    /// When the capacity or the concurrency is 0.
     ///
     /// ```
     /// # use pytoweb_workers::{Overflow, WorkerOptions, WorkerPool};

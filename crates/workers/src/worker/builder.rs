@@ -149,6 +149,44 @@ impl<'a> WorkerBuilder<'a> {
         self
     }
 
+    /// How many of its messages are handled at the same time, on as many threads; one unless told otherwise. More give up
+    /// their order, but for messages with a key: those with the same [`key`](crate::MessageBuilder::key) are handled one at a
+    /// time, in the order of their posts.
+    ///
+    /// Its handlers run beside themselves, so they are `Fn + Sync` and are registered with
+    /// [`Worker::concurrent`](crate::Worker::concurrent). A handler that waits for a reply, or for room, lends its place to
+    /// another message, so more than `messages` may have begun. In a [`WorkerPool`](crate::WorkerPool) it is
+    /// [`WorkerOptions::concurrency`], and the pool's threads are as many as there are.
+    ///
+    /// # Panics
+    /// When `messages` is 0.
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use std::sync::Barrier;
+    /// use pytoweb_workers::Worker;
+    ///
+    /// let worker = Worker::builder("fetcher").concurrency(3).build();
+    /// let together = Barrier::new(3); // each waits for the two others
+    /// worker.concurrent().on_message("fetch", move |number: u64| {
+    ///     together.wait();
+    ///     Ok::<_, Infallible>(number)
+    /// });
+    /// worker.start()?;
+    /// let replies: Vec<_> = (0..3_u64).filter_map(|n| worker.ask::<u64, u64>("fetch", n).ok()).collect();
+    /// let numbers: Result<Vec<u64>, _> = replies.into_iter().map(|reply| reply.wait()).collect();
+    /// assert_eq!(numbers?, [0, 1, 2]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn concurrency(mut self, messages: usize) -> Self {
+        assert!(
+            messages > 0,
+            "a worker handles at least one message at a time: concurrency(0) would be none"
+        );
+        self.options.concurrency = messages;
+        self
+    }
+
     /// Where the time comes from, for tests: a clock that is moved by hand. That of the machine unless told otherwise.
     ///
     /// ```
@@ -186,7 +224,7 @@ impl<'a> WorkerBuilder<'a> {
     #[must_use]
     pub fn build(self) -> Worker {
         assert!(!self.name.is_empty(), "a worker needs a name");
-        let mut options = PoolOptions::new(1);
+        let mut options = PoolOptions::new(self.options.concurrency);
         options.name = self.name.to_owned();
         options.host = Arc::new(PlainHost {
             stack_bytes: self.stack_bytes,

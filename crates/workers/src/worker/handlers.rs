@@ -3,6 +3,7 @@
 use pytoweb_engine::Rate;
 
 use super::Worker;
+use crate::concurrent::ConcurrentHandlers;
 use crate::error::{BoxError, WorkerError};
 use crate::handling;
 use crate::kinds::Signature;
@@ -14,6 +15,9 @@ impl Worker {
     /// `T` is the type of the payload and `R` that of the reply: later posts and asks of other types are refused at
     /// the call, and queued ones fail when their turn comes. The error is any [`std::error::Error`], or what turns
     /// into a boxed one. A panic fails the message and leaves the worker, and the handler, in use.
+    ///
+    /// # Panics
+    /// When the worker handles several messages at the same time: see [`Worker::concurrent`].
     ///
     /// ```
     /// use std::convert::Infallible;
@@ -33,6 +37,7 @@ impl Worker {
     /// assert_eq!(worker.ask::<&str, u64>("parse", "7")?.wait()?, 7);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[track_caller]
     pub fn on_message<T, R, E, F>(&self, kind: &str, handler: F) -> &Self
     where
         T: Send + 'static,
@@ -40,11 +45,41 @@ impl Worker {
         E: Into<BoxError>,
         F: FnMut(T) -> Result<R, E> + Send + 'static,
     {
+        self.assert_one_at_a_time();
         let registration = handling::exclusive(handler);
-        self.table()
-            .kinds
-            .register(kind, Signature::of::<T, R>(), registration);
+        let signature = Signature::of::<T, R>();
+        self.table().kinds.register(kind, signature, registration);
         self
+    }
+
+    /// A handler that owns its state must not run beside itself.
+    #[track_caller]
+    fn assert_one_at_a_time(&self) {
+        assert!(
+            self.engine().is_exclusive(),
+            "worker `{}` handles up to {} messages at the same time: its handlers are registered with `concurrent()`, and \
+             are `Fn + Sync`",
+            self.name(),
+            self.engine().concurrency()
+        );
+    }
+
+    /// Registers handlers that may run several at the same time: those of a worker that was made with a
+    /// [`concurrency`](crate::WorkerBuilder::concurrency) above one. Of another worker they run one at a time all the same.
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use pytoweb_workers::Worker;
+    ///
+    /// let worker = Worker::builder("squares").concurrency(4).build();
+    /// worker.concurrent().on_message("square", |n: u64| Ok::<_, Infallible>(n * n));
+    /// worker.start()?;
+    /// assert_eq!(worker.ask::<u64, u64>("square", 7)?.wait()?, 49);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn concurrent(&self) -> ConcurrentHandlers<'_> {
+        ConcurrentHandlers::new(self.engine())
     }
 
     /// Registers who is told of messages that could not be handled: the handler failed or panicked, the kind is

@@ -1,0 +1,71 @@
+//! Handlers that run several at the same time, of a pool's own messages and of a worker with more than one at a time.
+
+use crate::error::BoxError;
+use crate::handling;
+use crate::kinds::Signature;
+use crate::send::Engine;
+
+/// Registers handlers that may run several at the same time, with themselves and with each other: they are `Fn + Sync`, and
+/// what they share needs a lock, or messages with a key. Made by [`Worker::concurrent`](crate::Worker::concurrent).
+///
+/// ```
+/// use std::convert::Infallible;
+/// use pytoweb_workers::Worker;
+///
+/// let worker = Worker::builder("squares").concurrency(4).build();
+/// worker.concurrent().on_message("square", |n: u64| Ok::<_, Infallible>(n * n));
+/// worker.start()?;
+/// assert_eq!(worker.ask::<u64, u64>("square", 7)?.wait()?, 49);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct ConcurrentHandlers<'a> {
+    engine: &'a Engine,
+}
+
+impl std::fmt::Debug for ConcurrentHandlers<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConcurrentHandlers")
+            .field("worker", &self.engine.name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> ConcurrentHandlers<'a> {
+    pub(crate) const fn new(engine: &'a Engine) -> Self {
+        Self { engine }
+    }
+
+    /// Registers the handler of a kind of message, in the place of the one before; see
+    /// [`Worker::on_message`](crate::Worker::on_message).
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use pytoweb_workers::Worker;
+    /// # let worker = Worker::builder("w").concurrency(4).build();
+    /// worker
+    ///     .concurrent()
+    ///     .on_message("double", |n: u64| Ok::<_, Infallible>(n * 2))
+    ///     .on_message("parse", |text: &str| text.parse::<u64>());
+    /// # worker.start()?;
+    /// assert_eq!(worker.ask::<&str, u64>("parse", "7")?.wait()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_message<T, R, E, F>(&self, kind: &str, handler: F) -> &Self
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        E: Into<BoxError>,
+        F: Fn(T) -> Result<R, E> + Send + Sync + 'static,
+    {
+        let registration = if self.engine.is_exclusive() {
+            handling::exclusive(handler)
+        } else {
+            handling::concurrent(handler)
+        };
+        let signature = Signature::of::<T, R>();
+        let table = &self.engine.handler().table;
+        table.kinds.register(kind, signature, registration);
+        self
+    }
+}
