@@ -75,7 +75,7 @@ pub use pool::WorkerPool;
 pub use pool::builder::PoolBuilder;
 pub use pool::stats::PoolStats;
 pub use pytoweb_engine::{
-    Counters, DEFAULT_CAPACITY, DropReason, Key, Overflow, Priority, Rate, StopTimedOut,
+    Counters, DEFAULT_CAPACITY, DropReason, Key, Overflow, Priority, Rate, Shed, StopTimedOut,
     ThreadLimit, TimingStats, UnknownOverflow, WaitError, WorkerOptions, WorkerState, WorkerStats,
 };
 pub use reply::Reply;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 
-use pytoweb_engine::{Overflow, PlainHost, Pool as EnginePool, PoolOptions, Rate, WorkerOptions};
+use pytoweb_engine::{
+    Overflow, PlainHost, Pool as EnginePool, PoolOptions, Rate, Shed, WorkerOptions,
+};
 
 use super::{PoolInner, WorkerPool, Workers};
 use crate::clock::HandClock;
@@ -211,6 +213,23 @@ impl PoolBuilder {
     /// ```
     pub const fn bytes(mut self, bytes: u64) -> Self {
         self.options.bytes = Some(bytes);
+        self
+    }
+
+    /// When messages to the pool itself are refused because those that are queued have waited too long; see
+    /// [`WorkerBuilder::shed`](crate::WorkerBuilder::shed). Its workers have theirs:
+    /// [`WorkerOptions::shed`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pytoweb_workers::{Shed, WorkerPool};
+    ///
+    /// let shed = Shed { target: Duration::from_millis(50), window: Duration::from_secs(1) };
+    /// let pool = WorkerPool::builder().shed(shed).build();
+    /// assert_eq!(pool.stats().own.counters.shed, 0);
+    /// ```
+    pub const fn shed(mut self, shed: Shed) -> Self {
+        self.options.shed = Some(shed);
         self
     }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use pytoweb_engine::{Overflow, PlainHost, Pool as EnginePool, PoolOptions, Rate, WorkerOptions};
+use pytoweb_engine::{
+    Overflow, PlainHost, Pool as EnginePool, PoolOptions, Rate, Shed, WorkerOptions,
+};
 
 use super::Worker;
 use crate::clock::HandClock;
@@ -184,6 +186,30 @@ impl<'a> WorkerBuilder<'a> {
             "a worker handles at least one message at a time: concurrency(0) would be none"
         );
         self.options.concurrency = messages;
+        self
+    }
+
+    /// When messages are refused because those that are queued have waited too long, with
+    /// [`SendError::Overloaded`](crate::SendError::Overloaded) and whatever the overflow policy; never unless told
+    /// otherwise. Counted in [`Counters::shed`](crate::Counters::shed).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pytoweb_workers::{HandClock, SendError, Shed, Worker};
+    ///
+    /// let clock = HandClock::new();
+    /// let shed = Shed { target: Duration::from_millis(50), window: Duration::from_secs(1) };
+    /// let worker = Worker::builder("web").shed(shed).clock(&clock).build();
+    /// worker.post_message("request", 1)?; // waits, because the worker is not started
+    /// clock.advance(Duration::from_millis(50));
+    /// worker.post_message("request", 2)?; // from here on it has waited too long
+    /// clock.advance(Duration::from_secs(1));
+    /// assert!(matches!(worker.post_message("request", 3), Err(SendError::Overloaded(3))));
+    /// assert_eq!(worker.stats().counters.shed, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn shed(mut self, shed: Shed) -> Self {
+        self.options.shed = Some(shed);
         self
     }
 
