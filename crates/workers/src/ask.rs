@@ -11,7 +11,7 @@ use pytoweb_engine::{Failure, ReplyState, Single, Slot, Ticket};
 use crate::error::{AskError, TypeMismatch};
 use crate::kept::Kept;
 use crate::kind_id::KindId;
-use crate::message::{Cause, Envelope, Parcel, Route};
+use crate::message::{Cause, Envelope, Parcel, Route, repost};
 use crate::payload::Payload;
 
 /// A typed reply slot.
@@ -88,6 +88,10 @@ impl<T: Send + 'static, R: Send + 'static> Answer<R> for Ask<T, R> {
 }
 
 impl<T: Send + 'static, R: Send + 'static> Parcel for Ask<T, R> {
+    fn repost(&self, kind: &str) -> Option<Arc<dyn Parcel>> {
+        repost(&self.payload, kind)
+    }
+
     fn route(&self) -> Route<'_> {
         Route::Known(self.kind)
     }
@@ -160,6 +164,10 @@ impl<T: Send + 'static, R: Send + 'static> Answer<R> for NamedAsk<T, R> {
 }
 
 impl<T: Send + 'static, R: Send + 'static> Parcel for NamedAsk<T, R> {
+    fn repost(&self, kind: &str) -> Option<Arc<dyn Parcel>> {
+        self.ask.repost(kind)
+    }
+
     fn route(&self) -> Route<'_> {
         Route::Named(&self.name)
     }

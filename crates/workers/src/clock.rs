@@ -82,9 +82,9 @@ impl HandClock {
         self.0.hand.now().since(Timestamp::from_nanos(0))
     }
 
-    /// Moves it forward. Before it returns, deadlines that have passed by then have failed their messages, and delays that
-    /// are over have let theirs go: those run on their workers' threads. Blocks for as long as that takes; not for use
-    /// inside a handler of a worker that has this clock.
+    /// Moves it forward. Before it returns, deadlines that have passed by then have failed their messages, and delays
+    /// that are over have let theirs go: those run on their workers' threads. Blocks for as long as that takes; not for
+    /// use inside a handler of a worker that has this clock.
     ///
     /// ```
     /// use std::time::Duration;

@@ -3,10 +3,12 @@
 use crate::error::BoxError;
 use crate::handling;
 use crate::kinds::Signature;
+use crate::retry::Retry;
 use crate::send::Engine;
+use crate::trying;
 
-/// Registers handlers that may run several at the same time, with themselves and with each other: they are `Fn + Sync`, and
-/// what they share needs a lock, or messages with a key. Made by [`Worker::concurrent`](crate::Worker::concurrent).
+/// Registers handlers that may run several at the same time, with themselves and with each other: they are `Fn + Sync`,
+/// and what they share needs a lock, or messages with a key. Made by [`Worker::concurrent`](crate::Worker::concurrent).
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -62,6 +64,40 @@ impl<'a> ConcurrentHandlers<'a> {
             handling::exclusive(handler)
         } else {
             handling::concurrent(handler)
+        };
+        let signature = Signature::of::<T, R>();
+        let table = &self.engine.handler().table;
+        table.kinds.register(kind, signature, registration);
+        self
+    }
+
+    /// Registers the handler of a kind of message that is tried again when it fails; see
+    /// [`Worker::on_message_retry`](crate::Worker::on_message_retry).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pytoweb_workers::{Retry, Worker};
+    ///
+    /// let worker = Worker::builder("w").concurrency(4).build();
+    /// # worker.start()?;
+    /// let retry = Retry::new(3).backoff(Duration::ZERO);
+    /// worker.concurrent().on_message_retry("parse", retry, |text: &&str| text.parse::<u64>());
+    /// let error = worker.ask::<&str, u64>("parse", "seven")?.wait().unwrap_err();
+    /// assert_eq!(error.to_string(), "the handler failed: invalid digit found in string");
+    /// assert_eq!(worker.dead_letters()[0].errors().len(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_message_retry<T, R, E, F>(&self, kind: &str, retry: Retry<E>, handler: F) -> &Self
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        E: Into<BoxError> + 'static,
+        F: Fn(&T) -> Result<R, E> + Send + Sync + 'static,
+    {
+        let registration = if self.engine.is_exclusive() {
+            trying::exclusive(retry, handler)
+        } else {
+            trying::concurrent(retry, handler)
         };
         let signature = Signature::of::<T, R>();
         let table = &self.engine.handler().table;

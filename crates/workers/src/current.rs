@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use pytoweb_engine::{self as engine, Address};
 
+use crate::kinds::lock;
 use crate::message::Parcel;
 use crate::noted;
 use crate::table::{Owner, Table};
@@ -48,6 +49,7 @@ pub(crate) fn enter(table: &Arc<Table>) {
 #[derive(Clone)]
 pub struct CurrentMessage {
     kind: String,
+    attempt: u32,
     /// `None` for a post in its envelope, which no caller can cancel.
     parcel: Option<Arc<dyn Parcel>>,
     address: Option<Address>,
@@ -85,6 +87,27 @@ impl CurrentMessage {
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.kind
+    }
+
+    /// The number of this attempt, from 1: more than that for a message that has failed and is tried again, see
+    /// [`Worker::on_message_retry`](crate::Worker::on_message_retry).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pytoweb_workers::{Retry, Worker, current_message};
+    ///
+    /// let worker = Worker::new("shop");
+    /// worker.on_message_retry("deliver", Retry::new(5).backoff(Duration::ZERO), |order: &u64| {
+    ///     let attempt = current_message().map_or(0, |message| message.attempt());
+    ///     if attempt < 3 { Err("the door is closed") } else { Ok((*order, attempt)) }
+    /// });
+    /// worker.start()?;
+    /// assert_eq!(worker.ask::<u64, (u64, u32)>("deliver", 7)?.wait()?, (7, 3));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub const fn attempt(&self) -> u32 {
+        self.attempt
     }
 
     /// Whether the handler should give up: the caller cancelled, the deadline passed, or the worker was terminated.
@@ -140,6 +163,9 @@ pub fn current_message() -> Option<CurrentMessage> {
     let table = TABLE.with_borrow(Weak::upgrade)?;
     noted::with(|envelope| CurrentMessage {
         kind: table.kind_of(envelope),
+        attempt: envelope
+            .attempts()
+            .map_or(1, |attempts| lock(attempts).next()),
         parcel: envelope.parcel().cloned(),
         address: engine::current(),
     })

@@ -1,28 +1,58 @@
 //! From a message to its handler, and from what the handler did to the reply.
 
+use std::mem;
 use std::sync::{Arc, PoisonError};
 
-use pytoweb_engine::{self as engine, Course, Failure, Handled, Handler, Outcome, Wake};
+use pytoweb_engine::{
+    self as engine, Address, Course, Failure, Handled, Handler, Outcome, Suspension, Wake,
+};
 
 use crate::current;
 use crate::farewell::Farewell;
 use crate::kind_id::KindId;
-use crate::kinds::{Held, Stored};
+use crate::kinds::{Held, Stored, lock};
 use crate::message::{Ended, Envelope, Late, Route};
 use crate::registry::Entry;
 use crate::table::Table;
 
 /// The message in `envelope` has a reply that is not its handler's.
 #[cold]
-fn come_late(envelope: &mut Envelope) -> Outcome {
+fn come_late(envelope: &mut Envelope, address: Option<Address>) -> Outcome {
     if let Some(parcel) = envelope.parcel_mut() {
         *parcel = Arc::new(Late(parcel.clone()));
     }
-    if engine::current().is_some_and(|address| address.is_terminated()) {
+    if address.is_some_and(|address| address.is_terminated()) {
         Outcome::Failed
     } else {
         Outcome::Expired
     }
+}
+
+/// Puts a message that has failed back into the queue; where that is not to be, it fails for good.
+#[cold]
+fn try_again(suspension: Suspension<Dispatch>) {
+    let attempts = suspension.message().and_then(Envelope::attempts);
+    let wait = attempts.map(|attempts| lock(attempts).wait);
+    let Some(mut last) = suspension.again(wait.unwrap_or_default()) else {
+        return;
+    };
+    let (table, address) = (last.handler().table.clone(), last.address());
+    let Some(envelope) = last.message_mut() else {
+        return;
+    };
+    let outcome = match fail_tried(&table, envelope) {
+        Some(Ended::Settled(outcome)) => outcome,
+        _ => come_late(envelope, Some(address)),
+    };
+    last.finish(outcome);
+}
+
+/// Ends a message that was to be tried again with what came of its last attempt. `None`: it was not.
+#[cold]
+fn fail_tried(table: &Table, envelope: &Envelope) -> Option<Ended> {
+    let mut errors = mem::take(&mut lock(envelope.attempts()?).errors);
+    let last = errors.pop()?;
+    Some(table.fail_for_good(envelope, errors, last))
 }
 
 /// The engine's handler of a worker or a pool.
@@ -83,12 +113,11 @@ impl Turn<'_> {
 
 impl Course<Dispatch> for Turn<'_> {
     fn handle(&mut self, envelope: &mut Envelope) -> Handled<Dispatch> {
-        let Ended { outcome, settled } = self.run(envelope);
-        Handled::Done(if settled {
-            outcome
-        } else {
-            come_late(envelope)
-        })
+        match self.run(envelope) {
+            Ended::Settled(outcome) => Handled::Done(outcome),
+            Ended::Late => Handled::Done(come_late(envelope, engine::current())),
+            Ended::Again => Handled::Suspend(Box::new(try_again)),
+        }
     }
 
     fn rest(&mut self) {
@@ -126,6 +155,13 @@ impl Handler for Dispatch {
     }
 
     fn abandon(&self, envelope: Envelope, failure: Failure) {
+        // A stop makes no more attempts: the last one says why the message fails.
+        if failure == Failure::Stopped
+            && let Some(Ended::Settled(_)) = fail_tried(&self.table, &envelope)
+        {
+            drop(self.finish(envelope));
+            return;
+        }
         if let Some(parcel) = envelope.into_parcel() {
             parcel.abandon(failure);
         }

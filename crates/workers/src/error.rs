@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use pytoweb_engine::{DropReason, Failure, PostError, ThreadLimit, WaitError};
+use pytoweb_engine::{DropReason, Failure, PostError, ThreadLimit, WaitError, contained};
 use thiserror::Error as ThisError;
 
 /// Any error, on its way between threads.
@@ -377,6 +377,19 @@ fn circle(names: &[String]) -> String {
 }
 
 impl AskError {
+    /// The same as a text, for a place that the error itself does not go to.
+    pub(crate) fn as_text(&self) -> Self {
+        match self {
+            Self::Failed(error) => {
+                // The text is the user's code.
+                let text = contained(|| error.to_string());
+                Self::Failed(text.unwrap_or_else(pytoweb_engine::Panic::into_text).into())
+            }
+            Self::Panicked(text) => Self::Panicked(text.clone()),
+            other => Self::Panicked(other.to_string()),
+        }
+    }
+
     /// The handler's own error, if it is an `E`.
     ///
     /// ```

@@ -35,10 +35,7 @@ impl Parcel for Farewell {
             }
         });
         table.let_go();
-        Some(Ended {
-            outcome: Outcome::Completed,
-            settled: true,
-        })
+        Some(Ended::Settled(Outcome::Completed))
     }
 
     fn mismatch(&self, kind: &str, payload: &'static str, _: &'static str) -> TypeMismatch {

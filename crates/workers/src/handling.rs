@@ -74,10 +74,7 @@ where
             return table.unknown(envelope);
         };
         return match noted::during(envelope, || call(handler, data)) {
-            Ok(reply) => Ended {
-                outcome: Outcome::Completed,
-                settled: ask.reply.settle(Ok(reply)),
-            },
+            Ok(reply) => Ended::of(Outcome::Completed, ask.reply.settle(Ok(reply))),
             Err(error) => table.fail(envelope, error),
         };
     }
@@ -89,10 +86,7 @@ where
     // The reply, which no caller asked for, is dropped where a panic of its destructor is caught.
     let handler = |data| handler(data).map(drop);
     match noted::during(envelope, || call(handler, data)) {
-        Ok(()) => Ended {
-            outcome: Outcome::Completed,
-            settled: true,
-        },
+        Ok(()) => Ended::Settled(Outcome::Completed),
         Err(error) => table.fail(envelope, error),
     }
 }

@@ -33,11 +33,13 @@
 //! The functions and methods of a program become messages with [`run_in_worker`] and [`macro@worker`].
 
 mod ask;
+mod attempts;
 mod blocking;
 mod clock;
 mod concurrent;
 mod control;
 mod current;
+mod dead_letter;
 mod default_pool;
 mod dispatch;
 mod error;
@@ -54,10 +56,13 @@ mod pool;
 mod rates;
 mod registry;
 mod reply;
+mod retried;
+mod retry;
 mod send;
 mod service;
 mod table;
 mod task;
+mod trying;
 mod unseen;
 mod wishes;
 mod worker;
@@ -67,6 +72,7 @@ pub use clock::HandClock;
 pub use concurrent::ConcurrentHandlers;
 pub use control::MessageBuilder;
 pub use current::{CurrentMessage, current_message};
+pub use dead_letter::{DEAD_LETTERS, DeadLetter};
 pub use default_pool::default_pool;
 pub use error::{
     AskError, CreateError, IdleError, Part, SendError, StartError, TypeMismatch, WorkerError,
@@ -79,6 +85,7 @@ pub use pytoweb_engine::{
     ThreadLimit, TimingStats, UnknownOverflow, WaitError, WorkerOptions, WorkerState, WorkerStats,
 };
 pub use reply::Reply;
+pub use retry::Retry;
 pub use service::Service;
 pub use unseen::set_error_hook;
 pub use worker::Worker;

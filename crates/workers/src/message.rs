@@ -2,10 +2,11 @@
 //! which is a [`Parcel`].
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use pytoweb_engine::{Failure, Message, Outcome, Plan, ReplyState, Ticket};
 
+use crate::attempts::Attempts;
 use crate::error::{AskError, TypeMismatch};
 use crate::inline::Small;
 use crate::kept::Kept;
@@ -37,10 +38,26 @@ pub(crate) enum Route<'a> {
 }
 
 /// How a message ended that was handled.
-pub(crate) struct Ended {
-    pub(crate) outcome: Outcome,
-    /// The reply is the handler's, not that of a deadline or a stop that was first.
-    pub(crate) settled: bool,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// So, and the reply is the handler's.
+    Settled(Outcome),
+    /// The reply is that of a deadline or a stop, which was first.
+    Late,
+    /// Not yet: it failed and is to be tried again, as its [`Attempts`] say.
+    Again,
+}
+
+impl Ended {
+    /// `settled`: whether the reply is the handler's.
+    #[inline]
+    pub(crate) const fn of(outcome: Outcome, settled: bool) -> Self {
+        if settled {
+            Self::Settled(outcome)
+        } else {
+            Self::Late
+        }
+    }
 }
 
 /// A message of any type.
@@ -67,6 +84,16 @@ pub(crate) trait Parcel: Any + Send + Sync {
     fn abandon(&self, failure: Failure);
 
     fn state(&self) -> Option<&ReplyState>;
+
+    /// What came of the attempts before this one; `None` in the first.
+    fn attempts(&self) -> Option<&Mutex<Attempts>> {
+        None
+    }
+
+    /// The payload, moved into a post to the handlers of `kind`. `None`: it was moved out, or is none.
+    fn repost(&self, _kind: &str) -> Option<Arc<dyn Parcel>> {
+        None
+    }
 
     /// The size of the payload's type.
     fn bytes(&self) -> usize;
@@ -162,6 +189,30 @@ impl Envelope {
         }
     }
 
+    /// What came of the attempts before this one; `None` in the first.
+    pub(crate) fn attempts(&self) -> Option<&Mutex<Attempts>> {
+        self.parcel()?.attempts()
+    }
+
+    /// Puts `data`, which was moved out of a post to `kind`, back into one that can be shared.
+    pub(crate) fn restore<T: Send + 'static>(&mut self, kind: KindId, data: T) {
+        let target = Target::Known(kind);
+        let payload = Payload::new(data);
+        let post = Self::Shared(Arc::new(Post { target, payload }));
+        match self {
+            Self::Planned(planned) => planned.envelope = post,
+            // A message asks the same of its mailbox at all times.
+            Self::Small(small) if small.plan().is_some() => {
+                *self = Self::Planned(Box::new(Planned {
+                    plan: small.plan().cloned(),
+                    bytes: small.bytes(),
+                    envelope: post,
+                }));
+            }
+            other => *other = post,
+        }
+    }
+
     /// What it shares with others.
     pub(crate) fn parcel(&self) -> Option<&Arc<dyn Parcel>> {
         match self {
@@ -217,13 +268,31 @@ impl Message for Envelope {
     }
 }
 
+/// Has the payload of `from` in a post to the handlers of `kind`.
+pub(crate) fn repost<T: Send + 'static>(from: &Payload<T>, kind: &str) -> Option<Arc<dyn Parcel>> {
+    let payload = Payload::new(from.take()?);
+    let target = Target::Named(kind.into());
+    Some(Arc::new(Post { target, payload }))
+}
+
 /// A message that no caller waits for, and that does not lie in its envelope.
 pub(crate) struct Post<T> {
     pub(crate) target: Target,
     pub(crate) payload: Payload<T>,
 }
 
+impl<T: 'static> Post<T> {
+    /// The message in `envelope`, if it is one of these that does not lie in place.
+    pub(crate) fn within(envelope: &Envelope) -> Option<&Self> {
+        envelope.parcel()?.as_any().downcast_ref()
+    }
+}
+
 impl<T: Send + 'static> Parcel for Post<T> {
+    fn repost(&self, kind: &str) -> Option<Arc<dyn Parcel>> {
+        repost(&self.payload, kind)
+    }
+
     fn route(&self) -> Route<'_> {
         match &self.target {
             Target::Known(id) => Route::Known(*id),
@@ -266,6 +335,14 @@ impl<T: Send + 'static> Parcel for Post<T> {
 pub(crate) struct Late(pub(crate) Arc<dyn Parcel>);
 
 impl Parcel for Late {
+    fn attempts(&self) -> Option<&Mutex<Attempts>> {
+        self.0.attempts()
+    }
+
+    fn repost(&self, kind: &str) -> Option<Arc<dyn Parcel>> {
+        self.0.repost(kind)
+    }
+
     fn route(&self) -> Route<'_> {
         self.0.route()
     }

@@ -1,4 +1,5 @@
-//! The payload of a message that is shared: moved out once, by the thread that is first.
+//! The payload of a message that is shared: lent to one thread at a time, and moved out once, by the thread that is
+//! first.
 //!
 //! Without a lock: a payload is there from the start, and a flag says whether it was moved out.
 #![expect(unsafe_code, reason = "a cell that is guarded by a flag")]
@@ -11,12 +12,13 @@ use pytoweb_engine::contained;
 
 /// A value of the user's, moved out once.
 pub(crate) struct Payload<T> {
-    /// There until `taken` is set.
+    /// There until `taken` is set; and while it is lent, which sets `taken` for as long.
     value: UnsafeCell<MaybeUninit<T>>,
     taken: AtomicBool,
 }
 
-// SAFETY: the value is moved to the one thread that sets `taken`, which needs `T: Send`; no thread gets a reference to it.
+// SAFETY: the value is moved, or lent, to the one thread that sets `taken`, which needs `T: Send`; no two threads have a
+// reference to it at a time.
 unsafe impl<T: Send> Sync for Payload<T> {}
 
 impl<T> Payload<T> {
@@ -30,12 +32,32 @@ impl<T> Payload<T> {
     /// The value. `None` after the first time.
     #[inline]
     pub(crate) fn take(&self) -> Option<T> {
-        // ORDERING: Relaxed, it only picks one thread. The value was written before the message was shared.
-        if self.taken.swap(true, Ordering::Relaxed) {
+        // ORDERING: Acquire, with the Release of `lend`, which may have given the value to another thread before.
+        if self.taken.swap(true, Ordering::Acquire) {
             return None;
         }
         // SAFETY: this thread alone has set `taken`, so the value is there, and no other one reads or drops it.
         Some(unsafe { (*self.value.get()).assume_init_read() })
+    }
+
+    /// Lends the value to `look`. `None`: it was moved out, or is lent already. Meanwhile it cannot be moved out.
+    pub(crate) fn lend<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
+        /// Gives the value back, also when `look` unwinds.
+        struct Lent<'a>(&'a AtomicBool);
+        impl Drop for Lent<'_> {
+            fn drop(&mut self) {
+                // ORDERING: Release, with the Acquire of `take` and `lend`: the next thread sees what this one did to it.
+                self.0.store(false, Ordering::Release);
+            }
+        }
+        // ORDERING: Acquire, see `take`.
+        if self.taken.swap(true, Ordering::Acquire) {
+            return None;
+        }
+        let _lent = Lent(&self.taken);
+        // SAFETY: this thread alone has set `taken`, so the value is there, and no other one has it until `_lent` is
+        // dropped, after `look` has returned: no reference leaves it, because it takes one of any lifetime.
+        Some(look(unsafe { (*self.value.get()).assume_init_ref() }))
     }
 }
 
@@ -65,6 +87,27 @@ mod tests {
         });
         assert_eq!(taken.iter().flatten().collect::<Vec<_>>(), ["text"]);
         assert_eq!(payload.take(), None);
+    }
+
+    #[test]
+    fn a_payload_is_lent_to_one_thread_at_a_time_and_comes_back() {
+        let payload = Payload::new(std::cell::Cell::new(0));
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let add = |count: &std::cell::Cell<u32>| count.set(count.get() + 1);
+                    (0..100).for_each(|_| while payload.lend(add).is_none() {});
+                });
+            }
+        });
+        let inside = payload.lend(|count| (payload.take().is_none(), count.get()));
+        assert_eq!(inside, Some((true, 200)));
+        let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            payload.lend(|_| panic!("on purpose"))
+        }));
+        assert!(unwound.is_err());
+        assert_eq!(payload.take().map(|count| count.get()), Some(200));
+        assert_eq!(payload.lend(std::cell::Cell::get), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use pytoweb_engine::{self as engine, Overflow, PostError, Ticket};
 
 use crate::ask::{Answer, Ask, NamedAsk, Replying};
+use crate::dead_letter::DeadLetter;
 use crate::dispatch::Dispatch;
 use crate::error::{SendError, TypeMismatch};
 use crate::kind_id::KindId;
@@ -210,6 +211,22 @@ pub(crate) fn post_many<T: Send + 'static>(
             return Err(SendError::from_post(error, |()| rest));
         }
     }
+}
+
+/// Posts the message of a dead letter. False: its payload is gone.
+pub(crate) fn post_again(engine: &Engine, letter: &DeadLetter) -> Result<bool, SendError<()>> {
+    let Some(post) = letter.take_post() else {
+        return Ok(false);
+    };
+    let envelope = planned(engine, letter.kind(), Envelope::of(post), None);
+    let refused = enter(engine, envelope, Patience::Wait);
+    refused.map(|()| true).map_err(|error| {
+        SendError::from_post(error, |envelope| {
+            if let Some(post) = envelope.into_parcel() {
+                letter.put_back(post);
+            }
+        })
+    })
 }
 
 /// Sends a closure that is its own handler; `name` is what its kind is called.

@@ -4,8 +4,9 @@ use std::any::Any;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
-use pytoweb_engine::{Message, Outcome, contained};
+use pytoweb_engine::{Message, Outcome, ReplyState, contained};
 
+use crate::dead_letter::{DeadLetter, DeadLetters};
 use crate::error::{AskError, WorkerError};
 use crate::kept::Kept;
 use crate::kinds::{Kind, Kinds, lock};
@@ -27,6 +28,7 @@ pub(crate) struct Table {
     pub(crate) name: Box<str>,
     pub(crate) kinds: Kinds<Self>,
     pub(crate) rates: Rates,
+    pub(crate) dead: DeadLetters,
     on_error: RwLock<Option<ErrorHandler>>,
     on_stop: Mutex<Vec<StopHook>>,
     /// What the worker's handle holds; `None` for a pool.
@@ -42,6 +44,7 @@ impl Table {
             name: name.into(),
             kinds: Kinds::default(),
             rates: Rates::default(),
+            dead: DeadLetters::default(),
             on_error: RwLock::new(None),
             on_stop: Mutex::default(),
             owner,
@@ -84,6 +87,7 @@ impl Table {
     pub(crate) fn let_go(&self) {
         drop(self.kinds.let_go(|table, envelope| table.unknown(envelope)));
         drop(self.take_on_stop());
+        self.dead.let_go();
         if self.owner.is_none() {
             return;
         }
@@ -132,10 +136,38 @@ impl Table {
     #[cold]
     pub(crate) fn fail(&self, envelope: &Envelope, error: AskError) -> Ended {
         let error = self.report(envelope, error);
-        Ended {
-            outcome: Outcome::Failed,
-            settled: envelope.settle_error(error.into()),
+        Ended::of(Outcome::Failed, envelope.settle_error(error.into()))
+    }
+
+    /// Ends a message of a kind that is tried again, and that is tried no more: its attempts before the last one came to
+    /// `errors`. It is a dead letter, unless its caller gave it up.
+    #[cold]
+    pub(crate) fn fail_for_good(
+        &self,
+        envelope: &Envelope,
+        mut errors: Vec<AskError>,
+        last: AskError,
+    ) -> Ended {
+        let last = self.report(envelope, last);
+        let given_up = |state: &ReplyState| state.is_over() || state.is_cancel_requested();
+        let kind = self.kind_of(envelope);
+        let post = match envelope.state() {
+            Some(state) if given_up(state) => None,
+            _ => envelope.parcel().and_then(|parcel| parcel.repost(&kind)),
+        };
+        let of_ask = envelope.state().is_some();
+        let (kept, told) = if of_ask {
+            (last.as_text(), Some(last))
+        } else {
+            (last, None)
+        };
+        errors.push(kept);
+        if let Some(post) = post {
+            let letter = DeadLetter::new(&self.name, kind, errors, post);
+            noted::during(envelope, || self.dead.add(letter));
         }
+        let settled = told.is_none_or(|error| envelope.settle_error(error.into()));
+        Ended::of(Outcome::Failed, settled)
     }
 
     /// Ends a message that has no handler.

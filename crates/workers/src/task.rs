@@ -63,10 +63,7 @@ where
         } else {
             Outcome::Failed
         };
-        Some(Ended {
-            outcome,
-            settled: self.reply.settle(result),
-        })
+        Some(Ended::of(outcome, self.reply.settle(result)))
     }
 
     fn mismatch(&self, kind: &str, payload: &'static str, _: &'static str) -> TypeMismatch {

@@ -2,6 +2,7 @@
 
 pub(crate) mod builder;
 mod handlers;
+mod letters;
 mod messages;
 pub(crate) mod stopping;
 pub(crate) mod weak;

@@ -5,6 +5,7 @@ use pytoweb_engine::Rate;
 use super::WorkerPool;
 use crate::concurrent::ConcurrentHandlers;
 use crate::error::{BoxError, WorkerError};
+use crate::retry::Retry;
 
 impl WorkerPool {
     /// Registers the handler of a kind of message to the pool itself; see
@@ -28,6 +29,32 @@ impl WorkerPool {
         F: Fn(T) -> Result<R, E> + Send + Sync + 'static,
     {
         ConcurrentHandlers::new(self.own()).on_message(kind, handler);
+        self
+    }
+
+    /// Registers the handler of a kind of message to the pool itself that is tried again when it fails; see
+    /// [`Worker::on_message_retry`](crate::Worker::on_message_retry). It runs on several threads at the same time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pytoweb_workers::{Retry, WorkerPool};
+    ///
+    /// let pool = WorkerPool::new(2);
+    /// let retry = Retry::new(3).backoff(Duration::ZERO);
+    /// pool.on_message_retry("parse", retry, |text: &&str| text.parse::<u64>());
+    /// let error = pool.ask::<&str, u64>("parse", "seven")?.wait().unwrap_err();
+    /// assert_eq!(error.to_string(), "the handler failed: invalid digit found in string");
+    /// assert_eq!(pool.dead_letters()[0].errors().len(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_message_retry<T, R, E, F>(&self, kind: &str, retry: Retry<E>, handler: F) -> &Self
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        E: Into<BoxError> + 'static,
+        F: Fn(&T) -> Result<R, E> + Send + Sync + 'static,
+    {
+        ConcurrentHandlers::new(self.own()).on_message_retry(kind, retry, handler);
         self
     }
 

@@ -151,13 +151,13 @@ impl<'a> WorkerBuilder<'a> {
         self
     }
 
-    /// How many of its messages are handled at the same time, on as many threads; one unless told otherwise. More give up
-    /// their order, but for messages with a key: those with the same [`key`](crate::MessageBuilder::key) are handled one at a
-    /// time, in the order of their posts.
+    /// How many of its messages are handled at the same time, on as many threads; one unless told otherwise. More give
+    /// up their order, but for messages with a key: those with the same [`key`](crate::MessageBuilder::key) are handled
+    /// one at a time, in the order of their posts.
     ///
     /// Its handlers run beside themselves, so they are `Fn + Sync` and are registered with
-    /// [`Worker::concurrent`](crate::Worker::concurrent). A handler that waits for a reply, or for room, lends its place to
-    /// another message, so more than `messages` may have begun. In a [`WorkerPool`](crate::WorkerPool) it is
+    /// [`Worker::concurrent`](crate::Worker::concurrent). A handler that waits for a reply, or for room, lends its
+    /// place to another message, so more than `messages` may have begun. In a [`WorkerPool`](crate::WorkerPool) it is
     /// [`WorkerOptions::concurrency`], and the pool's threads are as many as there are.
     ///
     /// # Panics

@@ -7,6 +7,8 @@ use crate::concurrent::ConcurrentHandlers;
 use crate::error::{BoxError, WorkerError};
 use crate::handling;
 use crate::kinds::Signature;
+use crate::retry::Retry;
+use crate::trying;
 
 impl Worker {
     /// Registers the handler of a kind of message, in the place of the one before. At any time, also while the worker
@@ -52,6 +54,60 @@ impl Worker {
         self
     }
 
+    /// Registers the handler of a kind of message that is tried again when it fails, as `retry` says; see
+    /// [`Worker::on_message`](crate::Worker::on_message) for the rest.
+    ///
+    /// The handler gets the payload by reference: so it is there for the next attempt, and for the dead letter, without
+    /// a copy, and need not be `Clone`. [`CurrentMessage::attempt`](crate::CurrentMessage::attempt) is the number of
+    /// the attempt. A handler may run more than once for a message, so what it does should bear that.
+    ///
+    /// - Only the last failure reaches the reply, and [`on_error`](Worker::on_error).
+    /// - A deadline and a cancel are for all attempts together. After them, and after a stop of the worker, there is no
+    ///   other attempt: a message that waits for one when the worker stops fails with the error of the last one.
+    /// - What fails for good is a dead letter: see [`dead_letters`](Worker::dead_letters).
+    /// - [`Counters::retried`](crate::Counters::retried) counts the attempts after the first.
+    ///
+    /// # Panics
+    /// When the worker handles several messages at the same time: see [`Worker::concurrent`].
+    ///
+    /// ```
+    /// use std::io;
+    /// use std::time::Duration;
+    /// use pytoweb_workers::{Retry, Worker, current_message};
+    ///
+    /// struct Order(u64);
+    ///
+    /// let worker = Worker::new("shop");
+    /// let retry = Retry::new(5)
+    ///     .backoff(Duration::from_millis(10))
+    ///     .on(|error: &io::Error| error.kind() == io::ErrorKind::TimedOut);
+    /// worker.on_message_retry("deliver", retry, |order: &Order| {
+    ///     if current_message().is_some_and(|message| message.attempt() < 3) {
+    ///         return Err(io::Error::from(io::ErrorKind::TimedOut));
+    ///     }
+    ///     Ok(format!("order {} is delivered", order.0))
+    /// });
+    /// worker.start()?;
+    /// let reply = worker.ask::<Order, String>("deliver", Order(7))?;
+    /// assert_eq!(reply.wait()?, "order 7 is delivered");
+    /// assert_eq!(worker.stats().counters.retried, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn on_message_retry<T, R, E, F>(&self, kind: &str, retry: Retry<E>, handler: F) -> &Self
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        E: Into<BoxError> + 'static,
+        F: FnMut(&T) -> Result<R, E> + Send + 'static,
+    {
+        self.assert_one_at_a_time();
+        let registration = trying::exclusive(retry, handler);
+        let signature = Signature::of::<T, R>();
+        self.table().kinds.register(kind, signature, registration);
+        self
+    }
+
     /// A handler that owns its state must not run beside itself.
     #[track_caller]
     fn assert_one_at_a_time(&self) {
@@ -65,7 +121,8 @@ impl Worker {
     }
 
     /// Registers handlers that may run several at the same time: those of a worker that was made with a
-    /// [`concurrency`](crate::WorkerBuilder::concurrency) above one. Of another worker they run one at a time all the same.
+    /// [`concurrency`](crate::WorkerBuilder::concurrency) above one. Of another worker they run one at a time all the
+    /// same.
     ///
     /// ```
     /// use std::convert::Infallible;
