@@ -1,5 +1,7 @@
 //! Handlers that run several at the same time, of a pool's own messages and of a worker with more than one at a time.
 
+use crate::batch::Batch;
+use crate::batching;
 use crate::error::BoxError;
 use crate::handling;
 use crate::kinds::Signature;
@@ -67,7 +69,7 @@ impl<'a> ConcurrentHandlers<'a> {
         };
         let signature = Signature::of::<T, R>();
         let table = &self.engine.handler().table;
-        table.kinds.register(kind, signature, registration);
+        table.register(kind, signature, registration, None);
         self
     }
 
@@ -101,7 +103,41 @@ impl<'a> ConcurrentHandlers<'a> {
         };
         let signature = Signature::of::<T, R>();
         let table = &self.engine.handler().table;
-        table.kinds.register(kind, signature, registration);
+        table.register(kind, signature, registration, None);
+        self
+    }
+
+    /// Registers the handler of a kind of message that gets several at once; see
+    /// [`Worker::on_batch`](crate::Worker::on_batch). Several batches may run at the same time.
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use pytoweb_workers::{Batch, Worker};
+    ///
+    /// let worker = Worker::builder("w").concurrency(4).build();
+    /// # worker.start()?;
+    /// worker.concurrent().on_batch("square", Batch::new(8), |numbers: Vec<u64>| {
+    ///     numbers.into_iter().map(|n| Ok::<_, Infallible>(n * n))
+    /// });
+    /// assert_eq!(worker.ask::<u64, u64>("square", 7)?.wait()?, 49);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_batch<T, R, E, I, F>(&self, kind: &str, batch: Batch, handler: F) -> &Self
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        E: Into<BoxError>,
+        I: IntoIterator<Item = Result<R, E>>,
+        F: Fn(Vec<T>) -> I + Send + Sync + 'static,
+    {
+        let registration = if self.engine.is_exclusive() {
+            batching::exclusive(handler)
+        } else {
+            batching::concurrent(handler)
+        };
+        let signature = Signature::of::<T, R>();
+        let table = &self.engine.handler().table;
+        table.register(kind, signature, registration, Some(batch));
         self
     }
 }

@@ -110,7 +110,8 @@ impl CurrentMessage {
         self.attempt
     }
 
-    /// Whether the handler should give up: the caller cancelled, the deadline passed, or the worker was terminated.
+    /// Whether the handler should give up: the caller cancelled, the deadline passed, or the worker was terminated. Of a
+    /// batch, once that holds for each of its messages.
     ///
     /// A long handler looks now and then, and returns early. Nothing else can stop a running thread.
     ///
@@ -133,10 +134,8 @@ impl CurrentMessage {
     /// ```
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.parcel
-            .as_ref()
-            .and_then(|parcel| parcel.state())
-            .is_some_and(engine::ReplyState::is_cancel_requested)
+        let parcel = self.parcel.as_ref();
+        parcel.is_some_and(|parcel| parcel.is_cancel_requested())
             || self.address.as_ref().is_some_and(Address::is_terminated)
     }
 }

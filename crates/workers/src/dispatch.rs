@@ -1,16 +1,18 @@
 //! From a message to its handler, and from what the handler did to the reply.
 
+use std::iter;
 use std::mem;
 use std::sync::{Arc, PoisonError};
 
 use pytoweb_engine::{
-    self as engine, Address, Course, Failure, Handled, Handler, Outcome, Suspension, Wake,
+    self as engine, Address, Companions, Course, Failure, Handled, Handler, Outcome, Suspension,
+    Wake,
 };
 
 use crate::current;
 use crate::farewell::Farewell;
 use crate::kind_id::KindId;
-use crate::kinds::{Held, Stored, lock};
+use crate::kinds::{Concurrent, Held, Stored, lock};
 use crate::message::{Ended, Envelope, Late, Route};
 use crate::registry::Entry;
 use crate::table::Table;
@@ -77,38 +79,66 @@ struct Turn<'a> {
     held: Option<(KindId, Held<'a, Table>)>,
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
+    /// The place of the handler of a message.
+    #[inline]
+    fn find(&self, envelope: &Envelope) -> Option<KindId> {
+        match envelope.route() {
+            Route::Known(id) => Some(id),
+            Route::Named(name) => self.table.kinds.find(name).map(|(id, _)| id),
+            Route::Itself(_) => None,
+        }
+    }
+
     fn run(&mut self, envelope: &mut Envelope) -> Ended {
         let table = self.table;
-        let id = match envelope.route() {
-            Route::Known(id) => Some(id),
-            Route::Named(name) => table.kinds.find(name).map(|(id, _)| id),
-            Route::Itself(_) => None,
-        };
+        let id = self.find(envelope);
         if let Some((held, handler)) = &mut self.held
             && Some(*held) == id
         {
             return handler.run(table, envelope);
         }
-        self.held = None;
-        match id.and_then(|id| Some((id, table.kinds.get(id)?.stored()))) {
-            Some((id, Stored::Exclusive(stored))) => {
-                let (_, handler) = self.held.insert((id, stored.hold()));
-                handler.run(table, envelope)
-            }
-            Some((_, Stored::Concurrent(stored))) => {
-                let handler = stored
-                    .read()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                handler(table, envelope)
-            }
+        match self.look_up(id) {
+            Some(Found::Held(handler)) => handler.run(table, envelope),
+            Some(Found::Shared(handler)) => handler.handle(table, envelope),
             None => {
                 let ran = envelope.parcel().and_then(|parcel| parcel.run(envelope));
                 ran.unwrap_or_else(|| table.unknown(envelope))
             }
         }
     }
+
+    /// Gives messages of one kind to its handler. `None`: it takes one after the other.
+    fn run_together(&mut self, envelopes: &mut [&mut Envelope]) -> Option<Vec<Ended>> {
+        let table = self.table;
+        let id = self.find(envelopes.first()?);
+        match self.look_up(id)? {
+            Found::Held(handler) => handler.run_together(table, envelopes),
+            Found::Shared(handler) => handler.handle_together(table, envelopes),
+        }
+    }
+
+    /// The handler of a kind, which is locked from now on, in the place of another one.
+    fn look_up(&mut self, id: Option<KindId>) -> Option<Found<'_, 'a>> {
+        self.held = None;
+        let id = id?;
+        match self.table.kinds.get(id)?.stored() {
+            Stored::Exclusive(stored) => {
+                let (_, handler) = self.held.insert((id, stored.hold()));
+                Some(Found::Held(handler))
+            }
+            Stored::Concurrent(stored) => {
+                let handler = stored.read().unwrap_or_else(PoisonError::into_inner);
+                Some(Found::Shared(handler.clone()))
+            }
+        }
+    }
+}
+
+/// A handler as a turn finds it.
+enum Found<'turn, 'table> {
+    Held(&'turn mut Held<'table, Table>),
+    Shared(Concurrent<Table>),
 }
 
 impl Course<Dispatch> for Turn<'_> {
@@ -118,6 +148,30 @@ impl Course<Dispatch> for Turn<'_> {
             Ended::Late => Handled::Done(come_late(envelope, engine::current())),
             Ended::Again => Handled::Suspend(Box::new(try_again)),
         }
+    }
+
+    fn handle_together(
+        &mut self,
+        envelope: &mut Envelope,
+        mut companions: Companions<Dispatch>,
+    ) -> Handled<Dispatch> {
+        let others = companions.messages_mut();
+        let mut all: Vec<_> = iter::once(&mut *envelope).chain(others).collect();
+        let Some(ended) = self.run_together(&mut all) else {
+            // The handler was replaced since they were posted: they run one by one.
+            companions.put_back();
+            return self.handle(envelope);
+        };
+        let outcomes = all
+            .into_iter()
+            .zip(ended)
+            .map(|(envelope, ended)| match ended {
+                Ended::Settled(outcome) => outcome,
+                Ended::Late | Ended::Again => come_late(envelope, engine::current()),
+            });
+        let outcomes: Vec<_> = outcomes.collect();
+        companions.finish(outcomes.get(1..).unwrap_or_default());
+        Handled::Done(outcomes.first().copied().unwrap_or(Outcome::Failed))
     }
 
     fn rest(&mut self) {
@@ -130,6 +184,14 @@ impl Handler for Dispatch {
 
     fn handle(&self, envelope: &mut Envelope) -> Handled<Self> {
         self.course(|turn| turn.handle(envelope))
+    }
+
+    fn handle_together(
+        &self,
+        envelope: &mut Envelope,
+        companions: Companions<Self>,
+    ) -> Handled<Self> {
+        self.course(|turn| turn.handle_together(envelope, companions))
     }
 
     fn course<R>(&self, turn: impl FnOnce(&mut dyn Course<Self>) -> R) -> R {

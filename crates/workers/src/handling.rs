@@ -23,10 +23,12 @@ where
     E: Into<BoxError>,
 {
     let mut handler = Kept::new(handler);
-    Registration::Exclusive(Box::new(move |table, envelope| match handler.get_mut() {
-        Some(handler) => run_typed(table, envelope, handler),
-        None => table.unknown(envelope),
-    }))
+    Registration::Exclusive(Box::new(
+        move |table: &Table, envelope: &mut Envelope| match handler.get_mut() {
+            Some(handler) => run_typed(table, envelope, handler),
+            None => table.unknown(envelope),
+        },
+    ))
 }
 
 /// The same, of a pool.
@@ -39,10 +41,12 @@ where
     E: Into<BoxError>,
 {
     let handler = Kept::new(handler);
-    Registration::Concurrent(Arc::new(move |table, envelope| match handler.get() {
-        Some(handler) => run_typed(table, envelope, handler),
-        None => table.unknown(envelope),
-    }))
+    Registration::Concurrent(Arc::new(
+        move |table: &Table, envelope: &mut Envelope| match handler.get() {
+            Some(handler) => run_typed(table, envelope, handler),
+            None => table.unknown(envelope),
+        },
+    ))
 }
 
 /// Calls a handler.

@@ -12,6 +12,8 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use pytoweb_engine::Outcome;
+
 use crate::error::TypeMismatch;
 use crate::kind_id::KindId;
 use crate::message::{Ended, Envelope};
@@ -20,9 +22,76 @@ use crate::message::{Ended, Envelope};
 const CHAINS: usize = 8;
 
 /// A handler for one message at a time. `C` is what belongs to its worker.
-pub(crate) type Exclusive<C> = Box<dyn FnMut(&C, &mut Envelope) -> Ended + Send>;
+pub(crate) trait Handle<C>: Send {
+    fn handle(&mut self, context: &C, envelope: &mut Envelope) -> Ended;
+
+    /// Handles messages together, and says how each ended. `None`: it is no handler of batches, and has done nothing.
+    fn handle_together(&mut self, _: &C, _: &mut [&mut Envelope]) -> Option<Vec<Ended>> {
+        None
+    }
+}
+
 /// A handler for several at the same time.
-pub(crate) type Concurrent<C> = Arc<dyn Fn(&C, &mut Envelope) -> Ended + Send + Sync>;
+pub(crate) trait HandleShared<C>: Send + Sync {
+    /// As [`Handle::handle`].
+    fn handle(&self, context: &C, envelope: &mut Envelope) -> Ended;
+
+    /// As [`Handle::handle_together`].
+    fn handle_together(&self, _: &C, _: &mut [&mut Envelope]) -> Option<Vec<Ended>> {
+        None
+    }
+}
+
+impl<C, F: FnMut(&C, &mut Envelope) -> Ended + Send> Handle<C> for F {
+    #[inline]
+    fn handle(&mut self, context: &C, envelope: &mut Envelope) -> Ended {
+        self(context, envelope)
+    }
+}
+
+impl<C, F: Fn(&C, &mut Envelope) -> Ended + Send + Sync> HandleShared<C> for F {
+    #[inline]
+    fn handle(&self, context: &C, envelope: &mut Envelope) -> Ended {
+        self(context, envelope)
+    }
+}
+
+/// A handler of batches: says how each of the messages ended.
+pub(crate) struct Together<F>(pub(crate) F);
+
+impl<C, F: FnMut(&C, &mut [&mut Envelope]) -> Vec<Ended> + Send> Handle<C> for Together<F> {
+    fn handle(&mut self, context: &C, envelope: &mut Envelope) -> Ended {
+        only(self.0(context, &mut [envelope]))
+    }
+
+    fn handle_together(
+        &mut self,
+        context: &C,
+        envelopes: &mut [&mut Envelope],
+    ) -> Option<Vec<Ended>> {
+        Some(self.0(context, envelopes))
+    }
+}
+
+impl<C, F: Fn(&C, &mut [&mut Envelope]) -> Vec<Ended> + Send + Sync> HandleShared<C>
+    for Together<F>
+{
+    fn handle(&self, context: &C, envelope: &mut Envelope) -> Ended {
+        only(self.0(context, &mut [envelope]))
+    }
+
+    fn handle_together(&self, context: &C, envelopes: &mut [&mut Envelope]) -> Option<Vec<Ended>> {
+        Some(self.0(context, envelopes))
+    }
+}
+
+/// How the only message of a batch ended.
+fn only(mut ended: Vec<Ended>) -> Ended {
+    ended.pop().unwrap_or(Ended::Settled(Outcome::Failed))
+}
+
+pub(crate) type Exclusive<C> = Box<dyn Handle<C>>;
+pub(crate) type Concurrent<C> = Arc<dyn HandleShared<C>>;
 /// Takes the place of a handler that is let go.
 type Nothing<C> = fn(&C, &mut Envelope) -> Ended;
 
@@ -103,6 +172,20 @@ impl<C> Held<'_, C> {
     /// Gives `envelope` to the handler, which does not panic.
     #[inline]
     pub(crate) fn run(&mut self, context: &C, envelope: &mut Envelope) -> Ended {
+        self.current().handle(context, envelope)
+    }
+
+    /// Gives it several. `None`: it takes one after the other.
+    pub(crate) fn run_together(
+        &mut self,
+        context: &C,
+        envelopes: &mut [&mut Envelope],
+    ) -> Option<Vec<Ended>> {
+        self.current().handle_together(context, envelopes)
+    }
+
+    #[inline]
+    fn current(&mut self) -> &mut dyn Handle<C> {
         let Some(current) = &mut self.current else {
             unreachable!("it is let go of once, by its end")
         };
@@ -110,7 +193,7 @@ impl<C> Held<'_, C> {
         if self.of.has_next.load(Ordering::Relaxed) {
             drop(self.of.install(current));
         }
-        current(context, envelope)
+        &mut ***current
     }
 }
 
@@ -377,7 +460,11 @@ mod tests {
     fn an_id_leads_back_to_its_kind() {
         let kinds = Kinds::default();
         let signature = Signature::of::<(), ()>();
-        let handler = || Registration::Exclusive(Box::new(|(): &(), _| unreachable!("not called")));
+        let handler = || {
+            Registration::Exclusive(Box::new(|(): &(), _: &mut Envelope| {
+                unreachable!("not called")
+            }))
+        };
         let names: Vec<String> = (0..50).map(|number| format!("kind {number}")).collect();
         for name in names.iter().chain(&names[..10]) {
             kinds.register(name, signature, handler());

@@ -34,8 +34,11 @@
 
 mod ask;
 mod attempts;
+mod batch;
+mod batching;
 mod blocking;
 mod clock;
+mod company;
 mod concurrent;
 mod control;
 mod current;
@@ -48,12 +51,12 @@ mod handling;
 mod inline;
 mod kept;
 mod kind_id;
+mod kind_plans;
 mod kinds;
 mod message;
 mod noted;
 mod payload;
 mod pool;
-mod rates;
 mod registry;
 mod reply;
 mod retried;
@@ -67,6 +70,7 @@ mod unseen;
 mod wishes;
 mod worker;
 
+pub use batch::Batch;
 pub use blocking::blocking;
 pub use clock::HandClock;
 pub use concurrent::ConcurrentHandlers;

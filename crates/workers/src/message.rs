@@ -85,6 +85,11 @@ pub(crate) trait Parcel: Any + Send + Sync {
 
     fn state(&self) -> Option<&ReplyState>;
 
+    /// Whether its handler should give up: its caller does not wait for it any more.
+    fn is_cancel_requested(&self) -> bool {
+        self.state().is_some_and(ReplyState::is_cancel_requested)
+    }
+
     /// What came of the attempts before this one; `None` in the first.
     fn attempts(&self) -> Option<&Mutex<Attempts>> {
         None

@@ -66,14 +66,16 @@ fn unpack<T: 'static>(mut envelope: Envelope) -> T {
     data.expect("a refused message is as it was sent")
 }
 
-/// A message of `kind` with what its sender, and the rate of its kind, ask of the mailbox.
+/// A message of `kind` with what its sender, and its kind, ask of the mailbox.
 #[inline]
 fn planned(engine: &Engine, kind: &str, envelope: Envelope, wishes: Option<Wishes>) -> Envelope {
-    let meter = engine.handler().table.rates.of(kind);
-    if wishes.is_none() && meter.is_none() {
+    let of_kind = engine.handler().table.plans.of(kind);
+    if wishes.is_none() && of_kind.is_none() {
         return envelope;
     }
-    wishes.unwrap_or_default().put_on(envelope, kind, meter)
+    let now = || engine.pool().clock().now();
+    let wishes = wishes.unwrap_or_default();
+    wishes.put_on(envelope, kind, of_kind, now)
 }
 
 pub(crate) fn post<T: Send + 'static>(

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use pytoweb_engine::{Message, Outcome, ReplyState, contained};
 
+use crate::batch::Batch;
 use crate::dead_letter::{DeadLetter, DeadLetters};
 use crate::error::{AskError, WorkerError};
 use crate::kept::Kept;
-use crate::kinds::{Kind, Kinds, lock};
+use crate::kind_plans::KindPlans;
+use crate::kinds::{Kind, Kinds, Registration, Signature, lock};
 use crate::message::{Ended, Envelope, Route};
 use crate::noted;
-use crate::rates::Rates;
 use crate::unseen;
 
 /// What a worker runs when it has ended.
@@ -27,7 +28,7 @@ type ErrorHandler = Arc<dyn Fn(&WorkerError) + Send + Sync>;
 pub(crate) struct Table {
     pub(crate) name: Box<str>,
     pub(crate) kinds: Kinds<Self>,
-    pub(crate) rates: Rates,
+    pub(crate) plans: KindPlans,
     pub(crate) dead: DeadLetters,
     on_error: RwLock<Option<ErrorHandler>>,
     on_stop: Mutex<Vec<StopHook>>,
@@ -43,13 +44,25 @@ impl Table {
         Self {
             name: name.into(),
             kinds: Kinds::default(),
-            rates: Rates::default(),
+            plans: KindPlans::default(),
             dead: DeadLetters::default(),
             on_error: RwLock::new(None),
             on_stop: Mutex::default(),
             owner,
             pool,
         }
+    }
+
+    /// Registers a handler of messages, or of batches of them.
+    pub(crate) fn register(
+        &self,
+        kind: &str,
+        signature: Signature,
+        registration: Registration<Self>,
+        batch: Option<Batch>,
+    ) {
+        self.plans.set_batch(kind, batch);
+        self.kinds.register(kind, signature, registration);
     }
 
     pub(crate) fn set_on_error(&self, handler: impl Fn(&WorkerError) + Send + Sync + 'static) {

@@ -29,10 +29,12 @@ where
     E: Into<BoxError> + 'static,
 {
     let mut kept = Kept::new((retry, handler));
-    Registration::Exclusive(Box::new(move |table, envelope| match kept.get_mut() {
-        Some((retry, handler)) => run(table, envelope, retry, handler),
-        None => table.unknown(envelope),
-    }))
+    Registration::Exclusive(Box::new(
+        move |table: &Table, envelope: &mut Envelope| match kept.get_mut() {
+            Some((retry, handler)) => run(table, envelope, retry, handler),
+            None => table.unknown(envelope),
+        },
+    ))
 }
 
 /// A handler for several at the same time.
@@ -46,10 +48,12 @@ where
     E: Into<BoxError> + 'static,
 {
     let kept = Kept::new((retry, handler));
-    Registration::Concurrent(Arc::new(move |table, envelope| match kept.get() {
-        Some((retry, handler)) => run(table, envelope, retry, handler),
-        None => table.unknown(envelope),
-    }))
+    Registration::Concurrent(Arc::new(
+        move |table: &Table, envelope: &mut Envelope| match kept.get() {
+            Some((retry, handler)) => run(table, envelope, retry, handler),
+            None => table.unknown(envelope),
+        },
+    ))
 }
 
 /// An attempt that failed.

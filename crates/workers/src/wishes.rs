@@ -3,11 +3,10 @@
 //! A plan lies beside its message, in a box of both. A small post that is only urgent has no box: it says so in a byte of
 //! its own, and its plan is one of ten that are there from the start.
 
-use std::sync::Arc;
-
-use pytoweb_engine::{Key, Message, Meter, Plan, Priority, Timestamp};
+use pytoweb_engine::{Key, Message, Plan, Priority, Timestamp};
 
 use crate::inline::Alone;
+use crate::kind_plans::OfKind;
 use crate::message::{Envelope, Planned};
 
 /// What a sender asks of the mailbox for one message.
@@ -22,14 +21,15 @@ pub(crate) struct Wishes {
 }
 
 impl Wishes {
-    /// Puts them on `envelope`, a message of `kind`; and that its kind has a rate.
+    /// Puts them on `envelope`, a message of `kind`; and what is asked for all of its kind.
     pub(crate) fn put_on(
         self,
         envelope: Envelope,
         kind: &str,
-        meter: Option<Arc<Meter>>,
+        of_kind: Option<OfKind>,
+        now: impl FnOnce() -> Timestamp,
     ) -> Envelope {
-        let is_plain = self.key.is_none() && self.not_before.is_none() && meter.is_none();
+        let is_plain = self.key.is_none() && self.not_before.is_none() && of_kind.is_none();
         let envelope = match (envelope, self.priority.and_then(Alone::of)) {
             (Envelope::Small(small), Some(priority)) if is_plain && self.bytes.is_none() => {
                 return Envelope::Small(small.urgent(priority));
@@ -47,7 +47,9 @@ impl Wishes {
             }
             plan.key = self.key;
             plan.not_before = self.not_before;
-            plan.meter = meter;
+            if let Some(of_kind) = of_kind {
+                of_kind.apply(&mut plan, now);
+            }
             plan
         });
         Envelope::Planned(Box::new(Planned {
@@ -66,7 +68,7 @@ mod tests {
 
     fn post(wishes: Wishes) -> Envelope {
         let envelope = Envelope::post(Target::Known(KindId::NONE), 7_u64);
-        wishes.put_on(envelope, "kind", None)
+        wishes.put_on(envelope, "kind", None, || unreachable!("there is no batch"))
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use pytoweb_engine::Rate;
 
 use super::WorkerPool;
+use crate::batch::Batch;
 use crate::concurrent::ConcurrentHandlers;
 use crate::error::{BoxError, WorkerError};
 use crate::retry::Retry;
@@ -55,6 +56,32 @@ impl WorkerPool {
         F: Fn(&T) -> Result<R, E> + Send + Sync + 'static,
     {
         ConcurrentHandlers::new(self.own()).on_message_retry(kind, retry, handler);
+        self
+    }
+
+    /// Registers the handler of a kind of message to the pool itself that gets several at once; see
+    /// [`Worker::on_batch`](crate::Worker::on_batch). Several batches may run at the same time.
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use pytoweb_workers::{Batch, WorkerPool};
+    ///
+    /// let pool = WorkerPool::new(2);
+    /// pool.on_batch("square", Batch::new(8), |numbers: Vec<u64>| {
+    ///     numbers.into_iter().map(|n| Ok::<_, Infallible>(n * n))
+    /// });
+    /// assert_eq!(pool.ask::<u64, u64>("square", 7)?.wait()?, 49);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_batch<T, R, E, I, F>(&self, kind: &str, batch: Batch, handler: F) -> &Self
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        E: Into<BoxError>,
+        I: IntoIterator<Item = Result<R, E>>,
+        F: Fn(Vec<T>) -> I + Send + Sync + 'static,
+    {
+        ConcurrentHandlers::new(self.own()).on_batch(kind, batch, handler);
         self
     }
 
@@ -118,7 +145,7 @@ impl WorkerPool {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_rate(&self, kind: &str, rate: impl Into<Option<Rate>>) -> &Self {
-        self.table().rates.set(kind, rate.into());
+        self.table().plans.set_rate(kind, rate.into());
         self
     }
 }

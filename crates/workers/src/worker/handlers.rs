@@ -3,6 +3,8 @@
 use pytoweb_engine::Rate;
 
 use super::Worker;
+use crate::batch::Batch;
+use crate::batching;
 use crate::concurrent::ConcurrentHandlers;
 use crate::error::{BoxError, WorkerError};
 use crate::handling;
@@ -50,7 +52,7 @@ impl Worker {
         self.assert_one_at_a_time();
         let registration = handling::exclusive(handler);
         let signature = Signature::of::<T, R>();
-        self.table().kinds.register(kind, signature, registration);
+        self.table().register(kind, signature, registration, None);
         self
     }
 
@@ -104,7 +106,57 @@ impl Worker {
         self.assert_one_at_a_time();
         let registration = trying::exclusive(retry, handler);
         let signature = Signature::of::<T, R>();
-        self.table().kinds.register(kind, signature, registration);
+        self.table().register(kind, signature, registration, None);
+        self
+    }
+
+    /// Registers the handler of a kind of message that gets several at once, as `batch` says; in the place of the handler
+    /// before, for messages that are posted from now on.
+    ///
+    /// It gets their payloads in the order of their posts, and returns a result for each, in that order: a `Vec`, an
+    /// array, or any iterator. An error fails its own message alone. Another number of results, or a panic, fails all
+    /// of the batch. A message that is alone comes in a list of one.
+    ///
+    /// All else is as for [`Worker::on_message`]: each message has its own reply, deadline and place in the mailbox,
+    /// and counts as one. One that was cancelled, or whose deadline has passed, before the batch began is not in it.
+    /// Messages of other kinds are not held up: the batch passes those that stand between its messages, so a worker
+    /// with batches keeps order by kind. Messages with a key are batched with those of their key.
+    /// [`current_message`](crate::current_message) stands for all of the batch.
+    ///
+    /// # Panics
+    /// When the worker handles several messages at the same time: see [`Worker::concurrent`].
+    ///
+    /// ```
+    /// use std::num::ParseIntError;
+    /// use std::time::Duration;
+    /// use pytoweb_workers::{Batch, Worker};
+    ///
+    /// let worker = Worker::new("adder");
+    /// let batch = Batch::new(64).max_wait(Duration::from_millis(10));
+    /// worker.on_batch("parse", batch, |texts: Vec<&str>| -> Vec<Result<u64, ParseIntError>> {
+    ///     texts.iter().map(|text| text.parse()).collect()
+    /// });
+    /// worker.start()?;
+    /// let replies = ["1", "two", "3"].map(|text| worker.ask::<&str, u64>("parse", text));
+    /// let [one, two, three] = replies.map(|reply| reply.expect("there is room").wait());
+    /// assert_eq!((one?, three?), (1, 3));
+    /// assert_eq!(two.unwrap_err().to_string(), "the handler failed: invalid digit found in string");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn on_batch<T, R, E, I, F>(&self, kind: &str, batch: Batch, handler: F) -> &Self
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        E: Into<BoxError>,
+        I: IntoIterator<Item = Result<R, E>>,
+        F: FnMut(Vec<T>) -> I + Send + 'static,
+    {
+        self.assert_one_at_a_time();
+        let registration = batching::exclusive(handler);
+        let signature = Signature::of::<T, R>();
+        self.table()
+            .register(kind, signature, registration, Some(batch));
         self
     }
 
@@ -209,7 +261,7 @@ impl Worker {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_rate(&self, kind: &str, rate: impl Into<Option<Rate>>) -> &Self {
-        self.table().rates.set(kind, rate.into());
+        self.table().plans.set_rate(kind, rate.into());
         self
     }
 }

@@ -1,0 +1,64 @@
+//! The current message of a handler of batches: all of them.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use pytoweb_engine::{Failure, ReplyState, Ticket};
+
+use crate::error::TypeMismatch;
+use crate::message::{Cause, Envelope, Parcel, Route};
+
+/// The messages of a batch, as their handler sees them. In no mailbox.
+struct Company {
+    kind: String,
+    /// `None`: one of them lies in its envelope, so no caller waits for it, and it is never cancelled.
+    parcels: Option<Vec<Arc<dyn Parcel>>>,
+}
+
+/// A message that stands for all of `envelopes`, of one kind.
+pub(crate) fn company(kind: String, envelopes: &[&mut Envelope]) -> Envelope {
+    let parcels = envelopes.iter().map(|envelope| envelope.parcel().cloned());
+    let parcels = parcels.collect();
+    Envelope::of(Arc::new(Company { kind, parcels }))
+}
+
+impl Parcel for Company {
+    fn route(&self) -> Route<'_> {
+        Route::Named(&self.kind)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn mismatch(&self, kind: &str, payload: &'static str, _: &'static str) -> TypeMismatch {
+        TypeMismatch::payload::<()>(kind, payload)
+    }
+
+    fn settle_error(&self, _: Cause) -> bool {
+        true
+    }
+
+    fn publish(&self) -> bool {
+        false
+    }
+
+    fn abandon(&self, _: Failure) {}
+
+    fn state(&self) -> Option<&ReplyState> {
+        None
+    }
+
+    fn is_cancel_requested(&self) -> bool {
+        let parcels = self.parcels.as_ref();
+        parcels.is_some_and(|all| all.iter().all(|parcel| parcel.is_cancel_requested()))
+    }
+
+    fn bytes(&self) -> usize {
+        0
+    }
+
+    fn into_ticket(self: Arc<Self>) -> Option<Arc<dyn Ticket>> {
+        None
+    }
+}
