@@ -1,8 +1,8 @@
 //! Named background workers: typed messages, replies, bounded mailboxes, pools.
 //!
 //! A [`Worker`] has a name, a bounded mailbox and typed handlers, and handles one message at a time, in the order of
-//! posting, unless told otherwise. [`Worker::post_message`] sends and forgets, [`Worker::ask`] returns a [`Reply`] to wait for or to
-//! `await`. A [`WorkerPool`] runs any number of workers on a few threads.
+//! posting, unless told otherwise. [`Worker::post_message`] sends and forgets, [`Worker::ask`] returns a [`Reply`] to wait
+//! for or to `await`. A [`WorkerPool`] runs any number of workers on a few threads.
 //!
 //! ```
 //! use pytoweb_workers::Worker;
@@ -28,6 +28,8 @@
 //!   replies or room runs another. Any other wait of a handler takes its thread out of the pool, unless it waits within
 //!   [`blocking`].
 //! - **A handler that fails or panics** fails its message. The worker lives.
+//! - **Under load** messages have priorities, keys and delays ([`MessageBuilder`]), workers have limits ([`WorkerBuilder`]), and
+//!   handlers get several at once ([`Batch`]) or are called again after a failure ([`Retry`]).
 //! - **At the end of `main`** what is queued is not waited for: [`Worker::stop`], [`WorkerPool::shutdown`] do that.
 //!
 //! The functions and methods of a program become messages with [`run_in_worker`] and [`macro@worker`].

@@ -4,10 +4,14 @@
 mod background_tasks;
 #[path = "../examples/backpressure.rs"]
 mod backpressure;
+#[path = "../examples/batches.rs"]
+mod batches;
 #[path = "../examples/deadlines.rs"]
 mod deadlines;
 #[path = "../examples/macros.rs"]
 mod macros;
+#[path = "../examples/retries.rs"]
+mod retries;
 #[path = "../examples/worker_pool.rs"]
 mod worker_pool;
 
@@ -16,8 +20,10 @@ fn each_example_runs() {
     for (name, main) in [
         ("background_tasks", background_tasks::main as fn() -> _),
         ("backpressure", backpressure::main),
+        ("batches", batches::main),
         ("deadlines", deadlines::main),
         ("macros", macros::main),
+        ("retries", retries::main),
         ("worker_pool", worker_pool::main),
     ] {
         if let Err(error) = main() {
