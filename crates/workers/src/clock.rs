@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pytoweb_engine::{Clock, Pool as EnginePool, Timestamp};
 
-use crate::kinds::lock;
+use crate::lock::lock;
 
 /// The pool of a worker or a pool, which reads a clock.
 pub(crate) trait Clocked: Send + Sync {

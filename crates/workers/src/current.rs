@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use pytoweb_engine::{self as engine, Address};
 
-use crate::kinds::lock;
+use crate::lock::lock;
 use crate::message::Parcel;
 use crate::noted;
 use crate::table::{Owner, Table};

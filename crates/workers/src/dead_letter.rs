@@ -8,7 +8,7 @@ use pytoweb_engine::contained;
 
 use crate::error::AskError;
 use crate::kept::Kept;
-use crate::kinds::lock;
+use crate::lock::lock;
 use crate::message::{Parcel, Post};
 
 /// Dead letters that a worker keeps; the oldest one goes for one more.

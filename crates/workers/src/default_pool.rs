@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use pytoweb_engine as engine;
 
 use crate::error::{AskError, CreateError, SendError, StartError};
-use crate::kinds::lock;
+use crate::lock::lock;
 use crate::pool::WorkerPool;
 use crate::reply::Reply;
 use crate::send;

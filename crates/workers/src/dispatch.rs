@@ -12,7 +12,8 @@ use pytoweb_engine::{
 use crate::current;
 use crate::farewell::Farewell;
 use crate::kind_id::KindId;
-use crate::kinds::{Concurrent, Held, Stored, lock};
+use crate::kinds::{Concurrent, Held, Stored};
+use crate::lock::lock;
 use crate::message::{Ended, Envelope, Late, Route};
 use crate::registry::Entry;
 use crate::table::Table;

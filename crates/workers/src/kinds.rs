@@ -16,6 +16,7 @@ use pytoweb_engine::Outcome;
 
 use crate::error::TypeMismatch;
 use crate::kind_id::KindId;
+use crate::lock::lock;
 use crate::message::{Ended, Envelope};
 
 /// Chains that the kinds are spread over: most workers have fewer kinds than this, so most chains hold one.
@@ -437,11 +438,6 @@ impl<C: 'static> Kinds<C> {
         drop(registering);
         drop(old);
     }
-}
-
-/// A lock that ignores poisoning: no user code runs under the locks of this crate.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

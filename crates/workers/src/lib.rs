@@ -55,6 +55,7 @@ mod kept;
 mod kind_id;
 mod kind_plans;
 mod kinds;
+mod lock;
 mod message;
 mod noted;
 mod payload;

@@ -6,7 +6,7 @@ use pytoweb_engine::{self as engine, StopTimedOut};
 
 use super::WorkerPool;
 use crate::error::IdleError;
-use crate::kinds::lock;
+use crate::lock::lock;
 use crate::send::Engine;
 use crate::worker::Worker;
 use crate::worker::stopping::StopOptions;

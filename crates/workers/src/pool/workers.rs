@@ -4,7 +4,7 @@ use pytoweb_engine::{WorkerOptions, WorkerState};
 
 use super::{WorkerPool, Workers};
 use crate::error::CreateError;
-use crate::kinds::lock;
+use crate::lock::lock;
 use crate::worker::Worker;
 
 impl WorkerPool {
