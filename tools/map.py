@@ -26,14 +26,11 @@ from typing import NamedTuple
 KNOWN_CIRCLES: dict[str, list[str]] = {
     "crates/python/host": [
         "awaiting batches endpoint failure fleet future gathering handler hook message packing parked "
-        "remote reply_room running task unread waiting",
+        "remote reply_room running task terms unread waiting",
         "clocks threads",
     ],
     "crates/python/interpreter": [
         "ending fork",
-    ],
-    "crates/workers": [
-        "control current dispatch farewell inline kinds message noted reply send wishes worker",
     ],
     "python/pytoweb": [
         "_child _decorators _interpreter _lending _named _pickling _pool _process _setup _start _worker "
