@@ -552,7 +552,9 @@ class Endpoint:
     def _pytoweb_set_retry(self, message_type: str, retry: Retry | None) -> None:
         """Has messages of one type, posted from now on, tried again when they fail, or not."""
 
-    def _pytoweb_set_rate(self, message_type: str, rate: tuple[int, float, int] | None) -> None:
+    def _pytoweb_set_rate(
+        self, message_type: str, rate: tuple[int, float, int] | None, per_key: bool
+    ) -> None:
         """Has messages of one type, posted from now on, begin no faster: messages, seconds, burst."""
 
     def _pytoweb_set_batch(self, message_type: str, batch: tuple[int, float] | None) -> None:

@@ -38,20 +38,23 @@ class Rate:
         text: such as ``"100/s"``, ``"20/min"``, ``"1000/h"`` or ``"5/d"``; or a number of messages a second.
         burst: messages that may begin at once after a rest; None is what the rate allows in 10 ms, at least
             one.
+        per_key: it counts for the messages of each ``key`` by themselves, and for none without a key. For
+            the rate of a type: ``on_message(..., rate=)``.
 
     Raises:
-        TypeError: ``text`` is no str and no number, or ``burst`` not an int.
+        TypeError: ``text`` is no str and no number, ``burst`` not an int, or ``per_key`` not a bool.
         ValueError: no such rate, or ``burst`` below 1.
     """
 
-    __slots__ = ("burst", "messages", "period")
+    __slots__ = ("burst", "messages", "per_key", "period")
 
     messages: int
     #: In seconds.
     period: float
     burst: int
+    per_key: bool
 
-    def __init__(self, text: str | float, burst: int | None = None) -> None:
+    def __init__(self, text: str | float, burst: int | None = None, *, per_key: bool = False) -> None:
         messages, period = _parse(text)
         if burst is None:
             burst = max(1, min(int(messages / period * _BURST_SECONDS), _MOST))
@@ -59,7 +62,10 @@ class Rate:
             raise TypeError(f"burst must be an int, not {type(burst).__name__}")
         elif not 1 <= burst <= _MOST:
             raise ValueError(f"burst must be at least 1, not {burst}")
+        if not isinstance(per_key, bool):
+            raise TypeError(f"per_key must be a bool, not {type(per_key).__name__}")
         object.__setattr__(self, "messages", messages)
+        object.__setattr__(self, "per_key", per_key)
         object.__setattr__(self, "period", period)
         object.__setattr__(self, "burst", burst)
 
@@ -71,21 +77,25 @@ class Rate:
         return self.messages, self.period, self.burst
 
     def __eq__(self, other: object) -> bool:
-        return self.numbers() == other.numbers() if isinstance(other, Rate) else NotImplemented
+        return self._all() == other._all() if isinstance(other, Rate) else NotImplemented
+
+    def _all(self) -> tuple[int, float, int, bool]:
+        return (*self.numbers(), self.per_key)
 
     def __hash__(self) -> int:
-        return hash(self.numbers())
+        return hash(self._all())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rate, self.numbers()
+        return _rate, self._all()
 
     def __repr__(self) -> str:
-        return f"Rate('{self.messages}/{self.period:g}s', burst={self.burst})"
+        per_key = ", per_key=True" if self.per_key else ""
+        return f"Rate('{self.messages}/{self.period:g}s', burst={self.burst}{per_key})"
 
 
-def _rate(messages: int, period: float, burst: int) -> Rate:
+def _rate(messages: int, period: float, burst: int, per_key: bool) -> Rate:
     """The rate of these numbers."""
-    return Rate(f"{messages}/{period!r}s", burst)
+    return Rate(f"{messages}/{period!r}s", burst, per_key=per_key)
 
 
 def _parse(text: object) -> tuple[int, float]:
@@ -227,7 +237,10 @@ class Limits:
         object.__setattr__(self, "size_of", size_of)
         object.__setattr__(self, "concurrency", checked_count(concurrency, "concurrency", most=MAX_THREADS))
         object.__setattr__(self, "messages", checked_count(messages, "messages"))
-        object.__setattr__(self, "rate", checked_rate(rate))
+        rate = checked_rate(rate)
+        if rate is not None and rate.per_key:
+            raise ValueError("rate: one per key is for a message type: give it to on_message(..., rate=)")
+        object.__setattr__(self, "rate", rate)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"Limits do not change: make others to set {name}")

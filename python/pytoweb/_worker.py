@@ -253,7 +253,8 @@ class Addressable(Endpoint):
         self._pytoweb_set_retry(message_type, retry)
         if rate is not None or message_type in own.rates:
             own.rates = {**own.rates, message_type: rate}
-            self._pytoweb_set_rate(message_type, None if rate is None else rate.numbers())
+            per_key = rate is not None and rate.per_key
+            self._pytoweb_set_rate(message_type, None if rate is None else rate.numbers(), per_key)
         if batch is not None:
             bound = batch_handler(bound, handler, message_type)
         if batch is not None or message_type in own.batches:

@@ -124,6 +124,12 @@ impl Meter {
         self.rate
     }
 
+    /// Whether it is as one that was made anew: nothing is lost with it.
+    #[must_use]
+    pub fn is_full(&self, now: Timestamp) -> bool {
+        self.full_at.lock().is_none_or(|full_at| full_at <= now)
+    }
+
     /// When the next message may begin, `now` at the earliest.
     pub(crate) fn next(&self, now: Timestamp) -> Timestamp {
         self.next_after(*self.full_at.lock(), now)
@@ -245,6 +251,7 @@ mod tests {
         assert_eq!(places, [now, now, now, after(100), after(200)]);
         assert_eq!(meter.next(now), after(300));
         // The bucket is full again, and holds no more than the burst.
+        assert!(!meter.is_full(after(499)) && meter.is_full(after(500)));
         let late = after(10_000);
         let places: Vec<_> = (0..4).map(|_| meter.reserve(late)).collect();
         assert_eq!(places, [late, late, late, after(10_090)]);

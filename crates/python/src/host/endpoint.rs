@@ -959,10 +959,19 @@ impl Endpoint {
     }
 
     /// Has messages of one type begin no faster than `rate` from now on: messages, in seconds, and the burst.
-    #[pyo3(signature = (message_type, rate))]
-    fn _pytoweb_set_rate(&self, message_type: &str, rate: Option<(u32, f64, u32)>) -> PyResult<()> {
+    #[pyo3(signature = (message_type, rate, per_key))]
+    fn _pytoweb_set_rate(
+        &self,
+        message_type: &str,
+        rate: Option<(u32, f64, u32)>,
+        per_key: bool,
+    ) -> PyResult<()> {
         let rate = rate.map(checked_rate).transpose()?;
-        self.inner()?.0.shared.kinds.set_rate(message_type, rate);
+        self.inner()?
+            .0
+            .shared
+            .kinds
+            .set_rate(message_type, rate, per_key);
         Ok(())
     }
 

@@ -7,12 +7,57 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use pytoweb_engine::{Group, Meter, Plan, Rate, Timestamp};
+use pytoweb_engine::{Group, Key, Meter, Plan, Rate, Timestamp};
+
+/// Buckets below this number are not looked through for those that are full.
+const SWEEP_FROM: usize = 1024;
+
+/// A rate that counts for each key by itself.
+#[derive(Debug)]
+struct KeyedMeter {
+    rate: Rate,
+    buckets: Mutex<Buckets>,
+}
+
+#[derive(Debug, Default)]
+struct Buckets {
+    by_key: HashMap<Key, Arc<Meter>>,
+    sweep_at: usize,
+}
+
+impl KeyedMeter {
+    fn new(rate: Rate) -> Self {
+        Self {
+            rate,
+            buckets: Mutex::default(),
+        }
+    }
+
+    /// The bucket of a key. One that no queued message counts against is kept until it is full.
+    fn of(&self, key: &Key, now: impl FnOnce() -> Timestamp) -> Arc<Meter> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = buckets.by_key.get(key) {
+            return known.clone();
+        }
+        if buckets.by_key.len() >= buckets.sweep_at.max(SWEEP_FROM) {
+            let now = now();
+            buckets
+                .by_key
+                .retain(|_, meter| Arc::strong_count(meter) > 1 || !meter.is_full(now));
+            // Each sweep halves what is kept, or doubles the mark of the next one.
+            buckets.sweep_at = buckets.by_key.len() * 2;
+        }
+        let meter = Arc::new(Meter::new(self.rate));
+        buckets.by_key.insert(key.clone(), meter.clone());
+        meter
+    }
+}
 
 /// What is asked for the messages of one type.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OfKind {
     meter: Option<Arc<Meter>>,
+    meter_of_key: Option<Arc<KeyedMeter>>,
     group: Option<Arc<Group>>,
     /// The plan of those that ask for nothing else, where it is the same for all.
     plan: Option<Arc<Plan>>,
@@ -25,8 +70,11 @@ impl OfKind {
     }
 
     /// Puts it into the plan of a message.
-    pub(crate) fn apply(self, plan: &mut Plan, now: impl FnOnce() -> Timestamp) {
-        plan.meter = self.meter;
+    pub(crate) fn apply(self, plan: &mut Plan, now: impl Fn() -> Timestamp) {
+        plan.meter = match (&self.meter_of_key, &plan.key) {
+            (Some(meter), Some(key)) => Some(meter.of(key, &now)),
+            _ => self.meter,
+        };
         if let Some(group) = &self.group
             && !group.max_wait().is_zero()
         {
@@ -42,7 +90,7 @@ impl OfKind {
     }
 
     const fn is_nothing(&self) -> bool {
-        self.meter.is_none() && self.group.is_none()
+        self.meter.is_none() && self.meter_of_key.is_none() && self.group.is_none()
     }
 
     fn keep_plan(&mut self) {
@@ -86,9 +134,13 @@ impl Kinds {
         self.any.store(!by_type.is_empty(), Ordering::Relaxed);
     }
 
-    pub(crate) fn set_rate(&self, kind: &str, rate: Option<Rate>) {
+    /// `per_key`: it counts for each key by itself, and for no message without one.
+    pub(crate) fn set_rate(&self, kind: &str, rate: Option<Rate>, per_key: bool) {
+        let of_all = rate.filter(|_| !per_key);
+        let of_key = rate.filter(|_| per_key);
         self.change(kind, |of_kind| {
-            of_kind.meter = rate.map(|rate| Arc::new(Meter::new(rate)));
+            of_kind.meter = of_all.map(|rate| Arc::new(Meter::new(rate)));
+            of_kind.meter_of_key = of_key.map(|rate| Arc::new(KeyedMeter::new(rate)));
         });
     }
 
@@ -138,7 +190,10 @@ impl Kinds {
         };
         for (kind, of_kind) in self.lock().iter() {
             if let Some(meter) = &of_kind.meter {
-                own.set_rate(kind, Some(meter.rate()));
+                own.set_rate(kind, Some(meter.rate()), false);
+            }
+            if let Some(meter) = &of_kind.meter_of_key {
+                own.set_rate(kind, Some(meter.rate), true);
             }
             if let Some(group) = &of_kind.group {
                 own.set_batch(kind, Some((group.size(), group.max_wait())));

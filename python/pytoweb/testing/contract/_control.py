@@ -155,6 +155,22 @@ class ControlContract(Subject):
         one.on_message("slow", _handlers.echo)
         assert [one.ask("slow", number).result(WAIT) for number in range(5)] == list(range(5))
 
+    def test_a_rate_per_key_is_for_each_key(self) -> None:
+        """One that waits for it holds up its own key alone; messages without a key do not count."""
+        one = self.new_worker()
+        one.on_message("echo", _handlers.echo, rate=Rate("2/min", burst=2, per_key=True))
+        one.start()
+        waiting = [[one.ask("echo", number, key=key) for number in range(4)] for key in ("a", "b")]
+        for first, second, third, fourth in waiting:
+            assert [first.result(WAIT), second.result(WAIT)] == [0, 1]
+            assert not third.done() and not fourth.done()
+        others = [one.ask("echo", number, key=f"c{number}") for number in range(2000)]
+        assert [future.result(WAIT) for future in others] == list(range(2000))
+        assert [one.ask("echo", number).result(WAIT) for number in range(5)] == list(range(5))
+        assert not any(future.done() for futures in waiting for future in futures[2:])
+        assert all(future.cancel() for futures in waiting for future in futures[2:])
+        assert raised(ValueError, Limits, rate=Rate("2/s", per_key=True)).args[0].startswith("rate: ")
+
     def test_a_message_that_fails_is_tried_again(self) -> None:
         """It says which attempt it is, and the reply is that of the one that succeeds."""
         one = self.new_worker()
