@@ -33,9 +33,9 @@ from pytoweb._internals import PoolInternals
 from pytoweb._limits import checked_limits, wished
 from pytoweb._map import map_calls
 from pytoweb._options import PoolOptions
-from pytoweb._runtime import PoolRuntime
+from pytoweb._runtime import PoolRuntime, cast_processes
 from pytoweb._start import start_all
-from pytoweb._worker import Addressable, PythonWorker, cast_processes
+from pytoweb._worker import Addressable, PythonWorker
 from pytoweb.errors import DeadlineError, WorkerStoppedError
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.

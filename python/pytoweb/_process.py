@@ -23,8 +23,7 @@ from pytoweb._internals import PoolInternals, state_of
 from pytoweb._late import LateCalls
 from pytoweb._lending import Lending
 from pytoweb._named import Named
-from pytoweb._runtime import PoolRuntime, left_until
-from pytoweb._worker import cast_processes
+from pytoweb._runtime import PoolRuntime, cast_processes, left_until
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pytoweb._core import Endpoint, Pending, Threads, WorkerMessage
+    from pytoweb._process import ProcessRuntime
     from pytoweb.errors import WorkerCrashedError
 
 _pool_log = logging.getLogger("pytoweb.pool")
@@ -289,6 +290,11 @@ def initialize(
 def cast_owner(owner: object) -> weakref.ref[Endpoint]:
     """A strong reference to ``owner``, or to None, in the place of a weak one."""
     return lambda: owner  # type: ignore[return-value]
+
+
+def cast_processes(runtime: PoolRuntime) -> ProcessRuntime:
+    """``runtime``, which is that of process workers."""
+    return runtime  # type: ignore[return-value]
 
 
 def left_until(end: float | None) -> float | None:

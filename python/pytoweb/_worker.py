@@ -31,7 +31,7 @@ from pytoweb._limits import Limits, Rate, checked_limits, checked_rate, wished
 from pytoweb._replies import ERROR, RESPONSE, Replies
 from pytoweb._retry import DeadLetter, Retry
 from pytoweb._room import Told, enter, line_of
-from pytoweb._runtime import PoolRuntime
+from pytoweb._runtime import PoolRuntime, cast_processes
 from pytoweb.errors import DeadlineError, WorkerStoppedError
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
     R = TypeVar("R")
     S = TypeVar("S", bound=Callable[[], object])
     Self = TypeVar("Self", bound="PythonWorker")
-
-    from pytoweb._process import ProcessRuntime
 
     Backend = Literal["thread", "process"]
     WorkerState = Literal["new", "running", "stuck", "stopping", "stopped", "failed"]
@@ -755,11 +753,6 @@ class Addressable(Endpoint):
                 f"{failed}"
             )
         return ended is True
-
-
-def cast_processes(runtime: PoolRuntime) -> ProcessRuntime:
-    """``runtime``, which is that of process workers."""
-    return runtime  # type: ignore[return-value]
 
 
 class PythonWorker(Addressable):
