@@ -62,6 +62,11 @@ def test_two_children_work_at_the_same_time(processes, remote_gates):
     assert [future.result(WAIT) for future in futures] == [0, 1]
 
 
+def test_a_child_has_the_public_module_whatever_its_handlers_import(processes):
+    loaded = "'pytoweb.workers' in __import__('sys').modules"
+    assert processes(1).submit(eval, loaded).result(WAIT)
+
+
 @pytest.mark.parametrize(("of_pool", "of_worker"), [("process", "thread"), ("thread", "process")])
 def test_a_worker_of_the_other_backend_is_refused(pool, of_pool, of_worker):
     some = pool(1, backend=of_pool)

@@ -33,8 +33,7 @@ KNOWN_CIRCLES: dict[str, list[str]] = {
         "ending fork",
     ],
     "python/pytoweb": [
-        "_child _decorators _interpreter _lending _named _pickling _pool _process _setup _start _worker "
-        "workers",
+        "_child _pickling",
     ],
 }
 

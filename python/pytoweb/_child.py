@@ -184,12 +184,7 @@ class Child:
 
     @staticmethod
     def _stand_in(config: dict[str, Any]) -> Any:
-        from pytoweb.workers import PythonWorker, WorkerPool
-
-        if config["class"] is not None:
-            made = load(config["class"])
-        else:
-            made = PythonWorker if config["size"] is None else WorkerPool
+        made = load(config["class"])
         worker = made.__new__(made)
         if config["size"] is None:
             Internals(config["name"], "process").keep_in(worker)

@@ -272,7 +272,7 @@ def configuration(endpoint: Addressable, kept: type) -> dict[str, Any]:
 
     Args:
         endpoint: the worker or pool.
-        kept: its class, if that is not a user's subclass.
+        kept: its class where no handler uses it: not a user's subclass, which the child would import.
 
     Raises:
         SerializationError: an attribute that the handlers may use cannot be pickled.
@@ -281,10 +281,12 @@ def configuration(endpoint: Addressable, kept: type) -> dict[str, Any]:
     name = internals.name
     packed = {kind: _dumped(handler, endpoint) for kind, handler in internals.packed.items()}
     uses_self = any(used for _, used in packed.values())
-    made, state = None, None
+    # By its name, so that the child has all of `pytoweb.workers` as well, whatever its handlers import.
+    made, _ = _pickling.dump_handler(
+        type(endpoint) if uses_self else kept, None, f"the class of worker {name!r}"
+    )
+    state = None
     if uses_self:
-        if type(endpoint) is not kept:
-            made, _ = _pickling.dump_handler(type(endpoint), None, f"the class of worker {name!r}")
         own = state_of(endpoint)
         with cast_processes(internals.runtime).lending.spawning():
             for key, value in (item for part in own for item in part.items()):
