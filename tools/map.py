@@ -32,9 +32,6 @@ KNOWN_CIRCLES: dict[str, list[str]] = {
     "crates/python/interpreter": [
         "ending fork",
     ],
-    "python/pytoweb": [
-        "_child _pickling",
-    ],
 }
 
 DOCUMENT = "ARCHITECTURE.md"

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 #: Bytes of a pickled exception that are sent to the host before this process ends.
 LONGEST_ERROR = 16 << 10
 
-#: The worker that is being configured: what `_pickling._own_worker` gives.
-configured: Any = None
-
 #: This process is a child of a pool.
 is_child = False
 
@@ -144,17 +141,19 @@ class Child:
             Its name, whether it is a pool, its stand-in, its handlers, its start hook, whether some handler
             is a coroutine, what surrounds them, and why it cannot run anything.
         """
-        global configured
-        known = self._stand_ins.get(number)
+        worker = self._stand_ins.get(number)
         unfit: BaseException | None = None
         handlers: dict[str, Any] = {}
         on_start = around = None
         try:
-            configured = known if known is not None else self._stand_in(config)
-            if known is None:
+            is_new = worker is None
+            if is_new:
+                worker = self._stand_in(config)
+            _pickling.set_own_worker(worker)
+            if is_new:
                 if config["state"] is not None:
-                    set_state(configured, load(config["state"]))
-                self._stand_ins[number] = configured
+                    set_state(worker, load(config["state"]))
+                self._stand_ins[number] = worker
             if config["start_number"] != self._start_numbers.get(number, 0):
                 self._start_numbers[number] = config["start_number"]
                 on_start = load(config["on_start"])
@@ -166,7 +165,7 @@ class Child:
             for kind in config["batches"]:
                 handlers[kind] = batch_handler(handlers[kind], own[kind], kind)
             if config["on_stop"]:
-                self._end_hooks[number] = configured, [load(hook) for hook in config["on_stop"]]
+                self._end_hooks[number] = worker, [load(hook) for hook in config["on_stop"]]
             if config["around"]:
                 around = Around(None)
                 for hook in config["around"]:
@@ -178,7 +177,7 @@ class Child:
                 f"{type(error).__name__}: {error}"
             )
             unfit.__cause__ = error
-        worker, configured = configured, None
+        _pickling.set_own_worker(None)
         is_pool = config["size"] is not None
         return config["name"], is_pool, worker, handlers, on_start, config["one_by_one"], around, unfit
 

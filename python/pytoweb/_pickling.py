@@ -35,6 +35,7 @@ __all__ = [
     "make_pickler",
     "pack_context",
     "rebuild",
+    "set_own_worker",
 ]
 
 #: How a pickle names the module ``__main__``.
@@ -76,11 +77,23 @@ def dump_otherwise(value: object, sink: Sink, to_child: bool) -> bool:
     return True
 
 
-def _own_worker() -> Any:
-    """In a child: the worker that is being configured."""
-    from pytoweb import _child
+#: In a child: the worker that is being configured.
+_configured: Any = None
 
-    return _child.configured
+
+def set_own_worker(worker: object) -> None:
+    """In a child: notes whose handlers are unpickled from now on.
+
+    Args:
+        worker: the stand-in of the worker; None once it has them.
+    """
+    global _configured
+    _configured = worker
+
+
+def _own_worker() -> Any:
+    """What the pickle of a handler has in the place of its worker."""
+    return _configured
 
 
 class _Owned:
