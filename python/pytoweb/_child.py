@@ -111,7 +111,7 @@ class Child:
         is_frozen = getattr(sys, "frozen", False)
         main = sys.modules["__main__"] if is_frozen else HostMain(setup["main"])
         sys.modules["__main__"] = sys.modules["__mp_main__"] = main
-        _parentage.adopt(setup["name"], setup["number"], setup["family"], borrow)
+        _parentage.adopt(setup["name"], setup["number"], setup["family"], self._end.borrow)
         self._to_host = ToHost(self._end, setup["name"])
         logging.getLogger().addHandler(self._to_host)
         for name, level in setup["levels"].items():
@@ -306,30 +306,15 @@ def _close_inherited() -> None:
         return
 
 
-#: The connection to the host.
-_end: ChildEnd | None = None
-
-
-def borrow(key: str) -> int:
-    """A descriptor of the host, as one of this process.
-
-    Raises:
-        OSError: the host did not lend it.
-    """
-    if _end is None:
-        raise OSError(f"this process is no child, and cannot borrow {key!r}")
-    return _end.borrow(key)
-
-
 def main() -> None:
     """Serves the host that started this process, until it says that it is over."""
-    global _end, is_child
+    global is_child
     _signals.leave_to_host()
     is_child = True
     _close_inherited()
     by_hand = os.isatty(0)
     try:
-        _end = end = child_arrive()
+        end = child_arrive()
     except OSError:
         if by_hand:
             raise

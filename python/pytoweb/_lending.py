@@ -26,9 +26,7 @@ class Borrowed:
 
     def detach(self) -> int:
         """The descriptor, as one of this process."""
-        from pytoweb import _child
-
-        return _child.borrow(str(self._number))
+        return _parentage.borrow(str(self._number))
 
 
 class Lending:

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-__all__ = ["TRACKER", "adopt", "of_host"]
+__all__ = ["TRACKER", "adopt", "borrow", "of_host"]
 
 #: Asks for the descriptor of the host's resource tracker.
 TRACKER = "tracker"
+
+#: In a child: asks the host for a descriptor.
+_ask_host: Callable[[str], int] | None = None
 
 
 def of_host() -> dict[str, Any]:
@@ -34,18 +37,34 @@ def of_host() -> dict[str, Any]:
     }
 
 
-def adopt(name: str, number: int, given: dict[str, Any], borrow: Callable[[str], int]) -> None:
+def borrow(key: str) -> int:
+    """A descriptor of the host, as one of this process.
+
+    Args:
+        key: what the host lent it by.
+
+    Raises:
+        OSError: the host did not lend it.
+    """
+    if _ask_host is None:
+        raise OSError(f"this process is no child, and cannot borrow {key!r}")
+    return _ask_host(key)
+
+
+def adopt(name: str, number: int, given: dict[str, Any], ask_host: Callable[[str], int]) -> None:
     """Has this child take its place once ``multiprocessing`` is imported.
 
     Args:
         name: the name of the process.
         number: its ordinal in its pool.
         given: what ``of_host`` says.
-        borrow: asks the host for a descriptor.
+        ask_host: asks the host for a descriptor.
     """
+    global _ask_host
+    _ask_host = ask_host
     actions: dict[str, Callable[[ModuleType], None]] = {
         "multiprocessing": lambda module: _take_place(module, name, number, given),
-        "multiprocessing.resource_tracker": lambda module: _share_tracker(module, borrow),
+        "multiprocessing.resource_tracker": _share_tracker,
     }
     for module_name in list(actions):
         module = sys.modules.get(module_name)
@@ -81,7 +100,7 @@ def _sentinel(parent: int) -> int:
         return reader
 
 
-def _share_tracker(module: Any, borrow: Callable[[str], int]) -> None:
+def _share_tracker(module: Any) -> None:
     """Has resources tracked by the host's tracker: one of this process would free them at its end."""
     tracker = module._resource_tracker
     own: Any = type(tracker)
