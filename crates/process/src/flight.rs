@@ -28,7 +28,7 @@ pub struct OwnedRequest {
     /// The sender's name for the message.
     pub id: Option<Box<str>>,
     /// What surrounds the call in the sender's language; empty for nothing.
-    pub context: Vec<u8>,
+    pub context: Box<[u8]>,
     /// The data.
     pub payload: Payload,
     /// What the payload refers to by a number.

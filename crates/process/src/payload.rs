@@ -43,8 +43,9 @@ fn next_start(end: usize) -> Option<usize> {
 
 enum Area {
     Memory(Vec<u8>),
+    /// Apart: most are short, and lie in memory.
     Block {
-        block: Block,
+        block: Box<Block>,
         len: usize,
     },
     /// In a block that the other process gives back.
@@ -141,7 +142,7 @@ impl Packer {
         Payload {
             stream_len: self.stream_len.unwrap_or(self.area.len()),
             area: self.area,
-            buffers: self.buffers,
+            buffers: self.buffers.into_boxed_slice(),
         }
     }
 
@@ -194,7 +195,10 @@ impl Packer {
             Area::Detached { .. } => false,
         };
         if moved {
-            self.area = Area::Block { block, len };
+            self.area = Area::Block {
+                block: Box::new(block),
+                len,
+            };
         } else {
             self.fall_back(needed);
         }
@@ -254,23 +258,23 @@ pub enum Place<'a> {
 pub struct Payload {
     area: Area,
     stream_len: usize,
-    buffers: Vec<u64>,
+    buffers: Box<[u64]>,
 }
 
 impl Payload {
     /// A payload of nothing.
     #[must_use]
-    pub const fn empty() -> Self {
+    pub fn empty() -> Self {
         Self::of_stream(Vec::new())
     }
 
     /// A payload without buffers, in ordinary memory: for a short stream.
     #[must_use]
-    pub const fn of_stream(stream: Vec<u8>) -> Self {
+    pub fn of_stream(stream: Vec<u8>) -> Self {
         Self {
             stream_len: stream.len(),
             area: Area::Memory(stream),
-            buffers: Vec::new(),
+            buffers: Box::default(),
         }
     }
 

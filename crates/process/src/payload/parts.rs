@@ -35,7 +35,7 @@ impl Payload {
                 payload.stream_len(),
                 payload.buffers.len() as u64,
             ];
-            for number in numbers.iter().chain(&payload.buffers) {
+            for number in numbers.iter().chain(&*payload.buffers) {
                 packer.write(&number.to_le_bytes());
             }
             packer.write(area);

@@ -45,7 +45,7 @@ impl Message {
         let request = OwnedRequest {
             kind: self.kind.into(),
             id: None,
-            context: Vec::new(),
+            context: Box::default(),
             payload: Payload::empty(),
             definition: None,
             flags: 0,

@@ -308,7 +308,7 @@ fn word(
         request: Arc::new(OwnedRequest {
             kind: kind.into(),
             id: None,
-            context: Vec::new(),
+            context: Box::default(),
             payload: payload("data"),
             definition: definition.cloned(),
             flags: 0,

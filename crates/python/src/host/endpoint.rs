@@ -28,7 +28,7 @@ use crate::host::future::new_future;
 use crate::host::handler::{PyHandler, Runner, Shared};
 use crate::host::kinds::Kinds;
 use crate::host::message::{Body, PyMessage, name_of};
-use crate::host::packing::Packing;
+use crate::host::packing::{LastKind, Packing};
 use crate::host::parked::{self, Entry, Parked, Repeated};
 use crate::host::planning::{ByType, Planned, Wishes, with_wishes};
 use crate::host::reply_room::{Place, ReplyRoom, place_for, wait_for_place};
@@ -111,6 +111,7 @@ impl Inner {
                     stale: AtomicBool::new(shared),
                     may_start: AtomicBool::new(false),
                     functions: Definitions::default(),
+                    kind: LastKind::default(),
                     runtime: Python::attach(|py| own.runtime.clone_ref(py)),
                 })
             }

@@ -1,7 +1,7 @@
 //! A message for another process, made where it is posted: bad payloads are the sender's error, at the sender's call.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -31,8 +31,27 @@ pub(crate) struct Packing {
     /// It was found that children of a pool may be started.
     pub(crate) may_start: AtomicBool,
     pub(crate) functions: Definitions,
+    pub(crate) kind: LastKind,
     /// The pool's `ProcessRuntime`.
     pub(crate) runtime: Py<PyAny>,
+}
+
+/// The type of the last message: the next one is mostly of the same, and shares its text.
+#[derive(Debug, Default)]
+pub(crate) struct LastKind(Mutex<Option<Arc<str>>>);
+
+impl LastKind {
+    fn share(&self, kind: &str) -> PyResult<Arc<str>> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some(last) if **last == *kind => Ok(last.clone()),
+            _ => {
+                let kind: Arc<str> = checked_name(kind, "the type")?.into();
+                *last = Some(kind.clone());
+                Ok(kind)
+            }
+        }
+    }
 }
 
 impl Packing {
@@ -91,7 +110,7 @@ impl Packing {
         let id = id.map(|id| id.to_str(py)).transpose()?;
         let (context, own_context) = variables(py)?;
         let request = OwnedRequest {
-            kind: checked_name(kind.to_str()?, "the type")?.into(),
+            kind: self.kind.share(kind.to_str()?)?,
             id: id
                 .map(|id| checked_name(id, "the message_id").map(Into::into))
                 .transpose()?,
@@ -202,12 +221,15 @@ fn checked_name<'a>(name: &'a str, what: &str) -> PyResult<&'a str> {
     )))
 }
 
+/// The sender's context as it is here, if it has one.
+type OwnContext = Option<Py<PyAny>>;
+
 /// The sender's context, and those of its variables that can be brought over, pickled; empty for none.
-fn variables(py: Python<'_>) -> PyResult<(Vec<u8>, Option<Py<PyAny>>)> {
+fn variables(py: Python<'_>) -> PyResult<(Box<[u8]>, OwnContext)> {
     static PACK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
     let Some(context) = context::capture(py)? else {
-        return Ok((Vec::new(), None));
+        return Ok((Box::default(), None));
     };
     let pack = PACK.get_or_try_init(py, || -> PyResult<_> {
         Ok(py
@@ -216,6 +238,6 @@ fn variables(py: Python<'_>) -> PyResult<(Vec<u8>, Option<Py<PyAny>>)> {
             .unbind())
     })?;
     let packed = pack.bind(py).call1((&context,))?;
-    let packed = packed.cast::<PyBytes>()?.as_bytes().to_vec();
+    let packed = packed.cast::<PyBytes>()?.as_bytes().into();
     Ok((packed, Some(context)))
 }

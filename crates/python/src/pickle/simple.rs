@@ -49,7 +49,8 @@ const MOST_CONTAINERS: usize = 16;
 /// The pickle of `object`, if it is simple. Exact types only: a subclass is more than its value.
 pub(crate) fn write(object: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
     let mut writer = Writer {
-        out: Vec::with_capacity(64),
+        // What the smallest piece of memory holds: a queued message keeps it.
+        out: Vec::with_capacity(24),
         seen: [0; MOST_CONTAINERS],
         containers: 0,
     };
