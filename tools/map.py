@@ -29,9 +29,6 @@ KNOWN_CIRCLES: dict[str, list[str]] = {
         "remote reply_room running task terms unread waiting",
         "clocks threads",
     ],
-    "crates/python/interpreter": [
-        "ending fork",
-    ],
 }
 
 DOCUMENT = "ARCHITECTURE.md"

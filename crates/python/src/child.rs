@@ -31,7 +31,7 @@ use crate::host::message::{Delivery, WorkerMessage};
 use crate::host::note;
 use crate::host::start_hook::StartHook;
 use crate::interpreter::context;
-use crate::interpreter::fork::Generation;
+use crate::interpreter::generation::Generation;
 use crate::interpreter::memory;
 use crate::pickle::functions::{self, Functions};
 use crate::pickle::pickling;

@@ -5,5 +5,6 @@ pub(crate) mod blocking;
 pub(crate) mod context;
 pub(crate) mod ending;
 pub(crate) mod fork;
+pub(crate) mod generation;
 pub(crate) mod memory;
 pub(crate) mod parker;

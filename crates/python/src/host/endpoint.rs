@@ -42,7 +42,7 @@ use crate::host::waiting;
 use crate::interpreter::attached::Attached;
 use crate::interpreter::context;
 use crate::interpreter::fork;
-use crate::interpreter::fork::Generation;
+use crate::interpreter::generation::Generation;
 use crate::pickle::definitions::Definitions;
 use crate::pickle::pickling;
 use crate::pickle::pickling::Way;

@@ -19,7 +19,7 @@ use crate::host::failure;
 use crate::host::remote::Fleet;
 use crate::host::waiting;
 use crate::interpreter::ending::Presence;
-use crate::interpreter::fork::Generation;
+use crate::interpreter::generation::Generation;
 use crate::interpreter::memory;
 use crate::pickle::pickling::{self, Way};
 

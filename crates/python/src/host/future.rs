@@ -25,7 +25,7 @@ use crate::host::failure;
 use crate::host::handler::Runner;
 use crate::host::task::{Task, Value};
 use crate::interpreter::context::bare_instance;
-use crate::interpreter::fork::Generation;
+use crate::interpreter::generation::Generation;
 use crate::interpreter::parker::{Parker, Woken};
 
 /// How often a thread that waits looks for signals on its own. One that comes while it waits ends the wait at once; this

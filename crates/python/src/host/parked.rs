@@ -14,7 +14,7 @@ use crate::host::message::PyMessage;
 use crate::host::task::Task;
 use crate::host::waiting;
 use crate::interpreter::attached::Attached;
-use crate::interpreter::fork::Generation;
+use crate::interpreter::generation::Generation;
 
 /// A post in line; given up when it is dropped.
 #[pyclass(module = "pytoweb._core", frozen)]

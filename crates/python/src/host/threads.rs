@@ -10,7 +10,8 @@ use crate::error;
 use crate::host::clocks::{self, HandClock};
 use crate::host::pool_host::PyHost;
 use crate::interpreter::attached::Attached;
-use crate::interpreter::fork::{self, Generation};
+use crate::interpreter::fork;
+use crate::interpreter::generation::Generation;
 
 /// A pool's threads, as Python holds them.
 #[pyclass(module = "pytoweb._core", frozen, weakref)]

@@ -5,7 +5,7 @@ use std::mem;
 use pyo3::prelude::*;
 
 use crate::host::future::{FutureBase, WaitEdge};
-use crate::interpreter::fork::Generation;
+use crate::interpreter::generation::Generation;
 
 /// Notes that a handler waits, for as long as this lives.
 #[pyclass(module = "pytoweb._core", frozen)]

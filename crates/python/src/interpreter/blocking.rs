@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::error;
-use crate::interpreter::fork::Generation;
+use crate::interpreter::generation::Generation;
 
 type Entered = (Generation, pytoweb_engine::Blocking);
 

@@ -19,7 +19,7 @@ use pyo3::ffi::PyObject;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::interpreter::fork::Generation;
+use crate::interpreter::generation::Generation;
 
 /// Native threads of ours in this process that may take the interpreter lock.
 static PRESENT: AtomicUsize = AtomicUsize::new(0);

@@ -1,8 +1,4 @@
-//! Which process a handle belongs to.
-//!
-//! After `os.fork()` the child has the parent's handles but none of its threads, and a lock that another thread held
-//! stays locked for ever. So every handle remembers the generation it was made in, and looks at that before it
-//! touches anything.
+//! Forks: a new generation for the child, and what else of this process is not for it.
 //!
 //! The C library moves the generation, within `fork` itself: before anything of Python runs in the child, the hooks of
 //! `os.register_at_fork` included, since whatever runs may drop a handle.
@@ -12,16 +8,13 @@
 use std::ffi::c_int;
 use std::ptr;
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pytoweb_engine::Timers;
 
-use crate::error;
-use crate::interpreter::ending;
-
-static GENERATION: AtomicU32 = AtomicU32::new(0);
+use crate::interpreter::{ending, generation};
 
 /// What watches the deadlines of this process. Null until the first pool; never freed.
 static TIMERS: AtomicPtr<Timers> = AtomicPtr::new(ptr::null_mut());
@@ -71,37 +64,6 @@ pub(crate) fn not_set_up() -> PyErr {
     PyRuntimeError::new_err("call super().__init__(...) in your __init__ before using the worker")
 }
 
-/// A process generation: one more in every forked child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Generation(u32);
-
-impl Generation {
-    /// The number of no generation.
-    pub(crate) const NONE: u32 = u32::MAX;
-
-    pub(crate) const fn number(self) -> u32 {
-        self.0
-    }
-
-    pub(crate) fn now() -> Self {
-        // ORDERING: Relaxed, written before the child's only thread does anything else.
-        Self(GENERATION.load(Ordering::Relaxed))
-    }
-
-    pub(crate) fn is_here(self) -> bool {
-        self == Self::now()
-    }
-
-    /// `ForkedProcessError` in any other process than its own. `kind` and `name` say of what.
-    pub(crate) fn check(self, kind: &str, name: &str) -> PyResult<()> {
-        if self.is_here() {
-            Ok(())
-        } else {
-            Err(error::forked(kind, name))
-        }
-    }
-}
-
 #[cfg(unix)]
 unsafe extern "C" {
     fn pthread_atfork(
@@ -113,8 +75,7 @@ unsafe extern "C" {
 
 /// Called in a forked child: every handle made before belongs to the parent.
 extern "C" fn begin_generation() {
-    // ORDERING: Relaxed, see `Generation::now`.
-    GENERATION.fetch_add(1, Ordering::Relaxed);
+    generation::begin();
     // ORDERING: Relaxed, there is one thread. Leaked: its locks may be another thread's.
     TIMERS.store(ptr::null_mut(), Ordering::Relaxed);
     ending::forget_threads();

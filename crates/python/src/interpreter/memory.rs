@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::interpreter::context;
-use crate::interpreter::fork::Generation;
+use crate::interpreter::generation::Generation;
 
 /// Growth above this is worth a look through the free memory, which takes milliseconds. Below what a user would call
 /// a leak: 32 MiB.
