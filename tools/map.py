@@ -27,7 +27,6 @@ KNOWN_CIRCLES: dict[str, list[str]] = {
     "crates/python/host": [
         "awaiting batches endpoint failure fleet future gathering handler hook message packing parked "
         "remote reply_room running task terms unread waiting",
-        "clocks threads",
     ],
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod around;
 pub(crate) mod awaiting;
 pub(crate) mod batches;
+pub(crate) mod call_timer;
 pub(crate) mod clocks;
 pub(crate) mod doorbell;
 pub(crate) mod end_hooks;

@@ -32,7 +32,9 @@ mod _core {
     #[pymodule_export]
     use crate::host::awaiting::gathered;
     #[pymodule_export]
-    use crate::host::clocks::{CallTimer, HandClock};
+    use crate::host::call_timer::CallTimer;
+    #[pymodule_export]
+    use crate::host::clocks::HandClock;
     use crate::host::endpoint::Endpoint;
     #[pymodule_export]
     use crate::host::endpoint::merged_timings;
