@@ -31,6 +31,5 @@ pub(crate) mod start_hook;
 pub(crate) mod task;
 pub(crate) mod terms;
 pub(crate) mod threads;
-pub(crate) mod unread;
 pub(crate) mod waiting;
 pub(crate) mod waits;

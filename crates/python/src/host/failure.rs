@@ -4,20 +4,40 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 use pytoweb_engine::{DropReason, Failure};
 use pytoweb_process::{Cause, Crash, Parcel};
 
 use crate::error::{
     CancelledError, DeadlineError, MailboxFullError, Named, Quoted, WorkerStoppedError,
 };
-use crate::host::message::PyMessage;
 use crate::host::note;
-use crate::host::task::Task;
 use crate::pickle::pickling;
 
-/// Why a message for `to` was not handled.
-pub(crate) fn failure(failure: Failure, to: Named<'_>, task: Option<&Task>) -> PyErr {
+/// How long a message may take, for the error that says that it took longer.
+#[derive(Debug)]
+pub(crate) struct Limit {
+    /// The message's type, or the name of the function.
+    pub(crate) kind: Box<str>,
+    pub(crate) seconds: f64,
+}
+
+impl Limit {
+    pub(crate) fn new(kind: &Bound<'_, PyString>, limit: Duration) -> Box<Self> {
+        Box::new(Self {
+            kind: kind.to_string_lossy().into(),
+            seconds: limit.as_secs_f64(),
+        })
+    }
+}
+
+/// Why a message for `to` was not handled. `limit`: its own, if it has one. `asked_to_stop`: its handler ran, and was asked.
+pub(crate) fn failure(
+    failure: Failure,
+    to: Named<'_>,
+    limit: Option<&Limit>,
+    asked_to_stop: bool,
+) -> PyErr {
     match failure {
         Failure::Cancelled => CancelledError::new_err(()),
         Failure::Dropped(DropReason::Replaced) => {
@@ -29,19 +49,18 @@ pub(crate) fn failure(failure: Failure, to: Named<'_>, task: Option<&Task>) -> P
         Failure::Stopped => {
             WorkerStoppedError::new_err(format!("{to} stopped before it finished this message"))
         }
-        Failure::Expired => DeadlineError::new_err(expired(to, task)),
+        Failure::Expired => DeadlineError::new_err(expired(to, limit, asked_to_stop)),
         _ => PyRuntimeError::new_err(failure.to_string()),
     }
 }
 
-fn expired(to: Named<'_>, task: Option<&Task>) -> String {
-    let limited = task.and_then(|task| Some((task, task.limit.as_ref()?)));
-    let Some((task, limit)) = limited else {
+fn expired(to: Named<'_>, limit: Option<&Limit>, asked_to_stop: bool) -> String {
+    let Some(limit) = limit else {
         return format!("{to} did not finish the message before its deadline");
     };
     let (kind, seconds) = (Quoted(&limit.kind), limit.seconds);
     // Only a handler that ran was asked to stop.
-    if !task.slot.state().is_cancel_requested() {
+    if !asked_to_stop {
         return format!(
             "a message of type {kind} waited {seconds} s, its whole timeout, in the mailbox of {to} and was \
              not run: allow it more time, or give the work to more workers"
@@ -53,15 +72,15 @@ fn expired(to: Named<'_>, task: Option<&Task>) -> String {
     )
 }
 
-/// The end of the child that ran `message`, or was to run it. `rest`: how long until another one is tried.
+/// The end of the child that ran a message of the type `kind`, or was to run it. `rest`: how long until another one is
+/// tried.
 pub(crate) fn crashed(
     py: Python<'_>,
     crash: &Crash,
-    message: Option<&PyMessage>,
+    kind: Option<Py<PyString>>,
     by: Option<Named<'_>>,
     rest: Option<Duration>,
 ) -> PyErr {
-    let kind = message.and_then(|message| message.kind(py).ok());
     let what = match (by, &crash.cause, kind) {
         (None, ..) => String::new(),
         (

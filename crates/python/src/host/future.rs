@@ -21,9 +21,9 @@ use pytoweb_engine::{Address, DropReason, Failure, Ticket, Unpark, Waiter};
 
 use crate::error::{self, Named};
 use crate::host::awaiting::{awaitable, edge_of_coroutine, warn_of_blocking};
-use crate::host::failure;
 use crate::host::handler::Runner;
-use crate::host::task::{Task, Value};
+use crate::host::task::Task;
+use crate::host::task::value::Value;
 use crate::interpreter::context::bare_instance;
 use crate::interpreter::generation::Generation;
 use crate::interpreter::parker::{Parker, Woken};
@@ -164,7 +164,9 @@ impl FutureBase {
         Ok(Some(match reply {
             Ok(value) => value.get(py)?,
             Err(failure) => Err(self.failure.get_or_init(|| {
-                failure::failure(*failure, inner.named(), Some(&inner.task))
+                inner
+                    .task
+                    .error_of(*failure, inner.named())
                     .into_value(py)
                     .into_any()
             })),

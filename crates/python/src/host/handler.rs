@@ -22,7 +22,6 @@ use crate::host::around::Surroundings;
 use crate::host::awaiting::note_coroutines;
 use crate::host::batches::{self, OnceAllStop, Results};
 use crate::host::end_hooks::EndHooks;
-use crate::host::failure;
 use crate::host::hook::Hook;
 use crate::host::kinds::Kinds;
 use crate::host::message::{About, Apart, Body, PyMessage, running_kind, running_message};
@@ -32,7 +31,8 @@ use crate::host::retrying::{Policy, Retrying, Then};
 use crate::host::running;
 use crate::host::sizes::Scale;
 use crate::host::start_hook::StartHook;
-use crate::host::task::{Head, Task, Value};
+use crate::host::task::value::Value;
+use crate::host::task::{Head, Task};
 use crate::interpreter::attached::Attached;
 use crate::interpreter::context;
 use crate::interpreter::ending;
@@ -216,7 +216,7 @@ impl Shared {
         let given_up = message.task.as_ref().and_then(|task| task.slot.get());
         match given_up {
             Some(Err(failure)) if is_cancelled_error(py, &raised) => {
-                failure::failure(*failure, self.named(), message.task.as_deref())
+                message.error_of(*failure, self.named())
             }
             _ => raised,
         }
@@ -292,7 +292,7 @@ impl Shared {
             Ok(Ok(Ok(result))) => replies.call_method1(intern!(py, "deliver"), (id, result, false)),
             Ok(Ok(Err(error))) => replies.call_method1(intern!(py, "deliver"), (id, error, true)),
             Err(failure) => {
-                let error = failure::failure(*failure, self.named(), Some(task)).into_value(py);
+                let error = task.error_of(*failure, self.named()).into_value(py);
                 replies.call_method1(intern!(py, "deliver"), (id, error, true))
             }
         };
@@ -339,7 +339,7 @@ impl Shared {
         }
         if outcome == Outcome::Completed {
             // A sender that posted without a future learns it here.
-            let error = failure::failure(Failure::Expired, self.named(), message.task.as_deref());
+            let error = message.error_of(Failure::Expired, self.named());
             self.report(py, message, &error);
         }
         Outcome::Expired
@@ -613,11 +613,7 @@ impl Shared {
         let told = match message.task.as_ref().and_then(|task| task.slot.get()) {
             Some(Err(Failure::Stopped)) => None,
             None if address.is_some_and(Address::is_terminated) && is_cancelled => None,
-            Some(Err(given_up)) => Some(failure::failure(
-                *given_up,
-                self.named(),
-                message.task.as_deref(),
-            )),
+            Some(Err(given_up)) => Some(message.error_of(*given_up, self.named())),
             _ => Some(error.clone_ref(py)),
         };
         if let Some(error) = told {
@@ -888,7 +884,7 @@ impl PyHandler {
 
     pub(crate) fn abandon_here(&self, py: Python<'_>, message: &PyMessage, failure: Failure) {
         if failure == Failure::Expired {
-            let error = failure::failure(failure, self.shared.named(), message.task.as_deref());
+            let error = message.error_of(failure, self.shared.named());
             self.shared.report(py, message, &error);
         }
         if failure == Failure::Stopped
@@ -984,7 +980,7 @@ impl Pending {
             // The same of a message without a reply.
             None if suspension.address().is_terminated() && is_cancelled_error(py, error) => None,
             Some(Err(given_up)) => {
-                let error = failure::failure(*given_up, shared.named(), message.task.as_deref());
+                let error = message.error_of(*given_up, shared.named());
                 shared.tell(py, Some(&suspension.address()), message, &error)
             }
             _ => shared.tell(py, Some(&suspension.address()), message, error),

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use pytoweb_engine::{Address, Message, Plan, ReplyState, Ticket};
+use pytoweb_engine::{Address, Failure, Message, Plan, ReplyState, Ticket};
 use pytoweb_process::{ChildLink, OwnedRequest};
 
-use crate::error::Quoted;
+use crate::error::{Named, Quoted};
+use crate::host::failure;
 use crate::host::flags;
 use crate::host::planning::Planned;
 use crate::host::retrying::Retrying;
@@ -150,6 +151,14 @@ impl PyMessage {
             return Ok(head.cast::<PyString>()?.clone().unbind());
         }
         name_of(head).map(Bound::unbind)
+    }
+
+    /// Why it was not handled by `to`, as what Python raises.
+    pub(crate) fn error_of(&self, failure: Failure, to: Named<'_>) -> PyErr {
+        match &self.task {
+            Some(task) => task.error_of(failure, to),
+            None => failure::failure(failure, to, None, false),
+        }
     }
 
     pub(crate) fn about(&self, py: Python<'_>) -> About {

@@ -19,7 +19,7 @@ use crate::host::hook::Hook;
 use crate::host::message::PyMessage;
 use crate::host::retrying::Then;
 use crate::host::running;
-use crate::host::task::{Remote, Value};
+use crate::host::task::value::{Remote, Value};
 use crate::interpreter::context;
 
 /// The child processes of a pool, or of one worker.
@@ -108,7 +108,8 @@ impl Ends for PyHandler {
     fn crashed(delivery: Delivery<Self>, crash: &Crash) {
         Python::attach(|py| {
             fail(py, delivery, true, |message, by| {
-                failure::crashed(py, crash, message, Some(by), None)
+                let kind = message.and_then(|message| message.kind(py).ok());
+                failure::crashed(py, crash, kind, Some(by), None)
             });
         });
     }
@@ -288,7 +289,7 @@ fn tell(
 fn expired(py: Python<'_>, delivery: &Delivery<PyHandler>) -> Outcome {
     if let Some(message) = delivery.message() {
         let shared = &delivery.handler().shared;
-        let error = failure::failure(Failure::Expired, shared.named(), message.task.as_deref());
+        let error = message.error_of(Failure::Expired, shared.named());
         if let Some(hook) = tell(py, delivery, message, &error) {
             hook.run(py, shared, |_| {});
         }

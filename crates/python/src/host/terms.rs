@@ -11,10 +11,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pytoweb_engine::Clock;
 
+use crate::host::failure::Limit;
 use crate::host::handler::Shared;
 use crate::host::planning::{Planned, Wishes};
 use crate::host::retrying::Retrying;
-use crate::host::task::{Limit, Task};
+use crate::host::task::Task;
 
 #[derive(Debug, Default)]
 pub(crate) struct Terms {

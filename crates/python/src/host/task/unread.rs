@@ -11,8 +11,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use crate::error::Named;
-use crate::host::failure;
-use crate::host::task::{Task, Value};
+
+use super::Task;
+use super::value::Value;
 
 /// The failure stands, and its future is to tell of it.
 const FAILED: u8 = 1;
@@ -107,7 +108,7 @@ impl Task {
                     Err(raised) => Some(raised.into_value(py).into_any()),
                 },
                 Some(Err(failure)) => {
-                    let error = failure::failure(*failure, by, Some(self));
+                    let error = self.error_of(*failure, by);
                     Some(error.into_value(py).into_any())
                 }
                 None => None,
