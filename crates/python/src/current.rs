@@ -3,12 +3,13 @@
 use pyo3::prelude::*;
 
 use crate::child;
-use crate::host::message::{self, WorkerMessage};
+use crate::host::message::WorkerMessage;
+use crate::host::running;
 
 /// The message whose handler runs on this thread, if one does.
 #[pyfunction]
 pub(crate) fn running_message(py: Python<'_>) -> PyResult<Option<WorkerMessage>> {
-    match message::running_message(py)? {
+    match running::message(py)? {
         None => child::running_message(py),
         found => Ok(found),
     }
@@ -17,7 +18,7 @@ pub(crate) fn running_message(py: Python<'_>) -> PyResult<Option<WorkerMessage>>
 /// The worker or pool whose handler runs on this thread, if one does and it still exists.
 #[pyfunction]
 pub(crate) fn running_owner(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-    let Some(owner) = message::running_owner(py) else {
+    let Some(owner) = running::owner(py) else {
         return Ok(child::running_owner(py));
     };
     owner

@@ -5,6 +5,7 @@ pub(crate) mod awaiting;
 pub(crate) mod batches;
 pub(crate) mod call_timer;
 pub(crate) mod clocks;
+pub(crate) mod coroutines;
 pub(crate) mod doorbell;
 pub(crate) mod end_hooks;
 pub(crate) mod endpoint;

@@ -13,7 +13,6 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ffi::c_ulong;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError};
@@ -23,6 +22,7 @@ use pyo3::types::{PyType, PyWeakrefMethods, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit, intern};
 use pytoweb_engine::{Address, WaitError, Waiter as EngineWaiter};
 
+use crate::host::coroutines;
 use crate::host::doorbell::Doorbell;
 use crate::host::endpoint::Endpoint;
 use crate::host::future::{FutureBase, WaitEdge};
@@ -462,15 +462,6 @@ fn completions_of<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Co
     Ok(made)
 }
 
-/// Set once a handler was a coroutine: from then on an await may be one in a handler.
-static COROUTINES: AtomicBool = AtomicBool::new(false);
-
-/// Notes that there are handlers that are coroutines.
-pub(crate) fn note_coroutines() {
-    // ORDERING: Relaxed, set before the coroutine's first step, which the interpreter lock orders.
-    COROUTINES.store(true, Ordering::Relaxed);
-}
-
 /// Warns, in asyncio's debug mode, of a wait that blocks the event loop of this thread.
 pub(crate) fn warn_of_blocking(py: Python<'_>) -> PyResult<()> {
     static MODULES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -510,7 +501,7 @@ fn running(py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Bound<'_, Completions>
 /// Notes that the handler waits for `future` whose coroutine runs in this context, if one does; an error where that
 /// could never end.
 pub(crate) fn edge_of_coroutine(py: Python<'_>, future: &FutureBase) -> PyResult<Option<WaitEdge>> {
-    if !may_be_in_coroutine() || future.done()? {
+    if !coroutines::may_be_in_one() || future.done()? {
         return Ok(None);
     }
     match waiter_of_coroutine(py)? {
@@ -525,18 +516,13 @@ pub(crate) fn end_edge_of_coroutine(
     target: &Address,
 ) -> PyResult<Result<Option<WaitEdge>, WaitError>> {
     // The handler of a pool's thread waits as such, and has the context of its sender.
-    if !may_be_in_coroutine() || pytoweb_engine::current().is_some() {
+    if !coroutines::may_be_in_one() || pytoweb_engine::current().is_some() {
         return Ok(Ok(None));
     }
     Ok(match waiter_of_coroutine(py)? {
         Some(waiter) => pytoweb_engine::edge(&waiter, target, None).map(Some),
         None => Ok(None),
     })
-}
-
-fn may_be_in_coroutine() -> bool {
-    // ORDERING: Relaxed, see `note_coroutines`.
-    COROUTINES.load(Ordering::Relaxed)
 }
 
 /// The handler whose coroutine runs in this context, if one does.

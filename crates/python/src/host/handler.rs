@@ -19,12 +19,12 @@ use pytoweb_engine::{
 
 use crate::error::{self, Named};
 use crate::host::around::Surroundings;
-use crate::host::awaiting::note_coroutines;
 use crate::host::batches::{self, OnceAllStop, Results};
+use crate::host::coroutines;
 use crate::host::end_hooks::EndHooks;
 use crate::host::hook::Hook;
 use crate::host::kinds::Kinds;
-use crate::host::message::{About, Apart, Body, PyMessage, running_kind, running_message};
+use crate::host::message::{About, Apart, Body, PyMessage};
 use crate::host::planning::ByType;
 use crate::host::reply_room::ReplyRoom;
 use crate::host::retrying::{Policy, Retrying, Then};
@@ -186,7 +186,7 @@ impl Shared {
     /// The same for the message that runs on this thread.
     fn tell_of_running(&self, py: Python<'_>, error: &PyErr) -> Option<Py<PyAny>> {
         // The message is asked for its kind before the report, which may look at it too.
-        let (kind, about) = running_kind(py)?;
+        let (kind, about) = running::kind(py)?;
         self.tell_as(py, kind.bind(py), about, error)
             .unwrap_or_else(|error| {
                 error.write_unraisable(py, None);
@@ -202,8 +202,8 @@ impl Shared {
         coroutine: &Bound<'_, PyAny>,
         context: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        note_coroutines();
-        let message = running_message(py)?;
+        coroutines::note();
+        let message = running::message(py)?;
         let args = (coroutine, context, message, &self.owner);
         let runtime = self.runtime.bind(py);
         pytoweb_engine::lend(|| runtime.call_method1(intern!(py, "finish_hook"), args))
@@ -650,7 +650,7 @@ impl Shared {
         suspension: Suspension<PyHandler>,
         batch: Option<Batch>,
     ) {
-        note_coroutines();
+        coroutines::note();
         Python::attach(|py| {
             let context = suspension.message().and_then(PyMessage::context);
             let context = context.map(|context| context.clone_ref(py));

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use crate::host::awaiting::note_coroutines;
+use crate::host::coroutines;
 use crate::host::handler::Shared;
 use crate::host::message::WorkerMessage;
 
@@ -63,7 +63,7 @@ impl Hook {
         shared: &Shared,
         then: impl FnOnce(Python<'_>) + Send + 'static,
     ) {
-        note_coroutines();
+        coroutines::note();
         let afterwards = Afterwards(Mutex::new(Some(Box::new(then))));
         let started = Bound::new(py, afterwards).and_then(|afterwards| {
             shared.runtime.bind(py).call_method1(

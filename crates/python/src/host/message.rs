@@ -13,7 +13,6 @@ use crate::host::failure;
 use crate::host::flags;
 use crate::host::planning::Planned;
 use crate::host::retrying::Retrying;
-use crate::host::running;
 use crate::host::task::{Head, Task};
 use crate::pickle::pickling;
 
@@ -271,27 +270,6 @@ pub(crate) struct About {
     pub(crate) id: Option<Py<PyString>>,
     pub(crate) attempt: u32,
     pub(crate) task: Option<Arc<Task>>,
-}
-
-/// Type, or name of the function, and more of the message that runs on this thread.
-pub(crate) fn running_kind(py: Python<'_>) -> Option<(Py<PyString>, About)> {
-    running::look(|message, _| {
-        let kind = message.kind(py).ok()?;
-        Some((kind, message.about(py)))
-    })?
-}
-
-/// The message whose handler runs on this thread of the host, if one does.
-pub(crate) fn running_message(py: Python<'_>) -> PyResult<Option<WorkerMessage>> {
-    let Some(address) = pytoweb_engine::current() else {
-        return Ok(None);
-    };
-    running::look(|message, _| message.view(py, &address)).transpose()
-}
-
-/// A weak reference to the worker or pool whose handler runs on this thread of the host, if one does.
-pub(crate) fn running_owner(py: Python<'_>) -> Option<Py<PyAny>> {
-    running::look(|_, shared| shared.owner.clone_ref(py))
 }
 
 #[derive(Debug)]

@@ -10,8 +10,11 @@
 use std::cell::Cell;
 use std::ptr;
 
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
 use crate::host::handler::Shared;
-use crate::host::message::PyMessage;
+use crate::host::message::{About, PyMessage, WorkerMessage};
 
 thread_local! {
     static RUNNING: Cell<(*const PyMessage, *const Shared)> = const { Cell::new((ptr::null(), ptr::null())) };
@@ -37,4 +40,25 @@ pub(crate) fn look<R>(look: impl FnOnce(&PyMessage, &Shared) -> R) -> Option<R> 
     // SAFETY: `with` borrows both for as long as the pointers are noted, on this very thread, and takes them away
     // before it returns, even by a panic. Null otherwise.
     unsafe { Some(look(message.as_ref()?, shared.as_ref()?)) }
+}
+
+/// Type, or name of the function, and more of the message that runs on this thread.
+pub(crate) fn kind(py: Python<'_>) -> Option<(Py<PyString>, About)> {
+    look(|message, _| {
+        let kind = message.kind(py).ok()?;
+        Some((kind, message.about(py)))
+    })?
+}
+
+/// The message whose handler runs on this thread of the host, if one does.
+pub(crate) fn message(py: Python<'_>) -> PyResult<Option<WorkerMessage>> {
+    let Some(address) = pytoweb_engine::current() else {
+        return Ok(None);
+    };
+    look(|message, _| message.view(py, &address)).transpose()
+}
+
+/// A weak reference to the worker or pool whose handler runs on this thread of the host, if one does.
+pub(crate) fn owner(py: Python<'_>) -> Option<Py<PyAny>> {
+    look(|_, shared| shared.owner.clone_ref(py))
 }
