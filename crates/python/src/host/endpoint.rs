@@ -26,20 +26,22 @@ use crate::host::end_hooks::EndHooks;
 use crate::host::failure::Limit;
 use crate::host::fleet::Processes;
 use crate::host::future::new_future;
-use crate::host::handler::{PyHandler, Runner, Shared};
+use crate::host::handler::{PyHandler, Runner};
 use crate::host::kinds::Kinds;
 use crate::host::message::{Body, PyMessage, name_of};
 use crate::host::packing::{LastKind, Packing};
-use crate::host::parked::{self, Entry, Parked, Repeated};
+use crate::host::parked::{Parked, Repeated};
+use crate::host::places::{Place, place_for, wait_for_place};
 use crate::host::planning::{ByType, Planned, Wishes, with_wishes};
-use crate::host::reply_room::{Place, ReplyRoom, place_for, wait_for_place};
+use crate::host::reply_room::ReplyRoom;
 use crate::host::retrying::Policy;
+use crate::host::shared::Shared;
 use crate::host::sizes::Scale;
 use crate::host::start_hook::StartHook;
 use crate::host::task::{Head, Task};
 use crate::host::terms::Terms;
 use crate::host::threads::Threads;
-use crate::host::waiting;
+use crate::host::waiting::{self, Entry};
 use crate::interpreter::attached::Attached;
 use crate::interpreter::context;
 use crate::interpreter::fork;
@@ -809,7 +811,7 @@ impl Endpoint {
             Some(Place::Taken) | None => {}
         }
         let with_id = place.is_some();
-        match parked::enter(worker, message, limit) {
+        match waiting::enter(worker, message, limit) {
             Ok(Entry::In) => Ok(py.None().into_bound(py)),
             Ok(Entry::Line(post)) => slf.get().parked(slf, post, None, with_id, told),
             Err(refused) => {
@@ -833,7 +835,7 @@ impl Endpoint {
         let terms = inner.terms(worker, kind.bind(py), None, Wishes::default(), &data)?;
         let task = terms.of_repeated(kind.bind(py));
         let message = inner.message(py, kind, data, Some(task.clone()))?;
-        let entry = parked::enter(worker, message, None)?;
+        let entry = waiting::enter(worker, message, None)?;
         Ok(Repeated::new(task, entry))
     }
 
@@ -1209,7 +1211,7 @@ impl Endpoint {
         limit: Option<Duration>,
         told: Py<PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        match parked::enter(self.worker()?, message, limit)? {
+        match waiting::enter(self.worker()?, message, limit)? {
             Entry::In => self.future(slf.py(), task),
             Entry::Line(post) => self.parked(slf, post, Some(task), false, told),
         }

@@ -4,7 +4,7 @@
 //! import each other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,183 +17,23 @@ use pytoweb_engine::{
     Suspension, Ticket, Wake,
 };
 
-use crate::error::{self, Named};
+use crate::error;
 use crate::host::around::Surroundings;
 use crate::host::batches::{self, OnceAllStop, Results};
 use crate::host::coroutines;
-use crate::host::end_hooks::EndHooks;
 use crate::host::hook::Hook;
-use crate::host::kinds::Kinds;
-use crate::host::message::{About, Apart, Body, PyMessage};
-use crate::host::planning::ByType;
-use crate::host::reply_room::ReplyRoom;
-use crate::host::retrying::{Policy, Retrying, Then};
+use crate::host::message::{Apart, Body, PyMessage};
+use crate::host::retrying::Then;
 use crate::host::running;
-use crate::host::sizes::Scale;
-use crate::host::start_hook::StartHook;
+use crate::host::shared::Shared;
 use crate::host::task::value::Value;
 use crate::host::task::{Head, Task};
+use crate::host::telling::is_cancelled_error;
 use crate::interpreter::attached::Attached;
 use crate::interpreter::context;
 use crate::interpreter::ending;
 
-/// What a worker's Python side and its engine side share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) name: String,
-    /// It is a pool's own mailbox.
-    pub(crate) is_pool: bool,
-    /// Handlers by message type; under `None` the error handler.
-    pub(crate) handlers: Py<PyDict>,
-    /// The same of the pool that made the worker.
-    pub(crate) pool_handlers: Option<Py<PyDict>>,
-    /// The worker's `Replies`: the owner's side of its messages.
-    pub(crate) replies: Py<PyAny>,
-    /// The pool's `PoolRuntime`.
-    pub(crate) runtime: Py<PyAny>,
-    /// A weak reference to the `PythonWorker` or `WorkerPool`.
-    pub(crate) owner: Py<PyAny>,
-    /// Set once the pool's initializer has failed.
-    pub(crate) broken: Arc<AtomicBool>,
-    /// Set once a pool is to close when the calls of its `map` are posted.
-    pub(crate) closing: AtomicBool,
-    pub(crate) start_hook: StartHook,
-    pub(crate) end_hooks: EndHooks,
-    /// A message was begun.
-    pub(crate) began: AtomicBool,
-    pub(crate) surroundings: Surroundings,
-    /// For the replies of messages with an id.
-    pub(crate) reply_room: ReplyRoom,
-    /// A worker that handles several messages at the same time.
-    pub(crate) runs_several: bool,
-    /// How its messages are weighed, where it is bounded by bytes.
-    pub(crate) scale: Option<Scale>,
-    /// What is asked of the mailbox for message types.
-    pub(crate) kinds: Kinds,
-    /// Whether messages of a type are tried again when they fail.
-    pub(crate) retries: ByType<Policy>,
-}
-
 impl Shared {
-    pub(crate) fn named(&self) -> Named<'_> {
-        Named {
-            name: &self.name,
-            is_pool: self.is_pool,
-        }
-    }
-
-    /// An error once posts are refused because the pool is about to close.
-    pub(crate) fn check_open(&self) -> PyResult<()> {
-        // ORDERING: Relaxed, see where it is set.
-        if self.closing.load(Ordering::Relaxed) {
-            return Err(error::pool_stopped(&self.name));
-        }
-        Ok(())
-    }
-
-    /// Tells the error handler of a message that failed, else its future, else the log. The message does not wait for
-    /// an error handler that is a coroutine.
-    pub(crate) fn report(&self, py: Python<'_>, message: &PyMessage, error: &PyErr) {
-        if let Some(hook) = self.tell(py, None, message, error) {
-            hook.run(py, self, |_| {});
-        }
-    }
-
-    /// The same; returns the coroutine of an error handler that is one, for the message to end after it. `address`: that
-    /// of the mailbox in which the message has a place until then.
-    pub(crate) fn tell(
-        &self,
-        py: Python<'_>,
-        address: Option<&Address>,
-        message: &PyMessage,
-        error: &PyErr,
-    ) -> Option<Hook> {
-        let told = message
-            .kind(py)
-            .and_then(|kind| self.tell_as(py, kind.bind(py), message.about(py), error));
-        match told {
-            Ok(coroutine) => coroutine.map(|coroutine| Hook {
-                coroutine,
-                message: match address {
-                    Some(address) => message.view_of_coroutine(py, address).ok(),
-                    None => message.view_of(py, &self.name).ok(),
-                },
-                context: message.context().map(|context| context.clone_ref(py)),
-            }),
-            Err(error) => {
-                error.write_unraisable(py, None);
-                None
-            }
-        }
-    }
-
-    fn tell_as(
-        &self,
-        py: Python<'_>,
-        kind: &Bound<'_, PyAny>,
-        about: About,
-        error: &PyErr,
-    ) -> PyResult<Option<Py<PyAny>>> {
-        let is_call = about
-            .task
-            .as_ref()
-            .is_some_and(|task| task.head != Head::Type);
-        if let Some(task) = about.task.as_ref().filter(|task| task.asked)
-            && (is_call || !self.has_error_handler(py))
-        {
-            let state = task.slot.state();
-            if state.is_cancel_requested() && is_cancelled_error(py, error) {
-                return Ok(None);
-            }
-            // An error that a handler raises after its deadline is not in its future.
-            if !state.is_done() || error.is_instance_of::<error::DeadlineError>(py) {
-                task.unread.leave(py, kind, about.attempt);
-                return Ok(None);
-            }
-        }
-        if is_call {
-            return Ok(None);
-        }
-        let told = self.replies.bind(py).call_method1(
-            intern!(py, "report"),
-            // `into_value` attaches the traceback, which `value` leaves apart before Python 3.12.
-            (
-                error.clone_ref(py).into_value(py),
-                kind,
-                about.id,
-                about.attempt,
-                self.error_handlers(py),
-            ),
-        )?;
-        Ok((!told.is_none()).then(|| told.unbind()))
-    }
-
-    /// The handlers with the one that is told of errors: those of the pool, where the worker has none and the pool has.
-    fn error_handlers<'py>(&self, py: Python<'py>) -> &Bound<'py, PyDict> {
-        let own = self.handlers.bind(py);
-        match &self.pool_handlers {
-            Some(of_pool) if !tells_errors(own) && tells_errors(of_pool.bind(py)) => {
-                of_pool.bind(py)
-            }
-            _ => own,
-        }
-    }
-
-    fn has_error_handler(&self, py: Python<'_>) -> bool {
-        tells_errors(self.error_handlers(py))
-    }
-
-    /// The same for the message that runs on this thread.
-    fn tell_of_running(&self, py: Python<'_>, error: &PyErr) -> Option<Py<PyAny>> {
-        // The message is asked for its kind before the report, which may look at it too.
-        let (kind, about) = running::kind(py)?;
-        self.tell_as(py, kind.bind(py), about, error)
-            .unwrap_or_else(|error| {
-                error.write_unraisable(py, None);
-                None
-            })
-    }
-
     /// Runs the coroutine of a start hook on the pool's event loop, and waits for it: another thread of the pool may
     /// run meanwhile.
     fn finish_hook(
@@ -261,53 +101,6 @@ impl Shared {
         );
         if let Err(error) = told.and_then(|returned| self.await_here(py, &returned)) {
             error.write_unraisable(py, None);
-        }
-    }
-
-    /// Lets go of the handlers. That of errors stays: messages that expired in the queue are told of on another thread, and
-    /// a pool tells its own of its workers, which may end later.
-    fn let_go(&self, py: Python<'_>) {
-        let handlers = self.handlers.bind(py);
-        let on_error = handlers.get_item(py.None()).ok().flatten();
-        handlers.clear();
-        if let Some(on_error) = on_error
-            && let Err(error) = handlers.set_item(py.None(), on_error)
-        {
-            error.write_unraisable(py, None);
-        }
-    }
-
-    /// Brings the reply of a message with an id to its owner.
-    pub(crate) fn deliver(&self, py: Python<'_>, task: &Task) {
-        let (Some(id), Some(reply)) = (&task.id, task.slot.get()) else {
-            return;
-        };
-        let replies = self.replies.bind(py);
-        let told = match reply.as_ref().map(|value| value.get(py)) {
-            Ok(Err(interrupt)) => {
-                // No code that asks for it is interrupted here: the unpickling has raised it by itself.
-                let error = error::unreadable_reply(py, interrupt);
-                replies.call_method1(intern!(py, "deliver"), (id, error, true))
-            }
-            Ok(Ok(Ok(result))) => replies.call_method1(intern!(py, "deliver"), (id, result, false)),
-            Ok(Ok(Err(error))) => replies.call_method1(intern!(py, "deliver"), (id, error, true)),
-            Err(failure) => {
-                let error = task.error_of(*failure, self.named()).into_value(py);
-                replies.call_method1(intern!(py, "deliver"), (id, error, true))
-            }
-        };
-        if let Err(error) = told {
-            error.write_unraisable(py, None);
-            self.reply_room.give_back(py, 1);
-        }
-    }
-
-    /// Why the pool cannot run anything.
-    pub(crate) fn broken_error(&self, py: Python<'_>) -> PyErr {
-        let pool = self.runtime.bind(py);
-        match pool.call_method0(intern!(py, "broken_error")) {
-            Ok(error) => PyErr::from_value(error),
-            Err(error) => error,
         }
     }
 
@@ -380,17 +173,6 @@ impl Shared {
             }
         }
     }
-}
-
-/// Whether there is an error handler among `handlers`.
-fn tells_errors(handlers: &Bound<'_, PyDict>) -> bool {
-    matches!(handlers.get_item(handlers.py().None()), Ok(Some(_)))
-}
-
-/// Whether `error` is how a coroutine ends whose task is cancelled.
-fn is_cancelled_error(py: Python<'_>, error: &PyErr) -> bool {
-    let name = error.get_type(py).fully_qualified_name();
-    name.is_ok_and(|name| name == "asyncio.exceptions.CancelledError")
 }
 
 /// Whether `error` is how a coroutine ends that was cancelled because the worker of this thread was terminated.
@@ -487,24 +269,6 @@ impl Shared {
         Some(last)
     }
 
-    pub(crate) fn tell_of_retry(
-        &self,
-        py: Python<'_>,
-        message: &PyMessage,
-        wait: Duration,
-        error: &PyErr,
-    ) {
-        let told = message.kind(py).and_then(|kind| {
-            self.replies.bind(py).call_method1(
-                intern!(py, "tell_of_retry"),
-                (kind, message.attempt(), wait.as_secs_f64(), error.value(py)),
-            )
-        });
-        if let Err(error) = told {
-            error.write_unraisable(py, None);
-        }
-    }
-
     /// Fails a message whose next attempt is not made, with the error of the last one.
     fn fail_for_good(&self, py: Python<'_>, suspension: Suspension<PyHandler>, error: PyErr) {
         let Some(message) = suspension.message() else {
@@ -518,30 +282,6 @@ impl Shared {
                 let own = suspension.handler().shared.clone();
                 hook.run(py, self, move |py| own.end(py, suspension, Err(error)));
             }
-        }
-    }
-
-    /// The same as [`Shared::bury`], for one whose next attempt is not made.
-    pub(crate) fn bury_last(&self, py: Python<'_>, message: &PyMessage) {
-        if let Some(Then::DeadLetter(errors)) = message.retry().map(Retrying::over) {
-            self.bury(py, message, errors);
-        }
-    }
-
-    /// Makes a message that has failed for good a dead letter.
-    pub(crate) fn bury(&self, py: Python<'_>, message: &PyMessage, errors: Vec<Py<PyAny>>) {
-        if errors.is_empty() {
-            return;
-        }
-        let id = message.id().map(|id| id.clone_ref(py));
-        let told = message.kind(py).and_then(|kind| {
-            let letter = (kind, message.data(py)?, id, errors);
-            self.replies
-                .bind(py)
-                .call_method1(intern!(py, "bury"), letter)
-        });
-        if let Err(error) = told {
-            error.write_unraisable(py, None);
         }
     }
 

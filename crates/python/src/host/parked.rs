@@ -1,18 +1,17 @@
 //! A post that waits in line for a place in a full mailbox, for a coroutine or for `map`.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use pyo3::prelude::*;
-use pytoweb_engine::{ParkedPost, PostError, WaitError, Worker};
+use pytoweb_engine::{ParkedPost, PostError, WaitError};
 
 use crate::arguments;
 use crate::error;
 use crate::host::endpoint::Endpoint;
-use crate::host::handler::{PyHandler, Shared};
-use crate::host::message::PyMessage;
+use crate::host::handler::PyHandler;
+use crate::host::shared::Shared;
 use crate::host::task::Task;
-use crate::host::waiting;
+use crate::host::waiting::{self, Entry};
 use crate::interpreter::attached::Attached;
 use crate::interpreter::generation::Generation;
 
@@ -30,34 +29,6 @@ pub(crate) struct Parked {
     /// It has a place for its reply, which is given back where it does not go in.
     with_id: bool,
     generation: Generation,
-}
-
-/// What a post that does not wait for room came to.
-pub(crate) enum Entry {
-    In,
-    Line(ParkedPost<PyHandler>),
-}
-
-/// Posts, or leaves the message in line; a message that goes in at once gets its deadline here.
-///
-/// # Errors
-/// What a refused post raises.
-pub(crate) fn enter(
-    worker: &Worker<PyHandler>,
-    message: PyMessage,
-    limit: Option<Duration>,
-) -> PyResult<Entry> {
-    let deadline = limit.zip(message.task.clone());
-    match worker.park(message, limit) {
-        Ok(Some(parked)) => Ok(Entry::Line(parked)),
-        Ok(None) => {
-            if let Some((limit, task)) = deadline {
-                waiting::set_deadline(worker, task, limit)?;
-            }
-            Ok(Entry::In)
-        }
-        Err(error) => Err(waiting::refused(worker, error)),
-    }
 }
 
 impl Parked {

@@ -14,11 +14,12 @@ use pytoweb_process::{Answer, Codec, Crash, Ends, LaneNote, OwnedRequest};
 use crate::error::Named;
 use crate::host::batches::Results;
 use crate::host::failure;
-use crate::host::handler::{PyHandler, Runner, Shared};
+use crate::host::handler::{PyHandler, Runner};
 use crate::host::hook::Hook;
 use crate::host::message::PyMessage;
 use crate::host::retrying::Then;
 use crate::host::running;
+use crate::host::shared::Shared;
 use crate::host::task::value::{Remote, Value};
 use crate::interpreter::context;
 

@@ -13,8 +13,8 @@ use std::ptr;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::host::handler::Shared;
 use crate::host::message::{About, PyMessage, WorkerMessage};
+use crate::host::shared::Shared;
 
 thread_local! {
     static RUNNING: Cell<(*const PyMessage, *const Shared)> = const { Cell::new((ptr::null(), ptr::null())) };

@@ -12,9 +12,9 @@ use pyo3::types::PyString;
 use pytoweb_engine::Clock;
 
 use crate::host::failure::Limit;
-use crate::host::handler::Shared;
 use crate::host::planning::{Planned, Wishes};
 use crate::host::retrying::Retrying;
+use crate::host::shared::Shared;
 use crate::host::task::Task;
 
 #[derive(Debug, Default)]

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pytoweb_engine::{Message, PostError, Shed, Ticket, WaitError, Worker};
+use pytoweb_engine::{Message, ParkedPost, PostError, Shed, Ticket, WaitError, Worker};
 
 use crate::error;
 use crate::host::handler::PyHandler;
 use crate::host::message::PyMessage;
-use crate::host::parked::{self, Entry};
 use crate::host::task::Task;
 
 /// The length of a slice: how long Ctrl-C may take on the main thread.
@@ -87,6 +86,34 @@ pub(crate) fn set_deadline(
     })
 }
 
+/// What a post that does not wait for room came to.
+pub(crate) enum Entry {
+    In,
+    Line(ParkedPost<PyHandler>),
+}
+
+/// Posts, or leaves the message in line; a message that goes in at once gets its deadline here.
+///
+/// # Errors
+/// What a refused post raises.
+pub(crate) fn enter(
+    worker: &Worker<PyHandler>,
+    message: PyMessage,
+    limit: Option<Duration>,
+) -> PyResult<Entry> {
+    let deadline = limit.zip(message.task.clone());
+    match worker.park(message, limit) {
+        Ok(Some(parked)) => Ok(Entry::Line(parked)),
+        Ok(None) => {
+            if let Some((limit, task)) = deadline {
+                set_deadline(worker, task, limit)?;
+            }
+            Ok(Entry::In)
+        }
+        Err(error) => Err(refused(worker, error)),
+    }
+}
+
 /// Waits in line outside the interpreter lock until the message is in; `limit` is its deadline as well.
 pub(crate) fn post_when_room(
     py: Python<'_>,
@@ -96,7 +123,7 @@ pub(crate) fn post_when_room(
 ) -> PyResult<()> {
     may_wait(py, worker, 1)?;
     let until = limit.and_then(|limit| Instant::now().checked_add(limit));
-    let Entry::Line(post) = parked::enter(worker, message, limit)? else {
+    let Entry::Line(post) = enter(worker, message, limit)? else {
         return Ok(());
     };
     let waited = wait_until(py, until, |step| post.wait(Some(step)));

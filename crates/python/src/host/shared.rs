@@ -1,0 +1,115 @@
+//! What a worker's Python side and its engine side share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::error::{self, Named};
+use crate::host::around::Surroundings;
+use crate::host::end_hooks::EndHooks;
+use crate::host::kinds::Kinds;
+use crate::host::planning::ByType;
+use crate::host::reply_room::ReplyRoom;
+use crate::host::retrying::Policy;
+use crate::host::sizes::Scale;
+use crate::host::start_hook::StartHook;
+
+/// What a worker's Python side and its engine side share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) name: String,
+    /// It is a pool's own mailbox.
+    pub(crate) is_pool: bool,
+    /// Handlers by message type; under `None` the error handler.
+    pub(crate) handlers: Py<PyDict>,
+    /// The same of the pool that made the worker.
+    pub(crate) pool_handlers: Option<Py<PyDict>>,
+    /// The worker's `Replies`: the owner's side of its messages.
+    pub(crate) replies: Py<PyAny>,
+    /// The pool's `PoolRuntime`.
+    pub(crate) runtime: Py<PyAny>,
+    /// A weak reference to the `PythonWorker` or `WorkerPool`.
+    pub(crate) owner: Py<PyAny>,
+    /// Set once the pool's initializer has failed.
+    pub(crate) broken: Arc<AtomicBool>,
+    /// Set once a pool is to close when the calls of its `map` are posted.
+    pub(crate) closing: AtomicBool,
+    pub(crate) start_hook: StartHook,
+    pub(crate) end_hooks: EndHooks,
+    /// A message was begun.
+    pub(crate) began: AtomicBool,
+    pub(crate) surroundings: Surroundings,
+    /// For the replies of messages with an id.
+    pub(crate) reply_room: ReplyRoom,
+    /// A worker that handles several messages at the same time.
+    pub(crate) runs_several: bool,
+    /// How its messages are weighed, where it is bounded by bytes.
+    pub(crate) scale: Option<Scale>,
+    /// What is asked of the mailbox for message types.
+    pub(crate) kinds: Kinds,
+    /// Whether messages of a type are tried again when they fail.
+    pub(crate) retries: ByType<Policy>,
+}
+
+impl Shared {
+    pub(crate) fn named(&self) -> Named<'_> {
+        Named {
+            name: &self.name,
+            is_pool: self.is_pool,
+        }
+    }
+
+    /// An error once posts are refused because the pool is about to close.
+    pub(crate) fn check_open(&self) -> PyResult<()> {
+        // ORDERING: Relaxed, see where it is set.
+        if self.closing.load(Ordering::Relaxed) {
+            return Err(error::pool_stopped(&self.name));
+        }
+        Ok(())
+    }
+
+    /// The handlers with the one that is told of errors: those of the pool, where the worker has none and the pool has.
+    pub(crate) fn error_handlers<'py>(&self, py: Python<'py>) -> &Bound<'py, PyDict> {
+        let own = self.handlers.bind(py);
+        match &self.pool_handlers {
+            Some(of_pool) if !tells_errors(own) && tells_errors(of_pool.bind(py)) => {
+                of_pool.bind(py)
+            }
+            _ => own,
+        }
+    }
+
+    pub(crate) fn has_error_handler(&self, py: Python<'_>) -> bool {
+        tells_errors(self.error_handlers(py))
+    }
+
+    /// Lets go of the handlers. That of errors stays: messages that expired in the queue are told of on another thread, and
+    /// a pool tells its own of its workers, which may end later.
+    pub(crate) fn let_go(&self, py: Python<'_>) {
+        let handlers = self.handlers.bind(py);
+        let on_error = handlers.get_item(py.None()).ok().flatten();
+        handlers.clear();
+        if let Some(on_error) = on_error
+            && let Err(error) = handlers.set_item(py.None(), on_error)
+        {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// Why the pool cannot run anything.
+    pub(crate) fn broken_error(&self, py: Python<'_>) -> PyErr {
+        let pool = self.runtime.bind(py);
+        match pool.call_method0(intern!(py, "broken_error")) {
+            Ok(error) => PyErr::from_value(error),
+            Err(error) => error,
+        }
+    }
+}
+
+/// Whether there is an error handler among `handlers`.
+fn tells_errors(handlers: &Bound<'_, PyDict>) -> bool {
+    matches!(handlers.get_item(handlers.py().None()), Ok(Some(_)))
+}
