@@ -1,19 +1,19 @@
 //! The host's side: endpoints that messages are posted to, their futures, and what runs or sends the messages.
 
 pub(crate) mod around;
-pub(crate) mod awaiting;
 pub(crate) mod batches;
 pub(crate) mod call_timer;
 pub(crate) mod clocks;
 pub(crate) mod coroutines;
 pub(crate) mod doorbell;
+pub(crate) mod edges;
 pub(crate) mod end_hooks;
 pub(crate) mod endpoint;
+pub(crate) mod endpoint_methods;
 pub(crate) mod failure;
 pub(crate) mod flags;
 pub(crate) mod fleet;
 pub(crate) mod future;
-pub(crate) mod gathering;
 pub(crate) mod handler;
 pub(crate) mod hook;
 pub(crate) mod kinds;

@@ -30,18 +30,18 @@ mod _core {
     #[pymodule_export]
     use crate::error::{load_errors, write_unraisable};
     #[pymodule_export]
-    use crate::host::awaiting::gathered;
-    #[pymodule_export]
     use crate::host::call_timer::CallTimer;
     #[pymodule_export]
     use crate::host::clocks::HandClock;
     use crate::host::endpoint::Endpoint;
     #[pymodule_export]
-    use crate::host::endpoint::merged_timings;
+    use crate::host::endpoint_methods::numbers::merged_timings;
     #[pymodule_export]
     use crate::host::fleet::Processes;
     #[pymodule_export]
     use crate::host::future::FutureBase;
+    #[pymodule_export]
+    use crate::host::future::awaiting::gathered;
     #[pymodule_export]
     use crate::host::handler::Pending;
     #[pymodule_export]

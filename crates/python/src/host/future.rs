@@ -8,7 +8,14 @@
 //! Once the condition exists, `_state` says *finished* only after the waiters were told under that condition; else
 //! `wait` could see a finished future and be told of it a second time.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+pub(crate) mod awaiting;
+mod compat;
+mod gathering;
+mod loops;
+mod methods;
+mod outcome;
+mod waiter;
+
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -20,13 +27,16 @@ use pyo3::types::{PyTuple, PyType};
 use pytoweb_engine::{Address, DropReason, Failure, Ticket, Unpark, Waiter};
 
 use crate::error::{self, Named};
-use crate::host::awaiting::{awaitable, edge_of_coroutine, warn_of_blocking};
+use crate::host::coroutines;
+use crate::host::edges::{self, WaitEdge};
+use crate::host::endpoint::Endpoint;
 use crate::host::handler::Runner;
 use crate::host::task::Task;
-use crate::host::task::value::Value;
 use crate::interpreter::context::bare_instance;
 use crate::interpreter::generation::Generation;
 use crate::interpreter::parker::{Parker, Woken};
+
+use self::compat::Compat;
 
 /// How often a thread that waits looks for signals on its own. One that comes while it waits ends the wait at once; this
 /// is for one that comes in the instant before.
@@ -93,15 +103,6 @@ impl Drop for Inner {
     }
 }
 
-/// What `concurrent.futures` expects to find, once it has looked.
-#[derive(Debug)]
-struct Compat {
-    condition: Py<PyAny>,
-    /// See `_waiters.py`.
-    waiters: Py<PyAny>,
-    told: Arc<AtomicBool>,
-}
-
 /// The native half of ``WorkerFuture``.
 ///
 /// Made by ``ask`` and ``submit``: every method of one that is made by hand raises ``RuntimeError``.
@@ -117,14 +118,13 @@ pub(crate) struct FutureBase {
 /// What a reply came to: the result, or the exception.
 pub(crate) type Settled<'a> = Result<&'a Py<PyAny>, &'a Py<PyAny>>;
 
-/// A new future for `task`.
+/// A new future for `task`, which `endpoint` owes.
 pub(crate) fn new_future<'py>(
     py: Python<'py>,
+    endpoint: &Endpoint,
     task: Arc<Task>,
-    address: Address,
-    runner: Option<Arc<Runner>>,
-    generation: Generation,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let (inner, worker) = endpoint.inner()?;
     let class = FUTURE_CLASS.import(py, "pytoweb.futures", "WorkerFuture")?;
     let none = NO_ARGUMENTS
         .get_or_init(py, || PyTuple::empty(py).unbind())
@@ -134,9 +134,9 @@ pub(crate) fn new_future<'py>(
     // Just made, so it is not set.
     let _ = base.get().inner.set(Inner {
         task,
-        address: Some(address),
-        runner,
-        generation,
+        address: Some(worker.address()),
+        runner: inner.packing.as_ref().map(|packing| packing.runner.clone()),
+        generation: inner.generation,
     });
     Ok(future)
 }
@@ -329,330 +329,29 @@ impl FutureBase {
             ))
         ))
     }
+}
 
-    fn compat<'a>(slf: &'a Bound<'_, Self>) -> PyResult<&'a Compat> {
-        let py = slf.py();
-        let this = slf.get();
-        if let Some(compat) = this.compat.get() {
-            return Ok(compat);
-        }
-        let inner = this.inner()?;
-        let condition = py.import("threading")?.call_method0("Condition")?.unbind();
-        let waiters = py
-            .import("pytoweb._waiters")?
-            .call_method1("Waiters", (slf,))?;
-        let told = Arc::new(AtomicBool::new(false));
-        let compat = Compat {
-            condition,
-            waiters: waiters.unbind(),
-            told: told.clone(),
-        };
-        if this.compat.set(compat).is_ok() {
-            let future = slf.clone().unbind();
-            inner.on_done(move || {
-                Python::attach(|py| {
-                    // `tell` is in Python: it is what `Future.set_result` does after the result is in.
-                    let future = future.bind(py);
-                    let told_them =
-                        future.call_method1(intern!(py, "_tell_waiters"), (Told(told),));
-                    if let Err(error) = told_them {
-                        error.write_unraisable(py, Some(future.as_any()));
-                    }
-                });
-            });
-        }
-        this.compat
-            .get()
-            .ok_or_else(|| PyRuntimeError::new_err("the future has no condition"))
+/// Notes that the handler waits for `future` whose coroutine runs in this context, if one does; an error where that
+/// could never end.
+fn edge_of_coroutine(py: Python<'_>, future: &FutureBase) -> PyResult<Option<WaitEdge>> {
+    if !coroutines::may_be_in_one() || future.done()? {
+        return Ok(None);
+    }
+    match edges::waiter_of_coroutine(py)? {
+        Some(waiter) => future.wait_edge(py, &waiter),
+        None => Ok(None),
     }
 }
 
-/// Whether `callback` belongs to `asyncio.wait`, which takes any object with the methods of a future (since Python
-/// 3.11 it wraps none) and expects to be called on its event loop.
-fn is_of_asyncio_wait(callback: &Bound<'_, PyAny>) -> bool {
-    let py = callback.py();
-    callback
-        .getattr_opt(intern!(py, "__module__"))
-        .ok()
-        .flatten()
-        .is_some_and(|module| module.eq(intern!(py, "asyncio.tasks")).unwrap_or(false))
-}
-
-/// Marks one worker as waiting for another, as long as it lives.
-pub(crate) type WaitEdge = pytoweb_engine::EdgeGuard;
-
-/// Passed to `_tell_waiters`, which calls it while it holds the condition.
-#[pyclass(module = "pytoweb._core", frozen)]
-#[derive(Debug)]
-struct Told(Arc<AtomicBool>);
-
-#[pymethods]
-impl Told {
-    fn __call__(&self) {
-        // ORDERING: Release/Acquire with `_state`; the interpreter lock orders them as well.
-        self.0.store(true, Ordering::Release);
+/// Warns, in asyncio's debug mode, of a wait that blocks the event loop of this thread.
+fn warn_of_blocking(py: Python<'_>) -> PyResult<()> {
+    static MODULES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let modules = MODULES.import(py, "sys", "modules")?;
+    if modules.contains(intern!(py, "asyncio"))? {
+        py.import(intern!(py, "pytoweb._aio"))?.call_method1(
+            intern!(py, "warn_of_blocking"),
+            ("result()", "await the future instead", 2),
+        )?;
     }
-}
-
-#[pymethods]
-impl FutureBase {
-    #[new]
-    fn new() -> Self {
-        Self::default()
-    }
-
-    /// Waits for the reply, without the interpreter lock, and returns it.
-    ///
-    /// On the main thread Ctrl-C ends the wait.
-    ///
-    /// Args:
-    ///     timeout: Seconds to wait at most, None for as long as it takes. The message itself goes on; its
-    ///         own deadline is that of ``ask(timeout=...)``.
-    ///
-    /// Returns:
-    ///     What the handler returned.
-    ///
-    /// Raises:
-    ///     BaseException: What the handler raised: the very same exception.
-    ///     concurrent.futures.TimeoutError: ``timeout`` passed first; nothing else has changed.
-    ///     concurrent.futures.CancelledError: The message was cancelled.
-    ///     DeadlineError: The message's own deadline passed.
-    ///     MailboxFullError: The overflow policy dropped the message.
-    ///     WorkerStoppedError: The worker stopped before it finished the message.
-    ///     UnknownMessageError: No handler is registered for its type.
-    ///     AskCycleError: Called in a handler, and the reply could never come while that waits.
-    ///     ForkedProcessError: The reply is not in yet, and its worker belongs to the parent process.
-    #[pyo3(signature = (timeout=None))]
-    fn result(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
-        match self.settled(py, timeout)? {
-            Ok(value) => Ok(value.clone_ref(py)),
-            Err(error) => Err(PyErr::from_value(error.bind(py).clone())),
-        }
-    }
-
-    /// Waits as ``result`` does, and returns the exception instead of raising it.
-    ///
-    /// Args:
-    ///     timeout: Seconds to wait at most, None for as long as it takes.
-    ///
-    /// Returns:
-    ///     What ``result`` would raise for the message, or None if its handler returned.
-    ///
-    /// Raises:
-    ///     concurrent.futures.TimeoutError: ``timeout`` passed first; nothing else has changed.
-    ///     concurrent.futures.CancelledError: The message was cancelled.
-    ///     AskCycleError: Called in a handler, and the reply could never come while that waits.
-    ///     ForkedProcessError: The reply is not in yet, and its worker belongs to the parent process.
-    #[pyo3(signature = (timeout=None))]
-    fn exception(
-        &self,
-        py: Python<'_>,
-        timeout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Option<Py<PyAny>>> {
-        match self.settled(py, timeout)? {
-            Ok(_) => Ok(None),
-            Err(error) if self.is_cancelled()? => Err(PyErr::from_value(error.bind(py).clone())),
-            Err(error) => Ok(Some(error.clone_ref(py))),
-        }
-    }
-
-    /// Returns whether the reply stands: a result, an exception, or cancelled. Never blocks.
-    ///
-    /// Raises:
-    ///     ForkedProcessError: It does not, and never will: its worker belongs to the parent process.
-    pub(crate) fn done(&self) -> PyResult<bool> {
-        Ok(self.live()?.task.slot.state().is_done())
-    }
-
-    /// Returns whether the message was cancelled while it was queued, so that its handler never runs.
-    ///
-    /// Raises:
-    ///     ForkedProcessError: As for ``done``.
-    fn cancelled(&self) -> PyResult<bool> {
-        self.live()?;
-        self.is_cancelled()
-    }
-
-    /// Returns whether the handler runs now. Never blocks.
-    ///
-    /// Raises:
-    ///     ForkedProcessError: As for ``done``.
-    fn running(&self) -> PyResult<bool> {
-        let state = self.live()?.task.slot.state();
-        Ok(!state.is_queued() && !state.is_done())
-    }
-
-    /// Gives the message up; does not wait.
-    ///
-    /// A queued message is removed and never runs. A running one goes on, but its
-    /// ``current_message().cancelled`` is True from here on, for the handler to look at; an ``async def``
-    /// handler is cancelled at its next ``await``, and its reply is the ``asyncio.CancelledError``, unless it
-    /// handles that.
-    ///
-    /// Returns:
-    ///     True if the message is cancelled, False if it was running or done.
-    ///
-    /// Raises:
-    ///     ForkedProcessError: The reply is not in yet, and its worker belongs to the parent process.
-    pub(crate) fn cancel(&self) -> PyResult<bool> {
-        let inner = self.inner()?;
-        if inner.task.slot.state().is_done() {
-            return self.is_cancelled();
-        }
-        inner.check_here()?;
-        let ticket: Arc<dyn Ticket> = inner.task.clone();
-        Ok(inner
-            .address
-            .as_ref()
-            .is_some_and(|address| address.cancel(&ticket)))
-    }
-
-    /// Has ``fn(future)`` called when the reply stands, callbacks in the order in which they were added.
-    ///
-    /// It runs on the thread that settles the reply, mostly the worker's, so it should be quick; here and now
-    /// if the reply stands already. An error that it raises is logged by ``pytoweb.worker``.
-    ///
-    /// Args:
-    ///     fn: Called with this future.
-    ///
-    /// Raises:
-    ///     ForkedProcessError: As for ``done``.
-    fn add_done_callback(slf: &Bound<'_, Self>, r#fn: Py<PyAny>) -> PyResult<()> {
-        let inner = slf.get().live()?;
-        if is_of_asyncio_wait(r#fn.bind(slf.py())) {
-            return slf
-                .call_method1(intern!(slf.py(), "_add_loop_callback"), (r#fn,))
-                .map(drop);
-        }
-        let future = slf.clone().unbind();
-        inner.on_done(move || {
-            Python::attach(|py| {
-                let future = future.bind(py);
-                let called = future.call_method1(intern!(py, "_call_back"), (r#fn,));
-                if let Err(error) = called {
-                    error.write_unraisable(py, Some(future.as_any()));
-                }
-            });
-        });
-        Ok(())
-    }
-
-    /// Waits without blocking the event loop, and returns or raises as ``result`` does.
-    ///
-    /// Cancelling the task that waits cancels the message, as ``cancel`` does.
-    ///
-    /// Raises:
-    ///     asyncio.CancelledError: The message was cancelled.
-    ///     RuntimeError: No event loop runs on this thread.
-    fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        awaitable(slf)
-    }
-
-    /// Returns whether the message was not cancelled; for code that takes any ``Future``.
-    fn set_running_or_notify_cancel(&self) -> PyResult<bool> {
-        Ok(!self.is_cancelled()?)
-    }
-
-    /// Refuses: only the worker settles the reply.
-    ///
-    /// Raises:
-    ///     concurrent.futures.InvalidStateError: Always.
-    fn set_result(&self, result: &Bound<'_, PyAny>) -> PyResult<()> {
-        let _ = result;
-        Err(error::InvalidStateError::new_err(
-            "a WorkerFuture is settled by its worker",
-        ))
-    }
-
-    /// Refuses: only the worker settles the reply.
-    ///
-    /// Raises:
-    ///     concurrent.futures.InvalidStateError: Always.
-    fn set_exception(&self, exception: &Bound<'_, PyAny>) -> PyResult<()> {
-        let _ = exception;
-        Err(error::InvalidStateError::new_err(
-            "a WorkerFuture is settled by its worker",
-        ))
-    }
-
-    #[getter]
-    fn _condition(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Ok(Self::compat(slf)?.condition.clone_ref(slf.py()))
-    }
-
-    #[getter]
-    fn _waiters(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Ok(Self::compat(slf)?.waiters.clone_ref(slf.py()))
-    }
-
-    #[getter]
-    fn _state(&self) -> PyResult<&'static str> {
-        let state = self.live()?.task.slot.state();
-        let told = self
-            .compat
-            .get()
-            .is_none_or(|compat| compat.told.load(Ordering::Acquire));
-        Ok(if state.is_done() && told {
-            if self.is_cancelled()? {
-                "CANCELLED_AND_NOTIFIED"
-            } else {
-                "FINISHED"
-            }
-        } else if state.is_queued() {
-            "PENDING"
-        } else {
-            "RUNNING"
-        })
-    }
-
-    #[getter]
-    fn _result(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        Ok(match self.peek(py, self.inner()?)? {
-            Some(Ok(value)) => Some(value.clone_ref(py)),
-            _ => None,
-        })
-    }
-
-    /// The exception as it stands; to look at it here is not to read it.
-    #[getter]
-    fn _exception(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        Ok(match self.peek(py, self.inner()?)? {
-            Some(Err(error)) if !self.is_cancelled()? => Some(error.clone_ref(py)),
-            _ => None,
-        })
-    }
-
-    /// Counts a failure as read from now on: the code that has the future tells of it in another way.
-    fn _note_read(&self) -> PyResult<()> {
-        self.inner()?.task.unread.note_read();
-        Ok(())
-    }
-
-    /// The name of the worker that owes the reply.
-    fn _worker_name(&self) -> PyResult<String> {
-        Ok(self
-            .inner()?
-            .address
-            .as_ref()
-            .map_or_else(String::new, |address| address.name().to_owned()))
-    }
-
-    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
-        if let Some(inner) = self.inner.get() {
-            let value: Option<&Result<Value, Failure>> = inner.task.slot.get();
-            if let Some(Ok(value)) = value
-                && let Some(object) = value.peek()
-            {
-                visit.call(object)?;
-            }
-        }
-        if let Some(compat) = self.compat.get() {
-            visit.call(&compat.condition)?;
-            visit.call(&compat.waiters)?;
-        }
-        if let Some(failure) = self.failure.get() {
-            visit.call(failure)?;
-        }
-        Ok(())
-    }
+    Ok(())
 }

@@ -8,6 +8,7 @@ use pytoweb_engine::{ParkedPost, PostError, WaitError};
 use crate::arguments;
 use crate::error;
 use crate::host::endpoint::Endpoint;
+use crate::host::future::new_future;
 use crate::host::handler::PyHandler;
 use crate::host::shared::Shared;
 use crate::host::task::Task;
@@ -101,7 +102,7 @@ impl Parked {
             });
         }
         match &self.task {
-            Some(task) => endpoint.future(py, task.clone()),
+            Some(task) => new_future(py, endpoint, task.clone()),
             None => Ok(py.None().into_bound(py)),
         }
     }

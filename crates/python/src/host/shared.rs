@@ -16,6 +16,7 @@ use crate::host::reply_room::ReplyRoom;
 use crate::host::retrying::Policy;
 use crate::host::sizes::Scale;
 use crate::host::start_hook::StartHook;
+use crate::host::threads::Threads;
 
 /// What a worker's Python side and its engine side share.
 #[derive(Debug)]
@@ -55,6 +56,33 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The same in a forked child, where none has begun, on the threads of that process.
+    pub(crate) fn again(&self, py: Python<'_>, threads: &Threads) -> Self {
+        Self {
+            name: self.name.clone(),
+            is_pool: self.is_pool,
+            handlers: self.handlers.clone_ref(py),
+            pool_handlers: self
+                .pool_handlers
+                .as_ref()
+                .map(|of_pool| of_pool.clone_ref(py)),
+            replies: self.replies.clone_ref(py),
+            runtime: threads.runtime.clone_ref(py),
+            owner: self.owner.clone_ref(py),
+            broken: threads.broken.clone(),
+            closing: AtomicBool::new(false),
+            start_hook: self.start_hook.again(py),
+            end_hooks: self.end_hooks.again(py),
+            began: AtomicBool::new(false),
+            surroundings: self.surroundings.again(py),
+            reply_room: self.reply_room.again(),
+            runs_several: self.runs_several,
+            scale: self.scale.as_ref().map(|scale| scale.again(py)),
+            kinds: self.kinds.again(),
+            retries: self.retries.again(Arc::clone),
+        }
+    }
+
     pub(crate) fn named(&self) -> Named<'_> {
         Named {
             name: &self.name,

@@ -4,7 +4,8 @@ use std::mem;
 
 use pyo3::prelude::*;
 
-use crate::host::future::{FutureBase, WaitEdge};
+use crate::host::edges::WaitEdge;
+use crate::host::future::FutureBase;
 use crate::interpreter::generation::Generation;
 
 /// Notes that a handler waits, for as long as this lives.

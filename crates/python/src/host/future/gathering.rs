@@ -7,8 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::host::awaiting::cancelled_error;
-use crate::host::future::FutureBase;
+use super::{FutureBase, outcome};
 
 /// How far the replies are, counted by the threads that settle them.
 #[derive(Debug)]
@@ -20,7 +19,7 @@ struct Progress {
 
 /// Futures that are awaited together.
 #[derive(Debug)]
-pub(crate) struct Gathered {
+pub(super) struct Gathered {
     futures: Vec<Py<FutureBase>>,
     /// Exceptions are results like any other.
     return_exceptions: bool,
@@ -30,7 +29,7 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
-    pub(crate) fn new(futures: Vec<Py<FutureBase>>, return_exceptions: bool) -> Self {
+    pub(super) fn new(futures: Vec<Py<FutureBase>>, return_exceptions: bool) -> Self {
         let progress = Progress {
             left: AtomicUsize::new(futures.len()),
             failed: OnceLock::new(),
@@ -45,7 +44,7 @@ impl Gathered {
 
     /// Calls `done` when the wait is over, on the thread that settles the last reply, or the first that failed; once
     /// for each of these two.
-    pub(crate) fn watch(&self, done: impl Fn() + Send + Sync + 'static) -> PyResult<()> {
+    pub(super) fn watch(&self, done: impl Fn() + Send + Sync + 'static) -> PyResult<()> {
         // ORDERING: Relaxed, the interpreter lock orders it: only the loop's thread reads and writes it.
         self.watched.store(true, Ordering::Relaxed);
         let done = Arc::new(done);
@@ -64,7 +63,7 @@ impl Gathered {
         Ok(())
     }
 
-    pub(crate) fn is_done(&self) -> PyResult<bool> {
+    pub(super) fn is_done(&self) -> PyResult<bool> {
         // ORDERING: Relaxed, see `watch`.
         if self.watched.load(Ordering::Relaxed) {
             // ORDERING: Acquire, with the count of the last reply.
@@ -80,7 +79,7 @@ impl Gathered {
     }
 
     /// Gives all messages up.
-    pub(crate) fn cancel(&self) -> PyResult<()> {
+    pub(super) fn cancel(&self) -> PyResult<()> {
         for future in &self.futures {
             future.get().cancel()?;
         }
@@ -88,13 +87,13 @@ impl Gathered {
     }
 
     /// The results in the order of the futures, or the exception of the first that failed.
-    pub(crate) fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    pub(super) fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         if let Some(first) = self.progress.failed.get() {
-            outcome(py, &self.futures[*first])?;
+            outcome::of(py, &self.futures[*first])?;
         }
         let results = PyList::empty(py);
         for future in &self.futures {
-            match outcome(py, future) {
+            match outcome::of(py, future) {
                 Ok(result) => results.append(result)?,
                 Err(error) if self.return_exceptions => results.append(error.into_value(py))?,
                 Err(error) => return Err(error),
@@ -103,22 +102,9 @@ impl Gathered {
         Ok(results.into_any().unbind())
     }
 
-    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.futures
             .iter()
             .try_for_each(|future| visit.call(future))
-    }
-}
-
-/// What `await future` returns or raises once the reply stands.
-pub(crate) fn outcome(py: Python<'_>, future: &Py<FutureBase>) -> PyResult<Py<PyAny>> {
-    let future = future.get();
-    if future.is_cancelled()? {
-        return Err(cancelled_error(py, None));
-    }
-    match future.outcome(py)? {
-        Some(Ok(value)) => Ok(value.clone_ref(py)),
-        Some(Err(error)) => Err(PyErr::from_value(error.bind(py).clone())),
-        None => Err(crate::host::awaiting::unfinished_error(py)),
     }
 }

@@ -10,25 +10,21 @@
 //! `call_soon_threadsafe`, which lets go, the loop wakes for the first reply of a batch and runs while the worker,
 //! which has the others ready in a moment, waits for its turn.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::ffi::c_ulong;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyType, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit, intern};
-use pytoweb_engine::{Address, WaitError, Waiter as EngineWaiter};
 
-use crate::host::coroutines;
 use crate::host::doorbell::Doorbell;
-use crate::host::endpoint::Endpoint;
-use crate::host::future::{FutureBase, WaitEdge};
-use crate::host::gathering::{self, Gathered};
-use crate::host::message::WorkerMessage;
+use crate::host::edges::WaitEdge;
 use crate::interpreter::context;
+
+use super::FutureBase;
+use super::gathering::Gathered;
+use super::outcome;
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -89,7 +85,7 @@ impl Completions {
     }
 
     /// Completions for `event_loop`, which keeps them alive as its reader.
-    fn new<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+    pub(super) fn new<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
         let done = event_loop.call_method0(intern!(py, "create_future"))?;
         done.call_method1(intern!(py, "set_result"), (py.None(),))?;
@@ -175,7 +171,7 @@ struct Wait {
 
 /// The replies of one wait.
 #[derive(Debug)]
-enum Awaited {
+pub(super) enum Awaited {
     One(Py<FutureBase>),
     All(Gathered),
 }
@@ -195,6 +191,23 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
+    /// A waiter for a task of this loop.
+    pub(super) fn on<'py>(
+        (event_loop, completions): (Bound<'py, PyAny>, Bound<'py, Completions>),
+        awaited: Awaited,
+        edge: Option<WaitEdge>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = event_loop.py();
+        let waiter = Self {
+            awaited,
+            completions: completions.unbind(),
+            event_loop: event_loop.unbind(),
+            wait: Mutex::default(),
+            _edge: edge,
+        };
+        Ok(Bound::new(py, waiter)?.into_any())
+    }
+
     /// Nothing of Python runs while the lock is held.
     fn wait(&self) -> MutexGuard<'_, Wait> {
         self.wait.lock().unwrap_or_else(PoisonError::into_inner)
@@ -236,37 +249,13 @@ impl Waiter {
                 let message = wait.cancel_message.as_ref();
                 let message = message.map(|message| message.clone_ref(py));
                 drop(wait);
-                return Err(cancelled_error(py, message));
+                return Err(outcome::cancelled_error(py, message));
             }
         }
         match &self.awaited {
-            Awaited::One(future) => gathering::outcome(py, future),
+            Awaited::One(future) => outcome::of(py, future),
             Awaited::All(gathered) => gathered.value(py),
         }
-    }
-}
-
-/// What a coroutine expects of a cancelled future; `concurrent.futures` has a class of its own.
-pub(crate) fn cancelled_error(py: Python<'_>, message: Option<Py<PyAny>>) -> PyErr {
-    asyncio_error(py, "CancelledError", message)
-}
-
-/// What a coroutine expects of a future that is not done.
-pub(crate) fn unfinished_error(py: Python<'_>) -> PyErr {
-    asyncio_error(py, "InvalidStateError", None)
-}
-
-fn asyncio_error(py: Python<'_>, name: &str, message: Option<Py<PyAny>>) -> PyErr {
-    let made = py.import(intern!(py, "asyncio")).and_then(|asyncio| {
-        let class = asyncio.getattr(name)?;
-        match message {
-            Some(message) => class.call1((message,)),
-            None => class.call0(),
-        }
-    });
-    match made {
-        Ok(error) => PyErr::from_value(error),
-        Err(error) => error,
     }
 }
 
@@ -396,188 +385,4 @@ impl Waiter {
         }
         Ok(())
     }
-}
-
-/// A loop and its completions, both weakly.
-type Known = (Py<PyWeakrefReference>, Py<PyWeakrefReference>);
-
-thread_local! {
-    /// The loops that awaited on this thread and still exist. Nearly always one; more where loops take turns.
-    static KNOWN: RefCell<Vec<Known>> = const { RefCell::new(Vec::new()) };
-}
-
-/// The loop that runs on this thread and its completions, where that is the last one that awaited here.
-///
-/// asyncio's own answer asks the system for the number of the process, in most versions of Python.
-fn last_running(py: Python<'_>) -> Option<(Bound<'_, PyAny>, Bound<'_, Completions>)> {
-    let (weak, completions) = KNOWN.with(|known| {
-        let known = known.borrow();
-        let (weak, completions) = known.last()?;
-        Some((weak.clone_ref(py), completions.clone_ref(py)))
-    })?;
-    let event_loop = weak.bind(py).upgrade()?;
-    // Set while a loop of asyncio runs; others have no such attribute, or for themselves.
-    let running_on = event_loop.getattr_opt(intern!(py, "_thread_id")).ok()??;
-    if running_on.extract::<c_ulong>().ok()? != context::thread_ident() {
-        return None;
-    }
-    let completions = completions.bind(py).upgrade()?;
-    Some((event_loop, completions.cast_into().ok()?))
-}
-
-/// The completions of `event_loop`.
-fn completions_of<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Completions>> {
-    let py = event_loop.py();
-    let known = KNOWN.with(|known| {
-        known.borrow().iter().find_map(|(weak, completions)| {
-            let same = weak
-                .bind(py)
-                .upgrade()
-                .is_some_and(|known| known.is(event_loop));
-            if same {
-                completions.bind(py).upgrade()
-            } else {
-                None
-            }
-        })
-    });
-    if let Some(known) = known {
-        return Ok(known.cast_into::<Completions>()?);
-    }
-    let made = Completions::new(event_loop)?;
-    let pair = (
-        PyWeakrefReference::new(event_loop)?.unbind(),
-        PyWeakrefReference::new(made.as_any())?.unbind(),
-    );
-    let gone: Vec<Known> = KNOWN.with(|known| {
-        let mut known = known.borrow_mut();
-        let (kept, gone) = known.drain(..).partition(|(weak, made)| {
-            weak.bind(py).upgrade().is_some() && made.bind(py).upgrade().is_some()
-        });
-        *known = kept;
-        known.push(pair);
-        gone
-    });
-    drop(gone);
-    Ok(made)
-}
-
-/// Warns, in asyncio's debug mode, of a wait that blocks the event loop of this thread.
-pub(crate) fn warn_of_blocking(py: Python<'_>) -> PyResult<()> {
-    static MODULES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let modules = MODULES.import(py, "sys", "modules")?;
-    if modules.contains(intern!(py, "asyncio"))? {
-        py.import(intern!(py, "pytoweb._aio"))?.call_method1(
-            intern!(py, "warn_of_blocking"),
-            ("result()", "await the future instead", 2),
-        )?;
-    }
-    Ok(())
-}
-
-fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    static RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let event_loop = RUNNING_LOOP
-        .import(py, "asyncio", "_get_running_loop")?
-        .call0()?;
-    if event_loop.is_none() {
-        return Err(PyRuntimeError::new_err(
-            "await a WorkerFuture in a coroutine of a running event loop, or call its result()",
-        ));
-    }
-    Ok(event_loop)
-}
-
-/// The event loop that runs on this thread, and its completions.
-fn running(py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Bound<'_, Completions>)> {
-    if let Some(here) = last_running(py) {
-        return Ok(here);
-    }
-    let event_loop = running_loop(py)?;
-    let completions = completions_of(&event_loop)?;
-    Ok((event_loop, completions))
-}
-
-/// Notes that the handler waits for `future` whose coroutine runs in this context, if one does; an error where that
-/// could never end.
-pub(crate) fn edge_of_coroutine(py: Python<'_>, future: &FutureBase) -> PyResult<Option<WaitEdge>> {
-    if !coroutines::may_be_in_one() || future.done()? {
-        return Ok(None);
-    }
-    match waiter_of_coroutine(py)? {
-        Some(waiter) => future.wait_edge(py, &waiter),
-        None => Ok(None),
-    }
-}
-
-/// The same for the end of all that `target` runs.
-pub(crate) fn end_edge_of_coroutine(
-    py: Python<'_>,
-    target: &Address,
-) -> PyResult<Result<Option<WaitEdge>, WaitError>> {
-    // The handler of a pool's thread waits as such, and has the context of its sender.
-    if !coroutines::may_be_in_one() || pytoweb_engine::current().is_some() {
-        return Ok(Ok(None));
-    }
-    Ok(match waiter_of_coroutine(py)? {
-        Some(waiter) => pytoweb_engine::edge(&waiter, target, None).map(Some),
-        None => Ok(None),
-    })
-}
-
-/// The handler whose coroutine runs in this context, if one does.
-fn waiter_of_coroutine(py: Python<'_>) -> PyResult<Option<EngineWaiter>> {
-    static RUNNING_HANDLER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let handler = RUNNING_HANDLER
-        .import(py, "pytoweb._aio", "running_handler")?
-        .call0()?;
-    if handler.is_none() {
-        return Ok(None);
-    }
-    let (owner, message) =
-        handler.extract::<(Bound<'_, Endpoint>, Option<Bound<'_, WorkerMessage>>)>()?;
-    let message = message.and_then(|message| message.get().ticket());
-    Ok(Some(EngineWaiter::new(&owner.get().address()?, message)))
-}
-
-/// What `await future` iterates over.
-pub(crate) fn awaitable<'py>(future: &Bound<'py, FutureBase>) -> PyResult<Bound<'py, PyAny>> {
-    let here = running(future.py())?;
-    let edge = edge_of_coroutine(future.py(), future.get())?;
-    let awaited = Awaited::One(future.clone().unbind());
-    waiter(here, awaited, edge)
-}
-
-fn waiter<'py>(
-    (event_loop, completions): (Bound<'py, PyAny>, Bound<'py, Completions>),
-    awaited: Awaited,
-    edge: Option<WaitEdge>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = event_loop.py();
-    let waiter = Waiter {
-        awaited,
-        completions: completions.unbind(),
-        event_loop: event_loop.unbind(),
-        wait: Mutex::default(),
-        _edge: edge,
-    };
-    Ok(Bound::new(py, waiter)?.into_any())
-}
-
-/// Awaits many replies as one; not for handlers, whose waits are to be known one by one.
-///
-/// Args:
-///     futures: The futures of the replies.
-///     return_exceptions: Whether an exception is a result like any other.
-///
-/// Returns:
-///     An awaitable of the list of results, in the order of ``futures``.
-#[pyfunction]
-pub(crate) fn gathered(
-    py: Python<'_>,
-    futures: Vec<Py<FutureBase>>,
-    return_exceptions: bool,
-) -> PyResult<Bound<'_, PyAny>> {
-    let awaited = Awaited::All(Gathered::new(futures, return_exceptions));
-    waiter(running(py)?, awaited, None)
 }
