@@ -43,7 +43,7 @@ mod _core {
     #[pymodule_export]
     use crate::host::future::awaiting::gathered;
     #[pymodule_export]
-    use crate::host::handler::Pending;
+    use crate::host::handler::pending::Pending;
     #[pymodule_export]
     use crate::host::message::WorkerMessage;
     #[pymodule_export]

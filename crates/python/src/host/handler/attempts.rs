@@ -1,0 +1,77 @@
+//! Messages that have failed: tried again, or ended after their error handler.
+
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pytoweb_engine::Suspension;
+
+use crate::host::hook::Hook;
+use crate::host::message::PyMessage;
+use crate::host::shared::Shared;
+
+use super::PyHandler;
+
+impl Shared {
+    /// Ends a message with `error` once the coroutine of its error handler is through.
+    pub(super) fn fail_after(
+        coroutine: Py<PyAny>,
+        error: PyErr,
+        suspension: Suspension<PyHandler>,
+    ) {
+        Python::attach(|py| {
+            let shared = suspension.handler().shared.clone();
+            let address = suspension.address();
+            let hook = Hook {
+                coroutine,
+                message: suspension
+                    .message()
+                    .and_then(|message| message.view_of_coroutine(py, &address).ok()),
+                context: suspension
+                    .message()
+                    .and_then(PyMessage::context)
+                    .map(|context| context.clone_ref(py)),
+            };
+            let own = shared.clone();
+            hook.run(py, &shared, move |py| own.end(py, suspension, Err(error)));
+        });
+    }
+
+    /// Puts a message back to be tried again, and says so. `Some`: it is not, and is to fail.
+    pub(super) fn try_again(
+        &self,
+        py: Python<'_>,
+        suspension: Suspension<PyHandler>,
+        wait: Duration,
+        error: &PyErr,
+    ) -> Option<Suspension<PyHandler>> {
+        let message = suspension.message()?;
+        self.tell_of_retry(py, message, wait, error);
+        message.goes_on(true);
+        let last = suspension.again(wait)?;
+        if let Some(message) = last.message() {
+            message.goes_on(false);
+        }
+        Some(last)
+    }
+
+    /// Fails a message whose next attempt is not made, with the error of the last one.
+    pub(super) fn fail_for_good(
+        &self,
+        py: Python<'_>,
+        suspension: Suspension<PyHandler>,
+        error: PyErr,
+    ) {
+        let Some(message) = suspension.message() else {
+            return;
+        };
+        let hook = self.tell(py, Some(&suspension.address()), message, &error);
+        self.bury_last(py, message);
+        match hook {
+            None => self.end(py, suspension, Err(error)),
+            Some(hook) => {
+                let own = suspension.handler().shared.clone();
+                hook.run(py, self, move |py| own.end(py, suspension, Err(error)));
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What is called for a message.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::error;
+use crate::host::around::Surroundings;
+use crate::host::batches;
+use crate::host::message::{Body, PyMessage};
+use crate::host::shared::Shared;
+use crate::host::task::Head;
+
+/// What to call for one message, apart from the message, which is elsewhere during the call.
+pub(super) enum Call<'py> {
+    Handler(Bound<'py, PyAny>, Bound<'py, PyAny>),
+    /// For a list of messages.
+    Batch(Bound<'py, PyAny>),
+    Function {
+        function: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        kwargs: Option<Bound<'py, PyDict>>,
+        awaits: bool,
+    },
+    Nobody(PyErr),
+}
+
+impl<'py> Call<'py> {
+    pub(super) fn run(self, surroundings: &Surroundings) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Handler(handler, data) => surroundings.handle(&handler, data),
+            Self::Function {
+                function,
+                args,
+                kwargs,
+                awaits,
+            } => surroundings.call(&function, args, kwargs.as_ref(), awaits),
+            Self::Nobody(error) => Err(error),
+            Self::Batch(_) => Err(PyRuntimeError::new_err("a batch is called with a list")),
+        }
+    }
+
+    pub(super) const fn awaits(&self) -> bool {
+        match self {
+            Self::Handler(..) | Self::Batch(_) => true,
+            Self::Function { awaits, .. } => *awaits,
+            Self::Nobody(_) => false,
+        }
+    }
+}
+
+impl Shared {
+    /// The call of a message.
+    pub(super) fn call<'py>(&self, py: Python<'py>, message: &PyMessage) -> Call<'py> {
+        let Body::Local { head, data, .. } = &message.body else {
+            return Call::Nobody(PyRuntimeError::new_err(
+                "the message is for another process",
+            ));
+        };
+        let (head, data) = (head.bind(py), data.bind(py).clone());
+        match message.head_kind() {
+            Head::Type => match self.handlers.bind(py).get_item(head) {
+                Ok(Some(handler)) if self.kinds.has_batches() => {
+                    match batches::list_handler(&handler) {
+                        Ok(Some(handler)) => Call::Batch(handler),
+                        Ok(None) => Call::Handler(handler, data),
+                        Err(error) => Call::Nobody(error),
+                    }
+                }
+                Ok(Some(handler)) => Call::Handler(handler, data),
+                Ok(None) => Call::Nobody(error::unknown(self.named(), &head.to_string())),
+                Err(error) => Call::Nobody(error),
+            },
+            kind => {
+                let kwargs = message.task.as_ref().and_then(|task| task.kwargs.as_ref());
+                let kwargs = kwargs.map(|kwargs| kwargs.bind(py).clone());
+                match data.cast_into::<PyTuple>() {
+                    Ok(args) => Call::Function {
+                        function: head.clone(),
+                        args,
+                        kwargs,
+                        awaits: kind == Head::AsyncFunction,
+                    },
+                    Err(error) => Call::Nobody(error.into()),
+                }
+            }
+        }
+    }
+}

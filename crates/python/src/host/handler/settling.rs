@@ -1,0 +1,147 @@
+//! What a handler made of its messages, settled: of one, or of each of a batch.
+
+use pyo3::prelude::*;
+use pytoweb_engine::{Address, Companions, Failure, Outcome, Suspension, Ticket};
+
+use crate::host::batches::Results;
+use crate::host::message::PyMessage;
+use crate::host::running;
+use crate::host::shared::Shared;
+use crate::host::task::value::Value;
+use crate::host::telling::is_cancelled_error;
+use crate::interpreter::context;
+
+use super::PyHandler;
+
+impl Shared {
+    /// Settles the reply of a message that has run. Returns what it counts as.
+    pub(super) fn settle(
+        &self,
+        py: Python<'_>,
+        message: &PyMessage,
+        result: PyResult<Bound<'_, PyAny>>,
+    ) -> Outcome {
+        let outcome = if result.is_ok() {
+            Outcome::Completed
+        } else {
+            Outcome::Failed
+        };
+        let Some(task) = &message.task else {
+            return outcome;
+        };
+        let value = match result {
+            Ok(value) => Ok(value.unbind()),
+            Err(raised) => Err(raised.into_value(py).into_any()),
+        };
+        if task.settle(Value::Here(value)) {
+            return outcome;
+        }
+        // A deadline or `terminate` was first; no caller gets what the handler made of it.
+        if let Some(Err(Failure::Stopped)) = task.slot.get() {
+            return Outcome::Failed;
+        }
+        if outcome == Outcome::Completed {
+            // A sender that posted without a future learns it here.
+            let error = message.error_of(Failure::Expired, self.named());
+            self.report(py, message, &error);
+        }
+        Outcome::Expired
+    }
+
+    /// Settles the reply of a message that was suspended, and ends it.
+    pub(super) fn end(
+        &self,
+        py: Python<'_>,
+        suspension: Suspension<PyHandler>,
+        result: PyResult<Bound<'_, PyAny>>,
+    ) {
+        if let Some(message) = suspension.message() {
+            let outcome = self.settle(py, message, result);
+            suspension.finish(outcome);
+        }
+    }
+
+    /// Ends the messages of a batch, each with its own result, but for the first one, whose outcome it returns.
+    pub(super) fn end_batch<'py>(
+        &self,
+        py: Python<'py>,
+        address: Option<&Address>,
+        message: &PyMessage,
+        companions: Option<Companions<PyHandler>>,
+        returned: PyResult<Bound<'py, PyAny>>,
+    ) -> Outcome {
+        let results = Results::of(returned);
+        if let Some(task) = &message.task {
+            task.part();
+        }
+        let end = |of: &PyMessage, index| {
+            self.end_of_batch(py, address, of, companions.as_ref(), results.get(py, index))
+        };
+        let outcome = end(message, 0);
+        let outcomes = companions.as_ref().map(|companions| {
+            let messages = companions.messages().zip(1..);
+            let ended = messages.map(|(message, index)| end(message, index));
+            ended.collect::<Vec<_>>()
+        });
+        if let Some((companions, outcomes)) = companions.zip(outcomes) {
+            companions.finish(&outcomes);
+        }
+        outcome
+    }
+
+    /// Tells of the failure of one message of a batch, and settles its reply. The message does not wait for an error
+    /// handler that is a coroutine.
+    fn end_of_batch(
+        &self,
+        py: Python<'_>,
+        address: Option<&Address>,
+        message: &PyMessage,
+        companions: Option<&Companions<PyHandler>>,
+        result: PyResult<Bound<'_, PyAny>>,
+    ) -> Outcome {
+        if let Some(task) = &message.task {
+            task.forget_interrupter();
+        }
+        let Err(error) = &result else {
+            return self.settle(py, message, result);
+        };
+        let is_cancelled = is_cancelled_error(py, error);
+        if let Some(task) = &message.task
+            && task.is_own_stop_asked()
+            && is_cancelled
+            && task.fail(false, Failure::Cancelled)
+        {
+            return Outcome::Cancelled;
+        }
+        let told = match message.task.as_ref().and_then(|task| task.slot.get()) {
+            Some(Err(Failure::Stopped)) => None,
+            None if address.is_some_and(Address::is_terminated) && is_cancelled => None,
+            Some(Err(given_up)) => Some(message.error_of(*given_up, self.named())),
+            _ => Some(error.clone_ref(py)),
+        };
+        if let Some(error) = told {
+            let told = || -> PyResult<()> {
+                // On an event loop's thread, where no context may stay entered.
+                let context = match message.context() {
+                    Some(context) => context.bind(py).clone(),
+                    None => context::fresh(py)?,
+                };
+                let _entered = context::enter_given(&context)?;
+                if let Some(hook) = self.tell(py, address, message, &error) {
+                    hook.run(py, self, |_| {});
+                }
+                Ok(())
+            };
+            let tell = || {
+                running::with(message, self, || {
+                    told().unwrap_or_else(|error| error.write_unraisable(py, None));
+                });
+            };
+            match companions {
+                Some(companions) => companions.with_current(message, tell),
+                None => tell(),
+            }
+        }
+        self.settle(py, message, result)
+    }
+}
