@@ -3,8 +3,8 @@
 use pyo3::prelude::*;
 
 use crate::child;
-use crate::host::message::WorkerMessage;
 use crate::host::running;
+use crate::host::worker_message::WorkerMessage;
 
 /// The message whose handler runs on this thread, if one does.
 #[pyfunction]

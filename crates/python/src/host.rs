@@ -37,3 +37,4 @@ pub(crate) mod terms;
 pub(crate) mod threads;
 pub(crate) mod waiting;
 pub(crate) mod waits;
+pub(crate) mod worker_message;

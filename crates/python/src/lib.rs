@@ -45,8 +45,6 @@ mod _core {
     #[pymodule_export]
     use crate::host::handler::pending::Pending;
     #[pymodule_export]
-    use crate::host::message::WorkerMessage;
-    #[pymodule_export]
     use crate::host::parked::{Parked, Repeated};
     #[pymodule_export]
     use crate::host::planning::check_wishes;
@@ -54,6 +52,8 @@ mod _core {
     use crate::host::threads::Threads;
     #[pymodule_export]
     use crate::host::waits::{HeldWaits, note_waits};
+    #[pymodule_export]
+    use crate::host::worker_message::WorkerMessage;
     #[pymodule_export]
     use crate::interpreter::blocking::Blocking;
     #[pymodule_export]

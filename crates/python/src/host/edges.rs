@@ -6,7 +6,7 @@ use pytoweb_engine::{Address, WaitError, Waiter};
 
 use crate::host::coroutines;
 use crate::host::endpoint::Endpoint;
-use crate::host::message::WorkerMessage;
+use crate::host::worker_message::WorkerMessage;
 
 /// Marks one worker as waiting for another, as long as it lives.
 pub(crate) type WaitEdge = pytoweb_engine::EdgeGuard;

@@ -7,8 +7,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::host::coroutines;
-use crate::host::message::WorkerMessage;
 use crate::host::shared::Shared;
+use crate::host::worker_message::WorkerMessage;
 
 type Work = Box<dyn FnOnce(Python<'_>) + Send>;
 

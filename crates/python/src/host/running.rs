@@ -13,8 +13,9 @@ use std::ptr;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::host::message::{About, PyMessage, WorkerMessage};
+use crate::host::message::{About, PyMessage};
 use crate::host::shared::Shared;
+use crate::host::worker_message::WorkerMessage;
 
 thread_local! {
     static RUNNING: Cell<(*const PyMessage, *const Shared)> = const { Cell::new((ptr::null(), ptr::null())) };

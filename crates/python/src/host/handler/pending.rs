@@ -9,11 +9,12 @@ use pytoweb_engine::{Companions, Failure, Message, Outcome, ReplyState, Suspensi
 
 use crate::host::batches::OnceAllStop;
 use crate::host::coroutines;
-use crate::host::message::{PyMessage, WorkerMessage};
+use crate::host::message::PyMessage;
 use crate::host::retrying::Then;
 use crate::host::shared::Shared;
 use crate::host::task::Task;
 use crate::host::telling::is_cancelled_error;
+use crate::host::worker_message::WorkerMessage;
 
 use super::PyHandler;
 

@@ -1,0 +1,160 @@
+//! What Python sees of a message: `WorkerMessage`.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use pytoweb_engine::{Address, Ticket};
+use pytoweb_process::ChildLink;
+
+use crate::error::Quoted;
+use crate::host::task::Task;
+
+/// Where a message is handled.
+#[derive(Debug)]
+pub(crate) enum Delivery {
+    /// In the process that it was posted in.
+    Here {
+        address: Address,
+        task: Option<Arc<Task>>,
+    },
+    /// In a child, under the host's number.
+    Child { link: Arc<dyn ChildLink>, seq: u64 },
+}
+
+/// One message; what ``current_message()`` gives, and what ``response`` and ``error`` handlers get.
+///
+/// It cannot be changed, but for ``cancelled``, which is live.
+#[pyclass(module = "pytoweb.workers", frozen)]
+#[derive(Debug)]
+pub(crate) struct WorkerMessage {
+    pub(crate) kind: Py<PyString>,
+    pub(crate) data: Py<PyAny>,
+    pub(crate) id: Option<Py<PyString>>,
+    pub(crate) worker: String,
+    pub(crate) attempt: u32,
+    /// Where it is handled, if it is.
+    pub(crate) delivery: Option<Delivery>,
+}
+
+impl WorkerMessage {
+    /// The ticket of a message that is handled in this process.
+    pub(crate) fn ticket(&self) -> Option<Arc<dyn Ticket>> {
+        match &self.delivery {
+            Some(Delivery::Here { task, .. }) => task
+                .as_ref()
+                .map(|task| -> Arc<dyn Ticket> { task.clone() }),
+            _ => None,
+        }
+    }
+
+    /// What a handler in a child sees.
+    pub(crate) const fn of_child(
+        kind: Py<PyString>,
+        data: Py<PyAny>,
+        id: Option<Py<PyString>>,
+        worker: String,
+        attempt: u32,
+        delivery: Delivery,
+    ) -> Self {
+        Self {
+            kind,
+            data,
+            id,
+            worker,
+            attempt,
+            delivery: Some(delivery),
+        }
+    }
+}
+
+#[pymethods]
+impl WorkerMessage {
+    #[new]
+    #[pyo3(signature = (r#type, data=None, id=None, worker=None))]
+    fn new(
+        py: Python<'_>,
+        r#type: Py<PyString>,
+        data: Option<Py<PyAny>>,
+        id: Option<Py<PyString>>,
+        worker: Option<String>,
+    ) -> Self {
+        let data = data.unwrap_or_else(|| py.None());
+        Self {
+            kind: r#type,
+            data,
+            id,
+            worker: worker.unwrap_or_default(),
+            attempt: 1,
+            delivery: None,
+        }
+    }
+
+    /// The type that it was posted with; ``"response"`` or ``"error"`` for a reply.
+    ///
+    /// For a function of ``submit`` or ``run_in_worker`` its qualified name.
+    #[getter]
+    fn r#type(&self, py: Python<'_>) -> Py<PyString> {
+        self.kind.clone_ref(py)
+    }
+
+    /// The payload, as it was posted.
+    ///
+    /// For a reply a dict with ``"id"`` and either ``"result"`` or ``"error"``; for a function its positional
+    /// arguments.
+    #[getter]
+    fn data(&self, py: Python<'_>) -> Py<PyAny> {
+        self.data.clone_ref(py)
+    }
+
+    /// The ``message_id`` that it was posted with, or None.
+    #[getter]
+    fn id(&self, py: Python<'_>) -> Option<Py<PyString>> {
+        self.id.as_ref().map(|id| id.clone_ref(py))
+    }
+
+    /// The name of the worker or pool that handles it.
+    #[getter]
+    fn worker(&self) -> &str {
+        &self.worker
+    }
+
+    /// The ordinal of this delivery, from 1.
+    ///
+    /// Higher after a failure that ``Retry`` has tried again, and after a crash that ``max_attempts`` allows.
+    #[getter]
+    const fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Whether no caller waits for it any more; live, for long-running handlers to look at now and then.
+    ///
+    /// True once its future was cancelled while it ran, its deadline has passed, or its worker was
+    /// terminated. In a handler of batches it is the first message, and true once that holds for all of them.
+    #[getter]
+    fn cancelled(&self) -> bool {
+        match &self.delivery {
+            None => false,
+            Some(Delivery::Here { address, task }) => {
+                address.is_terminated() || task.as_ref().is_some_and(|task| task.is_stop_asked())
+            }
+            Some(Delivery::Child { link, seq }) => link.is_stop_asked(*seq),
+        }
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let kind = self.kind.bind(py).repr()?;
+        let id = match &self.id {
+            Some(id) => id.bind(py).repr()?.to_string(),
+            None => "None".to_owned(),
+        };
+        Ok(format!(
+            "WorkerMessage(type={kind}, id={id}, worker={})",
+            Quoted(&self.worker)
+        ))
+    }
+
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        visit.call(&self.data)
+    }
+}
