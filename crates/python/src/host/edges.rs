@@ -11,8 +11,8 @@ use crate::host::worker_message::WorkerMessage;
 /// Marks one worker as waiting for another, as long as it lives.
 pub(crate) type WaitEdge = pytoweb_engine::EdgeGuard;
 
-/// Notes that the handler whose coroutine runs in this context, if one does, waits for the end of all that `target` runs;
-/// an error where that could never end.
+/// Notes that the handler whose coroutine runs in this context, if one does, waits for the end of all that `target`
+/// runs; an error where that could never end.
 pub(crate) fn end_edge_of_coroutine(
     py: Python<'_>,
     target: &Address,

@@ -1,9 +1,9 @@
 //! Something that messages are posted to: a worker, or a pool's own mailbox.
 //!
-//! [`Endpoint`] is the native half of `PythonWorker` and `WorkerPool`: both Python classes inherit it. What Python calls of
-//! it stands in `endpoint_methods.rs`, above the futures that it returns.
+//! [`Endpoint`] is the native half of `PythonWorker` and `WorkerPool`: both Python classes inherit it. The methods that
+//! Python calls stand in `endpoint_methods.rs`, above the futures that they return.
 
-pub(crate) mod posting;
+mod posting;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};

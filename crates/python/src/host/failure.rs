@@ -31,7 +31,8 @@ impl Limit {
     }
 }
 
-/// Why a message for `to` was not handled. `limit`: its own, if it has one. `asked_to_stop`: its handler ran, and was asked.
+/// Why a message for `to` was not handled. `limit`: its own, if it has one. `asked_to_stop`: its handler ran, and was
+/// asked.
 pub(crate) fn failure(
     failure: Failure,
     to: Named<'_>,

@@ -3,7 +3,7 @@
 //! A plain post has none of it, and its message stays at four words: messages are moved several times on their way,
 //! and the moves are a good part of what one costs.
 
-pub(crate) mod unread;
+mod unread;
 pub(crate) mod value;
 
 use std::sync::atomic::{AtomicBool, Ordering};

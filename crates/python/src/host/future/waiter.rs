@@ -1,9 +1,9 @@
 //! Awaiting a future: completions brought to an event loop in batches.
 //!
-//! `await future` (and `gather`, of many) iterates over a [`Waiter`], which is to the awaiting task what an asyncio future is: an object with
-//! `_asyncio_future_blocking`, as asyncio's own tasks expect of a "future-compatible object". A real one would have
-//! the loop make a handle for each completion, which costs more than everything here together. Instead the
-//! [`Completions`] of a loop wake all tasks whose replies came, one after the other, from one handle.
+//! `await future` (and `gather`, of many) iterates over a [`Waiter`], which is to the awaiting task what an asyncio
+//! future is: an object with `_asyncio_future_blocking`, as asyncio's own tasks expect of a "future-compatible object".
+//! A real one would have the loop make a handle for each completion, which costs more than everything here together.
+//! Instead the [`Completions`] of a loop wake all tasks whose replies came, one after the other, from one handle.
 //!
 //! Waking the loop itself costs microseconds, so one wake-up serves all replies that came since the last. It is a
 //! byte into a socket that the loop reads, written without letting go of the interpreter lock: with
