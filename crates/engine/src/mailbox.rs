@@ -79,6 +79,7 @@ use crate::sync::{Condvar, Mutex};
 pub(crate) use entry::{Bundle, Entry, Finished, Leftover, TicketKey};
 pub(crate) use inbox::{Gate, Settled};
 pub(crate) use line::{Entered, News, Place, Told};
+pub(crate) use outbox::Held;
 pub(crate) use parked::Parking;
 pub(crate) use post::{Posted, Refused};
 pub(crate) use removal::{Removal, Rest, Swept};

@@ -737,3 +737,44 @@ fn a_worker_whose_owner_has_let_go_handles_what_sleeps() {
         pool.join();
     });
 }
+
+/// A message of a rate of one an hour, and with a ticket.
+fn rare(worker: &TestWorker, meter: &Arc<Meter>) -> common::Asked {
+    let (job, asked) = Job::ask(|| Out::Value(0));
+    let mut plan = Plan::default();
+    plan.meter = Some(meter.clone());
+    send(worker, job.planned(plan));
+    asked
+}
+
+#[test]
+fn no_end_waits_for_the_rate_of_messages_that_are_gone() {
+    // Before the stop; during it, alone; and during it, beside one that lives.
+    for (stopped_before, beside) in [(false, false), (true, false), (true, true)] {
+        bounded(move || {
+            let (pool, _) = pool_with_clock(1);
+            let worker = worker(&pool, "w");
+            let rate = Rate::new(1, Duration::from_secs(3600), 1).expect("a rate");
+            let meter = Arc::new(Meter::new(rate));
+            assert_eq!(rare(&worker, &meter).reply(), Ok(0));
+            let waits = rare(&worker, &meter);
+            // Behind it, so it is looked at, and sleeps.
+            send(&worker, Job::post(|| {}));
+            assert!(!worker.wait_idle(Some(Duration::ZERO)).expect("not inside"));
+            let gate = beside.then(|| occupy(&worker));
+            if stopped_before {
+                worker.close(StopMode::Drain);
+            }
+            assert!(worker.address().cancel(&waits.ticket()));
+            assert_eq!(waits.reply(), Err(Failure::Cancelled));
+            if let Some(gate) = gate {
+                gate.open();
+            }
+            worker.stop(StopMode::Drain, Some(LONG)).expect("in time");
+            assert_adds_up(&worker.stats().counters);
+            drop(worker);
+            pool.shutdown();
+            pool.join();
+        });
+    }
+}

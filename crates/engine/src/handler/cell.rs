@@ -9,7 +9,7 @@ use super::Handler;
 use crate::address::{AnyCell, Edges, Turn};
 use crate::clock::Timestamp;
 use crate::contained::{contained, drop_each};
-use crate::mailbox::{Gate, Leftover, Limits, Mailbox, News, Removal, Shed, Swept, Told};
+use crate::mailbox::{Gate, Held, Leftover, Limits, Mailbox, News, Removal, Shed, Swept, Told};
 use crate::message::Ticket;
 use crate::options::WorkerOptions;
 use crate::outcome::{DropReason, Failure};
@@ -130,9 +130,7 @@ impl<H: Handler> Cell<H> {
         let never_runs = swept.never_runs.into_iter();
         self.abandon_all(never_runs.map(|last| (last, Failure::Stopped)).collect());
         self.tell(swept.told);
-        if swept.was_held.is_some() {
-            self.pool.inner().scheduler.suspended(false);
-        }
+        self.let_go(swept.was_held);
         if let Some(own) = self.own.upgrade() {
             own.activate(swept.activate);
         }
@@ -161,6 +159,14 @@ impl<H: Handler> Cell<H> {
         }
         self.abandon_all(std::mem::take(&mut news.replaced));
         news.tell();
+    }
+
+    /// Ends what [`Cell::wake_at`] holds until the timers' thread comes by. Not under a lock: it may be the last reference
+    /// to this worker.
+    pub(crate) fn let_go(&self, held: Held) {
+        if held.is_some() {
+            self.pool.inner().scheduler.suspended(false);
+        }
     }
 
     /// Has the timers' thread come by, for what sleeps until a time.
@@ -257,6 +263,7 @@ impl<H: Handler> AnyCell for Cell<H> {
                 elsewhere,
                 leftovers,
                 told,
+                was_held,
             } = self.remove(due, true);
             // First the few that run: their handlers are to stop, and the queued ones may be many.
             due = elsewhere
@@ -269,6 +276,7 @@ impl<H: Handler> AnyCell for Cell<H> {
             }
             self.abandon_all(leftovers);
             self.tell(told);
+            self.let_go(was_held);
         }
     }
 
@@ -285,6 +293,7 @@ impl<H: Handler> AnyCell for Cell<H> {
                 }
                 self.abandon_all(removal.leftovers);
                 self.tell(removal.told);
+                self.let_go(removal.was_held);
                 if cancelled {
                     return true;
                 }
@@ -305,9 +314,7 @@ impl<H: Handler> AnyCell for Cell<H> {
             own.set_alarm(nudged.alarm);
             own.activate(nudged.activate);
         }
-        if nudged.was_held.is_some() {
-            self.pool.inner().scheduler.suspended(false);
-        }
+        self.let_go(nudged.was_held);
     }
 
     fn shrink(&self) {

@@ -306,6 +306,7 @@ impl<H: Handler> Cell<H> {
             self.abandon_all(take.leftovers);
             self.tell(take.told);
             self.set_alarm(take.alarm);
+            self.let_go(take.was_held);
             self.activate(take.activate);
             if take.publishing {
                 self.mailbox.published();
@@ -327,6 +328,7 @@ impl<H: Handler> Cell<H> {
         self.abandon_all(take.leftovers);
         self.tell(take.told);
         self.set_alarm(take.alarm);
+        self.let_go(take.was_held);
         self.activate(take.activate);
     }
 

@@ -229,6 +229,7 @@ impl<H: Handler> Cell<H> {
         }
         self.tell(take.told);
         self.set_alarm(take.alarm);
+        self.let_go(take.was_held);
         if take.activate > 0 {
             self.activate(take.activate);
         }

@@ -161,7 +161,10 @@ impl<M: Message> Order<M> {
     pub(super) fn look_at(&self, clock: &dyn Clock) -> Option<Timestamp> {
         match &self.kind {
             Kind::FirstInFirstOut(_) => None,
-            Kind::Planned(planned) => planned.look_at(|| clock.now()),
+            Kind::Planned(planned) if planned.len() > self.tombstones => {
+                planned.look_at(|| clock.now())
+            }
+            Kind::Planned(_) => None,
         }
     }
 
@@ -176,11 +179,11 @@ impl<M: Message> Order<M> {
         here.into_iter().chain(there).min()
     }
 
-    /// Whether something sleeps, or waits for the worker's meter.
+    /// Whether a message sleeps, or waits for the worker's meter. What sleeps with nothing but tombstones does not count.
     pub(super) fn has_sleepers(&self) -> bool {
         match &self.kind {
             Kind::FirstInFirstOut(_) => false,
-            Kind::Planned(planned) => planned.has_sleepers(),
+            Kind::Planned(planned) => planned.has_sleepers() && planned.len() > self.tombstones,
         }
     }
 

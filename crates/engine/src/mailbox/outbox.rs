@@ -79,6 +79,15 @@ impl<M: Message> Outbox<M> {
         Some(at)
     }
 
+    /// What is held for the timers' thread, where nothing sleeps any more for which it would come by.
+    pub(super) fn let_go_if_awake(&mut self) -> Held {
+        if self.order.has_sleepers() {
+            None
+        } else {
+            self.take_alarm()
+        }
+    }
+
     /// The timers' thread is not to come by, or has. Returns what is held for it, to be dropped outside the lock.
     pub(super) fn take_alarm(&mut self) -> Held {
         self.alarm = None;

@@ -39,6 +39,8 @@ pub(crate) struct Removal<M> {
     pub(crate) elsewhere: Vec<Arc<dyn Ticket>>,
     pub(crate) leftovers: Vec<Leftover<M>>,
     pub(crate) told: Told<M>,
+    /// As of [`Swept`].
+    pub(crate) was_held: Held,
 }
 
 impl<M: Message> Mailbox<M> {
@@ -104,11 +106,7 @@ impl<M: Message> Mailbox<M> {
             let hurried = outbox.order.hurry(&mut inbox.queue);
             activate = inbox.activate(hurried);
         }
-        let was_held = if outbox.order.has_sleepers() {
-            None
-        } else {
-            outbox.take_alarm()
-        };
+        let was_held = outbox.let_go_if_awake();
         let told = self.admit(&mut outbox, &mut inbox);
         drop(inbox);
         drop(outbox);
@@ -137,6 +135,7 @@ impl<M: Message> Mailbox<M> {
                 elsewhere,
                 leftovers,
                 told: Told::nothing(),
+                was_held: None,
             };
         }
         outbox.accounts.fail(
@@ -155,11 +154,13 @@ impl<M: Message> Mailbox<M> {
         if inbox.is_settled(Settled::Idle) && inbox.watchers > 0 {
             self.settled.notify_all();
         }
+        let told = self.admit(&mut outbox, &mut inbox);
         Removal {
             removed,
             elsewhere,
             leftovers,
-            told: self.admit(&mut outbox, &mut inbox),
+            told,
+            was_held: outbox.let_go_if_awake(),
         }
     }
 }

@@ -54,6 +54,8 @@ pub(crate) struct Take<M> {
     pub(crate) activate: usize,
     /// When the timers' thread is to come by.
     pub(crate) alarm: Option<Timestamp>,
+    /// As of [`Swept`](super::removal::Swept).
+    pub(crate) was_held: Held,
     /// Held until the locks are released: it may be the last reference to the message.
     pub(super) _ended: Option<Arc<dyn Ticket>>,
 }
@@ -82,6 +84,7 @@ impl<M> Take<M> {
             bytes: 0,
             activate: 0,
             alarm: None,
+            was_held: None,
             _ended: None,
         }
     }
@@ -297,6 +300,7 @@ impl<M: Message> Mailbox<M> {
                     bytes: 0,
                     activate,
                     alarm: outbox.set_alarm(clock),
+                    was_held: outbox.let_go_if_awake(),
                     _ended,
                 };
             }

@@ -155,6 +155,18 @@ class ControlContract(Subject):
         one.on_message("slow", _handlers.echo)
         assert [one.ask("slow", number).result(WAIT) for number in range(5)] == list(range(5))
 
+    def test_no_end_waits_for_the_rate_of_a_message_that_is_gone(self) -> None:
+        """Neither of one that was cancelled, nor of one that has expired."""
+        one = self.new_worker()
+        one.on_message("rare", _handlers.echo, rate="1/h")
+        one.start()
+        assert one.ask("rare", 1).result(WAIT) == 1
+        cancelled, expired = one.ask("rare", 2), one.ask("rare", 3, timeout=0.05)
+        raised(DeadlineError, expired.result, WAIT)
+        assert cancelled.cancel()
+        one.stop(timeout=WAIT)
+        assert (one.stats().cancelled, one.stats().expired) == (1, 1)
+
     def test_a_rate_per_key_is_for_each_key(self) -> None:
         """One that waits for it holds up its own key alone; messages without a key do not count."""
         one = self.new_worker()
