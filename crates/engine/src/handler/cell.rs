@@ -386,11 +386,13 @@ impl<H: Handler> Cell<H> {
         // the worker stuck.
         self.stuck.store(true, Ordering::Relaxed);
         let carrier = self.handler.carrier();
-        if carrier.is_none_or(|carrier| carrier.has_begun(ticket)) {
-            ticket.state().request_cancel();
-        }
+        let has_begun = carrier.is_none_or(|carrier| carrier.has_begun(ticket));
         let expired = ticket.fail(false, Failure::Expired);
         if expired {
+            if has_begun {
+                // Once the reply stands: a handler that returns as soon as it sees this would else be first.
+                ticket.state().request_cancel();
+            }
             self.stop_running(ticket);
         } else {
             self.clear_stuck();
