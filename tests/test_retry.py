@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import logging
 import os
+import pickle
 import time
 
 import pytest
 
-from pytoweb.workers import DeadLetter, Limits, PythonWorker, Retry, WorkerPool, current_message
+from pytoweb.workers import (
+    Batch,
+    DeadLetter,
+    Limits,
+    PythonWorker,
+    Rate,
+    Retry,
+    Shed,
+    WorkerPool,
+    current_message,
+)
 
 WAIT = 20
 
@@ -133,6 +145,54 @@ def test_a_worker_keeps_the_last_thousand_dead_letters():
         worker.post_messages("work", range(1_010))
         worker.run_until_idle(WAIT)
         assert [letter.data for letter in worker.dead_letters()] == list(range(10, 1_010))
+
+
+def test_a_backoff_of_zero_stays_zero_however_often_it_is_doubled():
+    with PythonWorker("flaky") as worker:
+        worker.on_message("fail", lambda data: 1 / 0, retry=Retry(1_200, 0))
+        worker.on_error(lambda error: None)
+        worker.post_message("fail")
+        worker.run_until_idle(30)
+        assert worker.stats().retried == 1_199
+
+
+def test_a_dead_letter_is_posted_again_as_often_as_it_is_asked_to_be():
+    """Also one that is no longer among those that are kept."""
+    seen = []
+    letters = []
+    with PythonWorker("parser") as worker:
+        worker.on_message("parse", lambda data: 1 / 0, retry=Retry(2, 0))
+        worker.on_error(lambda error: None)
+        worker.on_dead_letter(letters.append)
+        for number in range(1_001):
+            worker.post_message("parse", number)
+        worker.run_until_idle(30)
+        worker.on_message("parse", seen.append)
+        for _ in range(2):
+            letters[0].post_again()
+            letters[1].post_again()
+        worker.run_until_idle(30)
+        assert len(worker.dead_letters()) == 999
+    assert seen == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Retry(3, 0.25, jitter=0, max_backoff=2, on=(OSError, ValueError)),
+        Limits(messages=7, bytes=9, rate=Rate("3/min"), shed=Shed(0.5, 2), size_of=len),
+        Rate("3/min", burst=2, per_key=True),
+        Shed(0.5, 2),
+        Batch(4, 0.5),
+    ],
+    ids=repr,
+)
+def test_options_are_values(value):
+    """They are equal where they say the same, and can be copied and sent."""
+    again = pickle.loads(pickle.dumps(value))
+    assert (again, hash(again), repr(again)) == (value, hash(value), repr(value))
+    assert copy.deepcopy(value) == copy.copy(value) == value
+    assert value != (Limits() if isinstance(value, Limits) else type(value)(5))
 
 
 def test_an_error_handler_sees_the_number_of_the_last_attempt():

@@ -61,7 +61,7 @@ class Rate:
         elif isinstance(burst, bool) or not isinstance(burst, int):
             raise TypeError(f"burst must be an int, not {type(burst).__name__}")
         elif not 1 <= burst <= _MOST:
-            raise ValueError(f"burst must be at least 1, not {burst}")
+            raise ValueError(f"burst must be from 1 to {_MOST}, not {burst}")
         if not isinstance(per_key, bool):
             raise TypeError(f"per_key must be a bool, not {type(per_key).__name__}")
         object.__setattr__(self, "messages", messages)
@@ -101,7 +101,10 @@ def _rate(messages: int, period: float, burst: int, per_key: bool) -> Rate:
 def _parse(text: object) -> tuple[int, float]:
     """Messages, and in how many seconds."""
     if isinstance(text, (int, float)) and not isinstance(text, bool):
-        number, period = float(text), 1.0
+        try:
+            number, period = float(text), 1.0
+        except OverflowError:
+            raise ValueError("a rate must be a number of messages a second that a float can hold") from None
     elif isinstance(text, str):
         first, _, unit = text.partition("/")
         unit = unit.strip()
@@ -122,7 +125,7 @@ def _parse(text: object) -> tuple[int, float]:
     while number != int(number) and number < 1_000:
         number, period = number * 10, period * 10
     messages = int(number)
-    if not 1 <= messages <= _MOST or period / messages < 1e-9:
+    if not 1 <= messages <= _MOST or not 1e-9 <= period / messages <= 1e9:
         raise _no_rate(text)
     return messages, period
 
@@ -177,6 +180,18 @@ class Shed:
 
     def __repr__(self) -> str:
         return f"Shed(target={self.target:g}, window={self.window:g})"
+
+    def _all(self) -> tuple[float, float]:
+        return self.target, self.window
+
+    def __eq__(self, other: object) -> bool:
+        return self._all() == other._all() if isinstance(other, Shed) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._all())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Shed, self._all()
 
 
 class Limits:
@@ -250,6 +265,32 @@ class Limits:
             f"Limits(messages={self.messages}, bytes={self.bytes}, rate={self.rate!r}, "
             f"shed={self.shed!r}, concurrency={self.concurrency})"
         )
+
+    def _all(self) -> tuple[Any, ...]:
+        return self.messages, self.bytes, self.rate, self.shed, self.concurrency, self.size_of
+
+    def __eq__(self, other: object) -> bool:
+        return self._all() == other._all() if isinstance(other, Limits) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._all())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _limits, self._all()
+
+
+def _limits(
+    messages: int,
+    bytes: int | None,
+    rate: Rate | None,
+    shed: Shed | None,
+    concurrency: int,
+    size_of: Callable[[Any], int] | None,
+) -> Limits:
+    """The limits of these values."""
+    return Limits(
+        messages=messages, bytes=bytes, rate=rate, shed=shed, concurrency=concurrency, size_of=size_of
+    )
 
 
 def checked_limits(

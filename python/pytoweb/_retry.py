@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import weakref
 from collections import deque
@@ -83,7 +84,28 @@ class Retry:
 
     def __repr__(self) -> str:
         kinds = ", ".join(kind.__name__ for kind in self.on)
-        return f"Retry({self.attempts}, {self.backoff:g}, on=({kinds},))"
+        on = f"({kinds},)" if len(self.on) == 1 else f"({kinds})"
+        return (
+            f"Retry({self.attempts}, {self.backoff:g}, jitter={self.jitter:g}, "
+            f"max_backoff={self.max_backoff:g}, on={on})"
+        )
+
+    def _all(self) -> tuple[Any, ...]:
+        return self.attempts, self.backoff, self.jitter, self.max_backoff, self.on
+
+    def __eq__(self, other: object) -> bool:
+        return self._all() == other._all() if isinstance(other, Retry) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._all())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _retry, self._all()
+
+
+def _retry(attempts: int, backoff: float, jitter: float, max_backoff: float, on: Any) -> Retry:
+    """The retry of these values."""
+    return Retry(attempts, backoff, jitter=jitter, max_backoff=max_backoff, on=on)
 
 
 def _is_exception(kind: object) -> bool:
@@ -122,7 +144,8 @@ class DeadLetter:
         self.at = time.time()
 
     def post_again(self) -> None:
-        """Posts it to its worker once more, as a new message, and takes it out of ``dead_letters()``.
+        """Posts it to its worker once more, as a new message with the ``retry`` of its type, and takes it out of
+        ``dead_letters()``, if it is still there. Each call posts it once.
 
         Raises:
             RuntimeError: its worker is gone.
@@ -133,7 +156,8 @@ class DeadLetter:
         if worker is None:
             raise RuntimeError(f"the worker {self.worker!r} of this dead letter is gone")
         worker.post_message(self.message_type, self.data, self.message_id)
-        worker._pytoweb.dead_letters.letters.remove(self)
+        with contextlib.suppress(ValueError):
+            worker._pytoweb.dead_letters.letters.remove(self)
 
     def __repr__(self) -> str:
         return (

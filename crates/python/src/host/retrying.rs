@@ -52,7 +52,9 @@ impl Policy {
 
     /// How long to wait after so many attempts.
     fn wait(&self, made: u32) -> Duration {
-        let doubled = i32::try_from(made - 1).map_or(f64::INFINITY, |power| 2_f64.powi(power));
+        // Finite, so that it leaves a backoff of zero at zero.
+        let doubled =
+            i32::try_from(made - 1).map_or(f64::MAX, |power| 2_f64.powi(power.min(1_000)));
         let wait = (self.backoff * doubled).min(self.max_backoff);
         // A hasher with random keys is the random number that the standard library has.
         let random = RandomState::new().build_hasher().finish() >> 11;
