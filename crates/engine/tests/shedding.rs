@@ -2,10 +2,11 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Closures, Job, LONG, bounded, occupy, pool_with_clock};
-use pytoweb_engine::{Plan, PostError, Shed, Worker, WorkerOptions};
+use pytoweb_engine::{Meter, Plan, PostError, Rate, Shed, StopMode, Worker, WorkerOptions};
 
 #[test]
 fn a_mailbox_that_is_late_for_a_whole_window_refuses_until_it_keeps_up() {
@@ -48,4 +49,47 @@ fn a_mailbox_that_is_late_for_a_whole_window_refuses_until_it_keeps_up() {
             );
         }
     });
+}
+
+#[test]
+fn messages_that_wait_for_a_rate_are_late_too() {
+    // That of the worker, and that of their type.
+    for of_type in [false, true] {
+        bounded(move || {
+            let (pool, clock) = pool_with_clock(1);
+            let rate = Rate::new(1, Duration::from_secs(3600), 1).expect("a rate");
+            let options = WorkerOptions {
+                shed: Some(Shed {
+                    target: Duration::from_millis(50),
+                    window: Duration::from_secs(1),
+                }),
+                rate: (!of_type).then_some(rate),
+                ..WorkerOptions::default()
+            };
+            let worker = Worker::new("w", Closures, options, &pool);
+            assert!(worker.start().expect("a thread"));
+            let meter = Arc::new(Meter::new(rate));
+            // Each is looked at before the next one comes, or finds the worker idle.
+            let send = || {
+                let mut plan = Plan::default();
+                plan.meter = of_type.then(|| meter.clone());
+                let sent = worker.try_post(Job::post(|| ()).planned(plan));
+                let _ = worker.wait_idle(Some(Duration::from_millis(5)));
+                sent
+            };
+            for _ in 0..3 {
+                send().expect("the first runs, the others wait");
+            }
+            clock.advance(Duration::from_millis(60));
+            send().expect("late for a moment: a burst");
+            clock.advance(Duration::from_millis(500));
+            send().expect("not for the whole window");
+            clock.advance(Duration::from_millis(500));
+            assert!(matches!(send(), Err(PostError::Shed(_))));
+            worker
+                .stop(StopMode::FinishRunning, Some(LONG))
+                .expect("in time");
+            assert_eq!(worker.stats().counters.shed, 1);
+        });
+    }
 }

@@ -161,15 +161,14 @@ impl<M: Message> Order<M> {
     pub(super) fn look_at(&self, clock: &dyn Clock) -> Option<Timestamp> {
         match &self.kind {
             Kind::FirstInFirstOut(_) => None,
-            Kind::Planned(planned) if planned.len() > self.tombstones => {
-                planned.look_at(|| clock.now())
-            }
+            Kind::Planned(planned) if !self.is_spent() => planned.look_at(|| clock.now()),
             Kind::Planned(_) => None,
         }
     }
 
     /// When the message was posted that has waited longest, here or in the inbox's `queue`, as far as that is known: of
-    /// messages with plans, the one that is first among those of its priority.
+    /// messages with plans, the one that is first among those of its priority, or that waits for a rate. One that waits for a
+    /// time of its own does not count.
     pub(super) fn oldest(&self, queue: &VecDeque<Entry<M>>) -> Option<Timestamp> {
         let here = match &self.kind {
             Kind::FirstInFirstOut(batch) => batch.front().and_then(|entry| entry.posted_at),
@@ -179,11 +178,20 @@ impl<M: Message> Order<M> {
         here.into_iter().chain(there).min()
     }
 
+    /// Whether no living message is here.
+    #[inline]
+    pub(super) fn is_spent(&self) -> bool {
+        match &self.kind {
+            Kind::FirstInFirstOut(batch) => batch.len() <= self.tombstones,
+            Kind::Planned(planned) => planned.len() <= self.tombstones,
+        }
+    }
+
     /// Whether a message sleeps, or waits for the worker's meter. What sleeps with nothing but tombstones does not count.
     pub(super) fn has_sleepers(&self) -> bool {
         match &self.kind {
             Kind::FirstInFirstOut(_) => false,
-            Kind::Planned(planned) => planned.has_sleepers() && planned.len() > self.tombstones,
+            Kind::Planned(planned) => planned.has_sleepers() && !self.is_spent(),
         }
     }
 

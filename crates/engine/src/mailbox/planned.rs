@@ -37,6 +37,9 @@ use crate::reply::ReplyState;
 /// The turn of a priority without a unit.
 const NEVER: u64 = u64::MAX;
 
+/// How many sleepers are looked at for the one that has waited longest: a post waits for that.
+const SLEEPERS_SEEN: usize = 16;
+
 /// Places in the sleepers' list that one time can have.
 type Bed = (Timestamp, u64);
 
@@ -457,15 +460,21 @@ impl<M: Message> Planned<M> {
         }
     }
 
-    /// When the message was posted that has waited longest of those that are first among their priority.
+    /// When the message was posted that has waited longest, of those that are first among their priority or wait for a rate.
     pub(super) fn oldest(&self) -> Option<Timestamp> {
         let posted = |ready: &Ready<M>| match &ready.unit {
             Unit::One(entry) => entry.posted_at,
             &Unit::Lane(id) => self.lanes.get(id)?.first.as_ref()?.posted_at,
         };
+        let asleep = self.asleep.values().take(SLEEPERS_SEEN);
+        let asleep = asleep.filter_map(|sleeper| match sleeper {
+            &Sleeper::Lane(id) => self.lanes.get(id)?.waits_for_its_rate(),
+            Sleeper::Message(_) => None,
+        });
         self.ready
             .iter()
             .filter_map(|level| posted(level.front()?))
+            .chain(asleep)
             .min()
     }
 

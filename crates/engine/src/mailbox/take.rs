@@ -282,7 +282,9 @@ impl<M: Message> Mailbox<M> {
                         ..Take::of(Found::Last, leftovers)
                     };
                 }
-                if let Some(shedding) = &mut inbox.shedding {
+                if outbox.order.is_spent()
+                    && let Some(shedding) = &mut inbox.shedding
+                {
                     shedding.rest();
                 }
                 let publishing = has_ended || !leftovers.is_empty();

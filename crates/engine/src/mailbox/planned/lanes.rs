@@ -5,6 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::Bed;
+use crate::clock::Timestamp;
 use crate::key::{ByKey, Key};
 use crate::mailbox::entry::Entry;
 
@@ -132,6 +133,12 @@ impl<M> Lane<M> {
         if let Some(more) = &mut self.more {
             more.replaceable.retain(|known| *known != bed);
         }
+    }
+
+    /// When its first message was posted, where that waits for nothing but its meter.
+    pub(super) fn waits_for_its_rate(&self) -> Option<Timestamp> {
+        let for_rate = self.reserved && !self.tries_again && self.waiting.is_none();
+        self.first.as_ref().filter(|_| for_rate)?.posted_at
     }
 
     fn is_over(&self) -> bool {
