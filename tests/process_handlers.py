@@ -59,6 +59,10 @@ def pid(data: Any) -> int:
     return os.getpid()
 
 
+def pids(batch: list[Any]) -> list[int]:
+    return [os.getpid()] * len(batch)
+
+
 def count(data: Any) -> int:
     state["count"] += 1
     return state["count"]

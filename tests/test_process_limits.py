@@ -8,7 +8,7 @@ import signal
 import process_handlers as handlers
 import pytest
 
-from pytoweb.workers import WorkerCrashedError
+from pytoweb.workers import Batch, WorkerCrashedError
 
 WAIT = 15.0
 MIB = 1 << 20
@@ -45,6 +45,18 @@ def test_a_child_handles_max_messages_and_no_more(limited):
     children = list(dict.fromkeys(pids))
     assert [pids.count(child) for child in children] == [5, 5, 5, 5]
     assert (one.errors, one.stats().completed) == ([], 20)
+
+
+@pytest.mark.slow
+def test_each_message_of_a_batch_counts(remote):
+    """A batch that goes past the limit is handled all the same, and is the child's last."""
+    one = remote("batched", start=False, max_messages=10)
+    one.on_message("pids", handlers.pids, batch=Batch(4, 0.05))
+    one.start()
+    pids = [future.result(WAIT) for future in [one.ask("pids", number) for number in range(24)]]
+    *counts, last = (pids.count(child) for child in dict.fromkeys(pids))
+    assert counts and all(10 <= count <= 13 for count in counts)
+    assert last <= 13
 
 
 @pytest.mark.slow

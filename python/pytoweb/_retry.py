@@ -144,8 +144,9 @@ class DeadLetter:
         self.at = time.time()
 
     def post_again(self) -> None:
-        """Posts it to its worker once more, as a new message with the ``retry`` of its type, and takes it out of
-        ``dead_letters()``, if it is still there. Each call posts it once.
+        """Posts it to its worker once more, as a new message with the ``retry`` of its type.
+
+        It leaves ``dead_letters()``, if it is still there. Each call posts it once.
 
         Raises:
             RuntimeError: its worker is gone.

@@ -109,6 +109,8 @@ pub struct Flight<C> {
     pub worker: u32,
     /// The child must have this version of the worker's configuration, or a later one, first; 0: it needs none.
     pub config_version: u32,
+    /// How many messages it is: more than one where several run together.
+    pub messages: u64,
     /// Another lane could run it just as well.
     pub may_go_elsewhere: bool,
     /// What it was handed over with, if that can be more than itself.

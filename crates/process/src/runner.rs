@@ -241,6 +241,7 @@ impl<H: Ends> Carrier<H> for Runner<H> {
                 attempt: 1,
                 worker: self.worker,
                 config_version,
+                messages: 1 + delivery.companions().len() as u64,
                 may_go_elsewhere: self.lane.is_none(),
                 batch: Some(delivery.batch()),
                 cargo: delivery,

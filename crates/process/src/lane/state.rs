@@ -137,7 +137,7 @@ impl<C: Cargo> State<C> {
                     }
                     break;
                 }
-                *quota -= 1;
+                *quota = quota.saturating_sub(flight.messages);
             }
             self.send(&link, flight);
         }

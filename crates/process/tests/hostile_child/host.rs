@@ -58,6 +58,7 @@ impl Message {
             attempt: 1,
             worker: 1,
             config_version: 0,
+            messages: 1,
             may_go_elsewhere: false,
             batch: None,
             cargo: self,
