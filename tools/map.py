@@ -23,8 +23,7 @@ from typing import NamedTuple
 
 # The circles that are known, by folder, as its modules. The list may only get shorter: a circle that is not
 # in it is an error, and so is one in it that has become smaller or is gone.
-KNOWN_CIRCLES: dict[str, list[str]] = {
-}
+KNOWN_CIRCLES: dict[str, list[str]] = {}
 
 DOCUMENT = "ARCHITECTURE.md"
 BEGIN = "<!-- The map: `make map` writes it from the code. -->"
