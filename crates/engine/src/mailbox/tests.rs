@@ -1,4 +1,6 @@
 //! The mailbox, one thread, against a model that is a plain queue and a few numbers.
+//!
+//! Past 600 lines, because the model, the operations and what each of them promises are read together.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
