@@ -386,13 +386,13 @@ impl<H: Handler> Cell<H> {
         // the worker stuck.
         self.stuck.store(true, Ordering::Relaxed);
         let carrier = self.handler.carrier();
-        let has_begun = carrier.is_none_or(|carrier| carrier.has_begun(ticket));
+        if carrier.is_none_or(|carrier| carrier.has_begun(ticket)) {
+            // Before the reply stands: by this its caller tells whether the message ran. A handler that returns as soon as it
+            // sees it may be first, and then its result stands.
+            ticket.state().request_cancel();
+        }
         let expired = ticket.fail(false, Failure::Expired);
         if expired {
-            if has_begun {
-                // Once the reply stands: a handler that returns as soon as it sees this would else be first.
-                ticket.state().request_cancel();
-            }
             self.stop_running(ticket);
         } else {
             self.clear_stuck();
