@@ -5,11 +5,12 @@ mod common;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
-use common::{Closures, Gate, Job, LONG, Out, assert_adds_up, bounded, pool};
+use common::{Closures, Gate, Job, LONG, Out, assert_adds_up, bounded, pool, pool_with_clock};
 use pytoweb_engine::{
-    Failure, Handled, Handler, Outcome, Pool, StopMode, Suspension, Wake, Worker, WorkerOptions,
-    WorkerState,
+    Failure, Handled, Handler, Meter, Outcome, Plan, Pool, Rate, StopMode, Suspension, Wake,
+    Worker, WorkerOptions, WorkerState,
 };
 
 /// Runs closures, and one at the end.
@@ -110,6 +111,61 @@ fn it_runs_after_what_is_queued_and_counts_as_nothing() {
         assert_adds_up(&counters);
         assert_eq!((counters.posted, counters.completed), (3, 3));
     });
+}
+
+/// How the message is lost for which a worker waits that ends.
+#[derive(Clone, Copy, Debug)]
+enum Lost {
+    Cancelled,
+    Expired,
+    Failed,
+}
+
+#[test]
+fn it_runs_as_soon_as_what_waits_for_a_rate_is_gone() {
+    for lost in [Lost::Cancelled, Lost::Expired, Lost::Failed] {
+        bounded(move || {
+            let (pool, clock) = pool_with_clock(1);
+            let notes = Notes::default();
+            let worker = worker(&pool, notes.job("last"));
+            let rate = Rate::new(1, Duration::from_secs(3600), 1).expect("a rate");
+            let meter = Arc::new(Meter::new(rate));
+            let rare = || {
+                let (job, asked) = Job::ask(|| Out::Value(0));
+                let mut plan = Plan::default();
+                plan.meter = Some(meter.clone());
+                worker.try_post(job.planned(plan)).expect("there is room");
+                asked
+            };
+            assert_eq!(rare().reply(), Ok(0));
+            let waits = rare();
+            worker
+                .set_deadline(&waits.ticket(), Duration::from_secs(1))
+                .expect("watched");
+            worker.close(StopMode::Drain);
+            assert!(
+                !worker
+                    .wait_ended(Some(Duration::from_millis(20)))
+                    .expect("not inside"),
+                "it is still to be handled"
+            );
+            match lost {
+                Lost::Cancelled => assert!(worker.address().cancel(&waits.ticket())),
+                Lost::Expired => {
+                    clock.advance(Duration::from_secs(2));
+                    pool.clock_moved();
+                }
+                Lost::Failed => assert_eq!(worker.fail_queued(), 1),
+            }
+            assert!(waits.reply().is_err(), "{lost:?}");
+            assert!(
+                worker.wait_ended(Some(LONG)).expect("not inside"),
+                "{lost:?}"
+            );
+            assert_eq!(notes.all(), ["last"]);
+            assert_adds_up(&worker.stats().counters);
+        });
+    }
 }
 
 #[test]

@@ -130,10 +130,10 @@ impl<H: Handler> Cell<H> {
         let never_runs = swept.never_runs.into_iter();
         self.abandon_all(never_runs.map(|last| (last, Failure::Stopped)).collect());
         self.tell(swept.told);
-        self.let_go(swept.was_held);
         if let Some(own) = self.own.upgrade() {
             own.activate(swept.activate);
         }
+        self.let_go(swept.was_held);
         drop_each([swept.unused]);
         count
     }
@@ -264,6 +264,7 @@ impl<H: Handler> AnyCell for Cell<H> {
                 leftovers,
                 told,
                 was_held,
+                activate,
             } = self.remove(due, true);
             // First the few that run: their handlers are to stop, and the queued ones may be many.
             due = elsewhere
@@ -276,6 +277,7 @@ impl<H: Handler> AnyCell for Cell<H> {
             }
             self.abandon_all(leftovers);
             self.tell(told);
+            self.activate_places(activate);
             self.let_go(was_held);
         }
     }
@@ -293,6 +295,7 @@ impl<H: Handler> AnyCell for Cell<H> {
                 }
                 self.abandon_all(removal.leftovers);
                 self.tell(removal.told);
+                self.activate_places(removal.activate);
                 self.let_go(removal.was_held);
                 if cancelled {
                     return true;

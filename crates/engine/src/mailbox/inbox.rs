@@ -147,6 +147,16 @@ impl<M: Message> Inbox<M> {
         self.active == 0 && self.watchers > 0
     }
 
+    /// The same for the last message, where nothing else is left to do: what slept is gone, and it was all that the worker
+    /// waited for.
+    pub(super) fn activate_for_last(&mut self) -> usize {
+        if self.last.is_some() && self.active == 0 && self.admission.queued() == 0 {
+            self.activate(1)
+        } else {
+            0
+        }
+    }
+
     /// Takes the last message for the caller, which holds the only token, if nothing else is left to do.
     pub(super) fn take_last(&mut self) -> Option<Entry<M>> {
         if self.gate != Gate::Closed || self.active != 1 || self.admission.queued() > 0 {

@@ -41,6 +41,8 @@ pub(crate) struct Removal<M> {
     pub(crate) told: Told<M>,
     /// As of [`Swept`].
     pub(crate) was_held: Held,
+    /// As of [`Swept`]: to have the last message run, where those that are gone were all that it waited for.
+    pub(crate) activate: usize,
 }
 
 impl<M: Message> Mailbox<M> {
@@ -55,7 +57,6 @@ impl<M: Message> Mailbox<M> {
     /// others are over, if it `runs` at all; else it comes back.
     pub(crate) fn close(&self, rest: Rest, last: Option<M>, runs: bool) -> Swept<M> {
         let (mut last, mut never_runs) = (last, None);
-        let mut activate = 0;
         let mut swept = self.sweep(|inbox| {
             let rest = if inbox.gate == Gate::Paused && rest == Rest::Run {
                 Rest::Fail(Failure::Stopped)
@@ -63,12 +64,7 @@ impl<M: Message> Mailbox<M> {
                 rest
             };
             match inbox.gate {
-                Gate::Open if runs => {
-                    inbox.last = last.take();
-                    if inbox.last.is_some() && inbox.active == 0 {
-                        activate = inbox.activate(1);
-                    }
-                }
+                Gate::Open if runs => inbox.last = last.take(),
                 Gate::Open | Gate::Paused => never_runs = last.take(),
                 Gate::Closed => {}
             }
@@ -79,7 +75,6 @@ impl<M: Message> Mailbox<M> {
             inbox.failing = Some(failure);
             Some(failure)
         });
-        swept.activate += activate;
         swept.never_runs = never_runs;
         swept.unused = last;
         swept
@@ -108,6 +103,7 @@ impl<M: Message> Mailbox<M> {
         }
         let was_held = outbox.let_go_if_awake();
         let told = self.admit(&mut outbox, &mut inbox);
+        activate += inbox.activate_for_last();
         drop(inbox);
         drop(outbox);
         self.settled.notify_all();
@@ -136,6 +132,7 @@ impl<M: Message> Mailbox<M> {
                 leftovers,
                 told: Told::nothing(),
                 was_held: None,
+                activate: 0,
             };
         }
         outbox.accounts.fail(
@@ -155,12 +152,14 @@ impl<M: Message> Mailbox<M> {
             self.settled.notify_all();
         }
         let told = self.admit(&mut outbox, &mut inbox);
+        let activate = inbox.activate_for_last();
         Removal {
             removed,
             elsewhere,
             leftovers,
             told,
             was_held: outbox.let_go_if_awake(),
+            activate,
         }
     }
 }

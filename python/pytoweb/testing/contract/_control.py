@@ -164,8 +164,10 @@ class ControlContract(Subject):
         cancelled, expired = one.ask("rare", 2), one.ask("rare", 3, timeout=0.05)
         raised(DeadlineError, expired.result, WAIT)
         assert cancelled.cancel()
+        lasts = one.ask("rare", 4, timeout=0.2)
         one.stop(timeout=WAIT)
-        assert (one.stats().cancelled, one.stats().expired) == (1, 1)
+        assert isinstance(lasts.exception(0), DeadlineError), "it expired while the worker stopped"
+        assert (one.stats().cancelled, one.stats().expired) == (1, 2)
 
     def test_a_rate_per_key_is_for_each_key(self) -> None:
         """One that waits for it holds up its own key alone; messages without a key do not count."""
