@@ -31,6 +31,8 @@ pub(crate) trait AnyCell: Send + Sync {
     fn run_turn(self: Arc<Self>) -> Turn;
     fn expire(&self, tickets: Vec<Arc<dyn Ticket>>);
     fn cancel(&self, ticket: &Arc<dyn Ticket>) -> bool;
+    /// The same of a message that no handler has begun.
+    fn withdraw(&self, ticket: &Arc<dyn Ticket>) -> bool;
     /// Looks at what sleeps in its mailbox: it is time.
     fn nudge(&self);
     /// Gives memory back, if there is nothing to do.
@@ -98,6 +100,13 @@ impl Address {
     #[must_use]
     pub fn cancel(&self, ticket: &Arc<dyn Ticket>) -> bool {
         self.0.cancel(ticket)
+    }
+
+    /// Cancels a message that no handler has begun, and leaves one alone that runs. True: it was queued, is out of the
+    /// mailbox, and its reply says [`Failure::Cancelled`](crate::Failure::Cancelled).
+    #[must_use]
+    pub fn withdraw(&self, ticket: &Arc<dyn Ticket>) -> bool {
+        self.0.withdraw(ticket)
     }
 }
 

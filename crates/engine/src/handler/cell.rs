@@ -284,30 +284,25 @@ impl<H: Handler> AnyCell for Cell<H> {
 
     fn cancel(&self, ticket: &Arc<dyn Ticket>) -> bool {
         loop {
-            if ticket.state().is_queued()
-                || self.handler.carrier().is_some() && ticket.state().is_claimed()
-            {
-                let removal = self.remove(vec![ticket.clone()], false);
-                let cancelled = !removal.removed.is_empty();
-                if cancelled && !ticket.fail(false, Failure::Cancelled) {
-                    // The worker came by its entry first, and is settling it the same way at this moment.
-                    ticket.state().wait(None);
-                }
-                self.abandon_all(removal.leftovers);
-                self.tell(removal.told);
-                self.activate_places(removal.activate);
-                self.let_go(removal.was_held);
-                if cancelled {
-                    return true;
-                }
-            }
-            if self.cancel_running(ticket) {
+            if self.cancel_queued(ticket) || self.cancel_running(ticket) {
                 return true;
             }
             if !ticket.state().is_queued() {
                 return false;
             }
             // Another thread put it back in between.
+        }
+    }
+
+    fn withdraw(&self, ticket: &Arc<dyn Ticket>) -> bool {
+        loop {
+            if self.cancel_queued(ticket) {
+                return true;
+            }
+            if !ticket.state().is_queued() {
+                return false;
+            }
+            // As of `cancel`.
         }
     }
 
@@ -378,6 +373,25 @@ impl<H: Handler> Cell<H> {
             carrier.ended_unbegun();
         }
         removal
+    }
+
+    /// False: no mailbox has it, and no carrier has it unbegun.
+    fn cancel_queued(&self, ticket: &Arc<dyn Ticket>) -> bool {
+        let is_ahead = self.handler.carrier().is_some() && ticket.state().is_claimed();
+        if !is_ahead && !ticket.state().is_queued() {
+            return false;
+        }
+        let removal = self.remove(vec![ticket.clone()], false);
+        let cancelled = !removal.removed.is_empty();
+        if cancelled && !ticket.fail(false, Failure::Cancelled) {
+            // The worker came by its entry first, and is settling it the same way at this moment.
+            ticket.state().wait(None);
+        }
+        self.abandon_all(removal.leftovers);
+        self.tell(removal.told);
+        self.activate_places(removal.activate);
+        self.let_go(removal.was_held);
+        cancelled
     }
 
     /// False: it does not run, or its handler returned in between.
