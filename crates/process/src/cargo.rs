@@ -43,6 +43,21 @@ impl Answer {
     }
 }
 
+/// Where the items of a stream go as they come, before the answer.
+pub trait Feed: Send + Sync + 'static {
+    /// Takes one. Called on a thread that reads replies, in their order: it does not block.
+    fn item(&self, parcel: Parcel);
+}
+
+/// What a child is told of the reader of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// It has read so many items more, and the child may send as many.
+    Read(u32),
+    /// It reads no more.
+    Gone,
+}
+
 /// What a lane tells of a message, and asks where only its owner knows. No method may block or run a user's code.
 pub trait Cargo: Sized + Send + 'static {
     /// The present configuration of its worker, and its version.
@@ -53,6 +68,11 @@ pub trait Cargo: Sized + Send + 'static {
 
     /// Whether its deadline has passed: then it is not sent, and [`Cargo::expired`] ends it.
     fn is_overdue(&self) -> bool;
+
+    /// Where the items of its stream go, if it is to have one.
+    fn feed(&self) -> Option<Arc<dyn Feed>> {
+        None
+    }
 
     /// It goes to the lane of this number, and not to the one that it was handed to.
     fn moved(&self, lane: usize) {

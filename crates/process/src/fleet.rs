@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::cargo::Cargo;
+use crate::cargo::{Cargo, Reader};
 use crate::crash::{Cause, Crash};
 use crate::flight::Flight;
 use crate::lane::reading::Word;
@@ -390,6 +390,18 @@ impl<C: Cargo> Fleet<C> {
             if lane.stop(of, self.0.options.grace) {
                 self.0.ring();
             }
+        }
+    }
+
+    /// Tells the children that have messages which `of` picks how far their streams were read.
+    pub fn tell_reader(
+        &self,
+        lanes: impl IntoIterator<Item = usize>,
+        of: &dyn Fn(&C) -> bool,
+        reader: Reader,
+    ) {
+        for lane in lanes.into_iter().filter_map(|lane| self.0.used().get(lane)) {
+            lane.tell_reader(of, reader);
         }
     }
 

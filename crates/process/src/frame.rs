@@ -17,6 +17,8 @@
 //! | `Release` | 2 | child | | offset: 8 |
 //! | `StopAsked` | 3 | child | | seq: 8 |
 //! | `Quit` | 4 | child | | |
+//! | `Grant` | 5 | child | items | seq: 8 |
+//! | `Enough` | 6 | child | | seq: 8 |
 //! | `Part` | 64 | both | | see `link/shared/parts.rs` |
 //! | `Ready` | 129 | host | | bytes |
 //! | `Broken` | 130 | host | | bytes |
@@ -25,6 +27,7 @@
 //! | `Began` | 133 | host | | seq: 8 |
 //! | `Free` | 134 | host | | seq: 8 |
 //! | `Ask` | 135 | host | | bytes |
+//! | `Item` | 136 | host | | as of `Reply`, without note and run time |
 //!
 //! `Began` and `Free` are notices from one end of a link to the other, where no shared memory says it. Parts are for the
 //! two ends too: what the ring does not carry at once.
@@ -56,8 +59,8 @@ pub use self::decode::{decode_for_child, decode_for_host};
 #[cfg(unix)]
 pub(crate) use self::encode::encode_notice;
 pub use self::encode::{
-    TooLong, encode_ask, encode_broken, encode_log, encode_quit, encode_ready, encode_release,
-    encode_reply, encode_request, encode_stop_asked,
+    TooLong, encode_ask, encode_broken, encode_enough, encode_grant, encode_item, encode_log,
+    encode_quit, encode_ready, encode_release, encode_reply, encode_request, encode_stop_asked,
 };
 pub use self::raw::RawPayload;
 #[cfg(target_os = "linux")]
@@ -80,6 +83,8 @@ mod tag {
     pub(super) const RELEASE: u8 = 2;
     pub(super) const STOP_ASKED: u8 = 3;
     pub(super) const QUIT: u8 = 4;
+    pub(super) const GRANT: u8 = 5;
+    pub(super) const ENOUGH: u8 = 6;
     #[cfg(target_os = "linux")]
     pub(crate) const PART: u8 = 64;
     pub(super) const READY: u8 = 129;
@@ -91,6 +96,7 @@ mod tag {
     #[cfg(unix)]
     pub(super) const FREE: u8 = 134;
     pub(super) const ASK: u8 = 135;
+    pub(super) const ITEM: u8 = 136;
 }
 
 mod bits {
@@ -197,6 +203,18 @@ pub enum ToChild<'a> {
     },
     /// The child is to end when it has answered what it was sent.
     Quit,
+    /// So many items of a stream were read: as many more may be sent.
+    Grant {
+        /// The number of the request.
+        seq: u64,
+        /// How many.
+        items: u32,
+    },
+    /// No more items of a stream are read.
+    Enough {
+        /// The number of the request.
+        seq: u64,
+    },
 }
 
 /// A frame for the host.
@@ -214,6 +232,13 @@ pub enum ToHost<'a> {
     },
     /// What became of a message.
     Reply(Reply<'a, RawPayload<'a>>),
+    /// An item of the stream that a message is answered with, before its reply.
+    Item {
+        /// The number of the request.
+        seq: u64,
+        /// The item.
+        payload: RawPayload<'a>,
+    },
     /// Something for the host's log.
     Log {
         /// Opaque here.

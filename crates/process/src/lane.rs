@@ -39,7 +39,7 @@ use crate::flight::Flight;
 use crate::frame::control;
 use crate::link::HostLink;
 use crate::options::Options;
-use crate::payload::Payload;
+use crate::payload::{Parcel, Payload};
 use crate::spawn::Child;
 use crate::start::{Report, Setup, start_child};
 use crate::store::Store;
@@ -163,6 +163,8 @@ struct State<C> {
 #[derive(Default)]
 struct Intake<C> {
     answers: Vec<(u64, Answer)>,
+    /// Of streams, with the numbers of their messages.
+    items: Vec<(u64, Parcel)>,
     over: Vec<(C, Answer)>,
     words: Vec<reading::Word>,
 }
@@ -248,6 +250,7 @@ impl<C: Cargo> Lane<C> {
             intake: Mutex::new(Intake {
                 answers: Vec::new(),
                 over: Vec::new(),
+                items: Vec::new(),
                 words: Vec::new(),
             }),
             changed: Condvar::new(),

@@ -58,7 +58,7 @@ mod spawn;
 mod start;
 
 #[cfg(unix)]
-pub use cargo::{Answer, Cargo, Verdict};
+pub use cargo::{Answer, Cargo, Feed, Reader, Verdict};
 #[cfg(unix)]
 pub use crash::{Cause, Crash};
 #[cfg(unix)]

@@ -16,7 +16,7 @@ use pytoweb_engine::{
 
 use self::jobs::Jobs;
 use self::window::RunTimes;
-use crate::cargo::{Answer, Cargo, Verdict};
+use crate::cargo::{Answer, Cargo, Feed, Reader, Verdict};
 use crate::crash::Crash;
 use crate::fleet::Fleet;
 use crate::flight::{Flight, OwnedRequest};
@@ -38,6 +38,12 @@ pub trait Codec: Handler {
 
     /// Where the lane of a message is noted, for callers that wait for its reply.
     fn lane_note(message: &Self::Message) -> Option<&LaneNote> {
+        let _ = message;
+        None
+    }
+
+    /// Where the items go that its handler puts before its reply, if it is to stream.
+    fn feed(message: &Self::Message) -> Option<Arc<dyn Feed>> {
         let _ = message;
         None
     }
@@ -205,6 +211,11 @@ impl<H: Ends> Runner<H> {
         done
     }
 
+    /// Tells the child that has begun a message how far its stream was read.
+    pub fn tell_reader(&self, ticket: &Arc<dyn Ticket>, reader: Reader) {
+        self.fleet.tell_reader(self.lanes(), &is_of(ticket), reader);
+    }
+
     /// Has `job` run on a thread of the pool, after those before it.
     pub fn job(&self, job: impl FnOnce() + Send + 'static) {
         self.jobs.add(job);
@@ -366,6 +377,10 @@ impl<H: Ends> Cargo for Delivery<H> {
 
     fn is_overdue(&self) -> bool {
         each(self).all(Self::is_overdue)
+    }
+
+    fn feed(&self) -> Option<Arc<dyn Feed>> {
+        H::feed(self.message()?)
     }
 
     fn moved(&self, lane: usize) {

@@ -153,6 +153,27 @@ proptest! {
     }
 
     #[test]
+    fn items_come_back(
+        seq in any::<u64>(),
+        (stream, buffers) in contents(),
+        stored in any::<bool>(),
+    ) {
+        let store = Store::create("test-items").unwrap();
+        let payload = pack(stored.then_some(&store), &stream, &buffers);
+        let mut head = b"what was there before".to_vec();
+        frame::encode_item(seq, &payload, &mut head).unwrap();
+        let bytes = whole(&head, &payload);
+
+        let Ok(ToHost::Item { seq: found, payload: raw }) = decode_for_host(&bytes) else {
+            panic!("{:?}", decode_for_host(&bytes));
+        };
+
+        prop_assert_eq!(found, seq);
+        payloads::check(raw, &payload, &store, &stream, &buffers);
+        prop_assert_eq!(decode_for_child(&bytes), Err(Malformed::Tag(136)));
+    }
+
+    #[test]
     fn small_frames_come_back(number in any::<u64>(), bytes in bytes()) {
         let mut frame = b"what was there before".to_vec();
         let bytes = &bytes[..];
@@ -163,6 +184,11 @@ proptest! {
         prop_assert_eq!(decode_for_child(&frame), Ok(ToChild::StopAsked { seq: number }));
         frame::encode_quit(&mut frame);
         prop_assert_eq!(decode_for_child(&frame), Ok(ToChild::Quit));
+        frame::encode_enough(number, &mut frame);
+        prop_assert_eq!(decode_for_child(&frame), Ok(ToChild::Enough { seq: number }));
+        let items = u32::try_from(number >> 32).unwrap();
+        frame::encode_grant(number, items, &mut frame);
+        prop_assert_eq!(decode_for_child(&frame), Ok(ToChild::Grant { seq: number, items }));
 
         frame::encode_ready(bytes, &mut frame);
         prop_assert_eq!(decode_for_host(&frame), Ok(ToHost::Ready { bytes }));

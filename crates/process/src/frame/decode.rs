@@ -27,6 +27,16 @@ pub fn decode_for_child(frame: &[u8]) -> Result<ToChild<'_>, Malformed> {
                 seq: only_u64(rest)?,
             }
         }
+        tag::GRANT => ToChild::Grant {
+            seq: only_u64(rest)?,
+            items: word(prefix),
+        },
+        tag::ENOUGH => {
+            expect_zero(word(prefix))?;
+            ToChild::Enough {
+                seq: only_u64(rest)?,
+            }
+        }
         tag::QUIT => {
             expect_zero(word(prefix))?;
             if !rest.is_empty() {
@@ -45,6 +55,7 @@ pub fn decode_for_host(frame: &[u8]) -> Result<ToHost<'_>, Malformed> {
     let (prefix, rest) = split_prefix(frame)?;
     let frame = match prefix[0] {
         tag::REPLY => return decode_reply(frame).map(ToHost::Reply),
+        tag::ITEM => return decode_item(frame),
         tag::READY => ToHost::Ready { bytes: rest },
         tag::BROKEN => ToHost::Broken { bytes: rest },
         tag::LOG => ToHost::Log { bytes: rest },
@@ -128,6 +139,21 @@ fn decode_reply(frame: &[u8]) -> Result<Reply<'_, RawPayload<'_>>, Malformed> {
     })
 }
 
+fn decode_item(frame: &[u8]) -> Result<ToHost<'_>, Malformed> {
+    let header = Header::of(frame)?;
+    header.expect_bits(bits::STORED | bits::LOST)?;
+    expect_zero(header.bytes[at::OUTCOME])?;
+    expect_zero(header.u64(at::RUN_NS))?;
+    expect_zero(header.u64(at::KIND_LEN))?;
+    expect_zero(header.u32(at::CONTEXT_LEN))?;
+    expect_zero(header.u32(at::WORD))?;
+    let ([], payload) = header.parts([])?;
+    Ok(ToHost::Item {
+        seq: header.u64(at::SEQ),
+        payload,
+    })
+}
+
 /// The bytes of a frame's beginning that hold all but its area, for every frame that this crate's users make.
 #[cfg(unix)]
 pub(crate) const HEAD_ROOM: usize = 96 << 10;
@@ -143,7 +169,7 @@ pub(crate) fn without_area(start: &mut Vec<u8>) {
     };
     let texts = match header.bytes[0] {
         tag::REQUEST => [at::KIND_LEN, at::ID_LEN, at::CONTEXT_LEN],
-        tag::REPLY => [at::WORD, at::CONTEXT_LEN, at::CONTEXT_LEN],
+        tag::REPLY | tag::ITEM => [at::WORD, at::CONTEXT_LEN, at::CONTEXT_LEN],
         _ => return,
     };
     let head = texts.iter().fold(

@@ -39,6 +39,17 @@ pub fn encode_quit(frame: &mut Vec<u8>) {
     encode_small(frame, tag::QUIT, &[]);
 }
 
+/// So many items of the stream of message `seq` were read.
+pub fn encode_grant(seq: u64, items: u32, frame: &mut Vec<u8>) {
+    encode_small(frame, tag::GRANT, &seq.to_le_bytes());
+    frame[at::WORD..PREFIX].copy_from_slice(&items.to_le_bytes());
+}
+
+/// No more items of the stream of message `seq` are read.
+pub fn encode_enough(seq: u64, frame: &mut Vec<u8>) {
+    encode_small(frame, tag::ENOUGH, &seq.to_le_bytes());
+}
+
 /// The child is set up.
 pub fn encode_ready(bytes: &[u8], frame: &mut Vec<u8>) {
     encode_small(frame, tag::READY, bytes);
@@ -104,6 +115,18 @@ pub fn encode_reply(reply: &Reply<'_, &Payload>, head: &mut Vec<u8>) -> Result<(
     header.u64(at::RUN_NS, reply.run_ns);
     header.payload(reply.payload)?;
     write(head, &header, reply.payload, [reply.note]);
+    Ok(())
+}
+
+/// Everything of an item of the stream of message `seq` but an inline area.
+///
+/// # Errors
+/// The number of buffers is beyond 32 bits. `head` is then of no use.
+pub fn encode_item(seq: u64, payload: &Payload, head: &mut Vec<u8>) -> Result<(), TooLong> {
+    let mut header = Header::new(tag::ITEM, 0);
+    header.u64(at::SEQ, seq);
+    header.payload(payload)?;
+    write(head, &header, payload, []);
     Ok(())
 }
 

@@ -4,10 +4,26 @@
 //! (`claims.rs`), or the request never left the host. An answer that says otherwise is no mistake of a working child, so
 //! the child is ended. Its message stays in the table until then: it fails with the child rather than not at all.
 
+use std::sync::Arc;
+
 use super::{State, Tracked};
-use crate::cargo::{Cargo, Verdict};
+use crate::cargo::{Cargo, Feed, Verdict};
 
 impl<C: Cargo> State<C> {
+    /// Where an item of the stream of a message goes.
+    ///
+    /// # Errors
+    /// Why the child cannot have such an item.
+    pub(super) fn feed(&self, seq: u64) -> Result<Arc<dyn Feed>, String> {
+        self.table
+            .get(Self::place(seq))
+            .and_then(Option::as_ref)
+            .filter(|tracked| tracked.seq == seq && !tracked.revoked)
+            .and_then(Tracked::flight)
+            .and_then(|flight| flight.cargo.feed())
+            .ok_or_else(|| format!("it sent an item for message {seq}, which has no stream"))
+    }
+
     /// Ends the message that the child answered. `None`: it was taken back, and is elsewhere by now, or is a control.
     ///
     /// # Errors

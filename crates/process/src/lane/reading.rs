@@ -229,6 +229,7 @@ impl<C: Cargo> Lane<C> {
     ) -> Taken {
         let Intake {
             answers,
+            items,
             over,
             words,
         } = intake;
@@ -251,6 +252,7 @@ impl<C: Cargo> Lane<C> {
                         parcel: Some(link.parcel(&payload)?),
                     },
                 )),
+                ToHost::Item { seq, payload } => items.push((seq, link.parcel(&payload)?)),
                 ToHost::Log { bytes } => words.push(Word::Log(bytes.to_vec())),
                 ToHost::Ask { bytes } => words.push(Word::Ask(bytes.to_vec())),
                 ToHost::Broken { bytes } => unfit = Some(bytes.to_vec()),
@@ -271,12 +273,20 @@ impl<C: Cargo> Lane<C> {
             .is_some_and(|now| Arc::ptr_eq(now, link));
         if !current {
             answers.clear();
+            items.clear();
             return Taken::Nothing;
         }
         let mut strange = received.err().map(|broken| broken.to_string());
         if ready {
             state.health.is_ready_at(Instant::now());
             state.recovered |= state.failed.take().is_some();
+        }
+        let mut fed = Vec::new();
+        for (seq, parcel) in items.drain(..) {
+            match state.feed(seq) {
+                Ok(feed) => fed.push((feed, parcel)),
+                Err(what) => strange = Some(what),
+            }
         }
         state.answered += answers.len() as u64;
         for (seq, answer) in answers.drain(..) {
@@ -308,6 +318,10 @@ impl<C: Cargo> Lane<C> {
             sent.conclude();
         }
         TAKING_IN.set(true);
+        // Items go before the answers that follow them.
+        for (feed, parcel) in fed {
+            feed.item(parcel);
+        }
         for (cargo, answer) in over.drain(..) {
             cargo.answered(answer);
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pytoweb_engine::BatchKey;
 
 use super::{Aboard, Lane, Phase, State};
-use crate::cargo::{Answer, Cargo};
+use crate::cargo::{Answer, Cargo, Reader};
 use crate::crash::Cause;
 use crate::flight::Flight;
 use crate::frame;
@@ -204,6 +204,25 @@ impl<C: Cargo> Lane<C> {
             cargo.answered(Answer::skipped());
         }
         watches || !told.is_empty()
+    }
+
+    /// Tells the child how far the streams of messages that `of` picks were read.
+    pub(crate) fn tell_reader(&self, of: &dyn Fn(&C) -> bool, reader: Reader) {
+        let state = self.state();
+        let Some(link) = &state.link else { return };
+        let mut frame = Vec::new();
+        for tracked in state.table.iter().flatten() {
+            if !tracked.flight().is_some_and(|flight| of(&flight.cargo)) {
+                continue;
+            }
+            match reader {
+                Reader::Read(items) => frame::encode_grant(tracked.seq, items, &mut frame),
+                Reader::Gone => frame::encode_enough(tracked.seq, &mut frame),
+            }
+            // A broken link shows when its replies are read.
+            let _ = link.tell(&frame);
+        }
+        link.flush();
     }
 
     /// Sees to it that the child takes up what it was sent, or passes by what was taken back of it. True: the supervisor

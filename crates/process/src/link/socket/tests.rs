@@ -113,6 +113,7 @@ fn got(link: &SocketHost, frame: ToHost<'_>) -> Result<Got, Broken> {
         | ToHost::Broken { bytes }
         | ToHost::Log { bytes }
         | ToHost::Ask { bytes } => Got::Other(bytes.len()),
+        ToHost::Item { .. } => Got::Other(0),
     })
 }
 
