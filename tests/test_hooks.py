@@ -1,4 +1,4 @@
-"""Hooks: coroutines run on the loop, no start hook is lost, and a generator function is refused."""
+"""Hooks: coroutines run on the loop, no start hook is lost, and a generator function is refused as one."""
 
 from __future__ import annotations
 
@@ -264,10 +264,10 @@ GENERATORS = {
 def test_generator_functions_are_refused(worker, pool, backend, generator):
     one = worker(backend=backend)
     refused = pytest.raises(TypeError, match="generator function")
-    for kind in ("work", "response", "error"):
+    for kind in ("response", "error"):
         with refused:
             one.on_message(kind, generator)
-    for register in (one.on_error, one.on_start, WorkerDecorators.worker_method("work")):
+    for register in (one.on_error, one.on_start, one.on_stop):
         with refused:
             register(generator)
     with refused:

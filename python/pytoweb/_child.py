@@ -16,6 +16,7 @@ from pytoweb import _parentage, _pickling, _signals
 from pytoweb._aio import Running, running
 from pytoweb._around import Around
 from pytoweb._batch import batch_handler
+from pytoweb._callables import has_yield
 from pytoweb._core import child_arrive, load
 from pytoweb._internals import Internals, PoolInternals, set_state
 from pytoweb._main import HostMain
@@ -159,6 +160,10 @@ class Child:
                 on_start = load(config["on_start"])
             for kind, handler in config["handlers"].items():
                 handlers[kind] = load(handler)
+                if has_yield(handlers[kind]):
+                    from pytoweb._stream_handler import StreamHandler
+
+                    handlers[kind] = StreamHandler(handlers[kind], kind)
             own = dict(handlers)
             for kind, seconds in config["soft_limits"].items():
                 handlers[kind] = LimitedHandler(handlers[kind], seconds, kind)

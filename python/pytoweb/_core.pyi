@@ -22,10 +22,12 @@ from pytoweb.futures import WorkerFuture
 
 __all__ = [
     "DEFAULT_CAPACITY",
+    "MOST_AHEAD",
     "VERSION",
     "CallTimer",
     "ChildEnd",
     "ChildPending",
+    "ChildStreamWriter",
     "Endpoint",
     "FutureBase",
     "HandClock",
@@ -36,6 +38,8 @@ __all__ = [
     "Reducers",
     "Repeated",
     "Sink",
+    "StreamReader",
+    "StreamWriter",
     "Threads",
     "WorkerMessage",
     "blocking",
@@ -52,6 +56,7 @@ __all__ = [
     "note_waits",
     "running_message",
     "running_owner",
+    "running_stream",
     "wait_for_threads",
     "write_unraisable",
 ]
@@ -64,6 +69,9 @@ VERSION: Final[str]
 
 DEFAULT_CAPACITY: Final = 16384
 """Messages that a mailbox holds at most, unless it is made with another capacity."""
+
+MOST_AHEAD: Final = 4095
+"""Items that the handler of a stream may be ahead of its reader at most."""
 
 class _Runtime(Protocol):
     """What the engine threads of a pool call in Python; ``PoolRuntime`` is one."""
@@ -517,6 +525,17 @@ class Endpoint:
     ) -> Parked | WorkerFuture[Any]:
         """Asks; with a full "block" mailbox the message waits in line, as of ``_pytoweb_park_post``."""
 
+    def _pytoweb_stream(
+        self,
+        message_type: str,
+        data: object,
+        timeout: float | None,
+        window: int,
+        wishes: _Wishes | None = None,
+        told: Callable[[], object] | None = None,
+    ) -> Parked | WorkerFuture[Any]:
+        """Asks for a stream; with ``told`` as ``_pytoweb_park_ask``, else as ``ask``."""
+
     def _pytoweb_park_call(
         self,
         function: Callable[..., Any],
@@ -559,6 +578,9 @@ class Endpoint:
 
     def _pytoweb_set_batch(self, message_type: str, batch: tuple[int, float] | None) -> None:
         """Has messages of one type, posted from now on, handled in batches: size, seconds of wait."""
+
+    def _pytoweb_set_stream(self, message_type: str, is_stream: bool) -> None:
+        """Whether messages of one type, posted from now on, are answered with streams."""
 
     def _pytoweb_fail_queued(self) -> int:
         """Fails what is queued, and stays open; returns how many messages failed."""
@@ -990,6 +1012,49 @@ class Pending:
         """Whether its worker was terminated."""
 
 @final
+class StreamWriter:
+    """Where a handler on a thread of the host puts the items of its stream."""
+
+    def put(self, item: object, limit: float) -> bool | None:
+        """Puts an item; waits for room, and returns None after ``limit`` seconds; False: none is wanted."""
+
+    def put_soon(self, item: object, wake: Callable[[], object]) -> bool | None:
+        """The same without waiting: None where there is no room, and ``wake()`` is called to try again."""
+
+    def is_closed(self) -> bool:
+        """Whether no more items are wanted."""
+
+@final
+class ChildStreamWriter:
+    """Where a handler in a child process puts the items of its stream."""
+
+    def put(self, item: object, limit: float) -> bool | None:
+        """As ``StreamWriter.put``; for the main thread."""
+
+    def put_soon(self, item: object, wake: Callable[[], object]) -> bool | None:
+        """As ``StreamWriter.put_soon``."""
+
+    def is_closed(self) -> bool:
+        """Whether no more items are wanted."""
+
+@final
+class StreamReader:
+    """Where the items of a stream are read, which ``future`` is the end of."""
+
+    def __new__(cls, future: WorkerFuture[Any]) -> Self: ...
+    def take(self, limit: float | None) -> tuple[Any, ...] | None:
+        """The next item in a tuple, an empty one at the end; None when ``limit`` seconds have passed."""
+
+    def take_soon(self, wake: Callable[[], object]) -> tuple[Any, ...] | None:
+        """The same without waiting: None where there is none yet, and ``wake()`` is called when there is."""
+
+    def close(self) -> bool:
+        """Reads no more, and has the handler told; True the first time."""
+
+    def is_closed(self) -> bool:
+        """Whether it was closed by its reader."""
+
+@final
 class WorkerMessage:
     """One message; what ``current_message()`` gives, and what ``response`` and ``error`` handlers get.
 
@@ -1151,6 +1216,9 @@ def merged_timings(endpoints: Sequence[Endpoint]) -> _Timings:
 
 def running_message() -> WorkerMessage | None:
     """The message whose handler runs on this thread, if one does; coroutines are not on it."""
+
+def running_stream() -> StreamWriter | ChildStreamWriter | None:
+    """Where the handler that runs on this thread puts the items of its stream, if it answers with one."""
 
 def running_owner() -> PythonWorker | WorkerPool | None:
     """The worker or pool whose handler runs on this thread, if one does and it still exists."""

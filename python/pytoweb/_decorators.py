@@ -8,7 +8,7 @@ import sys
 import threading
 
 from pytoweb import _aio, _exit
-from pytoweb._callables import checked_handler
+from pytoweb._callables import checked_callable, checked_handler
 from pytoweb._checks import checked_backend, checked_name
 from pytoweb._core import checked_timeout, running_owner
 from pytoweb._functions import is_coroutine_function, is_method, method_of
@@ -249,7 +249,7 @@ class WorkerDecorators:
             raise TypeError(f"a message type must be a str, not {type(message_type).__name__}")
 
         def mark(function: F) -> F:
-            checked_handler(function, "what worker_method decorates")
+            checked_callable(function, "what worker_method decorates")
             setattr(function, MESSAGE_TYPES, (*getattr(function, MESSAGE_TYPES, ()), message_type))
             return function
 

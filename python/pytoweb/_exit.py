@@ -125,12 +125,23 @@ class _FirstInterrupt:
             signal.signal(signal.SIGINT, self._before)
 
 
+#: Called when the main thread is over, before what is queued is finished.
+_at_end: list[Callable[[], None]] = []
+
+
+def call_at_end(function: Callable[[], None]) -> None:
+    """Has ``function`` called when the main thread is over, before what is queued is finished."""
+    _at_end.append(function)
+
+
 def _at_exit() -> None:
     global ending
     ending = True
     roots = list(_roots)
     with _FirstInterrupt():
         try:
+            for function in _at_end:
+                function()
             all_ended = _finish(roots)
             # They are on their way out, and one that comes back to the interpreter while that is torn down
             # would take the process down with it.

@@ -42,6 +42,7 @@ _NO_RATES: dict[str, Rate | None] = {}
 #: Most subscribe to nothing.
 _NO_TOPICS: frozenset[str] = frozenset()
 #: Nor batches.
+_NO_STREAMS: frozenset[str] = frozenset()
 _NO_BATCHES: dict[str, Batch | None] = {}
 
 
@@ -68,6 +69,7 @@ class Internals:
         "runtime",
         "soft_limits",
         "start_number",
+        "streams",
         "threads",
         "timers",
         "topics",
@@ -93,6 +95,8 @@ class Internals:
         self.rates: dict[str, Rate | None] = _NO_RATES
         #: By message type, once there was one: the batches that its handler gets.
         self.batches: dict[str, Batch | None] = _NO_BATCHES
+        #: The types whose handlers are generator functions.
+        self.streams: frozenset[str] = _NO_STREAMS
         #: What surrounds its handlers, once there was something; and the same pickled for its process.
         self.around: Around | None = None
         self.packed_around: list[tuple[bytes, bool] | Named] = []

@@ -15,7 +15,7 @@ import weakref
 from pytoweb import _aio, _exit, _topics
 from pytoweb._around import Around, check_hook
 from pytoweb._batch import Batch, batch_handler, checked_batch
-from pytoweb._callables import checked_handler
+from pytoweb._callables import checked_callable, checked_handler, has_yield, is_async_generator
 from pytoweb._checks import (
     checked_backend,
     checked_initargs,
@@ -24,7 +24,7 @@ from pytoweb._checks import (
     refuse_process_options,
 )
 from pytoweb._clocks import make_threads
-from pytoweb._core import Endpoint, Parked, checked_timeout
+from pytoweb._core import Parked, checked_timeout
 from pytoweb._functions import is_coroutine_function
 from pytoweb._internals import Internals
 from pytoweb._limits import Limits, Rate, checked_limits, checked_rate, wished
@@ -32,6 +32,7 @@ from pytoweb._replies import ERROR, RESPONSE, Replies
 from pytoweb._retry import DeadLetter, Retry
 from pytoweb._room import Told, enter, line_of
 from pytoweb._runtime import PoolRuntime, cast_processes
+from pytoweb._streaming import Streaming
 from pytoweb.errors import DeadlineError, WorkerStoppedError
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -81,7 +82,7 @@ _WOULD_DEADLOCK = (
 MESSAGE_TYPES = "__pytoweb_message_types__"
 
 
-class Addressable(Endpoint):
+class Addressable(Streaming):
     """What a worker and a pool have in common: handlers, posts and replies.
 
     Not made by hand; ``PythonWorker`` and ``WorkerPool`` are its kinds.
@@ -184,7 +185,8 @@ class Addressable(Endpoint):
         Args:
             message_type: the type to handle.
             handler: called with the message's ``data``; what it returns is the reply. An ``async def``
-                handler runs on the pool's event loop thread. A function marked by
+                handler runs on the pool's event loop thread. A generator function answers with a stream, read
+                with ``stream``. A function marked by
                 ``WorkerDecorators.worker_method`` is called with the worker and the data. Without it, this is
                 a decorator.
             soft_timeout: seconds that the handler may run before ``DeadlineError`` is raised in it, so that
@@ -203,9 +205,10 @@ class Addressable(Endpoint):
 
         Raises:
             ValueError: ``soft_timeout`` is negative or NaN, there is no such ``rate``, ``batch`` and
-                ``retry`` are both given, or one of them is for a handler of replies.
+                ``retry`` are both given, or one of them is for a handler of replies or a generator function.
             TypeError: ``soft_timeout`` is not a number, ``retry`` no ``Retry``, ``batch`` no ``Batch``,
-                ``message_type`` is not a str, or the handler is not callable or a generator function.
+                ``message_type`` is not a str, or the handler is not callable, or a generator function for
+                replies.
             WorkerStoppedError: it is stopped; not for a handler of replies.
         """
         if not isinstance(message_type, str):
@@ -224,20 +227,31 @@ class Addressable(Endpoint):
             return lambda function: self.on_message(
                 message_type, function, soft_timeout=soft_timeout, rate=rate, retry=retry, batch=batch
             )
-        checked_handler(handler, "a message handler")
+        checked_callable(handler, "a message handler")
+        streams = has_yield(handler)
         if message_type in (RESPONSE, ERROR):
+            checked_handler(handler, f"the handler of {message_type!r}")
             options = {"soft_timeout": soft_timeout, "rate": rate, "retry": retry, "batch": batch}
             for name, given in options.items():
                 if given is not None:
                     raise ValueError(f"{name} is for handlers of messages, not for {message_type!r}")
             self._pytoweb.replies.set_handler(message_type, handler)
             return handler
+        if streams and (retry is not None or batch is not None):
+            name = "batch" if retry is None else "retry"
+            raise ValueError(
+                f"{name} is not for a generator function, whose items go to the reader as they come"
+            )
         own = self._pytoweb
         self._pytoweb_check_registering("on_message()")
         bound: Any = handler
         takes_worker = isinstance(handler, types.FunctionType) and hasattr(handler, MESSAGE_TYPES)
         if takes_worker:
             bound = types.MethodType(handler, self)
+        if streams:
+            from pytoweb._stream_handler import StreamHandler
+
+            bound = StreamHandler(bound, message_type)
         if soft_timeout is None:
             own.soft_limits.pop(message_type, None)
         else:
@@ -258,8 +272,12 @@ class Addressable(Endpoint):
         if batch is not None or message_type in own.batches:
             own.batches = {**own.batches, message_type: batch}
             self._pytoweb_set_batch(message_type, None if batch is None else batch.numbers())
+        if streams or message_type in own.streams:
+            others = own.streams - {message_type}
+            own.streams = others | {message_type} if streams else others
+            self._pytoweb_set_stream(message_type, streams)
         own.handlers[message_type] = bound
-        if is_coroutine_function(handler):
+        if is_coroutine_function(handler) or is_async_generator(handler):
             own.has_coroutines = True
         self._pytoweb_tell_child()
         self._pytoweb_start_loop()

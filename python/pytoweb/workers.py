@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from pytoweb._every import WorkerTimer
     from pytoweb._stats import PoolStats, WorkerStats
+    from pytoweb._worker_stream import WorkerStream
 
 __all__ = [
     "DEFAULT_CAPACITY",
@@ -73,6 +74,7 @@ __all__ = [
     "WorkerPool",
     "WorkerStats",
     "WorkerStoppedError",
+    "WorkerStream",
     "WorkerTimer",
     "blocking",
     "current_message",
@@ -107,6 +109,10 @@ def __getattr__(name: str) -> Any:
         from pytoweb import _every
 
         return _every.WorkerTimer
+    if name == "WorkerStream":
+        from pytoweb import _worker_stream
+
+        return _worker_stream.WorkerStream
     if name in ("PoolStats", "WorkerStats"):
         from pytoweb import _stats
 

@@ -5,6 +5,9 @@
 //!
 //! Past 600 lines, because the way of one message through a child is told in one place.
 
+#[path = "child/streams.rs"]
+pub(crate) mod streams;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
@@ -22,6 +25,7 @@ use pytoweb_process::frame::{
 };
 use pytoweb_process::{Arrival, ChildLink, Door, Parcel, Payload};
 
+use self::streams::{ChildStreamWriter, Sender, Streams};
 use crate::error;
 use crate::error::Named;
 use crate::host::around::Surroundings;
@@ -51,6 +55,7 @@ struct Current {
     attempt: u32,
     seq: u64,
     link: Arc<dyn ChildLink>,
+    stream: Option<Sender>,
 }
 
 thread_local! {
@@ -76,6 +81,14 @@ impl Current {
 /// The message whose handler runs on this thread, in a child.
 pub(crate) fn running_message(py: Python<'_>) -> PyResult<Option<WorkerMessage>> {
     Ok(CURRENT.with(|current| current.borrow().as_ref().map(|current| current.view(py))))
+}
+
+/// Where the handler that runs on this thread, in a child, puts the items of its stream.
+pub(crate) fn running_stream(py: Python<'_>) -> PyResult<Option<Py<ChildStreamWriter>>> {
+    let sender = CURRENT.with(|current| current.borrow().as_ref()?.stream.clone());
+    sender
+        .map(|sender| Py::new(py, ChildStreamWriter(sender)))
+        .transpose()
 }
 
 /// The worker whose handler runs on this thread, in a child.
@@ -132,6 +145,7 @@ pub(crate) struct ChildEnd {
     workers: Mutex<HashMap<u32, Arc<Own>>>,
     /// What interrupts a coroutine that runs, by message.
     interrupters: Arc<Mutex<HashMap<u64, Py<PyAny>>>>,
+    streams: Arc<Streams>,
     generation: Generation,
     functions: Functions,
 }
@@ -149,6 +163,7 @@ pub(crate) fn child_arrive() -> PyResult<ChildEnd> {
         door: Mutex::new(door),
         workers: Mutex::default(),
         interrupters: Arc::default(),
+        streams: Arc::default(),
         functions: Functions::default(),
         generation: Generation::now(),
     })
@@ -174,6 +189,9 @@ fn broken(error: impl std::fmt::Display) -> PyErr {
 impl ChildEnd {
     /// Takes the next frame, and lets others run while there is none.
     fn next(&self, py: Python<'_>, frame: &mut Vec<u8>) -> PyResult<()> {
+        if self.streams.take_held(frame) {
+            return Ok(());
+        }
         while !self.link.receive(frame).map_err(broken)? {
             let found = py.detach(|| -> Result<bool, _> {
                 for _ in 0..YIELDS {
@@ -202,17 +220,25 @@ impl ChildEnd {
                     store.release(offset);
                 }
             }
-            ToChild::StopAsked { seq } => {
-                let interrupter = self.lock_interrupters().remove(&seq);
-                if let Some(interrupter) = interrupter
-                    && let Err(error) = interrupter.call0(py)
-                {
-                    error.write_unraisable(py, None);
-                }
+            ToChild::StopAsked { seq } => self.interrupt(py, seq),
+            ToChild::Grant { seq, items } => self.streams.grant(py, seq, items),
+            ToChild::Enough { seq } => {
+                self.streams.close(py, seq);
+                self.interrupt(py, seq);
             }
             ToChild::Quit => return Ok(Step::Quit),
         }
         Ok(Step::GoOn)
+    }
+
+    /// Cancels the coroutine of a message, if it runs one.
+    fn interrupt(&self, py: Python<'_>, seq: u64) {
+        let interrupter = self.lock_interrupters().remove(&seq);
+        if let Some(interrupter) = interrupter
+            && let Err(error) = interrupter.call0(py)
+        {
+            error.write_unraisable(py, None);
+        }
     }
 
     fn lock_interrupters(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Py<PyAny>>> {
@@ -240,6 +266,7 @@ impl ChildEnd {
             began: Instant::now(),
             wanted: head.flags & flags::NO_REPLY == 0,
             one_of_list: false,
+            streams: None,
         };
         if !self.link.begin(head.seq) {
             return answers.skipped(py);
@@ -268,6 +295,11 @@ impl ChildEnd {
             return answers.reply(py, child, Err(error));
         };
         let vars = request.context;
+        let window = flags::window(head.flags);
+        let stream = window.map(|window| {
+            Sender::new(&self.link, &self.streams, head.seq, window, self.generation)
+        });
+        answers.streams = stream.is_some().then(|| self.streams.clone());
         let call = Call {
             end: self,
             child,
@@ -275,6 +307,7 @@ impl ChildEnd {
             worker,
             kind: PyString::new(py, request.kind),
             id: request.id.map(|id| PyString::new(py, id)),
+            stream,
         };
         let ran = call.run(py, &parcel, vars, &mut answers.one_of_list);
         match ran {
@@ -364,6 +397,7 @@ struct Call<'a, 'py> {
     worker: Arc<Own>,
     kind: Bound<'py, PyString>,
     id: Option<Bound<'py, PyString>>,
+    stream: Option<Sender>,
 }
 
 impl<'py> Call<'_, 'py> {
@@ -459,6 +493,7 @@ impl<'py> Call<'_, 'py> {
                 attempt: self.head.attempt,
                 seq: self.head.seq,
                 link: self.end.link.clone(),
+                stream: self.stream.clone(),
             }))
         });
         let result = (|| {
@@ -565,6 +600,8 @@ struct Answers {
     wanted: bool,
     /// The handler of batches got a list of one.
     one_of_list: bool,
+    /// Where its stream is, if it has one.
+    streams: Option<Arc<Streams>>,
 }
 
 impl Answers {
@@ -575,6 +612,9 @@ impl Answers {
         note: &[u8],
         mut payload: Payload,
     ) -> PyResult<()> {
+        if let Some(streams) = &self.streams {
+            streams.forget(self.seq);
+        }
         let run_ns = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         // The host releases it, perhaps before this returns.
         let _ = payload.detach();

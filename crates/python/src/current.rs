@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 
 use crate::child;
 use crate::host::running;
+use crate::host::stream::writer;
 use crate::host::worker_message::WorkerMessage;
 
 /// The message whose handler runs on this thread, if one does.
@@ -24,4 +25,14 @@ pub(crate) fn running_owner(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
     owner
         .call0(py)
         .map(|owner| (!owner.is_none(py)).then_some(owner))
+}
+
+/// Where the handler that runs on this thread puts the items of its stream; None: its message was not posted by
+/// ``stream``.
+#[pyfunction]
+pub(crate) fn running_stream(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+    Ok(match writer::running(py)? {
+        None => child::running_stream(py)?.map(Py::into_any),
+        found => found.map(Py::into_any),
+    })
 }

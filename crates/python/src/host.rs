@@ -3,6 +3,7 @@
 pub(crate) mod around;
 pub(crate) mod batches;
 pub(crate) mod call_timer;
+pub(crate) mod channel;
 pub(crate) mod clocks;
 pub(crate) mod coroutines;
 pub(crate) mod doorbell;
@@ -31,6 +32,7 @@ pub(crate) mod running;
 pub(crate) mod shared;
 pub(crate) mod sizes;
 pub(crate) mod start_hook;
+pub(crate) mod stream;
 pub(crate) mod task;
 pub(crate) mod telling;
 pub(crate) mod terms;

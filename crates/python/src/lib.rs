@@ -24,9 +24,11 @@ mod _core {
     #[pymodule_export]
     use crate::arguments::checked_timeout;
     #[pymodule_export]
+    use crate::child::streams::ChildStreamWriter;
+    #[pymodule_export]
     use crate::child::{ChildEnd, ChildPending, child_arrive};
     #[pymodule_export]
-    use crate::current::{running_message, running_owner};
+    use crate::current::{running_message, running_owner, running_stream};
     #[pymodule_export]
     use crate::error::{load_errors, write_unraisable};
     #[pymodule_export]
@@ -48,6 +50,10 @@ mod _core {
     use crate::host::parked::{Parked, Repeated};
     #[pymodule_export]
     use crate::host::planning::check_wishes;
+    #[pymodule_export]
+    use crate::host::stream::reader::StreamReader;
+    #[pymodule_export]
+    use crate::host::stream::writer::StreamWriter;
     #[pymodule_export]
     use crate::host::threads::Threads;
     #[pymodule_export]
@@ -80,6 +86,8 @@ mod _core {
 
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
+    #[pymodule_export]
+    const MOST_AHEAD: u32 = crate::host::flags::MOST_AHEAD;
     #[pymodule_export]
     const DEFAULT_CAPACITY: usize = pytoweb_engine::DEFAULT_CAPACITY;
 }

@@ -316,3 +316,85 @@ async def sleep_and_note(items: list[Any]) -> None:
     except asyncio.CancelledError:
         note(items[0], "cancelled")
         raise
+
+
+def count(data: Any) -> Any:
+    """Yields as many numbers as it is asked for."""
+    yield from range(data)
+
+
+async def count_later(data: Any) -> Any:
+    """The same, and lets others run in between."""
+    for number in range(data):
+        if number % 3 == 0:
+            await asyncio.sleep(0)
+        yield number
+
+
+def count_and_fail(data: Any) -> Any:
+    """Yields numbers, and fails."""
+    yield from range(data)
+    raise ValueError("no more")
+
+
+async def count_and_fail_later(data: Any) -> Any:
+    """The same, as a coroutine."""
+    for number in range(data):
+        yield number
+    raise ValueError("no more")
+
+
+def count_on(path: Any) -> Any:
+    """Yields numbers without end, and notes each, and its own end."""
+    number = 0
+    try:
+        while True:
+            note(path, number)
+            yield number
+            number += 1
+    finally:
+        note(path, "closed")
+
+
+async def count_on_later(path: Any) -> Any:
+    """The same, as a coroutine."""
+    number = 0
+    try:
+        while True:
+            note(path, number)
+            yield number
+            number += 1
+            await asyncio.sleep(0)
+    finally:
+        note(path, "closed")
+
+
+async def stand_still(path: Any) -> Any:
+    """Yields once, and awaits for ever."""
+    note(path, "begun")
+    try:
+        yield 0
+        await asyncio.get_running_loop().create_future()
+    finally:
+        note(path, "closed")
+
+
+def pass_item(data: Any) -> Any:
+    """Yields before and after it passes the gate."""
+    yield "before"
+    data()
+    yield "after"
+
+
+def describe_stream(data: Any) -> Any:
+    """Yields what it finds around itself, twice."""
+    for _ in range(2):
+        message = current_message()
+        assert message is not None
+        yield message.type, message.data, color.get(), os.getpid()
+
+
+def note_item(data: Any) -> None:
+    """Notes a number in a file."""
+    path, number = data
+    note(path, number)

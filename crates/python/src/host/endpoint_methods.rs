@@ -21,6 +21,7 @@ use pytoweb_engine::{Overflow, PostError, StopMode, WorkerOptions};
 use crate::arguments;
 use crate::error;
 use crate::host::around::Surroundings;
+use crate::host::channel::Channel;
 use crate::host::edges::end_edge_of_coroutine;
 use crate::host::end_hooks::EndHooks;
 use crate::host::endpoint::{Endpoint, Inner};
@@ -210,6 +211,7 @@ impl Endpoint {
             at,
             keep_latest,
             retry,
+            ..Wishes::default()
         };
         let terms = inner.terms(worker, kind.bind(py), limit, wishes, &data)?;
         let task = terms.of_post(kind.bind(py), id, limit);
@@ -279,6 +281,7 @@ impl Endpoint {
             at,
             keep_latest,
             retry,
+            ..Wishes::default()
         };
         let terms = inner.terms(worker, kind.bind(py), limit, wishes, &data)?;
         let task = terms.of_ask(kind.bind(py), limit);
@@ -381,8 +384,7 @@ impl Endpoint {
             key,
             delay,
             at,
-            keep_latest: None,
-            retry: None,
+            ..Wishes::default()
         };
         let (inner, worker) = self.inner()?;
         inner.shared.check_open()?;
@@ -528,6 +530,34 @@ impl Endpoint {
         slf.get().park_for(slf, message, task, limit, told)
     }
 
+    /// Asks for a stream, whose handler may be `window` items ahead of its reader: the future of its end; or, with a full
+    /// mailbox and something to tell, a `Parked` as of `_pytoweb_park_post`.
+    #[pyo3(signature = (message_type, data, timeout, window, wishes=None, told=None))]
+    fn _pytoweb_stream<'py>(
+        slf: &Bound<'py, Self>,
+        message_type: &Bound<'py, PyAny>,
+        data: Py<PyAny>,
+        timeout: Option<&Bound<'py, PyAny>>,
+        window: u32,
+        wishes: Option<&Bound<'py, PyTuple>>,
+        told: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let (inner, worker) = slf.get().inner()?;
+        let kind = arguments::message_type(message_type)?;
+        let limit = arguments::timeout(timeout)?;
+        let terms = with_wishes(wishes, |mut wishes| {
+            wishes.streams = true;
+            inner.terms(worker, kind.bind(py), limit, wishes, &data)
+        })?;
+        let task = terms.of_stream(kind.bind(py), limit, Channel::new(window));
+        let message = inner.message(py, kind, data, Some(task.clone()))?;
+        match told {
+            None => slf.get().ask_for(py, message, task, limit),
+            Some(told) => slf.get().park_for(slf, message, task, limit, told),
+        }
+    }
+
     /// The same for a call of `function(*args, **kwargs)`; `awaits`: a coroutine that it returns is run too.
     #[expect(clippy::too_many_arguments, reason = "called by our own Python")]
     #[pyo3(signature = (function, args, kwargs, awaits, timeout, told, wishes=None))]
@@ -636,6 +666,13 @@ impl Endpoint {
             )
         });
         self.inner()?.0.shared.kinds.set_batch(message_type, batch);
+        Ok(())
+    }
+
+    /// Whether messages of one type, posted from now on, are answered with streams.
+    fn _pytoweb_set_stream(&self, message_type: &str, is_stream: bool) -> PyResult<()> {
+        let kinds = &self.inner()?.0.shared.kinds;
+        kinds.set_stream(message_type, is_stream);
         Ok(())
     }
 

@@ -25,6 +25,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 use pytoweb_engine::{Address, DropReason, Failure, Ticket, Unpark, Waiter};
+use pytoweb_process::Reader;
 
 use crate::error::{self, Named};
 use crate::host::coroutines;
@@ -40,16 +41,18 @@ use self::compat::Compat;
 
 /// How often a thread that waits looks for signals on its own. One that comes while it waits ends the wait at once; this
 /// is for one that comes in the instant before.
-const SIGNAL_LOOK: Duration = Duration::from_millis(250);
+pub(crate) const SIGNAL_LOOK: Duration = Duration::from_millis(250);
 
 /// The class `pytoweb.workers.WorkerFuture`.
 static FUTURE_CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static NO_ARGUMENTS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
 
 #[derive(Debug)]
-struct Inner {
-    task: Arc<Task>,
+pub(crate) struct Inner {
+    pub(crate) task: Arc<Task>,
     address: Option<Address>,
+    /// Whether that is a pool's own mailbox.
+    is_pool: bool,
     /// Where the message is handled, if in another process.
     runner: Option<Arc<Runner>>,
     generation: Generation,
@@ -63,15 +66,12 @@ impl Inner {
     fn named(&self) -> Named<'_> {
         Named {
             name: self.worker_name(),
-            is_pool: self
-                .address
-                .as_ref()
-                .is_some_and(|address| !address.is_exclusive()),
+            is_pool: self.is_pool,
         }
     }
 
     /// An error in a forked child of the process that it was made in.
-    fn check_here(&self) -> PyResult<()> {
+    pub(crate) fn check_here(&self) -> PyResult<()> {
         let kind = if self.named().is_pool {
             "pool"
         } else {
@@ -81,12 +81,45 @@ impl Inner {
     }
 
     /// Calls `callback` once the reply stands, which another thread is to see to.
-    fn on_done(&self, callback: impl FnOnce() + Send + 'static) {
+    pub(crate) fn on_done(&self, callback: impl FnOnce() + Send + 'static) {
         self.task.slot.state().on_done(callback);
+        self.call_lane();
+    }
+
+    /// Has what comes from another process read soon.
+    pub(crate) fn call_lane(&self) {
         if let Some(runner) = &self.runner
             && self.generation.is_here()
         {
             runner.call(&self.task.lane);
+        }
+    }
+
+    /// Whether this is the process that it was made in.
+    pub(crate) fn is_here(&self) -> bool {
+        self.generation.is_here()
+    }
+
+    /// No item of its stream is read any more: a message that has not begun is cancelled, one that runs is told.
+    pub(crate) fn give_up(&self, ticket: &Arc<dyn Ticket>) {
+        let Some(address) = &self.address else {
+            return;
+        };
+        match &self.runner {
+            None => drop(address.cancel(ticket)),
+            Some(_) if address.withdraw(ticket) => {}
+            // It is no reason to kill the child.
+            Some(runner) => runner.tell_reader(ticket, Reader::Gone),
+        }
+    }
+
+    /// So many items of its stream were read: the child may send as many more.
+    pub(crate) fn grant(&self, items: u32) {
+        if let Some(runner) = &self.runner
+            && self.generation.is_here()
+        {
+            let ticket: Arc<dyn Ticket> = self.task.clone();
+            runner.tell_reader(&ticket, Reader::Read(items));
         }
     }
 }
@@ -135,6 +168,7 @@ pub(crate) fn new_future<'py>(
     let _ = base.get().inner.set(Inner {
         task,
         address: Some(worker.address()),
+        is_pool: inner.shared.is_pool,
         runner: inner.packing.as_ref().map(|packing| packing.runner.clone()),
         generation: inner.generation,
     });
@@ -142,6 +176,11 @@ pub(crate) fn new_future<'py>(
 }
 
 impl FutureBase {
+    /// What a reader of its stream needs of it.
+    pub(crate) fn stream_parts(&self) -> PyResult<&Inner> {
+        self.inner()
+    }
+
     fn inner(&self) -> PyResult<&Inner> {
         self.inner
             .get()

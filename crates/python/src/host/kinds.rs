@@ -59,6 +59,8 @@ pub(crate) struct OfKind {
     meter: Option<Arc<Meter>>,
     meter_of_key: Option<Arc<KeyedMeter>>,
     group: Option<Arc<Group>>,
+    /// They are answered with streams.
+    is_stream: bool,
     /// The plan of those that ask for nothing else, where it is the same for all.
     plan: Option<Arc<Plan>>,
 }
@@ -89,8 +91,14 @@ impl OfKind {
         self.group.is_some()
     }
 
-    const fn is_nothing(&self) -> bool {
-        self.meter.is_none() && self.meter_of_key.is_none() && self.group.is_none()
+    /// Whether they are answered with streams.
+    pub(crate) const fn is_stream(&self) -> bool {
+        self.is_stream
+    }
+
+    /// Whether anything is asked of the mailbox.
+    pub(crate) const fn has_plan(&self) -> bool {
+        self.meter.is_some() || self.meter_of_key.is_some() || self.group.is_some()
     }
 
     fn keep_plan(&mut self) {
@@ -125,7 +133,7 @@ impl Kinds {
         let mut by_type = self.lock();
         let of_kind = by_type.entry(kind.to_owned()).or_default();
         change(of_kind);
-        if of_kind.is_nothing() {
+        if !of_kind.has_plan() && !of_kind.is_stream {
             by_type.remove(kind);
         } else {
             of_kind.keep_plan();
@@ -158,6 +166,11 @@ impl Kinds {
                 })
             });
         });
+    }
+
+    /// Whether messages of a type, posted from now on, are answered with streams.
+    pub(crate) fn set_stream(&self, kind: &str, is_stream: bool) {
+        self.change(kind, |of_kind| of_kind.is_stream = is_stream);
     }
 
     /// Whether a handler may be one of batches.
@@ -194,6 +207,9 @@ impl Kinds {
             }
             if let Some(meter) = &of_kind.meter_of_key {
                 own.set_rate(kind, Some(meter.rate), true);
+            }
+            if of_kind.is_stream {
+                own.set_stream(kind, true);
             }
             if let Some(group) = &of_kind.group {
                 own.set_batch(kind, Some((group.size(), group.max_wait())));

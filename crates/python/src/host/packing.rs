@@ -117,8 +117,18 @@ impl Packing {
             context,
             payload,
             definition: None,
-            flags: if task.is_none() { flags::NO_REPLY } else { 0 },
-            max_attempts: self.max_attempts,
+            flags: match task {
+                None => flags::NO_REPLY,
+                Some(task) => {
+                    let stream = task.stream.as_ref();
+                    stream.map_or(0, |channel| flags::of_window(channel.window()))
+                }
+            },
+            // Another attempt would send the items of a stream once more.
+            max_attempts: match task.and_then(|task| task.stream.as_ref()) {
+                Some(_) => 1,
+                None => self.max_attempts,
+            },
             attempt: AtomicU32::new(1),
             earlier: AtomicU32::new(0),
         };

@@ -52,6 +52,8 @@ pub(crate) struct Wishes<'a, 'py> {
     pub(crate) at: Option<&'a Bound<'py, PyAny>>,
     pub(crate) keep_latest: Option<&'a Bound<'py, PyAny>>,
     pub(crate) retry: Option<&'a Bound<'py, PyAny>>,
+    /// It is answered with a stream.
+    pub(crate) streams: bool,
 }
 
 impl<'py> Wishes<'_, 'py> {
@@ -201,6 +203,7 @@ pub(crate) fn with_wishes<'py, R>(
         at: Some(&at),
         keep_latest: Some(&keep_latest),
         retry: Some(&retry),
+        streams: false,
     })
 }
 

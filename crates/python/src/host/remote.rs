@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pytoweb_engine::{Delivery, Failure, Message, Outcome, ReplyState, Wake};
-use pytoweb_process::{Answer, Codec, Crash, Ends, LaneNote, OwnedRequest};
+use pytoweb_process::{Answer, Codec, Crash, Ends, Feed, LaneNote, OwnedRequest};
 
 use crate::error::Named;
 use crate::host::batches::Results;
@@ -33,6 +33,11 @@ impl Codec for PyHandler {
 
     fn lane_note(message: &PyMessage) -> Option<&LaneNote> {
         message.task.as_ref().map(|task| &task.lane)
+    }
+
+    fn feed(message: &PyMessage) -> Option<Arc<dyn Feed>> {
+        let stream = message.task.as_ref()?.stream.clone()?;
+        Some(stream)
     }
 }
 

@@ -15,6 +15,7 @@ use pytoweb_engine::{Failure, ReplyState, Shared, Slot, Ticket};
 use pytoweb_process::LaneNote;
 
 use crate::error::Named;
+use crate::host::channel::Channel;
 use crate::host::failure::{self, Limit};
 use crate::host::planning::Planned;
 use crate::host::retrying::Retrying;
@@ -74,6 +75,8 @@ pub(crate) struct Task {
     /// While it runs as the first of a batch: the others, which are to be stopped as well before the handler is.
     pub(crate) company: Mutex<Company>,
     pub(crate) unread: Unread,
+    /// Where its handler puts items, if it is to stream.
+    pub(crate) stream: Option<Arc<Channel>>,
 }
 
 impl Task {
@@ -180,6 +183,9 @@ impl Ticket for Task {
     }
 
     fn interrupt(&self) {
+        if let Some(stream) = &self.stream {
+            stream.give_up();
+        }
         // Without the interpreter lock first: most handlers are no coroutines, and the deadline thread is not to wait.
         if self.lock_interrupter().is_none() {
             return;

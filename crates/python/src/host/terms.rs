@@ -6,12 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pytoweb_engine::Clock;
 
+use crate::error::Quoted;
+use crate::host::channel::Channel;
 use crate::host::failure::Limit;
+use crate::host::kinds::OfKind;
 use crate::host::planning::{Planned, Wishes};
 use crate::host::retrying::Retrying;
 use crate::host::shared::Shared;
@@ -59,8 +62,15 @@ impl Terms {
                 "retry is not for messages that are handled in batches: have the handler try again, or post it once more",
             ));
         }
+        let is_stream = of_kind.as_ref().is_some_and(OfKind::is_stream);
+        if is_stream && !wishes.streams {
+            return Err(PyTypeError::new_err(format!(
+                "the handler of {} streams its answer: read it with stream() or astream()",
+                Quoted(&kind.to_string())
+            )));
+        }
         Ok(Self {
-            plan: wishes.plan(Some(kind), limit, of_kind, clock)?,
+            plan: wishes.plan(Some(kind), limit, of_kind.filter(OfKind::has_plan), clock)?,
             retry,
             bytes: match &shared.scale {
                 Some(scale) => scale.weigh(data.bind(kind.py()))?,
@@ -91,6 +101,20 @@ impl Terms {
     pub(crate) fn of_ask(self, kind: &Bound<'_, PyString>, limit: Option<Duration>) -> Arc<Task> {
         Arc::new(Task {
             asked: true,
+            ..self.task(kind, limit)
+        })
+    }
+
+    /// The task of a message that is answered with a stream, through `channel`.
+    pub(crate) fn of_stream(
+        self,
+        kind: &Bound<'_, PyString>,
+        limit: Option<Duration>,
+        channel: Arc<Channel>,
+    ) -> Arc<Task> {
+        Arc::new(Task {
+            asked: true,
+            stream: Some(channel),
             ..self.task(kind, limit)
         })
     }

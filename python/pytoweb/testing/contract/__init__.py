@@ -29,6 +29,7 @@ from ._mailbox import MailboxContract
 from ._messages import MessageContract, ReplyContract
 from ._pools import PoolContract
 from ._repeats import PoolRepeatContract, RepeatContract
+from ._streams import StreamContract
 from ._subject import Subject
 from ._surroundings import ContextContract, CoroutineContract
 from ._topics import TopicContract
@@ -49,6 +50,7 @@ __all__ = [
     "RepeatContract",
     "ReplyContract",
     "StopContract",
+    "StreamContract",
     "Subject",
     "TopicContract",
     "WorkerContract",
@@ -66,5 +68,6 @@ class WorkerContract(
     ControlContract,
     BatchContract,
     RepeatContract,
+    StreamContract,
 ):
     """Everything that one worker promises; ``make_worker`` is the place where yours is made."""

@@ -1,0 +1,274 @@
+//! The streams of a child: items of handlers that run, as far as the host's readers have room for them.
+//!
+//! The host says how many items were read; so many more may be sent. A handler that waits for that on the main thread
+//! reads the frames itself, because no other code does: those that are not about streams it holds back, in order, for the
+//! loop of the child. A coroutine, on the event loop's thread, is woken by that loop.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+use pytoweb_process::ChildLink;
+use pytoweb_process::frame::{ToChild, decode_for_child, encode_item};
+
+use crate::error;
+use crate::interpreter::generation::Generation;
+use crate::pickle::pickling::{self, Way};
+
+use super::broken;
+
+#[derive(Debug)]
+struct Sending {
+    /// Items that may be sent.
+    credit: u32,
+    /// No more items are wanted.
+    closed: bool,
+    /// Called when there is credit again, or none will come.
+    wake: Option<Py<PyAny>>,
+}
+
+/// The stream of one message.
+#[derive(Debug)]
+struct Outgoing(Mutex<Sending>);
+
+impl Outgoing {
+    fn lock(&self) -> MutexGuard<'_, Sending> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, py: Python<'_>, change: impl FnOnce(&mut Sending)) {
+        let wake = {
+            let mut sending = self.lock();
+            change(&mut sending);
+            sending.wake.take()
+        };
+        if let Some(wake) = wake
+            && let Err(error) = wake.call0(py)
+        {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// Takes the right to send one item; false for none at the moment, `None` for none any more.
+    fn take_credit(&self) -> Option<bool> {
+        let mut sending = self.lock();
+        if sending.closed {
+            return None;
+        }
+        let may = sending.credit > 0;
+        if may {
+            sending.credit -= 1;
+        }
+        Some(may)
+    }
+}
+
+/// The streams of the messages that run.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    by_seq: Mutex<HashMap<u64, Arc<Outgoing>>>,
+    /// Frames that a handler read while it waited, and which are not its own.
+    held: Mutex<VecDeque<Vec<u8>>>,
+}
+
+impl Streams {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Outgoing>>> {
+        self.by_seq.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The message is to stream; its reader has room for a window of items.
+    fn open(&self, seq: u64, window: u32) -> Arc<Outgoing> {
+        let outgoing = Arc::new(Outgoing(Mutex::new(Sending {
+            credit: window,
+            closed: false,
+            wake: None,
+        })));
+        self.lock().insert(seq, outgoing.clone());
+        outgoing
+    }
+
+    /// The message is over.
+    pub(super) fn forget(&self, seq: u64) {
+        let gone = self.lock().remove(&seq);
+        drop(gone);
+    }
+
+    fn of(&self, seq: u64) -> Option<Arc<Outgoing>> {
+        self.lock().get(&seq).cloned()
+    }
+
+    /// So many items more may be sent.
+    pub(super) fn grant(&self, py: Python<'_>, seq: u64, items: u32) {
+        if let Some(outgoing) = self.of(seq) {
+            outgoing.change(py, |sending| {
+                sending.credit = sending.credit.saturating_add(items);
+            });
+        }
+    }
+
+    /// No more items are wanted.
+    pub(super) fn close(&self, py: Python<'_>, seq: u64) {
+        if let Some(outgoing) = self.of(seq) {
+            outgoing.change(py, |sending| sending.closed = true);
+        }
+    }
+
+    /// Puts the next frame that was held back into `frame`, if there is one.
+    pub(super) fn take_held(&self, frame: &mut Vec<u8>) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        match held.pop_front() {
+            Some(next) => {
+                *frame = next;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// What a message needs to send the items of its stream.
+#[derive(Clone, Debug)]
+pub(super) struct Sender {
+    link: Arc<dyn ChildLink>,
+    streams: Arc<Streams>,
+    outgoing: Arc<Outgoing>,
+    seq: u64,
+    generation: Generation,
+}
+
+impl Sender {
+    pub(super) fn new(
+        link: &Arc<dyn ChildLink>,
+        streams: &Arc<Streams>,
+        seq: u64,
+        window: u32,
+        generation: Generation,
+    ) -> Self {
+        Self {
+            link: link.clone(),
+            streams: streams.clone(),
+            outgoing: streams.open(seq, window),
+            seq,
+            generation,
+        }
+    }
+
+    fn send(&self, py: Python<'_>, item: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut payload = pickling::pack(py, Way::ToHost, item, || self.link.store().cloned())
+            .map_err(|raised| error::unpicklable(py, "an item of the stream", raised))?;
+        // The host releases it, perhaps before this returns.
+        let _ = payload.detach();
+        let mut head = Vec::new();
+        encode_item(self.seq, &payload, &mut head).map_err(broken)?;
+        let area: &[u8] = match payload.place() {
+            pytoweb_process::Place::Inline(area) => area,
+            _ => &[],
+        };
+        if self.link.try_send(&head, area).map_err(broken)? {
+            return Ok(());
+        }
+        py.detach(|| self.link.send(&head, area)).map_err(broken)
+    }
+
+    /// Takes a frame that came while this waited.
+    fn take(&self, py: Python<'_>, frame: &mut Vec<u8>) -> PyResult<()> {
+        match decode_for_child(frame).map_err(broken)? {
+            ToChild::Grant { seq, items } => self.streams.grant(py, seq, items),
+            ToChild::Enough { seq } if seq == self.seq => self.streams.close(py, seq),
+            ToChild::Release { offset } => {
+                if let Some(store) = self.link.store() {
+                    store.release(offset);
+                }
+            }
+            ToChild::StopAsked { seq } if seq == self.seq => self.streams.close(py, seq),
+            // Those of other messages are for coroutines, and what is to interrupt them is with the loop.
+            ToChild::StopAsked { .. }
+            | ToChild::Enough { .. }
+            | ToChild::Request(_)
+            | ToChild::Quit => {
+                let mut held = self
+                    .streams
+                    .held
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                held.push_back(std::mem::take(frame));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a handler puts the items of its stream.
+#[pyclass(module = "pytoweb._core", frozen)]
+#[derive(Debug)]
+pub(crate) struct ChildStreamWriter(pub(super) Sender);
+
+#[pymethods]
+impl ChildStreamWriter {
+    /// As ``StreamWriter.put``; for the main thread.
+    fn put(&self, py: Python<'_>, item: &Bound<'_, PyAny>, limit: f64) -> PyResult<Option<bool>> {
+        let sender = &self.0;
+        if !sender.generation.is_here() {
+            return Err(error::copied());
+        }
+        let limit = Duration::try_from_secs_f64(limit).unwrap_or_default();
+        let until = Instant::now() + limit;
+        let mut frame = Vec::new();
+        loop {
+            match sender.outgoing.take_credit() {
+                None => return Ok(Some(false)),
+                Some(true) => {
+                    sender.send(py, item)?;
+                    return Ok(Some(true));
+                }
+                Some(false) => {}
+            }
+            if sender.link.receive(&mut frame).map_err(broken)? {
+                sender.take(py, &mut frame)?;
+                continue;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            py.detach(|| sender.link.wait(Some(left)));
+            py.check_signals()?;
+        }
+    }
+
+    /// As ``StreamWriter.put_soon``.
+    fn put_soon(
+        &self,
+        py: Python<'_>,
+        item: &Bound<'_, PyAny>,
+        wake: Py<PyAny>,
+    ) -> PyResult<Option<bool>> {
+        let sender = &self.0;
+        if !sender.generation.is_here() {
+            return Err(error::copied());
+        }
+        let may = {
+            let mut sending = sender.outgoing.lock();
+            if sending.closed {
+                return Ok(Some(false));
+            }
+            let may = sending.credit > 0;
+            if may {
+                sending.credit -= 1;
+            } else {
+                sending.wake = Some(wake);
+            }
+            may
+        };
+        if may {
+            sender.send(py, item)?;
+        }
+        Ok(may.then_some(true))
+    }
+
+    /// Whether no more items are wanted.
+    fn is_closed(&self) -> bool {
+        self.0.outgoing.lock().closed
+    }
+}

@@ -1,0 +1,87 @@
+"""The handler's side of a stream: a generator function whose items go to the reader as they come.
+
+A handler that is a window ahead of its reader waits, where it is: a generator may hold what belongs to its
+thread (a connection of SQLite), so it never goes on on another one. Meanwhile another thread of the pool may
+run in its place.
+"""
+
+from __future__ import annotations
+
+from pytoweb._callables import is_async_generator
+from pytoweb._core import running_stream
+
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+    from typing import Any, Union
+
+    from pytoweb._core import ChildStreamWriter, StreamWriter
+
+    Writer = Union[StreamWriter, ChildStreamWriter]
+
+#: Seconds that a handler waits for its reader at a time: in between it can be interrupted.
+LOOK = 0.25
+
+
+class StreamHandler:
+    """A generator function as a handler of messages of one type."""
+
+    __slots__ = ("_awaits", "_handler", "_message_type")
+
+    def __init__(self, handler: Callable[[Any], Any], message_type: str) -> None:
+        self._handler = handler
+        self._message_type = message_type
+        self._awaits = is_async_generator(handler)
+
+    def __call__(self, data: Any) -> Coroutine[Any, Any, None] | None:
+        writer = running_stream()
+        if writer is None:
+            raise TypeError(
+                f"the handler of {self._message_type!r} streams its answer: read it with stream() or "
+                "astream()"
+            )
+        if self._awaits:
+            return _put_all_async(self._handler(data), writer)
+        _put_all(self._handler(data), writer)
+        return None
+
+
+def _put_all(items: Generator[object, None, object], writer: Writer) -> None:
+    try:
+        for item in items:
+            put = writer.put(item, LOOK)
+            while put is None:
+                put = writer.put(item, LOOK)
+            if not put:
+                return
+    finally:
+        items.close()
+
+
+async def _put_all_async(items: AsyncGenerator[object, None], writer: Writer) -> None:
+    import asyncio
+
+    from pytoweb._aio import bridge_to
+
+    room = asyncio.Event()
+    bridge = bridge_to(asyncio.get_running_loop())
+
+    def wake() -> None:
+        bridge.call(room.set)
+
+    try:
+        async for item in items:
+            room.clear()
+            put = writer.put_soon(item, wake)
+            while put is None:
+                await room.wait()
+                room.clear()
+                put = writer.put_soon(item, wake)
+            if not put:
+                return
+    except asyncio.CancelledError:
+        # Its reader has closed it while it awaited something: that is an end like any other.
+        if not writer.is_closed():
+            raise
+    finally:
+        await items.aclose()

@@ -1,0 +1,208 @@
+"""Streams: what the contract does not see, because it ends processes and programs, or looks at memory."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from pytoweb.workers import (
+    DeadlineError,
+    SerializationError,
+    WorkerCrashedError,
+    WorkerDecorators,
+    WorkerPool,
+    current_message,
+)
+
+WAIT = 10.0
+MB = 1 << 20
+
+
+def two_and_die(data):
+    yield 1
+    yield 2
+    os.kill(os.getpid(), signal.SIGKILL)
+    yield 3
+
+
+def unpicklable(data):
+    yield 1
+    yield (item for item in ())
+
+
+def large(count):
+    for number in range(count):
+        yield bytes([number]) * MB
+
+
+def slow(data):
+    yield 1
+    while True:
+        pass
+
+
+@pytest.fixture
+def streaming(backend, worker):
+    one = worker("streaming", backend=backend)
+    one.on_message("large", large)
+    return one.start()
+
+
+def test_large_items_take_no_more_room_than_the_window(streaming):
+    for number, item in enumerate(streaming.stream("large", 200, window=2)):
+        assert len(item) == MB and item[0] == number
+    assert number == 199
+
+
+def test_a_child_that_ends_ends_its_stream_after_the_items(worker):
+    one = worker("dying", backend="process", max_attempts=3)
+    one.on_message("two", two_and_die)
+    one.start()
+    stream = one.stream("two")
+    assert [next(stream), next(stream)] == [1, 2]
+    with pytest.raises(WorkerCrashedError):
+        next(stream)
+    one.run_until_idle(WAIT)
+    # Once more would have been two items more.
+    assert one.stats().posted == one.stats().failed == 1
+
+
+def test_an_item_that_cannot_be_sent_fails_the_stream(worker):
+    one = worker("unsendable", backend="process")
+    one.on_message("unpicklable", unpicklable)
+    one.start()
+    stream = one.stream("unpicklable")
+    assert next(stream) == 1
+    with pytest.raises(SerializationError, match="item"):
+        next(stream)
+
+
+def test_a_soft_limit_is_for_the_whole_stream(backend, worker):
+    one = worker("soft", backend=backend)
+    one.on_message("slow", slow, soft_timeout=0.2)
+    one.start()
+    stream = one.stream("slow")
+    assert next(stream) == 1
+    with pytest.raises(DeadlineError, match="soft_timeout"):
+        next(stream)
+
+
+def test_what_surrounds_a_handler_surrounds_its_stream(worker):
+    seen = []
+    one = worker("surrounded")
+
+    @one.around
+    def note():
+        seen.append("enter")
+        yield
+        seen.append("leave")
+
+    @one.on_message("count")
+    def count(data):
+        for number in range(data):
+            seen.append(number)
+            yield number
+
+    one.start()
+    assert list(one.stream("count", 3)) == [0, 1, 2]
+    assert seen == ["enter", 0, 1, 2, "leave"]
+
+
+def test_a_method_of_a_worker_may_stream(backend, worker):
+    one = worker("methods", backend=backend)
+    one.on_message("count", worker_count)
+    one.start()
+    assert list(one.stream("count", 3)) == [("methods", 0), ("methods", 1), ("methods", 2)]
+
+
+@WorkerDecorators.worker_method("count")
+def worker_count(one, data):
+    for number in range(data):
+        yield one.name, number
+
+
+def test_a_pool_streams_as_many_at_once_as_it_has_threads():
+    with WorkerPool(2) as pool:
+        pool.on_message("name", lambda data: (yield current_message().worker))
+        streams = [pool.stream("name") for _ in range(20)]
+        assert [list(stream) for stream in streams] == [[pool.name]] * 20
+
+
+def test_streams_that_wait_for_their_readers_do_not_keep_a_pool_from_others():
+    with WorkerPool(1) as pool:
+        pool.on_message("large", large)
+        waiting = [pool.stream("large", 3, window=1) for _ in range(5)]
+        firsts = [next(stream) for stream in waiting]
+        assert [len(first) for first in firsts] == [MB] * 5
+        assert pool.submit(abs, -1).result(WAIT) == 1
+        for stream in waiting:
+            assert len(list(stream)) == 2
+
+
+def test_whatever_has_a_yield_streams(worker):
+    class Generating:
+        def __call__(self, data):
+            yield data
+
+        def method(self, data):
+            yield data
+
+    one = worker("shapes").start()
+    for handler in (Generating(), Generating().method, functools.partial(large)):
+        one.on_message("work", handler)
+        assert len(list(one.stream("work", 1))) == 1
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_a_program_that_ends_closes_its_streams(tmp_path, kind):
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import itertools
+            from pytoweb.workers import PythonWorker
+
+            def count(data):
+                try:
+                    yield from itertools.count()
+                finally:
+                    print("closed", flush=True)
+
+            if __name__ == "__main__":
+                worker = PythonWorker("w", backend={kind!r}).start()
+                worker.on_message("count", count)
+                stream = worker.stream("count")
+                print(next(stream), next(stream), flush=True)
+            """
+        )
+    )
+    ended = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.stdout.split(), ended.stderr, ended.returncode) == (["0", "1", "closed"], "", 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:os.fork")
+@pytest.mark.filterwarnings("ignore:This process")
+def test_a_forked_child_leaves_the_stream_of_its_parent_alone(worker):
+    one = worker("forked")
+    one.on_message("large", large)
+    one.start()
+    stream = one.stream("large", 4, window=1)
+    next(stream)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            stream.close()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert len(list(stream)) == 3
