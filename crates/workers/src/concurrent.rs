@@ -7,6 +7,7 @@ use crate::handling;
 use crate::kinds::Signature;
 use crate::retry::Retry;
 use crate::send::Engine;
+use crate::stream::{StreamRequest, StreamSender};
 use crate::trying;
 
 /// Registers handlers that may run several at the same time, with themselves and with each other: they are `Fn + Sync`,
@@ -139,5 +140,30 @@ impl<'a> ConcurrentHandlers<'a> {
         let table = &self.engine.handler().table;
         table.register(kind, signature, registration, Some(batch));
         self
+    }
+
+    /// The same for a handler that answers with a stream; see [`Worker::on_stream`](crate::Worker::on_stream).
+    ///
+    /// ```
+    /// use pytoweb_workers::{StreamSender, Worker};
+    ///
+    /// let worker = Worker::builder("numbers").concurrency(4).build();
+    /// worker.concurrent().on_stream("up-to", |last: u32, items: &StreamSender<u32>| {
+    ///     (0..last).try_for_each(|number| items.send(number))
+    /// });
+    /// worker.start()?;
+    /// assert_eq!(worker.stream::<u32, u32>("up-to", 3)?.count(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_stream<T, I, E, F>(&self, kind: &str, handler: F) -> &Self
+    where
+        T: Send + 'static,
+        I: Send + 'static,
+        E: Into<BoxError>,
+        F: Fn(T, &StreamSender<I>) -> Result<(), E> + Send + Sync + 'static,
+    {
+        self.on_message(kind, move |request: StreamRequest<T, I>| {
+            handler(request.data, &request.sender)
+        })
     }
 }

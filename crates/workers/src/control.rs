@@ -8,6 +8,7 @@ use pytoweb_engine::{Key, Priority};
 use crate::error::SendError;
 use crate::reply::Reply;
 use crate::send::{self, Engine, Patience};
+use crate::stream::StreamReply;
 use crate::wishes::Wishes;
 
 /// A message that says how it is to be queued, made by [`Worker::message`](crate::Worker::message) and
@@ -272,6 +273,64 @@ impl<T: Send + 'static> MessageBuilder<'_, T> {
     /// ```
     pub fn ask_timeout<R: Send + 'static>(self, limit: Duration) -> Result<Reply<R>, SendError<T>> {
         self.enter_ask(Patience::Deadline(limit))
+    }
+
+    /// Sends a message whose handler answers with a stream, and may be `window` items ahead of its reader, at least 1; see
+    /// [`Worker::stream`](crate::Worker::stream).
+    ///
+    /// # Errors
+    /// As [`MessageBuilder::ask`].
+    ///
+    /// ```
+    /// use pytoweb_workers::{Priority, StreamSender, Worker};
+    ///
+    /// let worker = Worker::new("numbers");
+    /// worker.on_stream("up-to", |last: u32, items: &StreamSender<u32>| {
+    ///     (0..last).try_for_each(|number| items.send(number))
+    /// });
+    /// worker.start()?;
+    /// let urgent = worker.message("up-to", 3_u32).priority(Priority::HIGHEST);
+    /// assert_eq!(urgent.stream::<u32>(1)?.count(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn stream<I: Send + 'static>(self, window: usize) -> Result<StreamReply<I>, SendError<T>> {
+        self.enter_stream(window, Patience::Wait)
+    }
+
+    /// The same with a deadline for the whole stream, `limit` from now: then the stream ends with
+    /// [`AskError::Expired`](crate::AskError::Expired) after the items that came before, and the handler's next item comes
+    /// back to it.
+    ///
+    /// # Errors
+    /// As [`MessageBuilder::ask_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pytoweb_workers::{AskError, Worker};
+    ///
+    /// let worker = Worker::new("not started yet");
+    /// let message = worker.message("up-to", 3_u32);
+    /// let mut stream = message.stream_timeout::<u32>(8, Duration::from_millis(1))?;
+    /// assert!(matches!(stream.next(), Some(Err(AskError::Expired))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn stream_timeout<I: Send + 'static>(
+        self,
+        window: usize,
+        limit: Duration,
+    ) -> Result<StreamReply<I>, SendError<T>> {
+        self.enter_stream(window, Patience::Deadline(limit))
+    }
+
+    fn enter_stream<I: Send + 'static>(
+        self,
+        window: usize,
+        patience: Patience,
+    ) -> Result<StreamReply<I>, SendError<T>> {
+        let (request, read) = StreamReply::channel(self.data, window);
+        send::ask(self.engine, self.kind, request, Some(self.wishes), patience)
+            .map(read)
+            .map_err(|error| error.map(|request| request.data))
     }
 
     fn enter(self, patience: Patience) -> Result<(), SendError<T>> {

@@ -27,6 +27,7 @@
 //!   handlers that wait for each other's replies in a circle get [`AskError::Cycle`]; a pool whose threads all wait for
 //!   replies or room runs another. Any other wait of a handler takes its thread out of the pool, unless it waits within
 //!   [`blocking`].
+//! - **Many items** of one message come as they are made: [`Worker::on_stream`], [`Worker::stream`].
 //! - **A handler that fails or panics** fails its message. The worker lives.
 //! - **Under load** messages have priorities, keys and delays ([`MessageBuilder`]), workers have limits ([`WorkerBuilder`]), and
 //!   handlers get several at once ([`Batch`]) or are called again after a failure ([`Retry`]).
@@ -66,6 +67,7 @@ mod retried;
 mod retry;
 mod send;
 mod service;
+mod stream;
 mod table;
 mod task;
 mod trying;
@@ -94,6 +96,7 @@ pub use pytoweb_engine::{
 pub use reply::Reply;
 pub use retry::Retry;
 pub use service::Service;
+pub use stream::{StreamReply, StreamSender, Unread};
 pub use unseen::set_error_hook;
 pub use worker::Worker;
 pub use worker::builder::WorkerBuilder;

@@ -6,6 +6,7 @@ mod letters;
 mod messages;
 pub(crate) mod stats;
 mod stopping;
+mod streams;
 mod workers;
 
 use std::collections::BTreeMap;

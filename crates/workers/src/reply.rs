@@ -48,6 +48,11 @@ impl<R: Send + 'static> Reply<R> {
         Self { answer, worker }
     }
 
+    /// The answer, and whose it is.
+    pub(crate) fn into_parts(self) -> (Arc<dyn Answer<R>>, WorkerId) {
+        (self.answer, self.worker)
+    }
+
     fn ticket(&self) -> Arc<dyn Ticket> {
         self.answer.clone()
     }

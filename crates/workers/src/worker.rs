@@ -5,6 +5,7 @@ mod handlers;
 mod letters;
 mod messages;
 pub(crate) mod stopping;
+mod streams;
 pub(crate) mod weak;
 
 use std::fmt;
