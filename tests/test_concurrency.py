@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from pytoweb.workers import Limits, PythonWorker, WorkerPool, current_message
+from pytoweb.workers import Limits, PythonWorker, WorkerPool, WorkerStoppedError, current_message
 
 WAIT = 20
 
@@ -159,3 +159,15 @@ def test_it_is_refused_where_it_means_nothing():
             make()
     with pytest.raises(TypeError, match="concurrency"):
         Limits(concurrency=1.5)
+
+
+def test_a_worker_that_runs_several_is_called_a_worker(worker):
+    one = worker("several", limits=Limits(concurrency=3))
+    one.on_message("work", abs)
+    future = one.ask("work", 1)
+    one.start()
+    late = one.ask("work", 1, delay=60)
+    one.stop(timeout=WAIT)
+    assert future.result(WAIT) == 1
+    with pytest.raises(WorkerStoppedError, match="worker 'several'"):
+        late.result(WAIT)
