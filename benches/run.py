@@ -35,6 +35,7 @@ ROWS_OF = {
         "control-batch-process",
         "control-batch-process-10us",
     ),
+    "streams": ("stream-thread", "stream-process"),
     "balance": ("control-balance", "control-balance-process"),
     "round_trip": ("round-trip-p50", "round-trip-p99"),
     "asyncio_rows": ("asyncio-ask", "asyncio-gather", "asyncio-gather-tasks"),
