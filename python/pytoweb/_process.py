@@ -215,7 +215,7 @@ class ProcessRuntime(PoolRuntime):
             "process %d of %r (%d) was told to end, did not within %g s, and was killed: an on_stop hook, an "
             "atexit function or a thread of it still ran"
         )
-        self._log(logging.WARNING, text, place + 1, self._given_name(), pid, seconds)
+        self._log(logging.WARNING, text, place + 1, self.given_name, pid, seconds)
 
     def _log(self, level: int, *args: object, exc_info: BaseException | None = None) -> None:
         self._call(functools.partial(_pool_log.log, level, *args, exc_info=exc_info))
@@ -228,7 +228,7 @@ class ProcessRuntime(PoolRuntime):
                 if self._is_over:
                     self._late.call(log)
                 else:
-                    self.reply_thread().call(log)
+                    self.reply_line().call(log)
         except RuntimeError:
             # No thread can be started any more.
             contained(log)

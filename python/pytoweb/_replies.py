@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any, Union
 
-    from pytoweb._runtime import PoolRuntime, ReplyThread
+    from pytoweb._lines import Line
+    from pytoweb._runtime import PoolRuntime
     from pytoweb._worker import Addressable
 
-    Way = Union[ReplyThread, PoolRuntime, _aio.Bridge]
+    Way = Union[Line, PoolRuntime, _aio.Bridge]
 
 #: The exception comes as `exc_info`, so its text is not in here.
 FAILED = "worker %r failed to handle a message of type %r"
@@ -46,7 +47,7 @@ _exit.unlock_after_fork(_unlock)
 
 
 class Route:
-    """Where the replies of one kind go: a handler, and the thread or the event loop that calls it."""
+    """Where the replies of one kind go: a handler, and the line or the event loop that calls it."""
 
     __slots__ = ("handler", "waiting", "way")
 
@@ -80,7 +81,7 @@ _place: ContextVar[Place | None] = ContextVar("pytoweb_place", default=None)
 class Replies:
     """Replies on their way to one owner, in order, never on the worker's thread.
 
-    A reply goes to the event loop that ran where its handler was registered, else to the pool's reply thread.
+    A reply goes to the event loop that ran where its handler was registered, else to the pool's line of them.
     One that comes before there is a handler is kept, up to the mailbox's capacity. Each takes a place of the
     mailbox's room until its handler is through; those that are kept take none.
     """
@@ -104,7 +105,7 @@ class Replies:
     def set_handler(self, kind: str, handler: Callable[[WorkerMessage], object]) -> None:
         """Sends replies of ``kind`` to ``handler`` from now on, those kept so far first."""
         loop = _aio.running_loop()
-        way = self._runtime.reply_thread() if loop is None else _aio.bridge_to(loop)
+        way = self._runtime.reply_line() if loop is None else _aio.bridge_to(loop)
         with _lock:
             before = self._routes.get(kind)
             self._replaced = [route for route in self._replaced if route.waiting]
@@ -116,7 +117,7 @@ class Replies:
                 way.call(self._call, handler, message, None)
 
     def start_afresh(self) -> None:
-        """In a forked child: the reply thread is another one there, and replies of the parent stay there."""
+        """In a forked child: the line is another one there, and replies of the parent stay there."""
         self._kept = None
         self._replaced = []
         for route in self._routes.values():

@@ -1,6 +1,6 @@
-"""What a pool needs besides its engine threads: an initializer, an event loop, a thread for replies.
+"""What a pool needs besides its engine threads: an initializer, an event loop, a line for replies.
 
-Each of the two threads starts when it is first needed and ends with the pool.
+Each of the two is made when it is first needed and ends with the pool.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import weakref
 from queue import Empty, SimpleQueue
 from types import CoroutineType
 
-from pytoweb import _aio, _exit
+from pytoweb import _aio, _exit, _lines
 from pytoweb._contained import contained
 from pytoweb._core import interrupt_thread
 from pytoweb._pool_thread import PoolThread
@@ -36,51 +36,6 @@ _pool_log = logging.getLogger("pytoweb.pool")
 #: Seconds after which the thread that waits for the coroutine of a hook looks whether it is to be cancelled:
 #: less than the grace of a process worker, after which its child is killed.
 HOOK_LOOK = 0.02
-
-#: The identifiers of all reply threads.
-_reply_idents: set[int] = set()
-
-
-class ReplyThread:
-    """Calls reply handlers, in the order of the replies."""
-
-    def __init__(self, name: str) -> None:
-        self._queue: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, args=(self._queue,), name=name, daemon=True)
-        self._thread.start()
-
-    def call(self, function: Callable[..., object], *args: Any) -> bool:
-        self._queue.put((function, args))
-        return True
-
-    def is_closed(self) -> bool:
-        return not self._thread.is_alive()
-
-    @staticmethod
-    def _run(queue: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]] | None]) -> None:
-        own = threading.get_ident()
-        _reply_idents.add(own)
-        try:
-            ReplyThread._run_calls(queue)
-        finally:
-            _reply_idents.discard(own)
-
-    @staticmethod
-    def _run_calls(queue: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]] | None]) -> None:
-        while (item := queue.get()) is not None:
-            function, args = item
-            contained(function, *args)
-            # Nothing of the last reply is kept while waiting for the next.
-            del item, function, args
-
-    def close(self) -> None:
-        self._queue.put(None)
-
-    def join(self, timeout: float | None = None) -> bool:
-        if self._thread is threading.current_thread():
-            return True
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
 
 
 class LoopThread:
@@ -309,8 +264,8 @@ PREFIX = "pytoweb-"
 class PoolRuntime:
     """The Python side of one pool's engine threads, which call it."""
 
-    #: The identifiers of the reply threads of all pools.
-    reply_idents = _reply_idents
+    #: The identifiers of the threads that call reply handlers, for all pools.
+    reply_idents = _lines.reply_idents
 
     def __init__(
         self, name: str, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()
@@ -332,7 +287,7 @@ class PoolRuntime:
         #: The threads here were told to end.
         self._is_over = False
         self._loop: LoopThread | None = None
-        self._replies: ReplyThread | None = None
+        self._replies: _lines.Line | None = None
         #: Set once the pool is closed and its engine threads are past their last message.
         self.ended = threading.Event()
 
@@ -355,7 +310,7 @@ class PoolRuntime:
 
     def _log_broken(self, error: BaseException) -> None:
         _pool_log.critical(
-            "the initializer of %r raised: no more work is run", self._given_name(), exc_info=error
+            "the initializer of %r raised: no more work is run", self.given_name, exc_info=error
         )
 
     def thread_ended(self) -> None:
@@ -368,14 +323,15 @@ class PoolRuntime:
         for ident in list(self._idents):
             interrupt_thread(ident, SystemExit)
 
-    def _given_name(self) -> str:
+    @property
+    def given_name(self) -> str:
         """The name of the pool, or of the worker with threads of its own."""
         return self.name[len(PREFIX) :] if self.name.startswith(PREFIX) else self.name
 
     def broken_error(self) -> WorkerCrashedError:
         """What work of a pool whose initializer failed fails with."""
         error = crashed_error("ThreadsBrokenError")(
-            f"the initializer of {self._given_name()!r} failed: {self._broken!r}"
+            f"the initializer of {self.given_name!r} failed: {self._broken!r}"
         )
         error.__cause__ = self._broken
         return error
@@ -439,23 +395,27 @@ class PoolRuntime:
     def has_started(self) -> bool:
         """Whether it was closed, or there are processes: what a forked child cannot begin with.
 
-        An event loop and a reply thread that nothing has run on yet are made again when they are needed.
+        An event loop and a reply line that nothing has run on yet are made again when they are needed.
         """
         return self._closing is not None or self.ended.is_set()
 
     def call(self, function: Callable[..., object], *args: Any) -> bool:
-        """As `ReplyThread.call`, on the reply thread that there is by then."""
-        return self.reply_thread().call(function, *args)
+        """As `Line.call`, on the line that there is by then."""
+        return self.reply_line().call(function, *args)
 
     def is_closed(self) -> bool:
-        """As `ReplyThread.is_closed`."""
+        """As `Line.is_closed`."""
         return self._replies is not None and self._replies.is_closed()
 
-    def reply_thread(self) -> ReplyThread:
-        """The thread that calls reply handlers."""
+    def reply_line(self) -> _lines.Line:
+        """What calls reply handlers, made if it is not there.
+
+        Raises:
+            RuntimeError: the system refuses a new thread.
+        """
         with self._lock:
             if self._replies is None:
-                self._replies = ReplyThread(f"{self.name}-replies")
+                self._replies = _lines.Line(self.given_name)
             return self._replies
 
     def close(self, threads: Threads) -> None:

@@ -178,9 +178,9 @@ class Addressable(Streaming):
         Two types are the owner's side of a reply: handlers for ``"response"`` and ``"error"`` get a
         ``WorkerMessage`` for every message that was posted with a ``message_id``. Its ``data`` is
         ``{"id": ..., "result": ...}`` or ``{"id": ..., "error": exception}``. They are called in the order of
-        the replies, on the event loop that runs where they are registered, else on one reply thread of the
-        pool; never on the worker's thread. Replies that came earlier are kept, up to the capacity, and
-        delivered first.
+        the replies, on the event loop that runs where they are registered, else one at a time on reply
+        threads that all workers and pools share; never on the worker's thread. Replies that came earlier are
+        kept, up to the capacity, and delivered first.
 
         Args:
             message_type: the type to handle.

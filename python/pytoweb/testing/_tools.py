@@ -107,7 +107,13 @@ class Watch:
 def _remains(runtime: PoolRuntime) -> str:
     """Names the threads and child processes of a pool."""
     prefix = f"{runtime.name}-"
-    names = sorted(thread.name for thread in threading.enumerate() if thread.name.startswith(prefix))
+    # A thread that runs a reply handler is shared, and has the name of the owner behind its own.
+    suffix = f" ({runtime.given_name})"
+    names = sorted(
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.startswith(prefix) or thread.name.endswith(suffix)
+    )
     parts = [f"threads: {', '.join(names)}"] if names else []
     pids = ", ".join(map(str, runtime.pids()))
     if pids:
@@ -192,16 +198,14 @@ def frozen_clock() -> Iterator[FrozenClock]:
 
 def _ended(runtime: PoolRuntime, threads: Threads, end: float) -> bool:
     """Waits until ``end``, on the monotonic clock, for the engine threads and those beside them."""
-    beside = [helper._thread for helper in (runtime._loop, runtime._replies) if helper is not None]
+    beside = [helper for helper in (runtime._loop, runtime._replies) if helper is not None]
     if not beside and threads.count() == 0 and not runtime.has_processes():
         return True
     if not runtime.ended.wait(max(0.0, end - time.monotonic())):
         return False
     # They are past their last message, so this is short.
     threads.join()
-    for thread in beside:
-        thread.join(max(0.0, end - time.monotonic()))
-    if any(thread.is_alive() for thread in beside):
+    if not all([helper.join(max(0.0, end - time.monotonic())) for helper in beside]):
         return False
     # Child processes that do not end in time are killed.
     runtime.join()
