@@ -19,8 +19,9 @@ from pytoweb._batch import batch_handler
 from pytoweb._callables import has_yield
 from pytoweb._core import child_arrive, load
 from pytoweb._internals import Internals, PoolInternals, set_state
+from pytoweb._loops import LoopThread
 from pytoweb._main import HostMain
-from pytoweb._runtime import LoopThread, cast_owner, initialize
+from pytoweb._runtime import cast_owner, initialize
 from pytoweb._soft import LimitedHandler
 from pytoweb.errors import SerializationError
 
