@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import logging
+import re
 import sqlite3
 import threading
 import weakref
@@ -148,7 +149,7 @@ def test_a_hook_that_is_a_coroutine_is_waited_for(worker):
     one.start().ask("work", "handled").result(WAIT)
     one.stop()
     assert events[0] == "handled"
-    assert events[1].endswith("-loop")
+    assert re.fullmatch(rf"pytoweb-loop-\d+ \({one.name}\)", events[1])
 
 
 def test_one_that_raises_is_reported_and_the_others_run(worker, caplog):

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 import queue
+import re
 import threading
 
 import hook_handlers as handlers
@@ -52,7 +53,7 @@ def test_an_error_handler_that_is_a_coroutine_runs_before_the_message_ends(faili
     failing.post_message(kind, "posted", "an id")
     failing.run_until_idle(WAIT)
     loop = told[0][-1]
-    assert loop.endswith("-loop")
+    assert re.fullmatch(rf"pytoweb-loop-\d+ \({re.escape(failing.name)}\)", loop)
     assert told == [
         ("asked", kind, "asked", None, failing, loop),
         ("posted", kind, "posted", "an id", failing, loop),

@@ -429,3 +429,45 @@ def test_the_name_of_a_thread_says_whose_handler_runs_on_it(pool, worker):
     thread.name = "renamed"
     assert one.ask("name").result(WAIT) == "renamed (one)"
     assert some.submit(name).result(WAIT) == "renamed"
+
+
+FIFTY = """
+import os, threading, time
+from pytoweb.workers import PythonWorker
+
+def count():
+    return len(os.listdir("/proc/self/task"))
+
+async def later(data):
+    return data
+
+replied = threading.Semaphore(0)
+workers = []
+for number in range(50):
+    one = PythonWorker(f"own {number}")
+    one.on_message("now", lambda data: data)
+    one.on_message("later", later)
+    one.on_message("response", lambda message: replied.release())
+    workers.append(one.start())
+for one in workers:
+    assert one.ask("later", 1, timeout=60).result(10) == 1
+    assert one.ask("now", 1, timeout=60).result(10) == 1
+    one.post_message("now", 1, "an id")
+    one.post_message("later", 1, "another")
+for _ in range(100):
+    assert replied.acquire(timeout=10)
+# Reply threads that a busy machine made necessary end after a second.
+end = time.monotonic() + 10
+while count() > 60 and time.monotonic() < end:
+    time.sleep(0.01)
+print(count())
+for one in workers:
+    one.stop()
+"""
+
+
+def test_fifty_workers_of_their_own_have_few_threads(run_python, require):
+    require(os.path.exists("/proc/self/task"), "/proc/self/task")
+    done = run_python(FIFTY, timeout=40)
+    assert (done.rc, done.stderr) == (0, "")
+    assert 50 < int(done.stdout) <= 60

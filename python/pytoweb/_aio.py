@@ -20,22 +20,27 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from pytoweb._core import Endpoint, WorkerMessage
+    from pytoweb._loops import Tenant
 
     T = TypeVar("T")
 
 
 class Running:
-    """The message and the worker whose ``async def`` handler runs in a context.
+    """The message of the ``async def`` handler that runs in a context, its worker, and its part in a loop.
 
     Tasks that the handler started have copies of its context and may outlive the message. They would keep its
     data, so it is taken out at the handler's end.
     """
 
-    __slots__ = ("message", "owner")
+    __slots__ = ("message", "owner", "tenant")
 
-    def __init__(self, message: WorkerMessage | None, owner: weakref.ref[Endpoint]) -> None:
+    def __init__(
+        self, message: WorkerMessage | None, owner: weakref.ref[Endpoint], tenant: Tenant | None = None
+    ) -> None:
         self.message = message
         self.owner: weakref.ref[Endpoint] | None = owner
+        #: Stays, because the tasks that the handler started are this one's until they end.
+        self.tenant = tenant
 
     def end(self) -> None:
         """The handler is through."""

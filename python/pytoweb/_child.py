@@ -12,14 +12,13 @@ import traceback
 import types
 import weakref
 
-from pytoweb import _parentage, _pickling, _signals
+from pytoweb import _loops, _parentage, _pickling, _signals
 from pytoweb._aio import Running, running
 from pytoweb._around import Around
 from pytoweb._batch import batch_handler
 from pytoweb._callables import has_yield
 from pytoweb._core import child_arrive, load
 from pytoweb._internals import Internals, PoolInternals, set_state
-from pytoweb._loops import LoopThread
 from pytoweb._main import HostMain
 from pytoweb._runtime import cast_owner, initialize
 from pytoweb._soft import LimitedHandler
@@ -97,7 +96,7 @@ class Child:
     def __init__(self, end: ChildEnd) -> None:
         self._end = end
         self._name = "pytoweb"
-        self._loop: LoopThread | None = None
+        self._loop: _loops.Tenant | None = None
         self._stand_ins: dict[int, Any] = {}
         self._start_numbers: dict[int, int] = {}
         #: By worker: its stand-in, and what runs when this process ends.
@@ -211,9 +210,9 @@ class Child:
         """Runs a start hook that is a coroutine on the event loop of this process, and waits for it."""
         self._start_loop().finish_hook(coroutine, context, message, cast_owner(owner))
 
-    def _start_loop(self) -> LoopThread:
+    def _start_loop(self) -> _loops.Tenant:
         if self._loop is None:
-            self._loop = LoopThread(f"{self._name}-loop")
+            self._loop = _loops.of_its_own(f"{self._name}-loop")
         return self._loop
 
     def describe(self, error: BaseException) -> tuple[str, str, str]:

@@ -1,31 +1,52 @@
-"""The event loops that run the coroutines of ``async def`` handlers and hooks."""
+"""The event loops that run the coroutines of ``async def`` handlers and hooks, a few for the whole program.
+
+A `Tenant` is the part that one pool, or one worker with threads of its own, has in a loop. Each takes a
+loop of its own while there are fewer than `MOST_LOOPS`, then the one with the fewest tenants, and keeps it.
+A tenant that ends cancels what its own coroutines left, and nothing of the others; the loop and its thread
+end with the last.
+"""
 
 from __future__ import annotations
 
 import contextvars
+import itertools
+import sys
 import threading
+import time
 import weakref
 from queue import Empty, SimpleQueue
 
-from pytoweb import _aio
+from pytoweb import _aio, _exit
 from pytoweb._contained import contained
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
     from contextvars import Context
     from typing import Any
 
     from pytoweb._core import Endpoint, Pending, WorkerMessage
 
+#: Event loops that pools share. One would do for coroutines that never block. Four: a coroutine that
+#: blocks, or computes for long, holds up those of few others, and programs with few pools have a loop for
+#: each of them.
+MOST_LOOPS = 4
+
 #: Seconds after which the thread that waits for the coroutine of a hook looks whether it is to be cancelled:
 #: less than the grace of a process worker, after which its child is killed.
 HOOK_LOOK = 0.02
 
+#: Of the list of loops and of their tenants. Reentrant, because the collector may run a worker's `__del__`
+#: anywhere.
+_lock = threading.RLock()
+#: The loops that take tenants.
+_shared: list[LoopThread] = []
+_numbers = itertools.count(1)
 
-class LoopThread:
-    """Runs the coroutines of ``async def`` handlers on one event loop.
+
+class LoopThread(threading.Thread):
+    """The thread of one event loop, until its last tenant has ended.
 
     The loop goes on whatever runs on it: a task that raises ``SystemExit`` ends a run of the loop, and so
     does ``loop.stop()``.
@@ -34,26 +55,44 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         import asyncio
 
-        self._loop = asyncio.new_event_loop()
-        self._bridge = _aio.Bridge(self._loop)
-        #: The hooks that run.
-        self._hooks: set[asyncio.Task[None]] = set()
-        #: The handlers that run of messages without a future, an id and a deadline, and their workers.
-        self._posted: dict[Pending, tuple[asyncio.Task[None], weakref.ref[Endpoint]]] = {}
-        closing = self._closing = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, args=(self._loop, closing, self._hooks), name=name, daemon=True
-        )
-        self._thread.start()
+        super().__init__(name=name, daemon=True)
+        self.policy = _policy()
+        self.loop = asyncio.new_event_loop()
+        if not _KNOWS_CONTEXTS:
+            self.loop.set_task_factory(_note_task)  # type: ignore[arg-type]
+        self.make_task = asyncio.Task
+        self.bridge = _aio.Bridge(self.loop)
+        self.tenants: set[Tenant] = set()
+        #: The hooks that run, of all tenants.
+        self.hooks: set[asyncio.Task[None]] = set()
+        self._closing = threading.Event()
+        try:
+            self.start()
+        except BaseException:
+            self.loop.close()
+            raise
 
-    @staticmethod
-    def _run(
-        loop: asyncio.AbstractEventLoop, closing: threading.Event, hooks: set[asyncio.Task[None]]
-    ) -> None:
+    @property
+    def name(self) -> str:
+        """Its name; in a coroutine of a handler with its worker or pool behind that, as a pool's threads."""
+        name: str = self._name  # type: ignore[attr-defined]
+        if self.ident != threading.get_ident():
+            return name
+        owner = _aio.running_owner()
+        own = None if owner is None else getattr(owner, "_pytoweb", None)
+        return name if own is None else f"{name} ({own.name})"
+
+    @name.setter
+    def name(self, name: str) -> None:
+        threading.Thread.name.fset(self, name)  # type: ignore[attr-defined]
+
+    def run(self) -> None:
+        """Runs the loop."""
         import asyncio
 
+        loop, hooks = self.loop, self.hooks
         asyncio.set_event_loop(loop)
-        while not closing.is_set() and not loop.is_closed():
+        while not self._closing.is_set() and not loop.is_closed():
             contained(loop.run_forever)
         # No message waits for some of them: what is left of an error handler is finished all the same.
         while hooks:
@@ -67,6 +106,46 @@ class LoopThread:
         asyncio.set_event_loop(None)
         loop.close()
 
+    def leave(self, tenant: Tenant) -> None:
+        """A tenant has ended; the last one ends the loop."""
+        with _lock:
+            self.tenants.discard(tenant)
+            if self.tenants:
+                return
+            if self in _shared:
+                _shared.remove(self)
+        self._closing.set()
+        self.bridge.call(self.loop.stop)
+
+    def is_closing(self) -> bool:
+        """Whether it ends: all tenants have."""
+        return self._closing.is_set()
+
+    def wait(self, timeout: float | None) -> bool:
+        """Waits for the end of the thread, if it is to end; false when ``timeout`` has passed."""
+        if self._closing.is_set() or self.loop.is_closed():
+            self.join(timeout)
+            return not self.is_alive()
+        return True
+
+
+class Tenant:
+    """The coroutines of one pool, or of one worker with threads of its own."""
+
+    def __init__(self, home: LoopThread) -> None:
+        self._home = home
+        self._loop = home.loop
+        self._bridge = home.bridge
+        #: The hooks that run.
+        self._hooks: set[asyncio.Task[None]] = set()
+        #: The handlers that run.
+        self._runs: dict[_aio.Running, asyncio.Task[None]] = {}
+        #: Those of messages without a future, an id and a deadline, and their workers.
+        self._posted: dict[Pending, tuple[asyncio.Task[None], weakref.ref[Endpoint]]] = {}
+        #: What they have begun, where tasks cannot be asked for their contexts.
+        self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._ended = threading.Event()
+
     def run(
         self,
         coroutine: Coroutine[Any, Any, object],
@@ -74,7 +153,8 @@ class LoopThread:
         pending: Pending,
         owner: weakref.ref[Endpoint],
     ) -> None:
-        if not self._bridge.call(self._begin, coroutine, context, pending, owner):
+        """Runs the coroutine of a handler, and tells ``pending`` of its end; does not wait."""
+        if self._ended.is_set() or not self._bridge.call(self._begin, coroutine, context, pending, owner):
             coroutine.close()
             raise RuntimeError("the event loop of the pool is closed")
 
@@ -85,16 +165,29 @@ class LoopThread:
         pending: Pending,
         owner: weakref.ref[Endpoint],
     ) -> None:
-        # The task takes a copy of the context that is current when it is made.
-        if context is None:
-            context = contextvars.Context()
-        task = context.copy().run(self._loop.create_task, self._drive(coroutine, pending, owner))
-        if task.done() or pending.on_interrupt(lambda: self._bridge.call(task.cancel)):
+        running = _aio.Running(None, owner, self)
+        task = self._task(context, running, self._drive(coroutine, pending, running))
+        if task.done():
+            return
+        self._runs[running] = task
+        if pending.on_interrupt(lambda: self._bridge.call(task.cancel)):
             return
         self._posted[pending] = task, owner
         # `terminate` may have come before it was there to be found.
         if pending.is_terminated():
             self._stop(owner)
+
+    def _task(
+        self, context: Context | None, running: _aio.Running, coroutine: Coroutine[Any, Any, None]
+    ) -> asyncio.Task[None]:
+        """A task with a copy of ``context``, in which ``running`` runs."""
+        context = contextvars.Context() if context is None else context.copy()
+        # Before the task is made: it is this tenant's from then on, and not its sender's.
+        context.run(_aio.running.set, running)
+        if self._loop.get_task_factory() is _note_task:
+            # It need not be noted beside `_runs`, and is made sooner.
+            return context.run(self._home.make_task, coroutine, loop=self._loop)
+        return context.run(self._loop.create_task, coroutine)
 
     def stop_posted(self, owner: Endpoint) -> None:
         """Cancels the handlers of a terminated worker whose messages have no future, id or deadline."""
@@ -108,10 +201,8 @@ class LoopThread:
             task.cancel()
 
     async def _drive(
-        self, coroutine: Coroutine[Any, Any, object], pending: Pending, owner: weakref.ref[Endpoint]
+        self, coroutine: Coroutine[Any, Any, object], pending: Pending, running: _aio.Running
     ) -> None:
-        running = _aio.Running(None, owner)
-        _aio.running.set(running)
         try:
             running.message = pending.message()
             result = await coroutine
@@ -122,6 +213,7 @@ class LoopThread:
             pending.completed(result)
         finally:
             running.end()
+            self._runs.pop(running, None)
             self._posted.pop(pending, None)
 
     def run_hook(
@@ -137,7 +229,8 @@ class LoopThread:
 
         Its task is put into ``begun``.
         """
-        if not self._bridge.call(self._begin_hook, coroutine, context, message, owner, then, begun):
+        hook = coroutine, context, message, owner, then, begun
+        if self._ended.is_set() or not self._bridge.call(self._begin_hook, *hook):
             coroutine.close()
             raise RuntimeError("the event loop of the pool is closed")
 
@@ -150,22 +243,20 @@ class LoopThread:
         then: Callable[[BaseException | None], object],
         begun: SimpleQueue[asyncio.Task[None]] | None,
     ) -> None:
-        context = contextvars.Context() if context is None else context.copy()
-        task = context.run(self._loop.create_task, self._drive_hook(coroutine, message, owner, then))
-        self._hooks.add(task)
-        task.add_done_callback(self._hooks.discard)
+        running = _aio.Running(message, owner, self)
+        task = self._task(context, running, self._drive_hook(coroutine, running, then))
+        for hooks in (self._hooks, self._home.hooks):
+            hooks.add(task)
+            task.add_done_callback(hooks.discard)
         if begun is not None:
             begun.put(task)
 
-    @staticmethod
     async def _drive_hook(
+        self,
         coroutine: Coroutine[Any, Any, object],
-        message: WorkerMessage | None,
-        owner: weakref.ref[Endpoint],
+        running: _aio.Running,
         then: Callable[[BaseException | None], object],
     ) -> None:
-        running = _aio.Running(message, owner)
-        _aio.running.set(running)
         try:
             await coroutine
         except BaseException as error:
@@ -203,17 +294,148 @@ class LoopThread:
             raise error
 
     def close(self) -> None:
-        self._closing.set()
-        self._bridge.call(self._loop.stop)
+        """Finishes the hooks that run, and cancels what else its coroutines left; does not wait."""
+        with _lock:
+            is_last = self._home.tenants <= {self}
+            if is_last:
+                # The thread does all of it, and what runs for no tenant is cancelled as well.
+                self._home.leave(self)
+        if not is_last and not self._bridge.call(self._begin_end):
+            self._home.leave(self)
+            self._ended.set()
+
+    def _begin_end(self) -> None:
+        # In a context of its own, in which it is no task of the tenant.
+        task = contextvars.Context().run(self._loop.create_task, self._end())
+        _ends.add(task)
+        task.add_done_callback(_ends.discard)
+
+    async def _end(self) -> None:
+        """Ends the tenant on a loop that others go on using."""
+        try:
+            while self._hooks:
+                await _settled(self._hooks)
+            for task in self._left():
+                task.cancel()
+            while tasks := self._left():
+                await _settled(tasks)
+        finally:
+            self._home.leave(self)
+            self._ended.set()
+
+    def _left(self) -> list[asyncio.Task[Any]]:
+        """The tasks that its coroutines began, and that have not ended."""
+        if not _KNOWS_CONTEXTS:
+            return [task for task in (*self._runs.values(), *self.tasks) if not task.done()]
+        import asyncio
+
+        return [task for task in asyncio.all_tasks(self._loop) if _tenant_of(task) is self]
 
     def join(self, timeout: float | None = None) -> bool:
-        if self._thread is threading.current_thread():
+        """Waits for the end, and, where it was the last tenant, for that of the thread.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Returns:
+            Whether it has ended. True at once on the loop's own thread.
+        """
+        if self._home is threading.current_thread():
             return True
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        end = None if timeout is None else time.monotonic() + timeout
+        if not self._home.is_closing() and not self._ended.wait(timeout):
+            return False
+        return self._home.wait(None if end is None else max(0.0, end - time.monotonic()))
+
+
+#: Tasks that end tenants: asyncio itself keeps only weak references.
+_ends: set[asyncio.Task[None]] = set()
+
+#: Whether a task says which context it has; if not, a task factory notes whose task each is.
+_KNOWS_CONTEXTS = sys.version_info >= (3, 12)
+
+
+def _tenant_of(task: asyncio.Task[Any]) -> object:
+    """Whose coroutine began a task."""
+    running = task.get_context().get(_aio.running)  # type: ignore[attr-defined]
+    return None if running is None else running.tenant
+
+
+def _note_task(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
+) -> asyncio.Task[Any]:
+    """Makes a task, as a loop without a task factory does, and notes whose it is."""
+    import asyncio
+
+    task = asyncio.Task(coroutine, loop=loop, **options)
+    running = _aio.running.get()
+    if running is not None and running.tenant is not None:
+        running.tenant.tasks.add(task)
+    return task
+
+
+def _policy() -> object:
+    """What makes event loops: a loop that another one has made may be of another kind."""
+    import asyncio
+
+    # From Python 3.14 on the public function warns.
+    get = getattr(asyncio.events, "_get_event_loop_policy", None) or asyncio.get_event_loop_policy
+    return get()
+
+
+def take_part() -> Tenant:
+    """A part in a loop: a new one while there are few, else that with the fewest tenants.
+
+    Raises:
+        RuntimeError: the system refuses a new thread, and there is no loop yet.
+    """
+    with _lock:
+        # One that a coroutine makes may be waited for by that coroutine, which then blocks its loop.
+        here, policy = threading.current_thread(), _policy()
+        fitting = [home for home in _shared if home.policy is policy and home is not here]
+        if len(_shared) >= MOST_LOOPS and fitting:
+            return _tenant(min(fitting, key=lambda home: len(home.tenants)))
+        try:
+            home = LoopThread(f"pytoweb-loop-{next(_numbers)}")
+        except RuntimeError:
+            if not fitting:
+                raise
+            return _tenant(min(fitting, key=lambda home: len(home.tenants)))
+        _shared.append(home)
+        return _tenant(home)
+
+
+def of_its_own(name: str) -> Tenant:
+    """All of a loop that is shared with none, on a thread of this name.
+
+    Raises:
+        RuntimeError: the system refuses a new thread.
+    """
+    return _tenant(LoopThread(name))
+
+
+def _tenant(home: LoopThread) -> Tenant:
+    tenant = Tenant(home)
+    home.tenants.add(tenant)
+    return tenant
+
+
+def _start_afresh() -> None:
+    """In a forked child, where none of the threads is."""
+    global _lock
+    _lock = threading.RLock()
+    _shared.clear()
+    _ends.clear()
+
+
+_exit.unlock_after_fork(_start_afresh)
+
+
+async def _settled(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    import asyncio
+
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _run_until_complete(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[Any]]) -> None:
-    import asyncio
-
-    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.run_until_complete(_settled(tasks))

@@ -12,10 +12,9 @@ import time
 import weakref
 from types import CoroutineType
 
-from pytoweb import _exit, _lines
+from pytoweb import _exit, _lines, _loops
 from pytoweb._contained import contained
 from pytoweb._core import interrupt_thread
-from pytoweb._loops import LoopThread
 from pytoweb._pool_thread import PoolThread
 from pytoweb._surroundings import refuse_greenlets
 from pytoweb.errors import crashed_error
@@ -34,7 +33,7 @@ _pool_log = logging.getLogger("pytoweb.pool")
 
 
 def initialize(
-    initializer: Callable[..., object], initargs: tuple[Any, ...], start_loop: Callable[[], LoopThread]
+    initializer: Callable[..., object], initargs: tuple[Any, ...], start_loop: Callable[[], _loops.Tenant]
 ) -> None:
     """Calls the initializer of a pool on the thread that is initialized; a coroutine runs on the loop."""
     returned = initializer(*initargs)
@@ -86,7 +85,7 @@ class PoolRuntime:
         self._closing: Threads | None = None
         #: The threads here were told to end.
         self._is_over = False
-        self._loop: LoopThread | None = None
+        self._loop: _loops.Tenant | None = None
         self._replies: _lines.Line | None = None
         #: Set once the pool is closed and its engine threads are past their last message.
         self.ended = threading.Event()
@@ -154,7 +153,7 @@ class PoolRuntime:
         owner: weakref.ref[Endpoint],
         then: Callable[[BaseException | None], object],
     ) -> None:
-        """As `LoopThread.run_hook`."""
+        """As `Tenant.run_hook`."""
         try:
             loop = self.start_loop()
         except BaseException:
@@ -169,19 +168,23 @@ class PoolRuntime:
         message: WorkerMessage | None,
         owner: weakref.ref[Endpoint],
     ) -> None:
-        """As `LoopThread.finish_hook`."""
+        """As `Tenant.finish_hook`."""
         self.start_loop().finish_hook(coroutine, context, message, owner)
 
     def stop_posted(self, owner: Endpoint) -> None:
-        """As `LoopThread.stop_posted`, if there is one."""
+        """As `Tenant.stop_posted`, if there is one."""
         if self._loop is not None:
             self._loop.stop_posted(owner)
 
-    def start_loop(self) -> LoopThread:
-        """The thread that runs coroutines, started if it is not."""
+    def start_loop(self) -> _loops.Tenant:
+        """What runs coroutines, made if it is not there.
+
+        Raises:
+            RuntimeError: the system refuses a new thread.
+        """
         with self._lock:
             if self._loop is None:
-                self._loop = LoopThread(f"{self.name}-loop")
+                self._loop = _loops.take_part()
             return self._loop
 
     def of_its_own(self, worker: str) -> PoolRuntime:
