@@ -221,6 +221,12 @@ impl<H: Ends> Runner<H> {
         self.jobs.add(job);
     }
 
+    /// How many jobs wait for a thread of the pool, at this moment.
+    #[must_use]
+    pub fn jobs_waiting(&self) -> usize {
+        self.jobs.waiting()
+    }
+
     /// As [`Runner::job`]; here and now where many wait and this thread may run it.
     pub fn job_or_now(&self, job: impl FnOnce() + Send + 'static) {
         self.jobs.add_or_run(job);

@@ -18,6 +18,9 @@ mod child;
 mod language;
 
 #[cfg(not(pytoweb_loom))]
+use std::time::Instant;
+
+#[cfg(not(pytoweb_loom))]
 use pytoweb_engine::{Failure, StopMode};
 #[cfg(not(pytoweb_loom))]
 use pytoweb_process::Transport;
@@ -38,7 +41,7 @@ fn main() {
         child::run();
         return;
     }
-    let tests: [Test; 7] = [
+    let tests: [Test; 8] = [
         ("replies_come_back_in_order", replies_come_back_in_order),
         (
             "a_configuration_comes_before_the_next_message",
@@ -49,6 +52,10 @@ fn main() {
             a_definition_comes_once_before_the_first_message_that_needs_it,
         ),
         ("a_failure_is_the_language_s", a_failure_is_the_language_s),
+        (
+            "ends_that_wait_for_a_thread_hold_the_rest_in_the_mailbox",
+            ends_that_wait_for_a_thread_hold_the_rest_in_the_mailbox,
+        ),
         (
             "a_crash_fails_what_ran_or_tries_it_again",
             a_crash_fails_what_ran_or_tries_it_again,
@@ -132,6 +139,42 @@ fn a_failure_is_the_language_s(transport: Transport) {
     assert!(host.worker.wait_idle(Some(LIMIT)).unwrap());
     let counters = host.worker.stats().counters;
     assert_eq!((counters.completed, counters.failed), (1, 1));
+}
+
+#[cfg(not(pytoweb_loom))]
+fn ends_that_wait_for_a_thread_hold_the_rest_in_the_mailbox(transport: Transport) {
+    /// More than are sent ahead, whatever they take.
+    const MANY: usize = 2_000;
+    const MOST_IN_FLIGHT: usize = 512;
+    let host = Host::new(transport);
+    // Quick ones: it knows by then that it may send many ahead.
+    for _ in 0..20 {
+        host.ask("counts").reply(&host).unwrap();
+    }
+    assert!(host.worker.wait_idle(Some(LIMIT)).unwrap());
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    host.runner.job(move || gate.recv().unwrap());
+    let asked = host.ask_all(&["fails"; MANY]);
+
+    // The job holds the only thread. Until no more ends come, none is through, and all have their places.
+    let (end, mut before) = (Instant::now() + LIMIT, 0);
+    loop {
+        host.read_for(&asked[0]);
+        let (waiting, counters) = (host.runner.jobs_waiting(), host.worker.stats().counters);
+        assert_eq!(counters.failed, 0);
+        assert_eq!(counters.queued + counters.running, MANY as u64);
+        assert!(waiting <= MOST_IN_FLIGHT, "{waiting} ends wait");
+        if waiting > 0 && waiting == before {
+            break;
+        }
+        assert!(Instant::now() < end, "{waiting} ends came");
+        before = waiting;
+    }
+
+    open.send(()).unwrap();
+    for one in &asked {
+        assert_eq!(one.reply(&host), Ok("failed: it cannot".to_owned()));
+    }
 }
 
 #[cfg(not(pytoweb_loom))]

@@ -1,4 +1,15 @@
 //! What the end of a message has to do that a thread which reads replies must not: it runs on the pool's threads.
+//!
+//! The mailbox of jobs has no capacity: a thread that reads replies can neither wait for room nor run a job itself. What
+//! makes jobs bounds them:
+//!
+//! - The end of a message (it failed, was stopped, expired, or its child crashed) is one job, which holds the delivery.
+//!   Until it has run, the message is in flight: it has its place in its worker's mailbox, and no other one is sent in its
+//!   place. So these jobs are at most as many as messages are in flight, and posts wait for the rest.
+//! - An abandoned message is a job while fewer than [`MOST_WAITING`] wait. Beyond that the thread that abandons it runs
+//!   it, unless that is one that takes replies in; such a thread abandons what is in flight.
+//! - A callback that a caller has added to a future is a job once the reply stands. The message is no longer in flight
+//!   then: these are as many as callers have added to futures whose replies have come, and slow ones make the line long.
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,6 +49,12 @@ impl Jobs {
         }
     }
 
+    /// Jobs that wait for a thread.
+    pub(super) fn waiting(&self) -> usize {
+        // ORDERING: Relaxed, a number of one moment.
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Has `job` run after those before it.
     pub(super) fn add(&self, job: impl FnOnce() + Send + 'static) {
         // Closed only with its runner; a thread is there since the worker was started whose messages end.
@@ -53,8 +70,7 @@ impl Jobs {
 
     /// The same; here and now where many wait and this thread may run it: the thread that makes them is slowed down.
     pub(super) fn add_or_run(&self, job: impl FnOnce() + Send + 'static) {
-        // ORDERING: Relaxed, a hint.
-        if self.waiting.load(Ordering::Relaxed) < MOST_WAITING || is_taking_in() {
+        if self.waiting() < MOST_WAITING || is_taking_in() {
             self.add(job);
         } else {
             job();

@@ -275,16 +275,20 @@ impl Host {
 
     /// Waits until a message runs that says so.
     pub(crate) fn until_begun(&self, asked: &Asked) {
-        // No thread may be reading.
         let end = Instant::now() + LIMIT;
         loop {
             match self.logs.try_recv() {
                 Ok(log) => return assert_eq!(log, WAITS),
                 Err(_) => assert!(Instant::now() < end, "it does not begin"),
             }
-            let limit = Duration::from_millis(10);
-            self.runner.help(&asked.0.lane, asked.0.state(), limit);
+            self.read_for(asked);
         }
+    }
+
+    /// Reads replies for a moment: no other thread may be reading.
+    pub(crate) fn read_for(&self, asked: &Asked) {
+        let limit = Duration::from_millis(10);
+        self.runner.help(&asked.0.lane, asked.0.state(), limit);
     }
 }
 
