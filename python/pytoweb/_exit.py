@@ -65,9 +65,24 @@ def no_more(what: str, ended: str) -> str:
     return f"{what} {ended}; make a new one to go on"
 
 
+#: Called with each root that is made.
+_on_register: Callable[[Root], None] | None = None
+
+
 def register(root: Root) -> None:
     """Has ``root`` finished at the end of the interpreter."""
     _roots.add(root)
+    if _on_register is not None:
+        _on_register(root)
+
+
+def on_register(callback: Callable[[Any], None] | None) -> None:
+    """Has ``callback`` called with each worker of its own and each pool, those included that there are."""
+    global _on_register
+    _on_register = callback
+    if callback is not None:
+        for root in list(_roots):
+            callback(root)
 
 
 #: Threads whose worker or pool was collected while they had work, until they end.
