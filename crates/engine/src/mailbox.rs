@@ -76,6 +76,7 @@ use crate::policy::Overflow;
 use crate::stats::{Counters, Timings};
 use crate::sync::{Condvar, Mutex};
 
+pub(crate) use again::Whence;
 pub(crate) use entry::{Bundle, Entry, Finished, Leftover, TicketKey};
 pub(crate) use inbox::{Gate, Settled};
 pub(crate) use line::{Entered, News, Place, Told};

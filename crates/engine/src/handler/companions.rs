@@ -6,12 +6,13 @@
 use std::fmt;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use super::Handler;
 use super::cell::Cell;
 use crate::clock::Timestamp;
 use crate::contained::contained;
-use crate::mailbox::{Entry, Finished};
+use crate::mailbox::{Entry, Finished, Whence};
 use crate::message::Message;
 use crate::outcome::{Failure, Outcome};
 use crate::reply::ReplyState;
@@ -23,7 +24,8 @@ use crate::wake::Wake;
 /// Dropped without [`Companions::finish`], they fail as if their worker had stopped; in a panic, as panicked.
 pub struct Companions<H: Handler> {
     cell: Arc<Cell<H>>,
-    entries: Vec<Entry<H::Message>>,
+    /// `None` where one was put back to be tried again.
+    entries: Vec<Option<Entry<H::Message>>>,
     begun: Timestamp,
 }
 
@@ -40,7 +42,7 @@ impl<H: Handler> Companions<H> {
     pub(crate) fn new(cell: &Arc<Cell<H>>, entries: Vec<Entry<H::Message>>) -> Self {
         Self {
             cell: cell.clone(),
-            entries,
+            entries: entries.into_iter().map(Some).collect(),
             begun: cell.pool.inner().clock.now(),
         }
     }
@@ -52,14 +54,57 @@ impl<H: Handler> Companions<H> {
         self.entries.len()
     }
 
-    /// The messages.
+    /// The messages, but for those that were put back.
     pub fn messages(&self) -> impl Iterator<Item = &H::Message> {
-        self.entries.iter().map(|entry| &entry.message)
+        self.entries.iter().flatten().map(|entry| &entry.message)
     }
 
     /// The messages, to settle their replies.
     pub fn messages_mut(&mut self) -> impl Iterator<Item = &mut H::Message> {
-        self.entries.iter_mut().map(|entry| &mut entry.message)
+        let entries = self.entries.iter_mut().flatten();
+        entries.map(|entry| &mut entry.message)
+    }
+
+    /// The message at `index`, unless it was put back.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&H::Message> {
+        self.entries
+            .get(index)?
+            .as_ref()
+            .map(|entry| &entry.message)
+    }
+
+    /// The same, to settle its reply.
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut H::Message> {
+        let entry = self.entries.get_mut(index)?.as_mut();
+        entry.map(|entry| &mut entry.message)
+    }
+
+    /// Puts messages back into the queue, each to be tried again after the wait that `waits` gives for its index, as
+    /// [`Suspension::again`](crate::Suspension::again) does: called in their order, and before the message that they run with is
+    /// put back. They have run: what is not put back the caller is to finish, and returns here by its index.
+    #[must_use = "what comes back is to be finished"]
+    pub fn again(&mut self, waits: impl IntoIterator<Item = (usize, Duration)>) -> Vec<usize> {
+        // One time for all: those that wait as long come back together.
+        let now = self.cell.pool.inner().clock.now();
+        let mut last = Vec::new();
+        for (index, wait) in waits {
+            let Some(entry) = self.entries.get_mut(index).and_then(Option::take) else {
+                continue;
+            };
+            match self
+                .cell
+                .mailbox
+                .again(entry, now.after(wait), Whence::Company)
+            {
+                Ok(told) => self.cell.tell(told),
+                Err(entry) => {
+                    self.entries[index] = Some(entry);
+                    last.push(index);
+                }
+            }
+        }
+        last
     }
 
     /// Runs `f` as if on a thread that runs the handler of `message`, which is one of these or the one that they run with.
@@ -67,12 +112,12 @@ impl<H: Handler> Companions<H> {
         wait::instead(self.cell.clone(), message.ticket(), f)
     }
 
-    /// Counts the messages and publishes their replies, with an outcome for each; one that has none has failed.
+    /// Counts the messages and publishes their replies, with an outcome for each, by its index; one that has none has failed.
     pub fn finish(mut self, outcomes: &[Outcome]) {
         let entries = std::mem::take(&mut self.entries);
         self.count(&entries, outcomes);
         let mut wakes = Vec::new();
-        for entry in entries {
+        for entry in entries.into_iter().flatten() {
             // One that unwinds costs the others nothing.
             wakes.extend(contained(|| self.cell.handler.finish(entry.message)));
         }
@@ -82,17 +127,20 @@ impl<H: Handler> Companions<H> {
     /// Puts them back to where they were taken from, before all that came later.
     pub fn put_back(mut self) {
         let entries = std::mem::take(&mut self.entries);
+        let entries = entries.into_iter().flatten().collect();
         self.cell.swept(self.cell.mailbox.put_back(entries));
     }
 
-    fn count(&self, entries: &[Entry<H::Message>], outcomes: &[Outcome]) {
+    fn count(&self, entries: &[Option<Entry<H::Message>>], outcomes: &[Outcome]) {
         let now = self.cell.pool.inner().clock.now();
-        let ended = entries.iter().enumerate().map(|(index, entry)| Finished {
-            message: &entry.message,
-            outcome: outcomes.get(index).copied().unwrap_or(Outcome::Failed),
-            timed: entry
-                .posted_at
-                .map(|posted| (self.begun.since(posted), now.since(self.begun))),
+        let ended = entries.iter().enumerate().filter_map(|(index, entry)| {
+            let entry = entry.as_ref()?;
+            let posted = entry.posted_at;
+            Some(Finished {
+                message: &entry.message,
+                outcome: outcomes.get(index).copied().unwrap_or(Outcome::Failed),
+                timed: posted.map(|posted| (self.begun.since(posted), now.since(self.begun))),
+            })
         });
         self.cell.tell(self.cell.mailbox.finish_together(ended));
     }
@@ -110,7 +158,7 @@ impl<H: Handler> Drop for Companions<H> {
             Failure::Stopped
         };
         let _ = contained(|| self.count(&entries, &[]));
-        for entry in entries {
+        for entry in entries.into_iter().flatten() {
             // Whatever it goes down with may be a panic already.
             let _ = contained(|| self.cell.give_up(entry.message, failure));
         }

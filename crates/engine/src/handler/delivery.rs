@@ -25,7 +25,7 @@ use super::cell::Cell;
 use crate::address::{Address, AnyCell};
 use crate::clock::Timestamp;
 use crate::contained::contained;
-use crate::mailbox::{Bundle, Entry, Finished, Found};
+use crate::mailbox::{Bundle, Entry, Finished, Found, Whence};
 use crate::message::Message;
 use crate::outcome::{Failure, Outcome};
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
@@ -142,7 +142,8 @@ impl<H: Handler> Delivery<H> {
     }
 
     /// Puts the message back into the queue, to be tried again after `wait`, as
-    /// [`Suspension::again`](crate::Suspension::again) does. `Some`: nothing has changed, and the caller is to finish it.
+    /// [`Suspension::again`](crate::Suspension::again) does. Those of a key that ran together keep their order where they are
+    /// put back in it. `Some`: nothing has changed, and the caller is to finish it.
     #[must_use = "what comes back is to be finished"]
     pub fn again(mut self, wait: Duration) -> Option<Self> {
         if self.batch.is_last {
@@ -157,7 +158,7 @@ impl<H: Handler> Delivery<H> {
         let at = cell.pool.inner().clock.now().after(wait);
         // ORDERING: Relaxed, as in `count`.
         let more = self.batch.open.load(Ordering::Relaxed) > 1;
-        match cell.mailbox.again(entry, at, Some(more)) {
+        match cell.mailbox.again(entry, at, Whence::Delivery { more }) {
             Ok(told) => {
                 let _leave = Leave(&self.batch);
                 cell.clear_stuck();

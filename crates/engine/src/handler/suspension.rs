@@ -9,7 +9,7 @@ use super::cell::Cell;
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::contained::contained;
-use crate::mailbox::{Entry, Finished};
+use crate::mailbox::{Entry, Finished, Whence};
 use crate::outcome::{Failure, Outcome};
 
 /// A message whose handler goes on outside the pool's threads.
@@ -78,7 +78,7 @@ impl<H: Handler> Suspension<H> {
             posted_at: self.times.map(|(posted, _)| posted),
         };
         let at = self.cell.pool.inner().clock.now().after(wait);
-        match self.cell.mailbox.again(entry, at, None) {
+        match self.cell.mailbox.again(entry, at, Whence::Turn) {
             Ok(told) => {
                 let _resume = Resume(&self.cell);
                 self.cell.clear_stuck();

@@ -12,14 +12,26 @@ use crate::clock::Timestamp;
 use crate::message::Message;
 use crate::reply::ReplyState;
 
+/// Where a message ran that comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whence {
+    /// In a turn, by itself or as the first of those that ran with it.
+    Turn,
+    /// Together with the first of those.
+    Company,
+    /// Elsewhere. `more`: others that were handed over with it are still on their way.
+    Delivery { more: bool },
+}
+
 impl<M: Message> Mailbox<M> {
-    /// Takes back a message that runs. `more`: of a batch that was handed over, whether others of it are still on their way.
+    /// Takes back a message that runs, from `whence`. Those that run together come back in their order, but for the first one
+    /// of a turn.
     /// Where it comes back nothing has changed: the mailbox has closed, or a deadline or a cancel has settled the reply.
     pub(crate) fn again(
         &self,
         entry: Entry<M>,
         at: Timestamp,
-        more: Option<bool>,
+        whence: Whence,
     ) -> Result<Told<M>, Entry<M>> {
         let mut outbox = self.outbox.0.lock();
         let mut inbox = self.inbox.0.lock();
@@ -29,9 +41,11 @@ impl<M: Message> Mailbox<M> {
         }
         keep_planned(&mut outbox, &mut inbox);
         let ticket = outbox.accounts.again(&entry.message);
-        outbox.order.again(entry, at);
+        outbox.order.again(entry, at, whence == Whence::Turn);
         // As of `Mailbox::finish_delivery`.
-        if more.is_some_and(|more| more || outbox.accounts.runs_none()) {
+        if let Whence::Delivery { more } = whence
+            && (more || outbox.accounts.runs_none())
+        {
             outbox.accounts.move_up();
         }
         let told = self.admit(&mut outbox, &mut inbox);

@@ -278,11 +278,11 @@ impl<M: Message> Order<M> {
         }
     }
 
-    /// Takes a message back that ran, to be tried again at `at`, where the order is by plans.
-    pub(super) fn again(&mut self, entry: Entry<M>, at: Timestamp) {
+    /// Takes a message back that ran, to be tried again at `at`, where the order is by plans. `leads`: see there.
+    pub(super) fn again(&mut self, entry: Entry<M>, at: Timestamp, leads: bool) {
         match &mut self.kind {
             Kind::FirstInFirstOut(batch) => batch.push_front(entry),
-            Kind::Planned(planned) => planned.again(entry, at),
+            Kind::Planned(planned) => planned.again(entry, at, leads),
         }
     }
 

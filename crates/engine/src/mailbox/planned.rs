@@ -54,8 +54,15 @@ struct Ready<M> {
 }
 
 enum Sleeper<M> {
-    Message(Entry<M>),
+    /// Whether it is to be tried again.
+    Message(Entry<M>, Tried),
     Lane(LaneId),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tried {
+    Never,
+    Before,
 }
 
 pub(super) struct Planned<M> {
@@ -105,12 +112,12 @@ impl<M: Message> Planned<M> {
     pub(super) fn push(&mut self, entry: Entry<M>) {
         self.len += 1;
         match entry.message.plan().and_then(|plan| plan.not_before) {
-            Some(at) => self.lay_down(at, entry),
-            None => self.place(entry),
+            Some(at) => self.lay_down(at, entry, Tried::Never),
+            None => self.place(entry, Tried::Never),
         }
     }
 
-    fn lay_down(&mut self, at: Timestamp, entry: Entry<M>) {
+    fn lay_down(&mut self, at: Timestamp, entry: Entry<M>, tried: Tried) {
         let bed = self.bed(at);
         if let Some(plan) = entry.message.plan()
             && plan.replaces.is_some()
@@ -121,7 +128,7 @@ impl<M: Message> Planned<M> {
                 lane.may_be_replaced_in(bed);
             }
         }
-        self.asleep.insert(bed, Sleeper::Message(entry));
+        self.asleep.insert(bed, Sleeper::Message(entry, tried));
     }
 
     const fn bed(&mut self, at: Timestamp) -> Bed {
@@ -129,10 +136,11 @@ impl<M: Message> Planned<M> {
         (at, self.laid_down)
     }
 
-    /// Gives a message its place among those that can run.
-    fn place(&mut self, entry: Entry<M>) {
+    /// Gives a message its place among those that can run: the first one of its group, if it was tried before.
+    fn place(&mut self, entry: Entry<M>, tried: Tried) {
         let plan = entry.message.plan();
         let priority = plan.map(|plan| plan.priority).unwrap_or_default();
+        let goes_first = tried == Tried::Before && plan.is_some_and(|plan| plan.group.is_some());
         let Some((key, shared)) = plan.and_then(lane_of) else {
             self.add(priority, Unit::One(entry));
             return;
@@ -141,7 +149,11 @@ impl<M: Message> Planned<M> {
         let Some(lane) = self.lanes.get_mut(id) else {
             return;
         };
-        lane.push(entry);
+        if goes_first {
+            lane.push_tried(entry);
+        } else {
+            lane.push(entry);
+        }
         if let Some(bed) = lane.waiting
             && lane.is_complete()
         {
@@ -173,12 +185,17 @@ impl<M: Message> Planned<M> {
         }
     }
 
-    /// Places a lane at the back, if it has something to run and is not placed.
+    /// Places a lane at the back, if it has something to run and is not placed. One whose first message rests sleeps.
     fn place_lane(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get_mut(id).filter(|lane| lane.can_be_placed()) else {
             return;
         };
         lane.placed = true;
+        if let Some(at) = lane.rests_until() {
+            let bed = self.bed(at);
+            self.asleep.insert(bed, Sleeper::Lane(id));
+            return;
+        }
         let priority = lane.first.as_ref().map(priority_of).unwrap_or_default();
         self.add(priority, Unit::Lane(id));
     }
@@ -231,13 +248,14 @@ impl<M: Message> Planned<M> {
             &Unit::Lane(id) => {
                 let lane = self.lanes.get_mut(id)?;
                 let first = lane.first.as_ref()?;
-                if first.message.plan().is_some_and(Plan::waits_in_lane) {
+                if first.message.plan().is_some_and(Plan::waits_in_lane)
+                    || lane.rests_until().is_some()
+                {
                     return None;
                 }
                 let ticket = claim_plainly(&first.message)?;
                 let entry = lane.pop()?;
-                lane.running += 1;
-                lane.placed = false;
+                lane.begin(1);
                 self.take_unit(level);
                 self.place_lane(id);
                 self.len -= 1;
@@ -300,6 +318,19 @@ impl<M: Message> Planned<M> {
                 leftovers.extend(lane.pop().map(|entry| buried(entry.message)));
                 return Popped::Expired;
             }
+            if let Some(at) = lane.rests_until() {
+                if at <= punctual.now() {
+                    lane.look_at_rest(at);
+                } else if is_queued(first) {
+                    self.take_unit(level);
+                    let bed = self.bed(at);
+                    self.asleep.insert(bed, Sleeper::Lane(id));
+                    continue;
+                }
+            }
+            let Some(first) = &lane.first else {
+                continue;
+            };
             if !self.hurries
                 && let Some(until) = lane.waits_until()
                 && until > punctual.now()
@@ -340,8 +371,7 @@ impl<M: Message> Planned<M> {
             let others = lane.pop_others(&entry, of_worker, punctual, tombstones, leftovers);
             self.len -= before - lane.len();
             lane.reserved = false;
-            lane.running += 1 + others.entries.len();
-            lane.placed = false;
+            lane.begin(1 + others.entries.len());
             self.take_unit(level);
             self.place_lane(id);
             return Popped::Message(entry, others);
@@ -384,8 +414,10 @@ impl<M: Message> Planned<M> {
         }
     }
 
-    /// Takes a message back that ran, to be tried again at `at`. One with a key keeps its place: those behind it wait.
-    pub(super) fn again(&mut self, entry: Entry<M>, at: Timestamp) {
+    /// Takes a message back that ran, to be tried again at `at`. One with a key keeps its place: those behind it wait. Of
+    /// messages that ran together, those that come back keep their order, if the first one is the first to come back, or
+    /// comes as the one that `leads` them.
+    pub(super) fn again(&mut self, entry: Entry<M>, at: Timestamp, leads: bool) {
         self.len += 1;
         let plan = entry.message.plan();
         let has_key = plan.is_some_and(|plan| plan.key.is_some());
@@ -393,21 +425,18 @@ impl<M: Message> Planned<M> {
             .and_then(Plan::lane)
             .and_then(|key| self.lanes.find(key));
         let Some((id, lane)) = id.and_then(|id| Some((id, self.lanes.get_mut(id)?))) else {
-            self.lay_down(at, entry);
+            self.lay_down(at, entry, Tried::Before);
             return;
         };
         lane.running -= 1;
-        if !has_key || lane.placed {
-            self.lay_down(at, entry);
+        if has_key {
+            lane.push_again(entry, at, leads);
+            self.place_lane(id);
+        } else {
+            self.lay_down(at, entry, Tried::Before);
             self.place_lane(id);
             self.lanes.forget_if_over(id);
-            return;
         }
-        lane.push_front(entry);
-        lane.placed = true;
-        lane.tries_again = true;
-        let bed = self.bed(at);
-        self.asleep.insert(bed, Sleeper::Lane(id));
     }
 
     /// Places what has slept long enough. Returns how many units there are more.
@@ -421,11 +450,16 @@ impl<M: Message> Planned<M> {
         {
             let (bed, sleeper) = first.remove_entry();
             match sleeper {
-                Sleeper::Message(entry) => {
+                Sleeper::Message(entry, tried) => {
                     self.gets_up(&entry, bed);
-                    self.place(entry);
+                    self.place(entry, tried);
                 }
-                Sleeper::Lane(id) => self.gets_up_lane(id),
+                Sleeper::Lane(id) => {
+                    if let Some(lane) = self.lanes.get_mut(id) {
+                        lane.look_at_rest(now);
+                    }
+                    self.gets_up_lane(id);
+                }
             }
         }
         self.units - before
@@ -434,7 +468,6 @@ impl<M: Message> Planned<M> {
     fn gets_up_lane(&mut self, id: LaneId) {
         if let Some(lane) = self.lanes.get_mut(id) {
             lane.placed = false;
-            lane.tries_again = false;
             lane.waiting = None;
         }
         self.place_lane(id);
@@ -469,7 +502,7 @@ impl<M: Message> Planned<M> {
         let asleep = self.asleep.values().take(SLEEPERS_SEEN);
         let asleep = asleep.filter_map(|sleeper| match sleeper {
             &Sleeper::Lane(id) => self.lanes.get(id)?.waits_for_its_rate(),
-            Sleeper::Message(_) => None,
+            Sleeper::Message(..) => None,
         });
         self.ready
             .iter()
@@ -513,12 +546,12 @@ impl<M: Message> Planned<M> {
                 && known.message.claim()
         };
         let is_there = |bed: &Bed| match self.asleep.get(bed) {
-            Some(Sleeper::Message(known)) => is_same(known),
+            Some(Sleeper::Message(known, _)) => is_same(known),
             _ => false,
         };
         let found = lane.replaceable().find(is_there);
         if let Some(bed) = found
-            && let Some(Sleeper::Message(old)) = self.asleep.remove(&bed)
+            && let Some(Sleeper::Message(old, _)) = self.asleep.remove(&bed)
         {
             lane.gets_up(bed);
             self.len -= 1;
@@ -588,7 +621,7 @@ impl<M: Message> Planned<M> {
         }
         while let Some((bed, sleeper)) = self.asleep.pop_first() {
             match sleeper {
-                Sleeper::Message(entry) => {
+                Sleeper::Message(entry, _) => {
                     self.gets_up(&entry, bed);
                     self.forget_lane_of(&entry);
                     return Some(entry);
@@ -612,25 +645,34 @@ impl<M: Message> Planned<M> {
         tombstones: &mut usize,
         leftovers: &mut Vec<Leftover<M>>,
     ) -> Vec<Entry<M>> {
-        let mut taken = Vec::new();
+        let mut delayed = Vec::new();
+        let mut resting = Vec::new();
         for (bed, sleeper) in std::mem::take(&mut self.asleep) {
-            let entry = match sleeper {
-                Sleeper::Message(entry) => {
+            match sleeper {
+                Sleeper::Message(entry, _) => {
                     self.gets_up(&entry, bed);
                     self.forget_lane_of(&entry);
-                    entry
+                    delayed.push(entry);
                 }
                 Sleeper::Lane(id) => {
-                    let lane = self.lanes.get_mut(id).filter(|lane| lane.tries_again);
-                    let Some(entry) = lane.and_then(Lane::pop) else {
+                    let lane = self.lanes.get(id);
+                    if lane.is_some_and(|lane| lane.rests_until().is_some()) {
+                        resting.push(id);
+                    } else {
                         self.asleep.insert(bed, Sleeper::Lane(id));
-                        continue;
-                    };
-                    self.gets_up_lane(id);
-                    entry
+                    }
                 }
-            };
-            self.len -= 1;
+            }
+        }
+        for lane in self.lanes.all_mut() {
+            delayed.extend(std::iter::from_fn(|| lane.pop_resting()));
+        }
+        for id in resting {
+            self.gets_up_lane(id);
+        }
+        self.len -= delayed.len();
+        let mut taken = Vec::new();
+        for entry in delayed {
             if entry.message.claim() {
                 taken.push(entry);
             } else {
@@ -680,19 +722,12 @@ impl<M: Message> Planned<M> {
             self.turns[index] = first_turn(index, level);
         }
         for lane in self.lanes.all_mut() {
-            // What comes up in the place of one that was to be tried again is not delayed.
-            lane.tries_again &= !lane.first.as_ref().is_some_and(is_removed);
-            for entry in lane.take_all() {
-                if is_gone(&entry) {
-                    leftovers.push(buried(entry.message));
-                } else {
-                    lane.push(entry);
-                }
-            }
+            let gone = lane.sweep(&mut is_gone);
+            leftovers.extend(gone.into_iter().map(|entry| buried(entry.message)));
         }
         for (bed, sleeper) in std::mem::take(&mut self.asleep) {
             match sleeper {
-                Sleeper::Message(entry) if is_gone(&entry) => {
+                Sleeper::Message(entry, _) if is_gone(&entry) => {
                     self.gets_up(&entry, bed);
                     leftovers.push(buried(entry.message));
                 }
@@ -708,8 +743,11 @@ impl<M: Message> Planned<M> {
 
 /// Whether a message was removed in place.
 fn is_removed<M: Message>(entry: &Entry<M>) -> bool {
-    let state = entry.message.state();
-    state.is_some_and(|state| !state.is_queued())
+    !is_queued(entry)
+}
+
+fn is_queued<M: Message>(entry: &Entry<M>) -> bool {
+    entry.message.state().is_none_or(ReplyState::is_queued)
 }
 
 /// The turn of a unit of that level and number.

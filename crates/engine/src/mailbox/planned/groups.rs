@@ -1,18 +1,20 @@
 //! Groups: which messages of a lane run together, and how long the first of them waits for the others.
 
 use super::lanes::Lane;
-use super::meter_of;
+use super::{is_queued, meter_of};
 use crate::clock::Timestamp;
 use crate::mailbox::claimed::Others;
 use crate::mailbox::entry::{Entry, Leftover, Punctual, buried};
 use crate::message::Message;
 use crate::plan::{Group, Meter};
-use crate::reply::ReplyState;
 
 impl<M: Message> Lane<M> {
-    /// Until when the first message waits for company, which it does not have yet.
+    /// Until when the first message waits for company, which it does not have yet. One that ran before does not.
     pub(super) fn waits_until(&self) -> Option<Timestamp> {
         let first = self.first.as_ref().filter(|first| is_queued(first))?;
+        if self.was_tried() {
+            return None;
+        }
         let plan = first.message.plan()?;
         let until = plan.alone_at?;
         let group = plan.group.as_deref()?;
@@ -23,11 +25,12 @@ impl<M: Message> Lane<M> {
     pub(super) fn is_complete(&self) -> bool {
         let group = self.first.as_ref().and_then(group_of);
         // Nearly always the last one is of the group, and too few are here.
-        group.is_none_or(|group| {
-            let few = self.len() < group.size();
-            let last = self.rest().next_back();
-            !(few && last.is_none_or(|last| is_of(last, group))) && self.has_company(group)
-        })
+        self.was_tried()
+            || group.is_none_or(|group| {
+                let few = self.len() < group.size();
+                let last = self.rest().next_back();
+                !(few && last.is_none_or(|last| is_of(last, group))) && self.has_company(group)
+            })
     }
 
     /// Whether as many are here as run together, or no more can come because another message follows them.
@@ -69,6 +72,12 @@ impl<M: Message> Lane<M> {
                 leftovers.extend(self.pop().map(|entry| buried(entry.message)));
                 continue;
             }
+            if let Some(at) = self.rests_until()
+                && at > punctual.now()
+                && is_queued(next)
+            {
+                break;
+            }
             let mut meters = meter_of(next).into_iter().chain(of_worker);
             if meters.any(|meter| meter.next(punctual.now()) > punctual.now()) {
                 break;
@@ -95,8 +104,4 @@ fn group_of<M: Message>(entry: &Entry<M>) -> Option<&Group> {
 
 fn is_of<M: Message>(entry: &Entry<M>, group: &Group) -> bool {
     group_of(entry).is_some_and(|own| own.is_same(group))
-}
-
-fn is_queued<M: Message>(entry: &Entry<M>) -> bool {
-    entry.message.state().is_none_or(ReplyState::is_queued)
 }

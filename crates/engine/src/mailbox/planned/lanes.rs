@@ -26,8 +26,6 @@ pub(super) struct Lane<M> {
     pub(super) placed: bool,
     /// Its first message has its place with the meter.
     pub(super) reserved: bool,
-    /// It is asleep because its first message is to be tried again at a time.
-    pub(super) tries_again: bool,
     /// Where it sleeps, if it does because its first message waits for company.
     pub(super) waiting: Option<Bed>,
 }
@@ -38,6 +36,10 @@ struct More<M> {
     rest: VecDeque<Entry<M>>,
     /// Where those sleep that may be replaced.
     replaceable: Vec<Bed>,
+    /// Of the messages at the front that ran before: when each may be tried again, unless that is over.
+    rests: VecDeque<Option<Timestamp>>,
+    /// Of these, those at the front that came back since messages of the lane began to run.
+    back: usize,
 }
 
 impl<M> Default for More<M> {
@@ -45,6 +47,18 @@ impl<M> Default for More<M> {
         Self {
             rest: VecDeque::new(),
             replaceable: Vec::new(),
+            rests: VecDeque::new(),
+            back: 0,
+        }
+    }
+}
+
+impl<M> More<M> {
+    /// The message at `index` leaves.
+    fn leaves(&mut self, index: usize) {
+        if index < self.rests.len() {
+            self.rests.remove(index);
+            self.back -= usize::from(index < self.back);
         }
     }
 }
@@ -59,7 +73,6 @@ impl<M> Lane<M> {
             shared,
             placed: false,
             reserved: false,
-            tries_again: false,
             waiting: None,
         }
     }
@@ -73,24 +86,98 @@ impl<M> Lane<M> {
     }
 
     pub(super) fn push_front(&mut self, entry: Entry<M>) {
-        if let Some(second) = self.first.replace(entry) {
-            self.more.get_or_insert_default().rest.push_front(second);
+        if let Some(more) = &mut self.more
+            && !more.rests.is_empty()
+        {
+            more.rests.push_front(None);
+        }
+        self.insert(0, entry);
+    }
+
+    fn insert(&mut self, index: usize, entry: Entry<M>) {
+        match index.checked_sub(1) {
+            Some(index) if self.first.is_some() => {
+                self.more.get_or_insert_default().rest.insert(index, entry);
+            }
+            _ => {
+                if let Some(second) = self.first.replace(entry) {
+                    self.more.get_or_insert_default().rest.push_front(second);
+                }
+            }
         }
     }
 
     pub(super) fn pop(&mut self) -> Option<Entry<M>> {
-        self.tries_again = false;
         let first = self.first.take();
-        self.first = self.more.as_mut().and_then(|more| more.rest.pop_front());
+        if let Some(more) = &mut self.more {
+            self.first = more.rest.pop_front();
+            more.leaves(0);
+        }
         first
     }
 
     /// Takes out the message at `index`, which there is.
     pub(super) fn remove(&mut self, index: usize) -> Option<Entry<M>> {
-        match index.checked_sub(1) {
-            None => self.pop(),
-            Some(index) => self.more.as_mut()?.rest.remove(index),
+        let Some(behind) = index.checked_sub(1) else {
+            return self.pop();
+        };
+        let more = self.more.as_mut()?;
+        more.leaves(index);
+        more.rest.remove(behind)
+    }
+
+    /// So many of its messages begin to run.
+    pub(super) fn begin(&mut self, count: usize) {
+        self.running += count;
+        self.placed = false;
+        if let Some(more) = &mut self.more {
+            more.back = 0;
         }
+    }
+
+    /// Takes a message back that ran, to be tried again at `at`: behind those that are back already of them that ran with it,
+    /// or before them if it `leads` them.
+    pub(super) fn push_again(&mut self, entry: Entry<M>, at: Timestamp, leads: bool) {
+        let more = self.more.get_or_insert_default();
+        let index = if leads { 0 } else { more.back };
+        more.back += 1;
+        more.rests.insert(index, Some(at));
+        self.insert(index, entry);
+    }
+
+    /// Takes in a message whose rest is over, behind others of these.
+    pub(super) fn push_tried(&mut self, entry: Entry<M>) {
+        let more = self.more.get_or_insert_default();
+        let index = more.rests.len();
+        more.rests.push_back(None);
+        self.insert(index, entry);
+    }
+
+    /// Whether its first message ran before.
+    pub(super) fn was_tried(&self) -> bool {
+        let more = self.more.as_ref();
+        more.is_some_and(|more| !more.rests.is_empty())
+    }
+
+    /// Until when its first message rests before it is tried again.
+    pub(super) fn rests_until(&self) -> Option<Timestamp> {
+        *self.more.as_ref()?.rests.front()?
+    }
+
+    /// It is `now`: the rest of the first message may be over.
+    pub(super) fn look_at_rest(&mut self, now: Timestamp) {
+        if let Some(first) = self.more.as_mut().and_then(|more| more.rests.front_mut())
+            && first.is_some_and(|at| at <= now)
+        {
+            *first = None;
+        }
+    }
+
+    /// Takes out a message that rests before it is tried again, if there is one.
+    pub(super) fn pop_resting(&mut self) -> Option<Entry<M>> {
+        let rests = &self.more.as_ref()?.rests;
+        let index = rests.iter().position(Option::is_some)?;
+        self.remove(index)
     }
 
     /// Messages here, those that are gone included.
@@ -111,8 +198,25 @@ impl<M> Lane<M> {
         self.first.iter_mut().chain(rest)
     }
 
-    /// Takes all out.
-    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Entry<M>> + use<M> {
+    /// Takes out all that are gone.
+    pub(super) fn sweep(&mut self, mut is_gone: impl FnMut(&Entry<M>) -> bool) -> Vec<Entry<M>> {
+        let mut gone = Vec::new();
+        let mut left = 0;
+        for entry in self.take_all() {
+            if !is_gone(&entry) {
+                self.push(entry);
+                left += 1;
+                continue;
+            }
+            if let Some(more) = &mut self.more {
+                more.leaves(left);
+            }
+            gone.push(entry);
+        }
+        gone
+    }
+
+    fn take_all(&mut self) -> impl Iterator<Item = Entry<M>> + use<M> {
         let more = self.more.as_mut();
         let rest = more.map(|more| std::mem::take(&mut more.rest));
         let first = self.first.take();
@@ -137,7 +241,7 @@ impl<M> Lane<M> {
 
     /// When its first message was posted, where that waits for nothing but its meter.
     pub(super) fn waits_for_its_rate(&self) -> Option<Timestamp> {
-        let for_rate = self.reserved && !self.tries_again && self.waiting.is_none();
+        let for_rate = self.reserved && self.rests_until().is_none() && self.waiting.is_none();
         self.first.as_ref().filter(|_| for_rate)?.posted_at
     }
 

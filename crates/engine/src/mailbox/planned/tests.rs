@@ -407,7 +407,7 @@ impl Run {
                     }
                     self.shuffled |= known.grouped;
                     self.inside.insert(entry.message.id, known);
-                    self.order.again(entry, Timestamp::from_nanos(due));
+                    self.order.again(entry, Timestamp::from_nanos(due), true);
                 }
             }
             Step::Tick(by) => {
@@ -518,3 +518,6 @@ proptest! {
         prop_assert!(run.order.asleep.is_empty());
     }
 }
+
+#[path = "keyed_tests.rs"]
+mod keyed;
