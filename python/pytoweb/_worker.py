@@ -195,6 +195,7 @@ class Addressable(Streaming):
             rate: how many messages of this type, posted from now on, may begin in a time, as ``Rate`` takes
                 it: ``"20/s"``. Those that wait for it are queued; other types go past them. None is no limit.
             retry: how often a message of this type, posted from now on, is tried when it fails; None is once.
+                With ``batch``, too: each message of a batch that fails is tried again for itself.
             batch: has the handler called with a list of data, of up to so many messages of this type, posted
                 from now on, as they follow each other. It returns a list with a result for each, in which a
                 ``BatchItemError`` fails that message alone, or one result for all that is no list. Another
@@ -204,8 +205,8 @@ class Addressable(Streaming):
             The handler, or a decorator.
 
         Raises:
-            ValueError: ``soft_timeout`` is negative or NaN, there is no such ``rate``, ``batch`` and
-                ``retry`` are both given, or one of them is for a handler of replies or a generator function.
+            ValueError: ``soft_timeout`` is negative or NaN, there is no such ``rate``, or one of them is for
+                a handler of replies or a generator function.
             TypeError: ``soft_timeout`` is not a number, ``retry`` no ``Retry``, ``batch`` no ``Batch``,
                 ``message_type`` is not a str, or the handler is not callable, or a generator function for
                 replies.
@@ -218,11 +219,6 @@ class Addressable(Streaming):
         if retry is not None and not isinstance(retry, Retry):
             raise TypeError(f"retry must be a Retry, not {type(retry).__name__}")
         batch = checked_batch(batch)
-        if batch is not None and retry is not None:
-            raise ValueError(
-                "batch and retry do not go together: have the handler try again what failed, or post "
-                "it once more"
-            )
         if handler is None:
             return lambda function: self.on_message(
                 message_type, function, soft_timeout=soft_timeout, rate=rate, retry=retry, batch=batch
@@ -351,8 +347,9 @@ class Addressable(Streaming):
         """Registers what is to run before the first message, where the handlers run: for their state.
 
         With the backend ``"process"`` it runs in the child process, and again in each that replaces it. If it
-        raises, the message that it ran for fails with that, and it runs again before the next. One that is
-        registered while another runs, or by it, runs before the next message.
+        raises, the message that it ran for fails with that, or has failed an attempt if it has a ``Retry``,
+        and it runs again before the next. One that is registered while another runs, or by it, runs before the
+        next message.
 
         Args:
             hook: called without arguments. An ``async def`` hook runs on the event loop, and the worker waits

@@ -41,12 +41,22 @@ pub struct OwnedRequest {
     pub attempt: AtomicU32,
     /// The attempts of earlier deliveries, after which it went back to be tried again.
     pub earlier: AtomicU32,
+    /// The requests of the messages that are run together with this one, whose attempts are counted with it.
+    pub company: Box<[Arc<Self>]>,
 }
 
 impl OwnedRequest {
     /// One for the messages of several, which run together; but for their payloads it is as the first one.
-    pub(crate) fn together(first: &Self, others: &[&Arc<Self>], store: Option<Arc<Store>>) -> Self {
+    pub(crate) fn together(
+        first: &Arc<Self>,
+        others: &[&Arc<Self>],
+        store: Option<Arc<Store>>,
+    ) -> Self {
+        let all = std::iter::once(first).chain(others.iter().copied());
+        let company = all.cloned().collect();
         let others = others.iter().map(|other| &other.payload);
+        // ORDERING: Relaxed, see `attempt`.
+        let earlier = first.earlier.load(Ordering::Relaxed);
         Self {
             kind: first.kind.clone(),
             id: first.id.clone(),
@@ -56,7 +66,8 @@ impl OwnedRequest {
             flags: first.flags | control::TOGETHER,
             max_attempts: first.max_attempts,
             attempt: AtomicU32::new(1),
-            earlier: AtomicU32::new(0),
+            earlier: AtomicU32::new(earlier),
+            company,
         }
     }
 
@@ -67,15 +78,24 @@ impl OwnedRequest {
         self.attempt.load(Ordering::Relaxed)
     }
 
+    /// Takes note of an attempt of this delivery, from 1. Returns which of all it is.
+    fn count(&self, attempt: u32) -> u32 {
+        // ORDERING: Relaxed, see `attempt`.
+        let attempt = attempt + self.earlier.load(Ordering::Relaxed);
+        self.attempt.store(attempt, Ordering::Relaxed);
+        attempt
+    }
+
     /// Writes the head of its frame; [`area`] is the rest.
     pub(crate) fn encode(
         &self,
         (seq, worker, attempt): (u64, u32, u32),
         frame: &mut Vec<u8>,
     ) -> Result<(), TooLong> {
-        // ORDERING: Relaxed, see `attempt`.
-        let attempt = attempt + self.earlier.load(Ordering::Relaxed);
-        self.attempt.store(attempt, Ordering::Relaxed);
+        for one in &self.company {
+            one.count(attempt);
+        }
+        let attempt = self.count(attempt);
         let request = Request {
             seq,
             worker,

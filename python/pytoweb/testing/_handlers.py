@@ -116,6 +116,20 @@ def fail_until(data: Any) -> int:
     return message.attempt
 
 
+class FailOnce:
+    """A start hook that writes down how it ends: the first time it fails."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __call__(self) -> None:
+        """Runs before the first message."""
+        if not noted(self.path):
+            note(self.path, "failed")
+            raise ValueError("the first time")
+        note(self.path, "done")
+
+
 def fail(data: Any) -> None:
     """Raises."""
     raise ValueError(data)
@@ -272,6 +286,46 @@ def fail_odd(items: list[int]) -> list[int]:
 def fail_odd_items(items: list[int]) -> list[Any]:
     """Fails each odd number of a batch."""
     return [BatchItemError(0, ValueError(f"odd: {item}")) if item % 2 else item for item in items]
+
+
+def fail_batch_until(items: list[Any]) -> list[Any]:
+    """Writes a batch down as a line, and fails it whole before the attempt of its first message that is given."""
+    message = current_message()
+    assert message is not None
+    path, _, attempt = items[0]
+    note(path, *(number for _, number, _ in items))
+    if message.attempt < attempt:
+        raise ValueError(f"attempt {message.attempt}")
+    return [number for _, number, _ in items]
+
+
+def fail_each_until(items: list[Any]) -> list[Any]:
+    """Writes a batch down as a line; each message fails so many times as it says."""
+    note(items[0][0], *(number for _, number, _ in items))
+    for path, number, _ in items:
+        note(f"{path}.{number}", "tried")
+
+    def result(path: Any, number: int, times: int) -> Any:
+        if len(noted(f"{path}.{number}")) > times:
+            return number
+        return BatchItemError(0, ValueError(f"{number} failed"))
+
+    return [result(*item) for item in items]
+
+
+def crash_once_together(items: list[Any]) -> list[Any]:
+    """Writes a batch down as a line, and ends its process the first time."""
+    path = items[0][0]
+    first = not noted(path)
+    note(path, *(number for _, number in items))
+    if first:
+        os._exit(3)
+    return [number for _, number in items]
+
+
+def crash_together(items: list[Any]) -> None:
+    """Ends its process."""
+    os._exit(3)
 
 
 def raise_item(items: list[int]) -> None:

@@ -52,6 +52,7 @@ impl Message {
             max_attempts: 1,
             attempt: AtomicU32::new(1),
             earlier: AtomicU32::new(0),
+            company: Box::default(),
         };
         Flight {
             request: Arc::new(request),

@@ -319,6 +319,7 @@ fn word(
             max_attempts,
             attempt: AtomicU32::new(1),
             earlier: AtomicU32::new(0),
+            company: Box::default(),
         }),
         reply,
         settled: false,

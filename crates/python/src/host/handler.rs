@@ -25,6 +25,7 @@ use crate::interpreter::ending;
 use self::calling::Call;
 use self::hooks::is_terminated;
 use self::pending::{Batch, tasks_of};
+use self::settling::Ended;
 
 /// Takes the messages of one worker to child processes.
 pub(crate) type Runner = pytoweb_process::Runner<PyHandler>;
@@ -71,16 +72,21 @@ impl Handler for PyHandler {
                 let started = self.shared.start_hook.run(py, alone, |coroutine| {
                     self.shared.finish_hook(py, &coroutine, context)
                 });
-                if let Err(raised) = started {
-                    let told = !is_terminated(py, &raised);
-                    let error = self.shared.of_start_hook(py, message, raised);
-                    if told {
-                        hook = self.shared.tell_of_running(py, &error);
+                // Of a hook that was cancelled because its worker was terminated there is nothing to tell.
+                let mut counts = true;
+                let called = match started {
+                    Ok(()) => call.run(&self.shared.surroundings),
+                    Err(raised) => {
+                        counts = !is_terminated(py, &raised);
+                        Err(self.shared.of_start_hook(py, message, raised))
                     }
-                    return Err(error);
-                }
-                call.run(&self.shared.surroundings).inspect_err(|error| {
-                    let retry = task.as_ref().and_then(|task| task.retry.as_deref());
+                };
+                called.inspect_err(|error| {
+                    if !counts {
+                        return;
+                    }
+                    let tried = task.as_ref().filter(|task| !task.slot.state().is_done());
+                    let retry = tried.and_then(|task| task.retry.as_deref());
                     then = retry.map(|retry| retry.failed(py, error, false));
                     if !matches!(then, Some(Then::Again(_))) {
                         hook = self.shared.tell_of_running(py, error);
@@ -92,9 +98,7 @@ impl Handler for PyHandler {
                     let (shared, error) = (self.shared.clone(), error.clone_ref(py));
                     return Handled::Suspend(Box::new(move |suspension| {
                         Python::attach(|py| {
-                            if let Some(last) = shared.try_again(py, suspension, wait, &error) {
-                                shared.fail_for_good(py, last, error);
-                            }
+                            shared.try_again_or_fail(py, suspension, wait, error);
                         });
                     }));
                 }
@@ -232,8 +236,15 @@ impl PyHandler {
             }));
         }
         let address = pytoweb_engine::current();
-        let outcome = shared.end_batch(py, address.as_ref(), message, companions, result);
-        Handled::Done(outcome)
+        match shared.end_batch(py, address.as_ref(), message, companions, result) {
+            Ended::Done(outcome) => Handled::Done(outcome),
+            Ended::Again(wait, error) => {
+                let shared = shared.clone();
+                Handled::Suspend(Box::new(move |suspension| {
+                    Python::attach(|py| shared.try_again_or_fail(py, suspension, wait, error));
+                }))
+            }
+        }
     }
 
     pub(crate) fn abandon_here(&self, py: Python<'_>, message: &PyMessage, failure: Failure) {

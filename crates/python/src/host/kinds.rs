@@ -86,11 +86,6 @@ impl OfKind {
         plan.group = self.group;
     }
 
-    /// Whether they are handled in batches.
-    pub(crate) const fn is_batch(&self) -> bool {
-        self.group.is_some()
-    }
-
     /// Whether they are answered with streams.
     pub(crate) const fn is_stream(&self) -> bool {
         self.is_stream

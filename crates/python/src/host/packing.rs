@@ -131,6 +131,7 @@ impl Packing {
             },
             attempt: AtomicU32::new(1),
             earlier: AtomicU32::new(0),
+            company: Box::default(),
         };
         Ok(packed(request, own_context))
     }
@@ -200,6 +201,7 @@ impl Packing {
             max_attempts: self.max_attempts,
             attempt: AtomicU32::new(1),
             earlier: AtomicU32::new(0),
+            company: Box::default(),
         };
         Ok(packed(request, own_context))
     }

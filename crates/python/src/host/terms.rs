@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pytoweb_engine::Clock;
@@ -57,11 +57,6 @@ impl Terms {
     ) -> PyResult<Self> {
         let of_kind = shared.kinds.of(kind);
         let retry = wishes.retrying(shared.retries.of(kind))?;
-        if retry.is_some() && of_kind.as_ref().is_some_and(|of_kind| of_kind.is_batch()) {
-            return Err(PyValueError::new_err(
-                "retry is not for messages that are handled in batches: have the handler try again, or post it once more",
-            ));
-        }
         let is_stream = of_kind.as_ref().is_some_and(OfKind::is_stream);
         if is_stream && !wishes.streams {
             return Err(PyTypeError::new_err(format!(

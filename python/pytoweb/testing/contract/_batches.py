@@ -11,7 +11,9 @@ from pytoweb.workers import (
     BatchItemError,
     DeadlineError,
     HandlerError,
+    Retry,
     UnknownMessageError,
+    WorkerCrashedError,
     WorkerStoppedError,
 )
 
@@ -235,6 +237,108 @@ class BatchContract(Subject):
             self.ask_all(one, range(number, number + 1), key=number % 2)
         one.start().run_until_idle(WAIT)
         assert sorted(self.lists()) == [[0, 2, 4], [1, 3, 5]]
+
+    def retried(self, handler: Any, retry: Retry, batch: Batch, **options: Any) -> PythonWorker:
+        """A worker, not started, with a handler of batches for "batch" whose messages are tried again."""
+        one = self.new_worker(**options)
+        one.on_message("batch", handler, batch=batch, retry=retry)
+        one.on_error(lambda error: None)
+        return one
+
+    def test_a_batch_that_fails_is_tried_again(self) -> None:
+        """Each of its messages; with no jitter they come together, as a rule."""
+        one = self.retried(_handlers.fail_batch_until, Retry(3, 0.01, jitter=0), Batch(4))
+        futures = [one.ask("batch", (self.path(), number, 3)) for number in range(4)]
+        one.start()
+        assert [future.result(WAIT) for future in futures] == [0, 1, 2, 3]
+        lines = self.lists()
+        assert lines[0] == [0, 1, 2, 3]
+        assert sorted(number for line in lines for number in line) == sorted([0, 1, 2, 3] * 3)
+        one.run_until_idle(WAIT)
+        stats = one.stats()
+        assert (stats.completed, stats.retried, stats.failed) == (4, 8, 0)
+        assert one.dead_letters() == []
+
+    def test_one_of_a_batch_is_tried_again_alone(self) -> None:
+        """The others are done; what fails for good is a dead letter with all its errors."""
+        told: list[Any] = []
+        one = self.retried(_handlers.fail_each_until, Retry(3, 0.001), Batch(4))
+        one.on_error(lambda error: told.append(str(error)))
+        futures = [one.ask("batch", (self.path(), number, number)) for number in range(4)]
+        one.start()
+        assert [future.result(WAIT) for future in futures[:3]] == [0, 1, 2]
+        assert str(raised(ValueError, futures[3].result, WAIT)) == "3 failed"
+        one.run_until_idle(WAIT)
+        assert [len(self.noted(f"noted.{number}")) for number in range(4)] == [1, 2, 3, 3]
+        self.until(lambda: told == ["3 failed"], "the error handler")
+        (letter,) = one.dead_letters()
+        assert (letter.data[1], [str(error) for error in letter.errors]) == (3, ["3 failed"] * 3)
+        stats = one.stats()
+        assert (stats.completed, stats.retried, stats.failed) == (3, 5, 1)
+
+    def test_posts_of_a_batch_are_tried_again_with_their_own_retry(self) -> None:
+        """That of the message goes before that of the type."""
+        one = self.batched(Batch(8), _handlers.fail_each_until)
+        one.on_error(lambda error: None)
+        for number in range(4):
+            retry = Retry(number, 0.001) if number else None
+            one.post_message("batch", (self.path(), number, 9), retry=retry)
+        one.start().run_until_idle(WAIT)
+        assert [len(self.noted(f"noted.{number}")) for number in range(4)] == [1, 1, 2, 3]
+        assert sorted(len(letter.errors) for letter in one.dead_letters()) == [1, 2, 3]
+
+    def test_those_of_a_key_keep_their_places(self) -> None:
+        """Before the others of the key, in their order."""
+        one = self.retried(_handlers.fail_each_until, Retry(3, 0.01, jitter=0.5), Batch(4))
+        for number in range(8):
+            one.post_message("batch", (self.path(), number, number in (1, 2)), key="k")
+        one.start().run_until_idle(WAIT)
+        lines = self.lists()
+        assert lines[0] == [0, 1, 2, 3]
+        again = [number for line in lines[1:] for number in line]
+        assert again == [1, 2, 4, 5, 6, 7]
+        assert one.stats().retried == 2
+
+    def test_a_stop_makes_no_more_attempts_of_a_batch(self) -> None:
+        """Each fails with what its last one raised."""
+        one = self.retried(_handlers.fail_each_until, Retry(3, 3600), Batch(4)).start()
+        futures = [one.ask("batch", (self.path(), number, 9)) for number in range(3)]
+        self.until(lambda: one.stats().retried == 3, "the first attempts")
+        one.stop(timeout=WAIT)
+        texts = [str(raised(ValueError, future.result, WAIT)) for future in futures]
+        assert texts == ["0 failed", "1 failed", "2 failed"]
+        assert len(one.dead_letters()) == 3
+
+    def test_an_async_batch_is_tried_again(self) -> None:
+        """By the same rules."""
+        one = self.retried(_handlers.double_later, Retry(2, 0.001), Batch(4, max_wait=LONG)).start()
+        futures = [one.ask("batch", number) for number in (1, 2, -3, 4)]
+        assert [futures[place].result(WAIT) for place in (0, 1, 3)] == [2, 4, 8]
+        assert "negative" in str(raised(ValueError, futures[2].result, WAIT))
+        one.run_until_idle(WAIT)
+        (letter,) = one.dead_letters()
+        assert (letter.data, len(letter.errors)) == (-3, 2)
+        assert one.stats().retried == 1
+
+    def test_a_crash_is_an_attempt_of_each_message_of_the_batch(self) -> None:
+        """They come again, in the child that is there then."""
+        if self.backend != "process":
+            return
+        one = self.retried(_handlers.crash_once_together, Retry(2, 0.001, on=()), Batch(4))
+        futures = [one.ask("batch", (self.path(), number)) for number in range(3)]
+        one.start()
+        assert [future.result(WAIT) for future in futures] == [0, 1, 2]
+        assert self.lists()[0] == [0, 1, 2]
+        assert one.stats().retried == 3
+        other = self.retried(_handlers.crash_together, Retry(2, 0.001), Batch(4))
+        futures = [other.ask("batch", number) for number in range(3)]
+        other.start()
+        for future in futures:
+            raised(WorkerCrashedError, future.result, WAIT)
+        other.run_until_idle(WAIT)
+        letters = other.dead_letters()
+        assert [len(letter.errors) for letter in letters] == [2, 2, 2]
+        assert all(isinstance(error, WorkerCrashedError) for letter in letters for error in letter.errors)
 
     def test_a_stop_without_the_queue_fails_what_waits(self) -> None:
         """As messages of other types."""

@@ -222,6 +222,16 @@ class ControlContract(Subject):
         assert len(one.dead_letters()) == 1
         assert len(self.noted()) == 6
 
+    def test_a_start_hook_that_fails_has_failed_an_attempt(self) -> None:
+        """Of the message that it ran for; it runs again before the next one."""
+        one = self.new_worker()
+        one.on_start(_handlers.FailOnce(self.path("hook")))
+        one.on_message("write", _handlers.write, retry=Retry(3, 0.001))
+        one.start().ask("write", (self.path(), 1)).result(WAIT)
+        assert (self.noted("hook"), self.noted()) == (["failed", "done"], ["1"])
+        one.run_until_idle(WAIT)
+        assert (one.stats().retried, one.stats().failed) == (1, 0)
+
     def test_a_retry_is_for_its_exceptions(self) -> None:
         """Others fail the message at once; that of a message goes before that of its type."""
         one = self.new_worker()

@@ -36,8 +36,21 @@ impl Shared {
         });
     }
 
+    /// Puts a message back to be tried again after `wait`; where that is not to be, it fails with `error`.
+    pub(super) fn try_again_or_fail(
+        &self,
+        py: Python<'_>,
+        suspension: Suspension<PyHandler>,
+        wait: Duration,
+        error: PyErr,
+    ) {
+        if let Some(last) = self.try_again(py, suspension, wait, &error) {
+            self.fail_for_good(py, last, error);
+        }
+    }
+
     /// Puts a message back to be tried again, and says so. `Some`: it is not, and is to fail.
-    pub(super) fn try_again(
+    fn try_again(
         &self,
         py: Python<'_>,
         suspension: Suspension<PyHandler>,
@@ -55,12 +68,7 @@ impl Shared {
     }
 
     /// Fails a message whose next attempt is not made, with the error of the last one.
-    pub(super) fn fail_for_good(
-        &self,
-        py: Python<'_>,
-        suspension: Suspension<PyHandler>,
-        error: PyErr,
-    ) {
+    fn fail_for_good(&self, py: Python<'_>, suspension: Suspension<PyHandler>, error: PyErr) {
         let Some(message) = suspension.message() else {
             return;
         };

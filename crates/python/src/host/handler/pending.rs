@@ -17,6 +17,7 @@ use crate::host::telling::is_cancelled_error;
 use crate::host::worker_message::WorkerMessage;
 
 use super::PyHandler;
+use super::settling::Ended;
 
 impl Shared {
     /// Hands a coroutine to the pool's event loop; the worker goes on when it is done. `batch`: it is the handler of
@@ -85,8 +86,12 @@ impl Pending {
             .take();
         if let Some(Batch(companions)) = batch {
             let address = suspension.address();
-            let outcome = shared.end_batch(py, Some(&address), message, companions, result);
-            suspension.finish(outcome);
+            match shared.end_batch(py, Some(&address), message, companions, result) {
+                Ended::Done(outcome) => suspension.finish(outcome),
+                Ended::Again(wait, error) => {
+                    shared.try_again_or_fail(py, suspension, wait, error);
+                }
+            }
             return Ok(());
         }
         if let Some(task) = &message.task {
@@ -110,10 +115,7 @@ impl Pending {
         {
             match retry.failed(py, error, false) {
                 Then::Again(wait) => {
-                    let error = error.clone_ref(py);
-                    if let Some(last) = shared.try_again(py, suspension, wait, &error) {
-                        shared.fail_for_good(py, last, error);
-                    }
+                    shared.try_again_or_fail(py, suspension, wait, error.clone_ref(py));
                     return Ok(());
                 }
                 Then::DeadLetter(errors) => shared.bury(py, message, errors),

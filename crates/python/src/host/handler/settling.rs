@@ -1,10 +1,15 @@
 //! What a handler made of its messages, settled: of one, or of each of a batch.
 
+use std::time::Duration;
+
 use pyo3::prelude::*;
-use pytoweb_engine::{Address, Companions, Failure, Outcome, Suspension, Ticket};
+use pytoweb_engine::{
+    Address, Companions, Failure, Message, Outcome, ReplyState, Suspension, Ticket,
+};
 
 use crate::host::batches::Results;
 use crate::host::message::PyMessage;
+use crate::host::retrying::Then;
 use crate::host::running;
 use crate::host::shared::Shared;
 use crate::host::task::value::Value;
@@ -12,6 +17,14 @@ use crate::host::telling::is_cancelled_error;
 use crate::interpreter::context;
 
 use super::PyHandler;
+
+/// How a message of a batch ended.
+pub(super) enum Ended {
+    /// Its reply is settled; it counts as this.
+    Done(Outcome),
+    /// It is to be tried again after a wait, because of an error.
+    Again(Duration, PyErr),
+}
 
 impl Shared {
     /// Settles the reply of a message that has run. Returns what it counts as.
@@ -61,7 +74,8 @@ impl Shared {
         }
     }
 
-    /// Ends the messages of a batch, each with its own result, but for the first one, whose outcome it returns.
+    /// Ends the messages of a batch, or puts them back to be tried again, each by its own result, but for the first one: the
+    /// caller does so with that, after the others.
     pub(super) fn end_batch<'py>(
         &self,
         py: Python<'py>,
@@ -69,7 +83,7 @@ impl Shared {
         message: &PyMessage,
         companions: Option<Companions<PyHandler>>,
         returned: PyResult<Bound<'py, PyAny>>,
-    ) -> Outcome {
+    ) -> Ended {
         let results = Results::of(returned);
         if let Some(task) = &message.task {
             task.part();
@@ -77,20 +91,56 @@ impl Shared {
         let end = |of: &PyMessage, index| {
             self.end_of_batch(py, address, of, companions.as_ref(), results.get(py, index))
         };
-        let outcome = end(message, 0);
-        let outcomes = companions.as_ref().map(|companions| {
+        let first = end(message, 0);
+        let others = companions.as_ref().map(|companions| {
             let messages = companions.messages().zip(1..);
             let ended = messages.map(|(message, index)| end(message, index));
             ended.collect::<Vec<_>>()
         });
-        if let Some((companions, outcomes)) = companions.zip(outcomes) {
-            companions.finish(&outcomes);
+        if let Some((companions, ended)) = companions.zip(others) {
+            self.end_companions(py, address, companions, ended);
         }
-        outcome
+        first
     }
 
-    /// Tells of the failure of one message of a batch, and settles its reply. The message does not wait for an error
-    /// handler that is a coroutine.
+    fn end_companions(
+        &self,
+        py: Python<'_>,
+        address: Option<&Address>,
+        mut companions: Companions<PyHandler>,
+        ended: Vec<Ended>,
+    ) {
+        let mut waits = Vec::new();
+        for (index, ended) in ended.iter().enumerate() {
+            if let Ended::Again(wait, error) = ended
+                && let Some(message) = companions.get(index)
+            {
+                self.tell_of_retry(py, message, *wait, error);
+                message.goes_on(true);
+                waits.push((index, *wait));
+            }
+        }
+        let last = companions.again(waits);
+        let outcomes = ended.into_iter().enumerate().map(|(index, ended)| {
+            let (error, message) = match (ended, companions.get(index)) {
+                (Ended::Done(outcome), _) => return outcome,
+                (Ended::Again(_, error), Some(message)) if last.contains(&index) => {
+                    (error, message)
+                }
+                // It is back in the queue, and counted there.
+                (Ended::Again(..), _) => return Outcome::Failed,
+            };
+            message.goes_on(false);
+            self.tell_of_batch(py, address, message, Some(&companions), &error);
+            self.bury_last(py, message);
+            self.settle(py, message, Err(error))
+        });
+        let outcomes = outcomes.collect::<Vec<_>>();
+        companions.finish(&outcomes);
+    }
+
+    /// Tells of the failure of one message of a batch, and settles its reply, unless it is to be tried again. The message does
+    /// not wait for an error handler that is a coroutine.
     fn end_of_batch(
         &self,
         py: Python<'_>,
@@ -98,12 +148,12 @@ impl Shared {
         message: &PyMessage,
         companions: Option<&Companions<PyHandler>>,
         result: PyResult<Bound<'_, PyAny>>,
-    ) -> Outcome {
+    ) -> Ended {
         if let Some(task) = &message.task {
             task.forget_interrupter();
         }
         let Err(error) = &result else {
-            return self.settle(py, message, result);
+            return Ended::Done(self.settle(py, message, result));
         };
         let is_cancelled = is_cancelled_error(py, error);
         if let Some(task) = &message.task
@@ -111,37 +161,60 @@ impl Shared {
             && is_cancelled
             && task.fail(false, Failure::Cancelled)
         {
-            return Outcome::Cancelled;
+            return Ended::Done(Outcome::Cancelled);
+        }
+        let is_terminated = is_cancelled && address.is_some_and(Address::is_terminated);
+        let mut letter = Vec::new();
+        if let Some(retry) = message.retry()
+            && !is_terminated
+            && !message.state().is_some_and(ReplyState::is_done)
+        {
+            match retry.failed(py, error, false) {
+                Then::Again(wait) => return Ended::Again(wait, error.clone_ref(py)),
+                Then::DeadLetter(errors) => letter = errors,
+            }
         }
         let told = match message.task.as_ref().and_then(|task| task.slot.get()) {
             Some(Err(Failure::Stopped)) => None,
-            None if address.is_some_and(Address::is_terminated) && is_cancelled => None,
+            None if is_terminated => None,
             Some(Err(given_up)) => Some(message.error_of(*given_up, self.named())),
             _ => Some(error.clone_ref(py)),
         };
         if let Some(error) = told {
-            let told = || -> PyResult<()> {
-                // On an event loop's thread, where no context may stay entered.
-                let context = match message.context() {
-                    Some(context) => context.bind(py).clone(),
-                    None => context::fresh(py)?,
-                };
-                let _entered = context::enter_given(&context)?;
-                if let Some(hook) = self.tell(py, address, message, &error) {
-                    hook.run(py, self, |_| {});
-                }
-                Ok(())
-            };
-            let tell = || {
-                running::with(message, self, || {
-                    told().unwrap_or_else(|error| error.write_unraisable(py, None));
-                });
-            };
-            match companions {
-                Some(companions) => companions.with_current(message, tell),
-                None => tell(),
-            }
+            self.tell_of_batch(py, address, message, companions, &error);
         }
-        self.settle(py, message, result)
+        self.bury(py, message, letter);
+        Ended::Done(self.settle(py, message, result))
+    }
+
+    fn tell_of_batch(
+        &self,
+        py: Python<'_>,
+        address: Option<&Address>,
+        message: &PyMessage,
+        companions: Option<&Companions<PyHandler>>,
+        error: &PyErr,
+    ) {
+        let told = || -> PyResult<()> {
+            // On an event loop's thread, where no context may stay entered.
+            let context = match message.context() {
+                Some(context) => context.bind(py).clone(),
+                None => context::fresh(py)?,
+            };
+            let _entered = context::enter_given(&context)?;
+            if let Some(hook) = self.tell(py, address, message, error) {
+                hook.run(py, self, |_| {});
+            }
+            Ok(())
+        };
+        let tell = || {
+            running::with(message, self, || {
+                told().unwrap_or_else(|error| error.write_unraisable(py, None));
+            });
+        };
+        match companions {
+            Some(companions) => companions.with_current(message, tell),
+            None => tell(),
+        }
     }
 }
