@@ -146,7 +146,7 @@ where
 }
 
 /// Settles the reply of a message that was handled; without one `reply` is dropped.
-fn complete<T, R>(envelope: &Envelope, mut reply: Kept<R>) -> Ended
+pub(crate) fn complete<T, R>(envelope: &Envelope, mut reply: Kept<R>) -> Ended
 where
     T: Send + 'static,
     R: Send + 'static,

@@ -1,10 +1,11 @@
 //! The current message of a handler of batches: all of them.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use pytoweb_engine::{Failure, ReplyState, Ticket};
 
+use crate::attempts::Attempts;
 use crate::error::TypeMismatch;
 use crate::message::{Cause, Envelope, Parcel, Route};
 
@@ -52,6 +53,10 @@ impl Parcel for Company {
     fn is_cancel_requested(&self) -> bool {
         let parcels = self.parcels.as_ref();
         parcels.is_some_and(|all| all.iter().all(|parcel| parcel.is_cancel_requested()))
+    }
+
+    fn attempts(&self) -> Option<&Mutex<Attempts>> {
+        self.parcels.as_ref()?.first()?.attempts()
     }
 
     fn bytes(&self) -> usize {

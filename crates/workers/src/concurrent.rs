@@ -8,7 +8,7 @@ use crate::kinds::Signature;
 use crate::retry::Retry;
 use crate::send::Engine;
 use crate::stream::{StreamRequest, StreamSender};
-use crate::trying;
+use crate::{trying, trying_together};
 
 /// Registers handlers that may run several at the same time, with themselves and with each other: they are `Fn + Sync`,
 /// and what they share needs a lock, or messages with a key. Made by [`Worker::concurrent`](crate::Worker::concurrent).
@@ -165,5 +165,46 @@ impl<'a> ConcurrentHandlers<'a> {
         self.on_message(kind, move |request: StreamRequest<T, I>| {
             handler(request.data, &request.sender)
         })
+    }
+
+    /// Registers the handler of a kind of message that gets several at once, each of which is tried again when it fails;
+    /// see [`Worker::on_batch_retry`](crate::Worker::on_batch_retry). Several batches may run at the same time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pytoweb_workers::{Batch, Retry, Worker};
+    ///
+    /// let worker = Worker::builder("w").concurrency(4).build();
+    /// # worker.start()?;
+    /// let retry = Retry::new(2).backoff(Duration::ZERO);
+    /// worker.concurrent().on_batch_retry("parse", Batch::new(8), retry, |texts: &[&&str]| {
+    ///     texts.iter().map(|text| text.parse::<u64>()).collect::<Vec<_>>()
+    /// });
+    /// assert_eq!(worker.ask::<&str, u64>("parse", "7")?.wait()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_batch_retry<T, R, E, I, F>(
+        &self,
+        kind: &str,
+        batch: Batch,
+        retry: Retry<E>,
+        handler: F,
+    ) -> &Self
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        E: Into<BoxError> + 'static,
+        I: IntoIterator<Item = Result<R, E>>,
+        F: Fn(&[&T]) -> I + Send + Sync + 'static,
+    {
+        let registration = if self.engine.is_exclusive() {
+            trying_together::exclusive(retry, handler)
+        } else {
+            trying_together::concurrent(retry, handler)
+        };
+        let signature = Signature::of::<T, R>();
+        let table = &self.engine.handler().table;
+        table.register(kind, signature, registration, Some(batch));
+        self
     }
 }

@@ -50,6 +50,35 @@ fn try_again(suspension: Suspension<Dispatch>) {
     last.finish(outcome);
 }
 
+/// Ends those that ran with another message, or puts them back to be tried again, where they have no outcome.
+fn end_companions(
+    table: &Table,
+    mut companions: Companions<Dispatch>,
+    mut outcomes: Vec<Option<Outcome>>,
+) {
+    let waits = outcomes.iter().enumerate().filter_map(|(index, outcome)| {
+        let attempts = outcome.is_none().then(|| companions.get(index))?;
+        let wait = attempts
+            .and_then(Envelope::attempts)
+            .map(|tried| lock(tried).wait);
+        Some((index, wait.unwrap_or_default()))
+    });
+    let waits = waits.collect::<Vec<_>>();
+    for index in companions.again(waits) {
+        let Some(envelope) = companions.get_mut(index) else {
+            continue;
+        };
+        outcomes[index] = Some(match fail_tried(table, envelope) {
+            Some(Ended::Settled(outcome)) => outcome,
+            _ => come_late(envelope, engine::current()),
+        });
+    }
+    let outcomes = outcomes
+        .into_iter()
+        .map(|outcome| outcome.unwrap_or(Outcome::Failed));
+    companions.finish(&outcomes.collect::<Vec<_>>());
+}
+
 /// Ends a message that was to be tried again with what came of its last attempt. `None`: it was not.
 #[cold]
 fn fail_tried(table: &Table, envelope: &Envelope) -> Option<Ended> {
@@ -163,16 +192,20 @@ impl Course<Dispatch> for Turn<'_> {
             companions.put_back();
             return self.handle(envelope);
         };
-        let outcomes = all
-            .into_iter()
-            .zip(ended)
-            .map(|(envelope, ended)| match ended {
-                Ended::Settled(outcome) => outcome,
-                Ended::Late | Ended::Again => come_late(envelope, engine::current()),
-            });
-        let outcomes: Vec<_> = outcomes.collect();
-        companions.finish(outcomes.get(1..).unwrap_or_default());
-        Handled::Done(outcomes.first().copied().unwrap_or(Outcome::Failed))
+        let outcomes = all.into_iter().zip(ended);
+        // `None`: it is to be tried again.
+        let outcomes = outcomes.map(|(envelope, ended)| match ended {
+            Ended::Settled(outcome) => Some(outcome),
+            Ended::Late => Some(come_late(envelope, engine::current())),
+            Ended::Again => None,
+        });
+        let mut outcomes = outcomes.collect::<Vec<_>>().into_iter();
+        let first = outcomes.next().unwrap_or(Some(Outcome::Failed));
+        end_companions(self.table, companions, outcomes.collect());
+        match first {
+            Some(outcome) => Handled::Done(outcome),
+            None => Handled::Suspend(Box::new(try_again)),
+        }
     }
 
     fn rest(&mut self) {

@@ -71,6 +71,7 @@ mod stream;
 mod table;
 mod task;
 mod trying;
+mod trying_together;
 mod unseen;
 mod wishes;
 mod worker;

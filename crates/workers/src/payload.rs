@@ -5,7 +5,9 @@
 #![expect(unsafe_code, reason = "a cell that is guarded by a flag")]
 
 use std::cell::UnsafeCell;
+use std::marker::PhantomData;
 use std::mem::{self, MaybeUninit};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pytoweb_engine::contained;
@@ -32,7 +34,7 @@ impl<T> Payload<T> {
     /// The value. `None` after the first time.
     #[inline]
     pub(crate) fn take(&self) -> Option<T> {
-        // ORDERING: Acquire, with the Release of `lend`, which may have given the value to another thread before.
+        // ORDERING: Acquire, with the Release of `Loan`, which may have given the value to another thread before.
         if self.taken.swap(true, Ordering::Acquire) {
             return None;
         }
@@ -42,22 +44,43 @@ impl<T> Payload<T> {
 
     /// Lends the value to `look`. `None`: it was moved out, or is lent already. Meanwhile it cannot be moved out.
     pub(crate) fn lend<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
-        /// Gives the value back, also when `look` unwinds.
-        struct Lent<'a>(&'a AtomicBool);
-        impl Drop for Lent<'_> {
-            fn drop(&mut self) {
-                // ORDERING: Release, with the Acquire of `take` and `lend`: the next thread sees what this one did to it.
-                self.0.store(false, Ordering::Release);
-            }
-        }
+        self.borrow().map(|loan| look(&loan))
+    }
+
+    /// Lends the value until the loan is dropped. `None` as of [`Payload::lend`].
+    pub(crate) fn borrow(&self) -> Option<Loan<'_, T>> {
         // ORDERING: Acquire, see `take`.
         if self.taken.swap(true, Ordering::Acquire) {
             return None;
         }
-        let _lent = Lent(&self.taken);
-        // SAFETY: this thread alone has set `taken`, so the value is there, and no other one has it until `_lent` is
-        // dropped, after `look` has returned: no reference leaves it, because it takes one of any lifetime.
-        Some(look(unsafe { (*self.value.get()).assume_init_ref() }))
+        Some(Loan {
+            of: self,
+            stays: PhantomData,
+        })
+    }
+}
+
+/// The value of a payload, for as long as this stands.
+pub(crate) struct Loan<'a, T> {
+    of: &'a Payload<T>,
+    /// With the thread that has it: the value need not be `Sync`.
+    stays: PhantomData<*const T>,
+}
+
+impl<T> Deref for Loan<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: its thread alone has set `taken`, so the value is there, and no other one has it until this is dropped,
+        // which no reference from here outlives.
+        unsafe { (*self.of.value.get()).assume_init_ref() }
+    }
+}
+
+impl<T> Drop for Loan<'_, T> {
+    fn drop(&mut self) {
+        // ORDERING: Release, with the Acquire of `take` and `borrow`: the next thread sees what this one did to it.
+        self.of.taken.store(false, Ordering::Release);
     }
 }
 
@@ -108,6 +131,17 @@ mod tests {
         assert!(unwound.is_err());
         assert_eq!(payload.take().map(|count| count.get()), Some(200));
         assert_eq!(payload.lend(std::cell::Cell::get), None);
+    }
+
+    #[test]
+    fn a_loan_that_is_refused_ends_none_that_stands() {
+        let payload = Payload::new(1);
+        let loan = payload.borrow().expect("it is there");
+        assert!(payload.borrow().is_none() && payload.borrow().is_none());
+        assert_eq!((*loan, payload.take()), (1, None));
+        drop(loan);
+        assert_eq!(payload.take(), Some(1));
+        assert!(payload.borrow().is_none() && payload.borrow().is_none());
     }
 
     #[test]

@@ -58,10 +58,10 @@ where
 }
 
 /// An attempt that failed.
-struct Failed {
-    error: AskError,
+pub(crate) struct Failed {
+    pub(crate) error: AskError,
     /// There may be another one after this error.
-    again: bool,
+    pub(crate) again: bool,
 }
 
 /// Makes one attempt.
@@ -150,7 +150,8 @@ where
     }
 }
 
-fn restore<T: Send + 'static>(envelope: &mut Envelope, kind: KindId, mut data: Kept<T>) {
+/// Puts `data`, which lay in its envelope, into memory of its own.
+pub(crate) fn restore<T: Send + 'static>(envelope: &mut Envelope, kind: KindId, mut data: Kept<T>) {
     if let Some(data) = data.take() {
         envelope.restore(kind, data);
     }
@@ -158,7 +159,12 @@ fn restore<T: Send + 'static>(envelope: &mut Envelope, kind: KindId, mut data: K
 
 /// What follows from an attempt that failed: another one, or the end.
 #[cold]
-fn end<E>(table: &Table, envelope: &mut Envelope, retry: &Retry<E>, failed: Failed) -> Ended {
+pub(crate) fn end<E>(
+    table: &Table,
+    envelope: &mut Envelope,
+    retry: &Retry<E>,
+    failed: Failed,
+) -> Ended {
     let Failed { error, again } = failed;
     // A caller that has given it up waits for no more attempts.
     let given_up = envelope

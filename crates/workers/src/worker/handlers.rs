@@ -10,7 +10,7 @@ use crate::error::{BoxError, WorkerError};
 use crate::handling;
 use crate::kinds::Signature;
 use crate::retry::Retry;
-use crate::trying;
+use crate::{trying, trying_together};
 
 impl Worker {
     /// Registers the handler of a kind of message, in the place of the one before. At any time, also while the worker
@@ -154,6 +154,58 @@ impl Worker {
     {
         self.assert_one_at_a_time();
         let registration = batching::exclusive(handler);
+        let signature = Signature::of::<T, R>();
+        self.table()
+            .register(kind, signature, registration, Some(batch));
+        self
+    }
+
+    /// Registers the handler of a kind of message that gets several at once, as of [`Worker::on_batch`], and each of which is
+    /// tried again when it fails, as of [`Worker::on_message_retry`].
+    ///
+    /// The handler gets the payloads by reference, and returns a result for each. An error is a failed attempt of its own
+    /// message alone; a panic is one of all. Each message waits and is counted for itself, and may come in another batch: with
+    /// no [`jitter`](Retry::jitter), those that failed together mostly come together. With a key they keep their places. Another
+    /// number of results fails all of the batch for good. [`CurrentMessage::attempt`](crate::CurrentMessage::attempt) is
+    /// that of the first message.
+    ///
+    /// # Panics
+    /// When the worker handles several messages at the same time: see [`Worker::concurrent`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pytoweb_workers::{Batch, Retry, Worker};
+    ///
+    /// let worker = Worker::new("adder");
+    /// let retry = Retry::new(3).backoff(Duration::ZERO);
+    /// worker.on_batch_retry("parse", Batch::new(64), retry, |texts: &[&String]| {
+    ///     texts.iter().map(|text| text.parse::<u64>()).collect::<Vec<_>>()
+    /// });
+    /// worker.start()?;
+    /// let replies = ["1", "two"].map(|text| worker.ask::<String, u64>("parse", text.to_owned()));
+    /// let [one, two] = replies.map(|reply| reply.expect("there is room").wait());
+    /// assert_eq!(one?, 1);
+    /// assert!(two.is_err());
+    /// assert_eq!(worker.dead_letters()[0].errors().len(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn on_batch_retry<T, R, E, I, F>(
+        &self,
+        kind: &str,
+        batch: Batch,
+        retry: Retry<E>,
+        handler: F,
+    ) -> &Self
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        E: Into<BoxError> + 'static,
+        I: IntoIterator<Item = Result<R, E>>,
+        F: FnMut(&[&T]) -> I + Send + 'static,
+    {
+        self.assert_one_at_a_time();
+        let registration = trying_together::exclusive(retry, handler);
         let signature = Signature::of::<T, R>();
         self.table()
             .register(kind, signature, registration, Some(batch));

@@ -519,5 +519,5 @@ proptest! {
     }
 }
 
-#[path = "keyed_tests.rs"]
+#[path = "tests/keyed.rs"]
 mod keyed;
