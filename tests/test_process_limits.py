@@ -8,7 +8,7 @@ import signal
 import process_handlers as handlers
 import pytest
 
-from pytoweb.workers import Batch, WorkerCrashedError
+from pytoweb.workers import Batch, WorkerCrashedError, WorkerPool
 
 WAIT = 15.0
 MIB = 1 << 20
@@ -150,3 +150,16 @@ def test_ends_for_too_much_memory_are_no_crashes(limited):
         assert isinstance(one.ask("grow_memory", 4096 * MIB).exception(WAIT), WorkerCrashedError)
     assert one.ask("echo", "alive").result(WAIT) == "alive"
     assert one.state == "running"
+
+
+@pytest.mark.slow
+def test_messages_that_went_to_another_child_do_not_count():
+    """A child that is sent many and gives them back is not replaced for them."""
+    with WorkerPool(3, backend="process", max_messages=20) as pool:
+        pool.on_message("pid", handlers.pid)
+        futures = [pool.ask("pid") for _ in range(200)]
+        pids = [future.result(WAIT) for future in futures]
+        counts = [pids.count(child) for child in set(pids)]
+        assert max(counts) <= 20
+        # One of the last three may not have begun any.
+        assert pool.stats().restarts <= 200 // 20

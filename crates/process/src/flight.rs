@@ -138,3 +138,10 @@ pub struct Flight<C> {
     /// What is told of its end.
     pub cargo: C,
 }
+
+impl<C> Flight<C> {
+    /// How many messages it is, for what may get below nothing.
+    pub(crate) fn count(&self) -> i64 {
+        i64::try_from(self.messages).unwrap_or(i64::MAX)
+    }
+}

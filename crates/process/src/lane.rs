@@ -139,7 +139,7 @@ struct State<C> {
     configured: Configured,
     defined: Defined,
     /// Messages that this child may still be sent.
-    quota: Option<u64>,
+    quota: Option<i64>,
     /// Messages that were answered, and how many there were when the supervisor last looked.
     answered: u64,
     answered_seen: u64,
@@ -447,7 +447,8 @@ impl<C: Cargo> Lane<C> {
                 state.unfit = None;
                 state.configured.clear();
                 state.defined.clear();
-                state.quota = options.max_messages;
+                let most = options.max_messages;
+                state.quota = most.map(|most| i64::try_from(most).unwrap_or(i64::MAX));
                 state.start_limit = options.start_limit;
                 state.send_control(&link, 0, control::SETUP, Arc::new(payload));
                 let sent = state.send_held();

@@ -130,23 +130,30 @@ impl<C: Cargo> State<C> {
                 continue;
             }
             if let Some(quota) = &mut self.quota {
-                if *quota == 0 {
+                if *quota <= 0 {
                     self.held.push_front(flight);
                     if self.on_their_way == 0 {
                         self.retire(Instant::now());
                     }
                     break;
                 }
-                *quota = quota.saturating_sub(flight.messages);
+                *quota -= flight.count();
             }
             self.send(&link, flight);
         }
         Some(Sent { link, late })
     }
 
+    /// A message was taken back that the child had not begun: it may handle another one for it.
+    pub(super) fn has_unsent(&mut self, flight: &Flight<C>) {
+        if let Some(quota) = &mut self.quota {
+            *quota += flight.count();
+        }
+    }
+
     /// Ends a child that has handled as many messages as it may.
     pub(super) fn retire_if_used_up(&mut self) {
-        if self.quota == Some(0) && self.on_their_way == 0 {
+        if self.quota.is_some_and(|quota| quota <= 0) && self.on_their_way == 0 {
             self.retire(Instant::now());
         }
     }

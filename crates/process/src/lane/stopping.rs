@@ -82,7 +82,10 @@ impl<C: Cargo> Lane<C> {
             }
             if link.is_some_and(|link| link.revoke(seq)) {
                 tracked.revoked = true;
-                found.extend(tracked.take().map(|flight| flight.cargo));
+                if let Some(flight) = tracked.take() {
+                    state.has_unsent(&flight);
+                    found.push(flight.cargo);
+                }
             }
         }
         // A message that is held was not even sent.
@@ -135,7 +138,11 @@ impl<C: Cargo> Lane<C> {
             behind = true;
             if moves && link.as_ref().is_some_and(|link| link.revoke(seq)) {
                 tracked.revoked = true;
-                return tracked.take();
+                let flight = tracked.take();
+                if let Some(flight) = &flight {
+                    state.has_unsent(flight);
+                }
+                return flight;
             }
         }
         let mut held = state.held.iter().skip(usize::from(!behind));
@@ -310,14 +317,17 @@ impl<C: Cargo> State<C> {
         let Some(link) = self.link.clone() else {
             return Vec::new();
         };
-        let mut found = Vec::new();
+        let mut taken = Vec::new();
         for tracked in self.table.iter_mut().flatten() {
             if tracked.flight().is_some_and(of) && link.revoke(tracked.seq) {
                 tracked.revoked = true;
-                found.extend(tracked.take().map(|flight| flight.cargo));
+                taken.extend(tracked.take());
             }
         }
-        found
+        for flight in &taken {
+            self.has_unsent(flight);
+        }
+        taken.into_iter().map(|flight| flight.cargo).collect()
     }
 
     fn take_held(&mut self, of: &dyn Fn(&Flight<C>) -> bool) -> Vec<C> {
