@@ -152,7 +152,7 @@ def test_it_is_refused_where_it_means_nothing():
     """By name, at the call."""
     for make in (
         lambda: WorkerPool(2, limits=Limits(concurrency=2)),
-        lambda: PythonWorker("w", backend="process", limits=Limits(concurrency=2)),
+        lambda: PythonWorker("w", backend="process", limits=Limits(concurrency=5_000)),
         lambda: Limits(concurrency=0),
     ):
         with pytest.raises(ValueError, match="concurrency"):

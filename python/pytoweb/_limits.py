@@ -209,8 +209,10 @@ class Limits:
         concurrency: messages that run at the same time, at least 1. More than one give up their order, but
             for messages with a key, and what their handlers share needs a lock. ``async def`` handlers run
             side by side on the event loop, others on as many threads as the pool has; a worker by itself has
-            as many. One that waits for a reply lends its place. For threads: a process worker handles one
-            after the other, and a pool of processes as many as it has processes.
+            as many. One that waits for a reply lends its place. With the backend ``"process"`` each runs in a
+            child of its own, ``async def`` or not: a worker by itself has as many, which are started as they
+            are needed, and one of a pool uses those of the pool, and no more than there are. Each child has its
+            own copy of what the handlers change. Not for a pool, which runs as many as its size.
         size_of: called by the sender with data that is no buffer and no ``str``; returns its bytes. None is
             ``sys.getsizeof``, which counts nothing of what the data refers to.
         rate: messages that may begin in a time, as ``Rate`` takes it; None is no limit. What waits for it
@@ -294,7 +296,7 @@ def _limits(
 
 
 def checked_limits(
-    limits: object, capacity: object, backend: str = "thread", is_pool: bool = False
+    limits: object, capacity: object, is_pool: bool = False
 ) -> Limits:
     """``limits``, or those with ``capacity``, of which one is given at most."""
     if limits is None:
@@ -303,11 +305,8 @@ def checked_limits(
         raise TypeError(f"limits must be a Limits, not {type(limits).__name__}")
     if capacity is not None:
         raise ValueError("give capacity or limits, not both: capacity is Limits(messages=...)")
-    if limits.concurrency > 1 and (backend == "process" or is_pool):
-        raise ValueError(
-            "concurrency is for workers of threads: a pool runs as many messages as its size, and a process "
-            "one after the other"
-        )
+    if limits.concurrency > 1 and is_pool:
+        raise ValueError("concurrency is for named workers: a pool runs as many messages as its size")
     return limits
 
 

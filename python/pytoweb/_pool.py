@@ -156,7 +156,7 @@ class WorkerPool(Addressable, Executor):
     ) -> None:
         checked_backend(backend)
         size = checked_size(min(usable_cpus(), MAX_PROCESSES) if size is None else size, backend)
-        limits = checked_limits(limits, capacity, backend, is_pool=True)
+        limits = checked_limits(limits, capacity, is_pool=True)
         checked_overflow(overflow)
         if max_spare_threads is not None:
             max_spare_threads = checked_count(max_spare_threads, "max_spare_threads")

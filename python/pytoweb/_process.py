@@ -133,7 +133,8 @@ class ProcessRuntime(PoolRuntime):
         #: By place: the endpoints whose handlers run there. None stands for all of them.
         self._endpoints: dict[int | None, weakref.WeakSet[Endpoint]] = {}
         self.options = options
-        self._size = size
+        #: Children at the same time.
+        self.size = size
         self.processes = self._make_processes()
         self._late = LateCalls(f"{name}-replies")
 
@@ -141,7 +142,7 @@ class ProcessRuntime(PoolRuntime):
         name, options = self.name, self.options
         return Processes(
             name=name,
-            size=self._size,
+            size=self.size,
             transport=options.transport,
             runtime=weakref.ref(self),
             max_messages=options.max_messages,
@@ -192,7 +193,7 @@ class ProcessRuntime(PoolRuntime):
         """The place with the fewest named workers; of equals one whose child is there."""
         pids = self.processes.pids()
         return min(
-            range(self._size), key=lambda place: (len(self._endpoints.get(place, ())), pids[place] is None)
+            range(self.size), key=lambda place: (len(self._endpoints.get(place, ())), pids[place] is None)
         )
 
     def child_logged(self, packed: bytes) -> None:

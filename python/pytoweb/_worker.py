@@ -17,7 +17,9 @@ from pytoweb._around import Around, check_hook
 from pytoweb._batch import Batch, batch_handler, checked_batch
 from pytoweb._callables import checked_callable, checked_handler, has_yield, is_async_generator
 from pytoweb._checks import (
+    MAX_PROCESSES,
     checked_backend,
+    checked_count,
     checked_initargs,
     checked_name,
     checked_overflow,
@@ -102,6 +104,7 @@ class Addressable(Streaming):
         shared: bool,
         lane: int | None = None,
         max_attempts: int = 1,
+        concurrency: int = 1,
     ) -> None:
         """Keeps ``own``, which has its runtime and its threads, and makes the mailbox."""
         capacity, rate = limits.messages, limits.rate
@@ -121,7 +124,7 @@ class Addressable(Streaming):
             lane=lane,
             max_attempts=max_attempts,
             rate=None if rate is None else rate.numbers(),
-            concurrency=limits.concurrency,
+            concurrency=concurrency,
             bytes=limits.bytes,
             size_of=limits.size_of,
             shed=None if limits.shed is None else (limits.shed.target, limits.shed.window),
@@ -786,7 +789,8 @@ class PythonWorker(Addressable):
     Args:
         name: names the worker in logs, errors and statistics.
         backend: where handlers run: ``"thread"``, or ``"process"`` for a child process of its own, on another
-            core, whose crash costs one message. Handlers, data and replies are pickled then.
+            core, whose crash costs one message. Handlers, data and replies are pickled then. With
+            ``Limits(concurrency=n)`` there are up to so many, each with its own copy of what handlers change.
         capacity: messages that the mailbox holds at most, at least 1; None is 16 384.
         limits: what it takes in and how fast it begins it, as ``Limits``; with it no ``capacity``.
         overflow: what a post to a full mailbox does: ``"block"`` (wait for room), ``"reject"`` (raise
@@ -852,7 +856,8 @@ class PythonWorker(Addressable):
     ) -> None:
         name = checked_name(name)
         checked_backend(backend)
-        limits = checked_limits(limits, capacity, backend)
+        limits = checked_limits(limits, capacity)
+        concurrency = limits.concurrency
         checked_overflow(overflow)
         initargs = checked_initargs(initargs)
         if initializer is not None:
@@ -877,23 +882,28 @@ class PythonWorker(Addressable):
             from pytoweb._process import ProcessOptions, ProcessRuntime
 
             options = ProcessOptions(**given)
-            lane = 0
-            own.runtime = ProcessRuntime(f"pytoweb-{name}", 1, options, initializer, initargs)
+            concurrency = checked_count(concurrency, "concurrency", most=MAX_PROCESSES)
+            # Without a lane of its own it takes the one that runs a message soonest.
+            lane = 0 if concurrency == 1 else None
+            own.runtime = ProcessRuntime(f"pytoweb-{name}", concurrency, options, initializer, initargs)
             own.threads = make_threads(1, f"pytoweb-{name}", own.runtime)
         elif _pool is None:
             own.runtime = PoolRuntime(f"pytoweb-{name}", initializer, initargs)
-            own.threads = make_threads(limits.concurrency, f"pytoweb-{name}", own.runtime)
+            own.threads = make_threads(concurrency, f"pytoweb-{name}", own.runtime)
         elif _pin and backend == "thread":
             own.pool = _pool
             own.runtime = _pool._pytoweb.runtime.of_its_own(name)
-            own.threads = make_threads(limits.concurrency, own.runtime.name, own.runtime)
+            own.threads = make_threads(concurrency, own.runtime.name, own.runtime)
         else:
             own.pool = _pool
             own.runtime = _pool._pytoweb.runtime
             own.threads = _pool._pytoweb.threads
             if backend == "process":
-                cast_processes(own.runtime).options.check_worker(given)
-                lane = cast_processes(own.runtime).quietest() if _place is None else _place
+                processes = cast_processes(own.runtime)
+                processes.options.check_worker(given)
+                concurrency = min(concurrency, processes.size)
+                if concurrency == 1:
+                    lane = processes.quietest() if _place is None else _place
         self._pytoweb_prepare(
             own,
             limits=limits,
@@ -901,6 +911,7 @@ class PythonWorker(Addressable):
             shared=False,
             lane=lane,
             max_attempts=max_attempts,
+            concurrency=concurrency,
         )
         if backend == "process":
             cast_processes(own.runtime).place(self, lane)

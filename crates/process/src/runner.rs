@@ -160,11 +160,9 @@ impl<H: Ends> Runner<H> {
         self.one_by_one.store(one_by_one, Ordering::Relaxed);
     }
 
-    /// Has its child started ahead of its first message, if it has one of its own.
+    /// Has its child started ahead of its first message: the one of its own, else the first one of the fleet.
     pub fn want(&self) {
-        if let Some(lane) = self.lane {
-            self.fleet.want(lane);
-        }
+        self.fleet.want(self.lane.unwrap_or(0));
     }
 
     fn lanes(&self) -> Range<usize> {

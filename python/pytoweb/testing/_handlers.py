@@ -106,6 +106,11 @@ def come_and_go(path: Any, number: int) -> int:
     return number
 
 
+def come_and_go_with(data: Any) -> int:
+    """The same of a message."""
+    return come_and_go(*data)
+
+
 def fail_until(data: Any) -> int:
     """Writes down which attempt it is, and fails before that of the second of its data."""
     message = current_message()
@@ -114,20 +119,6 @@ def fail_until(data: Any) -> int:
     if message.attempt < data[1]:
         raise ValueError(f"attempt {message.attempt}")
     return message.attempt
-
-
-class FailOnce:
-    """A start hook that writes down how it ends: the first time it fails."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __call__(self) -> None:
-        """Runs before the first message."""
-        if not noted(self.path):
-            note(self.path, "failed")
-            raise ValueError("the first time")
-        note(self.path, "done")
 
 
 def fail(data: Any) -> None:
@@ -188,6 +179,18 @@ async def echo_later(data: Any) -> Any:
     """Returns its data."""
     await asyncio.sleep(0)
     return data
+
+
+async def meet(data: Any) -> int:
+    """Returns once so many are here as it says."""
+    path, count = data
+    note(path, "here")
+    deadline = time.monotonic() + WAIT
+    while len(noted(path)) < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the others never came")
+        await asyncio.sleep(POLL)
+    return count
 
 
 async def fail_later(data: Any) -> None:

@@ -83,7 +83,8 @@ impl Inner {
                     max_attempts,
                     // A pool has no start that would tell its children.
                     stale: AtomicBool::new(shared),
-                    may_start: AtomicBool::new(false),
+                    // A named worker is asked when it is started.
+                    may_start: AtomicBool::new(!shared),
                     functions: Definitions::default(),
                     kind: LastKind::default(),
                     runtime: Python::attach(|py| own.runtime.clone_ref(py)),

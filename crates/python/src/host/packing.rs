@@ -28,7 +28,7 @@ pub(crate) struct Packing {
     pub(crate) max_attempts: u32,
     /// The child is to be told of the handlers by the next post.
     pub(crate) stale: AtomicBool,
-    /// It was found that children of a pool may be started.
+    /// It was found that children may be started.
     pub(crate) may_start: AtomicBool,
     pub(crate) functions: Definitions,
     pub(crate) kind: LastKind,
@@ -59,7 +59,7 @@ impl Packing {
     /// it was started.
     fn check(&self, py: Python<'_>, to: Named<'_>) -> PyResult<()> {
         // ORDERING: Relaxed, written and read under the interpreter lock.
-        if self.runner.lane().is_none() && !self.may_start.load(Ordering::Relaxed) {
+        if !self.may_start.load(Ordering::Relaxed) {
             self.runtime
                 .bind(py)
                 .call_method0(intern!(py, "check_start"))?;

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from ._balance import PoolBalanceContract
 from ._batches import BatchContract
+from ._concurrency import ConcurrencyContract
 from ._control import ControlContract, PoolControlContract
 from ._ends import CancelContract, DeadlineContract, StopContract
 from ._mailbox import MailboxContract
@@ -37,6 +38,7 @@ from ._topics import TopicContract
 __all__ = [
     "BatchContract",
     "CancelContract",
+    "ConcurrencyContract",
     "ContextContract",
     "ControlContract",
     "CoroutineContract",
@@ -66,6 +68,7 @@ class WorkerContract(
     StopContract,
     ContextContract,
     ControlContract,
+    ConcurrencyContract,
     BatchContract,
     RepeatContract,
     StreamContract,
