@@ -77,7 +77,7 @@ use crate::stats::{Counters, Timings};
 use crate::sync::{Condvar, Mutex};
 
 pub(crate) use again::Whence;
-pub(crate) use entry::{Bundle, Entry, Finished, Leftover, TicketKey};
+pub(crate) use entry::{Bundle, Entry, Finished, Leftover, Spot, TicketKey};
 pub(crate) use inbox::{Gate, Settled};
 pub(crate) use line::{Entered, News, Place, Told};
 pub(crate) use outbox::Held;

@@ -75,7 +75,7 @@ pub trait Cargo: Sized + Send + 'static {
     }
 
     /// It goes to the lane of this number, and not to the one that it was handed to.
-    fn moved(&self, lane: usize) {
+    fn moved(&mut self, lane: usize) {
         let _ = lane;
     }
 

@@ -265,6 +265,21 @@ impl<C: Cargo> Fleet<C> {
         self.0.quietest().map_or(0, |(lane, _)| lane)
     }
 
+    /// The same for messages that are better run in the lane `used`: that one, if its child has nothing to do, or if that of
+    /// no other has.
+    #[must_use]
+    pub fn quietest_after(&self, used: Option<usize>) -> usize {
+        let wanted = used.and_then(|used| Some((used, self.0.used().get(used)?.standing())));
+        match wanted {
+            Some((used, Standing::Idle)) => used,
+            Some((used, Standing::Busy(_))) => match self.0.quietest() {
+                Some((lane, standing)) if standing < Standing::Busy(0) => lane,
+                _ => used,
+            },
+            _ => self.quietest(),
+        }
+    }
+
     /// Whether messages may be sent to a child before those before them have ended: whether they can be taken back.
     #[must_use]
     pub fn runs_ahead(&self) -> bool {
@@ -762,7 +777,7 @@ impl<C: Cargo> Inner<C> {
     fn move_waiting(&self, from: usize, looks: &[Waiting]) {
         let _moving = self.lock_moving();
         while let Some(to) = self.sooner(from, looks)
-            && let Some(flight) = self.lanes[from].take_waiting()
+            && let Some(mut flight) = self.lanes[from].take_waiting()
         {
             flight.cargo.moved(to);
             self.uses(to);

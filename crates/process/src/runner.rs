@@ -240,12 +240,15 @@ impl<H: Ends> Carrier<H> for Runner<H> {
         self.run_times.window()
     }
 
-    fn carry(&self, deliveries: Vec<Delivery<H>>) {
+    fn carry(&self, mut deliveries: Vec<Delivery<H>>) {
         let lane = self.lane.unwrap_or_else(|| {
-            let lane = self.fleet.quietest();
-            deliveries
-                .iter()
-                .for_each(|delivery| note(delivery, Some(lane)));
+            let used = deliveries.first().and_then(Delivery::spot);
+            let used = used.and_then(|used| usize::try_from(used).ok());
+            let lane = self.fleet.quietest_after(used);
+            for delivery in &mut deliveries {
+                note(delivery, Some(lane));
+                set_spot(delivery, lane);
+            }
             lane
         });
         // ORDERING: Relaxed, see `configure`.
@@ -332,6 +335,13 @@ fn note<H: Ends>(delivery: &Delivery<H>, lane: Option<usize>) {
     }
 }
 
+/// Notes for the next message of its key where a delivery goes.
+fn set_spot<H: Ends>(delivery: &mut Delivery<H>, lane: usize) {
+    if let Ok(lane) = u32::try_from(lane) {
+        delivery.set_spot(lane);
+    }
+}
+
 fn is_over<H: Ends>(delivery: &Delivery<H>) -> bool {
     state_of(delivery).is_some_and(ReplyState::is_done)
 }
@@ -387,8 +397,9 @@ impl<H: Ends> Cargo for Delivery<H> {
         H::feed(self.message()?)
     }
 
-    fn moved(&self, lane: usize) {
+    fn moved(&mut self, lane: usize) {
         note(self, Some(lane));
+        set_spot(self, lane);
     }
 
     fn put_back(all: Vec<Self>) {

@@ -203,7 +203,7 @@ impl<H: Handler> Cell<H> {
     pub(crate) fn activate(self: &Arc<Self>, tokens: usize) {
         for _ in 0..tokens {
             if self.handler.carrier().is_some() {
-                self.dispatch();
+                self.dispatch(None);
             } else {
                 self.pool.inner().push(self.clone());
             }
@@ -246,7 +246,7 @@ impl<H: Handler> AnyCell for Cell<H> {
 
     fn run_turn(self: Arc<Self>) -> Turn {
         if self.handler.carrier().is_some() {
-            self.dispatch();
+            self.dispatch(None);
             return Turn::Done {
                 wake: Wake::nobody(),
                 roomy: false,

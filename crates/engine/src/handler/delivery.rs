@@ -25,7 +25,7 @@ use super::cell::Cell;
 use crate::address::{Address, AnyCell};
 use crate::clock::Timestamp;
 use crate::contained::contained;
-use crate::mailbox::{Bundle, Entry, Finished, Found, Whence};
+use crate::mailbox::{Bundle, Entry, Finished, Found, Spot, Whence};
 use crate::message::Message;
 use crate::outcome::{Failure, Outcome};
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
@@ -55,6 +55,7 @@ pub struct Delivery<H: Handler> {
     posted_at: Option<Timestamp>,
     /// Those that run together with it.
     companions: Vec<Self>,
+    spot: Option<Spot>,
 }
 
 impl<H: Handler> fmt::Debug for Delivery<H> {
@@ -112,6 +113,18 @@ impl<H: Handler> Delivery<H> {
             .is_some_and(|state| state.is_overdue(|| clock.now()))
     }
 
+    /// Where the carrier runs it: one of its places, by a number. At first the one where the message before it ran, of its
+    /// key or, if that is known, of those that were handed over before: what is at hand there may serve it again.
+    #[must_use]
+    pub const fn spot(&self) -> Option<u32> {
+        self.spot
+    }
+
+    /// Notes where it runs. While its key has messages in the mailbox, the next of them has this one's [`Delivery::spot`].
+    pub const fn set_spot(&mut self, spot: u32) {
+        self.spot = Some(spot);
+    }
+
     /// Whether `other` was handed over with it.
     #[must_use]
     pub fn is_of_same_batch(&self, other: &Self) -> bool {
@@ -135,7 +148,7 @@ impl<H: Handler> Delivery<H> {
     /// the time that it took, where that is known.
     pub fn finish(mut self, outcome: Outcome, ran: Option<Duration>) {
         if let Some(message) = self.message.take() {
-            let _leave = Leave(&self.batch);
+            let _leave = Leave(&self.batch, self.spot);
             self.count(&message, outcome, ran);
             drop(self.batch.cell.handler.finish(message));
         }
@@ -160,7 +173,7 @@ impl<H: Handler> Delivery<H> {
         let more = self.batch.open.load(Ordering::Relaxed) > 1;
         match cell.mailbox.again(entry, at, Whence::Delivery { more }) {
             Ok(told) => {
-                let _leave = Leave(&self.batch);
+                let _leave = Leave(&self.batch, self.spot);
                 cell.clear_stuck();
                 cell.tell(told);
                 None
@@ -212,7 +225,7 @@ impl<H: Handler> Delivery<H> {
             _ => Outcome::Failed,
         };
         if let Some(message) = self.message.take() {
-            let _leave = Leave(&self.batch);
+            let _leave = Leave(&self.batch, None);
             // Whatever it goes down with may be a panic already.
             let _ = contained(|| {
                 self.count(&message, outcome, None);
@@ -238,7 +251,7 @@ impl<H: Handler> Delivery<H> {
                 outcome,
                 timed,
             },
-            ran.unwrap_or_default(),
+            (ran.unwrap_or_default(), self.spot),
             more,
         );
         cell.tell(told);
@@ -246,12 +259,12 @@ impl<H: Handler> Delivery<H> {
     }
 }
 
-/// Takes a message off its batch, also when its end unwinds.
-struct Leave<'a, H: Handler>(&'a Arc<Batch<H>>);
+/// Takes a message off its batch, also when its end unwinds; with where it ran.
+struct Leave<'a, H: Handler>(&'a Arc<Batch<H>>, Option<Spot>);
 
 impl<H: Handler> Drop for Leave<'_, H> {
     fn drop(&mut self) {
-        leave(self.0, 1);
+        leave(self.0, 1, self.1);
     }
 }
 
@@ -274,35 +287,35 @@ fn put_back_batch<H: Handler>(batch: &Arc<Batch<H>>, mut deliveries: Vec<Deliver
     let count = entries.len();
     // With the tokens of other threads or processes that are free; the batch's own goes on below.
     batch.cell.swept(batch.cell.mailbox.put_back(entries));
-    leave(batch, count);
+    leave(batch, count, None);
 }
 
-/// `count` messages of the batch are over, or elsewhere. The last one takes the next batch.
-fn leave<H: Handler>(batch: &Arc<Batch<H>>, count: usize) {
+/// `count` messages of the batch are over, at `spot`, or elsewhere. The last one takes the next batch.
+fn leave<H: Handler>(batch: &Arc<Batch<H>>, count: usize, spot: Option<Spot>) {
     let window = batch.cell.window();
     // ORDERING: Relaxed, a hint: to top up late or not at all costs time only.
     let left = batch.open.load(Ordering::Relaxed) - count;
     // ORDERING: AcqRel, who tops up next hands over after this.
     if left > 0 && left <= window / 2 && !batch.topping_up.swap(true, Ordering::AcqRel) {
-        batch.cell.top_up(batch, window - left);
+        batch.cell.top_up(batch, window - left, spot);
         // ORDERING: Release, see above.
         batch.topping_up.store(false, Ordering::Release);
     }
     // ORDERING: AcqRel, what the other messages of the batch did comes before the next batch.
     if batch.open.fetch_sub(count, Ordering::AcqRel) == count {
         let cell = batch.cell.clone();
-        cell.dispatch();
+        cell.dispatch(spot);
         cell.pool.inner().scheduler.suspended(false);
     }
 }
 
 impl<H: Handler> Cell<H> {
-    /// Hands over the next batch, or gives the token back that the caller holds.
-    pub(crate) fn dispatch(self: &Arc<Self>) {
+    /// Hands over the next batch, or gives the token back that the caller holds, which was last used at `spot`.
+    pub(crate) fn dispatch(self: &Arc<Self>, spot: Option<Spot>) {
         let mut entries = Vec::new();
         let window = self.window().max(1);
         let clock = &*self.pool.inner().clock;
-        let take = self.mailbox.take_many(window, &mut entries, clock);
+        let take = self.mailbox.take_many((window, spot), &mut entries, clock);
         if !matches!(take.found, Found::Next | Found::Last) {
             self.abandon_all(take.leftovers);
             self.tell(take.told);
@@ -324,7 +337,7 @@ impl<H: Handler> Cell<H> {
             topping_up: AtomicBool::new(false),
             is_last: take.found == Found::Last,
         });
-        self.give_to_carrier(&batch, entries);
+        self.give_to_carrier(&batch, entries, spot);
         self.mailbox.handed_over();
         self.abandon_all(take.leftovers);
         self.tell(take.told);
@@ -337,23 +350,28 @@ impl<H: Handler> Cell<H> {
         self.handler.carrier().map_or(1, |carrier| carrier.window())
     }
 
-    fn give_to_carrier(&self, batch: &Arc<Batch<H>>, entries: Vec<Bundle<H::Message>>) {
+    fn give_to_carrier(
+        &self,
+        batch: &Arc<Batch<H>>,
+        entries: Vec<Bundle<H::Message>>,
+        spot: Option<Spot>,
+    ) {
         // Those that it panics over fail as they are dropped.
         let _ = contained(|| match self.handler.carrier() {
-            Some(carrier) => carrier.carry(deliveries(batch, entries)),
-            None => drop(deliveries(batch, entries)),
+            Some(carrier) => carrier.carry(deliveries(batch, entries, spot)),
+            None => drop(deliveries(batch, entries, spot)),
         });
     }
 
     /// Hands over more messages of a batch that the caller keeps open.
-    fn top_up(self: &Arc<Self>, batch: &Arc<Batch<H>>, most: usize) {
+    fn top_up(self: &Arc<Self>, batch: &Arc<Batch<H>>, most: usize, spot: Option<Spot>) {
         let mut entries = Vec::new();
         let clock = &*self.pool.inner().clock;
-        let topping = self.mailbox.take_ahead(most, &mut entries, clock);
+        let topping = self.mailbox.take_ahead((most, spot), &mut entries, clock);
         if !entries.is_empty() {
             // ORDERING: Relaxed, the messages are handed over under locks of their own.
             batch.open.fetch_add(count(&entries), Ordering::Relaxed);
-            self.give_to_carrier(batch, entries);
+            self.give_to_carrier(batch, entries, spot);
             self.mailbox.handed_over();
         }
         self.abandon_all(topping.leftovers);
@@ -371,19 +389,21 @@ fn count<M>(bundles: &[Bundle<M>]) -> usize {
 fn deliveries<H: Handler>(
     batch: &Arc<Batch<H>>,
     bundles: Vec<Bundle<H::Message>>,
+    spot: Option<Spot>,
 ) -> Vec<Delivery<H>> {
-    let delivery = |entry: Entry<H::Message>, companions| Delivery {
+    let delivery = |entry: Entry<H::Message>, companions, spot| Delivery {
         batch: batch.clone(),
         message: Some(entry.message),
         posted_at: entry.posted_at,
         companions,
+        spot,
     };
     bundles
         .into_iter()
         .map(|bundle| {
             let others = bundle.others.into_iter();
-            let companions = others.map(|other| delivery(other, Vec::new())).collect();
-            delivery(bundle.first, companions)
+            let companions = others.map(|other| delivery(other, Vec::new(), None));
+            delivery(bundle.first, companions.collect(), spot.or(bundle.spot))
         })
         .collect()
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::Mailbox;
 use super::claimed::Popped;
-use super::entry::{Bundle, Entry, Finished, Leftover, Punctual};
+use super::entry::{Bundle, Entry, Finished, Leftover, Punctual, Spot};
 use super::line::Told;
 use super::outbox::{Outbox, lane};
 use super::removal::Swept;
@@ -80,9 +80,11 @@ impl<M: Message> Mailbox<M> {
     /// hands them over, and says so with [`Mailbox::handed_over`]. `Idle`: there was none, and the token was given
     /// back, or is kept until [`Mailbox::release`]. Only then are senders told that their parked posts are in: a sender's
     /// callback may look through the mailbox, for which messages are handed over.
+    ///
+    /// `spot`: where they are to run, if that is known: keys whose messages ran there go first.
     pub(crate) fn take_many(
         &self,
-        window: usize,
+        (window, spot): (usize, Option<Spot>),
         batch: &mut Vec<Bundle<M>>,
         clock: &dyn Clock,
     ) -> Take<M> {
@@ -96,7 +98,8 @@ impl<M: Message> Mailbox<M> {
         let activate = self.gather(&mut outbox, clock);
         loop {
             while batch.len() < window
-                && let Some(bundle) = pop_unexpired(&mut outbox, &mut punctual, &mut leftovers)
+                && let Some(bundle) =
+                    pop_unexpired(&mut outbox, spot, &mut punctual, &mut leftovers)
             {
                 if batch.is_empty() {
                     let message = &bundle.first.message;
@@ -129,6 +132,7 @@ impl<M: Message> Mailbox<M> {
                 batch.push(Bundle {
                     first: last,
                     others: Vec::new(),
+                    spot: None,
                 });
                 return Take {
                     activate,
@@ -161,7 +165,7 @@ impl<M: Message> Mailbox<M> {
     /// and says so with [`Mailbox::handed_over`].
     pub(crate) fn take_ahead(
         &self,
-        most: usize,
+        (most, spot): (usize, Option<Spot>),
         batch: &mut Vec<Bundle<M>>,
         clock: &dyn Clock,
     ) -> Topping<M> {
@@ -179,7 +183,8 @@ impl<M: Message> Mailbox<M> {
         let activate = self.gather(&mut outbox, clock);
         loop {
             while batch.len() < most
-                && let Some(bundle) = pop_unexpired(&mut outbox, &mut punctual, &mut leftovers)
+                && let Some(bundle) =
+                    pop_unexpired(&mut outbox, spot, &mut punctual, &mut leftovers)
             {
                 for entry in std::iter::once(&bundle.first).chain(&bundle.others) {
                     queue_ahead(&mut outbox, entry);
@@ -205,17 +210,17 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
-    /// Counts a message that was handed over. `more`: others of its batch are still on their way, and the next one
+    /// Counts a message that was handed over, and ran for so long and there, as far as that is known. `more`: others of its batch are still on their way, and the next one
     /// counts as running now.
     pub(crate) fn finish_delivery(
         &self,
         finished: &Finished<'_, M>,
-        ran: Duration,
+        (ran, spot): (Duration, Option<Spot>),
         more: bool,
     ) -> Told<M> {
         let mut outbox = self.outbox.0.lock();
         outbox.accounts.add_busy(ran);
-        let ticket = outbox.end(finished);
+        let ticket = outbox.end_at(finished, spot);
         // Several that end at once may each have found none ahead, before more were handed over.
         if more || outbox.accounts.runs_none() {
             outbox.accounts.move_up();
@@ -248,7 +253,7 @@ impl<M: Message> Mailbox<M> {
                 returned += 1;
                 continue;
             };
-            outbox.order.ended(lane(&entry.message));
+            outbox.order.ended(lane(&entry.message), None);
             outbox.accounts.fail(1, failure);
             leftovers.push((entry.message, failure));
         }
@@ -284,15 +289,19 @@ fn queue_ahead<M: Message>(outbox: &mut Outbox<M>, entry: &Entry<M>) {
 /// Takes the next message to be handed over, past all those that expire.
 fn pop_unexpired<M: Message>(
     outbox: &mut Outbox<M>,
+    spot: Option<Spot>,
     punctual: &mut Punctual<'_>,
     leftovers: &mut Vec<Leftover<M>>,
 ) -> Option<Bundle<M>> {
     loop {
-        match outbox.order.pop_to_run(punctual, leftovers) {
+        match outbox.order.pop_to_run(spot, punctual, leftovers) {
             Popped::Message(first, others) => {
                 outbox.accounts.fail(others.expired, Failure::Expired);
-                let others = others.entries;
-                return Some(Bundle { first, others });
+                return Some(Bundle {
+                    first,
+                    others: others.entries,
+                    spot: others.spot,
+                });
             }
             Popped::Expired => outbox.accounts.fail(1, Failure::Expired),
             Popped::Nothing => return None,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::entry::Entry;
+use super::entry::{Entry, Spot};
 use crate::message::{Message, Ticket};
 
 /// What a worker that wants to run a message finds.
@@ -19,6 +19,8 @@ pub(super) struct Others<M> {
     pub(super) entries: Vec<Entry<M>>,
     /// So many have expired instead, and are among the leftovers.
     pub(super) expired: usize,
+    /// Where the message before them of their key ran.
+    pub(super) spot: Option<Spot>,
 }
 
 impl<M> Others<M> {
@@ -26,6 +28,7 @@ impl<M> Others<M> {
         Self {
             entries: Vec::new(),
             expired: 0,
+            spot: None,
         }
     }
 }

@@ -18,10 +18,15 @@ pub(crate) struct Entry<M> {
     pub(crate) posted_at: Option<Timestamp>,
 }
 
+/// One of the places in which a carrier runs messages, by a number of the carrier's.
+pub(crate) type Spot = u32;
+
 /// A message that was taken, with those that run together with it.
 pub(crate) struct Bundle<M> {
     pub(crate) first: Entry<M>,
     pub(crate) others: Vec<Entry<M>>,
+    /// Where the message before it of its key ran.
+    pub(crate) spot: Option<Spot>,
 }
 
 impl<M> Bundle<M> {

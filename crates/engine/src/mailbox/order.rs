@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 
 use super::claimed::{Claimed, Others, Popped, claim_plainly};
-use super::entry::{Entry, Leftover, Punctual, buried};
+use super::entry::{Entry, Leftover, Punctual, Spot, buried};
 use super::planned::Planned;
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
@@ -126,17 +126,19 @@ impl<M: Message> Order<M> {
         matches!(&self.kind, Kind::Planned(planned) if planned.is_quiet())
     }
 
-    /// Takes the next message to run it, with those of its group. Tombstones on the way are cleared.
+    /// Takes the next message to run it, with those of its group; at `spot`, if it is to run there. Tombstones on the way are
+    /// cleared.
     #[inline]
     pub(super) fn pop_to_run(
         &mut self,
+        spot: Option<Spot>,
         punctual: &mut Punctual<'_>,
         leftovers: &mut Vec<Leftover<M>>,
     ) -> Popped<M> {
         let batch = match &mut self.kind {
             Kind::FirstInFirstOut(batch) => batch,
             Kind::Planned(planned) => {
-                return planned.pop_to_run(punctual, &mut self.tombstones, leftovers);
+                return planned.pop_to_run(spot, punctual, &mut self.tombstones, leftovers);
             }
         };
         while let Some(entry) = batch.front() {
@@ -195,13 +197,13 @@ impl<M: Message> Order<M> {
         }
     }
 
-    /// A message that was taken to run is over; `lane` is where it waited.
+    /// A message that was taken to run is over, at `spot` where that is known; `lane` is where it waited.
     #[inline]
-    pub(super) fn ended(&mut self, lane: Option<&Key>) {
+    pub(super) fn ended(&mut self, lane: Option<&Key>, spot: Option<Spot>) {
         if let Kind::Planned(planned) = &mut self.kind
             && let Some(lane) = lane
         {
-            planned.ended(lane);
+            planned.ended(lane, spot);
         }
     }
 

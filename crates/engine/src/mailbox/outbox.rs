@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use super::accounts::Accounts;
-use super::entry::{Finished, TicketKey};
+use super::entry::{Finished, Spot, TicketKey};
 use super::line::Line;
 use super::order::Order;
 use crate::clock::{Clock, Timestamp};
@@ -53,7 +53,17 @@ impl<M: Message> Outbox<M> {
     /// A message that ran has ended. Returns its ticket, to be dropped outside the lock.
     #[inline]
     pub(super) fn end(&mut self, finished: &Finished<'_, M>) -> Option<Arc<dyn Ticket>> {
-        self.order.ended(lane(finished.message));
+        self.end_at(finished, None)
+    }
+
+    /// The same, at `spot` where that is known.
+    #[inline]
+    pub(super) fn end_at(
+        &mut self,
+        finished: &Finished<'_, M>,
+        spot: Option<Spot>,
+    ) -> Option<Arc<dyn Ticket>> {
+        self.order.ended(lane(finished.message), spot);
         self.accounts.end(finished)
     }
 
@@ -64,7 +74,7 @@ impl<M: Message> Outbox<M> {
         lane: Option<&Key>,
         bytes: u64,
     ) -> Option<Arc<dyn Ticket>> {
-        self.order.ended(lane);
+        self.order.ended(lane, None);
         self.accounts.end_unwound(key, bytes)
     }
 

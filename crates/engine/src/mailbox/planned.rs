@@ -12,6 +12,10 @@
 //! **Groups.** Messages of a group wait in a lane of their own, or in that of their key or meter. The first of them takes
 //! those along that follow it, and may wait for them before: then its lane sleeps, until there are enough.
 //!
+//! **Spots.** A carrier may run messages in several places, and a lane remembers the last one. A carrier that asks for what is
+//! next at a spot gets the first unit that ran there, or nowhere yet, of the first few; but none is passed for longer than all
+//! others take to have two turns.
+//!
 //! Priorities are looked at only where they have a unit, and lanes are known by their place.
 //!
 //! Past 600 lines, because each operation moves messages between the units, the lanes and what sleeps, and keeps their counts
@@ -27,7 +31,7 @@ use std::collections::{BTreeMap, VecDeque};
 use lanes::{Lane, LaneId, Lanes};
 
 use super::claimed::{Claimed, Others, Popped, claim_plainly};
-use super::entry::{Entry, Leftover, Punctual, buried};
+use super::entry::{Entry, Leftover, Punctual, Spot, buried};
 use crate::clock::Timestamp;
 use crate::key::Key;
 use crate::message::Message;
@@ -39,6 +43,12 @@ const NEVER: u64 = u64::MAX;
 
 /// How many sleepers are looked at for the one that has waited longest: a post waits for that.
 const SLEEPERS_SEEN: usize = 16;
+
+/// How many units are looked at for one that ran where the next one is to.
+const UNITS_SEEN: usize = 16;
+
+/// How many turns of all others a unit may be passed for one that ran there.
+const PATIENCE: u64 = 2;
 
 /// Places in the sleepers' list that one time can have.
 type Bed = (Timestamp, u64);
@@ -264,9 +274,35 @@ impl<M: Message> Planned<M> {
         }
     }
 
-    /// Takes the next message to run it, claimed.
+    /// Brings a unit of `level` to its front that ran at `spot`, or at none, if the first one ran elsewhere.
+    fn bring_forward(&mut self, level: usize, spot: Spot) {
+        let belongs_elsewhere = |ready: &Ready<M>| match ready.unit {
+            Unit::One(_) => false,
+            Unit::Lane(id) => {
+                let lane = self.lanes.get(id);
+                lane.is_some_and(|lane| lane.spot.is_some_and(|own| own != spot))
+            }
+        };
+        let units = &self.ready[level];
+        let Some(first) = units.front().filter(|first| belongs_elsewhere(first)) else {
+            return;
+        };
+        let was_passed = self.placed.saturating_sub(first.number);
+        if was_passed > PATIENCE * self.units as u64 {
+            return;
+        }
+        let mut seen = units.iter().take(UNITS_SEEN);
+        if let Some(index) = seen.position(|ready| !belongs_elsewhere(ready))
+            && let Some(unit) = self.ready[level].remove(index)
+        {
+            self.ready[level].push_front(unit);
+        }
+    }
+
+    /// Takes the next message to run it, claimed; at `spot`, if it is to run there.
     pub(super) fn pop_to_run(
         &mut self,
+        spot: Option<Spot>,
         punctual: &mut Punctual<'_>,
         tombstones: &mut usize,
         leftovers: &mut Vec<Leftover<M>>,
@@ -278,6 +314,9 @@ impl<M: Message> Planned<M> {
             return Popped::Nothing;
         }
         while let Some(level) = self.next_level() {
+            if let Some(spot) = spot {
+                self.bring_forward(level, spot);
+            }
             let id = match self.ready[level].front() {
                 Some(Ready {
                     unit: Unit::Lane(id),
@@ -368,7 +407,8 @@ impl<M: Message> Planned<M> {
             }
             let before = lane.len();
             let of_worker = self.meter.as_ref();
-            let others = lane.pop_others(&entry, of_worker, punctual, tombstones, leftovers);
+            let mut others = lane.pop_others(&entry, of_worker, punctual, tombstones, leftovers);
+            others.spot = lane.spot;
             self.len -= before - lane.len();
             lane.reserved = false;
             lane.begin(1 + others.entries.len());
@@ -379,9 +419,9 @@ impl<M: Message> Planned<M> {
         Popped::Nothing
     }
 
-    /// A message of the lane `key` that ran is over: the next one may run.
-    pub(super) fn ended(&mut self, key: &Key) {
-        if let Some(id) = self.lanes.end(key) {
+    /// A message of the lane `key` that ran is over, at `spot` where that is known: the next one may run.
+    pub(super) fn ended(&mut self, key: &Key, spot: Option<Spot>) {
+        if let Some(id) = self.lanes.end(key, spot) {
             self.place_lane(id);
         }
     }

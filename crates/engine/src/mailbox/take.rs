@@ -161,7 +161,7 @@ impl<M: Message> Mailbox<M> {
         clock: &dyn Clock,
     ) -> Next<M> {
         let _ended = finished.and_then(|finished| {
-            outbox.order.ended(lane(finished.message));
+            outbox.order.ended(lane(finished.message), None);
             outbox.accounts.end_plainly(finished, ended_key)
         });
         let activate = self.gather(&mut outbox, clock);
@@ -225,7 +225,7 @@ impl<M: Message> Mailbox<M> {
         let activate = self.gather(&mut outbox, clock);
         loop {
             if may_run {
-                match outbox.order.pop_to_run(&mut punctual, &mut leftovers) {
+                match outbox.order.pop_to_run(None, &mut punctual, &mut leftovers) {
                     Popped::Message(entry, others) => {
                         let ticket = entry.message.ticket();
                         let key = ticket.as_ref().map(TicketKey::of);

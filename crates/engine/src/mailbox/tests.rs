@@ -683,10 +683,10 @@ fn a_message_without_a_deadline_costs_no_look_at_the_clock() {
     );
     let mut batch = Vec::new();
     assert_eq!(
-        run.mailbox.take_many(1, &mut batch, &Hidden).found,
+        run.mailbox.take_many((1, None), &mut batch, &Hidden).found,
         Found::Next
     );
     let mut behind = Vec::new();
-    drop(run.mailbox.take_ahead(1, &mut behind, &Hidden));
+    drop(run.mailbox.take_ahead((1, None), &mut behind, &Hidden));
     assert_eq!((batch.len(), behind.len()), (1, 1));
 }

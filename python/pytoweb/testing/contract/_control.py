@@ -474,6 +474,48 @@ class PoolControlContract(Subject):
         assert first.result(WAIT) == 1
         assert [future.result(WAIT) for future in rest] == list(range(1, 11))
 
+    def test_a_busy_key_stays_with_its_child(self) -> None:
+        """With the backend "process": as a rule, while messages of it wait."""
+        if self.backend != "process":
+            return
+        some, gate = self.pool(2), self.gate()
+        # Five keys for two children: served in turns alone, every second message would change over.
+        held = [some.submit(gate) for _ in range(2)]
+        self.until(lambda: len(gate.pids()) == 2, "the messages that hold both children")
+        runs: list[list[Any]] = [[] for _ in range(5)]
+        for _ in range(80):
+            for key, run in enumerate(runs):
+                run.append(some.options(key=key).submit(_handlers.stay))
+        gate.open()
+        for future in held:
+            future.result(WAIT)
+        moves = 0
+        for run in runs:
+            pids = [future.result(WAIT) for future in run]
+            moves += sum(one != other for one, other in zip(pids, pids[1:]))
+        assert moves <= 5 * 80 // 4
+
+    def test_a_child_that_is_held_keeps_no_keys(self) -> None:
+        """Those that ran there go to others, but for the one that holds it."""
+        some, gate = self.pool(2), self.gate()
+        futures = [
+            some.options(key=number % 8).submit(_handlers.add_one, number) for number in range(80)
+        ]
+        held = some.options(key=3).submit(gate)
+        behind = some.options(key=3).submit(_handlers.add_one, 1)
+        futures += [
+            some.options(key=number % 8).submit(_handlers.add_one, number)
+            for number in range(80, 160)
+            if number % 8 != 3
+        ]
+        for future in futures:
+            future.result(WAIT)
+        gate.wait_entered()
+        assert not behind.done()
+        gate.open()
+        held.result(WAIT)
+        assert behind.result(WAIT) == 2
+
     def test_the_key_of_a_call_that_fails_is_free(self) -> None:
         """Its next message runs."""
         some = self.pool(2).options(key=1)

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use super::Bed;
 use crate::clock::Timestamp;
 use crate::key::{ByKey, Key};
-use crate::mailbox::entry::Entry;
+use crate::mailbox::entry::{Entry, Spot};
 
 /// The place of a lane, as long as it is there.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(super) struct Lane<M> {
     pub(super) reserved: bool,
     /// Where it sleeps, if it does because its first message waits for company.
     pub(super) waiting: Option<Bed>,
+    /// Where the last of its messages ran.
+    pub(super) spot: Option<Spot>,
 }
 
 /// The part of a lane that most never have.
@@ -74,6 +76,7 @@ impl<M> Lane<M> {
             placed: false,
             reserved: false,
             waiting: None,
+            spot: None,
         }
     }
 
@@ -311,11 +314,13 @@ impl<M> Lanes<M> {
         id
     }
 
-    /// A message of the lane of `key` that ran is over. Returns the lane, unless it is over as well.
-    pub(super) fn end(&mut self, key: &Key) -> Option<LaneId> {
+    /// A message of the lane of `key` that ran is over, at `spot` where that is known. Returns the lane, unless it is over as
+    /// well.
+    pub(super) fn end(&mut self, key: &Key, spot: Option<Spot>) -> Option<LaneId> {
         let id = self.find(key)?;
         let lane = self.get_mut(id)?;
         lane.running -= 1;
+        lane.spot = spot.or(lane.spot);
         if !lane.is_over() {
             return Some(id);
         }

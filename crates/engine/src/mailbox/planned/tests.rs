@@ -258,9 +258,9 @@ impl Run {
         self.order.wake(|| self.clock.now());
         let mut leftovers = Vec::new();
         let mut punctual = Punctual::new(&self.clock);
-        let popped = self
-            .order
-            .pop_to_run(&mut punctual, &mut self.tombstones, &mut leftovers);
+        let popped =
+            self.order
+                .pop_to_run(None, &mut punctual, &mut self.tombstones, &mut leftovers);
         self.leftovers(leftovers);
         let now = self.now();
         let busy: Vec<u8> = self.running.iter().filter_map(|(_, key)| *key).collect();
@@ -350,7 +350,7 @@ impl Run {
                 if let Some((entry, _)) = self.take(*at)
                     && let Some(key) = entry.message.plan.as_ref().and_then(Plan::lane)
                 {
-                    self.order.ended(key);
+                    self.order.ended(key, None);
                 }
             }
             Step::PutBack(at) => {
@@ -376,7 +376,7 @@ impl Run {
                         self.inside.insert(entry.message.id, known);
                         self.order.put_back(entry);
                     } else if let Some(key) = plan.and_then(Plan::lane) {
-                        self.order.ended(key);
+                        self.order.ended(key, None);
                     }
                 }
             }
@@ -397,7 +397,7 @@ impl Run {
                     // As of `PutBack`.
                     if known.latest {
                         if let Some(key) = plan.and_then(Plan::lane) {
-                            self.order.ended(key);
+                            self.order.ended(key, None);
                         }
                         return;
                     }

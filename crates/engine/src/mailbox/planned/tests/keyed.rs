@@ -11,7 +11,7 @@ use super::{Call, Hand, Note};
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
 use crate::mailbox::claimed::Popped;
-use crate::mailbox::entry::{Entry, Punctual};
+use crate::mailbox::entry::{Entry, Punctual, Spot};
 use crate::plan::{Group, Plan};
 use crate::testing::cases;
 
@@ -24,7 +24,8 @@ enum Step {
         key: u8,
         grouped: bool,
     },
-    Pop,
+    /// One is wanted that runs here.
+    Pop(Option<Spot>),
     /// Those of a key that run are over, each for good or to be tried again in so long; the first one ends last in a turn.
     End {
         pick: usize,
@@ -42,14 +43,14 @@ fn step() -> impl Strategy<Value = Step> {
     let waits = proptest::array::uniform3(proptest::option::weighted(0.6, 0..4_u64));
     prop_oneof![
         8 => (0..3_u8, proptest::bool::weighted(0.8)).prop_map(|(key, grouped)| Step::Push { key, grouped }),
-        8 => Just(Step::Pop),
+        8 => proptest::option::of(0..2_u32).prop_map(Step::Pop),
         6 => (any::<usize>(), waits, any::<bool>())
             .prop_map(|(pick, waits, turn)| Step::End { pick, waits, turn }),
         4 => (0..3_u64).prop_map(Step::Tick),
         2 => any::<usize>().prop_map(Step::Cancel),
         1 => Just(Step::Oldest),
         1 => Just(Step::Sweep),
-        1 => proptest::bool::weighted(0.1).prop_map(|delayed| if delayed { Step::TakeDelayed } else { Step::Pop }),
+        1 => proptest::bool::weighted(0.1).prop_map(|delayed| if delayed { Step::TakeDelayed } else { Step::Pop(None) }),
     ]
 }
 
@@ -80,14 +81,14 @@ impl Run {
         self.clock.0.load(Ordering::Relaxed)
     }
 
-    fn pop(&mut self) {
+    fn pop(&mut self, spot: Option<Spot>) {
         self.order.wake(|| self.clock.now());
         let gone = self.buried > 0;
         let mut leftovers = Vec::new();
         let mut punctual = Punctual::new(&self.clock);
-        let popped = self
-            .order
-            .pop_to_run(&mut punctual, &mut self.tombstones, &mut leftovers);
+        let popped =
+            self.order
+                .pop_to_run(spot, &mut punctual, &mut self.tombstones, &mut leftovers);
         self.buried -= leftovers.len();
         let now = self.now();
         let Popped::Message(first, others) = popped else {
@@ -154,7 +155,7 @@ impl Run {
                     let at = Timestamp::from_nanos(now + wait);
                     self.order.again(entry, at, turn && index == 0);
                 }
-                None => self.order.ended(&Key::new(&[key])),
+                None => self.order.ended(&Key::new(&[key]), Some(u32::from(turn))),
             }
         }
     }
@@ -195,7 +196,7 @@ impl Run {
                     posted_at: None,
                 });
             }
-            Step::Pop => self.pop(),
+            Step::Pop(spot) => self.pop(spot),
             Step::End { pick, waits, turn } => self.end(pick, waits, turn),
             Step::Tick(by) => {
                 self.clock.0.fetch_add(by, Ordering::Relaxed);
@@ -261,6 +262,69 @@ fn key_of(entry: &Entry<Note>) -> u8 {
         .expect("it has one of the keys")
 }
 
+/// An order with so many messages of each key, by its number.
+fn filled(counts: &[usize]) -> Planned<Note> {
+    let mut order = Planned::new(None);
+    for (key, count) in (0..).zip(counts) {
+        for id in 0..*count {
+            let plan = Plan {
+                key: Some(Key::new(&[key])),
+                ..Plan::default()
+            };
+            let message = Note {
+                id,
+                call: Arc::default(),
+                plan: Some(plan),
+            };
+            order.push(Entry {
+                message,
+                posted_at: None,
+            });
+        }
+    }
+    order
+}
+
+/// Runs the next message at `spot`. Returns its key.
+fn run_at(order: &mut Planned<Note>, spot: Spot) -> u8 {
+    let clock = Hand(AtomicU64::new(1));
+    let popped = order.pop_to_run(
+        Some(spot),
+        &mut Punctual::new(&clock),
+        &mut 0,
+        &mut Vec::new(),
+    );
+    let Popped::Message(entry, _) = popped else {
+        panic!("there is one");
+    };
+    let key = key_of(&entry);
+    order.ended(&Key::new(&[key]), Some(spot));
+    key
+}
+
+#[test]
+fn a_key_goes_on_where_it_ran() {
+    let mut order = filled(&[9, 9]);
+    assert_eq!((run_at(&mut order, 1), run_at(&mut order, 2)), (0, 1));
+    for _ in 0..6 {
+        // In turns one of them would get what the other one had.
+        assert_eq!((run_at(&mut order, 2), run_at(&mut order, 1)), (1, 0));
+    }
+}
+
+#[test]
+fn a_key_is_passed_for_those_that_ran_there_for_a_bounded_time() {
+    let mut order = filled(&[50, 50, 50]);
+    assert_eq!(run_at(&mut order, 1), 0);
+    // Only this spot goes on.
+    let ran = (0..20).map(|_| run_at(&mut order, 2)).collect::<Vec<_>>();
+    let passed = ran.iter().take_while(|key| **key != 0).count();
+    assert!((2..=9).contains(&passed), "{ran:?}");
+    // It belongs there now, and is served in its turn.
+    let own = ran[passed..].iter().filter(|key| **key == 0).count();
+    assert!(own >= (20 - passed) / 3, "{ran:?}");
+}
+
 proptest! {
     #![proptest_config(cases(1_000))]
 
@@ -283,7 +347,7 @@ proptest! {
             run.do_step(step);
         }
         for _ in 0..1_000 {
-            run.do_step(&Step::Pop);
+            run.do_step(&Step::Pop(None));
             run.do_step(&Step::End { pick: 0, waits: [None; SIZE], turn: false });
             run.do_step(&Step::Tick(1));
         }
