@@ -29,7 +29,8 @@ class Batch:
     Args:
         size: messages that a batch has at most, from 1 to 65536.
         max_wait: seconds that the first message waits for others, from when it was posted; with 0 it takes
-            those along that are queued when its turn comes.
+            those along that are queued when its turn comes. It goes earlier once there are ``size``, when the
+            mailbox is full of messages, or when the worker stops.
 
     Raises:
         TypeError: ``size`` is no int, or ``max_wait`` no number.

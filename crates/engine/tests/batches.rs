@@ -185,6 +185,31 @@ fn queued_messages_of_a_group_run_together_and_others_keep_their_order() {
 }
 
 #[test]
+fn a_group_larger_than_its_mailbox_runs_once_that_is_full() {
+    bounded(|| {
+        let (pool, clock) = pool_with_clock(1);
+        let options = WorkerOptions {
+            capacity: 4,
+            ..WorkerOptions::default()
+        };
+        let worker = Worker::new("w", Together::default(), options, &pool);
+        worker.start().expect("a thread");
+        let group = Arc::new(Group::new(9, LONG));
+        let asked: Vec<Asked> = (1..=4)
+            .map(|number| ask(&worker, number, Some(waiting(&group, &clock))))
+            .collect();
+        for (asked, number) in asked.iter().zip(1..) {
+            assert_eq!(asked.reply(), Ok(number));
+        }
+        // There is room again, so the next one waits.
+        let next = ask(&worker, 5, Some(waiting(&group, &clock)));
+        assert_eq!(next.now(), None);
+        assert_eq!(drained(&worker), [vec![1, 2, 3, 4], vec![5]]);
+        assert_eq!(next.reply(), Ok(5));
+    });
+}
+
+#[test]
 fn a_handler_without_groups_runs_them_one_by_one_in_order() {
     bounded(|| {
         let pool = pool(1);

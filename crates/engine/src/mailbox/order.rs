@@ -263,6 +263,15 @@ impl<M: Message> Order<M> {
         planned.take_delayed(&mut self.tombstones, leftovers)
     }
 
+    /// Whether the mailbox is full: then no message waits for company. Returns how many more could run.
+    #[inline]
+    pub(super) fn set_full(&mut self, is_full: bool) -> usize {
+        match &mut self.kind {
+            Kind::FirstInFirstOut(_) => 0,
+            Kind::Planned(planned) => planned.set_full(is_full),
+        }
+    }
+
     /// No message waits for company any more. Returns how many more could run.
     pub(super) fn hurry(&mut self, queue: &mut VecDeque<Entry<M>>) -> usize {
         let Kind::Planned(planned) = &mut self.kind else {

@@ -90,6 +90,10 @@ pub(super) struct Planned<M> {
     meter: Option<Meter>,
     /// No message waits for company any more: none will come.
     hurries: bool,
+    /// None waits for now: the mailbox is full, and none can come.
+    is_full: bool,
+    /// Lanes that sleep because their first message waits for company.
+    waiting: usize,
 }
 
 impl<M: Message> Planned<M> {
@@ -105,6 +109,8 @@ impl<M: Message> Planned<M> {
             len: 0,
             meter,
             hurries: false,
+            is_full: false,
+            waiting: 0,
         }
     }
 
@@ -175,8 +181,21 @@ impl<M: Message> Planned<M> {
 
     /// Has no message wait for company any more. Returns how many units there are more.
     pub(super) fn hurry(&mut self) -> usize {
-        let before = self.units;
         self.hurries = true;
+        self.wait_no_more()
+    }
+
+    /// Whether the mailbox is full: then no message waits for company. Returns how many units there are more.
+    pub(super) fn set_full(&mut self, is_full: bool) -> usize {
+        self.is_full = is_full;
+        if is_full { self.wait_no_more() } else { 0 }
+    }
+
+    fn wait_no_more(&mut self) -> usize {
+        if self.waiting == 0 {
+            return 0;
+        }
+        let before = self.units;
         for (id, bed) in self.lanes.waiting() {
             self.asleep.remove(&bed);
             self.gets_up_lane(id);
@@ -371,12 +390,14 @@ impl<M: Message> Planned<M> {
                 continue;
             };
             if !self.hurries
+                && !self.is_full
                 && let Some(until) = lane.waits_until()
                 && until > punctual.now()
             {
                 self.laid_down += 1;
                 let bed = (until, self.laid_down);
                 lane.waiting = Some(bed);
+                self.waiting += 1;
                 self.take_unit(level);
                 self.asleep.insert(bed, Sleeper::Lane(id));
                 continue;
@@ -444,6 +465,7 @@ impl<M: Message> Planned<M> {
         lane.reserved = reserved;
         lane.push_front(entry);
         if let Some(bed) = lane.waiting.take() {
+            self.waiting -= 1;
             // It has waited already, or has company now.
             self.asleep.remove(&bed);
             lane.placed = false;
@@ -508,7 +530,7 @@ impl<M: Message> Planned<M> {
     fn gets_up_lane(&mut self, id: LaneId) {
         if let Some(lane) = self.lanes.get_mut(id) {
             lane.placed = false;
-            lane.waiting = None;
+            self.waiting -= usize::from(lane.waiting.take().is_some());
         }
         self.place_lane(id);
         self.lanes.forget_if_over(id);
@@ -669,7 +691,7 @@ impl<M: Message> Planned<M> {
                 Sleeper::Lane(id) => {
                     if let Some(lane) = self.lanes.get_mut(id) {
                         lane.placed = false;
-                        lane.waiting = None;
+                        self.waiting -= usize::from(lane.waiting.take().is_some());
                     }
                     self.lanes.forget_if_over(id);
                 }

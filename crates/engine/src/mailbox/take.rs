@@ -339,7 +339,9 @@ impl<M: Message> Mailbox<M> {
             });
         }
         let woken = outbox.order.refill(&mut inbox.queue, clock);
-        inbox.activate(woken)
+        inbox.admission.see(&outbox.accounts);
+        let hurried = outbox.order.set_full(inbox.admission.room() == 0);
+        inbox.activate(woken + hurried)
     }
 
     /// The timers' thread comes by: what has slept long enough may run.
