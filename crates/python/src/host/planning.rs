@@ -267,7 +267,8 @@ fn key_bytes(key: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     if let Ok(bytes) = key.cast::<PyBytes>() {
         return Ok(tagged(b'b', bytes.as_bytes()));
     }
-    if key.is_instance_of::<PyInt>() {
+    // A bool is an int, and True equals 1: a key that is one by mistake would be that of others.
+    if key.is_instance_of::<PyInt>() && !key.is_instance_of::<PyBool>() {
         // Not `str`, which an enumeration overrides and long numbers refuse.
         let number = key.call_method1("__format__", ("x",))?;
         return Ok(tagged(

@@ -542,6 +542,7 @@ class PoolControlContract(Subject):
         some = self.pool(1)
         assert "priority" in str(raised(ValueError, some.options, priority=10))
         assert "key" in str(raised(TypeError, some.options, key=1.5))
+        assert "bool" in str(raised(TypeError, some.options, key=True))
         raised(TypeError, self.make_pool, 1, limits=5)
         raised(ValueError, self.make_pool, 1, limits=Limits(), capacity=5)
 
