@@ -41,6 +41,8 @@ use crate::pickle::functions::{self, Functions};
 use crate::pickle::pickling;
 use crate::pickle::pickling::Way;
 
+mod batch_replies;
+
 /// How often to look for another request before sleeping: see `YIELDS` in the engine's `sync.rs`.
 const YIELDS: usize = 16;
 /// How long the host may take to lend a descriptor: its interpreter lock may be held for long.
@@ -265,6 +267,7 @@ impl ChildEnd {
             generation: self.generation,
             began: Instant::now(),
             wanted: head.flags & flags::NO_REPLY == 0,
+            together: head.flags & control::TOGETHER != 0,
             one_of_list: false,
             streams: None,
         };
@@ -598,6 +601,8 @@ struct Answers {
     began: Instant,
     /// Whether the host wants the value.
     wanted: bool,
+    /// They are several messages.
+    together: bool,
     /// The handler of batches got a list of one.
     one_of_list: bool,
     /// Where its stream is, if it has one.
@@ -662,6 +667,12 @@ impl Answers {
                 .call_method1(intern!(py, "end_copy"), (raised,))
                 .map(drop);
         }
+        let result = match result {
+            Ok(results) if self.together || self.one_of_list => {
+                batch_replies::sendable(results, false)
+            }
+            result => result,
+        };
         let result = if self.one_of_list {
             Results::of(result).get(py, 0)
         } else {
@@ -672,7 +683,16 @@ impl Answers {
                 return self.send(py, Outcome::Completed, &[], Payload::empty());
             }
             Ok(value) => {
-                match pickling::pack(py, Way::ToHost, &value, || self.link.store().cloned()) {
+                let pack = |value: &Bound<'_, PyAny>| {
+                    pickling::pack(py, Way::ToHost, value, || self.link.store().cloned())
+                };
+                let packed = match pack(&value) {
+                    Err(raised) if self.together && !error::is_interrupt(py, &raised) => {
+                        batch_replies::sendable(value, true).and_then(|each| pack(&each))
+                    }
+                    packed => packed,
+                };
+                match packed {
                     Ok(payload) => return self.send(py, Outcome::Completed, &[], payload),
                     Err(raised) => error::unpicklable(py, "the reply", raised),
                 }

@@ -186,6 +186,17 @@ pub(crate) fn unpicklable(py: Python<'_>, what: &str, raised: PyErr) -> PyErr {
     error
 }
 
+/// The error of one message of a batch that cannot go to the host.
+pub(crate) fn unsendable_error(py: Python<'_>, failed: &Bound<'_, PyAny>, raised: PyErr) -> PyErr {
+    let error = SerializationError::new_err(format!(
+        "the error of this message cannot be sent to another process ({}); it was {}",
+        brief(py, &raised),
+        brief(py, &PyErr::from_value(failed.clone()))
+    ));
+    error.set_cause(py, Some(raised));
+    error
+}
+
 /// Type and text of an exception, whatever its `__str__` does.
 fn brief(py: Python<'_>, raised: &PyErr) -> String {
     let kind = raised

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import threading
 import time
 
 from pytoweb.workers import BatchItemError, current_message, current_worker
@@ -332,6 +333,35 @@ def crash_once_together(items: list[Any]) -> list[Any]:
     if first:
         os._exit(3)
     return [number for _, number in items]
+
+
+class Unsendable(Exception):
+    """An exception that cannot be pickled."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.held = open(os.devnull, "rb")  # noqa: SIM115
+
+    def __del__(self) -> None:
+        self.held.close()
+
+
+class Unmade(Exception):
+    """One that can, and cannot be made again."""
+
+    def __init__(self, text: str, more: int) -> None:
+        super().__init__(text)
+
+
+def reply_strangely(items: list[str]) -> list[Any]:
+    """Returns errors and results that no other process gets."""
+    replies = {
+        "plain": "plain",
+        "error": BatchItemError(0, Unsendable("on purpose")),
+        "unmade": BatchItemError(0, Unmade("on purpose", 1)),
+        "result": threading.Lock(),
+    }
+    return [replies[item] for item in items]
 
 
 def crash_together(items: list[Any]) -> None:

@@ -24,6 +24,16 @@ pub(crate) fn list_handler<'py>(
     handler.getattr(intern!(py, "call")).map(Some)
 }
 
+/// What a message of a batch fails with, where that is what stands in the place of its result.
+pub(crate) fn item_error<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let py = value.py();
+    if value.is_instance(CLASS.import(py, "pytoweb._batch", "BatchItemError")?)? {
+        return value.getattr(intern!(py, "error")).map(Some);
+    }
+    Ok(None)
+}
+
 /// What the messages of a batch get.
 pub(crate) enum Results<'py> {
     /// All the same.
@@ -46,16 +56,15 @@ impl<'py> Results<'py> {
 
     /// That of the message at `index`.
     pub(crate) fn get(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyAny>> {
-        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         match self {
             Self::Same(Ok(value)) => Ok(value.clone()),
             Self::Same(Err(raised)) => Err(raised.clone_ref(py)),
             Self::Each(each) => {
                 let value = each.get_item(index)?;
-                if value.is_instance(CLASS.import(py, "pytoweb._batch", "BatchItemError")?)? {
-                    return Err(PyErr::from_value(value.getattr(intern!(py, "error"))?));
+                match item_error(&value)? {
+                    Some(error) => Err(PyErr::from_value(error)),
+                    None => Ok(value),
                 }
-                Ok(value)
             }
         }
     }

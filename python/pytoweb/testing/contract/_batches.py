@@ -12,6 +12,7 @@ from pytoweb.workers import (
     DeadlineError,
     HandlerError,
     Retry,
+    SerializationError,
     UnknownMessageError,
     WorkerCrashedError,
     WorkerStoppedError,
@@ -107,6 +108,30 @@ class BatchContract(Subject):
         assert [future.result(WAIT) for future in futures] == [0, 1, 2]
         assert time.monotonic() - begun >= 0.05
         assert [number for numbers in self.lists() for number in numbers] == [0, 1, 2]
+
+    def test_a_full_mailbox_waits_for_no_others(self) -> None:
+        """None can come: a batch that is larger than its mailbox runs once that is full."""
+        one = self.batched(Batch(100, max_wait=LONG), capacity=4).start()
+        futures = self.ask_all(one, range(4))
+        assert [future.result(WAIT) for future in futures] == [0, 1, 2, 3]
+        assert self.lists() == [[0, 1, 2, 3]]
+
+    def test_one_reply_that_cannot_be_sent_costs_no_other(self) -> None:
+        """Nor does one error: it fails with its text."""
+        one = self.batched(Batch(4, max_wait=LONG), _handlers.reply_strangely).start()
+        kinds = ("error", "plain", "result", "unmade")
+        futures = dict(zip(kinds, [one.ask("batch", kind) for kind in kinds]))
+        assert futures["plain"].result(WAIT) == "plain"
+        errors = {kind: futures[kind].exception(WAIT) for kind in ("error", "unmade")}
+        assert all("on purpose" in str(error) for error in errors.values())
+        result = futures["result"].exception(WAIT)
+        if self.backend == "process":
+            assert all(isinstance(error, SerializationError) for error in (*errors.values(), result))
+        else:
+            assert result is None
+        one.run_until_idle(WAIT)
+        alone = self.batched(Batch(1), _handlers.reply_strangely).start()
+        assert "on purpose" in str(alone.ask("batch", "error").exception(WAIT))
 
     def test_a_stop_waits_for_no_others(self) -> None:
         """None will come: what is queued is handled."""
