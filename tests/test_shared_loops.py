@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from pytoweb import _loops
-from pytoweb.workers import WorkerPool
+from pytoweb.workers import AskCycleError, WorkerPool
 
 WAIT = 10.0
 MANY = 12
@@ -103,12 +103,13 @@ def test_the_end_of_one_cancels_what_its_coroutines_left_and_nothing_of_the_othe
 
 def test_the_handler_of_a_message_belongs_to_its_worker_and_not_to_the_sender(many):
     one, other = sharing(many)
-    opened = asyncio.Event()
+    opened = []
     entered = threading.Event()
 
     async def wait(data):
+        opened.append(asyncio.Event())
         entered.set()
-        await opened.wait()
+        await opened[0].wait()
         return data
 
     async def send(data):
@@ -121,7 +122,7 @@ def test_the_handler_of_a_message_belongs_to_its_worker_and_not_to_the_sender(ma
 
     one.stop(timeout=WAIT)
 
-    other._pytoweb.runtime._loop._loop.call_soon_threadsafe(opened.set)
+    other._pytoweb.runtime._loop._loop.call_soon_threadsafe(opened[0].set)
     assert future.result(WAIT) == "sent"
 
 
@@ -161,6 +162,94 @@ def test_a_loop_goes_on_for_the_others_after_a_task_that_raises_at_the_end_of_on
     assert told == [SystemExit]
     assert other.ask("look").result(WAIT).is_running()
     tasks.clear()
+
+
+def block_on(one, wait):
+    """Registers an `async def` handler of `one` that blocks its loop while it waits."""
+
+    async def block(data):
+        return wait()
+
+    one.on_message("block", block)
+
+
+def test_a_coroutine_that_blocks_for_another_on_its_loop_is_told(many):
+    one, other = sharing(many)
+    block_on(one, lambda: other.ask("look").result(WAIT))
+
+    error = one.ask("block").exception(WAIT)
+
+    assert type(error) is AskCycleError
+    assert set(error.cycle) == {one.name, other.name}
+    # Both go on.
+    assert one.ask("look").result(WAIT) is other.ask("look").result(WAIT)
+
+
+def test_so_is_one_that_blocks_for_a_coroutine_that_waits_there(many):
+    one, other = sharing(many)
+    entered, opened = threading.Event(), []
+
+    async def wait(data):
+        opened.append(asyncio.Event())
+        entered.set()
+        await opened[0].wait()
+        return data
+
+    other.on_message("wait", wait)
+    waiting = other.ask("wait", "waited")
+    assert entered.wait(WAIT)
+    block_on(one, lambda: waiting.result(WAIT))
+
+    assert type(one.ask("block").exception(WAIT)) is AskCycleError
+    other._pytoweb.runtime._loop._loop.call_soon_threadsafe(opened[0].set)
+    assert waiting.result(WAIT) == "waited"
+
+
+def test_so_is_one_that_blocks_for_a_thread_that_waits_for_another_on_its_loop(many, worker):
+    one, other = sharing(many)
+    between = worker("between")
+    between.on_message("pass on", lambda data: other.ask("look").result(WAIT))
+    between.start()
+    block_on(one, lambda: between.ask("pass on").result(WAIT))
+
+    error = one.ask("block").exception(WAIT)
+
+    assert type(error) is AskCycleError
+    assert set(error.cycle) == {one.name, between.name, other.name}
+
+
+def test_a_coroutine_that_blocks_for_something_else_holds_up_the_others_and_no_more(many, worker, gate):
+    one, other = sharing(many)
+    elsewhere = worker("elsewhere")
+    elsewhere.on_message("gate", gate)
+    elsewhere.start()
+    block_on(one, lambda: elsewhere.ask("gate", "through").result(WAIT))
+
+    blocking = one.ask("block")
+    gate.wait_entered()
+    held_up = other.ask("look")
+    gate.open()
+
+    assert blocking.result(WAIT) == "through"
+    assert held_up.result(WAIT).is_running()
+    assert many[1].ask("look").result(WAIT) is not held_up.result(WAIT)
+
+
+def test_a_coroutine_that_stops_another_worker_on_its_loop_ends(many):
+    one, other = sharing(many)
+    entered = threading.Event()
+
+    async def wait(data):
+        entered.set()
+        await asyncio.sleep(0.01)
+
+    other.on_message("wait", wait)
+    other.post_message("wait")
+    assert entered.wait(WAIT)
+    block_on(one, lambda: other.stop(timeout=WAIT))
+    one.ask("block").result(WAIT)
+    other.stop(timeout=WAIT)
+    assert other.stats().completed == other.stats().posted
 
 
 def test_a_worker_that_a_coroutine_makes_is_on_another_loop(many, worker):

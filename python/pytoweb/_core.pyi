@@ -53,6 +53,7 @@ __all__ = [
     "load",
     "load_errors",
     "merged_timings",
+    "note_wait_of",
     "note_waits",
     "running_message",
     "running_owner",
@@ -1166,6 +1167,27 @@ def gathered(futures: Sequence[FutureBase], return_exceptions: bool) -> Awaitabl
 @final
 class HeldWaits:
     """Notes that a handler waits, for as long as this lives."""
+
+def note_wait_of(
+    waiter: Endpoint,
+    waiting: WorkerMessage | None,
+    target: Endpoint,
+    message: WorkerMessage | None,
+) -> HeldWaits:
+    """Notes that the handler of one message cannot go on before that of another one has.
+
+    Args:
+        waiter: The worker or pool whose handler waits.
+        waiting: Its message.
+        target: The worker or pool whose handler is waited for.
+        message: Its message.
+
+    Returns:
+        An object that holds this note while it lives.
+
+    Raises:
+        AskCycleError: It could wait for ever.
+    """
 
 def note_waits(futures: Sequence[FutureBase]) -> HeldWaits:
     """Notes that the handler of this thread, if one runs here, waits until all of ``futures`` are done.

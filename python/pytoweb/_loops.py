@@ -18,6 +18,7 @@ from queue import Empty, SimpleQueue
 
 from pytoweb import _aio, _exit
 from pytoweb._contained import contained
+from pytoweb._core import note_wait_of
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from typing import Any
 
-    from pytoweb._core import Endpoint, Pending, WorkerMessage
+    from pytoweb._core import Endpoint, HeldWaits, Pending, WorkerMessage
 
 #: Event loops that pools share. One would do for coroutines that never block. Four: a coroutine that
 #: blocks, or computes for long, holds up those of few others, and programs with few pools have a loop for
@@ -65,6 +66,8 @@ class LoopThread(threading.Thread):
         self.tenants: set[Tenant] = set()
         #: The hooks that run, of all tenants.
         self.hooks: set[asyncio.Task[None]] = set()
+        #: The coroutine that blocks it, while one does and waits for a worker.
+        self.blocked: Blocked | None = None
         self._closing = threading.Event()
         try:
             self.start()
@@ -129,6 +132,67 @@ class LoopThread(threading.Thread):
         return True
 
 
+class Blocked:
+    """A coroutine blocks its loop until something of a worker has ended; the others there wait for it."""
+
+    def __init__(self, home: LoopThread, running: _aio.Running) -> None:
+        self._home = home
+        self._running = running
+        self._before = home.blocked
+        self._waits: list[HeldWaits] = []
+
+    def begin(self) -> None:
+        """Notes it, and all that it holds up.
+
+        Raises:
+            AskCycleError: it waits for one of them.
+        """
+        # First: one that comes to the loop now is noted, and then looks whether the loop is blocked.
+        self._home.blocked = self
+        try:
+            for tenant in list(self._home.tenants):
+                for running in list(tenant.runs):
+                    self.hold_up(running)
+        except BaseException:
+            self.end()
+            raise
+
+    def hold_up(self, running: _aio.Running) -> None:
+        """Notes that another coroutine cannot go on.
+
+        Raises:
+            AskCycleError: this one waits for it.
+        """
+        waiter = None if running.owner is None else running.owner()
+        target = None if self._running.owner is None else self._running.owner()
+        if running is self._running or waiter is None or target is None:
+            return
+        self._waits.append(note_wait_of(waiter, running.message, target, self._running.message))
+
+    def end(self) -> None:
+        """It goes on."""
+        self._home.blocked = self._before
+        self._waits.clear()
+
+
+def block() -> Blocked | None:
+    """Notes that the coroutine that runs here is about to block its thread, for something of a worker to end.
+
+    Returns:
+        What is told of its end; None where this thread runs no loop of handlers.
+
+    Raises:
+        AskCycleError: the loop runs a coroutine that this one waits for: it would wait for ever.
+    """
+    home = threading.current_thread()
+    running = _aio.running.get()
+    if not isinstance(home, LoopThread) or running is None:
+        return None
+    blocked = Blocked(home, running)
+    blocked.begin()
+    return blocked
+
+
 class Tenant:
     """The coroutines of one pool, or of one worker with threads of its own."""
 
@@ -138,9 +202,9 @@ class Tenant:
         self._bridge = home.bridge
         #: The hooks that run.
         self._hooks: set[asyncio.Task[None]] = set()
-        #: The handlers that run.
-        self._runs: dict[_aio.Running, asyncio.Task[None]] = {}
-        #: Those of messages without a future, an id and a deadline, and their workers.
+        #: The handlers and hooks that run, or will, and their tasks once they have begun.
+        self.runs: dict[_aio.Running, asyncio.Task[None] | None] = {}
+        #: Those handlers of messages without a future, an id and a deadline, and their workers.
         self._posted: dict[Pending, tuple[asyncio.Task[None], weakref.ref[Endpoint]]] = {}
         #: What they have begun, where tasks cannot be asked for their contexts.
         self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
@@ -154,23 +218,46 @@ class Tenant:
         owner: weakref.ref[Endpoint],
     ) -> None:
         """Runs the coroutine of a handler, and tells ``pending`` of its end; does not wait."""
-        if self._ended.is_set() or not self._bridge.call(self._begin, coroutine, context, pending, owner):
+        running = _aio.Running(None, owner, self)
+        try:
+            running.message = pending.message()
+            self._enter(running)
+            if self._ended.is_set() or not self._bridge.call(
+                self._begin, coroutine, context, pending, running
+            ):
+                raise RuntimeError("the event loop of the pool is closed")
+        except BaseException:
+            self.runs.pop(running, None)
             coroutine.close()
-            raise RuntimeError("the event loop of the pool is closed")
+            raise
+
+    def _enter(self, running: _aio.Running) -> None:
+        """Notes a coroutine that is to run, before it is on the loop.
+
+        Raises:
+            AskCycleError: a coroutine there blocks the loop until this one has ended.
+        """
+        self.runs[running] = None
+        # After that: one that is about to block looks at what is noted once it has noted itself.
+        blocked = self._home.blocked
+        if blocked is not None:
+            blocked.hold_up(running)
 
     def _begin(
         self,
         coroutine: Coroutine[Any, Any, object],
         context: Context | None,
         pending: Pending,
-        owner: weakref.ref[Endpoint],
+        running: _aio.Running,
     ) -> None:
-        running = _aio.Running(None, owner, self)
         task = self._task(context, running, self._drive(coroutine, pending, running))
         if task.done():
             return
-        self._runs[running] = task
+        self.runs[running] = task
         if pending.on_interrupt(lambda: self._bridge.call(task.cancel)):
+            return
+        owner = running.owner
+        if owner is None:
             return
         self._posted[pending] = task, owner
         # `terminate` may have come before it was there to be found.
@@ -185,7 +272,7 @@ class Tenant:
         # Before the task is made: it is this tenant's from then on, and not its sender's.
         context.run(_aio.running.set, running)
         if self._loop.get_task_factory() is _note_task:
-            # It need not be noted beside `_runs`, and is made sooner.
+            # It need not be noted beside `runs`, and is made sooner.
             return context.run(self._home.make_task, coroutine, loop=self._loop)
         return context.run(self._loop.create_task, coroutine)
 
@@ -204,7 +291,6 @@ class Tenant:
         self, coroutine: Coroutine[Any, Any, object], pending: Pending, running: _aio.Running
     ) -> None:
         try:
-            running.message = pending.message()
             result = await coroutine
         except BaseException as error:
             # SystemExit and KeyboardInterrupt fail the message, and go no further.
@@ -212,8 +298,7 @@ class Tenant:
         else:
             pending.completed(result)
         finally:
-            running.end()
-            self._runs.pop(running, None)
+            self._leave(running)
             self._posted.pop(pending, None)
 
     def run_hook(
@@ -229,22 +314,28 @@ class Tenant:
 
         Its task is put into ``begun``.
         """
-        hook = coroutine, context, message, owner, then, begun
-        if self._ended.is_set() or not self._bridge.call(self._begin_hook, *hook):
+        running = _aio.Running(message, owner, self)
+        try:
+            self._enter(running)
+            hook = coroutine, context, running, then, begun
+            if self._ended.is_set() or not self._bridge.call(self._begin_hook, *hook):
+                raise RuntimeError("the event loop of the pool is closed")
+        except BaseException:
+            self.runs.pop(running, None)
             coroutine.close()
-            raise RuntimeError("the event loop of the pool is closed")
+            raise
 
     def _begin_hook(
         self,
         coroutine: Coroutine[Any, Any, object],
         context: Context | None,
-        message: WorkerMessage | None,
-        owner: weakref.ref[Endpoint],
+        running: _aio.Running,
         then: Callable[[BaseException | None], object],
         begun: SimpleQueue[asyncio.Task[None]] | None,
     ) -> None:
-        running = _aio.Running(message, owner, self)
         task = self._task(context, running, self._drive_hook(coroutine, running, then))
+        if not task.done():
+            self.runs[running] = task
         for hooks in (self._hooks, self._home.hooks):
             hooks.add(task)
             task.add_done_callback(hooks.discard)
@@ -260,11 +351,15 @@ class Tenant:
         try:
             await coroutine
         except BaseException as error:
-            running.end()
+            self._leave(running)
             then(error)
         else:
-            running.end()
+            self._leave(running)
             then(None)
+
+    def _leave(self, running: _aio.Running) -> None:
+        running.end()
+        self.runs.pop(running, None)
 
     def finish_hook(
         self,
@@ -326,7 +421,8 @@ class Tenant:
     def _left(self) -> list[asyncio.Task[Any]]:
         """The tasks that its coroutines began, and that have not ended."""
         if not _KNOWS_CONTEXTS:
-            return [task for task in (*self._runs.values(), *self.tasks) if not task.done()]
+            begun = [*self.runs.values(), *self.tasks]
+            return [task for task in begun if task is not None and not task.done()]
         import asyncio
 
         return [task for task in asyncio.all_tasks(self._loop) if _tenant_of(task) is self]

@@ -57,7 +57,7 @@ mod _core {
     #[pymodule_export]
     use crate::host::threads::Threads;
     #[pymodule_export]
-    use crate::host::waits::{HeldWaits, note_waits};
+    use crate::host::waits::{HeldWaits, note_wait_of, note_waits};
     #[pymodule_export]
     use crate::host::worker_message::WorkerMessage;
     #[pymodule_export]

@@ -1,13 +1,13 @@
 //! What the end of a message has to do that a thread which reads replies must not: it runs on the pool's threads.
 //!
-//! The mailbox of jobs has no capacity: a thread that reads replies can neither wait for room nor run a job itself. What
-//! makes jobs bounds them:
+//! The mailbox of jobs has no capacity: a thread that reads replies can neither wait for room nor run a job itself.
+//! Whatever makes jobs bounds them:
 //!
 //! - The end of a message (it failed, was stopped, expired, or its child crashed) is one job, which holds the delivery.
-//!   Until it has run, the message is in flight: it has its place in its worker's mailbox, and no other one is sent in its
-//!   place. So these jobs are at most as many as messages are in flight, and posts wait for the rest.
+//!   Until it has run, the message is in flight: it has its place in its worker's mailbox, and no other one is sent in
+//!   its place. So these jobs are at most as many as messages are in flight, and posts wait for the rest.
 //! - An abandoned message is a job while fewer than [`MOST_WAITING`] wait. Beyond that the thread that abandons it runs
-//!   it, unless that is one that takes replies in; such a thread abandons what is in flight.
+//!   it, unless that is one that takes replies in; such a thread abandons messages that are in flight.
 //! - A callback that a caller has added to a future is a job once the reply stands. The message is no longer in flight
 //!   then: these are as many as callers have added to futures whose replies have come, and slow ones make the line long.
 

@@ -1,5 +1,6 @@
 //! Handlers that are coroutines, as those who wait: for a reply, or for the end of a worker.
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pytoweb_engine::{Address, WaitError, Waiter};
@@ -25,6 +26,32 @@ pub(crate) fn end_edge_of_coroutine(
         Some(waiter) => pytoweb_engine::edge(&waiter, target, None).map(Some),
         None => Ok(None),
     })
+}
+
+/// While it lives, the coroutine that runs on this thread blocks its event loop, and with it the others there.
+pub(crate) struct BlockedLoop(Option<Py<PyAny>>);
+
+impl Drop for BlockedLoop {
+    fn drop(&mut self) {
+        let Some(blocked) = self.0.take() else { return };
+        Python::attach(|py| {
+            let blocked = blocked.into_bound(py);
+            if let Err(error) = blocked.call_method0(intern!(py, "end")) {
+                error.write_unraisable(py, Some(&blocked));
+            }
+        });
+    }
+}
+
+/// Notes that the coroutine of a handler, which has put up an `edge` for it, is about to block this thread; an error
+/// where it waits for one that this event loop runs.
+pub(crate) fn block_loop(py: Python<'_>, edge: Option<&WaitEdge>) -> PyResult<BlockedLoop> {
+    static BLOCK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if edge.is_none() {
+        return Ok(BlockedLoop(None));
+    }
+    let blocked = BLOCK.import(py, "pytoweb._loops", "block")?.call0()?;
+    Ok(BlockedLoop((!blocked.is_none()).then(|| blocked.unbind())))
 }
 
 /// The handler whose coroutine runs in this context, if one does.

@@ -22,7 +22,7 @@ use crate::arguments;
 use crate::error;
 use crate::host::around::Surroundings;
 use crate::host::channel::Channel;
-use crate::host::edges::end_edge_of_coroutine;
+use crate::host::edges::{block_loop, end_edge_of_coroutine};
 use crate::host::end_hooks::EndHooks;
 use crate::host::endpoint::{Endpoint, Inner};
 use crate::host::fleet::Processes;
@@ -713,8 +713,12 @@ impl Endpoint {
     ) -> PyResult<Option<bool>> {
         let (_, worker) = self.inner()?;
         let limit = arguments::timeout(timeout)?;
-        let Ok(_edge) = end_edge_of_coroutine(py, &worker.address())? else {
+        let Ok(edge) = end_edge_of_coroutine(py, &worker.address())? else {
             return Ok(None);
+        };
+        let _blocked = match block_loop(py, edge.as_ref()) {
+            Err(error) if error.is_instance_of::<error::AskCycleError>(py) => return Ok(None),
+            blocked => blocked?,
         };
         Ok(waiting::wait_in_slices(py, limit, |step| worker.wait_ended(Some(step)))?.ok())
     }
@@ -728,8 +732,9 @@ impl Endpoint {
     ) -> PyResult<bool> {
         let (_, worker) = self.inner()?;
         let limit = arguments::timeout(timeout)?;
-        let _edge = end_edge_of_coroutine(py, &worker.address())?
+        let edge = end_edge_of_coroutine(py, &worker.address())?
             .map_err(|error| error::wait(py, error))?;
+        let _blocked = block_loop(py, edge.as_ref())?;
         waiting::wait_in_slices(py, limit, |step| worker.wait_idle(Some(step)))?
             .map_err(|error| error::wait(py, error))
     }

@@ -226,7 +226,8 @@ impl FutureBase {
             return waited.map_err(|error| error::wait(py, error));
         }
         // A coroutine that blocks its event loop waits all the same.
-        let _edge = edge_of_coroutine(py, self)?;
+        let edge = edge_of_coroutine(py, self)?;
+        let _blocked = edges::block_loop(py, edge.as_ref())?;
         if let Some(runner) = &inner.runner {
             // Its reply is read by this very thread, if no other thread reads.
             py.check_signals()?;
