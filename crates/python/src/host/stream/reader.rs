@@ -10,11 +10,11 @@ use pyo3::types::PyTuple;
 use pytoweb_engine::Ticket;
 
 use crate::error;
+use crate::host::channel::{Channel, Found, Item, Wake};
+use crate::host::edges;
 use crate::host::future::{FutureBase, SIGNAL_LOOK};
 use crate::interpreter::parker::Parker;
 use crate::pickle::pickling;
-
-use crate::host::channel::{Channel, Found, Item, Wake};
 
 /// Where the items of a stream are read.
 #[pyclass(module = "pytoweb._core", frozen)]
@@ -65,7 +65,11 @@ impl StreamReader {
             .and_then(|limit| Duration::try_from_secs_f64(limit.max(0.0)).ok())
             .and_then(|limit| Instant::now().checked_add(limit));
         // In a handler: an error where that could never end.
-        let _edge = future.edge_of_handler(py)?;
+        let edge = future.edge_of_handler(py)?;
+        let _blocked = match pytoweb_engine::current() {
+            Some(_) => None,
+            None => Some(edges::block_loop(py, edge.as_ref())?),
+        };
         loop {
             py.check_signals()?;
             let found = self.channel.take(|| Some(Wake::Thread(own.clone())));
