@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use crate::message::Ticket;
+use crate::stats::{WorkerState, WorkerStats};
 use crate::wait_error::WaitError;
 use crate::wake::Wake;
 
@@ -24,6 +25,11 @@ pub(crate) enum Turn {
 pub(crate) trait AnyCell: Send + Sync {
     fn id(&self) -> u64;
     fn name(&self) -> &str;
+    /// It is a pool's own mailbox.
+    fn is_pool(&self) -> bool;
+    fn state(&self) -> WorkerState;
+    /// Its numbers at one instant.
+    fn stats(&self) -> WorkerStats;
     /// Handles one message at a time.
     fn is_exclusive(&self) -> bool;
     fn edges(&self) -> &Edges;
@@ -75,6 +81,30 @@ impl Address {
     #[must_use]
     pub fn name(&self) -> &str {
         self.0.name()
+    }
+
+    /// Its number, which no other worker of the program has or had.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.0.id()
+    }
+
+    /// Whether it is a pool's own mailbox.
+    #[must_use]
+    pub fn is_pool(&self) -> bool {
+        self.0.is_pool()
+    }
+
+    /// What the worker is doing.
+    #[must_use]
+    pub fn state(&self) -> WorkerState {
+        self.0.state()
+    }
+
+    /// Its numbers at one instant.
+    #[must_use]
+    pub fn stats(&self) -> WorkerStats {
+        self.0.stats()
     }
 
     /// The same without keeping the worker.

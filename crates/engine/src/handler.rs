@@ -23,7 +23,7 @@ use crate::outcome::{Failure, Outcome};
 use crate::wake::Wake;
 
 pub use carrier::Carrier;
-pub(crate) use cell::Cell;
+pub(crate) use cell::{Cell, Role};
 pub use companions::Companions;
 pub use delivery::{BatchKey, Delivery};
 pub use suspension::Suspension;

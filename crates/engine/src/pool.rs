@@ -7,12 +7,14 @@ mod roll;
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use crate::address::Address;
 use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::deadline::Timer;
 use crate::host::{Host, PlainHost};
+use crate::registry::{AnyPool, Members, Registry};
 use crate::timers::Timers;
 
 use inner::PoolInner;
@@ -33,6 +35,8 @@ pub struct PoolOptions {
     pub clock: Arc<dyn Clock>,
     /// What watches its deadlines.
     pub timers: Timers,
+    /// Where it enters itself.
+    pub registry: Registry,
 }
 
 impl fmt::Debug for PoolOptions {
@@ -73,6 +77,7 @@ impl PoolOptions {
             host: Arc::new(PlainHost::default()),
             clock: Arc::new(MonotonicClock::new()),
             timers: Timers::of_program(),
+            registry: Registry::of_program(),
         }
     }
 }
@@ -82,11 +87,35 @@ impl PoolOptions {
 pub struct Pool(Arc<PoolHandle>);
 
 #[derive(Debug)]
-struct PoolHandle(Arc<PoolInner>);
+struct PoolHandle {
+    inner: Arc<PoolInner>,
+    registry: Registry,
+    /// Its number there.
+    number: u64,
+}
 
 impl Drop for PoolHandle {
     fn drop(&mut self) {
-        self.0.shutdown();
+        self.registry.leave(self.number);
+        self.inner.shutdown();
+    }
+}
+
+impl AnyPool for PoolHandle {
+    fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    fn size(&self) -> usize {
+        self.inner.size
+    }
+
+    fn threads(&self) -> usize {
+        self.inner.scheduler.threads()
+    }
+
+    fn members(&self) -> &Members {
+        &self.inner.members
     }
 }
 
@@ -98,11 +127,17 @@ impl Pool {
     #[must_use]
     pub fn new(options: PoolOptions) -> Self {
         assert!(options.size > 0, "a pool needs at least one thread");
-        Self(Arc::new(PoolHandle(Arc::new(PoolInner::new(options)))))
+        let registry = options.registry.clone();
+        let inner = Arc::new(PoolInner::new(options));
+        Self(Arc::new_cyclic(|handle: &Weak<PoolHandle>| PoolHandle {
+            inner,
+            number: registry.enter(handle.clone()),
+            registry,
+        }))
     }
 
     pub(crate) fn inner(&self) -> &Arc<PoolInner> {
-        &self.0.0
+        &self.0.inner
     }
 
     /// Threads that run handlers at the same time.
@@ -121,6 +156,12 @@ impl Pool {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.inner().scheduler.threads()
+    }
+
+    /// Its workers and its own mailbox, in the order in which they were made.
+    #[must_use]
+    pub fn workers(&self) -> Vec<Address> {
+        self.inner().members.all()
     }
 
     /// Where it reads the time.

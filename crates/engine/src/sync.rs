@@ -7,6 +7,7 @@
 //! No user code ever runs while an engine lock is held (handlers, reply callbacks and destructors of messages run
 //! outside), so a lock cannot be poisoned; should it be all the same, the data is still consistent and is used on.
 
+use std::sync::TryLockError;
 use std::time::Duration;
 
 #[cfg(not(pytoweb_loom))]
@@ -31,6 +32,15 @@ impl<T> Mutex<T> {
         match self.0.lock() {
             Ok(guard) => guard,
             Err(poisoned) => poisoned.into_inner(),
+        }
+    }
+
+    /// The same where it is free.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        match self.0.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::address::{Address, AnyCell};
 use crate::contained::contained;
-use crate::handler::{Cell, Handler};
+use crate::handler::{Cell, Handler, Role};
 use crate::mailbox::{Gate, Posted, Refused, Rest, Settled, Shed};
 use crate::message::Ticket;
 use crate::options::WorkerOptions;
@@ -116,7 +116,18 @@ impl<H: Handler> Worker<H> {
     #[must_use]
     pub fn new(name: &str, handler: H, options: WorkerOptions, pool: &Pool) -> Self {
         Self {
-            cell: Cell::new(name, handler, options, pool, None),
+            cell: Cell::new(name, handler, options, pool, Role::Worker),
+        }
+    }
+
+    /// The same for work that belongs to other workers: it is not among [`Pool::workers`].
+    ///
+    /// # Panics
+    /// As [`Worker::new`].
+    #[must_use]
+    pub fn hidden(name: &str, handler: H, options: WorkerOptions, pool: &Pool) -> Self {
+        Self {
+            cell: Cell::new(name, handler, options, pool, Role::Hidden),
         }
     }
 
@@ -127,7 +138,7 @@ impl<H: Handler> Worker<H> {
     #[must_use]
     pub fn shared(name: &str, handler: H, options: WorkerOptions, pool: &Pool) -> Self {
         let worker = Self {
-            cell: Cell::new(name, handler, options, pool, Some(pool.size())),
+            cell: Cell::new(name, handler, options, pool, Role::Own),
         };
         worker.cell.life.lock().0 = Some(pool.inner().clock.now());
         worker
@@ -507,22 +518,7 @@ impl<H: Handler> Worker<H> {
     /// Its numbers at one instant.
     #[must_use]
     pub fn stats(&self) -> WorkerStats {
-        let (counters, busy, timings) = self.cell.mailbox.snapshot();
-        let (started, ended) = *self.cell.life.lock();
-        let until = ended.unwrap_or_else(|| self.cell.pool.inner().clock.now());
-        WorkerStats {
-            name: self.cell.name.clone(),
-            state: self.state(),
-            capacity: self.cell.mailbox.capacity(),
-            counters,
-            busy,
-            alive: started.map_or(Duration::ZERO, |started| until.since(started)),
-            timings: timings
-                .as_ref()
-                .map(|timings| timings.summary())
-                .unwrap_or_default(),
-            raw_timings: timings,
-        }
+        self.cell.stats()
     }
 }
 

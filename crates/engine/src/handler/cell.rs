@@ -4,6 +4,7 @@
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use super::Handler;
 use crate::address::{AnyCell, Edges, Turn};
@@ -15,16 +16,28 @@ use crate::options::WorkerOptions;
 use crate::outcome::{DropReason, Failure};
 use crate::plan::{Meter, Rate};
 use crate::pool::Pool;
-use crate::stats::WorkerState;
+use crate::stats::{WorkerState, WorkerStats};
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::wait_error::WaitError;
 use crate::wake::Wake;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
+/// What a cell is to its pool.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// One of its workers.
+    Worker,
+    /// Its own mailbox.
+    Own,
+    /// A worker for the engine's own ends, of which no list of workers tells.
+    Hidden,
+}
+
 pub(crate) struct Cell<H: Handler> {
     id: u64,
     pub(crate) name: String,
+    role: Role,
     pub(crate) exclusive: bool,
     pub(crate) concurrency: usize,
     pub(crate) shed: Option<Shed>,
@@ -42,8 +55,7 @@ pub(crate) struct Cell<H: Handler> {
 }
 
 impl<H: Handler> Cell<H> {
-    /// A worker of `pool`. `limit` is how many messages the pool's own mailbox runs at the same time; `None`: as many as the
-    /// options say, once it is started.
+    /// A worker of `pool`, or its own mailbox, which runs as many messages at the same time as the pool has threads.
     ///
     /// # Panics
     /// When `options.capacity` or `options.concurrency` is 0.
@@ -52,7 +64,7 @@ impl<H: Handler> Cell<H> {
         handler: H,
         options: WorkerOptions,
         pool: &Pool,
-        limit: Option<usize>,
+        role: Role,
     ) -> Arc<Self> {
         assert!(
             options.capacity > 0,
@@ -62,17 +74,19 @@ impl<H: Handler> Cell<H> {
             options.concurrency > 0,
             "a worker that runs no message at a time never ends"
         );
-        let concurrency = limit.unwrap_or(options.concurrency);
-        let gate = if limit.is_some() {
-            Gate::Open
+        let is_own = role == Role::Own;
+        let (concurrency, gate) = if is_own {
+            (pool.size(), Gate::Open)
         } else {
-            Gate::Paused
+            (options.concurrency, Gate::Paused)
         };
-        Arc::new_cyclic(|own| Self {
-            // ORDERING: Relaxed, only uniqueness matters.
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        // ORDERING: Relaxed, only uniqueness matters.
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let cell = Arc::new_cyclic(|own| Self {
+            id,
             name: name.to_owned(),
-            exclusive: limit.is_none() && concurrency == 1,
+            role,
+            exclusive: !is_own && concurrency == 1,
             concurrency,
             shed: options.shed,
             rate: options.rate,
@@ -95,7 +109,12 @@ impl<H: Handler> Cell<H> {
             terminated: AtomicBool::new(false),
             life: Mutex::new((None, None)),
             own: own.clone(),
-        })
+        });
+        if role != Role::Hidden {
+            let weak: Weak<dyn AnyCell> = cell.own.clone();
+            pool.inner().members.enter(id, weak);
+        }
+        cell
     }
 
     pub(crate) fn abandon_all(&self, leftovers: Vec<Leftover<H::Message>>) {
@@ -210,6 +229,26 @@ impl<H: Handler> Cell<H> {
         }
     }
 
+    /// Its numbers at one instant.
+    pub(crate) fn stats(&self) -> WorkerStats {
+        let (counters, busy, timings) = self.mailbox.snapshot();
+        let (started, ended) = *self.life.lock();
+        let until = ended.unwrap_or_else(|| self.pool.inner().clock.now());
+        WorkerStats {
+            name: self.name.clone(),
+            state: self.state(),
+            capacity: self.mailbox.capacity(),
+            counters,
+            busy,
+            alive: started.map_or(Duration::ZERO, |started| until.since(started)),
+            timings: timings
+                .as_ref()
+                .map(|timings| timings.summary())
+                .unwrap_or_default(),
+            raw_timings: timings,
+        }
+    }
+
     pub(crate) fn state(&self) -> WorkerState {
         match self.mailbox.gate() {
             (Gate::Closed, true) => WorkerState::Stopped,
@@ -222,9 +261,27 @@ impl<H: Handler> Cell<H> {
     }
 }
 
+impl<H: Handler> Drop for Cell<H> {
+    fn drop(&mut self) {
+        self.pool.inner().members.leave(self.id);
+    }
+}
+
 impl<H: Handler> AnyCell for Cell<H> {
     fn id(&self) -> u64 {
         self.id
+    }
+
+    fn is_pool(&self) -> bool {
+        self.role == Role::Own
+    }
+
+    fn state(&self) -> WorkerState {
+        self.state()
+    }
+
+    fn stats(&self) -> WorkerStats {
+        self.stats()
     }
 
     fn name(&self) -> &str {

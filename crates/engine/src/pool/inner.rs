@@ -16,6 +16,7 @@ use crate::contained::contained;
 use crate::deadline::{Added, Deadlines};
 use crate::host::Host;
 use crate::message::Ticket;
+use crate::registry::Members;
 use crate::scheduler::{Rouse, Scheduler, Work};
 use crate::sync::{AtomicBool, Mutex, Ordering, look_while_yielding};
 use crate::timers::{TimedPool, Timers};
@@ -64,6 +65,7 @@ pub(crate) struct PoolInner {
     pub(super) timers: Timers,
     host: Arc<dyn Host>,
     pub(super) threads: Arc<Roll>,
+    pub(crate) members: Members,
     numbering: AtomicUsize,
     has_thread: AtomicBool,
 }
@@ -104,6 +106,7 @@ impl PoolInner {
             timers: options.timers,
             host: options.host,
             threads: Arc::default(),
+            members: Members::default(),
             numbering: AtomicUsize::new(0),
             has_thread: AtomicBool::new(false),
         }

@@ -44,7 +44,7 @@ impl Jobs {
             ..WorkerOptions::default()
         };
         Self {
-            worker: Worker::new(name, Run, options, pool),
+            worker: Worker::hidden(name, Run, options, pool),
             waiting: Arc::default(),
         }
     }

@@ -10,7 +10,7 @@ use crate::error;
 use crate::host::clocks::{self, HandClock};
 use crate::host::pool_host::PyHost;
 use crate::interpreter::attached::Attached;
-use crate::interpreter::fork;
+use crate::interpreter::fork::{self, OfProcess};
 use crate::interpreter::generation::Generation;
 
 /// A pool's threads, as Python holds them.
@@ -63,12 +63,14 @@ impl Threads {
                 runtime: Attached::new(runtime.clone_ref(py)),
                 broken: broken.clone(),
             };
+            let OfProcess { timers, registry } = fork::of_process();
             let pool = Pool::new(PoolOptions {
                 name,
                 max_spare_threads: max_spare_threads
                     .unwrap_or_else(|| PoolOptions::default_spare_threads(size)),
                 host: Arc::new(host),
-                timers: fork::timers(),
+                timers,
+                registry,
                 clock,
                 ..PoolOptions::new(size)
             });

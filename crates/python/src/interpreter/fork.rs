@@ -12,31 +12,40 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pytoweb_engine::Timers;
+use pytoweb_engine::{Registry, Timers};
 
 use crate::interpreter::{ending, generation};
 
-/// What watches the deadlines of this process. Null until the first pool; never freed.
-static TIMERS: AtomicPtr<Timers> = AtomicPtr::new(ptr::null_mut());
+/// What the pools of this process share.
+#[derive(Clone, Default)]
+pub(crate) struct OfProcess {
+    /// What watches their deadlines: a forked child has none of its parent's threads.
+    pub(crate) timers: Timers,
+    /// Where they are found.
+    pub(crate) registry: Registry,
+}
 
-/// What watches the deadlines of this process: a forked child has none of its parent's threads.
-pub(crate) fn timers() -> Timers {
+/// Null until the first pool; never freed.
+static OF_PROCESS: AtomicPtr<OfProcess> = AtomicPtr::new(ptr::null_mut());
+
+/// What the pools of this process share.
+pub(crate) fn of_process() -> OfProcess {
     // ORDERING: Acquire, with the Release that stored it.
-    let mut timers = TIMERS.load(Ordering::Acquire);
-    if timers.is_null() {
+    let mut shared = OF_PROCESS.load(Ordering::Acquire);
+    if shared.is_null() {
         let made = Box::into_raw(Box::default());
         // ORDERING: AcqRel, its contents go with it, or come from the thread that was first.
-        match TIMERS.compare_exchange(timers, made, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => timers = made,
+        match OF_PROCESS.compare_exchange(shared, made, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => shared = made,
             Err(first) => {
                 // SAFETY: it was made above, and no other thread has seen it.
                 drop(unsafe { Box::from_raw(made) });
-                timers = first;
+                shared = first;
             }
         }
     }
     // SAFETY: not null, made by `Box::into_raw`, and never freed once it is stored.
-    unsafe { &*timers }.clone()
+    unsafe { &*shared }.clone()
 }
 
 /// Whether this process is the child of a pool.
@@ -77,7 +86,7 @@ unsafe extern "C" {
 extern "C" fn begin_generation() {
     generation::begin();
     // ORDERING: Relaxed, there is one thread. Leaked: its locks may be another thread's.
-    TIMERS.store(ptr::null_mut(), Ordering::Relaxed);
+    OF_PROCESS.store(ptr::null_mut(), Ordering::Relaxed);
     ending::forget_threads();
 }
 
