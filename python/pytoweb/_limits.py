@@ -211,8 +211,8 @@ class Limits:
             side by side on the event loop, others on as many threads as the pool has; a worker by itself has
             as many. One that waits for a reply lends its place. With the backend ``"process"`` each runs in a
             child of its own, ``async def`` or not: a worker by itself has as many, which are started as they
-            are needed, and one of a pool uses those of the pool, and no more than there are. Each child has its
-            own copy of what the handlers change. Not for a pool, which runs as many as its size.
+            are needed, and one of a pool uses those of the pool, and no more than there are. Each child has a
+            copy of its own of what the handlers change. Not for a pool, which runs as many as its size.
         size_of: called by the sender with data that is no buffer and no ``str``; returns its bytes. None is
             ``sys.getsizeof``, which counts nothing of what the data refers to.
         rate: messages that may begin in a time, as ``Rate`` takes it; None is no limit. What waits for it
@@ -295,9 +295,7 @@ def _limits(
     )
 
 
-def checked_limits(
-    limits: object, capacity: object, is_pool: bool = False
-) -> Limits:
+def checked_limits(limits: object, capacity: object, is_pool: bool = False) -> Limits:
     """``limits``, or those with ``capacity``, of which one is given at most."""
     if limits is None:
         return _DEFAULT if capacity is None else Limits(messages=checked_count(capacity, "capacity"))

@@ -351,8 +351,8 @@ class Addressable(Streaming):
 
         With the backend ``"process"`` it runs in the child process, and again in each that replaces it. If it
         raises, the message that it ran for fails with that, or has failed an attempt if it has a ``Retry``,
-        and it runs again before the next. One that is registered while another runs, or by it, runs before the
-        next message.
+        and it runs again before the next. One that is registered while another runs, or by it, runs before
+        the next message.
 
         Args:
             hook: called without arguments. An ``async def`` hook runs on the event loop, and the worker waits

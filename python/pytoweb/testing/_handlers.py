@@ -107,7 +107,7 @@ def come_and_go(path: Any, number: int) -> int:
     return number
 
 
-def come_and_go_with(data: Any) -> int:
+def come_and_go_with(data: Any) -> Any:
     """The same of a message."""
     return come_and_go(*data)
 
@@ -190,7 +190,7 @@ async def echo_later(data: Any) -> Any:
     return data
 
 
-async def meet(data: Any) -> int:
+async def meet(data: Any) -> Any:
     """Returns once so many are here as it says."""
     path, count = data
     note(path, "here")
@@ -301,7 +301,7 @@ def fail_odd_items(items: list[int]) -> list[Any]:
 
 
 def fail_batch_until(items: list[Any]) -> list[Any]:
-    """Writes a batch down as a line, and fails it whole before the attempt of its first message that is given."""
+    """Writes a batch down as a line, and fails it before the attempt that its first message says."""
     message = current_message()
     assert message is not None
     path, _, attempt = items[0]

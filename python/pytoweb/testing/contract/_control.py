@@ -498,9 +498,7 @@ class PoolControlContract(Subject):
     def test_a_child_that_is_held_keeps_no_keys(self) -> None:
         """Those that ran there go to others, but for the one that holds it."""
         some, gate = self.pool(2), self.gate()
-        futures = [
-            some.options(key=number % 8).submit(_handlers.add_one, number) for number in range(80)
-        ]
+        futures = [some.options(key=number % 8).submit(_handlers.add_one, number) for number in range(80)]
         held = some.options(key=3).submit(gate)
         behind = some.options(key=3).submit(_handlers.add_one, 1)
         futures += [
