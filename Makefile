@@ -134,6 +134,7 @@ fuzz: export CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS = true
 fuzz: $(VENV)/.python ## hostile frames and rings, random orders, FUZZ (100) times as many cases as in make test
 	cargo test -p pytoweb-process --release --lib --test frames $(LOCKED) -- ring:: stream:: hostile:: come_back
 	cargo test -p pytoweb-engine --release --lib $(LOCKED) -- planned:: plain_queue workers_run_in_turn
+	cargo test -p pytoweb-engine --release --test deliveries $(LOCKED) -- mixes:: model::
 
 msrv: $(VENV)/.python ## all crates and their tests compile with the oldest Rust that Cargo.toml promises
 	@tools/toolchain.sh "$(MSRV)"
@@ -154,6 +155,7 @@ bench: $(VENV)/.installed $(VENV)/.bench ## side by side with the peers, on all 
 # In full, half an hour; the Python tests run each row at a fiftieth of its size.
 faults: $(VENV)/.installed ## inject crashes, hangs, floods and shortages, and measure what survives (ARGS="--scale 0.1")
 	PYTHONPATH=tests $(PY) -m faults $(ARGS)
+	$(if $(ARGS),,PYTOWEB_FUZZ=$(FUZZ) cargo test -p pytoweb-engine --test deliveries $(LOCKED) mixes::)
 
 lint: $(VENV)/.lint ## formatting, lints, types, stubs, documentation and layering, warnings are errors
 	cargo fmt --all --check

@@ -13,6 +13,8 @@ mod child;
 mod deadlines;
 #[path = "deliveries/ends.rs"]
 mod ends;
+#[path = "deliveries/mixes.rs"]
+mod mixes;
 #[path = "deliveries/model.rs"]
 mod model;
 #[path = "deliveries/put_back.rs"]

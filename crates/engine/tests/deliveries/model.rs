@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use pytoweb_engine::testing::cases;
 use pytoweb_engine::{
     Counters, DropReason, Failure, Outcome, Overflow, PostError, StopMode, Worker,
 };
@@ -577,6 +578,8 @@ impl Bench {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn agrees_with_a_model(
         window in 1..5_usize,
