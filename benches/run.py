@@ -44,6 +44,7 @@ ROWS_OF = {
         "many-workers-bursts",
         "idle-worker-memory",
         "idle-worker-memory-used",
+        "read-numbers",
     ),
     "neighbours": ("greedy-neighbour-1", "greedy-neighbour-2"),
     "queued_memory": ("queued-ask-memory", "queued-ask-memory-process"),

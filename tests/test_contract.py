@@ -21,6 +21,7 @@ class TestThreadPool(
     contract.PoolContract,
     contract.PoolBalanceContract,
     contract.PoolControlContract,
+    contract.PoolNumbersContract,
     contract.PoolRepeatContract,
     contract.TopicContract,
 ):
@@ -39,6 +40,7 @@ class TestProcessPool(
     contract.PoolContract,
     contract.PoolBalanceContract,
     contract.PoolControlContract,
+    contract.PoolNumbersContract,
     contract.PoolRepeatContract,
     contract.TopicContract,
 ):

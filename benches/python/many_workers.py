@@ -1,4 +1,4 @@
-"""Rows of many named workers in one small pool: time per message and memory per idle worker.
+"""Rows of many named workers in one small pool: time per message, memory per idle worker, time of a look at all.
 
 Both sides of the time rows are ours: ten thousand workers against one, with the same number of
 messages, the same number waiting at any moment and the same pool. Never more than ten thousand
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
+from pytoweb._core import program_numbers
 from pytoweb.workers import PythonWorker, WorkerPool
 from rounds import Plan, alternate, main
 from row import AT_MOST, Row, Side
@@ -139,6 +140,28 @@ def memory_rows(plan: Plan) -> Iterator[Row]:
         )
 
 
+def numbers_rows(plan: Plan) -> Iterator[Row]:
+    """Time of one look at the numbers of all workers of the program, each of which has handled messages."""
+    with WorkerPool(POOL_SIZE) as pool:
+        for worker in start_workers(pool, WORKERS):
+            worker.post_messages("work", range(plan.count(MESSAGES_EACH)))
+        pool.run_until_idle(timeout=60)
+        taken = []
+        for _ in range(plan.count(50)):
+            begin = time.perf_counter()
+            told = program_numbers()
+            taken.append((time.perf_counter() - begin) * 1e3)
+            assert told["workers"] == WORKERS
+    yield Row(
+        "read-numbers",
+        f"the numbers of all workers, {WORKERS:,}, without the interpreter lock",
+        "ms",
+        Side("program_numbers", taken),
+        bound=AT_MOST,
+        target=10,
+    )
+
+
 if __name__ == "__main__":
     # Memory first: it wants a process in which nothing else has grown the heap.
-    main([memory_rows, message_rows])
+    main([memory_rows, message_rows, numbers_rows])

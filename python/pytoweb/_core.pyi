@@ -52,9 +52,10 @@ __all__ = [
     "is_unpacking",
     "load",
     "load_errors",
-    "merged_timings",
+    "merged_numbers",
     "note_wait_of",
     "note_waits",
+    "program_numbers",
     "running_message",
     "running_owner",
     "running_stream",
@@ -169,6 +170,9 @@ class Threads:
         Raises:
             ForkedProcessError: This is a forked child, and they are the parent's.
         """
+
+    def lock_wait(self) -> float:
+        """Returns how many seconds they have waited for the interpreter lock when they had work to begin."""
 
     def now(self) -> float:
         """Returns the seconds on their clock, since some start of its own.
@@ -1124,12 +1128,6 @@ def wait_for_threads(seconds: float) -> bool:
 def load_errors() -> None:
     """Imports the exception classes, so that none has to be imported when it is needed."""
 
-class _Timings(TypedDict):
-    wait_p50: float | None
-    wait_p99: float | None
-    run_p50: float | None
-    run_p99: float | None
-
 def check_wishes(wishes: _Wishes) -> None:
     """Refuses what a post would refuse: priority, key, delay, at and keep_latest.
 
@@ -1226,14 +1224,22 @@ class blocking:
     def __exit__(self, *_error: object) -> None:
         """The handler goes on."""
 
-def merged_timings(endpoints: Sequence[Endpoint]) -> _Timings:
-    """The timings of several endpoints, as if they were one.
+def merged_numbers(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
+    """The timings of several endpoints, as if they were one, and under ``types`` the numbers by type.
 
     Args:
         endpoints: Workers and pools.
 
     Returns:
-        Seconds; None where nothing was measured yet.
+        Times in seconds; None where nothing was measured yet.
+    """
+
+def program_numbers() -> dict[str, Any]:
+    """Sums over all pools and workers of this process; read without the interpreter lock.
+
+    Returns:
+        ``pools`` (those of workers by themselves included), ``workers``, and of all of them the counters of ``WorkerStats``
+        and ``oldest_age`` in seconds.
     """
 
 def running_message() -> WorkerMessage | None:

@@ -710,7 +710,7 @@ class WorkerPool(Addressable, Executor):
                 return
 
     def stats(self) -> PoolStats:
-        """The pool's numbers, and those of each worker."""
+        """The pool's numbers, and those of each worker. Waits for no handler."""
         from pytoweb._stats import pool_stats
 
         return pool_stats(self)

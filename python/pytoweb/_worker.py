@@ -1080,10 +1080,10 @@ class PythonWorker(Addressable):
         _topics.unsubscribe(self, topic)
 
     def stats(self) -> WorkerStats:
-        """Its numbers at one instant: counters that add up, times in seconds."""
+        """Its numbers at one instant: counters that add up, times in seconds. Waits for no handler."""
         from pytoweb._stats import worker_stats
 
-        return worker_stats(self._pytoweb_stats())
+        return worker_stats(self)
 
     def __enter__(self: Self) -> Self:
         return self.start()

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pytoweb._every import WorkerTimer
-    from pytoweb._stats import PoolStats, WorkerStats
+    from pytoweb._stats import ChildStats, PoolStats, TypeStats, WorkerStats
     from pytoweb._worker_stream import WorkerStream
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "AskCycleError",
     "Batch",
     "BatchItemError",
+    "ChildStats",
     "DeadLetter",
     "DeadlineError",
     "ForkedProcessError",
@@ -65,6 +66,7 @@ __all__ = [
     "SerializationError",
     "Shed",
     "ThreadLimitError",
+    "TypeStats",
     "UnknownMessageError",
     "WorkerCrashedError",
     "WorkerDecorators",
@@ -113,7 +115,7 @@ def __getattr__(name: str) -> Any:
         from pytoweb import _worker_stream
 
         return _worker_stream.WorkerStream
-    if name in ("PoolStats", "WorkerStats"):
+    if name in ("ChildStats", "PoolStats", "TypeStats", "WorkerStats"):
         from pytoweb import _stats
 
         return getattr(_stats, name)

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use crate::message::Ticket;
-use crate::stats::{WorkerState, WorkerStats};
+use crate::stats::{Numbers, WorkerState, WorkerStats};
 use crate::wait_error::WaitError;
 use crate::wake::Wake;
 
@@ -29,6 +29,7 @@ pub(crate) trait AnyCell: Send + Sync {
     fn is_pool(&self) -> bool;
     fn state(&self) -> WorkerState;
     /// Its numbers at one instant.
+    fn numbers(&self) -> Numbers;
     fn stats(&self) -> WorkerStats;
     /// Handles one message at a time.
     fn is_exclusive(&self) -> bool;
@@ -99,6 +100,12 @@ impl Address {
     #[must_use]
     pub fn state(&self) -> WorkerState {
         self.0.state()
+    }
+
+    /// Its numbers at one instant, without the timings: for readers of many workers.
+    #[must_use]
+    pub fn numbers(&self) -> Numbers {
+        self.0.numbers()
     }
 
     /// Its numbers at one instant.

@@ -38,6 +38,11 @@ impl Timestamp {
             .map(Self)
     }
 
+    /// Nanoseconds since the clock's start.
+    pub(crate) const fn nanos(self) -> u64 {
+        self.0.get() - 1
+    }
+
     /// The time from `earlier` to this point; zero if `earlier` is not earlier.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {

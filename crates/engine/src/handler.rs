@@ -17,6 +17,7 @@ mod suspension;
 mod turn;
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::message::Message;
 use crate::outcome::{Failure, Outcome};
@@ -81,6 +82,19 @@ pub trait Handler: Send + Sync + Sized + 'static {
     /// closes the worker; all but the first are dropped. `None`: there is nothing to do.
     fn last(&self) -> Option<Self::Message> {
         None
+    }
+
+    /// Told of a message that has ended outside [`Handler::handle`] and its like: it was suspended, carried elsewhere, or one
+    /// of [`Companions`]. For tallies by type; what [`Handled::Done`] ends the handler counts itself. Before the reply is
+    /// published, on the thread that ends it, which may hold locks: no user's code is to run here.
+    fn ended(&self, message: &Self::Message, outcome: Outcome) {
+        let _ = (message, outcome);
+    }
+
+    /// Told how long a message waited and ran, of those that are timed: see [`TimingStats`](crate::TimingStats). As
+    /// [`Handler::ended`], but of all.
+    fn timed(&self, message: &Self::Message, wait: Duration, run: Duration) {
+        let _ = (message, wait, run);
     }
 
     /// Told of a message that will not be run; settles its reply, unless it is settled. On the thread that caused it.

@@ -69,7 +69,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
+use crate::load::Busy;
 use crate::message::{Message, Ticket};
 use crate::plan::Meter;
 use crate::policy::Overflow;
@@ -87,6 +89,7 @@ pub(crate) use removal::{Removal, Rest, Swept};
 pub use shedding::Shed;
 pub(crate) use take::{Found, Next, Take};
 
+use accounts::Worked;
 use admission::Admission;
 use inbox::Inbox;
 use outbox::Outbox;
@@ -103,6 +106,19 @@ pub(crate) struct Limits {
     pub(crate) meter: Option<Meter>,
     pub(crate) bytes: Option<u64>,
     pub(crate) shed: Option<Shed>,
+}
+
+/// What is known of a mailbox at one instant.
+pub(crate) struct Snapshot {
+    pub(crate) now: Timestamp,
+    pub(crate) gate: Gate,
+    /// It is closed, and all its messages are over.
+    pub(crate) ended: bool,
+    pub(crate) counters: Counters,
+    pub(crate) busy: Duration,
+    pub(crate) recently: Busy,
+    /// When the message was posted that has waited longest.
+    pub(crate) oldest: Option<Timestamp>,
 }
 
 pub(crate) struct Mailbox<M> {
@@ -190,9 +206,9 @@ impl<M: Message> Mailbox<M> {
         self.outbox.0.lock().end_unwound(key, lane, bytes)
     }
 
-    /// Adds time that a pool thread spent on this mailbox.
-    pub(crate) fn add_busy(&self, time: Duration) {
-        self.outbox.0.lock().accounts.add_busy(time);
+    /// A turn that began then has ended.
+    pub(crate) fn end_turn(&self, began: Timestamp, now: Timestamp) {
+        self.outbox.0.lock().accounts.end_turn(began, now);
     }
 
     /// Starts handing out tokens. Returns how many to enter into the run queue; `None` if it is closed.
@@ -272,11 +288,13 @@ impl<M: Message> Mailbox<M> {
         (inbox.gate, inbox.is_settled(Settled::Ended))
     }
 
-    /// The counters at one instant, with the time spent and the timings.
-    pub(crate) fn snapshot(&self) -> (Counters, Duration, Option<Box<Timings>>) {
+    /// What is known of it at one instant. `carries`: messages that are with another process run there.
+    pub(crate) fn snapshot(&self, clock: &dyn Clock, carries: bool) -> Snapshot {
         let outbox = self.outbox.0.lock();
         let inbox = self.inbox.0.lock();
+        let now = clock.now();
         let (admission, accounts) = (&inbox.admission, &outbox.accounts);
+        let Worked { busy, recently } = accounts.worked(now, carries);
         let counters = Counters {
             posted: admission.entered() + admission.dropped_newest(),
             dropped_newest: admission.dropped_newest(),
@@ -286,7 +304,20 @@ impl<M: Message> Mailbox<M> {
             bytes: admission.bytes_entered() - accounts.bytes_gone(),
             ..*accounts.counts()
         };
-        (counters, accounts.busy(), accounts.timings())
+        Snapshot {
+            now,
+            gate: inbox.gate,
+            ended: inbox.is_settled(Settled::Ended),
+            counters,
+            busy,
+            recently,
+            oldest: outbox.oldest(&inbox),
+        }
+    }
+
+    /// How long messages waited and ran.
+    pub(crate) fn timings(&self) -> Option<Box<Timings>> {
+        self.outbox.0.lock().accounts.timings()
     }
 }
 

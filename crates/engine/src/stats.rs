@@ -2,88 +2,11 @@
 
 use std::time::Duration;
 
+use crate::histogram::Histogram;
+use crate::load::Busy;
 use crate::outcome::Outcome;
 
-/// Values below this are counted one bucket each.
-const LINEAR: u64 = 16;
-/// Buckets per doubling above that: an error of at most 1/8 of the value.
-const PER_OCTAVE: usize = 4;
-/// The last doubling starts at 2^43 ns, 2.4 hours; longer times are counted there.
-const OCTAVES: usize = 40;
-const BUCKETS: usize = LINEAR as usize + OCTAVES * PER_OCTAVE;
-
-/// A log-linear histogram of durations, after the idea of HdrHistogram: constant memory (704 bytes), constant time
-/// per record, a bounded relative error.
-#[derive(Clone, Debug)]
-pub(crate) struct Histogram {
-    counts: [u32; BUCKETS],
-}
-
-impl Histogram {
-    pub(crate) const fn new() -> Self {
-        Self {
-            counts: [0; BUCKETS],
-        }
-    }
-
-    fn index(nanos: u64) -> usize {
-        if nanos < LINEAR {
-            return usize::try_from(nanos).unwrap_or(0);
-        }
-        let octave = nanos.ilog2();
-        let sub = (nanos >> (octave - 2)) & 3;
-        let index = LINEAR as usize
-            + (octave as usize - 4) * PER_OCTAVE
-            + usize::try_from(sub).unwrap_or(0);
-        index.min(BUCKETS - 1)
-    }
-
-    /// The middle of a bucket, in nanoseconds.
-    fn middle(index: usize) -> u64 {
-        if index < LINEAR as usize {
-            return index as u64;
-        }
-        let octave = (index - LINEAR as usize) / PER_OCTAVE + 4;
-        let sub = ((index - LINEAR as usize) % PER_OCTAVE) as u64;
-        let width = 1_u64 << (octave - 2);
-        (4 + sub) * width + width / 2
-    }
-
-    pub(crate) fn record(&mut self, time: Duration) {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let count = &mut self.counts[Self::index(nanos)];
-        *count = count.saturating_add(1);
-    }
-
-    pub(crate) fn add(&mut self, other: &Self) {
-        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
-            *mine = mine.saturating_add(*theirs);
-        }
-    }
-
-    /// The value that the share `q` (0 to 1) of the recorded times does not pass; `None` before the first record.
-    pub(crate) fn quantile(&self, q: f64) -> Option<Duration> {
-        let total: u64 = self.counts.iter().map(|count| u64::from(*count)).sum();
-        if total == 0 {
-            return None;
-        }
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a rank"
-        )]
-        let rank = ((total as f64 * q).ceil() as u64).clamp(1, total);
-        let mut seen = 0;
-        let index = self.counts.iter().position(|count| {
-            seen += u64::from(*count);
-            seen >= rank
-        })?;
-        Some(Duration::from_nanos(Self::middle(index)))
-    }
-}
-
-/// What was measured of one worker. On the heap, and only once a message was timed: an idle worker stays small.
+/// What was measured of one worker, or of one type of message.
 #[derive(Clone, Debug)]
 pub(crate) struct Timings {
     pub(crate) wait: Histogram,
@@ -98,12 +21,21 @@ impl Timings {
         }
     }
 
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.wait.add(&other.wait);
+        self.run.add(&other.run);
+    }
+
     pub(crate) fn summary(&self) -> TimingStats {
         TimingStats {
             wait_p50: self.wait.quantile(0.5),
+            wait_p90: self.wait.quantile(0.9),
             wait_p99: self.wait.quantile(0.99),
+            wait_max: self.wait.longest(),
             run_p50: self.run.quantile(0.5),
+            run_p90: self.run.quantile(0.9),
             run_p99: self.run.quantile(0.99),
+            run_max: self.run.longest(),
         }
     }
 }
@@ -187,12 +119,20 @@ impl Counters {
 pub struct TimingStats {
     /// Median time from the post to the start of the handler.
     pub wait_p50: Option<Duration>,
+    /// 90th percentile of the same.
+    pub wait_p90: Option<Duration>,
     /// 99th percentile of the same.
     pub wait_p99: Option<Duration>,
+    /// The longest of those that were timed.
+    pub wait_max: Option<Duration>,
     /// Median run time of the handler.
     pub run_p50: Option<Duration>,
+    /// 90th percentile of the same.
+    pub run_p90: Option<Duration>,
     /// 99th percentile of the same.
     pub run_p99: Option<Duration>,
+    /// The longest of those that were timed.
+    pub run_max: Option<Duration>,
 }
 
 /// What a worker is doing.
@@ -225,6 +165,36 @@ impl WorkerState {
     }
 }
 
+/// One worker's numbers, taken at one instant, without the timings: quick to read of many workers.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Numbers {
+    /// What the worker is doing.
+    pub state: WorkerState,
+    /// Messages its mailbox holds at most.
+    pub capacity: usize,
+    /// How many of its messages run at the same time.
+    pub concurrency: usize,
+    /// What became of its messages.
+    pub counters: Counters,
+    /// How long the oldest message has waited that is queued.
+    pub oldest_age: Option<Duration>,
+    /// Time that pool threads spent on it, or children on its messages.
+    pub busy: Duration,
+    /// The same in the seconds just gone.
+    pub recently: Busy,
+    /// Time since it was started, up to its end; zero before.
+    pub alive: Duration,
+}
+
+impl Numbers {
+    /// Busy time in the last second, ten seconds and minute as shares, 0 to 1, of the time that it has had.
+    #[must_use]
+    pub fn utilisation(&self) -> [f64; 3] {
+        self.recently.shares(self.alive, self.concurrency)
+    }
+}
+
 /// One worker's numbers, taken at one instant.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -235,18 +205,52 @@ pub struct WorkerStats {
     pub state: WorkerState,
     /// Messages its mailbox holds at most.
     pub capacity: usize,
+    /// How many of its messages run at the same time.
+    pub concurrency: usize,
     /// What became of its messages.
     pub counters: Counters,
-    /// Time that pool threads spent on it.
+    /// How long the oldest message has waited that is queued; `None`: none is, or it sleeps until a time of its own.
+    ///
+    /// Exact while handlers take 10 us or longer on average. Of quicker ones' it is the age of the first message of those
+    /// that came while the worker was busy with those before.
+    pub oldest_age: Option<Duration>,
+    /// Time that pool threads spent on it, or children on its messages.
     pub busy: Duration,
+    /// The same in the seconds just gone.
+    pub recently: Busy,
     /// Time since it was started, up to its end; zero before.
     pub alive: Duration,
     /// How long messages waited and ran.
     pub timings: TimingStats,
-    pub(crate) raw_timings: Option<Box<Timings>>,
+    raw_timings: Option<Box<Timings>>,
 }
 
 impl WorkerStats {
+    pub(crate) fn of(name: &str, numbers: Numbers, timings: Option<Box<Timings>>) -> Self {
+        Self {
+            name: name.to_owned(),
+            state: numbers.state,
+            capacity: numbers.capacity,
+            concurrency: numbers.concurrency,
+            counters: numbers.counters,
+            oldest_age: numbers.oldest_age,
+            busy: numbers.busy,
+            recently: numbers.recently,
+            alive: numbers.alive,
+            timings: timings
+                .as_ref()
+                .map(|timings| timings.summary())
+                .unwrap_or_default(),
+            raw_timings: timings,
+        }
+    }
+
+    /// Busy time in the last second, ten seconds and minute as shares, 0 to 1, of the time that it has had.
+    #[must_use]
+    pub fn utilisation(&self) -> [f64; 3] {
+        self.recently.shares(self.alive, self.concurrency)
+    }
+
     /// The timings of several workers, as if they were one.
     pub fn merged_timings<'a>(all: impl IntoIterator<Item = &'a Self>) -> TimingStats {
         let mut sum = Timings::new();
@@ -254,44 +258,8 @@ impl WorkerStats {
             .into_iter()
             .filter_map(|stats| stats.raw_timings.as_ref())
         {
-            sum.wait.add(&timings.wait);
-            sum.run.add(&timings.run);
+            sum.add(timings);
         }
         sum.summary()
-    }
-}
-
-#[cfg(all(test, not(pytoweb_loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quantile_is_within_an_eighth_of_the_value() {
-        for nanos in (0..60)
-            .map(|shift| 3_u64 << shift)
-            .take_while(|nanos| *nanos < 1 << 43)
-        {
-            let mut histogram = Histogram::new();
-            histogram.record(Duration::from_nanos(nanos));
-            let seen = u64::try_from(histogram.quantile(0.5).expect("one record").as_nanos())
-                .expect("fits");
-            assert!(
-                seen.abs_diff(nanos) * 8 <= nanos,
-                "{nanos} was read as {seen}"
-            );
-        }
-    }
-
-    #[test]
-    fn quantiles_of_a_known_series() {
-        let mut histogram = Histogram::new();
-        assert_eq!(histogram.quantile(0.5), None);
-        for nanos in 1..=10 {
-            histogram.record(Duration::from_nanos(nanos));
-        }
-        assert_eq!(histogram.quantile(0.5), Some(Duration::from_nanos(5)));
-        assert_eq!(histogram.quantile(0.99), Some(Duration::from_nanos(10)));
-        histogram.record(Duration::MAX);
-        assert!(histogram.quantile(1.0) > Some(Duration::from_secs(3600)));
     }
 }

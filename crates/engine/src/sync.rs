@@ -17,7 +17,7 @@ use std::sync as imp;
 use loom::sync as imp;
 
 pub(crate) use imp::MutexGuard;
-pub(crate) use imp::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+pub(crate) use imp::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 /// A lock that ignores poisoning (see the module documentation).
 #[derive(Debug, Default)]

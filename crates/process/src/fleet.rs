@@ -26,6 +26,7 @@ use crate::lane::{Lane, Standing};
 use crate::options::{END_LIMIT, Options, Transport};
 use crate::start::Setup;
 use crate::store::Store;
+use crate::usage::{ChildUsage, resident};
 
 /// How often the memory of the children is measured, where it is limited: a handler that allocates as fast as it can
 /// gets some 100 MB past the limit.
@@ -321,6 +322,13 @@ impl<C: Cargo> Fleet<C> {
             let is_there = usize::from(lane.pid().is_some());
             (alive + is_there, restarts + lane.restarts())
         })
+    }
+
+    /// The children of these lanes that are there now, and what they use.
+    #[must_use]
+    pub fn usage(&self, lanes: impl IntoIterator<Item = usize>) -> Vec<ChildUsage> {
+        let lanes = lanes.into_iter().filter_map(|lane| self.0.used().get(lane));
+        lanes.filter_map(Lane::pid).map(ChildUsage::of).collect()
     }
 
     /// Reads the replies of a lane on the calling thread until `done`, at most for `limit`: quicker than to be woken by
@@ -822,18 +830,4 @@ impl<C: Cargo> Inner<C> {
         let _ = poll(&mut looked_at, wait.as_ref());
         bell.hush();
     }
-}
-
-/// Bytes of resident memory of a process.
-#[cfg(target_os = "linux")]
-fn resident(pid: u32) -> Option<u64> {
-    let numbers = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = numbers.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
-}
-
-/// Nothing tells here; a limit is not enforced.
-#[cfg(not(target_os = "linux"))]
-fn resident(_pid: u32) -> Option<u64> {
-    None
 }

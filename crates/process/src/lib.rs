@@ -56,6 +56,8 @@ mod runner;
 mod spawn;
 #[cfg(unix)]
 mod start;
+#[cfg(unix)]
+mod usage;
 
 #[cfg(unix)]
 pub use cargo::{Answer, Cargo, Feed, Reader, Verdict};
@@ -79,3 +81,5 @@ pub use spawn::Program;
 #[cfg(unix)]
 pub use start::{Arrival, Setup, arrive};
 pub use store::{Block, Store, View, cool_stores};
+#[cfg(unix)]
+pub use usage::ChildUsage;

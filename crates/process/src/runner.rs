@@ -22,6 +22,7 @@ use crate::fleet::Fleet;
 use crate::flight::{Flight, OwnedRequest};
 use crate::payload::Payload;
 use crate::store::Store;
+use crate::usage::ChildUsage;
 
 #[path = "runner/jobs.rs"]
 mod jobs;
@@ -182,6 +183,12 @@ impl<H: Ends> Runner<H> {
     #[must_use]
     pub fn census(&self) -> (usize, u64) {
         self.fleet.census(self.lanes())
+    }
+
+    /// The children that run its messages and are there now, and what they use. Asks the system, for each.
+    #[must_use]
+    pub fn usage(&self) -> Vec<ChildUsage> {
+        self.fleet.usage(self.lanes())
     }
 
     /// Has the reply of a message read soon: a caller waits for it in another way than [`Runner::help`].

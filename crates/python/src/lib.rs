@@ -37,7 +37,7 @@ mod _core {
     use crate::host::clocks::HandClock;
     use crate::host::endpoint::Endpoint;
     #[pymodule_export]
-    use crate::host::endpoint_methods::numbers::merged_timings;
+    use crate::host::endpoint_methods::numbers::merged_numbers;
     #[pymodule_export]
     use crate::host::fleet::Processes;
     #[pymodule_export]
@@ -50,6 +50,8 @@ mod _core {
     use crate::host::parked::{Parked, Repeated};
     #[pymodule_export]
     use crate::host::planning::check_wishes;
+    #[pymodule_export]
+    use crate::host::program::program_numbers;
     #[pymodule_export]
     use crate::host::stream::reader::StreamReader;
     #[pymodule_export]

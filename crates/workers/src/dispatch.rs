@@ -3,10 +3,11 @@
 use std::iter;
 use std::mem;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use pytoweb_engine::{
     self as engine, Address, Companions, Course, Failure, Handled, Handler, Outcome, Suspension,
-    Wake,
+    Tally, Wake,
 };
 
 use crate::current;
@@ -14,7 +15,7 @@ use crate::farewell::Farewell;
 use crate::kind_id::KindId;
 use crate::kinds::{Concurrent, Held, Stored};
 use crate::lock::lock;
-use crate::message::{Ended, Envelope, Late, Route};
+use crate::message::{Ended, Envelope, Late, Parcel};
 use crate::registry::Entry;
 use crate::table::Table;
 
@@ -34,12 +35,19 @@ fn come_late(envelope: &mut Envelope, address: Option<Address>) -> Outcome {
 /// Puts a message that has failed back into the queue; where that is not to be, it fails for good.
 #[cold]
 fn try_again(suspension: Suspension<Dispatch>) {
-    let attempts = suspension.message().and_then(Envelope::attempts);
-    let wait = attempts.map(|attempts| lock(attempts).wait);
+    let message = suspension.message();
+    let wait = message
+        .and_then(Envelope::attempts)
+        .map(|attempts| lock(attempts).wait);
+    let table = suspension.handler().table.clone();
+    let id = message.and_then(|message| table.find(message));
     let Some(mut last) = suspension.again(wait.unwrap_or_default()) else {
+        if let Some(kind) = id.and_then(|id| table.kinds.get(id)) {
+            kind.tally().count_retry();
+        }
         return;
     };
-    let (table, address) = (last.handler().table.clone(), last.address());
+    let address = last.address();
     let Some(envelope) = last.message_mut() else {
         return;
     };
@@ -64,10 +72,16 @@ fn end_companions(
         Some((index, wait.unwrap_or_default()))
     });
     let waits = waits.collect::<Vec<_>>();
+    for (index, _) in &waits {
+        if let Some(envelope) = companions.get(*index) {
+            table.tally(envelope, Tally::count_retry);
+        }
+    }
     for index in companions.again(waits) {
         let Some(envelope) = companions.get_mut(index) else {
             continue;
         };
+        table.tally(envelope, Tally::uncount_retry);
         outcomes[index] = Some(match fail_tried(table, envelope) {
             Some(Ended::Settled(outcome)) => outcome,
             _ => come_late(envelope, engine::current()),
@@ -106,34 +120,60 @@ impl Dispatch {
 /// kind.
 struct Turn<'a> {
     table: &'a Table,
-    held: Option<(KindId, Held<'a, Table>)>,
+    held: Option<(KindId, Held<'a, Table>, &'a Tally)>,
+}
+
+/// What a handler made of a message, which is counted if it is over.
+fn end(
+    ended: Ended,
+    envelope: &mut Envelope,
+    count: impl FnOnce(&Envelope, Outcome),
+) -> Handled<Dispatch> {
+    let outcome = match ended {
+        Ended::Settled(outcome) => outcome,
+        Ended::Late => come_late(envelope, engine::current()),
+        Ended::Again => return Handled::Suspend(Box::new(try_again)),
+    };
+    count(envelope, outcome);
+    Handled::Done(outcome)
+}
+
+fn count_stray(table: &Table, envelope: &Envelope, outcome: Outcome) {
+    let is_last = |parcel: &Arc<dyn Parcel>| parcel.as_any().is::<Farewell>();
+    if !envelope.parcel().is_some_and(is_last) {
+        table.tally(envelope, |tally| tally.count(outcome));
+    }
 }
 
 impl<'a> Turn<'a> {
-    /// The place of the handler of a message.
-    #[inline]
-    fn find(&self, envelope: &Envelope) -> Option<KindId> {
-        match envelope.route() {
-            Route::Known(id) => Some(id),
-            Route::Named(name) => self.table.kinds.find(name).map(|(id, _)| id),
-            Route::Itself(_) => None,
-        }
-    }
-
-    fn run(&mut self, envelope: &mut Envelope) -> Ended {
+    fn handle_one(&mut self, envelope: &mut Envelope) -> Handled<Dispatch> {
         let table = self.table;
-        let id = self.find(envelope);
-        if let Some((held, handler)) = &mut self.held
+        let id = table.find(envelope);
+        if let Some((held, handler, tally)) = &mut self.held
             && Some(*held) == id
         {
-            return handler.run(table, envelope);
+            let ended = handler.run(table, envelope);
+            if let Ended::Settled(outcome) = ended {
+                tally.count_alone(outcome);
+                return Handled::Done(outcome);
+            }
+            return end(ended, envelope, |_, outcome| tally.count_alone(outcome));
         }
         match self.look_up(id) {
-            Some(Found::Held(handler)) => handler.run(table, envelope),
-            Some(Found::Shared(handler)) => handler.handle(table, envelope),
+            Some(Found::Held(handler, tally)) => {
+                let ended = handler.run(table, envelope);
+                end(ended, envelope, |_, outcome| tally.count_alone(outcome))
+            }
+            Some(Found::Shared(handler, tally)) => {
+                let ended = handler.handle(table, envelope);
+                end(ended, envelope, |_, outcome| tally.count(outcome))
+            }
             None => {
                 let ran = envelope.parcel().and_then(|parcel| parcel.run(envelope));
-                ran.unwrap_or_else(|| table.unknown(envelope))
+                let ended = ran.unwrap_or_else(|| table.unknown(envelope));
+                end(ended, envelope, |envelope, outcome| {
+                    count_stray(table, envelope, outcome);
+                })
             }
         }
     }
@@ -141,10 +181,10 @@ impl<'a> Turn<'a> {
     /// Gives messages of one kind to its handler. `None`: it takes one after the other.
     fn run_together(&mut self, envelopes: &mut [&mut Envelope]) -> Option<Vec<Ended>> {
         let table = self.table;
-        let id = self.find(envelopes.first()?);
+        let id = table.find(envelopes.first()?);
         match self.look_up(id)? {
-            Found::Held(handler) => handler.run_together(table, envelopes),
-            Found::Shared(handler) => handler.handle_together(table, envelopes),
+            Found::Held(handler, _) => handler.run_together(table, envelopes),
+            Found::Shared(handler, _) => handler.handle_together(table, envelopes),
         }
     }
 
@@ -152,14 +192,16 @@ impl<'a> Turn<'a> {
     fn look_up(&mut self, id: Option<KindId>) -> Option<Found<'_, 'a>> {
         self.held = None;
         let id = id?;
-        match self.table.kinds.get(id)?.stored() {
+        let kind = self.table.kinds.get(id)?;
+        let tally = kind.tally();
+        match kind.stored() {
             Stored::Exclusive(stored) => {
-                let (_, handler) = self.held.insert((id, stored.hold()));
-                Some(Found::Held(handler))
+                let (_, handler, _) = self.held.insert((id, stored.hold(), tally));
+                Some(Found::Held(handler, tally))
             }
             Stored::Concurrent(stored) => {
                 let handler = stored.read().unwrap_or_else(PoisonError::into_inner);
-                Some(Found::Shared(handler.clone()))
+                Some(Found::Shared(handler.clone(), tally))
             }
         }
     }
@@ -167,17 +209,13 @@ impl<'a> Turn<'a> {
 
 /// A handler as a turn finds it.
 enum Found<'turn, 'table> {
-    Held(&'turn mut Held<'table, Table>),
-    Shared(Concurrent<Table>),
+    Held(&'turn mut Held<'table, Table>, &'table Tally),
+    Shared(Concurrent<Table>, &'table Tally),
 }
 
 impl Course<Dispatch> for Turn<'_> {
     fn handle(&mut self, envelope: &mut Envelope) -> Handled<Dispatch> {
-        match self.run(envelope) {
-            Ended::Settled(outcome) => Handled::Done(outcome),
-            Ended::Late => Handled::Done(come_late(envelope, engine::current())),
-            Ended::Again => Handled::Suspend(Box::new(try_again)),
-        }
+        self.handle_one(envelope)
     }
 
     fn handle_together(
@@ -203,7 +241,10 @@ impl Course<Dispatch> for Turn<'_> {
         let first = outcomes.next().unwrap_or(Some(Outcome::Failed));
         end_companions(self.table, companions, outcomes.collect());
         match first {
-            Some(outcome) => Handled::Done(outcome),
+            Some(outcome) => {
+                self.table.tally(envelope, |tally| tally.count(outcome));
+                Handled::Done(outcome)
+            }
             None => Handled::Suspend(Box::new(try_again)),
         }
     }
@@ -244,6 +285,14 @@ impl Handler for Dispatch {
             return Wake::threads_of(ticket);
         }
         Wake::nobody()
+    }
+
+    fn ended(&self, envelope: &Envelope, outcome: Outcome) {
+        self.table.tally(envelope, |tally| tally.count(outcome));
+    }
+
+    fn timed(&self, envelope: &Envelope, wait: Duration, run: Duration) {
+        self.table.tally(envelope, |tally| tally.record(wait, run));
     }
 
     fn last(&self) -> Option<Envelope> {

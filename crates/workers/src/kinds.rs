@@ -12,7 +12,7 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use pytoweb_engine::Outcome;
+use pytoweb_engine::{Outcome, Tally};
 
 use crate::error::TypeMismatch;
 use crate::kind_id::KindId;
@@ -271,6 +271,7 @@ pub(crate) struct Kind<C> {
     reply: AtomicU64,
     signature: Mutex<Signature>,
     stored: Stored<C>,
+    tally: Tally,
     next: OnceLock<Box<Self>>,
 }
 
@@ -285,8 +286,14 @@ impl<C: 'static> Kind<C> {
                 Registration::Exclusive(handler) => Stored::Exclusive(Replaceable::new(handler)),
                 Registration::Concurrent(handler) => Stored::Concurrent(RwLock::new(handler)),
             },
+            tally: Tally::default(),
             next: OnceLock::new(),
         }
+    }
+
+    /// What became of its messages.
+    pub(crate) const fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -395,6 +402,11 @@ impl<C: 'static> Kinds<C> {
         iter::successors(self.chains[chain].get(), |kind| kind.next.get()).map(|kind| &**kind)
     }
 
+    /// All that are, or were, registered.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Kind<C>> {
+        (0..CHAINS).flat_map(|chain| self.walk(chain))
+    }
+
     /// Looks a name up.
     pub(crate) fn find(&self, name: &str) -> Option<(KindId, &Kind<C>)> {
         let chain = Self::chain(name);
@@ -415,8 +427,7 @@ impl<C: 'static> Kinds<C> {
     /// Lets go of every handler; `nothing` takes their place. Returns them, to be dropped outside of locks.
     pub(crate) fn let_go(&self, nothing: Nothing<C>) -> Vec<Registration<C>> {
         let _registering = lock(&self.registering);
-        let kinds = (0..CHAINS).flat_map(|chain| self.walk(chain));
-        kinds.flat_map(|kind| kind.let_go(nothing)).collect()
+        self.all().flat_map(|kind| kind.let_go(nothing)).collect()
     }
 
     /// Registers a handler, in the place of the one before.

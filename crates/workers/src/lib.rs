@@ -67,6 +67,7 @@ mod retried;
 mod retry;
 mod send;
 mod service;
+mod strays;
 mod stream;
 mod table;
 mod task;
@@ -91,8 +92,9 @@ pub use pool::WorkerPool;
 pub use pool::builder::PoolBuilder;
 pub use pool::stats::PoolStats;
 pub use pytoweb_engine::{
-    Counters, DEFAULT_CAPACITY, DropReason, Key, Overflow, Priority, Rate, Shed, StopTimedOut,
-    ThreadLimit, TimingStats, UnknownOverflow, WaitError, WorkerOptions, WorkerState, WorkerStats,
+    Busy, Counters, DEFAULT_CAPACITY, DropReason, Key, Overflow, Priority, Rate, Shed,
+    StopTimedOut, ThreadLimit, TimingStats, TypeStats, UnknownOverflow, WaitError, WorkerOptions,
+    WorkerState, WorkerStats,
 };
 pub use reply::Reply;
 pub use retry::Retry;

@@ -1,20 +1,24 @@
 //! What belongs to a worker besides its mailbox: its handlers, and what is told of failures.
 
 use std::any::Any;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
-use pytoweb_engine::{Message, Outcome, ReplyState, contained};
+use pytoweb_engine::{Message, Outcome, ReplyState, Tally, TypeStats, contained};
 
 use crate::batch::Batch;
 use crate::dead_letter::{DeadLetter, DeadLetters};
 use crate::error::{AskError, WorkerError};
 use crate::kept::Kept;
+use crate::kind_id::KindId;
 use crate::kind_plans::KindPlans;
 use crate::kinds::{Kind, Kinds, Registration, Signature};
 use crate::lock::lock;
 use crate::message::{Ended, Envelope, Route};
 use crate::noted;
+use crate::strays::Strays;
 use crate::unseen;
 
 /// What a worker runs when it has ended.
@@ -31,6 +35,7 @@ pub(crate) struct Table {
     pub(crate) kinds: Kinds<Self>,
     pub(crate) plans: KindPlans,
     pub(crate) dead: DeadLetters,
+    strays: Strays,
     on_error: RwLock<Option<ErrorHandler>>,
     on_stop: Mutex<Vec<StopHook>>,
     /// What the worker's handle holds; `None` for a pool.
@@ -47,6 +52,7 @@ impl Table {
             kinds: Kinds::default(),
             plans: KindPlans::default(),
             dead: DeadLetters::default(),
+            strays: Strays::default(),
             on_error: RwLock::new(None),
             on_stop: Mutex::default(),
             owner,
@@ -121,6 +127,47 @@ impl Table {
             Route::Itself(name) => name,
         }
         .to_owned()
+    }
+
+    /// The place of the handler of a message.
+    #[inline]
+    pub(crate) fn find(&self, envelope: &Envelope) -> Option<KindId> {
+        match envelope.route() {
+            Route::Known(id) => Some(id),
+            Route::Named(name) => self.kinds.find(name).map(|(id, _)| id),
+            Route::Itself(_) => None,
+        }
+    }
+
+    /// Counts with the tally of a message that has no kind at hand.
+    pub(crate) fn tally<R>(&self, envelope: &Envelope, count: impl FnOnce(&Tally) -> R) -> R {
+        let name = match envelope.route() {
+            Route::Known(id) => match self.kinds.get(id) {
+                Some(kind) => return count(kind.tally()),
+                None => "",
+            },
+            Route::Named(name) => match self.kinds.find(name) {
+                Some((_, kind)) => return count(kind.tally()),
+                None => name,
+            },
+            Route::Itself(name) => name,
+        };
+        count(&self.strays.tally(name))
+    }
+
+    /// What became of the messages of each kind.
+    pub(crate) fn type_stats(&self) -> BTreeMap<String, TypeStats> {
+        let kinds = self.kinds.all();
+        let mut all: BTreeMap<_, _> = kinds
+            .map(|kind| (kind.name().to_owned(), kind.tally().stats()))
+            .collect();
+        for (name, stats) in self.strays.stats() {
+            match all.entry(name) {
+                Entry::Vacant(entry) => drop(entry.insert(stats)),
+                Entry::Occupied(mut entry) => entry.get_mut().add(&stats),
+            }
+        }
+        all
     }
 
     fn error_handler(&self) -> Option<ErrorHandler> {

@@ -8,10 +8,11 @@ pub(crate) mod stopping;
 mod streams;
 pub(crate) mod weak;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use pytoweb_engine::{Pool as EnginePool, WorkerOptions, WorkerState, WorkerStats};
+use pytoweb_engine::{Pool as EnginePool, TypeStats, WorkerOptions, WorkerState, WorkerStats};
 
 use crate::clock::Clocked;
 use crate::dispatch::Dispatch;
@@ -196,5 +197,25 @@ impl Worker {
     #[must_use]
     pub fn stats(&self) -> WorkerStats {
         self.engine().stats()
+    }
+
+    /// What became of the messages of each kind that were begun, and how long they waited and ran. Closures and messages of
+    /// unknown kinds are under their names, up to 64 of them, and the others under `(others)`.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use pytoweb_workers::Worker;
+    /// # let worker = Worker::new("w");
+    /// worker.on_message("inc", |n: u64| Ok::<_, Infallible>(n + 1));
+    /// worker.start()?;
+    /// worker.ask::<u64, u64>("inc", 1)?.wait()?;
+    /// let inc = &worker.type_stats()["inc"];
+    /// assert_eq!((inc.completed, inc.failed), (1, 0));
+    /// assert!(inc.timings.run_p99.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn type_stats(&self) -> BTreeMap<String, TypeStats> {
+        self.table().type_stats()
     }
 }

@@ -16,7 +16,7 @@ use crate::options::WorkerOptions;
 use crate::outcome::{DropReason, Failure};
 use crate::plan::{Meter, Rate};
 use crate::pool::Pool;
-use crate::stats::{WorkerState, WorkerStats};
+use crate::stats::{Numbers, WorkerState, WorkerStats};
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::wait_error::WaitError;
 use crate::wake::Wake;
@@ -231,26 +231,33 @@ impl<H: Handler> Cell<H> {
 
     /// Its numbers at one instant.
     pub(crate) fn stats(&self) -> WorkerStats {
-        let (counters, busy, timings) = self.mailbox.snapshot();
+        WorkerStats::of(&self.name, self.numbers(), self.mailbox.timings())
+    }
+
+    /// The same without the timings.
+    pub(crate) fn numbers(&self) -> Numbers {
+        let snapshot = self.mailbox.snapshot(&*self.pool.inner().clock, true);
         let (started, ended) = *self.life.lock();
-        let until = ended.unwrap_or_else(|| self.pool.inner().clock.now());
-        WorkerStats {
-            name: self.name.clone(),
-            state: self.state(),
+        let until = ended.unwrap_or(snapshot.now);
+        Numbers {
+            state: self.state_of(snapshot.gate, snapshot.ended),
             capacity: self.mailbox.capacity(),
-            counters,
-            busy,
+            concurrency: self.concurrency,
+            counters: snapshot.counters,
+            oldest_age: snapshot.oldest.map(|posted| snapshot.now.since(posted)),
+            busy: snapshot.busy,
+            recently: snapshot.recently,
             alive: started.map_or(Duration::ZERO, |started| until.since(started)),
-            timings: timings
-                .as_ref()
-                .map(|timings| timings.summary())
-                .unwrap_or_default(),
-            raw_timings: timings,
         }
     }
 
     pub(crate) fn state(&self) -> WorkerState {
-        match self.mailbox.gate() {
+        let (gate, ended) = self.mailbox.gate();
+        self.state_of(gate, ended)
+    }
+
+    fn state_of(&self, gate: Gate, ended: bool) -> WorkerState {
+        match (gate, ended) {
             (Gate::Closed, true) => WorkerState::Stopped,
             // ORDERING: Relaxed, see `clear_stuck`.
             (Gate::Open, _) if self.stuck.load(Ordering::Relaxed) => WorkerState::Stuck,
@@ -278,6 +285,10 @@ impl<H: Handler> AnyCell for Cell<H> {
 
     fn state(&self) -> WorkerState {
         self.state()
+    }
+
+    fn numbers(&self) -> Numbers {
+        self.numbers()
     }
 
     fn stats(&self) -> WorkerStats {

@@ -142,7 +142,16 @@ impl<H: Handler> Companions<H> {
                 timed: posted.map(|posted| (self.begun.since(posted), now.since(self.begun))),
             })
         });
-        self.cell.tell(self.cell.mailbox.finish_together(ended));
+        let ended: Vec<_> = ended.collect();
+        let handler = &self.cell.handler;
+        for finished in &ended {
+            if let Some((wait, run)) = finished.timed {
+                handler.timed(finished.message, wait, run);
+            }
+            handler.ended(finished.message, finished.outcome);
+        }
+        self.cell
+            .tell(self.cell.mailbox.finish_together(ended.into_iter()));
     }
 }
 

@@ -239,10 +239,16 @@ impl<H: Handler> Delivery<H> {
         if self.batch.is_last {
             return;
         }
-        let timed = self.posted_at.zip(ran).map(|(posted, ran)| {
-            let since = cell.pool.inner().clock.now().since(posted);
-            (since.saturating_sub(ran), ran)
-        });
+        let clock = &*cell.pool.inner().clock;
+        let times = self
+            .posted_at
+            .zip(ran)
+            .map(|(posted, ran)| (posted, ran, clock.now()));
+        let timed = times.map(|(posted, ran, now)| (now.since(posted).saturating_sub(ran), ran));
+        if let Some((wait, run)) = timed {
+            cell.handler.timed(message, wait, run);
+        }
+        cell.handler.ended(message, outcome);
         // ORDERING: Relaxed, a hint for the counters: the last one is decided in `end`.
         let more = self.batch.open.load(Ordering::Relaxed) > 1;
         let told = cell.mailbox.finish_delivery(
@@ -253,6 +259,8 @@ impl<H: Handler> Delivery<H> {
             },
             (ran.unwrap_or_default(), self.spot),
             more,
+            times.map(|(.., now)| now),
+            clock,
         );
         cell.tell(told);
         cell.clear_stuck();

@@ -100,6 +100,10 @@ impl<H: Handler> Suspension<H> {
             let now = self.cell.pool.inner().clock.now();
             (started.since(posted), now.since(started))
         });
+        if let Some((wait, run)) = timed {
+            self.cell.handler.timed(message, wait, run);
+        }
+        self.cell.handler.ended(message, outcome);
         self.cell.mailbox.finish_suspended(&Finished {
             message,
             outcome,

@@ -104,7 +104,10 @@ impl<H: Handler> Cell<H> {
         course: &mut dyn Course<H>,
     ) -> Turn {
         let clock = &*self.pool.inner().clock;
-        let started = *progress.started.get_or_insert_with(|| clock.now());
+        let mut began = None;
+        let started = *progress
+            .started
+            .get_or_insert_with(|| *began.insert(clock.now()));
         loop {
             let [first, second] = &mut progress.slots;
             let (last, next) = if progress.at == 0 {
@@ -122,10 +125,14 @@ impl<H: Handler> Cell<H> {
                             timed,
                         });
                 let (ended_key, may_run) = (progress.key, progress.left > 0);
-                match self
-                    .mailbox
-                    .take_next(finished.as_ref(), ended_key, may_run, next, clock)
-                {
+                match self.mailbox.take_next(
+                    began.take(),
+                    finished.as_ref(),
+                    ended_key,
+                    may_run,
+                    next,
+                    clock,
+                ) {
                     Next::Taken { key, lane, _ended } => {
                         progress.step = Step::Begin;
                         progress.key = key;
@@ -165,6 +172,9 @@ impl<H: Handler> Cell<H> {
             match handled {
                 Handled::Done(outcome) => {
                     let timed = self.timed(times, started, &mut progress.left);
+                    if let Some((wait, run)) = timed {
+                        self.handler.timed(&entry.message, wait, run);
+                    }
                     progress.ended = (!progress.is_last).then_some((outcome, timed));
                     progress.step = Step::Take;
                 }
@@ -180,7 +190,7 @@ impl<H: Handler> Cell<H> {
                             times,
                         });
                     }
-                    self.mailbox.add_busy(clock.now().since(started));
+                    self.mailbox.end_turn(started, clock.now());
                     return Turn::Done {
                         wake: Wake::nobody(),
                         roomy: false,
@@ -237,12 +247,12 @@ impl<H: Handler> Cell<H> {
         match progress.step {
             Step::More => {
                 drop(wake);
-                self.mailbox.add_busy(clock.now().since(started));
+                self.mailbox.end_turn(started, clock.now());
                 Some(Turn::More)
             }
             Step::Over => {
                 self.publish_last(progress);
-                self.mailbox.add_busy(clock.now().since(started));
+                self.mailbox.end_turn(started, clock.now());
                 Some(Turn::Done {
                     wake,
                     roomy: take.roomy,
@@ -286,7 +296,7 @@ impl<H: Handler> Cell<H> {
         if let Some(started) = progress.started
             && let Ok(now) = contained(|| self.pool.inner().clock.now())
         {
-            self.mailbox.add_busy(now.since(started));
+            self.mailbox.end_turn(started, now);
         }
         Some(if progress.step == Step::Over {
             Turn::Done {

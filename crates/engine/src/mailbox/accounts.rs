@@ -9,12 +9,67 @@ use std::time::Duration;
 
 use super::entry::{Finished, TicketKey};
 use super::running::Running;
+use crate::clock::{Clock, Timestamp};
+use crate::load::{Busy, Load};
 use crate::message::{Message, Ticket};
 use crate::outcome::{DropReason, Failure, Outcome};
 use crate::stats::{Counters, Timings};
 
 /// Handlers at least this slow on average are timed every time: three clock readings are below 1 % of them.
 const TIME_ALWAYS_ABOVE: Duration = Duration::from_micros(10);
+
+/// When threads, or another process, worked on the messages.
+#[derive(Default)]
+pub(super) struct Work {
+    busy_nanos: u64,
+    load: Option<Box<Load>>,
+    /// When the turn began that is under way, and the others of a mailbox that has several.
+    turn: Option<Timestamp>,
+    turns: Vec<Timestamp>,
+    /// When the messages began that run elsewhere, as far as that is known.
+    carried_since: Option<Timestamp>,
+    /// Time of such messages that is not in `load` yet.
+    carried_nanos: u64,
+}
+
+/// Time of messages that run elsewhere goes into the load once it is that long, or the clock is read anyway.
+const CARRIED_LEAST_NANOS: u64 = 1_000_000;
+
+impl Work {
+    #[inline]
+    fn begin_turn(&mut self, now: Timestamp) {
+        if self.turn.is_none() {
+            self.turn = Some(now);
+        } else {
+            self.turns.push(now);
+        }
+    }
+
+    #[inline]
+    fn end_turn(&mut self, began: Timestamp, now: Timestamp) {
+        if self.turn == Some(began) {
+            self.turn = None;
+        } else if let Some(place) = self.turns.iter().position(|turn| *turn == began) {
+            self.turns.swap_remove(place);
+        }
+        let nanos = now.nanos().saturating_sub(began.nanos());
+        self.busy_nanos += nanos;
+        self.record(nanos, now);
+    }
+
+    #[inline]
+    fn record(&mut self, nanos: u64, until: Timestamp) {
+        self.load
+            .get_or_insert_with(|| Box::new(Load::new(until)))
+            .record(nanos, until);
+    }
+}
+
+/// What is known of the work up to a moment.
+pub(super) struct Worked {
+    pub(super) busy: Duration,
+    pub(super) recently: Busy,
+}
 
 pub(super) struct Accounts {
     /// Messages that ever left the queue, for any reason.
@@ -26,10 +81,12 @@ pub(super) struct Accounts {
     bytes_running: u64,
     /// Messages that were handed over behind the first one of their batch: claimed, and not gone.
     ahead: usize,
+    /// When the first message of the batch was posted that was handed over last.
+    handed_since: Option<Timestamp>,
     /// The counters that change when messages leave; the others are filled in by `Mailbox::snapshot`.
     counts: Counters,
     running: Running,
-    busy: Duration,
+    work: Work,
     timings: Option<Box<Timings>>,
     /// Moving average of the run times that were taken.
     average_run: Duration,
@@ -43,9 +100,10 @@ impl Accounts {
             bytes_gone: 0,
             bytes_running: 0,
             ahead: 0,
+            handed_since: None,
             counts: Counters::default(),
             running: Running::default(),
-            busy: Duration::ZERO,
+            work: Work::default(),
             timings: None,
             average_run: TIME_ALWAYS_ABOVE,
         }
@@ -94,8 +152,60 @@ impl Accounts {
         &self.counts
     }
 
-    pub(super) const fn busy(&self) -> Duration {
-        self.busy
+    /// The work up to `now`, that under way included. `carries`: messages that are with another process run there.
+    pub(super) fn worked(&self, now: Timestamp, carries: bool) -> Worked {
+        let work = &self.work;
+        let turns = work.turn.iter().chain(&work.turns);
+        let runs = if carries { self.counts.running } else { 0 };
+        let carried = work.carried_since.iter().cycle().take(runs as usize);
+        let mut busy = Duration::from_nanos(work.busy_nanos);
+        let mut recently = Busy::default();
+        if let Some(load) = &work.load {
+            recently = load.busy(now);
+        }
+        for began in turns.chain(carried) {
+            let time = now.since(*began);
+            busy += time;
+            recently.add(&Busy::up_to(time));
+        }
+        Worked { busy, recently }
+    }
+
+    /// A turn begins.
+    #[inline]
+    pub(super) fn begin_turn(&mut self, now: Timestamp) {
+        self.work.begin_turn(now);
+    }
+
+    /// A turn that began then has ended.
+    pub(super) fn end_turn(&mut self, began: Timestamp, now: Timestamp) {
+        self.work.end_turn(began, now);
+    }
+
+    /// When the oldest of those that are ahead was posted, at the latest.
+    pub(super) fn oldest_ahead(&self) -> Option<Timestamp> {
+        self.handed_since.filter(|_| self.ahead > 0)
+    }
+
+    /// The message that was just taken is on its way to where it runs; it was posted at `posted`.
+    pub(super) fn begin_carried(&mut self, posted: Option<Timestamp>, now: Timestamp) {
+        self.handed_since = Some(posted.unwrap_or(now));
+        self.work.carried_since = Some(now);
+    }
+
+    /// A message that ran elsewhere for so long is about to end. `now`: the clock, where it was read.
+    pub(super) fn end_carried(&mut self, ran: Duration, now: Option<Timestamp>, clock: &dyn Clock) {
+        let work = &mut self.work;
+        let ran = u64::try_from(ran.as_nanos()).unwrap_or(u64::MAX);
+        work.busy_nanos = work.busy_nanos.saturating_add(ran);
+        work.carried_nanos = work.carried_nanos.saturating_add(ran);
+        if now.is_none() && work.carried_nanos < CARRIED_LEAST_NANOS && self.ahead > 0 {
+            return;
+        }
+        let now = now.unwrap_or_else(|| clock.now());
+        let carried = std::mem::take(&mut work.carried_nanos);
+        work.record(carried, now);
+        work.carried_since = Some(now);
     }
 
     pub(super) fn timings(&self) -> Option<Box<Timings>> {
@@ -230,9 +340,5 @@ impl Accounts {
             _ => &mut self.counts.failed,
         };
         *counter += count;
-    }
-
-    pub(super) fn add_busy(&mut self, time: Duration) {
-        self.busy += time;
     }
 }

@@ -105,6 +105,8 @@ impl<M: Message> Mailbox<M> {
                     let message = &bundle.first.message;
                     let bytes = outbox.accounts.weight(message);
                     outbox.accounts.run(message.ticket(), bytes);
+                    let posted = bundle.first.posted_at.or(outbox.since());
+                    outbox.accounts.begin_carried(posted, clock.now());
                 } else {
                     queue_ahead(&mut outbox, &bundle.first);
                 }
@@ -153,7 +155,7 @@ impl<M: Message> Mailbox<M> {
                     ..Take::of(Found::Idle, leftovers)
                 };
             }
-            outbox.order.refill(&mut inbox.queue, clock);
+            outbox.refill(inbox, clock);
             // The backend says how long they took, so timing costs one look at the clock here.
             inbox.sample(SAMPLE_UNDER_LOAD);
         }
@@ -206,20 +208,22 @@ impl<M: Message> Mailbox<M> {
                     told: self.admit(&mut outbox, inbox),
                 };
             }
-            outbox.order.refill(&mut inbox.queue, clock);
+            outbox.refill(inbox, clock);
         }
     }
 
-    /// Counts a message that was handed over, and ran for so long and there, as far as that is known. `more`: others of its batch are still on their way, and the next one
-    /// counts as running now.
+    /// Counts a message that was handed over, and ran for so long and there, as far as that is known. `more`: others of its
+    /// batch are still on their way, and the next one counts as running now. `now`: the clock, where it was read.
     pub(crate) fn finish_delivery(
         &self,
         finished: &Finished<'_, M>,
         (ran, spot): (Duration, Option<Spot>),
         more: bool,
+        now: Option<Timestamp>,
+        clock: &dyn Clock,
     ) -> Told<M> {
         let mut outbox = self.outbox.0.lock();
-        outbox.accounts.add_busy(ran);
+        outbox.accounts.end_carried(ran, now, clock);
         let ticket = outbox.end_at(finished, spot);
         // Several that end at once may each have found none ahead, before more were handed over.
         if more || outbox.accounts.runs_none() {

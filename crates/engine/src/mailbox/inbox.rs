@@ -31,6 +31,8 @@ pub(crate) enum Settled {
 
 pub(super) struct Inbox<M> {
     pub(super) queue: VecDeque<Entry<M>>,
+    /// When the first one in `queue` was posted, while there is one.
+    pub(super) since: Option<Timestamp>,
     /// The order is by plans.
     pub(super) planned: bool,
     pub(super) gate: Gate,
@@ -62,6 +64,7 @@ impl<M: Message> Inbox<M> {
     ) -> Self {
         Self {
             queue: VecDeque::new(),
+            since: None,
             planned: false,
             gate,
             failing: None,
@@ -89,6 +92,9 @@ impl<M: Message> Inbox<M> {
     #[inline]
     pub(super) fn push(&mut self, message: M, clock: &dyn Clock) {
         let entry = self.entry(message, clock);
+        if self.queue.is_empty() {
+            self.since = entry.posted_at.or_else(|| Some(clock.now()));
+        }
         self.enter(entry);
     }
 
@@ -104,6 +110,9 @@ impl<M: Message> Inbox<M> {
     /// The same for a message that has waited for its place, `since` then.
     pub(super) fn push_waited(&mut self, message: M, since: Timestamp) {
         let entry = self.entry_waited(message, since);
+        if self.queue.is_empty() {
+            self.since = Some(since);
+        }
         self.enter(entry);
     }
 

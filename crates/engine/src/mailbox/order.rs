@@ -22,6 +22,9 @@ use crate::reply::ReplyState;
 /// most 2 KiB or so of them.
 const KEEP_BYTES: usize = 1024;
 
+/// A look at the oldest message goes past so many that are gone.
+const TOMBSTONES_SEEN: usize = 64;
+
 enum Kind<M> {
     FirstInFirstOut(VecDeque<Entry<M>>),
     Planned(Box<Planned<M>>),
@@ -178,6 +181,28 @@ impl<M: Message> Order<M> {
         };
         let there = queue.front().and_then(|entry| entry.posted_at);
         here.into_iter().chain(there).min()
+    }
+
+    /// The same without the inbox, where messages that were not timed count, too. `since`: when the first of those was posted
+    /// that were taken in last.
+    pub(super) fn oldest_here(&self, since: Option<Timestamp>) -> Option<Timestamp> {
+        if self.is_spent() {
+            return None;
+        }
+        match &self.kind {
+            Kind::FirstInFirstOut(batch) => {
+                let living = |entry: &&Entry<M>| {
+                    let state = entry.message.state();
+                    state.is_none_or(ReplyState::is_queued)
+                };
+                let first = batch.iter().take(TOMBSTONES_SEEN).find(living);
+                first.and_then(|entry| entry.posted_at).or(since)
+            }
+            Kind::Planned(planned) => {
+                let ready = planned.units() > 0;
+                planned.oldest().or(since.filter(|_| ready))
+            }
+        }
     }
 
     /// Whether no living message is here.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::accounts::Accounts;
 use super::entry::{Finished, Spot, TicketKey};
+use super::inbox::Inbox;
 use super::line::Line;
 use super::order::Order;
 use crate::clock::{Clock, Timestamp};
@@ -23,6 +24,8 @@ pub(super) fn lane(message: &impl Message) -> Option<&Key> {
 pub(super) struct Outbox<M> {
     pub(super) order: Order<M>,
     pub(super) accounts: Accounts,
+    /// When the first of those was posted that were taken in last.
+    since: Option<Timestamp>,
     /// Posts that wait for a place.
     pub(super) line: Line<M>,
     /// Threads that look through what was taken back, and tokens that are used once they are through.
@@ -41,6 +44,7 @@ impl<M: Message> Outbox<M> {
         Self {
             order: Order::new(meter),
             accounts: Accounts::new(weighs),
+            since: None,
             line: Line::new(),
             held: 0,
             waiting_tokens: 0,
@@ -48,6 +52,28 @@ impl<M: Message> Outbox<M> {
             alarm_held: None,
             handing: 0,
         }
+    }
+
+    /// Takes in what senders have pushed: see [`Order::refill`].
+    #[inline]
+    pub(super) fn refill(&mut self, inbox: &mut Inbox<M>, clock: &dyn Clock) -> usize {
+        self.since = inbox.since;
+        self.order.refill(&mut inbox.queue, clock)
+    }
+
+    /// When the first of those was posted that were taken in last.
+    pub(super) const fn since(&self) -> Option<Timestamp> {
+        self.since
+    }
+
+    /// When the message was posted that has waited longest, here or in the inbox: known to within a batch.
+    pub(super) fn oldest(&self, inbox: &Inbox<M>) -> Option<Timestamp> {
+        let here = || self.order.oldest_here(self.since);
+        let there = || {
+            let first = inbox.queue.front()?;
+            first.posted_at.or(inbox.since)
+        };
+        self.accounts.oldest_ahead().or_else(here).or_else(there)
     }
 
     /// A message that ran has ended. Returns its ticket, to be dropped outside the lock.

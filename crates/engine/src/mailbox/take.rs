@@ -114,10 +114,12 @@ impl<M: Message> Mailbox<M> {
     /// that begins.
     ///
     /// Quick where it is like most times: the message that ended was not timed, and the next one is at hand, with no
-    /// deadline, and no sender waits for its place. `ended_key` is that of the message that ended.
+    /// deadline, and no sender waits for its place. `ended_key` is that of the message that ended. `began`: when the turn
+    /// began, for its first call.
     #[inline]
     pub(crate) fn take_next(
         &self,
+        began: Option<Timestamp>,
         finished: Option<&Finished<'_, M>>,
         ended_key: Option<TicketKey>,
         may_run: bool,
@@ -125,6 +127,9 @@ impl<M: Message> Mailbox<M> {
         clock: &dyn Clock,
     ) -> Next<M> {
         let mut outbox = self.outbox.0.lock();
+        if let Some(began) = began {
+            outbox.accounts.begin_turn(began);
+        }
         let is_simple = may_run
             && outbox.line.is_empty()
             && !outbox.accounts.weighs()
@@ -193,7 +198,7 @@ impl<M: Message> Mailbox<M> {
         let ended_key = finished
             .and_then(|finished| finished.message.ticket())
             .map(|ticket| TicketKey::of(&ticket));
-        match self.take_next(finished, ended_key, may_run, next, clock) {
+        match self.take_next(None, finished, ended_key, may_run, next, clock) {
             Next::Taken { key, lane, _ended } => Take {
                 key,
                 lane,
@@ -314,7 +319,7 @@ impl<M: Message> Mailbox<M> {
                     ..Take::of(Found::More, leftovers)
                 };
             }
-            outbox.order.refill(&mut inbox.queue, clock);
+            outbox.refill(inbox, clock);
             inbox.sample(if outbox.accounts.is_slow() {
                 1
             } else {
@@ -338,7 +343,7 @@ impl<M: Message> Mailbox<M> {
                 SAMPLE_UNDER_LOAD
             });
         }
-        let woken = outbox.order.refill(&mut inbox.queue, clock);
+        let woken = outbox.refill(&mut inbox, clock);
         inbox.admission.see(&outbox.accounts);
         let hurried = outbox.order.set_full(inbox.admission.room() == 0);
         inbox.activate(woken + hurried)
@@ -349,7 +354,7 @@ impl<M: Message> Mailbox<M> {
         let mut outbox = self.outbox.0.lock();
         let was_held = outbox.take_alarm();
         let mut inbox = self.inbox.0.lock();
-        outbox.order.refill(&mut inbox.queue, clock);
+        outbox.refill(&mut inbox, clock);
         let ready = outbox.order.len();
         Nudged {
             activate: inbox.activate(ready),

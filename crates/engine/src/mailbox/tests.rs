@@ -13,7 +13,7 @@ use super::{
     Entered, Finished, Found, Gate, Leftover, Limits, Mailbox, Parking, Place, Refused, Rest,
     Settled, Told,
 };
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::message::{Message, Ticket};
 use crate::outcome::{DropReason, Failure, Outcome};
 use crate::policy::Overflow;
@@ -593,7 +593,7 @@ impl Run {
 
     fn check(&self) {
         let model = &self.model;
-        let counters = self.mailbox.snapshot().0;
+        let counters = self.mailbox.snapshot(&MonotonicClock::new(), true).counters;
         let queued = model.queue.len() as u64;
         assert_eq!(
             counters,
@@ -639,7 +639,7 @@ impl Run {
             "forgotten: {:?}",
             self.model.buried
         );
-        let counters = self.mailbox.snapshot().0;
+        let counters = self.mailbox.snapshot(&MonotonicClock::new(), true).counters;
         assert_eq!(counters.posted, self.model.fates.len() as u64);
         for (id, call) in &self.calls {
             assert!(call.0.state().is_done(), "message {id} was never settled");
@@ -671,6 +671,7 @@ proptest! {
 
 #[test]
 fn a_message_without_a_deadline_costs_no_look_at_the_clock() {
+    // But for one for each batch that is handed over.
     let mut run = Run::new(10, Overflow::Reject, 1);
     run.step(&Step::Open);
     for asked in [true, false, true] {
@@ -683,7 +684,9 @@ fn a_message_without_a_deadline_costs_no_look_at_the_clock() {
     );
     let mut batch = Vec::new();
     assert_eq!(
-        run.mailbox.take_many((1, None), &mut batch, &Hidden).found,
+        run.mailbox
+            .take_many((1, None), &mut batch, &Hand::default())
+            .found,
         Found::Next
     );
     let mut behind = Vec::new();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use loom::thread;
 
 use crate::address::AnyCell;
-use crate::clock::{Clock, Timestamp};
-use crate::handler::{Carrier, Cell, Delivery, Handled, Handler};
+use crate::clock::{Clock, MonotonicClock, Timestamp};
+use crate::handler::{Carrier, Cell, Delivery, Handled, Handler, Role};
 use crate::mailbox::{Parking, Posted, Refused, Rest, Settled};
 use crate::message::{Message, Ticket};
 use crate::models::{Call, Note, model};
@@ -204,7 +204,7 @@ impl Cell<Child> {
     /// The counters, once nothing is queued and nothing is on its way.
     fn counters_at_the_end(&self) -> Counters {
         assert!(self.handler.way.lock().is_empty(), "left with the child");
-        let counters = self.mailbox.snapshot().0;
+        let counters = self.mailbox.snapshot(&MonotonicClock::new(), true).counters;
         assert_eq!((counters.queued, counters.running), (0, 0));
         assert_eq!(
             counters.posted,
@@ -309,7 +309,14 @@ fn the_ends_of_one_batch_leave_another_ones_counts_alone() {
             |worker| assert!(worker.handler.run_one().is_some_and(|number| number < 2)),
         );
         assert_eq!(worker.handler.pull_last().map(end), Some(3));
-        assert_eq!(worker.mailbox.snapshot().0.running, 1);
+        assert_eq!(
+            worker
+                .mailbox
+                .snapshot(&MonotonicClock::new(), true)
+                .counters
+                .running,
+            1
+        );
         assert_eq!(worker.handler.run_all(), [2]);
         assert_eq!(worker.counters_at_the_end().completed, 4);
     });

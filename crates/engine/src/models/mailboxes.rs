@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::mailbox::{
     Entered, Entry, Finished, Found, Gate, Leftover, Limits, Mailbox, Parking, Posted, Refused,
     Rest, Settled, Swept, Told,
@@ -166,7 +166,7 @@ impl Box {
 
     /// The counters, once nothing is queued and nothing runs any more.
     fn counters_at_the_end(&self) -> Counters {
-        let counters = self.mailbox.snapshot().0;
+        let counters = self.mailbox.snapshot(&MonotonicClock::new(), true).counters;
         assert_eq!((counters.queued, counters.running), (0, 0));
         assert_eq!(
             counters.posted,
@@ -723,7 +723,7 @@ fn two_consumers_share_a_mailbox_and_lend() {
         post(&state, &done, true);
         other.join().expect("no panic");
         assert_eq!(done.get(), 4);
-        let counters = state.snapshot().0;
+        let counters = state.snapshot(&MonotonicClock::new(), true).counters;
         assert_eq!(
             (counters.completed, counters.queued, counters.running),
             (4, 0, 0)

@@ -10,7 +10,7 @@ pub(crate) mod numbers;
 mod options;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
@@ -35,6 +35,7 @@ use crate::host::retrying::Policy;
 use crate::host::shared::Shared;
 use crate::host::sizes::Scale;
 use crate::host::start_hook::StartHook;
+use crate::host::tallies::Tallies;
 use crate::host::task::Head;
 use crate::host::threads::Threads;
 use crate::host::waiting::{self, Entry};
@@ -125,6 +126,8 @@ impl Endpoint {
                 .map(|_| Scale { size_of }),
             kinds: Kinds::default(),
             retries: ByType::default(),
+            tallies: Tallies::default(),
+            dead: AtomicU64::new(0),
         });
         let way = processes.map(|processes| (processes.get(), lane, max_attempts));
         self.fill(Inner::make(own, options, shared, threads.pool()?, way)?)

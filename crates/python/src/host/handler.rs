@@ -2,12 +2,14 @@
 
 mod attempts;
 mod calling;
+mod counting;
 mod hooks;
 pub(crate) mod pending;
 mod settling;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -47,82 +49,11 @@ impl Handler for PyHandler {
                 self.shared.end_worker(py, message);
                 return Handled::Done(Outcome::Completed);
             }
-            // ORDERING: Relaxed, see `Shared::end_worker`.
-            if !self.shared.began.load(Ordering::Relaxed) {
-                self.shared.began.store(true, Ordering::Relaxed);
+            let handled = self.run_one(py, message);
+            if let Handled::Done(outcome) = &handled {
+                self.shared.count(py, message, *outcome);
             }
-            if self.shared.broken.load(Ordering::Acquire) {
-                let error = self.shared.broken_error(py);
-                self.shared.report(py, message, &error);
-                return Handled::Done(self.shared.settle(py, message, Err(error)));
-            }
-            let call = match self.shared.call(py, message) {
-                Call::Batch(handler) => return self.run_batch(py, message, None, &handler),
-                call => call,
-            };
-            let awaits = call.awaits();
-            let context = message.context().map(|context| context.bind(py));
-            let task = message.task.clone().filter(|task| task.retry.is_some());
-            let mut then = None;
-            // The error handler is part of the call: it finds the message as the current one, and its context.
-            let mut hook = None;
-            let result = running::with(message, &self.shared, || {
-                let _entered = context::enter(py, context)?;
-                let alone = self.shared.runs_several;
-                let started = self.shared.start_hook.run(py, alone, |coroutine| {
-                    self.shared.finish_hook(py, &coroutine, context)
-                });
-                // Of a hook that was cancelled because its worker was terminated there is nothing to tell.
-                let mut counts = true;
-                let called = match started {
-                    Ok(()) => call.run(&self.shared.surroundings),
-                    Err(raised) => {
-                        counts = !is_terminated(py, &raised);
-                        Err(self.shared.of_start_hook(py, message, raised))
-                    }
-                };
-                called.inspect_err(|error| {
-                    if !counts {
-                        return;
-                    }
-                    let tried = task.as_ref().filter(|task| !task.slot.state().is_done());
-                    let retry = tried.and_then(|task| task.retry.as_deref());
-                    then = retry.map(|retry| retry.failed(py, error, false));
-                    if !matches!(then, Some(Then::Again(_))) {
-                        hook = self.shared.tell_of_running(py, error);
-                    }
-                })
-            });
-            match (then, &result) {
-                (Some(Then::Again(wait)), Err(error)) => {
-                    let (shared, error) = (self.shared.clone(), error.clone_ref(py));
-                    return Handled::Suspend(Box::new(move |suspension| {
-                        Python::attach(|py| {
-                            shared.try_again_or_fail(py, suspension, wait, error);
-                        });
-                    }));
-                }
-                (Some(Then::DeadLetter(errors)), _) => self.shared.bury(py, message, errors),
-                _ => {}
-            }
-            if let Some(hook) = hook
-                && let Err(error) = &result
-            {
-                let error = error.clone_ref(py);
-                return Handled::Suspend(Box::new(move |suspension| {
-                    Shared::fail_after(hook, error, suspension);
-                }));
-            }
-            if awaits
-                && let Ok(coroutine) = &result
-                && context::is_coroutine(coroutine)
-            {
-                let (shared, coroutine) = (self.shared.clone(), coroutine.clone().unbind());
-                return Handled::Suspend(Box::new(move |suspension| {
-                    shared.go_on(&coroutine, suspension, None)
-                }));
-            }
-            Handled::Done(self.shared.settle(py, message, result))
+            handled
         })
     }
 
@@ -137,7 +68,11 @@ impl Handler for PyHandler {
             if !self.shared.broken.load(Ordering::Acquire)
                 && let Call::Batch(handler) = self.shared.call(py, message)
             {
-                return self.run_batch(py, message, Some(companions), &handler);
+                let handled = self.run_batch(py, message, Some(companions), &handler);
+                if let Handled::Done(outcome) = &handled {
+                    self.shared.count(py, message, *outcome);
+                }
+                return handled;
             }
             // The type's handler was replaced since they were posted: they run one by one.
             companions.put_back();
@@ -154,6 +89,14 @@ impl Handler for PyHandler {
         self.runner
             .as_deref()
             .map(|runner| runner as &dyn Carrier<Self>)
+    }
+
+    fn ended(&self, message: &PyMessage, outcome: Outcome) {
+        self.shared.count_ended(message, outcome);
+    }
+
+    fn timed(&self, message: &PyMessage, wait: Duration, run: Duration) {
+        self.shared.record(message, wait, run);
     }
 
     fn finish(&self, message: PyMessage) -> Wake {
@@ -202,6 +145,87 @@ impl Handler for PyHandler {
 }
 
 impl PyHandler {
+    /// Runs one message, which is not the worker's last.
+    #[inline]
+    fn run_one(&self, py: Python<'_>, message: &PyMessage) -> Handled<Self> {
+        // ORDERING: Relaxed, see `Shared::end_worker`.
+        if !self.shared.began.load(Ordering::Relaxed) {
+            self.shared.began.store(true, Ordering::Relaxed);
+        }
+        if self.shared.broken.load(Ordering::Acquire) {
+            let error = self.shared.broken_error(py);
+            self.shared.report(py, message, &error);
+            return Handled::Done(self.shared.settle(py, message, Err(error)));
+        }
+        let call = match self.shared.call(py, message) {
+            Call::Batch(handler) => return self.run_batch(py, message, None, &handler),
+            call => call,
+        };
+        let awaits = call.awaits();
+        let context = message.context().map(|context| context.bind(py));
+        let task = message.task.clone().filter(|task| task.retry.is_some());
+        let mut then = None;
+        // The error handler is part of the call: it finds the message as the current one, and its context.
+        let mut hook = None;
+        let result = running::with(message, &self.shared, || {
+            let _entered = context::enter(py, context)?;
+            let alone = self.shared.runs_several;
+            let started = self.shared.start_hook.run(py, alone, |coroutine| {
+                self.shared.finish_hook(py, &coroutine, context)
+            });
+            // Of a hook that was cancelled because its worker was terminated there is nothing to tell.
+            let mut counts = true;
+            let called = match started {
+                Ok(()) => call.run(&self.shared.surroundings),
+                Err(raised) => {
+                    counts = !is_terminated(py, &raised);
+                    Err(self.shared.of_start_hook(py, message, raised))
+                }
+            };
+            called.inspect_err(|error| {
+                if !counts {
+                    return;
+                }
+                let tried = task.as_ref().filter(|task| !task.slot.state().is_done());
+                let retry = tried.and_then(|task| task.retry.as_deref());
+                then = retry.map(|retry| retry.failed(py, error, false));
+                if !matches!(then, Some(Then::Again(_))) {
+                    hook = self.shared.tell_of_running(py, error);
+                }
+            })
+        });
+        match (then, &result) {
+            (Some(Then::Again(wait)), Err(error)) => {
+                let (shared, error) = (self.shared.clone(), error.clone_ref(py));
+                return Handled::Suspend(Box::new(move |suspension| {
+                    Python::attach(|py| {
+                        shared.try_again_or_fail(py, suspension, wait, error);
+                    });
+                }));
+            }
+            (Some(Then::DeadLetter(errors)), _) => self.shared.bury(py, message, errors),
+            _ => {}
+        }
+        if let Some(hook) = hook
+            && let Err(error) = &result
+        {
+            let error = error.clone_ref(py);
+            return Handled::Suspend(Box::new(move |suspension| {
+                Shared::fail_after(hook, error, suspension);
+            }));
+        }
+        if awaits
+            && let Ok(coroutine) = &result
+            && context::is_coroutine(coroutine)
+        {
+            let (shared, coroutine) = (self.shared.clone(), coroutine.clone().unbind());
+            return Handled::Suspend(Box::new(move |suspension| {
+                shared.go_on(&coroutine, suspension, None)
+            }));
+        }
+        Handled::Done(self.shared.settle(py, message, result))
+    }
+
     /// Calls a handler with the data of the messages of a batch.
     fn run_batch<'py>(
         &self,

@@ -215,7 +215,7 @@ fn packed(request: OwnedRequest, context: Option<Py<PyAny>>) -> Body {
 }
 
 /// What `map` calls in the place of its function.
-fn run_chunk(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+pub(crate) fn run_chunk(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static RUN_CHUNK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     RUN_CHUNK.import(py, "pytoweb._chunks", "run_chunk")
 }

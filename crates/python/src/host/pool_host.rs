@@ -1,7 +1,8 @@
 //! What surrounds a pool's threads in a Python process.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use pyo3::exceptions::PySystemExit;
 use pyo3::intern;
@@ -29,6 +30,8 @@ pub(crate) struct PyHost {
     pub(crate) runtime: Attached<Py<PyAny>>,
     /// Set once the initializer has failed.
     pub(crate) broken: Arc<AtomicBool>,
+    /// How long threads with work have waited for the interpreter lock, in nanoseconds.
+    pub(crate) waited_nanos: Arc<AtomicU64>,
 }
 
 impl PyHost {
@@ -65,6 +68,7 @@ impl Host for PyHost {
             let host = Self {
                 runtime: Attached::new(self.runtime.clone_ref(py)),
                 broken: self.broken.clone(),
+                waited_nanos: self.waited_nanos.clone(),
             };
             let life = PyCFunction::new_closure(py, None, None, move |args, _| {
                 if let Some(body) = take() {
@@ -90,7 +94,18 @@ impl Host for PyHost {
     }
 
     fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {
-        Python::attach(|py| py.detach(wait));
+        let mut woken = None;
+        Python::attach(|py| {
+            py.detach(|| {
+                wait();
+                woken = Some(Instant::now());
+            });
+        });
+        if let Some(woken) = woken {
+            let nanos = u64::try_from(woken.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            // ORDERING: Relaxed, only the sum matters.
+            self.waited_nanos.fetch_add(nanos, Ordering::Relaxed);
+        }
     }
 
     fn rests(&self) {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
-use pytoweb_engine::{Delivery, Failure, Message, Outcome, ReplyState, Wake};
+use pytoweb_engine::{Delivery, Failure, Message, Outcome, ReplyState, Tally, Wake};
 use pytoweb_process::{Answer, Codec, Crash, Ends, Feed, LaneNote, OwnedRequest};
 
 use crate::error::Named;
@@ -251,9 +251,11 @@ fn try_again(
         request.earlier.store(request.attempt(), Ordering::Relaxed);
     }
     message.goes_on(true);
+    shared.with_tally(py, message, Tally::count_retry);
     let last = delivery.again(wait)?;
     if let Some(message) = last.message() {
         message.goes_on(false);
+        shared.with_tally(py, message, Tally::uncount_retry);
         shared.bury_last(py, message);
     }
     Some(last)

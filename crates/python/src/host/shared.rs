@@ -1,7 +1,7 @@
 //! What a worker's Python side and its engine side share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -16,6 +16,7 @@ use crate::host::reply_room::ReplyRoom;
 use crate::host::retrying::Policy;
 use crate::host::sizes::Scale;
 use crate::host::start_hook::StartHook;
+use crate::host::tallies::Tallies;
 use crate::host::threads::Threads;
 
 /// What a worker's Python side and its engine side share.
@@ -53,6 +54,9 @@ pub(crate) struct Shared {
     pub(crate) kinds: Kinds,
     /// Whether messages of a type are tried again when they fail.
     pub(crate) retries: ByType<Policy>,
+    pub(crate) tallies: Tallies,
+    /// Messages that became dead letters.
+    pub(crate) dead: AtomicU64,
 }
 
 impl Shared {
@@ -80,6 +84,8 @@ impl Shared {
             scale: self.scale.as_ref().map(|scale| scale.again(py)),
             kinds: self.kinds.again(),
             retries: self.retries.again(Arc::clone),
+            tallies: Tallies::default(),
+            dead: AtomicU64::new(0),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What becomes of a message, brought to the side that posted it: failures, replies, attempts, dead letters.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pyo3::intern;
@@ -158,6 +159,8 @@ impl Shared {
         if errors.is_empty() {
             return;
         }
+        // ORDERING: Relaxed, only the sum matters.
+        self.dead.fetch_add(1, Ordering::Relaxed);
         let id = message.id().map(|id| id.clone_ref(py));
         let told = message.kind(py).and_then(|kind| {
             let letter = (kind, message.data(py)?, id, errors);

@@ -1,7 +1,8 @@
 //! The engine threads of a pool, or of one worker, as Python holds them.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pytoweb_engine::{Clock, MonotonicClock, Pool, PoolOptions};
@@ -20,6 +21,7 @@ pub(crate) struct Threads {
     pool: Option<Pool>,
     pub(crate) runtime: Py<PyAny>,
     pub(crate) broken: Arc<AtomicBool>,
+    waited_nanos: Arc<AtomicU64>,
     generation: Generation,
 }
 
@@ -58,10 +60,12 @@ impl Threads {
             None => Arc::new(MonotonicClock::new()),
         };
         let broken = Arc::new(AtomicBool::new(false));
+        let waited_nanos = Arc::<AtomicU64>::default();
         Python::attach(|py| {
             let host = PyHost {
                 runtime: Attached::new(runtime.clone_ref(py)),
                 broken: broken.clone(),
+                waited_nanos: waited_nanos.clone(),
             };
             let OfProcess { timers, registry } = fork::of_process();
             let pool = Pool::new(PoolOptions {
@@ -78,6 +82,7 @@ impl Threads {
                 pool: Some(pool),
                 runtime,
                 broken,
+                waited_nanos,
                 generation: Generation::now(),
             }
         })
@@ -86,6 +91,13 @@ impl Threads {
     /// Threads that exist now.
     fn count(&self) -> PyResult<usize> {
         Ok(self.pool()?.threads())
+    }
+
+    /// Seconds that they have waited for the interpreter lock when they had work.
+    fn lock_wait(&self) -> f64 {
+        // ORDERING: Relaxed, only the sum matters.
+        let nanos = self.waited_nanos.load(Ordering::Relaxed);
+        Duration::from_nanos(nanos).as_secs_f64()
     }
 
     /// Seconds on their clock.

@@ -28,6 +28,7 @@ from ._control import ControlContract, PoolControlContract
 from ._ends import CancelContract, DeadlineContract, StopContract
 from ._mailbox import MailboxContract
 from ._messages import MessageContract, ReplyContract
+from ._numbers import NumbersContract, PoolNumbersContract
 from ._pools import PoolContract
 from ._repeats import PoolRepeatContract, RepeatContract
 from ._streams import StreamContract
@@ -45,9 +46,11 @@ __all__ = [
     "DeadlineContract",
     "MailboxContract",
     "MessageContract",
+    "NumbersContract",
     "PoolBalanceContract",
     "PoolContract",
     "PoolControlContract",
+    "PoolNumbersContract",
     "PoolRepeatContract",
     "RepeatContract",
     "ReplyContract",
@@ -72,5 +75,6 @@ class WorkerContract(
     BatchContract,
     RepeatContract,
     StreamContract,
+    NumbersContract,
 ):
     """Everything that one worker promises; ``make_worker`` is the place where yours is made."""

@@ -1,29 +1,45 @@
-//! The numbers of endpoints, by name.
+//! The numbers of endpoints, by name; times in seconds.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
-use pytoweb_engine::{Worker, WorkerStats};
+use pyo3::types::{PyDict, PyList};
+use pytoweb_engine::{TimingStats, TypeStats, Worker, WorkerStats};
 
 use crate::host::endpoint::{Endpoint, Inner};
 use crate::host::handler::PyHandler;
 
-/// Those of one; times in seconds.
+/// Those of one.
 pub(super) fn of<'py>(
     py: Python<'py>,
     inner: &Inner,
     worker: &Worker<PyHandler>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let stats = worker.stats();
     let runner = inner.packing.as_ref().map(|packing| &packing.runner);
-    let (processes, restarts) = runner.map_or((0, 0), |runner| runner.census());
+    let (stats, types, census, usage) = py.detach(|| {
+        let census = runner.map_or((0, 0), |runner| runner.census());
+        let usage = runner.map(|runner| runner.usage()).unwrap_or_default();
+        (worker.stats(), types_of([worker]), census, usage)
+    });
+    let (processes, restarts) = census;
     let numbers = PyDict::new(py);
     let counters = stats.counters;
     numbers.set_item("name", &stats.name)?;
     numbers.set_item("state", inner.state_of(stats.state))?;
     numbers.set_item("processes", processes)?;
     numbers.set_item("restarts", restarts)?;
+    let children = usage.iter().map(|child| {
+        let cpu = child.cpu.map(|cpu| cpu.as_secs_f64());
+        (child.pid, child.resident_bytes, cpu)
+    });
+    numbers.set_item("children", PyList::new(py, children.collect::<Vec<_>>())?)?;
     numbers.set_item("capacity", stats.capacity)?;
+    numbers.set_item("concurrency", stats.concurrency)?;
     numbers.set_item("depth", counters.queued)?;
+    numbers.set_item("oldest_age", seconds(stats.oldest_age))?;
     numbers.set_item("running", counters.running)?;
     numbers.set_item("posted", counters.posted)?;
     numbers.set_item("completed", counters.completed)?;
@@ -36,31 +52,85 @@ pub(super) fn of<'py>(
     numbers.set_item("dropped_replaced", counters.replaced)?;
     numbers.set_item("bytes", counters.bytes)?;
     numbers.set_item("retried", counters.retried)?;
+    // ORDERING: Relaxed, only the sum matters.
+    numbers.set_item("dead", inner.shared.dead.load(Ordering::Relaxed))?;
     numbers.set_item("shed", counters.shed)?;
     numbers.set_item("busy_seconds", stats.busy.as_secs_f64())?;
+    let recently = [
+        stats.recently.last_1s,
+        stats.recently.last_10s,
+        stats.recently.last_60s,
+    ];
+    numbers.set_item("busy_recently", recently.map(|busy| busy.as_secs_f64()))?;
     numbers.set_item("alive_seconds", stats.alive.as_secs_f64())?;
     set_timings(&numbers, stats.timings)?;
+    numbers.set_item("types", by_type(py, &types)?)?;
     Ok(numbers)
 }
 
-fn set_timings(numbers: &Bound<'_, PyDict>, timings: pytoweb_engine::TimingStats) -> PyResult<()> {
-    numbers.set_item("wait_p50", timings.wait_p50.map(|time| time.as_secs_f64()))?;
-    numbers.set_item("wait_p99", timings.wait_p99.map(|time| time.as_secs_f64()))?;
-    numbers.set_item("run_p50", timings.run_p50.map(|time| time.as_secs_f64()))?;
-    numbers.set_item("run_p99", timings.run_p99.map(|time| time.as_secs_f64()))
+fn seconds(time: Option<Duration>) -> Option<f64> {
+    time.map(|time| time.as_secs_f64())
 }
 
-/// The timings of several endpoints, as if they were one.
+fn set_timings(numbers: &Bound<'_, PyDict>, timings: TimingStats) -> PyResult<()> {
+    numbers.set_item("wait_p50", seconds(timings.wait_p50))?;
+    numbers.set_item("wait_p90", seconds(timings.wait_p90))?;
+    numbers.set_item("wait_p99", seconds(timings.wait_p99))?;
+    numbers.set_item("wait_max", seconds(timings.wait_max))?;
+    numbers.set_item("run_p50", seconds(timings.run_p50))?;
+    numbers.set_item("run_p90", seconds(timings.run_p90))?;
+    numbers.set_item("run_p99", seconds(timings.run_p99))?;
+    numbers.set_item("run_max", seconds(timings.run_max))
+}
+
+type Types = BTreeMap<Box<str>, TypeStats>;
+
+/// What became of the messages of each type, in all of these.
+fn types_of<'a>(workers: impl IntoIterator<Item = &'a Worker<PyHandler>>) -> Types {
+    let mut all = Types::new();
+    for worker in workers {
+        for (kind, stats) in worker.handler().shared.tallies.stats() {
+            match all.entry(kind) {
+                Entry::Vacant(entry) => drop(entry.insert(stats)),
+                Entry::Occupied(mut entry) => entry.get_mut().add(&stats),
+            }
+        }
+    }
+    all
+}
+
+fn by_type<'py>(py: Python<'py>, types: &Types) -> PyResult<Bound<'py, PyDict>> {
+    let all = PyDict::new(py);
+    for (kind, stats) in types {
+        let numbers = PyDict::new(py);
+        numbers.set_item("completed", stats.completed)?;
+        numbers.set_item("failed", stats.failed)?;
+        numbers.set_item("expired", stats.expired)?;
+        numbers.set_item("cancelled", stats.cancelled)?;
+        numbers.set_item("retried", stats.retried)?;
+        set_timings(&numbers, stats.timings)?;
+        all.set_item(&**kind, numbers)?;
+    }
+    Ok(all)
+}
+
+/// The timings and the types of several endpoints, as if they were one.
 #[pyfunction]
-pub(crate) fn merged_timings<'py>(
+pub(crate) fn merged_numbers<'py>(
     py: Python<'py>,
     endpoints: Vec<Bound<'py, Endpoint>>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let stats = endpoints
+    let workers = endpoints
         .iter()
-        .map(|endpoint| Ok(endpoint.get().inner()?.1.stats()))
-        .collect::<PyResult<Vec<WorkerStats>>>()?;
+        .map(|endpoint| endpoint.get().worker())
+        .collect::<PyResult<Vec<_>>>()?;
+    let (timings, types) = py.detach(|| {
+        let stats: Vec<_> = workers.iter().map(|worker| worker.stats()).collect();
+        let timings = WorkerStats::merged_timings(&stats);
+        (timings, types_of(workers.iter().copied()))
+    });
     let numbers = PyDict::new(py);
-    set_timings(&numbers, WorkerStats::merged_timings(&stats))?;
+    set_timings(&numbers, timings)?;
+    numbers.set_item("types", by_type(py, &types)?)?;
     Ok(numbers)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pytoweb_engine::Suspension;
+use pytoweb_engine::{Suspension, Tally};
 
 use crate::host::hook::Hook;
 use crate::host::message::PyMessage;
@@ -60,9 +60,11 @@ impl Shared {
         let message = suspension.message()?;
         self.tell_of_retry(py, message, wait, error);
         message.goes_on(true);
+        self.with_tally(py, message, Tally::count_retry);
         let last = suspension.again(wait)?;
         if let Some(message) = last.message() {
             message.goes_on(false);
+            self.with_tally(py, message, Tally::uncount_retry);
         }
         Some(last)
     }

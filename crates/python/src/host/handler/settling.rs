@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pytoweb_engine::{
-    Address, Companions, Failure, Message, Outcome, ReplyState, Suspension, Ticket,
+    Address, Companions, Failure, Message, Outcome, ReplyState, Suspension, Tally, Ticket,
 };
 
 use crate::host::batches::Results;
@@ -117,6 +117,7 @@ impl Shared {
             {
                 self.tell_of_retry(py, message, *wait, error);
                 message.goes_on(true);
+                self.with_tally(py, message, Tally::count_retry);
                 waits.push((index, *wait));
             }
         }
@@ -131,6 +132,7 @@ impl Shared {
                 (Ended::Again(..), _) => return Outcome::Failed,
             };
             message.goes_on(false);
+            self.with_tally(py, message, Tally::uncount_retry);
             self.tell_of_batch(py, address, message, Some(&companions), &error);
             self.bury_last(py, message);
             self.settle(py, message, Err(error))

@@ -1,0 +1,101 @@
+//! Tallies: what became of the messages of each type that a worker began.
+//!
+//! A message of a handler here counts with a look at the address of its type: that is a constant of the sender's code most
+//! of the time. A type that is a new string each time, read from JSON say, costs a look by name.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use pytoweb_engine::{Tally, TypeStats};
+
+/// Types that have a tally of their own: senders choose their names, and may choose ever new ones.
+const MOST_TYPES: usize = 128;
+/// What all others are counted under.
+const OTHERS: &str = "(others)";
+/// Types that are found by their address.
+const BY_ADDRESS: usize = 8;
+
+type Cached = OnceLock<(Py<PyAny>, Arc<Tally>)>;
+
+#[inline]
+fn place(kind: &Py<PyAny>) -> usize {
+    // Objects are aligned to 16 bytes.
+    (kind.as_ptr() as usize >> 4) % BY_ADDRESS
+}
+
+/// The tallies of one worker, by type.
+#[derive(Debug, Default)]
+pub(crate) struct Tallies {
+    /// The string is kept, so its address is no other's. A place that is taken stays so.
+    by_address: [Cached; BY_ADDRESS],
+    by_name: Mutex<HashMap<Box<str>, Arc<Tally>>>,
+    /// The last one of a message that ran in a child.
+    last: Mutex<Option<(Arc<str>, Arc<Tally>)>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Tallies {
+    /// The tally of a type that is found by its address.
+    #[inline]
+    pub(crate) fn at_hand(&self, kind: &Py<PyAny>) -> Option<&Tally> {
+        let (known, tally) = self.by_address[place(kind)].get()?;
+        (known.as_ptr() == kind.as_ptr()).then_some(&**tally)
+    }
+
+    /// Counts with the tally of a type that is not at hand.
+    #[cold]
+    pub(crate) fn with_named<R>(
+        &self,
+        kind: &Bound<'_, PyString>,
+        count: impl FnOnce(&Tally) -> R,
+    ) -> R {
+        let kept = kind.clone().into_any().unbind();
+        if let Some(tally) = self.at_hand(&kept) {
+            return count(tally);
+        }
+        let tally = self.named(&kind.to_string_lossy());
+        let place = place(&kept);
+        let _ = self.by_address[place].get_or_init(|| (kept, tally.clone()));
+        count(&tally)
+    }
+
+    /// The same of a message that ran in a child.
+    pub(crate) fn with_shared<R>(&self, kind: &Arc<str>, count: impl FnOnce(&Tally) -> R) -> R {
+        let mut last = lock(&self.last);
+        if let Some((known, tally)) = &*last
+            && Arc::ptr_eq(known, kind)
+        {
+            return count(tally);
+        }
+        let tally = self.named(kind);
+        *last = Some((kind.clone(), tally.clone()));
+        count(&tally)
+    }
+
+    #[cold]
+    fn named(&self, kind: &str) -> Arc<Tally> {
+        let mut by_name = lock(&self.by_name);
+        if let Some(known) = by_name.get(kind) {
+            return known.clone();
+        }
+        let name = if by_name.len() < MOST_TYPES {
+            kind
+        } else {
+            OTHERS
+        };
+        by_name.entry(name.into()).or_default().clone()
+    }
+
+    /// The numbers of each type.
+    pub(crate) fn stats(&self) -> Vec<(Box<str>, TypeStats)> {
+        let by_name = lock(&self.by_name);
+        let each = by_name.iter();
+        each.map(|(name, tally)| (name.clone(), tally.stats()))
+            .collect()
+    }
+}
