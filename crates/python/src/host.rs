@@ -4,6 +4,7 @@ pub(crate) mod around;
 pub(crate) mod batches;
 pub(crate) mod call_timer;
 pub(crate) mod channel;
+pub(crate) mod chunks;
 pub(crate) mod clocks;
 pub(crate) mod coroutines;
 pub(crate) mod doorbell;

@@ -11,6 +11,7 @@ use pytoweb_process::OwnedRequest;
 
 use crate::error;
 use crate::error::{Named, Quoted};
+use crate::host::chunks::run_chunk;
 use crate::host::failure;
 use crate::host::flags;
 use crate::host::handler::Runner;
@@ -212,12 +213,6 @@ fn packed(request: OwnedRequest, context: Option<Py<PyAny>>) -> Body {
         request: Arc::new(request),
         context,
     })
-}
-
-/// What `map` calls in the place of its function.
-pub(crate) fn run_chunk(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static RUN_CHUNK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    RUN_CHUNK.import(py, "pytoweb._chunks", "run_chunk")
 }
 
 /// What a frame holds besides the payload has to fit into the ring, several times.
