@@ -57,9 +57,11 @@ __all__ = [
     "note_waits",
     "program_numbers",
     "running_message",
+    "running_on_threads",
     "running_owner",
     "running_stream",
     "wait_for_threads",
+    "watch_failures",
     "write_unraisable",
 ]
 
@@ -891,6 +893,14 @@ class Processes:
     def pids(self) -> list[int | None]:
         """The process numbers of the children that exist, by place."""
 
+    def begun(self) -> list[tuple[int, int, Any, str, str, str | None, int]]:
+        """The messages that children have begun.
+
+        Returns:
+            For each the process number of the child, the number of the message there, the worker or pool or
+            None where that is gone, its name, the message's type, its id, and the attempt.
+        """
+
     def has_started(self) -> bool:
         """Whether a child was ever wanted."""
 
@@ -1240,6 +1250,22 @@ def program_numbers() -> dict[str, Any]:
     Returns:
         ``pools`` (those of workers by themselves included), ``workers``, and of all of them the counters of ``WorkerStats``
         and ``oldest_age`` in seconds.
+    """
+
+def running_on_threads() -> list[tuple[int, int, Any, str, str, str | None, int]]:
+    """What the threads of pools run now; takes as long as there are threads, and stops none of them.
+
+    Returns:
+        For each thread on which a handler or hook runs: its identifier, the number of its message there, the
+        worker or pool or None where that is gone, its name, the message's type, its id, and the attempt.
+    """
+
+def watch_failures(callback: Callable[[str, str, BaseException], object] | None) -> None:
+    """Has ``callback`` called with each failure of a message, on the thread that it is told on.
+
+    Args:
+        callback: Called with the name of the worker or pool, the message's type and the exception. What it
+            raises goes to ``sys.unraisablehook``. None calls none any more.
     """
 
 def running_message() -> WorkerMessage | None:

@@ -380,6 +380,14 @@ impl<C: Cargo> Fleet<C> {
             .any(|lane| lane.has_begun(of))
     }
 
+    /// The messages that the children have begun, by the process number of each: their numbers there, and what `note` says
+    /// of them. It runs under the lane's lock, so it only copies.
+    #[must_use]
+    pub fn begun<T>(&self, note: &dyn Fn(&C) -> T) -> Vec<(u32, Vec<(u64, T)>)> {
+        let used = self.0.used().iter();
+        used.filter_map(|lane| lane.begun(note)).collect()
+    }
+
     /// Sees to it that children of these lanes that have nothing to do take up what they were sent.
     pub fn watch(&self, lanes: impl IntoIterator<Item = usize>) {
         let mut rings = false;

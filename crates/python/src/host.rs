@@ -42,4 +42,5 @@ pub(crate) mod terms;
 pub(crate) mod threads;
 pub(crate) mod waiting;
 pub(crate) mod waits;
+pub(crate) mod watcher;
 pub(crate) mod worker_message;

@@ -53,6 +53,8 @@ mod _core {
     #[pymodule_export]
     use crate::host::program::program_numbers;
     #[pymodule_export]
+    use crate::host::running::running_on_threads;
+    #[pymodule_export]
     use crate::host::stream::reader::StreamReader;
     #[pymodule_export]
     use crate::host::stream::writer::StreamWriter;
@@ -60,6 +62,8 @@ mod _core {
     use crate::host::threads::Threads;
     #[pymodule_export]
     use crate::host::waits::{HeldWaits, note_wait_of, note_waits};
+    #[pymodule_export]
+    use crate::host::watcher::watch_failures;
     #[pymodule_export]
     use crate::host::worker_message::WorkerMessage;
     #[pymodule_export]

@@ -161,6 +161,19 @@ impl<C: Cargo> Lane<C> {
         })
     }
 
+    /// What `note` says of each message that the child has begun, with its number, and the process number of the child.
+    pub(crate) fn begun<T>(&self, note: &dyn Fn(&C) -> T) -> Option<(u32, Vec<(u64, T)>)> {
+        let state = self.state();
+        let (link, child) = (state.link.as_ref()?, state.child.as_ref()?);
+        let each = state.table.iter().flatten();
+        let begun = each.filter_map(|tracked| {
+            let flight = tracked.flight()?;
+            link.has_begun(tracked.seq)
+                .then(|| (tracked.seq, note(&flight.cargo)))
+        });
+        Some((child.pid(), begun.collect()))
+    }
+
     /// Stops the messages that `of` picks: one that has not begun never will, one that runs is asked, and after the grace
     /// its child is killed. True: the supervisor is to be told.
     pub(crate) fn stop(&self, of: &dyn Fn(&C) -> bool, grace: Duration) -> bool {

@@ -11,17 +11,23 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
+use pytoweb_engine::Delivery;
 use pytoweb_process::{Crash, END_LIMIT, Options, Overseer, Program, Setup, Transport};
 
 use crate::arguments;
 use crate::error;
 use crate::host::failure;
+use crate::host::handler::PyHandler;
+use crate::host::message::PyMessage;
 use crate::host::remote::Fleet;
 use crate::host::waiting;
 use crate::interpreter::ending::Presence;
 use crate::interpreter::generation::Generation;
 use crate::interpreter::memory;
 use crate::pickle::pickling::{self, Way};
+
+/// Process, number of its message, worker or pool, its name, type, id, attempt.
+type Begun = (u32, u64, Py<PyAny>, String, String, Option<String>, u32);
 
 /// The child processes of a pool.
 #[pyclass(module = "pytoweb._core", frozen)]
@@ -208,6 +214,33 @@ impl Processes {
     /// The process numbers of the children that exist, by place.
     fn pids(&self) -> PyResult<Vec<Option<u32>>> {
         Ok(self.fleet()?.pids())
+    }
+
+    /// The messages that children have begun: for each the process number of the child, the number of the message there, the
+    /// worker or pool or None, its name, the message's type, its id, and the attempt.
+    fn begun(&self, py: Python<'_>) -> PyResult<Vec<Begun>> {
+        let note = |delivery: &Delivery<PyHandler>| {
+            let request = delivery.message().and_then(PyMessage::request);
+            Some((delivery.handler().shared.clone(), request?.clone()))
+        };
+        let mut begun = Vec::new();
+        for (pid, messages) in self.fleet()?.begun(&note) {
+            for (number, noted) in messages {
+                let Some((shared, request)) = noted else {
+                    continue;
+                };
+                begun.push((
+                    pid,
+                    number,
+                    shared.owner.call0(py)?,
+                    shared.name.clone(),
+                    request.kind.to_string(),
+                    request.id.as_deref().map(str::to_owned),
+                    request.attempt(),
+                ));
+            }
+        }
+        Ok(begun)
     }
 
     /// Whether a child was ever wanted.

@@ -167,7 +167,7 @@ impl PyHandler {
         let mut then = None;
         // The error handler is part of the call: it finds the message as the current one, and its context.
         let mut hook = None;
-        let result = running::with(message, &self.shared, || {
+        let result = running::with(py, message, &self.shared, || {
             let _entered = context::enter(py, context)?;
             let alone = self.shared.runs_several;
             let started = self.shared.start_hook.run(py, alone, |coroutine| {
@@ -239,7 +239,7 @@ impl PyHandler {
             task.join(tasks_of(companions));
         }
         let context = message.context().map(|context| context.bind(py));
-        let result = running::with(message, shared, || {
+        let result = running::with(py, message, shared, || {
             let _entered = context::enter(py, context)?;
             let started = shared.start_hook.run(py, shared.runs_several, |coroutine| {
                 shared.finish_hook(py, &coroutine, context)

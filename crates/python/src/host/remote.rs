@@ -189,7 +189,7 @@ impl PyHandler {
     pub(crate) fn abandon_remote(&self, message: PyMessage, failure: Failure, runner: &Runner) {
         let handler = self.clone();
         let abandon = move |py: Python<'_>| {
-            running::with(&message, &handler.shared, || {
+            running::with(py, &message, &handler.shared, || {
                 handler.abandon_here(py, &message, failure);
             });
             message.drop_attached(py);
@@ -283,7 +283,7 @@ fn tell(
     let shared = &delivery.handler().shared;
     let context = message.context().map(|context| context.bind(py));
     delivery.with_current(|| {
-        running::with(message, shared, || match context::enter(py, context) {
+        running::with(py, message, shared, || match context::enter(py, context) {
             Ok(_entered) => shared.tell(py, Some(&delivery.address()), message, error),
             Err(error) => {
                 error.write_unraisable(py, None);

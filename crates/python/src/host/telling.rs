@@ -14,6 +14,7 @@ use crate::host::retrying::{Retrying, Then};
 use crate::host::running;
 use crate::host::shared::Shared;
 use crate::host::task::{Head, Task};
+use crate::host::watcher;
 
 impl Shared {
     /// Tells the error handler of a message that failed, else its future, else the log. The message does not wait for
@@ -59,6 +60,7 @@ impl Shared {
         about: About,
         error: &PyErr,
     ) -> PyResult<Option<Py<PyAny>>> {
+        watcher::tell(py, &self.name, kind, error);
         let is_call = about
             .task
             .as_ref()

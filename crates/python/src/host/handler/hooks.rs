@@ -55,7 +55,7 @@ impl Shared {
         let runs = self.began.load(Ordering::Relaxed) && !self.start_hook.waits();
         let hooks = self.end_hooks.begin();
         if runs {
-            running::with(message, self, || {
+            running::with(py, message, self, || {
                 for hook in hooks {
                     let ended = context::enter(py, None).and_then(|_entered| {
                         let returned = ending::call(hook.bind(py), &PyTuple::empty(py), None)?;

@@ -210,7 +210,7 @@ impl Shared {
             Ok(())
         };
         let tell = || {
-            running::with(message, self, || {
+            running::with(py, message, self, || {
                 told().unwrap_or_else(|error| error.write_unraisable(py, None));
             });
         };
