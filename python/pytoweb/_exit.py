@@ -65,24 +65,39 @@ def no_more(what: str, ended: str) -> str:
     return f"{what} {ended}; make a new one to go on"
 
 
-#: Called with each root that is made.
-_on_register: Callable[[Root], None] | None = None
+#: Each is called with each root that is made.
+_on_register: tuple[Callable[[Root], None], ...] = ()
 
 
 def register(root: Root) -> None:
     """Has ``root`` finished at the end of the interpreter."""
     _roots.add(root)
-    if _on_register is not None:
-        _on_register(root)
+    for callback in _on_register:
+        callback(root)
 
 
-def on_register(callback: Callable[[Any], None] | None) -> None:
+def roots() -> list[Root]:
+    """The workers of their own and the pools of this process, in no order."""
+    while True:
+        try:
+            return list(_roots)
+        except RuntimeError:
+            # Another thread has made one meanwhile.
+            continue
+
+
+def on_register(callback: Callable[[Any], None]) -> None:
     """Has ``callback`` called with each worker of its own and each pool, those included that there are."""
     global _on_register
-    _on_register = callback
-    if callback is not None:
-        for root in list(_roots):
-            callback(root)
+    _on_register = (*_on_register, callback)
+    for root in roots():
+        callback(root)
+
+
+def off_register(callback: Callable[[Any], None]) -> None:
+    """Has ``callback`` called no more."""
+    global _on_register
+    _on_register = tuple(other for other in _on_register if other != callback)
 
 
 #: Threads whose worker or pool was collected while they had work, until they end.
@@ -234,6 +249,8 @@ def _all_ended(runtimes: list[PoolRuntime], seconds: float) -> bool:
 
 #: Called in a forked child: each replaces locks that another thread of the parent may have held.
 _unlocks: list[Callable[[], None]] = []
+#: Called in a forked child, once its workers and pools can be used.
+_begins: list[Callable[[], None]] = []
 #: Between the two halves of a fork: what has started nothing, and so starts afresh in the child.
 _fresh: list[Root] = []
 
@@ -241,6 +258,11 @@ _fresh: list[Root] = []
 def unlock_after_fork(unlock: Callable[[], None]) -> None:
     """Has ``unlock`` called in every forked child; it replaces locks of its module."""
     _unlocks.append(unlock)
+
+
+def call_after_fork(function: Callable[[], None]) -> None:
+    """Has ``function`` called in every forked child, once its workers and pools can be used."""
+    _begins.append(function)
 
 
 def _before_fork() -> None:
@@ -273,6 +295,8 @@ def _after_fork_in_child() -> None:
     for root in fresh:
         root._pytoweb_start_afresh()
         _roots.add(root)
+    for begin in _begins:
+        begin()
 
 
 # At the very end of the interpreter nothing can be imported any more, and a handle may still be asked for

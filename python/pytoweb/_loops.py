@@ -516,6 +516,18 @@ def _tenant(home: LoopThread) -> Tenant:
     return tenant
 
 
+def running_now() -> list[tuple[LoopThread, _aio.Running, asyncio.Task[None]]]:
+    """The coroutines of handlers that have begun, on all loops that pools share."""
+    with _lock:
+        tenants = [(home, tenant) for home in _shared for tenant in home.tenants]
+    return [
+        (home, running, task)
+        for home, tenant in tenants
+        for running, task in list(tenant.runs.items())
+        if task is not None
+    ]
+
+
 def _start_afresh() -> None:
     """In a forked child, where none of the threads is."""
     global _lock

@@ -27,6 +27,7 @@ from pytoweb._checks import (
 )
 from pytoweb._clocks import make_threads
 from pytoweb._core import Parked, checked_timeout
+from pytoweb._exposing import Exposing
 from pytoweb._functions import is_coroutine_function
 from pytoweb._internals import Internals
 from pytoweb._limits import Limits, Rate, checked_limits, checked_rate, wished
@@ -84,7 +85,7 @@ _WOULD_DEADLOCK = (
 MESSAGE_TYPES = "__pytoweb_message_types__"
 
 
-class Addressable(Streaming):
+class Addressable(Streaming, Exposing):
     """What a worker and a pool have in common: handlers, posts and replies.
 
     Not made by hand; ``PythonWorker`` and ``WorkerPool`` are its kinds.

@@ -258,7 +258,7 @@ class PytowebInstrumentor:
             return
         self._is_on = False
         _instruments = None
-        _exit.on_register(None)
+        _exit.off_register(_surround)
         for name in (*_SENDERS, *_ASYNC_SENDERS):
             wrapped = getattr(Addressable, name).__wrapped__
             delattr(Addressable, name)
