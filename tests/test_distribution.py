@@ -19,7 +19,7 @@ SOURCES = sorted(path for path in PACKAGE.rglob("*.py*") if path.suffix in (".py
 OPTIONAL = {"cloudpickle", "typing_extensions"}
 """All that it imports of others: the one where it is installed, the other for type checkers alone."""
 
-OUTSIDE = ("analyze", "cli", "console", "command", "__main__")
+OUTSIDE = ("analyze", "cli", "console", "command")
 """Modules of the demonstration, which the package had once or might get by a slip."""
 
 

@@ -64,7 +64,7 @@ class ProcessOptions:
         self.start_timeout = (
             None if start_timeout is None else _checked_seconds(start_timeout, "start_timeout")
         )
-        self.transport = _checked_transport(transport)
+        self.transport = checked_transport(transport)
         checked_count(max_attempts, "max_attempts", most=MAX_ATTEMPTS)
 
     def check_worker(self, given: dict[str, Any]) -> None:
@@ -88,7 +88,7 @@ def _checked_seconds(value: Any, what: str, or_zero: bool = False) -> float:
     return float(value)
 
 
-def _checked_transport(transport: str | None) -> str:
+def checked_transport(transport: str | None) -> str:
     if transport is None:
         transport = os.environ.get(TRANSPORT_VARIABLE) or (
             "shared-memory" if sys.platform == "linux" else "socket"
