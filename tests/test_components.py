@@ -6,6 +6,7 @@ here record and never assert: what they raise is logged by the component, as it 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import doctest
 import gc
@@ -18,6 +19,7 @@ import sys
 import threading
 import types
 import weakref
+from concurrent.futures import wait
 from html.parser import HTMLParser
 
 import pytest
@@ -28,6 +30,9 @@ from pytoweb import _component_state, components
 from pytoweb.components import Component, Markup, html
 
 WAIT = 10.0
+
+NEVER = 0.05
+"""Seconds of the watch over something that must not happen."""
 
 
 def records(caplog):
@@ -164,7 +169,9 @@ def switching():
     sys.setswitchinterval(before)
 
 
-def test_no_update_of_eight_threads_is_lost(spawn, switching):
+@pytest.mark.parametrize("telling", [_component_state.TELLING_SECONDS, 0])
+def test_no_update_of_eight_threads_is_lost(telling, spawn, switching, monkeypatch):
+    monkeypatch.setattr(_component_state, "TELLING_SECONDS", telling)  # 0: tellers step back all the time
     component = Component()
     seen = []
     component.subscribe(lambda state: seen.append(state["count"]))
@@ -192,12 +199,53 @@ def test_a_call_returns_while_another_thread_tells_the_listeners(spawn, gate):
     component.update_state(second=2)
     component.update_state(lambda state: {"third": len(state) + 1})
 
-    assert component.state == {"first": 1}, "the applying thread has not come to the others yet"
+    assert component.state == {"first": 1, "second": 2, "third": 3}, "in the order of the calls, at once"
+    assert len(seen) == 1, "the other thread is still telling"
     component.subscribe(lambda state: None)()
     gate.open()
     applying.result(WAIT)
-    assert component.state == {"first": 1, "second": 2, "third": 3}
-    assert seen == [{"first": 1}, {"first": 1, "second": 2, "third": 3}], "told once per batch"
+    assert seen == [{"first": 1}, {"first": 1, "second": 2, "third": 3}], "of many, the newest is told"
+
+
+def test_a_call_waits_for_the_function_of_another_thread(spawn, gate):
+    component = Component()
+    first = spawn(component.update_state, lambda state: gate({"first": 1}))
+    gate.wait_entered()
+    second = spawn(component.update_state, lambda state: {"second": state["first"] + 1})
+
+    assert wait([second], NEVER).not_done
+    assert component.state == {}, "reading does not wait"
+    gate.open()
+    first.result(WAIT)
+    second.result(WAIT)
+    assert component.state == {"first": 1, "second": 2}
+
+
+def test_a_function_that_waits_for_a_thread_that_updates_does_not_hang(spawn, monkeypatch):
+    monkeypatch.setattr(_component_state, "LOCK_SECONDS", 0.01)
+    component, waited = Component(), []
+
+    def wait_for_other(state):
+        other = spawn(component.update_state, other=1)
+        waited.append(other.exception(WAIT))
+        return {"mine": 1}
+
+    component.update_state(wait_for_other)
+    component.update_state(later=1)
+    assert component.state == {"mine": 1, "later": 1}
+    assert type(waited[0]) is TimeoutError and "must not wait" in str(waited[0])
+
+
+def test_a_function_may_update_another_component():
+    component, other, seen = Component(), Component(), []
+    other.subscribe(seen.append)
+
+    def patch(state):
+        other.update_state(b=2)
+        return {"a": other.state["b"]}
+
+    component.update_state(patch)
+    assert (component.state, seen) == ({"a": 2}, [{"b": 2}])
 
 
 def test_a_listener_may_wait_for_a_thread_that_updates(spawn):
@@ -224,7 +272,7 @@ def test_updates_from_a_listener_do_not_recurse():
     component.subscribe(count)
     component.update_state(count=0)
     assert component.state == {"count": target}
-    assert set(shown) == {0}, "queued: the same thread applies it after the batch"
+    assert set(shown) == {1}, "applied at once; the same thread tells of it after the listeners"
 
 
 def test_an_update_from_a_function_patch_comes_after_it():
@@ -247,6 +295,29 @@ def test_a_failing_function_raises_to_its_caller_and_is_not_logged(caplog):
     assert not records(caplog)
 
 
+def test_a_raised_error_is_freed_at_once():
+    class Own(Exception):
+        pass
+
+    component, gone = Component(), []
+
+    def patch(state):
+        error = Own()
+        gone.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    gc.disable()
+    try:
+        with contextlib.suppress(Own):
+            component.update_state(patch)
+        assert gone[0]() is None, "no frame and traceback keep each other alive"
+    finally:
+        gc.enable()
+
+
 def test_an_error_that_is_false_is_raised_too():
     class Empty(Exception):
         def __len__(self):
@@ -259,17 +330,58 @@ def test_an_error_that_is_false_is_raised_too():
         Component().update_state(patch)
 
 
-def test_a_failing_function_that_another_call_applies_is_logged(spawn, gate, caplog):
+def test_a_failing_function_raises_to_its_caller_while_another_thread_tells(spawn, gate, caplog):
     component = Component()
     component.subscribe(gate)
-    applying = spawn(component.update_state, a=1)
+    telling = spawn(component.update_state, a=1)
     gate.wait_entered()
-    component.update_state(failing)
+    with pytest.raises(ArithmeticError, match="patch"):
+        component.update_state(failing)
     component.update_state(b=2)
     gate.open()
 
-    assert applying.result(WAIT) is None
+    assert telling.result(WAIT) is None
     assert component.state == {"a": 1, "b": 2}
+    assert not records(caplog)
+
+
+def test_a_failing_function_raises_to_the_listener_that_gave_it(caplog):
+    component, raised = Component(), []
+
+    def listener(state):
+        try:
+            component.update_state(failing)
+        except ArithmeticError as error:
+            raised.append(error)
+
+    component.subscribe(listener)
+    component.update_state(a=1)
+    assert len(raised) == 1 and not records(caplog)
+
+
+def test_a_failing_function_given_by_a_function_raises_from_the_outer_call(caplog):
+    component = Component()
+
+    def patch(state):
+        component.update_state(failing)
+        component.update_state(after=2)
+        return {"outer": 1}
+
+    with pytest.raises(ArithmeticError, match="patch"):
+        component.update_state(patch)
+    assert component.state == {"outer": 1, "after": 2}
+    assert not records(caplog)
+
+
+def test_of_two_that_fail_the_calls_own_is_raised_and_the_other_logged(caplog):
+    component = Component()
+
+    def patch(state):
+        component.update_state(failing)
+        raise LookupError("own")
+
+    with pytest.raises(LookupError, match="own"):
+        component.update_state(patch)
     (record,) = records(caplog)
     assert record.exc_info[0] is ArithmeticError
     assert (record.levelno, record.component) == (logging.ERROR, "Component")
@@ -287,97 +399,228 @@ def test_patches_queued_by_a_function_that_fails_still_apply():
     assert component.state == {"queued": True}
 
 
-def test_an_interrupt_inside_another_calls_patch_reaches_the_applying_thread(spawn, gate):
-    def interrupted(state):
-        raise KeyboardInterrupt
+def interrupted(state):
+    raise KeyboardInterrupt
 
+
+def test_an_interrupt_inside_a_function_reaches_its_caller(spawn, gate, caplog):
     component = Component()
     component.subscribe(gate)
-    applying = spawn(component.update_state, a=1)
+    telling = spawn(component.update_state, a=1)
     gate.wait_entered()
-    component.update_state(interrupted)
-    component.update_state(b=2)
-    gate.open()
     with pytest.raises(KeyboardInterrupt):
-        applying.result(WAIT)
-    assert component.state == {"a": 1, "b": 2}
-
-
-def overdue(component, spawn, gates):
-    """Returns a thread that applies another's patch, and the gate its listener stands in."""
-    first, second = gates(), gates()
-    turn = iter([first, second])
-    component.subscribe(lambda state: next(turn, lambda state: None)(state))
-    applying = spawn(component.update_state, a=1)
-    first.wait_entered()
+        component.update_state(interrupted)
     component.update_state(b=2)
-    first.open()
-    second.wait_entered()
-    return applying, second
-
-
-def test_a_caller_takes_over_from_a_thread_that_works_for_others(spawn, gates, until, monkeypatch):
-    monkeypatch.setattr(_component_state, "TAKE_OVER_SECONDS", WAIT)
-    component = Component()
-    threads = []
-    component.subscribe(lambda state: threads.append(threading.get_ident()))
-    applying, stands = overdue(component, spawn, gates)
-
-    taking_over = spawn(component.update_state, c=3)
-    until(lambda: component._Component__state._waiting, "the caller to wait")
-    stands.open()
-
-    applying.result(WAIT)
-    taking_over.result(WAIT)
-    assert component.state == {"a": 1, "b": 2, "c": 3}
-    assert threads[0] == threads[1] != threads[2]
-
-
-def test_a_caller_gives_up_taking_over_in_time(spawn, gates):
-    component = Component()
-    applying, stands = overdue(component, spawn, gates)
-    component.update_state(c=3)
-    assert component.state == {"a": 1, "b": 2}
-    stands.open()
-    applying.result(WAIT)
-    assert component.state == {"a": 1, "b": 2, "c": 3}
-
-
-def test_a_long_queue_makes_callers_wait(spawn, gate, until, monkeypatch):
-    monkeypatch.setattr(_component_state, "TAKE_OVER_SECONDS", WAIT)
-    monkeypatch.setattr(_component_state, "BACKLOG_PATCHES", 10)
-    component = Component()
-    component.subscribe(gate)
-    applying = spawn(component.update_state, a=1)
-    gate.wait_entered()
-    for number in range(10):
-        component.update_state(number=number)
-    eleventh = spawn(component.update_state, number=10)
-    until(lambda: component._Component__state._waiting, "the eleventh to wait")
     gate.open()
-    applying.result(WAIT)
-    eleventh.result(WAIT)
-    assert component.state == {"a": 1, "number": 10}
+    telling.result(WAIT)
+    assert component.state == {"a": 1, "b": 2}
+    assert not records(caplog)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning")
-def test_a_forked_child_can_update_what_a_thread_of_the_parent_was_applying(spawn, gate):
+def test_an_interrupt_is_raised_before_the_error_of_the_call(caplog):
     component = Component()
-    component.subscribe(lambda state: gate(state) if state == {"a": 1} else None)
-    applying = spawn(component.update_state, a=1)
-    gate.wait_entered()
+
+    def patch(state):
+        component.update_state(interrupted)
+        raise LookupError("own")
+
+    with pytest.raises(KeyboardInterrupt):
+        component.update_state(patch)
+    (record,) = records(caplog)
+    assert record.exc_info[0] is LookupError
+
+
+def test_an_interrupt_inside_a_listener_is_raised_when_all_are_told():
+    component, seen = Component(), []
+
+    def update_and_interrupt(state):
+        if "b" not in state:
+            component.update_state(b=2)
+            raise KeyboardInterrupt
+
+    component.subscribe(update_and_interrupt)
+    component.subscribe(seen.append)
+    with pytest.raises(KeyboardInterrupt):
+        component.update_state(a=1)
+    assert seen == [{"a": 1}, {"a": 1, "b": 2}]
+
+
+# -- one thread tells, and hands over
+
+
+class LateLock:
+    """The teller's place, held until another thread has found it taken."""
+
+    def __init__(self, lock, before_release):
+        self.lock, self.before_release = lock, before_release
+
+    def acquire(self, blocking):
+        return self.lock.acquire(blocking)
+
+    def release(self):
+        self.before_release()
+        self.lock.release()
+
+
+def test_what_is_published_while_the_teller_lets_go_is_told(spawn):
+    component, seen, late = Component(), [], [{"b": 2}, {"c": 3}]
+    cell = component._Component__state
+    cell._telling = LateLock(
+        cell._telling, lambda: late and spawn(component.update_state, late.pop(0)).result(WAIT)
+    )
+    component.subscribe(seen.append)
+    component.update_state(a=1)
+    assert seen == [{"a": 1}, {"a": 1, "b": 2}, {"a": 1, "b": 2, "c": 3}]
+
+
+class Stream:
+    """A component that other threads update in every round of its listeners, on a clock that each look moves.
+
+    `pause` is called when the telling thread steps back, with the seconds of the pause.
+    """
+
+    def __init__(self, spawn, monkeypatch, *, rounds, pause, seconds):
+        self.component, self.told, self.pauses = Component(), [], []
+        self._spawn, self._rounds, self._now = spawn, rounds, 100.0
+        self._pause, self._seconds = pause, seconds
+        monkeypatch.setattr(_component_state, "time", self)
+        self.component.subscribe(self._listen)
+
+    def _listen(self, state):
+        self.told.append((threading.get_ident(), state["number"]))
+        if state["number"] < self._rounds:
+            self.update(state["number"] + 1)
+
+    def update(self, number):
+        self._spawn(self.component.update_state, number=number).result(WAIT)
+
+    def monotonic(self):
+        self._now += self._seconds
+        return self._now
+
+    def sleep(self, seconds):
+        self.pauses.append((seconds, self.component.state["number"]))
+        self._pause(self)
+
+
+def test_a_caller_takes_over_from_a_teller_that_steps_back(spawn, monkeypatch):
+    stream = Stream(spawn, monkeypatch, rounds=6, seconds=0.04, pause=lambda stream: stream.update(100))
+    stream.component.update_state(number=0)
+
+    me = threading.get_ident()
+    assert stream.told[:4] == [(me, 0), (me, 1), (me, 2), (me, 3)], "0.12 s for others"
+    ((seconds, untold),) = stream.pauses
+    assert (round(seconds, 6), untold) == (0.08, 4), "twice the last round"
+    ((teller, number),) = stream.told[4:]
+    assert teller != me and number == 100, "of the two that waited, the newest is told"
+
+
+def test_a_teller_steps_back_for_a_bounded_time(spawn, monkeypatch):
+    stream = Stream(spawn, monkeypatch, rounds=2, seconds=50.0, pause=lambda stream: None)
+    stream.component.update_state(number=0)
+    assert stream.pauses == [(_component_state.TELLING_SECONDS, 2)]
+
+
+def test_a_teller_that_no_caller_relieves_tells_on(spawn, monkeypatch):
+    stream = Stream(spawn, monkeypatch, rounds=7, seconds=0.04, pause=lambda stream: None)
+    stream.component.update_state(number=0)
+    me = threading.get_ident()
+    assert stream.told == [(me, number) for number in range(8)]
+    assert [untold for _, untold in stream.pauses] == [4]
+
+
+def test_an_interrupt_while_a_teller_steps_back_leaves_nothing_untold(spawn, monkeypatch):
+    stream = Stream(spawn, monkeypatch, rounds=4, seconds=0.04, pause=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stream.component.update_state(number=0)
+    assert [number for _, number in stream.told] == [0, 1, 2, 3, 4]
+
+
+def needs_fork(test):
+    for mark in (
+        pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
+        pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
+        pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning"),
+    ):
+        test = mark(test)
+    return test
+
+
+def in_child(check):
+    """Runs the check in a forked child, and waits for that: it must return True in time."""
     child = os.fork()
     if child == 0:
         signal.alarm(int(WAIT))
+        good = False
         try:
-            component.update_state(b=2)
+            good = check()
         finally:
-            os._exit(0 if component.state == {"a": 1, "b": 2} else 1)
+            os._exit(0 if good else 1)
     assert os.waitpid(child, 0) == (child, 0)
+
+
+def at_once(function, **changes):
+    function(**changes)
+
+
+def on_a_new_thread(function, **changes):
+    """Calls it on a thread that may get the identity of one that the fork left behind."""
+    thread = threading.Thread(target=function, kwargs=changes)
+    thread.start()
+    thread.join(WAIT)
+
+
+@needs_fork
+@pytest.mark.parametrize("call", [at_once, on_a_new_thread])
+@pytest.mark.parametrize("stands", ["in a listener", "in a function"])
+def test_a_forked_child_can_update_what_a_thread_of_the_parent_was_updating(stands, call, spawn, gate):
+    component, told = Component(), []
+    component.subscribe(told.append)
+    if stands == "in a listener":
+        component.subscribe(lambda state: gate(state) if state == {"a": 1} else None)
+        updating = spawn(component.update_state, a=1)
+    else:
+        updating = spawn(component.update_state, lambda state: gate({"a": 1}))
+    gate.wait_entered()
+    expected = {**component.state, "b": 2}
+
+    def check():
+        call(component.update_state, b=2)
+        return component.state == told[-1] == expected
+
+    in_child(check)
     gate.open()
-    applying.result(WAIT)
+    updating.result(WAIT)
+    assert component.state == told[-1] == {"a": 1}
+
+
+@needs_fork
+def test_a_child_forked_by_a_function_or_listener_goes_on_as_its_parent():
+    component = Component()
+    told, children = [], []
+
+    def fork(state):
+        children.append(os.fork())
+        if children[-1] == 0:
+            signal.alarm(int(WAIT))
+        component.update_state(within=len(children))
+        return {"forks": len(children)}
+
+    def fork_once(state):
+        if len(children) == 1:
+            fork(state)
+
+    component.subscribe(fork_once)
+    component.subscribe(lambda state: told.append(dict(state)))
+    try:
+        component.update_state(fork)
+        good = told == [{"forks": 1, "within": 1}, {"forks": 1, "within": 2}]
+    finally:
+        if 0 in children:
+            os._exit(0 if good else 1)
+    assert good
+    for child in children:
+        assert os.waitpid(child, 0) == (child, 0)
 
 
 changes = st.dictionaries(st.sampled_from("abc"), st.integers(0, 9), max_size=3)

@@ -1,20 +1,15 @@
-"""The state of a component: immutable snapshots, and patches applied in order by one thread at a time.
+"""The state of a component: immutable snapshots, patches applied under a lock, listeners told outside of it.
 
-How an update travels:
+1. A caller takes the lock, applies its patch, publishes the new snapshot whole, and lets go. Readers need no
+   lock.
+2. The queue of what the listeners are to be told holds one: the newest snapshot, until it is told. The caller
+   takes the teller's place and tells it. If the place is taken, the caller leaves.
+3. The teller lets go of the place, then looks at the queue again. A caller that found the place taken had
+   published before, so this look sees its snapshot or a newer one: none is left behind.
 
-1. The caller appends its patch to the queue, then tries to become the owner of the state.
-2. If the place was free, the caller takes the patches that wait (a batch), applies them in order,
-   publishes one snapshot, tells the listeners once and lets go.
-3. If the state has another owner, the caller leaves.
-4. The owner that lets go looks at the queue again. A caller that found the place taken had appended
-   its patch before, so this look sees it: no patch is left behind.
-
-Two things would go wrong under a steady stream of updates: the owner would never be let go, and the
-queue would grow. So a caller that finds an owner who has already done its own patch, or a long
-queue, does not leave at once but waits to take over, and an owner lets go as soon as it sees such a
-caller. That wait is bounded, because the owner may be running a listener that waits for this very
-caller. The waiting caller takes itself off the list before its last try: either the owner sees the
-list empty and looks at the queue again (4), or that last try finds the place free.
+A steady stream of updates would hold the teller for ever. So after a while it steps back: it leaves the place
+free for longer than a round of the listeners took, and in that time the stream brings a caller that takes it
+(2). Then it looks at the queue once more (3), and tells on if none came.
 """
 
 from __future__ import annotations
@@ -22,9 +17,10 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections import deque
+import time
+import weakref
 from collections.abc import Mapping
-from typing import Any, Callable, NoReturn
+from typing import Any, Callable, NoReturn, Optional
 
 __all__ = ["Changes", "Listener", "Snapshot", "StateCell", "StateFunction"]
 
@@ -35,13 +31,16 @@ StateFunction = Callable[[Mapping[str, Any]], Changes]
 """A patch that depends on the state: gets the current snapshot, returns the changes."""
 
 Listener = Callable[[Mapping[str, Any]], object]
-"""Called with the new snapshot after a batch of patches; what it returns is ignored."""
+"""Called with the newest snapshot after one or more patches; what it returns is ignored."""
 
-BACKLOG_PATCHES = 1024
-"""Patches that may wait before callers do: far above any burst of a page, some 100 kB of memory."""
+LOCK_SECONDS = 30.0
+"""How long a call waits for the functions of others: far above what quick ones take on a busy machine."""
 
-TAKE_OVER_SECONDS = 0.1
-"""How long a caller waits to take over; longer than a batch of cheap listeners, short for a person."""
+TELLING_SECONDS = 0.1
+"""How long a teller works for others before it steps back, and for how long at most: short for a person."""
+
+_Patch = tuple[Optional[StateFunction], dict[str, Any]]
+"""The function of a call of `update_state`, if it has one, and the changes that win over what it returns."""
 
 _logger = logging.getLogger("pytoweb.component")
 
@@ -79,42 +78,28 @@ class Snapshot(dict[str, Any]):
         return Snapshot, (dict(self),)
 
 
-class _Patch:
-    """One call of `update_state`, checked as far as it can be before it runs."""
+def _checked_patch(patch: Changes | StateFunction | None, changes: dict[str, Any]) -> _Patch:
+    """Checks what `update_state` was given, as far as it can be before a function runs."""
+    if patch is None:
+        return None, changes
+    if isinstance(patch, Mapping):
+        return None, {**_checked(patch, "update_state()"), **changes}
+    if callable(patch):
+        return patch, changes
+    raise TypeError(
+        "update_state() takes a mapping of changes, a function of the current state, or keyword "
+        f"arguments, not {type(patch).__name__}: call update_state({{'key': value}})"
+    )
 
-    __slots__ = ("_changes", "_function")
 
-    def __init__(self, mapping_or_function: Changes | StateFunction | None, changes: dict[str, Any]) -> None:
-        self._function: StateFunction | None = None
-        if mapping_or_function is None:
-            self._changes = changes
-        elif isinstance(mapping_or_function, Mapping):
-            self._changes = _checked(mapping_or_function, "update_state()")
-            self._changes.update(changes)
-        elif callable(mapping_or_function):
-            self._function = mapping_or_function
-            self._changes = changes
-        else:
-            raise TypeError(
-                "update_state() takes a mapping of changes, a function of the current state, or keyword "
-                f"arguments, not {type(mapping_or_function).__name__}: call update_state({{'key': value}})"
-            )
-
-    @property
-    def reads_state(self) -> bool:
-        return self._function is not None
-
-    def changes(self, state: Snapshot) -> dict[str, Any]:
-        """Returns the changes; runs the function patch, if it is one, so it raises what that raises."""
-        if self._function is None:
-            return self._changes
-        returned = self._function(state)
-        if not isinstance(returned, Mapping):
-            raise TypeError(
-                "a function given to update_state() must return a mapping of changes "
-                f"({{}} for none), not {type(returned).__name__}"
-            )
-        return {**_checked(returned, "a function given to update_state()"), **self._changes}
+def _changes_by(function: StateFunction, state: Snapshot) -> dict[str, Any]:
+    returned = function(state)
+    if not isinstance(returned, Mapping):
+        raise TypeError(
+            "a function given to update_state() must return a mapping of changes "
+            f"({{}} for none), not {type(returned).__name__}"
+        )
+    return _checked(returned, "a function given to update_state()")
 
 
 def _checked(changes: Changes, where: str) -> dict[str, Any]:
@@ -127,27 +112,22 @@ def _checked(changes: Changes, where: str) -> dict[str, Any]:
 
 
 class StateCell:
-    """Holds the current snapshot, the patches that wait, and the listeners."""
+    """Holds the current snapshot and the listeners."""
 
     def __init__(self, name: str) -> None:
-        """Starts with an empty state.
-
-        Args:
-            name: What log records call the component.
-        """
+        """Starts with an empty state; errors and log records call the component by the name."""
         self._name = name
-        self._snapshot = Snapshot()
-        self._pending: deque[_Patch] = deque()
+        self._snapshot = self._told = Snapshot()
         self._listeners: dict[object, Listener] = {}
-        self._ownership = threading.Lock()
-        self._owner: int | None = None  # the owner's thread; written by the owner alone
-        self._overdue = False  # the owner has done its own patch and works for others
-        self._waiting: deque[None] = deque()  # one entry per caller that waits to take over
-        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._patches: list[_Patch] | None = None  # those that the thread with the lock is applying
+        self._telling = threading.Lock()
+        self._teller: int | None = None  # the thread that has the teller's place
+        _cells.add(self)
 
     @property
     def snapshot(self) -> Snapshot:
-        """The state after the last whole batch."""
+        """The newest state; reading it takes no lock."""
         return self._snapshot
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
@@ -165,79 +145,74 @@ class StateCell:
         return unsubscribe
 
     def update(self, mapping_or_function: Changes | StateFunction | None, changes: dict[str, Any]) -> None:
-        """Queues one patch and applies what waits, unless another thread is doing so."""
-        mine = _Patch(mapping_or_function, changes)
-        self._pending.append(mine)
-        to_raise: list[BaseException] = []
-        own_patch_done = False
-        while self._pending and self._become_owner():
-            try:
-                self._overdue = own_patch_done
-                self._apply_batch(mine, to_raise)
-            finally:
-                self._owner = None
-                self._ownership.release()
-            own_patch_done = True  # it was in this batch at the latest
-            if self._waiting:
-                break
-        if to_raise:
-            try:
-                raise to_raise[-1]
-            finally:
-                to_raise.clear()  # else this frame and the traceback keep each other alive
+        """Applies one patch, then tells the listeners unless another thread is doing so.
 
-    def _become_owner(self) -> bool:
-        me = threading.get_ident()
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
-            if self._owner != me:  # the owner is a thread of the parent, which this child lacks
-                self._ownership, self._owner = threading.Lock(), None
-                self._waiting.clear()
-        owned = self._ownership.acquire(blocking=False)
-        if not owned and self._owner != me and (self._overdue or len(self._pending) > BACKLOG_PATCHES):
-            self._waiting.append(None)
-            try:
-                owned = self._ownership.acquire(timeout=TAKE_OVER_SECONDS)
-            finally:
-                self._waiting.pop()
-            owned = owned or self._ownership.acquire(blocking=False)
-        if owned:
-            self._owner = me
-        return owned
-
-    def _apply_batch(self, mine: _Patch, to_raise: list[BaseException]) -> None:
-        """Applies the patches that wait now; later ones are the next batch, so listeners hear in time.
-
-        Args:
-            mine: The patch of the calling thread.
-            to_raise: Gets what the caller has to raise: the failure of its patch, or an interrupt.
+        Waits for the functions of other threads, and for no listener. A function must not wait for another
+        thread that updates the component, because that one waits for it: a `TimeoutError` ends it.
         """
-        before = latest = self._snapshot
-        draft: dict[str, Any] | None = None  # what `latest` lacks
+        patch = _checked_patch(mapping_or_function, changes)
+        if not (self._lock.acquire(False) or self._lock.acquire(True, LOCK_SECONDS)):
+            raise TimeoutError(
+                f"{self._name}: update_state() changed nothing, for others' functions took {LOCK_SECONDS} s: "
+                "one must be quick, and must not wait for another thread that updates the component"
+            )
         try:
-            for _ in range(len(self._pending)):
-                patch = self._pending.popleft()
-                if draft is not None and patch.reads_state:
-                    latest, draft = Snapshot(draft), None
-                try:
-                    changes = patch.changes(latest)
-                except BaseException as exc:
-                    if patch is mine or isinstance(exc, KeyboardInterrupt):
-                        to_raise.append(exc)
-                    if patch is not mine:
-                        self._log(exc, "a state patch queued by another call failed")
-                    continue
-                if changes:
-                    if draft is None:
-                        draft = dict(latest)
-                    draft.update(changes)
+            if self._patches is not None:  # the call comes from a function of this very thread
+                self._patches.append(patch)
+                return
+            failures = self._apply(patch)
         finally:
-            # Also on an interrupt between two patches: those taken from the queue are not lost.
-            self._snapshot = latest if draft is None else Snapshot(draft)
-        if self._snapshot is not before:
-            self._notify(self._snapshot, to_raise)
+            self._lock.release()
+        self._tell(failures)
+        failures.sort(key=lambda exc: isinstance(exc, KeyboardInterrupt), reverse=True)
+        while len(failures) > 1:
+            self._log(failures.pop(), "an update failed further")
+        if failures:
+            raise failures.pop()  # popped: else its traceback and a frame's list keep each other alive
 
-    def _notify(self, snapshot: Snapshot, to_raise: list[BaseException]) -> None:
+    def _apply(self, patch: _Patch) -> list[BaseException]:
+        """Applies the patch, then those that functions add meanwhile; returns what they raised, in order."""
+        failures: list[BaseException] = []
+        self._patches = patches = [patch]
+        try:
+            for function, changes in patches:
+                try:
+                    if function is not None:
+                        changes = {**_changes_by(function, self._snapshot), **changes}
+                    if changes:
+                        self._snapshot = Snapshot(self._snapshot | changes)
+                except BaseException as exc:
+                    failures.append(exc)
+        finally:
+            self._patches = None
+        return failures
+
+    def _tell(self, failures: list[BaseException]) -> None:
+        """Tells until the listeners know the newest snapshot, or another thread tells; adds interrupts."""
+        since = now = 0.0
+        while self._told is not self._snapshot:
+            telling = self._telling
+            if not telling.acquire(False):
+                return
+            self._teller = threading.get_ident()
+            try:
+                self._told = self._snapshot
+                self._notify(self._told, failures)
+            finally:
+                self._teller = None
+                telling.release()
+            if self._told is self._snapshot:
+                return
+            before, now = now, time.monotonic()
+            since = since or now  # from here on it works for others
+            if now - since > TELLING_SECONDS:
+                since = 0.0
+                try:
+                    time.sleep(min(2 * (now - before), TELLING_SECONDS))
+                except KeyboardInterrupt as exc:
+                    failures.append(exc)  # raised later: it has to look at the queue first
+
+    def _notify(self, snapshot: Snapshot, failures: list[BaseException]) -> None:
         for token, listener in self._listeners.copy().items():
             if token not in self._listeners:  # removed by a listener before it
                 continue
@@ -246,7 +221,25 @@ class StateCell:
             except BaseException as exc:
                 self._log(exc, "the listener %r failed", listener)
                 if isinstance(exc, KeyboardInterrupt):
-                    to_raise.append(exc)
+                    failures.append(exc)
 
     def _log(self, exc: BaseException, what: str, *args: object) -> None:
         _logger.error("%s: " + what, self._name, *args, exc_info=exc, extra={"component": self._name})
+
+
+_cells: weakref.WeakSet[StateCell] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Frees in the child what other threads of the parent held: it has only the thread that forked."""
+    for cell in list(_cells):
+        if cell._lock.acquire(False):  # free, or this thread's
+            cell._lock.release()
+        else:
+            cell._lock, cell._patches = threading.RLock(), None
+        if cell._teller != threading.get_ident():
+            cell._telling, cell._teller = threading.Lock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
