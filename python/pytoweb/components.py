@@ -100,47 +100,44 @@ class Component:
     ) -> None:
         """Merges changes into the state and tells the listeners; from any thread, no update is lost.
 
-        The call is one patch. Patches are applied one after the other in the order of the calls, by
-        one thread at a time: the first that finds no other applying. It applies what waits as one
-        batch, then calls each listener once with the result, and goes on while more has arrived.
+        The call is one patch. Each call applies its own, one at a time, in the order in which they get the
+        component's lock, and publishes the state whole. Then it tells the listeners, unless another thread
+        is telling: that thread, or one that takes over from it, will tell them of this state or a newer one.
+        Called inside a function patch, it returns at once, and this thread applies the patch right after
+        that one. Else `state` shows the patch when the call returns, also inside a listener. A value that
+        depends on the state needs a function patch, which gets the state with every earlier patch in it.
 
-        When the call returns, then
-        - with no other applying: the patch is applied, `state` shows it, the listeners were told;
-        - with another thread applying: that thread, or one that takes over from it, has applied the
-          patch or will;
-        - inside a listener or a function patch: this thread will, after the current batch.
-
-        So `state` read after the call may be older than the patch. A value that depends on the state
-        needs a function patch, which gets the state with every earlier patch in it.
-
-        It does not wait for other threads, except up to 0.1 s to take over from one that is kept busy
-        by the patches of others. It never deadlocks, whatever a listener or function does. A listener
-        that updates the state every time it is called never ends: update only on a difference.
+        It waits for the function patches of other threads, never for their listeners. So a function must
+        not wait for another thread that updates this component: that call would wait for the function,
+        until it raises `TimeoutError` after 30 s. Functions of two components that update each other's
+        from two threads wait for each other in the same way. A call that has told the listeners of
+        other threads' patches for 0.1 s pauses for 0.1 s at most, in which the next caller takes over.
+        A listener that updates the state every time it is called never ends: update only on a difference.
 
         It works on an unmounted component too: a worker that finishes its queue may still report.
 
         Args:
             mapping_or_function: New values by key, or a function that gets the current snapshot and
-                returns such a mapping. The function may run on another thread, holding no lock, and
-                runs once; it should be quick. An empty mapping changes nothing and tells no
-                listener.
+                returns such a mapping. The function runs once, on this thread and under the lock; it
+                should be quick. An empty mapping changes nothing and tells no listener.
             **changes: More new values; they win over the first argument.
 
         Raises:
             TypeError: What was given, or what the function returned, is no mapping with str keys.
-            BaseException: What the function raised, if this call applied it. Its patch changes
-                nothing, later ones still apply. If another call applied it, the error is logged by
-                the logger `pytoweb.component` instead.
+            TimeoutError: The functions of other threads took longer than 30 s. Nothing is changed.
+            BaseException: What the function raised; its patch changes nothing. Else what the function of
+                a call within it raised. Before both, a `KeyboardInterrupt` that a listener raised. Of
+                several, the logger `pytoweb.component` logs those that are not raised.
         """
         self.__state.update(mapping_or_function, changes)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Calls the listener with the new snapshot after every batch of updates.
+        """Calls the listener with the newest snapshot after one or more updates.
 
-        Listeners are called in the order of subscription, by the thread that applied the batch,
-        holding no lock; none sees an older snapshot after a newer one. One that raises is logged by
-        the logger `pytoweb.component`, and the others are still called. One that is subscribed
-        twice is called twice.
+        Listeners are called in the order of subscription, by one of the threads that updated, one
+        thread at a time, holding no lock; none sees an older snapshot after a newer one, and each is
+        told of the newest. One that raises is logged by the logger `pytoweb.component`, and the
+        others are still called. One that is subscribed twice is called twice.
 
         Args:
             listener: Called with the snapshot and nothing else.
