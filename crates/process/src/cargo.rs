@@ -49,6 +49,23 @@ pub trait Feed: Send + Sync + 'static {
     fn item(&self, parcel: Parcel);
 }
 
+/// What a handler tells the owner of its worker while it runs.
+#[derive(Debug)]
+pub struct Told {
+    /// What the owner's handlers are chosen by.
+    pub name: Box<str>,
+    /// The data.
+    pub parcel: Parcel,
+    /// How many events of the child were dropped since the last one that came.
+    pub dropped: u64,
+}
+
+/// Who is told of what a handler says before its answer.
+pub trait Listener: Send + Sync + 'static {
+    /// Takes an event. Called on a thread that reads replies, in their order: it does not block.
+    fn event(&self, told: Told);
+}
+
 /// What a child is told of the reader of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
@@ -71,6 +88,11 @@ pub trait Cargo: Sized + Send + 'static {
 
     /// Where the items of its stream go, if it is to have one.
     fn feed(&self) -> Option<Arc<dyn Feed>> {
+        None
+    }
+
+    /// Who is told of what its handler says before the answer, if that is of interest.
+    fn listener(&self) -> Option<Arc<dyn Listener>> {
         None
     }
 

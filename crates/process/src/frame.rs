@@ -28,6 +28,7 @@
 //! | `Free` | 134 | host | | seq: 8 |
 //! | `Ask` | 135 | host | | bytes |
 //! | `Item` | 136 | host | | as of `Reply`, without note and run time |
+//! | `Event` | 137 | host | length of the name | as of `Reply`, with the name as the note, and in the place of the run time how many were dropped |
 //!
 //! `Began` and `Free` are notices from one end of a link to the other, where no shared memory says it. Parts are for the
 //! two ends too: what the ring does not carry at once.
@@ -59,8 +60,9 @@ pub use self::decode::{decode_for_child, decode_for_host};
 #[cfg(unix)]
 pub(crate) use self::encode::encode_notice;
 pub use self::encode::{
-    TooLong, encode_ask, encode_broken, encode_enough, encode_grant, encode_item, encode_log,
-    encode_quit, encode_ready, encode_release, encode_reply, encode_request, encode_stop_asked,
+    TooLong, encode_ask, encode_broken, encode_enough, encode_event, encode_grant, encode_item,
+    encode_log, encode_quit, encode_ready, encode_release, encode_reply, encode_request,
+    encode_stop_asked,
 };
 pub use self::raw::RawPayload;
 #[cfg(target_os = "linux")]
@@ -97,6 +99,7 @@ mod tag {
     pub(super) const FREE: u8 = 134;
     pub(super) const ASK: u8 = 135;
     pub(super) const ITEM: u8 = 136;
+    pub(super) const EVENT: u8 = 137;
 }
 
 mod bits {
@@ -115,6 +118,7 @@ mod at {
     pub(super) const ATTEMPT: usize = 16;
     pub(super) const FLAGS: usize = 20;
     pub(super) const RUN_NS: usize = 16;
+    pub(super) const DROPPED: usize = 16;
     pub(super) const KIND_LEN: usize = 24;
     pub(super) const ID_LEN: usize = 28;
     pub(super) const CONTEXT_LEN: usize = 32;
@@ -171,6 +175,19 @@ pub struct Reply<'a, P> {
     /// What there is to say of a failure, opaque here.
     pub note: &'a [u8],
     /// The handler's result.
+    pub payload: P,
+}
+
+/// What a handler tells the owner of its worker while it runs. `P` as for [`Request`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event<'a, P> {
+    /// The number of the request that runs.
+    pub seq: u64,
+    /// How many events of the child were dropped since the last one that was sent.
+    pub dropped: u64,
+    /// What the owner's handlers are chosen by.
+    pub name: &'a str,
+    /// The data.
     pub payload: P,
 }
 
@@ -239,6 +256,8 @@ pub enum ToHost<'a> {
         /// The item.
         payload: RawPayload<'a>,
     },
+    /// An event that a handler emits, before the reply of its message.
+    Event(Event<'a, RawPayload<'a>>),
     /// Something for the host's log.
     Log {
         /// Opaque here.

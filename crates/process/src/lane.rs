@@ -39,7 +39,7 @@ use crate::flight::Flight;
 use crate::frame::control;
 use crate::link::HostLink;
 use crate::options::Options;
-use crate::payload::{Parcel, Payload};
+use crate::payload::Payload;
 use crate::spawn::Child;
 use crate::start::{Report, Setup, start_child};
 use crate::store::Store;
@@ -163,8 +163,8 @@ struct State<C> {
 #[derive(Default)]
 struct Intake<C> {
     answers: Vec<(u64, Answer)>,
-    /// Of streams, with the numbers of their messages.
-    items: Vec<(u64, Parcel)>,
+    /// What handlers say before their answers, with the numbers of their messages.
+    said: Vec<(u64, reading::Said)>,
     over: Vec<(C, Answer)>,
     words: Vec<reading::Word>,
 }
@@ -250,7 +250,7 @@ impl<C: Cargo> Lane<C> {
             intake: Mutex::new(Intake {
                 answers: Vec::new(),
                 over: Vec::new(),
-                items: Vec::new(),
+                said: Vec::new(),
                 words: Vec::new(),
             }),
             changed: Condvar::new(),

@@ -60,7 +60,7 @@ mod start;
 mod usage;
 
 #[cfg(unix)]
-pub use cargo::{Answer, Cargo, Feed, Reader, Verdict};
+pub use cargo::{Answer, Cargo, Feed, Listener, Reader, Told, Verdict};
 #[cfg(unix)]
 pub use crash::{Cause, Crash};
 #[cfg(unix)]

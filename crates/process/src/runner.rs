@@ -16,7 +16,7 @@ use pytoweb_engine::{
 
 use self::jobs::Jobs;
 use self::window::RunTimes;
-use crate::cargo::{Answer, Cargo, Feed, Reader, Verdict};
+use crate::cargo::{Answer, Cargo, Feed, Listener, Reader, Verdict};
 use crate::crash::Crash;
 use crate::fleet::Fleet;
 use crate::flight::{Flight, OwnedRequest};
@@ -45,6 +45,12 @@ pub trait Codec: Handler {
 
     /// Where the items go that its handler puts before its reply, if it is to stream.
     fn feed(message: &Self::Message) -> Option<Arc<dyn Feed>> {
+        let _ = message;
+        None
+    }
+
+    /// Who is told of what a message's handler says before the reply, if that is of interest.
+    fn listener(&self, message: &Self::Message) -> Option<Arc<dyn Listener>> {
         let _ = message;
         None
     }
@@ -402,6 +408,10 @@ impl<H: Ends> Cargo for Delivery<H> {
 
     fn feed(&self) -> Option<Arc<dyn Feed>> {
         H::feed(self.message()?)
+    }
+
+    fn listener(&self) -> Option<Arc<dyn Listener>> {
+        self.handler().listener(self.message()?)
     }
 
     fn moved(&mut self, lane: usize) {

@@ -34,7 +34,7 @@ use proptest::prelude::{any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::{Just, Strategy};
 
 use frame::{
-    Malformed, Outcome, RawPayload, Reply, Request, ToChild, ToHost, decode_for_child,
+    Event, Malformed, Outcome, RawPayload, Reply, Request, ToChild, ToHost, decode_for_child,
     decode_for_host,
 };
 use payload::{INLINE_LIMIT, Packer, Payload, Place};
@@ -171,6 +171,29 @@ proptest! {
         prop_assert_eq!(found, seq);
         payloads::check(raw, &payload, &store, &stream, &buffers);
         prop_assert_eq!(decode_for_child(&bytes), Err(Malformed::Tag(136)));
+    }
+
+    #[test]
+    fn events_come_back(
+        (seq, dropped) in any::<(u64, u64)>(),
+        name in ".{0,40}",
+        (stream, buffers) in contents(),
+        stored in any::<bool>(),
+    ) {
+        let store = Store::create("test-events").unwrap();
+        let payload = pack(stored.then_some(&store), &stream, &buffers);
+        let event = Event { seq, dropped, name: &name, payload: &payload };
+        let mut head = b"what was there before".to_vec();
+        frame::encode_event(&event, &mut head).unwrap();
+        let bytes = whole(&head, &payload);
+
+        let Ok(ToHost::Event(found)) = decode_for_host(&bytes) else {
+            panic!("{:?}", decode_for_host(&bytes));
+        };
+
+        prop_assert_eq!((found.seq, found.dropped, found.name), (seq, dropped, &name[..]));
+        payloads::check(found.payload, &payload, &store, &stream, &buffers);
+        prop_assert_eq!(decode_for_child(&bytes), Err(Malformed::Tag(137)));
     }
 
     #[test]

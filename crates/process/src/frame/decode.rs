@@ -3,7 +3,8 @@
 #[cfg(unix)]
 use super::Notice;
 use super::{
-    HEADER, Malformed, Outcome, PREFIX, RawPayload, Reply, Request, ToChild, ToHost, at, bits, tag,
+    Event, HEADER, Malformed, Outcome, PREFIX, RawPayload, Reply, Request, ToChild, ToHost, at,
+    bits, tag,
 };
 use crate::payload::Place;
 
@@ -56,6 +57,7 @@ pub fn decode_for_host(frame: &[u8]) -> Result<ToHost<'_>, Malformed> {
     let frame = match prefix[0] {
         tag::REPLY => return decode_reply(frame).map(ToHost::Reply),
         tag::ITEM => return decode_item(frame),
+        tag::EVENT => return decode_event(frame).map(ToHost::Event),
         tag::READY => ToHost::Ready { bytes: rest },
         tag::BROKEN => ToHost::Broken { bytes: rest },
         tag::LOG => ToHost::Log { bytes: rest },
@@ -154,6 +156,21 @@ fn decode_item(frame: &[u8]) -> Result<ToHost<'_>, Malformed> {
     })
 }
 
+fn decode_event(frame: &[u8]) -> Result<Event<'_, RawPayload<'_>>, Malformed> {
+    let header = Header::of(frame)?;
+    header.expect_bits(bits::STORED | bits::LOST)?;
+    expect_zero(header.bytes[at::OUTCOME])?;
+    expect_zero(header.u64(at::KIND_LEN))?;
+    expect_zero(header.u32(at::CONTEXT_LEN))?;
+    let ([name], payload) = header.parts([header.u32(at::WORD)])?;
+    Ok(Event {
+        seq: header.u64(at::SEQ),
+        dropped: header.u64(at::DROPPED),
+        name: text(name, "name")?,
+        payload,
+    })
+}
+
 /// The bytes of a frame's beginning that hold all but its area, for every frame that this crate's users make.
 #[cfg(unix)]
 pub(crate) const HEAD_ROOM: usize = 96 << 10;
@@ -169,7 +186,7 @@ pub(crate) fn without_area(start: &mut Vec<u8>) {
     };
     let texts = match header.bytes[0] {
         tag::REQUEST => [at::KIND_LEN, at::ID_LEN, at::CONTEXT_LEN],
-        tag::REPLY | tag::ITEM => [at::WORD, at::CONTEXT_LEN, at::CONTEXT_LEN],
+        tag::REPLY | tag::ITEM | tag::EVENT => [at::WORD, at::CONTEXT_LEN, at::CONTEXT_LEN],
         _ => return,
     };
     let head = texts.iter().fold(

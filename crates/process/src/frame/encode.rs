@@ -9,7 +9,7 @@ use std::fmt;
 
 #[cfg(unix)]
 use super::Notice;
-use super::{HEADER, PREFIX, Payload, Reply, Request, at, bits, tag};
+use super::{Event, HEADER, PREFIX, Payload, Reply, Request, at, bits, tag};
 use crate::payload::Place;
 
 /// A part of a message is longer than a frame can say.
@@ -127,6 +127,19 @@ pub fn encode_item(seq: u64, payload: &Payload, head: &mut Vec<u8>) -> Result<()
     header.u64(at::SEQ, seq);
     header.payload(payload)?;
     write(head, &header, payload, []);
+    Ok(())
+}
+
+/// Everything of an event but an inline area.
+///
+/// # Errors
+/// The name or the number of buffers is beyond 32 bits. `head` is then of no use.
+pub fn encode_event(event: &Event<'_, &Payload>, head: &mut Vec<u8>) -> Result<(), TooLong> {
+    let mut header = Header::new(tag::EVENT, length(event.name.len())?);
+    header.u64(at::SEQ, event.seq);
+    header.u64(at::DROPPED, event.dropped);
+    header.payload(event.payload)?;
+    write(head, &header, event.payload, [event.name.as_bytes()]);
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::{State, Tracked};
-use crate::cargo::{Cargo, Feed, Verdict};
+use crate::cargo::{Cargo, Feed, Listener, Verdict};
 
 impl<C: Cargo> State<C> {
     /// Where an item of the stream of a message goes.
@@ -15,13 +15,24 @@ impl<C: Cargo> State<C> {
     /// # Errors
     /// Why the child cannot have such an item.
     pub(super) fn feed(&self, seq: u64) -> Result<Arc<dyn Feed>, String> {
-        self.table
-            .get(Self::place(seq))
-            .and_then(Option::as_ref)
-            .filter(|tracked| tracked.seq == seq && !tracked.revoked)
-            .and_then(Tracked::flight)
-            .and_then(|flight| flight.cargo.feed())
+        self.cargo(seq)
+            .and_then(Cargo::feed)
             .ok_or_else(|| format!("it sent an item for message {seq}, which has no stream"))
+    }
+
+    /// Who is told of what the handler of a message says. `None`: its owner does not listen, or it is over, for what a
+    /// handler has left behind may speak later.
+    pub(super) fn listener(&self, seq: u64) -> Option<Arc<dyn Listener>> {
+        self.cargo(seq)?.listener()
+    }
+
+    /// The message of a number, if the child may run it.
+    fn cargo(&self, seq: u64) -> Option<&C> {
+        let tracked = self.table.get(Self::place(seq))?.as_ref()?;
+        let flight = Some(tracked)
+            .filter(|tracked| tracked.seq == seq && !tracked.revoked)
+            .and_then(Tracked::flight)?;
+        Some(&flight.cargo)
     }
 
     /// Ends the message that the child answered. `None`: it was taken back, and is elsewhere by now, or is a control.

@@ -15,10 +15,11 @@ use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::{Intake, Lane, Phase};
-use crate::cargo::{Answer, Cargo, Verdict};
+use crate::cargo::{Answer, Cargo, Feed, Listener, Told, Verdict};
 use crate::crash::Cause;
 use crate::frame::{Outcome, Reply, ToHost};
 use crate::link::HostLink;
+use crate::payload::Parcel;
 use crate::sync::look_while_yielding;
 
 /// How long the lane's thread sleeps at a time while guests read: so late may a reply be that no caller waits for. Its
@@ -34,6 +35,29 @@ pub(crate) enum Word {
     Log(Vec<u8>),
     /// It waits for a descriptor.
     Ask(Vec<u8>),
+}
+
+/// What a handler says before its answer.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// An item of its stream.
+    Item(Parcel),
+    Event(Told),
+}
+
+/// The same, with the place that it goes to.
+enum Heard {
+    Item(Arc<dyn Feed>, Parcel),
+    Event(Arc<dyn Listener>, Told),
+}
+
+impl Heard {
+    fn deliver(self) {
+        match self {
+            Self::Item(feed, parcel) => feed.item(parcel),
+            Self::Event(listener, told) => listener.event(told),
+        }
+    }
 }
 
 /// Where that goes.
@@ -229,7 +253,7 @@ impl<C: Cargo> Lane<C> {
     ) -> Taken {
         let Intake {
             answers,
-            items,
+            said,
             over,
             words,
         } = intake;
@@ -252,7 +276,17 @@ impl<C: Cargo> Lane<C> {
                         parcel: Some(link.parcel(&payload)?),
                     },
                 )),
-                ToHost::Item { seq, payload } => items.push((seq, link.parcel(&payload)?)),
+                ToHost::Item { seq, payload } => {
+                    said.push((seq, Said::Item(link.parcel(&payload)?)));
+                }
+                ToHost::Event(event) => {
+                    let told = Told {
+                        name: event.name.into(),
+                        parcel: link.parcel(&event.payload)?,
+                        dropped: event.dropped,
+                    };
+                    said.push((event.seq, Said::Event(told)));
+                }
                 ToHost::Log { bytes } => words.push(Word::Log(bytes.to_vec())),
                 ToHost::Ask { bytes } => words.push(Word::Ask(bytes.to_vec())),
                 ToHost::Broken { bytes } => unfit = Some(bytes.to_vec()),
@@ -273,7 +307,7 @@ impl<C: Cargo> Lane<C> {
             .is_some_and(|now| Arc::ptr_eq(now, link));
         if !current {
             answers.clear();
-            items.clear();
+            said.clear();
             return Taken::Nothing;
         }
         let mut strange = received.err().map(|broken| broken.to_string());
@@ -281,11 +315,18 @@ impl<C: Cargo> Lane<C> {
             state.health.is_ready_at(Instant::now());
             state.recovered |= state.failed.take().is_some();
         }
-        let mut fed = Vec::new();
-        for (seq, parcel) in items.drain(..) {
-            match state.feed(seq) {
-                Ok(feed) => fed.push((feed, parcel)),
-                Err(what) => strange = Some(what),
+        let mut heard = Vec::new();
+        let mut unheard = Vec::new();
+        for (seq, said) in said.drain(..) {
+            match said {
+                Said::Item(parcel) => match state.feed(seq) {
+                    Ok(feed) => heard.push(Heard::Item(feed, parcel)),
+                    Err(what) => strange = Some(what),
+                },
+                Said::Event(told) => match state.listener(seq) {
+                    Some(listener) => heard.push(Heard::Event(listener, told)),
+                    None => unheard.push(told),
+                },
             }
         }
         state.answered += answers.len() as u64;
@@ -318,10 +359,9 @@ impl<C: Cargo> Lane<C> {
             sent.conclude();
         }
         TAKING_IN.set(true);
-        // Items go before the answers that follow them.
-        for (feed, parcel) in fed {
-            feed.item(parcel);
-        }
+        drop(unheard);
+        // They go before the answers that follow them.
+        heard.into_iter().for_each(Heard::deliver);
         for (cargo, answer) in over.drain(..) {
             cargo.answered(answer);
         }
