@@ -155,6 +155,7 @@ class Child:
                 if config["state"] is not None:
                     set_state(worker, load(config["state"]))
                 self._stand_ins[number] = worker
+            self._stand_ins[number]._pytoweb.wanted_events = config["events"]
             if config["start_number"] != self._start_numbers.get(number, 0):
                 self._start_numbers[number] = config["start_number"]
                 on_start = load(config["on_start"])

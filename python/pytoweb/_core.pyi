@@ -23,6 +23,7 @@ from pytoweb.futures import WorkerFuture
 __all__ = [
     "DEFAULT_CAPACITY",
     "MOST_AHEAD",
+    "MOST_EVENTS",
     "VERSION",
     "CallTimer",
     "ChildEnd",
@@ -36,6 +37,7 @@ __all__ = [
     "Pending",
     "Processes",
     "Reducers",
+    "RemoteData",
     "Repeated",
     "Sink",
     "StreamReader",
@@ -76,6 +78,9 @@ DEFAULT_CAPACITY: Final = 16384
 
 MOST_AHEAD: Final = 4095
 """Items that the handler of a stream may be ahead of its reader at most."""
+
+MOST_EVENTS: Final = 1024
+"""Events of a worker that wait at most for the handlers of one line or event loop."""
 
 class _Runtime(Protocol):
     """What the engine threads of a pool call in Python; ``PoolRuntime`` is one."""
@@ -589,6 +594,13 @@ class Endpoint:
     def _pytoweb_set_stream(self, message_type: str, is_stream: bool) -> None:
         """Whether messages of one type, posted from now on, are answered with streams."""
 
+    def _pytoweb_take_events(self) -> tuple[list[tuple[str, RemoteData, str | None]], int]:
+        """Takes the events out that came from its child: name, data and the id of the message of each.
+
+        Returns:
+            The events, and how many were dropped.
+        """
+
     def _pytoweb_fail_queued(self) -> int:
         """Fails what is queued, and stays open; returns how many messages failed."""
 
@@ -1070,6 +1082,13 @@ class StreamReader:
         """Whether it was closed by its reader."""
 
 @final
+class RemoteData:
+    """The data of an event, as another process sent it."""
+
+    def unpack(self) -> Any:
+        """Unpickles it."""
+
+@final
 class WorkerMessage:
     """One message; what ``current_message()`` gives, and what ``response`` and ``error`` handlers get.
 
@@ -1125,6 +1144,9 @@ class WorkerMessage:
         True once its future was cancelled while it ran, its deadline has passed, or its worker was
         terminated. In a handler of batches it is the first message, and true once that holds for all of them.
         """
+
+    def _emit(self, name: str, data: object) -> None:
+        """Sends an event to the host; for a message of a child."""
 
 def interrupt_thread(ident: int, exception: type[BaseException]) -> None:
     """Raises ``exception`` in the thread of that identifier, the next time that it runs Python code."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytoweb._around import Around
     from pytoweb._batch import Batch
     from pytoweb._core import Threads
+    from pytoweb._events import Events
     from pytoweb._every import WorkerTimer
     from pytoweb._limits import Rate
     from pytoweb._map import Feed
@@ -54,6 +55,7 @@ class Internals:
         "backend",
         "batches",
         "dead_letters",
+        "events",
         "given_up",
         "handlers",
         "has_coroutine_hooks",
@@ -73,6 +75,7 @@ class Internals:
         "threads",
         "timers",
         "topics",
+        "wanted_events",
     )
 
     replies: Replies
@@ -91,6 +94,10 @@ class Internals:
         #: By message type, where there are any: seconds that its handler may run.
         self.soft_limits: dict[str, float] = _NONE
         self.dead_letters = DeadLetters()
+        #: Its events, once there was a handler for one.
+        self.events: Events | None = None
+        #: In a child: the names of the events that the host has handlers for.
+        self.wanted_events: frozenset[str] | None = None
         #: By message type, once there was one: how many may begin in a time.
         self.rates: dict[str, Rate | None] = _NO_RATES
         #: By message type, once there was one: the batches that its handler gets.

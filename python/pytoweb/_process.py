@@ -306,6 +306,7 @@ def configuration(endpoint: Addressable, kept: type) -> dict[str, Any]:
         "on_stop": [_dumped(hook, endpoint)[0] for hook in internals.packed_on_stop],
         "start_number": internals.start_number,
         "one_by_one": internals.has_coroutines,
+        "events": endpoint._pytoweb_wanted_events(),
         "around": [_dumped(hook, endpoint)[0] for hook in (*outer, *internals.packed_around)],
     }
 

@@ -36,6 +36,7 @@ from pytoweb._retry import DeadLetter, Retry
 from pytoweb._room import Told, enter, line_of
 from pytoweb._runtime import PoolRuntime, cast_processes
 from pytoweb._streaming import Streaming
+from pytoweb._telling import Telling
 from pytoweb.errors import DeadlineError, WorkerStoppedError
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -85,7 +86,7 @@ _WOULD_DEADLOCK = (
 MESSAGE_TYPES = "__pytoweb_message_types__"
 
 
-class Addressable(Streaming, Exposing):
+class Addressable(Streaming, Telling, Exposing):
     """What a worker and a pool have in common: handlers, posts and replies.
 
     Not made by hand; ``PythonWorker`` and ``WorkerPool`` are its kinds.
@@ -136,6 +137,8 @@ class Addressable(Streaming, Exposing):
         own = self._pytoweb
         own.threads, own.runtime, own.line = threads, runtime, None
         own.replies.start_afresh()
+        if own.events is not None:
+            own.events.start_afresh(runtime)
         self._pytoweb_renew(threads, getattr(runtime, "processes", None))
         if own.timers:
             from pytoweb._every import renew_all

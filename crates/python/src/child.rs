@@ -5,6 +5,8 @@
 //!
 //! Past 600 lines, because the way of one message through a child is told in one place.
 
+#[path = "child/events.rs"]
+pub(crate) mod events;
 #[path = "child/streams.rs"]
 pub(crate) mod streams;
 
@@ -25,6 +27,7 @@ use pytoweb_process::frame::{
 };
 use pytoweb_process::{Arrival, ChildLink, Door, Parcel, Payload};
 
+use self::events::Outbox;
 use self::streams::{ChildStreamWriter, Sender, Streams};
 use crate::error;
 use crate::error::Named;
@@ -57,6 +60,7 @@ struct Current {
     attempt: u32,
     seq: u64,
     link: Arc<dyn ChildLink>,
+    outbox: Arc<Outbox>,
     stream: Option<Sender>,
 }
 
@@ -75,6 +79,7 @@ impl Current {
             Delivery::Child {
                 link: self.link.clone(),
                 seq: self.seq,
+                to_host: self.outbox.clone(),
             },
         )
     }
@@ -148,6 +153,7 @@ pub(crate) struct ChildEnd {
     /// What interrupts a coroutine that runs, by message.
     interrupters: Arc<Mutex<HashMap<u64, Py<PyAny>>>>,
     streams: Arc<Streams>,
+    outbox: Arc<Outbox>,
     generation: Generation,
     functions: Functions,
 }
@@ -160,6 +166,7 @@ pub(crate) fn child_arrive() -> PyResult<ChildEnd> {
         PyOSError::new_err(format!("this process was not started by a pool: {error}"))
     })?;
     Ok(ChildEnd {
+        outbox: Outbox::new(&link),
         link,
         report,
         door: Mutex::new(door),
@@ -270,6 +277,7 @@ impl ChildEnd {
             together: head.flags & control::TOGETHER != 0,
             one_of_list: false,
             streams: None,
+            outbox: self.outbox.clone(),
         };
         if !self.link.begin(head.seq) {
             return answers.skipped(py);
@@ -496,6 +504,7 @@ impl<'py> Call<'_, 'py> {
                 attempt: self.head.attempt,
                 seq: self.head.seq,
                 link: self.end.link.clone(),
+                outbox: self.end.outbox.clone(),
                 stream: self.stream.clone(),
             }))
         });
@@ -607,6 +616,8 @@ struct Answers {
     one_of_list: bool,
     /// Where its stream is, if it has one.
     streams: Option<Arc<Streams>>,
+    /// Events that it emitted go before it.
+    outbox: Arc<Outbox>,
 }
 
 impl Answers {
@@ -620,6 +631,7 @@ impl Answers {
         if let Some(streams) = &self.streams {
             streams.forget(self.seq);
         }
+        self.outbox.flush(py);
         let run_ns = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         // The host releases it, perhaps before this returns.
         let _ = payload.detach();

@@ -17,6 +17,7 @@ pub(crate) mod flags;
 pub(crate) mod fleet;
 pub(crate) mod future;
 pub(crate) mod handler;
+pub(crate) mod hearing;
 pub(crate) mod hook;
 pub(crate) mod kinds;
 pub(crate) mod message;

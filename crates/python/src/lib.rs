@@ -47,6 +47,8 @@ mod _core {
     #[pymodule_export]
     use crate::host::handler::pending::Pending;
     #[pymodule_export]
+    use crate::host::hearing::RemoteData;
+    #[pymodule_export]
     use crate::host::parked::{Parked, Repeated};
     #[pymodule_export]
     use crate::host::planning::check_wishes;
@@ -94,6 +96,8 @@ mod _core {
     const VERSION: &str = env!("CARGO_PKG_VERSION");
     #[pymodule_export]
     const MOST_AHEAD: u32 = crate::host::flags::MOST_AHEAD;
+    #[pymodule_export]
+    const MOST_EVENTS: usize = crate::host::hearing::MOST_EVENTS;
     #[pymodule_export]
     const DEFAULT_CAPACITY: usize = pytoweb_engine::DEFAULT_CAPACITY;
 }

@@ -413,6 +413,48 @@ async def sleep_and_note(items: list[Any]) -> None:
         raise
 
 
+def emit_each(events: list[tuple[str, Any]]) -> int:
+    """Emits events, each by name with its data."""
+    worker = current_worker()
+    assert worker is not None
+    for name, data in events:
+        worker.emit(name, data)
+    return len(events)
+
+
+async def emit_each_later(events: list[tuple[str, Any]]) -> int:
+    """The same from a coroutine."""
+    worker = current_worker()
+    assert worker is not None
+    for name, data in events:
+        worker.emit(name, data)
+        await asyncio.sleep(0)
+    return len(events)
+
+
+def emit_many(limit: int) -> int:
+    """Emits so many numbers."""
+    worker = current_worker()
+    assert worker is not None
+    for number in range(limit):
+        worker.emit("number", number)
+    return limit
+
+
+def emit_wrongly(how: str) -> str:
+    """Emits what cannot be, and says what that raised."""
+    worker = current_worker()
+    assert worker is not None
+    try:
+        if how == "name":
+            worker.emit(5)  # type: ignore[arg-type]
+        else:
+            worker.emit("number", (number for number in [5]))
+    except Exception as error:
+        return type(error).__name__
+    return "nothing"
+
+
 def count(data: Any) -> Any:
     """Yields as many numbers as it is asked for."""
     yield from range(data)

@@ -26,6 +26,7 @@ use crate::host::edges::{block_loop, end_edge_of_coroutine};
 use crate::host::end_hooks::EndHooks;
 use crate::host::endpoint::{Endpoint, Inner};
 use crate::host::fleet::Processes;
+use crate::host::hearing::{Came, Hearing};
 use crate::host::kinds::Kinds;
 use crate::host::parked::Repeated;
 use crate::host::places::{Place, place_for};
@@ -128,6 +129,7 @@ impl Endpoint {
             retries: ByType::default(),
             tallies: Tallies::default(),
             dead: AtomicU64::new(0),
+            hearing: Hearing::default(),
         });
         let way = processes.map(|processes| (processes.get(), lane, max_attempts));
         self.fill(Inner::make(own, options, shared, threads.pool()?, way)?)
@@ -684,6 +686,12 @@ impl Endpoint {
         let policy = Policy::of(retry)?;
         self.inner()?.0.shared.retries.set(message_type, policy);
         Ok(())
+    }
+
+    /// Takes the events out that came from its child: each with its name, its data and the id of its message; and how many
+    /// were dropped.
+    fn _pytoweb_take_events(&self, py: Python<'_>) -> PyResult<(Vec<Came>, u64)> {
+        self.inner()?.0.shared.hearing.take_for(py)
     }
 
     /// Lets the pool run it; false if it was stopped.

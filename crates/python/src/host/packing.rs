@@ -218,7 +218,7 @@ fn packed(request: OwnedRequest, context: Option<Py<PyAny>>) -> Body {
 /// What a frame holds besides the payload has to fit into the ring, several times.
 const LONGEST_NAME: usize = 16 << 10;
 
-fn checked_name<'a>(name: &'a str, what: &str) -> PyResult<&'a str> {
+pub(crate) fn checked_name<'a>(name: &'a str, what: &str) -> PyResult<&'a str> {
     if name.len() <= LONGEST_NAME {
         return Ok(name);
     }

@@ -9,17 +9,19 @@ use std::sync::atomic::Ordering;
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pytoweb_engine::{Delivery, Failure, Message, Outcome, ReplyState, Tally, Wake};
-use pytoweb_process::{Answer, Codec, Crash, Ends, Feed, LaneNote, OwnedRequest};
+use pytoweb_process::{Answer, Codec, Crash, Ends, Feed, LaneNote, Listener, OwnedRequest, Told};
 
 use crate::error::Named;
 use crate::host::batches::Results;
 use crate::host::failure;
 use crate::host::handler::{PyHandler, Runner};
+use crate::host::hearing::Heard;
 use crate::host::hook::Hook;
 use crate::host::message::PyMessage;
 use crate::host::retrying::Then;
 use crate::host::running;
 use crate::host::shared::Shared;
+use crate::host::task::Task;
 use crate::host::task::value::{Remote, Value};
 use crate::interpreter::context;
 
@@ -38,6 +40,34 @@ impl Codec for PyHandler {
     fn feed(message: &PyMessage) -> Option<Arc<dyn Feed>> {
         let stream = message.task.as_ref()?.stream.clone()?;
         Some(stream)
+    }
+
+    fn listener(&self, message: &PyMessage) -> Option<Arc<dyn Listener>> {
+        Some(Arc::new(Ear {
+            handler: self.clone(),
+            task: message.task.clone(),
+        }))
+    }
+}
+
+/// Who is told of what the handler of one message says.
+struct Ear {
+    handler: PyHandler,
+    task: Option<Arc<Task>>,
+}
+
+impl Listener for Ear {
+    fn event(&self, told: Told) {
+        let heard = Heard {
+            told,
+            task: self.task.clone(),
+        };
+        if self.handler.shared.hearing.add(heard)
+            && let Some(runner) = &self.handler.runner
+        {
+            let shared = self.handler.shared.clone();
+            runner.job(move || Python::attach(|py| shared.hear(py)));
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use pyo3::types::PyDict;
 use crate::error::{self, Named};
 use crate::host::around::Surroundings;
 use crate::host::end_hooks::EndHooks;
+use crate::host::hearing::Hearing;
 use crate::host::kinds::Kinds;
 use crate::host::planning::ByType;
 use crate::host::reply_room::ReplyRoom;
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) tallies: Tallies,
     /// Messages that became dead letters.
     pub(crate) dead: AtomicU64,
+    /// Events that came from a child.
+    pub(crate) hearing: Hearing,
 }
 
 impl Shared {
@@ -86,6 +89,7 @@ impl Shared {
             retries: self.retries.again(Arc::clone),
             tallies: Tallies::default(),
             dead: AtomicU64::new(0),
+            hearing: Hearing::default(),
         }
     }
 

@@ -111,6 +111,8 @@ impl Shared {
         let (Some(id), Some(reply)) = (&task.id, task.slot.get()) else {
             return;
         };
+        // Its events came before it.
+        self.hear(py);
         let replies = self.replies.bind(py);
         let told = match reply.as_ref().map(|value| value.get(py)) {
             Ok(Err(interrupt)) => {
@@ -128,6 +130,22 @@ impl Shared {
         if let Err(error) = told {
             error.write_unraisable(py, None);
             self.reply_room.give_back(py, 1);
+        }
+    }
+
+    /// Brings what has come to the handlers of events.
+    pub(crate) fn hear(&self, py: Python<'_>) {
+        if !self.hearing.has_news() {
+            return;
+        }
+        let told = self.owner.bind(py).call0().and_then(|owner| {
+            if !owner.is_none() {
+                owner.call_method0(intern!(py, "_pytoweb_hear"))?;
+            }
+            Ok(())
+        });
+        if let Err(error) = told {
+            error.write_unraisable(py, None);
         }
     }
 

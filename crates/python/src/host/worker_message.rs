@@ -1,7 +1,9 @@
 //! What Python sees of a message: `WorkerMessage`.
 
+use std::fmt;
 use std::sync::Arc;
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pytoweb_engine::{Address, Ticket};
@@ -9,6 +11,12 @@ use pytoweb_process::ChildLink;
 
 use crate::error::Quoted;
 use crate::host::task::Task;
+
+/// The way from a handler in a child to its host.
+pub(crate) trait ToHost: fmt::Debug + Send + Sync {
+    /// Sends an event of message `seq`, or keeps it to be sent soon.
+    fn emit(&self, py: Python<'_>, seq: u64, name: &str, data: &Bound<'_, PyAny>) -> PyResult<()>;
+}
 
 /// Where a message is handled.
 #[derive(Debug)]
@@ -19,7 +27,11 @@ pub(crate) enum Delivery {
         task: Option<Arc<Task>>,
     },
     /// In a child, under the host's number.
-    Child { link: Arc<dyn ChildLink>, seq: u64 },
+    Child {
+        link: Arc<dyn ChildLink>,
+        seq: u64,
+        to_host: Arc<dyn ToHost>,
+    },
 }
 
 /// One message; what ``current_message()`` gives, and what ``response`` and ``error`` handlers get.
@@ -138,7 +150,15 @@ impl WorkerMessage {
             Some(Delivery::Here { address, task }) => {
                 address.is_terminated() || task.as_ref().is_some_and(|task| task.is_stop_asked())
             }
-            Some(Delivery::Child { link, seq }) => link.is_stop_asked(*seq),
+            Some(Delivery::Child { link, seq, .. }) => link.is_stop_asked(*seq),
+        }
+    }
+
+    /// Sends an event to the host; for a message of a child.
+    fn _emit(&self, py: Python<'_>, name: &str, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        match &self.delivery {
+            Some(Delivery::Child { seq, to_host, .. }) => to_host.emit(py, *seq, name, data),
+            _ => Err(PyRuntimeError::new_err("this is no message of a child")),
         }
     }
 

@@ -26,6 +26,7 @@ from ._batches import BatchContract
 from ._concurrency import ConcurrencyContract
 from ._control import ControlContract, PoolControlContract
 from ._ends import CancelContract, DeadlineContract, StopContract
+from ._events import EventContract, PoolEventContract
 from ._mailbox import MailboxContract
 from ._messages import MessageContract, ReplyContract
 from ._numbers import NumbersContract, PoolNumbersContract
@@ -44,12 +45,14 @@ __all__ = [
     "ControlContract",
     "CoroutineContract",
     "DeadlineContract",
+    "EventContract",
     "MailboxContract",
     "MessageContract",
     "NumbersContract",
     "PoolBalanceContract",
     "PoolContract",
     "PoolControlContract",
+    "PoolEventContract",
     "PoolNumbersContract",
     "PoolRepeatContract",
     "RepeatContract",
@@ -76,5 +79,6 @@ class WorkerContract(
     RepeatContract,
     StreamContract,
     NumbersContract,
+    EventContract,
 ):
     """Everything that one worker promises; ``make_worker`` is the place where yours is made."""

@@ -1,0 +1,161 @@
+"""What workers and pools tell their owner while handlers run: ``emit`` in a handler, ``on_event`` outside."""
+
+from __future__ import annotations
+
+from pytoweb import _aio
+from pytoweb._callables import checked_handler
+from pytoweb._core import Endpoint, running_message, running_owner
+
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar, overload
+
+    from pytoweb._core import WorkerMessage
+    from pytoweb._events import Events, Route
+    from pytoweb._internals import Internals
+
+    V = TypeVar("V", bound=Callable[[WorkerMessage], object])
+
+
+class Telling(Endpoint):
+    """Events of handlers, and their handlers on the owner's side."""
+
+    if TYPE_CHECKING:
+        _pytoweb: Internals
+
+        def _pytoweb_tell_surrounded(self) -> None: ...
+
+    def emit(self, name: str, data: object = None) -> None:
+        """Tells the owner of something, from a handler: ``current_worker().emit("found", path)``.
+
+        Never waits. The handler that the owner has registered with ``on_event`` is called with it, in the
+        owner's process; without one nothing is sent. From a process worker the data is pickled here.
+
+        At most 1 024 events of a worker wait for the handlers of the owner that are called in one line: off
+        the worker's threads, or on one event loop. Beyond that the oldest are dropped, counted, and logged
+        once for each burst. So are those for which there is no room on the way from a child.
+
+        Args:
+            name: which event.
+            data: what its handler gets; on a thread the same object.
+
+        Raises:
+            RuntimeError: not called in a handler of this worker or pool, its ``on_start`` or what surrounds
+                it; an ``on_stop`` hook has no message to speak for.
+            TypeError: ``name`` is not a str.
+            SerializationError: the data cannot be sent to the owner's process.
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"the name of an event must be a str, not {type(name).__name__}")
+        if running_owner() is not self and _aio.running_owner() is not self:
+            raise self._pytoweb_not_here("emit()")
+        wanted = self._pytoweb.wanted_events
+        if wanted is None:
+            route = self._pytoweb_event_route(name)
+            if route is not None:
+                message = self._pytoweb_message_here("emit()")
+                self._pytoweb_events().put(route, name, data, message.id)
+        elif name in wanted:
+            self._pytoweb_message_here("emit()")._emit(name, data)
+
+    def _pytoweb_message_here(self, call: str) -> WorkerMessage:
+        """The message of this worker whose handler runs here, for a method that is for handlers."""
+        message = None
+        if running_owner() is self:
+            message = running_message()
+        elif _aio.running_owner() is self:
+            message = _aio.running_message()
+        # A child runs its end hooks without a message.
+        if message is None or (self._pytoweb.wanted_events is None and self._pytoweb_runs_end_hooks()):
+            raise self._pytoweb_not_here(call)
+        return message
+
+    @staticmethod
+    def _pytoweb_not_here(call: str) -> RuntimeError:
+        return RuntimeError(f"{call} is for handlers: call current_worker().{call} in one of this worker")
+
+    if TYPE_CHECKING:
+
+        @overload
+        def on_event(self, name: str, handler: None = None) -> Callable[[V], V]: ...
+        @overload
+        def on_event(self, name: str, handler: V) -> V: ...
+
+    def on_event(self, name: str, handler: Any = None) -> Any:
+        """Registers ``handler`` for events of one name that handlers ``emit``, replacing an earlier one.
+
+        It is called as handlers of replies are: in the order in which a worker emitted its events, never on
+        the worker's thread; on the event loop that runs where it is registered, else one at a time on reply
+        threads that all workers and pools share. ``stop()`` waits for it there. An error that it raises is
+        logged. A pool's gets the events of its own mailbox, and those of its workers that have no handler for
+        the name.
+
+        It may be registered at any time, and gets what is emitted from then on; from a child process, what is
+        emitted by messages that begin then.
+
+        Args:
+            name: which event.
+            handler: called with a ``WorkerMessage``: ``type`` is the name, ``data`` the data, ``worker`` the
+                name of the worker that emitted it, and ``id`` that of the message whose handler did. It may
+                be ``async def``. Without it, this is a decorator.
+
+        Returns:
+            The handler, or a decorator.
+
+        Raises:
+            TypeError: ``name`` is not a str, or the handler is not callable, or a generator function.
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"the name of an event must be a str, not {type(name).__name__}")
+        if handler is None:
+            return lambda function: self.on_event(name, function)
+        checked_handler(handler, "the handler of an event")
+        self._pytoweb_state()
+        from pytoweb._events import Route, way_from_here
+
+        own = self._pytoweb
+        events = self._pytoweb_events()
+        is_new = name not in events.routes
+        events.routes[name] = Route(handler, way_from_here(own.runtime))
+        if is_new and own.backend == "process":
+            # The child sends those that there is a handler for.
+            self._pytoweb_tell_surrounded()
+        return handler
+
+    def _pytoweb_events(self) -> Events:
+        own = self._pytoweb
+        if own.events is None:
+            from pytoweb._events import Events
+
+            own.events = Events(own.name)
+        return own.events
+
+    def _pytoweb_event_route(self, name: str) -> Route | None:
+        """The way of an event: the worker's own, else that of its pool."""
+        own = self._pytoweb
+        events = own.events
+        route = None if events is None else events.routes.get(name)
+        if route is None and own.pool is not None:
+            events = own.pool._pytoweb.events
+            route = None if events is None else events.routes.get(name)
+        return route
+
+    def _pytoweb_wanted_events(self) -> frozenset[str]:
+        """The names that there are handlers for."""
+        own = self._pytoweb
+        of_pool = None if own.pool is None else own.pool._pytoweb.events
+        return frozenset(
+            name for events in (own.events, of_pool) if events is not None for name in events.routes
+        )
+
+    def _pytoweb_hear(self) -> None:
+        """Puts in line what its child has emitted."""
+        from pytoweb._events import hear
+
+        hear(self)
+
+    def _pytoweb_events_dropped(self) -> int:
+        """Events that were dropped because their handlers were behind."""
+        events = self._pytoweb.events
+        return 0 if events is None else events.dropped
