@@ -64,6 +64,9 @@ pub struct Told {
 pub trait Listener: Send + Sync + 'static {
     /// Takes an event. Called on a thread that reads replies, in their order: it does not block.
     fn event(&self, told: Told);
+
+    /// Takes how far the handler is. Called as [`Listener::event`].
+    fn progress(&self, parcel: Parcel);
 }
 
 /// What a child is told of the reader of a stream.

@@ -29,6 +29,7 @@
 //! | `Ask` | 135 | host | | bytes |
 //! | `Item` | 136 | host | | as of `Reply`, without note and run time |
 //! | `Event` | 137 | host | length of the name | as of `Reply`, with the name as the note, and in the place of the run time how many were dropped |
+//! | `Progress` | 138 | host | | as `Item` |
 //!
 //! `Began` and `Free` are notices from one end of a link to the other, where no shared memory says it. Parts are for the
 //! two ends too: what the ring does not carry at once.
@@ -61,8 +62,8 @@ pub use self::decode::{decode_for_child, decode_for_host};
 pub(crate) use self::encode::encode_notice;
 pub use self::encode::{
     TooLong, encode_ask, encode_broken, encode_enough, encode_event, encode_grant, encode_item,
-    encode_log, encode_quit, encode_ready, encode_release, encode_reply, encode_request,
-    encode_stop_asked,
+    encode_log, encode_progress, encode_quit, encode_ready, encode_release, encode_reply,
+    encode_request, encode_stop_asked,
 };
 pub use self::raw::RawPayload;
 #[cfg(target_os = "linux")]
@@ -100,6 +101,7 @@ mod tag {
     pub(super) const ASK: u8 = 135;
     pub(super) const ITEM: u8 = 136;
     pub(super) const EVENT: u8 = 137;
+    pub(super) const PROGRESS: u8 = 138;
 }
 
 mod bits {
@@ -258,6 +260,13 @@ pub enum ToHost<'a> {
     },
     /// An event that a handler emits, before the reply of its message.
     Event(Event<'a, RawPayload<'a>>),
+    /// How far a handler is, before the reply of its message.
+    Progress {
+        /// The number of the request.
+        seq: u64,
+        /// In the words of the two ends.
+        payload: RawPayload<'a>,
+    },
     /// Something for the host's log.
     Log {
         /// Opaque here.

@@ -171,6 +171,16 @@ proptest! {
         prop_assert_eq!(found, seq);
         payloads::check(raw, &payload, &store, &stream, &buffers);
         prop_assert_eq!(decode_for_child(&bytes), Err(Malformed::Tag(136)));
+
+        frame::encode_progress(seq, &payload, &mut head).unwrap();
+        let bytes = whole(&head, &payload);
+        let Ok(ToHost::Progress { seq: found, payload: raw }) = decode_for_host(&bytes) else {
+            panic!("{:?}", decode_for_host(&bytes));
+        };
+
+        prop_assert_eq!(found, seq);
+        payloads::check(raw, &payload, &store, &stream, &buffers);
+        prop_assert_eq!(decode_for_child(&bytes), Err(Malformed::Tag(138)));
     }
 
     #[test]

@@ -56,7 +56,14 @@ pub fn decode_for_host(frame: &[u8]) -> Result<ToHost<'_>, Malformed> {
     let (prefix, rest) = split_prefix(frame)?;
     let frame = match prefix[0] {
         tag::REPLY => return decode_reply(frame).map(ToHost::Reply),
-        tag::ITEM => return decode_item(frame),
+        tag::ITEM => {
+            let (seq, payload) = decode_said(frame)?;
+            return Ok(ToHost::Item { seq, payload });
+        }
+        tag::PROGRESS => {
+            let (seq, payload) = decode_said(frame)?;
+            return Ok(ToHost::Progress { seq, payload });
+        }
         tag::EVENT => return decode_event(frame).map(ToHost::Event),
         tag::READY => ToHost::Ready { bytes: rest },
         tag::BROKEN => ToHost::Broken { bytes: rest },
@@ -141,7 +148,8 @@ fn decode_reply(frame: &[u8]) -> Result<Reply<'_, RawPayload<'_>>, Malformed> {
     })
 }
 
-fn decode_item(frame: &[u8]) -> Result<ToHost<'_>, Malformed> {
+/// A frame that is no more than the number of a request and a payload.
+fn decode_said(frame: &[u8]) -> Result<(u64, RawPayload<'_>), Malformed> {
     let header = Header::of(frame)?;
     header.expect_bits(bits::STORED | bits::LOST)?;
     expect_zero(header.bytes[at::OUTCOME])?;
@@ -150,10 +158,7 @@ fn decode_item(frame: &[u8]) -> Result<ToHost<'_>, Malformed> {
     expect_zero(header.u32(at::CONTEXT_LEN))?;
     expect_zero(header.u32(at::WORD))?;
     let ([], payload) = header.parts([])?;
-    Ok(ToHost::Item {
-        seq: header.u64(at::SEQ),
-        payload,
-    })
+    Ok((header.u64(at::SEQ), payload))
 }
 
 fn decode_event(frame: &[u8]) -> Result<Event<'_, RawPayload<'_>>, Malformed> {
@@ -186,7 +191,9 @@ pub(crate) fn without_area(start: &mut Vec<u8>) {
     };
     let texts = match header.bytes[0] {
         tag::REQUEST => [at::KIND_LEN, at::ID_LEN, at::CONTEXT_LEN],
-        tag::REPLY | tag::ITEM | tag::EVENT => [at::WORD, at::CONTEXT_LEN, at::CONTEXT_LEN],
+        tag::REPLY | tag::ITEM | tag::EVENT | tag::PROGRESS => {
+            [at::WORD, at::CONTEXT_LEN, at::CONTEXT_LEN]
+        }
         _ => return,
     };
     let head = texts.iter().fold(

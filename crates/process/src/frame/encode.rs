@@ -123,7 +123,19 @@ pub fn encode_reply(reply: &Reply<'_, &Payload>, head: &mut Vec<u8>) -> Result<(
 /// # Errors
 /// The number of buffers is beyond 32 bits. `head` is then of no use.
 pub fn encode_item(seq: u64, payload: &Payload, head: &mut Vec<u8>) -> Result<(), TooLong> {
-    let mut header = Header::new(tag::ITEM, 0);
+    encode_said(tag::ITEM, seq, payload, head)
+}
+
+/// Everything of what a handler says of the progress of message `seq` but an inline area.
+///
+/// # Errors
+/// The number of buffers is beyond 32 bits. `head` is then of no use.
+pub fn encode_progress(seq: u64, payload: &Payload, head: &mut Vec<u8>) -> Result<(), TooLong> {
+    encode_said(tag::PROGRESS, seq, payload, head)
+}
+
+fn encode_said(tag: u8, seq: u64, payload: &Payload, head: &mut Vec<u8>) -> Result<(), TooLong> {
+    let mut header = Header::new(tag, 0);
     header.u64(at::SEQ, seq);
     header.payload(payload)?;
     write(head, &header, payload, []);

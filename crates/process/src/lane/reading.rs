@@ -43,12 +43,14 @@ pub(super) enum Said {
     /// An item of its stream.
     Item(Parcel),
     Event(Told),
+    Progress(Parcel),
 }
 
 /// The same, with the place that it goes to.
 enum Heard {
     Item(Arc<dyn Feed>, Parcel),
     Event(Arc<dyn Listener>, Told),
+    Progress(Arc<dyn Listener>, Parcel),
 }
 
 impl Heard {
@@ -56,6 +58,7 @@ impl Heard {
         match self {
             Self::Item(feed, parcel) => feed.item(parcel),
             Self::Event(listener, told) => listener.event(told),
+            Self::Progress(listener, parcel) => listener.progress(parcel),
         }
     }
 }
@@ -279,6 +282,9 @@ impl<C: Cargo> Lane<C> {
                 ToHost::Item { seq, payload } => {
                     said.push((seq, Said::Item(link.parcel(&payload)?)));
                 }
+                ToHost::Progress { seq, payload } => {
+                    said.push((seq, Said::Progress(link.parcel(&payload)?)));
+                }
                 ToHost::Event(event) => {
                     let told = Told {
                         name: event.name.into(),
@@ -325,7 +331,11 @@ impl<C: Cargo> Lane<C> {
                 },
                 Said::Event(told) => match state.listener(seq) {
                     Some(listener) => heard.push(Heard::Event(listener, told)),
-                    None => unheard.push(told),
+                    None => unheard.push(told.parcel),
+                },
+                Said::Progress(parcel) => match state.listener(seq) {
+                    Some(listener) => heard.push(Heard::Progress(listener, parcel)),
+                    None => unheard.push(parcel),
                 },
             }
         }

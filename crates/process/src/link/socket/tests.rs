@@ -113,7 +113,7 @@ fn got(link: &SocketHost, frame: ToHost<'_>) -> Result<Got, Broken> {
         | ToHost::Broken { bytes }
         | ToHost::Log { bytes }
         | ToHost::Ask { bytes } => Got::Other(bytes.len()),
-        ToHost::Item { .. } | ToHost::Event(_) => Got::Other(0),
+        ToHost::Item { .. } | ToHost::Event(_) | ToHost::Progress { .. } => Got::Other(0),
     })
 }
 
