@@ -36,6 +36,7 @@ __all__ = [
     "Parked",
     "Pending",
     "Processes",
+    "ProgressMeter",
     "Reducers",
     "RemoteData",
     "Repeated",
@@ -58,6 +59,7 @@ __all__ = [
     "note_wait_of",
     "note_waits",
     "program_numbers",
+    "report_progress",
     "running_message",
     "running_on_threads",
     "running_owner",
@@ -837,6 +839,15 @@ class FutureBase:
     def _worker_name(self) -> str:
         """The name of the worker that owes the reply."""
 
+    def _runtime(self) -> Any:
+        """The ``PoolRuntime`` of the worker or pool that owes it."""
+
+    def _progress_meter(self) -> ProgressMeter:
+        """What is reported of the progress of its message."""
+
+    def _watch_progress(self, watcher: Callable[[], object]) -> None:
+        """Has ``watcher()`` called on any thread, for each report and once the reply stands."""
+
     # What `concurrent.futures.wait` and `as_completed` look at; made when they first do.
     _condition: threading.Condition
     _waiters: list[Any]
@@ -1080,6 +1091,21 @@ class StreamReader:
 
     def is_closed(self) -> bool:
         """Whether it was closed by its reader."""
+
+@final
+class ProgressMeter:
+    """The progress of a message, for the ticker and those who watch it."""
+
+    def flush(self) -> None:
+        """Tells those who watch it."""
+
+    def latest(self) -> tuple[int, tuple[float, float | None, str | None]] | None:
+        """The how-manieth report it is, and the report."""
+
+def report_progress(
+    message: WorkerMessage | None, done: float, total: float | None, text: str | None
+) -> None:
+    """Reports the progress of the message whose handler runs on this thread, or of ``message``."""
 
 @final
 class RemoteData:

@@ -1,10 +1,10 @@
-"""What workers and pools tell their owner while handlers run: ``emit`` in a handler, ``on_event`` outside."""
+"""What handlers tell the owner of their worker while they run: events and progress."""
 
 from __future__ import annotations
 
 from pytoweb import _aio
 from pytoweb._callables import checked_handler
-from pytoweb._core import Endpoint, running_message, running_owner
+from pytoweb._core import Endpoint, report_progress, running_message, running_owner
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -58,6 +58,29 @@ class Telling(Endpoint):
                 self._pytoweb_events().put(route, name, data, message.id)
         elif name in wanted:
             self._pytoweb_message_here("emit()")._emit(name, data)
+
+    def progress(self, done: float, total: float | None = None, text: str | None = None) -> None:
+        """Says how far the handler is: ``current_worker().progress(done, total)``, from a handler.
+
+        Never waits, and may be called for each step of a loop. The future of the message shows it
+        (``future.progress``, ``future.on_progress``) at most 20 times a second, and the last one in any case.
+        A message without a future does nothing with it: a post, a call of ``map``. In a handler of batches it
+        is that of the first message.
+
+        Args:
+            done: how much is done.
+            total: of how much, in the same unit; None where that is not known.
+            text: at what it is.
+
+        Raises:
+            RuntimeError: not called in a handler of this worker or pool, its ``on_start`` or what surrounds
+                it.
+            TypeError: ``done`` or ``total`` is not a number, or ``text`` is not a str.
+        """
+        if running_owner() is self:
+            report_progress(None, done, total, text)
+        else:
+            report_progress(self._pytoweb_message_here("progress()"), done, total, text)
 
     def _pytoweb_message_here(self, call: str) -> WorkerMessage:
         """The message of this worker whose handler runs here, for a method that is for handlers."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import asyncio
     from types import TracebackType
 
+    from pytoweb._progress import Progress
     from pytoweb.futures import WorkerFuture
 
 T = TypeVar("T")
@@ -109,6 +110,25 @@ class WorkerStream(Generic[T]):
             raise WorkerStoppedError(f"{self._text} was closed, because the program is ending")
         if not self._reader.is_closed():
             self._future.result()
+
+    @property
+    def progress(self) -> Progress | None:
+        """As that of a ``WorkerFuture``."""
+        return self._future.progress
+
+    def on_progress(self, handler: Any = None) -> Any:
+        """As that of a ``WorkerFuture``. Calls come in no order with the items.
+
+        Args:
+            handler: called with a ``Progress``; it may be ``async def``. Without it, this is a decorator.
+
+        Returns:
+            The handler, or a decorator.
+
+        Raises:
+            TypeError: the handler is not callable, or a generator function.
+        """
+        return self._future.on_progress(handler)
 
     def close(self) -> None:
         """Ends it: no item comes any more, and its handler is told. Does not wait; again does nothing."""

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from typing import Any, Literal, TypeVar, overload
 
     from pytoweb._aio import Bridge
+    from pytoweb._progress import Progress
 
     T = TypeVar("T")
+    G = TypeVar("G", bound=Callable[[Progress], object])
 
 __all__ = ["WorkerFuture", "gather"]
 
@@ -60,6 +62,54 @@ class WorkerFuture(FutureBase, Future["T"]):
         def __await__(self) -> Generator[Any, None, T]:
             """As `FutureBase.__await__`."""
             ...
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the handler is, by its last ``current_worker().progress()`` that is known here; else None.
+
+        Once the future is done, it is the last one of all.
+        """
+        latest = self._progress_meter().latest()
+        if latest is None:
+            return None
+        from pytoweb._progress import Progress
+
+        return Progress(*latest[1])
+
+    if TYPE_CHECKING:
+
+        @overload
+        def on_progress(self, handler: None = None) -> Callable[[G], G]: ...
+        @overload
+        def on_progress(self, handler: G) -> G: ...
+
+    def on_progress(self, handler: Any = None) -> Any:
+        """Has ``handler`` called with each ``Progress`` of the handler of its message; with several, each is.
+
+        It is called at most 20 times a second, in order, with the latest one, and with the last one in any
+        case: one at a time on the event loop that runs where it is registered, else on the reply thread of
+        the worker; never on the worker's thread. What was reported before is the first call.
+
+        By the time the future is done, the last call is on its way: it may begin after ``result()`` has
+        returned, and no other one begins after it. Callbacks of ``add_done_callback`` that are registered
+        after it find it in line already. A message that is tried again begins anew. An error that it raises
+        is logged.
+
+        Args:
+            handler: called with a ``Progress``; it may be ``async def``. Without it, this is a decorator.
+
+        Returns:
+            The handler, or a decorator.
+
+        Raises:
+            TypeError: the handler is not callable, or a generator function.
+        """
+        if handler is None:
+            return self.on_progress
+        from pytoweb._progress import watch
+
+        watch(self, handler)
+        return handler
 
     def __repr__(self) -> str:
         """Tells the state, and the kind of the result or the exception."""

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pytoweb._every import WorkerTimer
+    from pytoweb._progress import Progress
     from pytoweb._stats import ChildStats, PoolStats, TypeStats, WorkerStats
     from pytoweb._worker_stream import WorkerStream
 
@@ -60,6 +61,7 @@ __all__ = [
     "MessageTooLargeError",
     "OverloadedError",
     "PoolStats",
+    "Progress",
     "PythonWorker",
     "Rate",
     "Retry",
@@ -115,6 +117,10 @@ def __getattr__(name: str) -> Any:
         from pytoweb import _worker_stream
 
         return _worker_stream.WorkerStream
+    if name == "Progress":
+        from pytoweb import _progress
+
+        return _progress.Progress
     if name in ("ChildStats", "PoolStats", "TypeStats", "WorkerStats"):
         from pytoweb import _stats
 

@@ -7,6 +7,8 @@
 
 #[path = "child/events.rs"]
 pub(crate) mod events;
+#[path = "child/progress.rs"]
+pub(crate) mod progress;
 #[path = "child/streams.rs"]
 pub(crate) mod streams;
 
@@ -20,7 +22,7 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use pytoweb_process::frame::{
     Outcome, RawPayload, Reply, Request, ToChild, control, decode_for_child, encode_ask,
     encode_broken, encode_log, encode_ready, encode_reply,
@@ -36,7 +38,7 @@ use crate::host::batches::{self, Results};
 use crate::host::flags;
 use crate::host::note;
 use crate::host::start_hook::StartHook;
-use crate::host::worker_message::{Delivery, WorkerMessage};
+use crate::host::worker_message::{Delivery, ToHost, WorkerMessage};
 use crate::interpreter::context;
 use crate::interpreter::generation::Generation;
 use crate::interpreter::memory;
@@ -59,6 +61,7 @@ struct Current {
     worker: Arc<Own>,
     attempt: u32,
     seq: u64,
+    is_asked: bool,
     link: Arc<dyn ChildLink>,
     outbox: Arc<Outbox>,
     stream: Option<Sender>,
@@ -79,6 +82,7 @@ impl Current {
             Delivery::Child {
                 link: self.link.clone(),
                 seq: self.seq,
+                is_asked: self.is_asked,
                 to_host: self.outbox.clone(),
             },
         )
@@ -88,6 +92,22 @@ impl Current {
 /// The message whose handler runs on this thread, in a child.
 pub(crate) fn running_message(py: Python<'_>) -> PyResult<Option<WorkerMessage>> {
     Ok(CURRENT.with(|current| current.borrow().as_ref().map(|current| current.view(py))))
+}
+
+/// Brings a report of the handler that runs on this thread, in a child, to the host. False: none does.
+pub(crate) fn report_running(py: Python<'_>, report: Bound<'_, PyTuple>) -> PyResult<bool> {
+    let running = CURRENT.with(|current| {
+        let current = current.borrow();
+        let current = current.as_ref()?;
+        Some((current.outbox.clone(), current.seq, current.is_asked))
+    });
+    let Some((outbox, seq, is_asked)) = running else {
+        return Ok(false);
+    };
+    if is_asked {
+        outbox.report(py, seq, report)?;
+    }
+    Ok(true)
 }
 
 /// Where the handler that runs on this thread, in a child, puts the items of its stream.
@@ -503,6 +523,7 @@ impl<'py> Call<'_, 'py> {
                 worker: self.worker.clone(),
                 attempt: self.head.attempt,
                 seq: self.head.seq,
+                is_asked: self.head.flags & flags::NO_REPLY == 0,
                 link: self.end.link.clone(),
                 outbox: self.end.outbox.clone(),
                 stream: self.stream.clone(),
@@ -631,7 +652,7 @@ impl Answers {
         if let Some(streams) = &self.streams {
             streams.forget(self.seq);
         }
-        self.outbox.flush(py);
+        self.outbox.end(py, self.seq);
         let run_ns = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         // The host releases it, perhaps before this returns.
         let _ = payload.detach();

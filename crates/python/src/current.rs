@@ -3,9 +3,9 @@
 use pyo3::prelude::*;
 
 use crate::child;
-use crate::host::running;
 use crate::host::stream::writer;
 use crate::host::worker_message::WorkerMessage;
+use crate::host::{reporting, running};
 
 /// The message whose handler runs on this thread, if one does.
 #[pyfunction]
@@ -25,6 +25,27 @@ pub(crate) fn running_owner(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
     owner
         .call0(py)
         .map(|owner| (!owner.is_none(py)).then_some(owner))
+}
+
+/// Reports the progress of the message whose handler runs on this thread, or of ``message``.
+#[pyfunction]
+#[pyo3(signature = (message, done, total, text))]
+pub(crate) fn report_progress(
+    py: Python<'_>,
+    message: Option<&WorkerMessage>,
+    done: &Bound<'_, PyAny>,
+    total: Option<&Bound<'_, PyAny>>,
+    text: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let report = reporting::checked(done, total, text)?;
+    if let Some(message) = message {
+        return message.report(py, report);
+    }
+    match running::look(|message, _| message.task.clone()) {
+        Some(Some(task)) if task.asked => task.report(py, report),
+        Some(_) => Ok(()),
+        None => child::report_running(py, report).map(drop),
+    }
 }
 
 /// Where the handler that runs on this thread puts the items of its stream; None: its message was not posted by

@@ -28,7 +28,7 @@ mod _core {
     #[pymodule_export]
     use crate::child::{ChildEnd, ChildPending, child_arrive};
     #[pymodule_export]
-    use crate::current::{running_message, running_owner, running_stream};
+    use crate::current::{report_progress, running_message, running_owner, running_stream};
     #[pymodule_export]
     use crate::error::{load_errors, write_unraisable};
     #[pymodule_export]
@@ -54,6 +54,8 @@ mod _core {
     use crate::host::planning::check_wishes;
     #[pymodule_export]
     use crate::host::program::program_numbers;
+    #[pymodule_export]
+    use crate::host::reporting::ProgressMeter;
     #[pymodule_export]
     use crate::host::running::running_on_threads;
     #[pymodule_export]

@@ -455,6 +455,61 @@ def emit_wrongly(how: str) -> str:
     return "nothing"
 
 
+def _progress(*report: Any) -> None:
+    worker = current_worker()
+    assert worker is not None
+    worker.progress(*report)
+
+
+def report_each(reports: list[tuple[Any, ...]]) -> int:
+    """Reports its progress, each time with what it gets."""
+    for report in reports:
+        _progress(*report)
+    return len(reports)
+
+
+async def report_each_later(reports: list[tuple[Any, ...]]) -> int:
+    """The same from a coroutine."""
+    for report in reports:
+        _progress(*report)
+        await asyncio.sleep(0)
+    return len(reports)
+
+
+def report_and_pass(gate: Gate) -> str:
+    """Reports its progress before a gate and after it."""
+    for done in (1, 2):
+        _progress(done)
+    _progress(3, None, "before the gate")
+    gate()
+    _progress(4, 4)
+    return "passed"
+
+
+def report_much(limit: int) -> int:
+    """Reports its progress so many times."""
+    for done in range(1, limit + 1):
+        _progress(done, limit)
+    return limit
+
+
+def report_wrongly(how: str) -> str:
+    """Reports what is none, and says what that raised."""
+    report = {"done": ("1",), "total": (1, "2"), "text": (1, 2, 3)}[how]
+    try:
+        _progress(*report)
+    except Exception as error:
+        return type(error).__name__
+    return "nothing"
+
+
+def report_and_yield(limit: int) -> Any:
+    """Answers with so many numbers, and reports the progress of that."""
+    for number in range(limit):
+        _progress(number + 1, limit)
+        yield number
+
+
 def count(data: Any) -> Any:
     """Yields as many numbers as it is asked for."""
     yield from range(data)

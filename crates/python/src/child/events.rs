@@ -9,17 +9,21 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use pytoweb_process::frame::{Event, encode_event};
 use pytoweb_process::{ChildLink, Payload, Place};
 
 use crate::error::{self, Quoted};
 use crate::host::hearing::MOST_EVENTS;
 use crate::host::packing::checked_name;
+use crate::host::progress::STEP;
+use crate::host::reporting;
 use crate::host::worker_message::ToHost;
 use crate::interpreter::generation::Generation;
 use crate::pickle::pickling::{self, Way};
 
 use super::broken;
+use super::progress::Meters;
 
 /// Bytes of events that are kept at most, but for the last one.
 const MOST_BYTES: usize = 16 << 20;
@@ -72,6 +76,7 @@ pub(crate) struct Outbox {
     own: Weak<Self>,
     generation: Generation,
     state: Mutex<State>,
+    pub(super) meters: Meters,
     /// There is something in it, or a thread sends the last of it.
     is_busy: AtomicBool,
     sent: Condvar,
@@ -84,6 +89,7 @@ impl Outbox {
             own: own.clone(),
             generation: Generation::now(),
             state: Mutex::default(),
+            meters: Meters::default(),
             is_busy: AtomicBool::new(false),
             sent: Condvar::new(),
         })
@@ -161,10 +167,17 @@ impl Outbox {
         }
     }
 
-    /// Blocks until all that was emitted before is sent.
-    pub(super) fn flush(&self, py: Python<'_>) {
+    /// The message is over: blocks until all that was said before is sent.
+    pub(super) fn end(&self, py: Python<'_>, seq: u64) {
+        if self.generation.is_here() {
+            self.meters.end(py, &self.link, seq);
+            self.flush(py);
+        }
+    }
+
+    fn flush(&self, py: Python<'_>) {
         // ORDERING: Acquire, with `emit`.
-        if !self.is_busy.load(Ordering::Acquire) || !self.generation.is_here() {
+        if !self.is_busy.load(Ordering::Acquire) {
             return;
         }
         py.detach(|| {
@@ -218,6 +231,43 @@ impl ToHost for Outbox {
         self.release(gone);
         if starts {
             self.start();
+        }
+        Ok(())
+    }
+
+    fn report(&self, py: Python<'_>, seq: u64, report: Bound<'_, PyTuple>) -> PyResult<()> {
+        if !self.generation.is_here() {
+            return Err(error::copied());
+        }
+        let Some(own) = self.own.upgrade() else {
+            return Ok(());
+        };
+        let wait = self.meters.report(py, &self.link, seq, report)?;
+        match wait {
+            None => Ok(()),
+            Some(wait) => {
+                let meter = Bound::new(py, ChildMeter { outbox: own, seq })?;
+                reporting::later(py, meter.as_any(), wait)
+            }
+        }
+    }
+}
+
+/// The progress of a message of a child, for the ticker.
+#[pyclass(module = "pytoweb._core", frozen)]
+#[derive(Debug)]
+struct ChildMeter {
+    outbox: Arc<Outbox>,
+    seq: u64,
+}
+
+#[pymethods]
+impl ChildMeter {
+    /// Sends what was reported last, unless that is gone.
+    fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let Self { outbox, seq } = slf.get();
+        if outbox.generation.is_here() && outbox.meters.flush(slf.py(), &outbox.link, *seq)? {
+            reporting::later(slf.py(), slf.as_any(), STEP)?;
         }
         Ok(())
     }

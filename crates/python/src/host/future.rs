@@ -32,7 +32,9 @@ use crate::host::coroutines;
 use crate::host::edges::{self, WaitEdge};
 use crate::host::endpoint::Endpoint;
 use crate::host::handler::Runner;
+use crate::host::shared::Shared;
 use crate::host::task::Task;
+use crate::interpreter::attached::Attached;
 use crate::interpreter::context::bare_instance;
 use crate::interpreter::generation::Generation;
 use crate::interpreter::parker::{Parker, Woken};
@@ -55,10 +57,18 @@ pub(crate) struct Inner {
     is_pool: bool,
     /// Where the message is handled, if in another process.
     runner: Option<Arc<Runner>>,
+    /// Of the endpoint that owes it.
+    shared: Option<Arc<Attached<Shared>>>,
     generation: Generation,
 }
 
 impl Inner {
+    /// The `PoolRuntime` of the endpoint that owes it.
+    pub(crate) fn runtime(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let shared = self.shared.as_ref()?;
+        Some(shared.runtime.clone_ref(py))
+    }
+
     fn worker_name(&self) -> &str {
         self.address.as_ref().map_or("", Address::name)
     }
@@ -132,6 +142,7 @@ impl Drop for Inner {
             // The last reference to a worker would take locks that no thread of this process can release.
             std::mem::forget(self.address.take());
             std::mem::forget(self.runner.take());
+            std::mem::forget(self.shared.take());
         }
     }
 }
@@ -170,6 +181,7 @@ pub(crate) fn new_future<'py>(
         address: Some(worker.address()),
         is_pool: inner.shared.is_pool,
         runner: inner.packing.as_ref().map(|packing| packing.runner.clone()),
+        shared: Some(inner.shared.clone()),
         generation: inner.generation,
     });
     Ok(future)

@@ -5,14 +5,13 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pytoweb_process::{Parcel, Told};
 
 use crate::error;
-use crate::host::task::Task;
 use crate::pickle::pickling;
 
 /// Events of a worker that wait at most, in the child, here, and for each line or event loop that calls handlers. Enough
@@ -23,7 +22,8 @@ pub(crate) const MOST_EVENTS: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Heard {
     pub(crate) told: Told,
-    pub(crate) task: Option<Arc<Task>>,
+    /// Of its message.
+    pub(crate) id: Option<Box<str>>,
 }
 
 #[derive(Debug, Default)]
@@ -84,12 +84,11 @@ impl Hearing {
     /// As `Endpoint._pytoweb_take_events`.
     pub(crate) fn take_for(&self, py: Python<'_>) -> PyResult<(Vec<Came>, u64)> {
         let (heard, dropped) = self.take();
-        let came = heard.into_iter().map(|Heard { told, task }| {
-            let id = task.as_ref().and_then(|task| task.id.as_ref());
+        let came = heard.into_iter().map(|Heard { told, id }| {
             Ok((
                 PyString::new(py, &told.name).unbind(),
                 Py::new(py, RemoteData(told.parcel))?,
-                id.map(|id| id.clone_ref(py)),
+                id.map(|id| PyString::new(py, &id).unbind()),
             ))
         });
         Ok((came.collect::<PyResult<_>>()?, dropped))

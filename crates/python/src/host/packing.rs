@@ -120,13 +120,12 @@ impl Packing {
             definition: None,
             flags: match task {
                 None => flags::NO_REPLY,
-                Some(task) => {
-                    let stream = task.stream.as_ref();
-                    stream.map_or(0, |channel| flags::of_window(channel.window()))
-                }
+                Some(task) => task
+                    .stream()
+                    .map_or(0, |channel| flags::of_window(channel.window())),
             },
             // Another attempt would send the items of a stream once more.
-            max_attempts: match task.and_then(|task| task.stream.as_ref()) {
+            max_attempts: match task.and_then(Task::stream) {
                 Some(_) => 1,
                 None => self.max_attempts,
             },

@@ -9,7 +9,9 @@ use std::sync::atomic::Ordering;
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pytoweb_engine::{Delivery, Failure, Message, Outcome, ReplyState, Tally, Wake};
-use pytoweb_process::{Answer, Codec, Crash, Ends, Feed, LaneNote, Listener, OwnedRequest, Told};
+use pytoweb_process::{
+    Answer, Codec, Crash, Ends, Feed, LaneNote, Listener, OwnedRequest, Parcel, Told,
+};
 
 use crate::error::Named;
 use crate::host::batches::Results;
@@ -38,13 +40,14 @@ impl Codec for PyHandler {
     }
 
     fn feed(message: &PyMessage) -> Option<Arc<dyn Feed>> {
-        let stream = message.task.as_ref()?.stream.clone()?;
+        let stream = message.task.as_ref()?.stream()?.clone();
         Some(stream)
     }
 
     fn listener(&self, message: &PyMessage) -> Option<Arc<dyn Listener>> {
         Some(Arc::new(Ear {
             handler: self.clone(),
+            id: message.request().and_then(|request| request.id.clone()),
             task: message.task.clone(),
         }))
     }
@@ -53,6 +56,7 @@ impl Codec for PyHandler {
 /// Who is told of what the handler of one message says.
 struct Ear {
     handler: PyHandler,
+    id: Option<Box<str>>,
     task: Option<Arc<Task>>,
 }
 
@@ -60,13 +64,24 @@ impl Listener for Ear {
     fn event(&self, told: Told) {
         let heard = Heard {
             told,
-            task: self.task.clone(),
+            id: self.id.clone(),
         };
         if self.handler.shared.hearing.add(heard)
             && let Some(runner) = &self.handler.runner
         {
             let shared = self.handler.shared.clone();
             runner.job(move || Python::attach(|py| shared.hear(py)));
+        }
+    }
+
+    fn progress(&self, parcel: Parcel) {
+        if let Some(task) = &self.task
+            && let Some(runner) = &self.handler.runner
+            && task.asked
+            && task.report_remote(parcel)
+        {
+            let task = task.clone();
+            job(runner, move |py| task.flush(py));
         }
     }
 }

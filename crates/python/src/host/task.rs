@@ -7,7 +7,7 @@ mod unread;
 pub(crate) mod value;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -18,6 +18,7 @@ use crate::error::Named;
 use crate::host::channel::Channel;
 use crate::host::failure::{self, Limit};
 use crate::host::planning::Planned;
+use crate::host::progress::Meter;
 use crate::host::retrying::Retrying;
 
 use self::unread::Unread;
@@ -75,8 +76,19 @@ pub(crate) struct Task {
     /// While it runs as the first of a batch: the others, which are to be stopped as well before the handler is.
     pub(crate) company: Mutex<Company>,
     pub(crate) unread: Unread,
+    /// What few messages have.
+    pub(crate) beside: OnceLock<Box<Beside>>,
+}
+
+/// One word and its state: each ask pays for it.
+const _: () = assert!(size_of::<OnceLock<Box<Beside>>>() == 2 * size_of::<usize>());
+
+/// What lies beside the task of a message that streams, or whose handler says how far it is.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
     /// Where its handler puts items, if it is to stream.
     pub(crate) stream: Option<Arc<Channel>>,
+    pub(crate) meter: Meter,
 }
 
 impl Task {
@@ -151,6 +163,16 @@ impl Task {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What lies beside it, made if it is not there.
+    pub(crate) fn beside(&self) -> &Beside {
+        self.beside.get_or_init(Box::default)
+    }
+
+    /// Where its handler puts items, if it is to stream.
+    pub(crate) fn stream(&self) -> Option<&Arc<Channel>> {
+        self.beside.get()?.stream.as_ref()
+    }
+
     /// Why it was not handled by `to`, as what Python raises.
     pub(crate) fn error_of(&self, failure: Failure, to: Named<'_>) -> PyErr {
         let asked_to_stop = self.is_own_stop_asked();
@@ -183,7 +205,7 @@ impl Ticket for Task {
     }
 
     fn interrupt(&self) {
-        if let Some(stream) = &self.stream {
+        if let Some(stream) = self.stream() {
             stream.give_up();
         }
         // Without the interpreter lock first: most handlers are no coroutines, and the deadline thread is not to wait.

@@ -3,7 +3,7 @@
 //!
 //! Most messages have none, and this is on the way of each: see [`Terms::of`].
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pyo3::exceptions::PyTypeError;
@@ -18,7 +18,7 @@ use crate::host::kinds::OfKind;
 use crate::host::planning::{Planned, Wishes};
 use crate::host::retrying::Retrying;
 use crate::host::shared::Shared;
-use crate::host::task::Task;
+use crate::host::task::{Beside, Task};
 
 #[derive(Debug, Default)]
 pub(crate) struct Terms {
@@ -109,7 +109,10 @@ impl Terms {
     ) -> Arc<Task> {
         Arc::new(Task {
             asked: true,
-            stream: Some(channel),
+            beside: OnceLock::from(Box::new(Beside {
+                stream: Some(channel),
+                ..Beside::default()
+            })),
             ..self.task(kind, limit)
         })
     }

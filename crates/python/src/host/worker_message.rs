@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyString, PyTuple};
 use pytoweb_engine::{Address, Ticket};
 use pytoweb_process::ChildLink;
 
@@ -16,6 +16,9 @@ use crate::host::task::Task;
 pub(crate) trait ToHost: fmt::Debug + Send + Sync {
     /// Sends an event of message `seq`, or keeps it to be sent soon.
     fn emit(&self, py: Python<'_>, seq: u64, name: &str, data: &Bound<'_, PyAny>) -> PyResult<()>;
+
+    /// Sends a report of the progress of message `seq`, now or soon.
+    fn report(&self, py: Python<'_>, seq: u64, report: Bound<'_, PyTuple>) -> PyResult<()>;
 }
 
 /// Where a message is handled.
@@ -30,6 +33,8 @@ pub(crate) enum Delivery {
     Child {
         link: Arc<dyn ChildLink>,
         seq: u64,
+        /// Whether a future may wait for it.
+        is_asked: bool,
         to_host: Arc<dyn ToHost>,
     },
 }
@@ -57,6 +62,22 @@ impl WorkerMessage {
                 .as_ref()
                 .map(|task| -> Arc<dyn Ticket> { task.clone() }),
             _ => None,
+        }
+    }
+
+    /// Brings a report of its handler's progress to its future, if it may have one.
+    pub(crate) fn report(&self, py: Python<'_>, report: Bound<'_, PyTuple>) -> PyResult<()> {
+        match &self.delivery {
+            Some(Delivery::Here {
+                task: Some(task), ..
+            }) if task.asked => task.report(py, report),
+            Some(Delivery::Child {
+                seq,
+                is_asked: true,
+                to_host,
+                ..
+            }) => to_host.report(py, *seq, report),
+            _ => Ok(()),
         }
     }
 

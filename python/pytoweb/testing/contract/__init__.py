@@ -31,6 +31,7 @@ from ._mailbox import MailboxContract
 from ._messages import MessageContract, ReplyContract
 from ._numbers import NumbersContract, PoolNumbersContract
 from ._pools import PoolContract
+from ._progress import ProgressContract
 from ._repeats import PoolRepeatContract, RepeatContract
 from ._streams import StreamContract
 from ._subject import Subject
@@ -55,6 +56,7 @@ __all__ = [
     "PoolEventContract",
     "PoolNumbersContract",
     "PoolRepeatContract",
+    "ProgressContract",
     "RepeatContract",
     "ReplyContract",
     "StopContract",
@@ -80,5 +82,6 @@ class WorkerContract(
     StreamContract,
     NumbersContract,
     EventContract,
+    ProgressContract,
 ):
     """Everything that one worker promises; ``make_worker`` is the place where yours is made."""

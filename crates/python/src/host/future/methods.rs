@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pytoweb_engine::{Failure, Ticket};
 
 use crate::error;
+use crate::host::reporting::ProgressMeter;
 use crate::host::task::value::Value;
 
 use super::FutureBase;
@@ -26,6 +27,28 @@ fn is_of_asyncio_wait(callback: &Bound<'_, PyAny>) -> bool {
 
 #[pymethods]
 impl FutureBase {
+    /// What is reported of the progress of its message.
+    fn _progress_meter(&self) -> PyResult<ProgressMeter> {
+        Ok(ProgressMeter(self.inner()?.task.clone()))
+    }
+
+    /// Has `watcher()` called when something new is reported, on any thread, and once the reply stands.
+    fn _watch_progress(&self, py: Python<'_>, watcher: Py<PyAny>) -> PyResult<()> {
+        let inner = self.inner()?;
+        inner.check_here()?;
+        if inner.task.watch(watcher) {
+            let task = inner.task.clone();
+            // Out of the interpreter lock: the callback may run here and now.
+            py.detach(|| inner.on_done(move || task.end_progress()));
+        }
+        Ok(())
+    }
+
+    /// The `PoolRuntime` of the worker or pool that owes it.
+    fn _runtime(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        Ok(self.inner()?.runtime(py))
+    }
+
     #[new]
     fn new() -> Self {
         Self::default()

@@ -33,8 +33,8 @@ impl StreamReader {
         let inner = future.get().stream_parts()?;
         let channel = inner
             .task
-            .stream
-            .clone()
+            .stream()
+            .cloned()
             .ok_or_else(|| PyRuntimeError::new_err("the reply of a stream is needed"))?;
         let ends = channel.clone();
         // Out of the interpreter lock: the callback may run here and now.

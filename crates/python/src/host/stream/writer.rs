@@ -23,7 +23,7 @@ pub(crate) struct StreamWriter(Arc<Channel>);
 pub(crate) fn running(py: Python<'_>) -> PyResult<Option<Py<StreamWriter>>> {
     let channel = running::look(|message, _| {
         let task = message.task.as_ref()?;
-        task.stream.clone()
+        task.stream().cloned()
     });
     channel
         .flatten()
