@@ -23,6 +23,7 @@ class TestThreadPool(
     contract.PoolControlContract,
     contract.PoolEventContract,
     contract.PoolNumbersContract,
+    contract.PoolHealthContract,
     contract.PoolRepeatContract,
     contract.TopicContract,
 ):
@@ -43,6 +44,7 @@ class TestProcessPool(
     contract.PoolControlContract,
     contract.PoolEventContract,
     contract.PoolNumbersContract,
+    contract.PoolHealthContract,
     contract.PoolRepeatContract,
     contract.TopicContract,
 ):

@@ -675,6 +675,9 @@ class Endpoint:
     def _pytoweb_state(self) -> WorkerState:
         """As ``PythonWorker.state``."""
 
+    def _pytoweb_health(self) -> tuple[str, str, float]:
+        """Returns how it fares: the state, why, and for how many seconds."""
+
     def _pytoweb_stats(self) -> dict[str, Any]:
         """Its numbers, by name; times in seconds."""
 

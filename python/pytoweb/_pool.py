@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from pytoweb._around import Around
     from pytoweb._limits import Limits
     from pytoweb._map import Feed
+    from pytoweb._health import PoolHealth
     from pytoweb._stats import PoolStats
     from pytoweb._worker import Backend, Overflow, Transport, WorkerOptions
     from pytoweb.futures import WorkerFuture
@@ -714,6 +715,12 @@ class WorkerPool(Addressable, Executor):
         from pytoweb._stats import pool_stats
 
         return pool_stats(self)
+
+    def health(self) -> PoolHealth:
+        """How it fares: the worst of its own mailbox and its workers, and each of them. Waits for no handler."""
+        from pytoweb._health import pool_health
+
+        return pool_health(self)
 
     def __repr__(self) -> str:
         own = self._pytoweb

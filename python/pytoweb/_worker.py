@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pytoweb._every import WorkerTimer
     from pytoweb._named import Named
     from pytoweb._pool import WorkerPool
+    from pytoweb._health import Health
     from pytoweb._stats import WorkerStats
 
     #: A handler takes the data; a marked method that is not bound yet takes the worker before that.
@@ -1088,6 +1089,12 @@ class PythonWorker(Addressable):
         from pytoweb._stats import worker_stats
 
         return worker_stats(self)
+
+    def health(self) -> Health:
+        """How it fares, in one word, with the reason and since when. Waits for no handler."""
+        from pytoweb._health import worker_health
+
+        return worker_health(self)
 
     def __enter__(self: Self) -> Self:
         return self.start()

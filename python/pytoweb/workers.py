@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pytoweb._every import WorkerTimer
+    from pytoweb._health import Health, PoolHealth
     from pytoweb._progress import Progress
     from pytoweb._stats import ChildStats, PoolStats, TypeStats, WorkerStats
     from pytoweb._worker_stream import WorkerStream
@@ -56,10 +57,12 @@ __all__ = [
     "DeadlineError",
     "ForkedProcessError",
     "HandlerError",
+    "Health",
     "Limits",
     "MailboxFullError",
     "MessageTooLargeError",
     "OverloadedError",
+    "PoolHealth",
     "PoolStats",
     "Progress",
     "PythonWorker",
@@ -121,6 +124,10 @@ def __getattr__(name: str) -> Any:
         from pytoweb import _progress
 
         return _progress.Progress
+    if name in ("Health", "PoolHealth"):
+        from pytoweb import _health
+
+        return getattr(_health, name)
     if name in ("ChildStats", "PoolStats", "TypeStats", "WorkerStats"):
         from pytoweb import _stats
 

@@ -6,6 +6,7 @@ mod waits;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use crate::health::Health;
 use crate::message::Ticket;
 use crate::stats::{Numbers, WorkerState, WorkerStats};
 use crate::wait_error::WaitError;
@@ -31,6 +32,8 @@ pub(crate) trait AnyCell: Send + Sync {
     /// Its numbers at one instant.
     fn numbers(&self) -> Numbers;
     fn stats(&self) -> WorkerStats;
+    /// How it fares, and why.
+    fn health(&self) -> Health;
     /// Handles one message at a time.
     fn is_exclusive(&self) -> bool;
     fn edges(&self) -> &Edges;
@@ -100,6 +103,12 @@ impl Address {
     #[must_use]
     pub fn state(&self) -> WorkerState {
         self.0.state()
+    }
+
+    /// How the worker fares, and why.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.0.health()
     }
 
     /// Its numbers at one instant, without the timings: for readers of many workers.

@@ -19,6 +19,7 @@ mod turn;
 use std::fmt;
 use std::time::Duration;
 
+use crate::health::Condition;
 use crate::message::Message;
 use crate::outcome::{Failure, Outcome};
 use crate::wake::Wake;
@@ -74,6 +75,15 @@ pub trait Handler: Send + Sync + Sized + 'static {
     /// times.
     fn carrier(&self) -> Option<&dyn Carrier<Self>> {
         None
+    }
+
+    /// How its messages fare, whatever they are. For [`Address::health`](crate::Address::health): on the thread that asks, and
+    /// not to wait for anything.
+    fn condition(&self) -> Condition {
+        match self.carrier() {
+            Some(carrier) => carrier.condition(),
+            None => Condition::Works,
+        }
     }
 
     /// A message to handle when the worker has ended: it is closed, nothing is queued and nothing runs. For what has to

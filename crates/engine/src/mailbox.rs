@@ -117,8 +117,14 @@ pub(crate) struct Snapshot {
     pub(crate) counters: Counters,
     pub(crate) busy: Duration,
     pub(crate) recently: Busy,
+    /// Since when there is work without a break, or since when there is none; `None`: there never was.
+    pub(crate) since: Option<Timestamp>,
     /// When the message was posted that has waited longest.
     pub(crate) oldest: Option<Timestamp>,
+    /// How long messages are refused by now, for the wait of the oldest one.
+    pub(crate) shedding_for: Option<Duration>,
+    /// When a post found no place first, since it was last half empty.
+    pub(crate) full_since: Option<Timestamp>,
 }
 
 pub(crate) struct Mailbox<M> {
@@ -291,10 +297,18 @@ impl<M: Message> Mailbox<M> {
     /// What is known of it at one instant. `carries`: messages that are with another process run there.
     pub(crate) fn snapshot(&self, clock: &dyn Clock, carries: bool) -> Snapshot {
         let outbox = self.outbox.0.lock();
-        let inbox = self.inbox.0.lock();
+        let mut inbox = self.inbox.0.lock();
         let now = clock.now();
+        inbox.admission.see(&outbox.accounts);
+        let shedding = inbox.shedding.as_ref();
+        let shedding_for = shedding
+            .and_then(|shedding| shedding.refuses_for(outbox.order.oldest(&inbox.queue), now));
         let (admission, accounts) = (&inbox.admission, &outbox.accounts);
-        let Worked { busy, recently } = accounts.worked(now, carries);
+        let Worked {
+            busy,
+            recently,
+            since,
+        } = accounts.worked(now, carries);
         let counters = Counters {
             posted: admission.entered() + admission.dropped_newest(),
             dropped_newest: admission.dropped_newest(),
@@ -311,7 +325,10 @@ impl<M: Message> Mailbox<M> {
             counters,
             busy,
             recently,
+            since,
             oldest: outbox.oldest(&inbox),
+            shedding_for,
+            full_since: admission.full_since(),
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::address::{Address, AnyCell};
 use crate::contained::contained;
 use crate::handler::{Cell, Handler, Role};
+use crate::health::Health;
 use crate::mailbox::{Gate, Posted, Refused, Rest, Settled, Shed};
 use crate::message::Ticket;
 use crate::options::WorkerOptions;
@@ -140,7 +141,7 @@ impl<H: Handler> Worker<H> {
         let worker = Self {
             cell: Cell::new(name, handler, options, pool, Role::Own),
         };
-        worker.cell.life.lock().0 = Some(pool.inner().clock.now());
+        worker.cell.life.lock().started = Some(pool.inner().clock.now());
         worker
     }
 
@@ -229,7 +230,7 @@ impl<H: Handler> Worker<H> {
         self.cell
             .life
             .lock()
-            .0
+            .started
             .get_or_insert(self.cell.pool.inner().clock.now());
         self.cell.activate(tokens);
         Ok(true)
@@ -402,6 +403,11 @@ impl<H: Handler> Worker<H> {
     /// Refuses posts from now on; what is queued is handled or failed as `mode` says. Does not wait. Returns how
     /// many messages failed.
     pub fn close(&self, mode: StopMode) -> usize {
+        self.cell
+            .life
+            .lock()
+            .closed
+            .get_or_insert(self.cell.pool.inner().clock.now());
         let last = self.last();
         // None is started only to end a pool's own mailbox that nothing was posted to.
         let runs = self.cell.pool.inner().has_thread();
@@ -451,7 +457,7 @@ impl<H: Handler> Worker<H> {
             self.cell
                 .life
                 .lock()
-                .1
+                .ended
                 .get_or_insert(self.cell.pool.inner().clock.now());
         }
         Ok(ended)
@@ -513,6 +519,12 @@ impl<H: Handler> Worker<H> {
         if let Some(carrier) = self.cell.handler.carrier() {
             carrier.stop(None);
         }
+    }
+
+    /// How it fares, and why.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.cell.health()
     }
 
     /// Its numbers at one instant.

@@ -22,7 +22,7 @@ use crate::crash::{Cause, Crash};
 use crate::flight::Flight;
 use crate::lane::reading::Word;
 use crate::lane::stopping::Waiting;
-use crate::lane::{Lane, Standing};
+use crate::lane::{Fares, Lane, Standing};
 use crate::options::{END_LIMIT, Options, Transport};
 use crate::start::Setup;
 use crate::store::Store;
@@ -306,6 +306,20 @@ impl<C: Cargo> Fleet<C> {
                 failures.min_by_key(|(_, rest)| *rest)
             }
         }
+    }
+
+    /// How the one of these lanes fares that fares best.
+    pub(crate) fn fares(&self, lanes: impl IntoIterator<Item = usize>) -> Fares {
+        let mut best = None;
+        for lane in lanes.into_iter().filter_map(|lane| self.0.used().get(lane)) {
+            match (lane.fares(), &best) {
+                (Fares::Well, _) => return Fares::Well,
+                (found @ Fares::Restarts(_), None | Some(Fares::GivenUp(..)))
+                | (found @ Fares::GivenUp(..), None) => best = Some(found),
+                (Fares::Restarts(_) | Fares::GivenUp(..), _) => {}
+            }
+        }
+        best.unwrap_or(Fares::Well)
     }
 
     /// The process numbers of the children, by lane.

@@ -202,6 +202,16 @@ pub(crate) struct Needs {
     pub(crate) over: bool,
 }
 
+/// How a lane fares.
+#[derive(Debug)]
+pub(crate) enum Fares {
+    Well,
+    /// Its child ended then, and another one is not ready yet.
+    Restarts(Instant),
+    /// Why it was given up, and when.
+    GivenUp(Arc<Crash>, Option<Instant>),
+}
+
 /// How soon a message that is sent to a lane begins: the least is the soonest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Standing {
@@ -334,6 +344,26 @@ impl<C: Cargo> Lane<C> {
             _ => Duration::ZERO,
         };
         Some((crash, rest))
+    }
+
+    /// Whether it runs messages, or would.
+    pub(crate) fn fares(&self) -> Fares {
+        let state = self.state();
+        if matches!(state.phase, Phase::Closed) {
+            return Fares::Well;
+        }
+        if let Some(crash) = &state.failed {
+            return Fares::GivenUp(crash.clone(), state.health.given_up());
+        }
+        let starts = match state.phase {
+            Phase::Wanted(_) | Phase::Starting => true,
+            Phase::Up => !state.health.is_ready(),
+            Phase::Idle | Phase::Retiring | Phase::Closed => false,
+        };
+        match state.health.ended().filter(|_| starts) {
+            Some(ended) => Fares::Restarts(ended),
+            None => Fares::Well,
+        }
     }
 
     /// Children that were started in the place of another one.

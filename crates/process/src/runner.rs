@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pytoweb_engine::{
-    Carrier, Delivery, Failure, Handler, Message, Outcome, Pool, ReplyState, Ticket,
+    Carrier, Condition, Delivery, Failure, Handler, Message, Outcome, Pool, ReplyState, Ticket,
 };
 
 use self::jobs::Jobs;
@@ -20,6 +20,7 @@ use crate::cargo::{Answer, Cargo, Feed, Listener, Reader, Verdict};
 use crate::crash::Crash;
 use crate::fleet::Fleet;
 use crate::flight::{Flight, OwnedRequest};
+use crate::lane::Fares;
 use crate::payload::Payload;
 use crate::store::Store;
 use crate::usage::ChildUsage;
@@ -191,6 +192,22 @@ impl<H: Ends> Runner<H> {
         self.fleet.census(self.lanes())
     }
 
+    /// How its messages fare: as in that child which fares best. `why`: what the end of one is in words.
+    #[must_use]
+    pub fn condition_with(&self, why: impl FnOnce(&Crash) -> String) -> Condition {
+        match self.fleet.fares(self.lanes()) {
+            Fares::Well => Condition::Works,
+            Fares::Restarts(ended) => Condition::Restarts(
+                "its process has ended, and another one is not ready yet".to_owned(),
+                ended.elapsed(),
+            ),
+            Fares::GivenUp(crash, at) => {
+                let lasted = at.map(|at| at.elapsed()).unwrap_or_default();
+                Condition::Fails(why(&crash), lasted)
+            }
+        }
+    }
+
     /// The children that run its messages and are there now, and what they use. Asks the system, for each.
     #[must_use]
     pub fn usage(&self) -> Vec<ChildUsage> {
@@ -300,6 +317,10 @@ impl<H: Ends> Carrier<H> for Runner<H> {
 
     fn has_begun(&self, ticket: &Arc<dyn Ticket>) -> bool {
         self.fleet.has_begun(self.lanes(), &is_of(ticket))
+    }
+
+    fn condition(&self) -> Condition {
+        self.condition_with(ToString::to_string)
     }
 
     fn stop(&self, ticket: Option<&Arc<dyn Ticket>>) {

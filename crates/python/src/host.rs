@@ -2,6 +2,7 @@
 
 pub(crate) mod around;
 pub(crate) mod batches;
+pub(crate) mod broken;
 pub(crate) mod call_timer;
 pub(crate) mod channel;
 pub(crate) mod chunks;

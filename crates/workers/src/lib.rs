@@ -90,11 +90,12 @@ pub use error::{
 };
 pub use pool::WorkerPool;
 pub use pool::builder::PoolBuilder;
+pub use pool::health::PoolHealth;
 pub use pool::stats::PoolStats;
 pub use pytoweb_engine::{
-    Busy, Counters, DEFAULT_CAPACITY, DropReason, Key, Overflow, Priority, Rate, Shed,
-    StopTimedOut, ThreadLimit, TimingStats, TypeStats, UnknownOverflow, WaitError, WorkerOptions,
-    WorkerState, WorkerStats,
+    Busy, Counters, DEFAULT_CAPACITY, DropReason, Health, HealthState, Key, Overflow, Priority,
+    Rate, Shed, StopTimedOut, ThreadLimit, TimingStats, TypeStats, UnknownOverflow, WaitError,
+    WorkerOptions, WorkerState, WorkerStats,
 };
 pub use reply::Reply;
 pub use retry::Retry;

@@ -2,6 +2,7 @@
 
 pub(crate) mod builder;
 mod handlers;
+pub(crate) mod health;
 mod letters;
 mod messages;
 pub(crate) mod stats;

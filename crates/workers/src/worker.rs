@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use pytoweb_engine::{Pool as EnginePool, TypeStats, WorkerOptions, WorkerState, WorkerStats};
+use pytoweb_engine::{
+    Health, Pool as EnginePool, TypeStats, WorkerOptions, WorkerState, WorkerStats,
+};
 
 use crate::clock::Clocked;
 use crate::dispatch::Dispatch;
@@ -197,6 +199,21 @@ impl Worker {
     #[must_use]
     pub fn stats(&self) -> WorkerStats {
         self.engine().stats()
+    }
+
+    /// How it fares, in one word, with the reason, and for how long. Waits for no handler.
+    ///
+    /// ```
+    /// # use pytoweb_workers::{HealthState, Worker};
+    /// let worker = Worker::new("w");
+    /// assert_eq!(worker.health().reason, "not started");
+    /// worker.start()?;
+    /// assert_eq!(worker.health().state, HealthState::Ok);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.engine().health()
     }
 
     /// What became of the messages of each kind that were begun, and how long they waited and ran. Closures and messages of

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::Handler;
 use super::delivery::Delivery;
+use crate::health::Condition;
 use crate::message::Ticket;
 use crate::outcome::Failure;
 
@@ -40,6 +41,11 @@ pub trait Carrier<H: Handler>: Send + Sync {
     fn has_begun(&self, ticket: &Arc<dyn Ticket>) -> bool {
         let _ = ticket;
         true
+    }
+
+    /// How the place where the messages run fares.
+    fn condition(&self) -> Condition {
+        Condition::Works
     }
 
     /// Stops the message of `ticket`, whose reply is settled, or with `None` everything of this worker at once.

@@ -2,7 +2,7 @@
 //!
 //! It is what the handle of a worker, its futures and the run queue share.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -10,18 +10,42 @@ use super::Handler;
 use crate::address::{AnyCell, Edges, Turn};
 use crate::clock::Timestamp;
 use crate::contained::{contained, drop_each};
-use crate::mailbox::{Gate, Held, Leftover, Limits, Mailbox, News, Removal, Shed, Swept, Told};
+use crate::health::{Condition, Health, HealthState, Signs};
+use crate::mailbox::{
+    Gate, Held, Leftover, Limits, Mailbox, News, Removal, Shed, Snapshot, Swept, Told,
+};
 use crate::message::Ticket;
 use crate::options::WorkerOptions;
 use crate::outcome::{DropReason, Failure};
 use crate::plan::{Meter, Rate};
 use crate::pool::Pool;
 use crate::stats::{Numbers, WorkerState, WorkerStats};
-use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::wait_error::WaitError;
 use crate::wake::Wake;
 
-static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+static NEXT_ID: atomic::AtomicU64 = atomic::AtomicU64::new(0);
+
+/// The times of a worker.
+#[derive(Clone, Copy)]
+pub(crate) struct Life {
+    made: Timestamp,
+    pub(crate) started: Option<Timestamp>,
+    pub(crate) closed: Option<Timestamp>,
+    /// When it was seen to have ended.
+    pub(crate) ended: Option<Timestamp>,
+}
+
+impl Life {
+    const fn new(made: Timestamp) -> Self {
+        Self {
+            made,
+            started: None,
+            closed: None,
+            ended: None,
+        }
+    }
+}
 
 /// What a cell is to its pool.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,10 +71,11 @@ pub(crate) struct Cell<H: Handler> {
     pub(crate) handler: H,
     pub(crate) pool: Pool,
     edges: Edges,
-    stuck: AtomicBool,
+    /// When a deadline passed that its handler runs past, in nanoseconds since the clock's start and one more; 0: it runs past
+    /// none.
+    stuck_since: AtomicU64,
     pub(crate) terminated: AtomicBool,
-    /// When it was started, and when it was seen to have ended.
-    pub(crate) life: Mutex<(Option<Timestamp>, Option<Timestamp>)>,
+    pub(crate) life: Mutex<Life>,
     own: Weak<Self>,
 }
 
@@ -105,9 +130,9 @@ impl<H: Handler> Cell<H> {
             handler,
             pool: pool.clone(),
             edges: Mutex::default(),
-            stuck: AtomicBool::new(false),
+            stuck_since: AtomicU64::new(0),
             terminated: AtomicBool::new(false),
-            life: Mutex::new((None, None)),
+            life: Mutex::new(Life::new(pool.inner().clock.now())),
             own: own.clone(),
         });
         if role != Role::Hidden {
@@ -213,8 +238,8 @@ impl<H: Handler> Cell<H> {
 
     pub(crate) fn clear_stuck(&self) {
         // ORDERING: Relaxed, a report for people; nothing is published by it.
-        if self.stuck.load(Ordering::Relaxed) {
-            self.stuck.store(false, Ordering::Relaxed);
+        if self.stuck_since.load(Ordering::Relaxed) != 0 {
+            self.stuck_since.store(0, Ordering::Relaxed);
         }
     }
 
@@ -236,8 +261,18 @@ impl<H: Handler> Cell<H> {
 
     /// The same without the timings.
     pub(crate) fn numbers(&self) -> Numbers {
-        let snapshot = self.mailbox.snapshot(&*self.pool.inner().clock, true);
-        let (started, ended) = *self.life.lock();
+        let carrier = self.handler.carrier();
+        let carries = carrier.is_none_or(|carrier| carrier.condition() == Condition::Works);
+        self.numbers_of(&self.snapshot(carries))
+    }
+
+    /// What is known of the mailbox. `carries`: messages that are with another process run there.
+    fn snapshot(&self, carries: bool) -> Snapshot {
+        self.mailbox.snapshot(&*self.pool.inner().clock, carries)
+    }
+
+    fn numbers_of(&self, snapshot: &Snapshot) -> Numbers {
+        let Life { started, ended, .. } = *self.life.lock();
         let until = ended.unwrap_or(snapshot.now);
         Numbers {
             state: self.state_of(snapshot.gate, snapshot.ended),
@@ -251,6 +286,47 @@ impl<H: Handler> Cell<H> {
         }
     }
 
+    /// How it fares, and why.
+    pub(crate) fn health(&self) -> Health {
+        let snapshot = self.snapshot(true);
+        let life = *self.life.lock();
+        let since = |at: Option<Timestamp>| snapshot.now.since(at.unwrap_or(life.made));
+        let queued = snapshot.counters.queued;
+        let (reason, lasted) = match self.state_of(snapshot.gate, snapshot.ended) {
+            WorkerState::New if queued > 0 => {
+                (format!("not started, {queued} queued"), since(None))
+            }
+            WorkerState::New => ("not started".to_owned(), since(None)),
+            WorkerState::Stopping => {
+                let left = queued + snapshot.counters.running;
+                (format!("stopping, {left} left"), since(life.closed))
+            }
+            // ORDERING: Relaxed, the flag carries no data.
+            WorkerState::Stopped if self.terminated.load(Ordering::Relaxed) => {
+                ("terminated".to_owned(), since(life.closed))
+            }
+            WorkerState::Stopped => ("stopped".to_owned(), since(life.closed)),
+            WorkerState::Running | WorkerState::Stuck => {
+                // ORDERING: Relaxed, see `clear_stuck`.
+                let stuck_since = self.stuck_since.load(Ordering::Relaxed).checked_sub(1);
+                let stuck_for =
+                    stuck_since.map(|nanos| snapshot.now.since(Timestamp::from_nanos(nanos)));
+                return Health::of(Signs {
+                    condition: self.handler.condition(),
+                    stuck_for,
+                    shedding_for: snapshot.shedding_for,
+                    full_for: snapshot.full_since.map(|at| snapshot.now.since(at)),
+                    capacity: self.mailbox.capacity(),
+                    queued,
+                    running: snapshot.counters.running,
+                    oldest_age: snapshot.oldest.map(|at| snapshot.now.since(at)),
+                    lasted: since(snapshot.since.or(life.started)),
+                });
+            }
+        };
+        Health::new(HealthState::Stopped, reason, lasted)
+    }
+
     pub(crate) fn state(&self) -> WorkerState {
         let (gate, ended) = self.mailbox.gate();
         self.state_of(gate, ended)
@@ -260,7 +336,7 @@ impl<H: Handler> Cell<H> {
         match (gate, ended) {
             (Gate::Closed, true) => WorkerState::Stopped,
             // ORDERING: Relaxed, see `clear_stuck`.
-            (Gate::Open, _) if self.stuck.load(Ordering::Relaxed) => WorkerState::Stuck,
+            (Gate::Open, _) if self.stuck_since.load(Ordering::Relaxed) != 0 => WorkerState::Stuck,
             (Gate::Closed, false) => WorkerState::Stopping,
             (Gate::Open, _) => WorkerState::Running,
             (Gate::Paused, _) => WorkerState::New,
@@ -289,6 +365,10 @@ impl<H: Handler> AnyCell for Cell<H> {
 
     fn numbers(&self) -> Numbers {
         self.numbers()
+    }
+
+    fn health(&self) -> Health {
+        self.health()
     }
 
     fn stats(&self) -> WorkerStats {
@@ -469,7 +549,8 @@ impl<H: Handler> Cell<H> {
         }
         // ORDERING: Relaxed, see `clear_stuck`. Before the reply stands, so that the caller that got the error finds
         // the worker stuck.
-        self.stuck.store(true, Ordering::Relaxed);
+        let now = self.pool.inner().clock.now().nanos();
+        self.stuck_since.store(now + 1, Ordering::Relaxed);
         let carrier = self.handler.carrier();
         if carrier.is_none_or(|carrier| carrier.has_begun(ticket)) {
             // Before the reply stands: by this its caller tells whether the message ran. A handler that returns as soon as it

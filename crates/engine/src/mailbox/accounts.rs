@@ -30,14 +30,25 @@ pub(super) struct Work {
     carried_since: Option<Timestamp>,
     /// Time of such messages that is not in `load` yet.
     carried_nanos: u64,
+    /// When work began after there was none, and when it last ended.
+    busy_since: Option<Timestamp>,
+    idle_since: Option<Timestamp>,
 }
 
 /// Time of messages that run elsewhere goes into the load once it is that long, or the clock is read anyway.
 const CARRIED_LEAST_NANOS: u64 = 1_000_000;
 
 impl Work {
+    /// Whether a turn is under way.
+    const fn has_turns(&self) -> bool {
+        self.turn.is_some() || !self.turns.is_empty()
+    }
+
     #[inline]
-    fn begin_turn(&mut self, now: Timestamp) {
+    fn begin_turn(&mut self, now: Timestamp, runs: bool) {
+        if !runs && !self.has_turns() {
+            self.busy_since = Some(now);
+        }
         if self.turn.is_none() {
             self.turn = Some(now);
         } else {
@@ -55,6 +66,7 @@ impl Work {
         let nanos = now.nanos().saturating_sub(began.nanos());
         self.busy_nanos += nanos;
         self.record(nanos, now);
+        self.idle_since = Some(now);
     }
 
     #[inline]
@@ -69,6 +81,8 @@ impl Work {
 pub(super) struct Worked {
     pub(super) busy: Duration,
     pub(super) recently: Busy,
+    /// Since when there is work without a break, or since when there is none.
+    pub(super) since: Option<Timestamp>,
 }
 
 pub(super) struct Accounts {
@@ -168,13 +182,22 @@ impl Accounts {
             busy += time;
             recently.add(&Busy::up_to(time));
         }
-        Worked { busy, recently }
+        Worked {
+            busy,
+            recently,
+            since: if work.has_turns() || self.counts.running > 0 {
+                work.busy_since
+            } else {
+                work.idle_since
+            },
+        }
     }
 
     /// A turn begins.
     #[inline]
     pub(super) fn begin_turn(&mut self, now: Timestamp) {
-        self.work.begin_turn(now);
+        let runs = self.counts.running > 0;
+        self.work.begin_turn(now, runs);
     }
 
     /// A turn that began then has ended.
@@ -190,6 +213,9 @@ impl Accounts {
     /// The message that was just taken is on its way to where it runs; it was posted at `posted`.
     pub(super) fn begin_carried(&mut self, posted: Option<Timestamp>, now: Timestamp) {
         self.handed_since = Some(posted.unwrap_or(now));
+        if self.counts.running == 1 {
+            self.work.busy_since = Some(now);
+        }
         self.work.carried_since = Some(now);
     }
 
@@ -206,6 +232,7 @@ impl Accounts {
         let carried = std::mem::take(&mut work.carried_nanos);
         work.record(carried, now);
         work.carried_since = Some(now);
+        work.idle_since = Some(now);
     }
 
     pub(super) fn timings(&self) -> Option<Box<Timings>> {

@@ -7,6 +7,7 @@
 //! A sender compares with the number that it saw last; only when that says *full* it takes both locks and looks again.
 
 use super::accounts::Accounts;
+use crate::clock::Timestamp;
 use crate::message::Message;
 use crate::policy::Overflow;
 
@@ -43,6 +44,8 @@ pub(super) struct Admission {
     dropped_newest: u64,
     rejected: u64,
     shed: u64,
+    /// When a post found no place first, since the mailbox was last half empty.
+    full_since: Option<Timestamp>,
 }
 
 impl Admission {
@@ -60,15 +63,37 @@ impl Admission {
             dropped_newest: 0,
             rejected: 0,
             shed: 0,
+            full_since: None,
         }
     }
 
     /// What has left since; known to a thread that holds both locks.
     #[inline]
-    pub(super) const fn see(&mut self, accounts: &Accounts) {
+    pub(super) fn see(&mut self, accounts: &Accounts) {
         self.gone_seen = accounts.gone();
         self.bytes_gone_seen = accounts.bytes_gone();
         self.bytes_running_seen = accounts.bytes_running();
+        if self.full_since.is_some() && self.is_half_empty() {
+            self.full_since = None;
+        }
+    }
+
+    /// Whether as much is free as is taken. Exact, after [`Admission::see`].
+    fn is_half_empty(&self) -> bool {
+        let bytes_free = |limit| self.bytes() <= limit / 2;
+        self.queued() <= self.capacity / 2 && self.byte_limit.is_none_or(bytes_free)
+    }
+
+    /// A post found no place.
+    pub(super) fn note_full(&mut self, now: impl FnOnce() -> Timestamp) {
+        if self.full_since.is_none() {
+            self.full_since = Some(now());
+        }
+    }
+
+    /// Since when the mailbox is full, and was never half empty. Exact, after [`Admission::see`].
+    pub(super) const fn full_since(&self) -> Option<Timestamp> {
+        self.full_since
     }
 
     /// Whether messages are asked for their bytes.

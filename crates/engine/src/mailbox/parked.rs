@@ -51,7 +51,9 @@ impl<M: Message> Mailbox<M> {
             inbox.push(message, clock);
             return Parking::Posted(inbox.activate(1));
         }
-        let place = Arc::new(Place::new(message, clock.now(), deadline));
+        let now = clock.now();
+        inbox.admission.note_full(|| now);
+        let place = Arc::new(Place::new(message, now, deadline));
         outbox.line.push(place.clone());
         inbox.admission.set_waited_for(true);
         Parking::Parked(place)

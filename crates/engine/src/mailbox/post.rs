@@ -163,7 +163,11 @@ impl<M: Message> Mailbox<M> {
             return Err(Refused::Shed(message));
         }
         let bytes = inbox.admission.weight(&message);
-        match inbox.admission.verdict(bytes) {
+        let verdict = inbox.admission.verdict(bytes);
+        if !matches!(verdict, Verdict::Enter | Verdict::TooLarge) {
+            inbox.admission.note_full(|| clock.now());
+        }
+        match verdict {
             Verdict::Enter => {}
             Verdict::Full => return Err(Refused::Full(message)),
             Verdict::Reject => {

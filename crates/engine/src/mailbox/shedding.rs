@@ -42,6 +42,19 @@ impl Shedding {
         now.since(since) >= self.shed.window
     }
 
+    /// How long messages are refused by now, if they are.
+    pub(super) fn refuses_for(
+        &self,
+        oldest: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Duration> {
+        let since = self.above_since?;
+        let is_above = now.since(oldest?) >= self.shed.target;
+        now.since(since)
+            .checked_sub(self.shed.window)
+            .filter(|_| is_above)
+    }
+
     /// Nothing is queued any more.
     pub(super) const fn rest(&mut self) {
         self.above_since = None;

@@ -38,6 +38,9 @@ pub(super) struct Health {
     /// Children in a row that ended before they had begun a message.
     vain: usize,
     back_off: Option<Duration>,
+    /// When the last one ended, and when the lane was given up.
+    ended: Option<Instant>,
+    given_up: Option<Instant>,
 }
 
 impl Health {
@@ -51,6 +54,17 @@ impl Health {
     /// The child says that it is ready.
     pub(super) fn is_ready_at(&mut self, now: Instant) {
         self.ready = Some(now);
+        self.given_up = None;
+    }
+
+    /// When the child ended in whose place another one is.
+    pub(super) fn ended(&self) -> Option<Instant> {
+        self.ended
+    }
+
+    /// When the lane was given up, while no child has been ready since.
+    pub(super) fn given_up(&self) -> Option<Instant> {
+        self.given_up
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -73,6 +87,21 @@ impl Health {
 
     /// The child has ended. `planned`: this side ended it, for a reason that is not the child's start.
     pub(super) fn ends(
+        &mut self,
+        crash: &Crash,
+        planned: bool,
+        now: Instant,
+        options: &Options,
+    ) -> Outlook {
+        self.ended = Some(now);
+        let outlook = self.after_end(crash, planned, now, options);
+        if let Outlook::GivenUp(..) = outlook {
+            self.given_up.get_or_insert(now);
+        }
+        outlook
+    }
+
+    fn after_end(
         &mut self,
         crash: &Crash,
         planned: bool,

@@ -343,7 +343,7 @@ impl Endpoint {
         kwargs: Option<Py<PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (inner, _) = self.inner()?;
-        if inner.shared.broken.load(Ordering::Acquire) {
+        if inner.shared.broken.is_set() {
             return Err(inner.shared.broken_error(py));
         }
         let (message, task) =
@@ -825,6 +825,16 @@ impl Endpoint {
     fn _pytoweb_state(&self) -> PyResult<&'static str> {
         let (inner, worker) = self.inner()?;
         Ok(inner.state_of(worker.state()))
+    }
+
+    /// How it fares: the state, why, and for how many seconds.
+    fn _pytoweb_health(&self) -> PyResult<(&'static str, String, f64)> {
+        let health = self.worker()?.health();
+        Ok((
+            health.state.name(),
+            health.reason,
+            health.lasted.as_secs_f64(),
+        ))
     }
 
     /// Its numbers, by name; times in seconds.

@@ -73,6 +73,20 @@ fn expired(to: Named<'_>, limit: Option<&Limit>, asked_to_stop: bool) -> String 
     )
 }
 
+/// How a child ended, with what its initializer raised.
+pub(crate) fn in_words(crash: &Crash) -> String {
+    let mut text = crash.to_string();
+    if let Cause::Initializer(bytes) = &crash.cause {
+        let [kind, said, _] = note::read(bytes);
+        text.push_str(&if said.is_empty() {
+            format!(": {kind}")
+        } else {
+            format!(": {kind}: {said}")
+        });
+    }
+    text
+}
+
 /// The end of the child that ran a message of the type `kind`, or was to run it. `rest`: how long until another one is
 /// tried.
 pub(crate) fn crashed(
@@ -98,15 +112,7 @@ pub(crate) fn crashed(
             Quoted(&kind.bind(py).to_string())
         ),
     };
-    let mut text = format!("{what}{crash}");
-    if let Cause::Initializer(bytes) = &crash.cause {
-        let [kind, said, _] = note::read(bytes);
-        text.push_str(&if said.is_empty() {
-            format!(": {kind}")
-        } else {
-            format!(": {kind}: {said}")
-        });
-    }
+    let mut text = format!("{what}{}", in_words(crash));
     if let Some(rest) = rest {
         text.push_str(&format!(
             "; it is tried again in {:.1} s",

@@ -13,8 +13,11 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyList;
-use pytoweb_engine::{Carrier, Companions, Failure, Handled, Handler, Outcome, Ticket, Wake};
+use pytoweb_engine::{
+    Carrier, Companions, Condition, Failure, Handled, Handler, Outcome, Ticket, Wake,
+};
 
+use crate::host::failure;
 use crate::host::message::{Apart, Body, PyMessage};
 use crate::host::retrying::Then;
 use crate::host::running;
@@ -65,7 +68,7 @@ impl Handler for PyHandler {
         Python::attach(|py| {
             // ORDERING: Relaxed, see `Shared::end_worker`; Acquire as in `handle`.
             self.shared.began.store(true, Ordering::Relaxed);
-            if !self.shared.broken.load(Ordering::Acquire)
+            if !self.shared.broken.is_set()
                 && let Call::Batch(handler) = self.shared.call(py, message)
             {
                 let handled = self.run_batch(py, message, Some(companions), &handler);
@@ -97,6 +100,16 @@ impl Handler for PyHandler {
 
     fn timed(&self, message: &PyMessage, wait: Duration, run: Duration) {
         self.shared.record(message, wait, run);
+    }
+
+    fn condition(&self) -> Condition {
+        match (self.shared.broken.lasted(), &self.runner) {
+            (Some(lasted), _) => {
+                Condition::Fails("the initializer of the pool has failed".to_owned(), lasted)
+            }
+            (None, Some(runner)) => runner.condition_with(failure::in_words),
+            (None, None) => Condition::Works,
+        }
     }
 
     fn finish(&self, message: PyMessage) -> Wake {
@@ -152,7 +165,7 @@ impl PyHandler {
         if !self.shared.began.load(Ordering::Relaxed) {
             self.shared.began.store(true, Ordering::Relaxed);
         }
-        if self.shared.broken.load(Ordering::Acquire) {
+        if self.shared.broken.is_set() {
             let error = self.shared.broken_error(py);
             self.shared.report(py, message, &error);
             return Handled::Done(self.shared.settle(py, message, Err(error)));

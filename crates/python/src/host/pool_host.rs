@@ -1,6 +1,6 @@
 //! What surrounds a pool's threads in a Python process.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
 use pytoweb_engine::Host;
 
+use crate::host::broken::Broken;
 use crate::interpreter::attached::Attached;
 use crate::interpreter::context;
 use crate::interpreter::ending::Presence;
@@ -29,7 +30,7 @@ pub(crate) struct PyHost {
     /// The pool's `PoolRuntime`.
     pub(crate) runtime: Attached<Py<PyAny>>,
     /// Set once the initializer has failed.
-    pub(crate) broken: Arc<AtomicBool>,
+    pub(crate) broken: Arc<Broken>,
     /// How long threads with work have waited for the interpreter lock, in nanoseconds.
     pub(crate) waited_nanos: Arc<AtomicU64>,
 }
@@ -41,10 +42,10 @@ impl PyHost {
         let started = runtime.call_method0(intern!(py, "thread_started"));
         match started.and_then(|works| works.extract::<bool>()) {
             Ok(true) => {}
-            Ok(false) => self.broken.store(true, Ordering::Release),
+            Ok(false) => self.broken.set(),
             Err(error) => {
                 error.write_unraisable(py, Some(runtime));
-                self.broken.store(true, Ordering::Release);
+                self.broken.set();
             }
         }
         body();

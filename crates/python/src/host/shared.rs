@@ -9,6 +9,7 @@ use pyo3::types::PyDict;
 
 use crate::error::{self, Named};
 use crate::host::around::Surroundings;
+use crate::host::broken::Broken;
 use crate::host::end_hooks::EndHooks;
 use crate::host::hearing::Hearing;
 use crate::host::kinds::Kinds;
@@ -37,7 +38,7 @@ pub(crate) struct Shared {
     /// A weak reference to the `PythonWorker` or `WorkerPool`.
     pub(crate) owner: Py<PyAny>,
     /// Set once the pool's initializer has failed.
-    pub(crate) broken: Arc<AtomicBool>,
+    pub(crate) broken: Arc<Broken>,
     /// Set once a pool is to close when the calls of its `map` are posted.
     pub(crate) closing: AtomicBool,
     pub(crate) start_hook: StartHook,

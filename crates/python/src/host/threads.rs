@@ -1,13 +1,14 @@
 //! The engine threads of a pool, or of one worker, as Python holds them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use pytoweb_engine::{Clock, MonotonicClock, Pool, PoolOptions};
 
 use crate::error;
+use crate::host::broken::Broken;
 use crate::host::clocks::{self, HandClock};
 use crate::host::pool_host::PyHost;
 use crate::interpreter::attached::Attached;
@@ -20,7 +21,7 @@ use crate::interpreter::generation::Generation;
 pub(crate) struct Threads {
     pool: Option<Pool>,
     pub(crate) runtime: Py<PyAny>,
-    pub(crate) broken: Arc<AtomicBool>,
+    pub(crate) broken: Arc<Broken>,
     waited_nanos: Arc<AtomicU64>,
     generation: Generation,
 }
@@ -59,7 +60,7 @@ impl Threads {
             Some(clock) => clock.get().0.clone(),
             None => Arc::new(MonotonicClock::new()),
         };
-        let broken = Arc::new(AtomicBool::new(false));
+        let broken = Arc::<Broken>::default();
         let waited_nanos = Arc::<AtomicU64>::default();
         Python::attach(|py| {
             let host = PyHost {

@@ -27,6 +27,7 @@ from ._concurrency import ConcurrencyContract
 from ._control import ControlContract, PoolControlContract
 from ._ends import CancelContract, DeadlineContract, StopContract
 from ._events import EventContract, PoolEventContract
+from ._health import HealthContract, PoolHealthContract
 from ._mailbox import MailboxContract
 from ._messages import MessageContract, ReplyContract
 from ._numbers import NumbersContract, PoolNumbersContract
@@ -47,6 +48,7 @@ __all__ = [
     "CoroutineContract",
     "DeadlineContract",
     "EventContract",
+    "HealthContract",
     "MailboxContract",
     "MessageContract",
     "NumbersContract",
@@ -54,6 +56,7 @@ __all__ = [
     "PoolContract",
     "PoolControlContract",
     "PoolEventContract",
+    "PoolHealthContract",
     "PoolNumbersContract",
     "PoolRepeatContract",
     "ProgressContract",
@@ -83,5 +86,6 @@ class WorkerContract(
     NumbersContract,
     EventContract,
     ProgressContract,
+    HealthContract,
 ):
     """Everything that one worker promises; ``make_worker`` is the place where yours is made."""

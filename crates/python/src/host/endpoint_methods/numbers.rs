@@ -19,12 +19,10 @@ pub(super) fn of<'py>(
     worker: &Worker<PyHandler>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let runner = inner.packing.as_ref().map(|packing| &packing.runner);
-    let (stats, types, census, usage) = py.detach(|| {
-        let census = runner.map_or((0, 0), |runner| runner.census());
-        let usage = runner.map(|runner| runner.usage()).unwrap_or_default();
-        (worker.stats(), types_of([worker]), census, usage)
-    });
-    let (processes, restarts) = census;
+    // Attached: it is short, and to get the interpreter lock back may take a thousand times as long.
+    let (stats, types) = (worker.stats(), types_of([worker]));
+    let (processes, restarts) = runner.map_or((0, 0), |runner| runner.census());
+    let usage = runner.map(|runner| runner.usage()).unwrap_or_default();
     let numbers = PyDict::new(py);
     let counters = stats.counters;
     numbers.set_item("name", &stats.name)?;
