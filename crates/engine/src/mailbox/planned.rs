@@ -463,7 +463,11 @@ impl<M: Message> Planned<M> {
         };
         lane.running = lane.running.saturating_sub(1);
         lane.reserved = reserved;
-        lane.push_front(entry);
+        let is_grouped = entry
+            .message
+            .plan()
+            .is_some_and(|plan| plan.group.is_some());
+        lane.push_front(entry, is_grouped);
         if let Some(bed) = lane.waiting.take() {
             self.waiting -= 1;
             // It has waited already, or has company now.

@@ -9,7 +9,7 @@ use crate::message::Message;
 use crate::plan::{Group, Meter};
 
 impl<M: Message> Lane<M> {
-    /// Until when the first message waits for company, which it does not have yet. One that ran before does not.
+    /// Until when the first message waits for company, which it does not have yet. One that was taken before does not.
     pub(super) fn waits_until(&self) -> Option<Timestamp> {
         let first = self.first.as_ref().filter(|first| is_queued(first))?;
         if self.was_tried() {

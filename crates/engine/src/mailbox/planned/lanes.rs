@@ -38,7 +38,7 @@ struct More<M> {
     rest: VecDeque<Entry<M>>,
     /// Where those sleep that may be replaced.
     replaceable: Vec<Bed>,
-    /// Of the messages at the front that ran before: when each may be tried again, unless that is over.
+    /// Of the messages at the front that were taken before: when each that ran may be tried again, unless that is over.
     rests: VecDeque<Option<Timestamp>>,
     /// Of these, those at the front that came back since messages of the lane began to run.
     back: usize,
@@ -88,11 +88,11 @@ impl<M> Lane<M> {
         }
     }
 
-    pub(super) fn push_front(&mut self, entry: Entry<M>) {
-        if let Some(more) = &mut self.more
-            && !more.rests.is_empty()
-        {
-            more.rests.push_front(None);
+    /// Takes a message back that was taken and not begun. One of a group has waited for company already.
+    pub(super) fn push_front(&mut self, entry: Entry<M>, is_grouped: bool) {
+        let marked = |more: &More<M>| !more.rests.is_empty();
+        if is_grouped || self.more.as_deref().is_some_and(marked) {
+            self.more.get_or_insert_default().rests.push_front(None);
         }
         self.insert(0, entry);
     }
@@ -156,7 +156,7 @@ impl<M> Lane<M> {
         self.insert(index, entry);
     }
 
-    /// Whether its first message ran before.
+    /// Whether its first message was taken before.
     pub(super) fn was_tried(&self) -> bool {
         let more = self.more.as_ref();
         more.is_some_and(|more| !more.rests.is_empty())
