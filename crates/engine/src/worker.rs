@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::address::{Address, AnyCell};
 use crate::contained::contained;
+use crate::exit::Exit;
 use crate::handler::{Cell, Handler, Role};
 use crate::health::Health;
 use crate::mailbox::{Gate, Posted, Refused, Rest, Settled, Shed};
@@ -403,6 +404,10 @@ impl<H: Handler> Worker<H> {
     /// Refuses posts from now on; what is queued is handled or failed as `mode` says. Does not wait. Returns how
     /// many messages failed.
     pub fn close(&self, mode: StopMode) -> usize {
+        self.note_exit(match mode {
+            StopMode::Drain if self.cell.mailbox.gate().0 != Gate::Paused => Exit::Drained,
+            _ => Exit::Stopped,
+        });
         self.cell
             .life
             .lock()
@@ -425,6 +430,28 @@ impl<H: Handler> Worker<H> {
             .recalled(|mailbox| mailbox.close(Rest::Fail(failure), last, runs));
         // The first message of a batch was not brought back, and is queued all the same until it begins.
         self.withdraw(failure) + self.cell.swept(rest)
+    }
+
+    fn note_exit(&self, how: Exit) {
+        // One that has ended has ended as it has.
+        if !self.cell.mailbox.is_settled(Settled::Ended) {
+            self.cell.exits.note(how);
+        }
+    }
+
+    /// Calls `callback` once, when the worker has ended after [`Worker::close`] or [`Worker::terminate`]: here and now if it
+    /// has. It runs on the thread that ends it, with no lock held: a thread of the pool, of its carrier, or one that stops
+    /// it. What it panics with is reported by the panic hook and goes no further.
+    pub fn on_exit(&self, callback: impl FnOnce(Exit) + Send + 'static) {
+        self.cell.exits.add(Box::new(callback));
+        self.cell.look_for_end();
+    }
+
+    /// How it has ended; `None`: it has not.
+    #[must_use]
+    pub fn exit(&self) -> Option<Exit> {
+        let ended = self.cell.mailbox.is_settled(Settled::Ended);
+        ended.then(|| self.cell.exits.how())
     }
 
     fn withdraw(&self, failure: Failure) -> usize {
@@ -510,6 +537,7 @@ impl<H: Handler> Worker<H> {
     pub fn terminate(&self) {
         // ORDERING: Relaxed, the flag carries no data.
         self.cell.terminated.store(true, Ordering::Relaxed);
+        self.note_exit(Exit::Terminated);
         self.close(StopMode::FinishRunning);
         for ticket in self.cell.mailbox.running() {
             ticket.state().request_cancel();

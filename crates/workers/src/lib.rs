@@ -93,9 +93,9 @@ pub use pool::builder::PoolBuilder;
 pub use pool::health::PoolHealth;
 pub use pool::stats::PoolStats;
 pub use pytoweb_engine::{
-    Busy, Counters, DEFAULT_CAPACITY, DropReason, Health, HealthState, Key, Overflow, Priority,
-    Rate, Shed, StopTimedOut, ThreadLimit, TimingStats, TypeStats, UnknownOverflow, WaitError,
-    WorkerOptions, WorkerState, WorkerStats,
+    Busy, Counters, DEFAULT_CAPACITY, DropReason, Exit, Health, HealthState, Key, Overflow,
+    Priority, Rate, Shed, StopTimedOut, ThreadLimit, TimingStats, TypeStats, UnknownOverflow,
+    WaitError, WorkerOptions, WorkerState, WorkerStats,
 };
 pub use reply::Reply;
 pub use retry::Retry;

@@ -10,9 +10,10 @@ use super::Handler;
 use crate::address::{AnyCell, Edges, Turn};
 use crate::clock::Timestamp;
 use crate::contained::{contained, drop_each};
+use crate::exit::Exits;
 use crate::health::{Condition, Health, HealthState, Signs};
 use crate::mailbox::{
-    Gate, Held, Leftover, Limits, Mailbox, News, Removal, Shed, Snapshot, Swept, Told,
+    Gate, Held, Leftover, Limits, Mailbox, News, Removal, Settled, Shed, Snapshot, Swept, Told,
 };
 use crate::message::Ticket;
 use crate::options::WorkerOptions;
@@ -75,6 +76,7 @@ pub(crate) struct Cell<H: Handler> {
     /// none.
     stuck_since: AtomicU64,
     pub(crate) terminated: AtomicBool,
+    pub(crate) exits: Exits,
     pub(crate) life: Mutex<Life>,
     own: Weak<Self>,
 }
@@ -132,6 +134,7 @@ impl<H: Handler> Cell<H> {
             edges: Mutex::default(),
             stuck_since: AtomicU64::new(0),
             terminated: AtomicBool::new(false),
+            exits: Exits::default(),
             life: Mutex::new(Life::new(pool.inner().clock.now())),
             own: own.clone(),
         });
@@ -179,6 +182,7 @@ impl<H: Handler> Cell<H> {
         }
         self.let_go(swept.was_held);
         drop_each([swept.unused]);
+        self.look_for_end();
         count
     }
 
@@ -233,6 +237,15 @@ impl<H: Handler> Cell<H> {
         if pool.set_alarm(at, &cell).is_err() && self.mailbox.forget_alarm().is_some() {
             // There is no thread to be had. The next message looks again.
             pool.scheduler.suspended(false);
+        }
+    }
+
+    /// Tells of the end of the worker, where it has come. To be called after each step that may be the last, with no lock
+    /// held.
+    #[inline]
+    pub(crate) fn look_for_end(&self) {
+        if self.exits.are_there() && self.mailbox.is_settled(Settled::Ended) {
+            self.exits.call();
         }
     }
 

@@ -336,6 +336,7 @@ impl<H: Handler> Cell<H> {
             if take.roomy {
                 self.shrink();
             }
+            self.look_for_end();
             return;
         }
         self.pool.inner().scheduler.suspended(true);

@@ -253,6 +253,7 @@ impl<H: Handler> Cell<H> {
             Step::Over => {
                 self.publish_last(progress);
                 self.mailbox.end_turn(started, clock.now());
+                self.look_for_end();
                 Some(Turn::Done {
                     wake,
                     roomy: take.roomy,
@@ -299,6 +300,7 @@ impl<H: Handler> Cell<H> {
             self.mailbox.end_turn(started, now);
         }
         Some(if progress.step == Step::Over {
+            self.look_for_end();
             Turn::Done {
                 wake: Wake::nobody(),
                 roomy: false,

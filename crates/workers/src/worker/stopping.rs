@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pytoweb_engine::{StopMode, StopTimedOut};
+use pytoweb_engine::{Exit, StopMode, StopTimedOut};
 
 use super::Worker;
 use crate::error::IdleError;
@@ -118,6 +118,26 @@ impl Worker {
         if self.0.owns_pool {
             self.engine().pool().shutdown();
         }
+    }
+
+    /// Calls `callback` once, when the worker has ended: after its last message and its end hooks, however it was stopped. Here
+    /// and now if it has ended. It runs on the thread that ends it, with no lock held, and should be short; a panic of it is
+    /// reported by the panic hook and goes no further.
+    ///
+    /// ```
+    /// use pytoweb_workers::{Exit, Worker};
+    ///
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// let worker = Worker::new("w");
+    /// worker.on_exit(move |exit| tell.send(exit).expect("the test listens"));
+    /// worker.start()?;
+    /// worker.stop();
+    /// assert_eq!(told.recv()?, Exit::Drained);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_exit(&self, callback: impl FnOnce(Exit) + Send + 'static) -> &Self {
+        self.engine().on_exit(callback);
+        self
     }
 
     /// Blocks until nothing is queued and nothing runs, at most for `limit`.
