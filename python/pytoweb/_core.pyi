@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, SupportsFloat, SupportsIndex, TypedDict
 
 from typing_extensions import ParamSpec, Self, disjoint_base
 
+from pytoweb._exits import Exits, Reason
 from pytoweb._limits import Wishes as _Wishes
 from pytoweb._pool import WorkerPool
 from pytoweb._retry import Retry
@@ -595,6 +596,12 @@ class Endpoint:
 
     def _pytoweb_set_stream(self, message_type: str, is_stream: bool) -> None:
         """Whether messages of one type, posted from now on, are answered with streams."""
+
+    def _pytoweb_tell_of_exit(self, exits: Exits) -> None:
+        """Has ``exits.tell(reason, error)`` called when it has ended, on any thread; at once where it has."""
+
+    def _pytoweb_exit(self) -> tuple[Reason, BaseException | None] | None:
+        """Why it has ended; None: it has not."""
 
     def _pytoweb_take_events(self) -> tuple[list[tuple[str, RemoteData, str | None]], int]:
         """Takes the events out that came from its child: name, data and the id of the message of each.

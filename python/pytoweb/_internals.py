@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytoweb._core import Threads
     from pytoweb._events import Events
     from pytoweb._every import WorkerTimer
+    from pytoweb._exits import Exits
     from pytoweb._limits import Rate
     from pytoweb._map import Feed
     from pytoweb._named import Named
@@ -56,6 +57,7 @@ class Internals:
         "batches",
         "dead_letters",
         "events",
+        "exits",
         "given_up",
         "handlers",
         "has_coroutine_hooks",
@@ -96,6 +98,8 @@ class Internals:
         self.dead_letters = DeadLetters()
         #: Its events, once there was a handler for one.
         self.events: Events | None = None
+        #: Who is told of its end, once there was an exit handler.
+        self.exits: Exits | None = None
         #: In a child: the names of the events that the host has handlers for.
         self.wanted_events: frozenset[str] | None = None
         #: By message type, once there was one: how many may begin in a time.

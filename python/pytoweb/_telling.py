@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
     from pytoweb._core import WorkerMessage
     from pytoweb._events import Events, Route
+    from pytoweb._exits import Exit
     from pytoweb._internals import Internals
 
     V = TypeVar("V", bound=Callable[[WorkerMessage], object])
+    X = TypeVar("X", bound=Callable[[Exit], object])
 
 
 class Telling(Endpoint):
@@ -145,6 +147,59 @@ class Telling(Endpoint):
             # The child sends those that there is a handler for.
             self._pytoweb_tell_surrounded()
         return handler
+
+    if TYPE_CHECKING:
+
+        @overload
+        def on_exit(self, handler: None = None) -> Callable[[X], X]: ...
+        @overload
+        def on_exit(self, handler: X) -> X: ...
+
+    def on_exit(self, handler: Any = None) -> Any:
+        """Registers a handler that is told when this has ended, in the owner's process; several are all told.
+
+        It is called once with an ``Exit``: after the last message and the ``on_stop`` hooks, however it was
+        stopped; at once where it has ended already. It is called on the event loop that runs where it is
+        registered, else on a reply thread; ``stop()`` waits for it there. A worker or pool that is dropped
+        ends after its queue, and one that is never stopped when the program ends. A handler does not keep the
+        program from ending, but for the time that it runs. An error that it raises is logged.
+
+        A process that crashes is replaced, and is no end of its worker.
+
+        Args:
+            handler: called with the ``Exit``, whose ``reason`` is ``"drained"`` (stopped, after its queue),
+                ``"stopped"`` (stopped, its queue has failed; or never started), ``"terminated"``,
+                ``"program ends"`` (one of these, by the end of the program), ``"crashed"`` (stopped, and the
+                process crashed with the last message that it ran) or ``"failed"`` (its initializer had
+                failed, or its processes were given up). ``error`` is the exception of the last two. It may be
+                ``async def``. Without it, this is a decorator.
+
+        Returns:
+            The handler, or a decorator.
+
+        Raises:
+            TypeError: the handler is not callable, or a generator function.
+        """
+        if handler is None:
+            return self.on_exit
+        checked_handler(handler, "an exit handler")
+        self._pytoweb_state()
+        from pytoweb._events import way_from_here
+        from pytoweb._exits import Exits
+
+        own = self._pytoweb
+        if own.exits is None:
+            own.exits = Exits(own.name)
+            self._pytoweb_tell_of_exit(own.exits)
+        own.exits.add(handler, way_from_here(own.runtime))
+        return handler
+
+    def _pytoweb_note_exit(self) -> None:
+        """Tells of its end, where it has come: before the line of its replies ends."""
+        exits = self._pytoweb.exits
+        ended = None if exits is None else self._pytoweb_exit()
+        if exits is not None and ended is not None:
+            exits.tell(*ended)
 
     def _pytoweb_events(self) -> Events:
         own = self._pytoweb

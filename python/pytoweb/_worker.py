@@ -140,7 +140,11 @@ class Addressable(Streaming, Telling, Exposing):
         own.replies.start_afresh()
         if own.events is not None:
             own.events.start_afresh(runtime)
+        if own.exits is not None:
+            own.exits.start_afresh(runtime)
         self._pytoweb_renew(threads, getattr(runtime, "processes", None))
+        if own.exits is not None:
+            self._pytoweb_tell_of_exit(own.exits)
         if own.timers:
             from pytoweb._every import renew_all
 
@@ -775,6 +779,7 @@ class Addressable(Streaming, Telling, Exposing):
                 f"{self._pytoweb.name!r} did not stop within {timeout:g} s; {runs}, queued ones that failed: "
                 f"{failed}"
             )
+        self._pytoweb_note_exit()
         return ended is True
 
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pytoweb._every import WorkerTimer
+    from pytoweb._exits import Exit
     from pytoweb._health import Health, PoolHealth
     from pytoweb._progress import Progress
     from pytoweb._stats import ChildStats, PoolStats, TypeStats, WorkerStats
@@ -55,6 +56,7 @@ __all__ = [
     "ChildStats",
     "DeadLetter",
     "DeadlineError",
+    "Exit",
     "ForkedProcessError",
     "HandlerError",
     "Health",
@@ -120,6 +122,10 @@ def __getattr__(name: str) -> Any:
         from pytoweb import _worker_stream
 
         return _worker_stream.WorkerStream
+    if name == "Exit":
+        from pytoweb import _exits
+
+        return _exits.Exit
     if name == "Progress":
         from pytoweb import _progress
 

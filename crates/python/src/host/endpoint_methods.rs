@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyTuple};
 use pytoweb_engine::{Overflow, PostError, StopMode, WorkerOptions};
@@ -25,9 +26,11 @@ use crate::host::channel::Channel;
 use crate::host::edges::{block_loop, end_edge_of_coroutine};
 use crate::host::end_hooks::EndHooks;
 use crate::host::endpoint::{Endpoint, Inner};
+use crate::host::exits::{self, Reason};
 use crate::host::fleet::Processes;
 use crate::host::hearing::{Came, Hearing};
 use crate::host::kinds::Kinds;
+use crate::host::last_crash::LastCrash;
 use crate::host::parked::Repeated;
 use crate::host::places::{Place, place_for};
 use crate::host::planning::{ByType, Wishes, with_wishes};
@@ -130,6 +133,7 @@ impl Endpoint {
             tallies: Tallies::default(),
             dead: AtomicU64::new(0),
             hearing: Hearing::default(),
+            last_crash: LastCrash::default(),
         });
         let way = processes.map(|processes| (processes.get(), lane, max_attempts));
         self.fill(Inner::make(own, options, shared, threads.pool()?, way)?)
@@ -692,6 +696,32 @@ impl Endpoint {
     /// were dropped.
     fn _pytoweb_take_events(&self, py: Python<'_>) -> PyResult<(Vec<Came>, u64)> {
         self.inner()?.0.shared.hearing.take_for(py)
+    }
+
+    /// Has `exits.tell(reason, error)` called when it has ended, on any thread; at once where it has.
+    fn _pytoweb_tell_of_exit(&self, exits: Py<PyAny>) -> PyResult<()> {
+        let (inner, worker) = self.inner()?;
+        let shared = inner.shared.clone();
+        let runner = inner.packing.as_ref().map(|packing| packing.runner.clone());
+        let exits = Attached::new(exits);
+        worker.on_exit(move |exit| {
+            // Where the interpreter has ended, no handler is to be called.
+            let _ = Python::try_attach(|py| {
+                let reason = exits::reason(py, exit, &shared, runner.as_ref());
+                if let Err(error) = exits.bind(py).call_method1(intern!(py, "tell"), reason) {
+                    error.write_unraisable(py, None);
+                }
+            });
+        });
+        Ok(())
+    }
+
+    /// Why it has ended; None: it has not.
+    fn _pytoweb_exit(&self, py: Python<'_>) -> PyResult<Option<Reason>> {
+        let (inner, worker) = self.inner()?;
+        let runner = inner.packing.as_ref().map(|packing| &packing.runner);
+        let exit = worker.exit();
+        Ok(exit.map(|exit| exits::reason(py, exit, &inner.shared, runner)))
     }
 
     /// Lets the pool run it; false if it was stopped.

@@ -92,6 +92,7 @@ impl Ends for PyHandler {
     }
 
     fn completed(mut delivery: Delivery<Self>, answer: Answer) {
+        delivery.handler().shared.last_crash.forget();
         let ran = Some(answer.ran);
         if !delivery.companions().is_empty() {
             if let Some(runner) = delivery.handler().runner.clone() {
@@ -123,6 +124,7 @@ impl Ends for PyHandler {
     }
 
     fn failed(mut delivery: Delivery<Self>, answer: Answer) {
+        delivery.handler().shared.last_crash.forget();
         Python::attach(|py| {
             let companions = delivery.take_companions();
             let remote = Remote::new(true, answer);
@@ -259,6 +261,9 @@ fn fail(
         return delivery.finish(outcome, None);
     }
     let error = raised(Some(message), shared.named());
+    if crashed {
+        shared.last_crash.note(py, &error);
+    }
     let Some(delivery) = try_again(py, &shared, delivery, &error, crashed) else {
         return;
     };

@@ -13,6 +13,7 @@ use crate::host::broken::Broken;
 use crate::host::end_hooks::EndHooks;
 use crate::host::hearing::Hearing;
 use crate::host::kinds::Kinds;
+use crate::host::last_crash::LastCrash;
 use crate::host::planning::ByType;
 use crate::host::reply_room::ReplyRoom;
 use crate::host::retrying::Policy;
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) dead: AtomicU64,
     /// Events that came from a child.
     pub(crate) hearing: Hearing,
+    pub(crate) last_crash: LastCrash,
 }
 
 impl Shared {
@@ -91,6 +93,7 @@ impl Shared {
             tallies: Tallies::default(),
             dead: AtomicU64::new(0),
             hearing: Hearing::default(),
+            last_crash: LastCrash::default(),
         }
     }
 

@@ -27,6 +27,7 @@ from ._concurrency import ConcurrencyContract
 from ._control import ControlContract, PoolControlContract
 from ._ends import CancelContract, DeadlineContract, StopContract
 from ._events import EventContract, PoolEventContract
+from ._exits import ExitContract, PoolExitContract
 from ._health import HealthContract, PoolHealthContract
 from ._mailbox import MailboxContract
 from ._messages import MessageContract, ReplyContract
@@ -48,6 +49,7 @@ __all__ = [
     "CoroutineContract",
     "DeadlineContract",
     "EventContract",
+    "ExitContract",
     "HealthContract",
     "MailboxContract",
     "MessageContract",
@@ -56,6 +58,7 @@ __all__ = [
     "PoolContract",
     "PoolControlContract",
     "PoolEventContract",
+    "PoolExitContract",
     "PoolHealthContract",
     "PoolNumbersContract",
     "PoolRepeatContract",
@@ -86,6 +89,7 @@ class WorkerContract(
     NumbersContract,
     EventContract,
     ProgressContract,
+    ExitContract,
     HealthContract,
 ):
     """Everything that one worker promises; ``make_worker`` is the place where yours is made."""
