@@ -1,4 +1,4 @@
-"""Rows of many named workers in one small pool: time per message, memory per idle worker, time of a look at all.
+"""Rows of many named workers in one small pool: time per message, memory per idle one, a look at all.
 
 Both sides of the time rows are ours: ten thousand workers against one, with the same number of
 messages, the same number waiting at any moment and the same pool. Never more than ten thousand

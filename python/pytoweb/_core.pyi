@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from contextvars import Context
 from datetime import datetime
-from typing import Any, Final, Protocol, SupportsFloat, SupportsIndex, TypedDict, TypeVar, final
+from typing import Any, Final, Protocol, SupportsFloat, SupportsIndex, TypeVar, final
 
 from typing_extensions import ParamSpec, Self, disjoint_base
 
@@ -59,6 +59,7 @@ __all__ = [
     "merged_numbers",
     "note_wait_of",
     "note_waits",
+    "program_health",
     "program_numbers",
     "report_progress",
     "running_message",
@@ -1302,12 +1303,24 @@ def merged_numbers(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         Times in seconds; None where nothing was measured yet.
     """
 
+def program_health(most: int) -> tuple[dict[str, int], list[tuple[str, str, bool, tuple[str, str, float]]]]:
+    """How all workers of this process fare, and the pools' own mailboxes; read without the interpreter lock.
+
+    Args:
+        most: How many are told of, at most.
+
+    Returns:
+        How many are in each state; and of those that are restarting or worse the pool's name (with a worker
+        by itself: of its own threads), the worker's, whether it is a pool's own mailbox, and what
+        ``Endpoint._pytoweb_health`` returns.
+    """
+
 def program_numbers() -> dict[str, Any]:
     """Sums over all pools and workers of this process; read without the interpreter lock.
 
     Returns:
-        ``pools`` (those of workers by themselves included), ``workers``, and of all of them the counters of ``WorkerStats``
-        and ``oldest_age`` in seconds.
+        ``pools`` (those of workers by themselves included), ``workers``, and of all of them the counters of
+        ``WorkerStats`` and ``oldest_age`` in seconds.
     """
 
 def running_on_threads() -> list[tuple[int, int, Any, str, str, str | None, int]]:

@@ -20,15 +20,17 @@ STATES: tuple[HealthState, ...] = ("stopped", "ok", "busy", "restarting", "overl
 
 @dataclasses.dataclass(frozen=True)
 class Health:
-    """How a worker fares, and why. Of several that hold, the first of these counts:
+    """How a worker fares, and why.
+
+    Of several that hold, the first of these counts:
 
     - ``"stopped"``: it is not started, stopping or stopped.
-    - ``"failed"``: its messages fail, whatever they are: its pool's initializer has failed, or no child process
-      can be started and a try is not due yet.
-    - ``"stuck"``: a handler runs past its message's deadline. It ends with that handler. Without deadlines no worker
-      is ever stuck.
-    - ``"overloaded"``: ``Limits(shed=...)`` refuses messages; or a post found the mailbox full a second ago or
-      longer, and since then it was never half empty.
+    - ``"failed"``: its messages fail, whatever they are: its pool's initializer has failed, or no child
+      process can be started and a try is not due yet.
+    - ``"stuck"``: a handler runs past its message's deadline. It ends with that handler. Without deadlines
+      no worker is ever stuck.
+    - ``"overloaded"``: ``Limits(shed=...)`` refuses messages; or a post found the mailbox full a second ago
+      or longer, and since then it was never half empty.
     - ``"restarting"``: the child process that runs its messages has ended, and another one is not ready yet.
     - ``"busy"``: messages are running or queued.
     - ``"ok"``: it has nothing to do.
@@ -38,7 +40,8 @@ class Health:
     reason: str
     """Why, in words. They may change from version to version."""
     since: float
-    """Since when, in seconds as ``time.time()`` has them. Of ``"ok"`` and ``"busy"`` since the worker last began or ended work."""
+    """Since when, in seconds as ``time.time()`` has them. Of ``"ok"`` and ``"busy"`` since the worker last
+    began or ended work."""
 
     def as_dict(self) -> dict[str, Any]:
         """The same as a dictionary that ``json.dumps`` takes."""
@@ -49,8 +52,9 @@ class Health:
 class PoolHealth(Health):
     """How a pool fares: the worst of its own mailbox and its workers, and each of them.
 
-    From bad to good: ``"failed"``, ``"stuck"``, ``"overloaded"``, ``"restarting"``, ``"busy"``, ``"ok"``. A worker that was
-    stopped, or not started, makes a pool no worse; a pool that was shut down is ``"stopped"``, whatever its workers are.
+    From bad to good: ``"failed"``, ``"stuck"``, ``"overloaded"``, ``"restarting"``, ``"busy"``, ``"ok"``. A
+    worker that was stopped, or not started, makes a pool no worse; a pool that was shut down is
+    ``"stopped"``, whatever its workers are.
     """
 
     own: Health

@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from typing_extensions import ParamSpec, Unpack
 
     from pytoweb._around import Around
+    from pytoweb._health import PoolHealth
     from pytoweb._limits import Limits
     from pytoweb._map import Feed
-    from pytoweb._health import PoolHealth
     from pytoweb._stats import PoolStats
     from pytoweb._worker import Backend, Overflow, Transport, WorkerOptions
     from pytoweb.futures import WorkerFuture
@@ -717,7 +717,7 @@ class WorkerPool(Addressable, Executor):
         return pool_stats(self)
 
     def health(self) -> PoolHealth:
-        """How it fares: the worst of its own mailbox and its workers, and each of them. Waits for no handler."""
+        """How it fares: the worst of its mailbox and its workers, and each of them. Waits for no handler."""
         from pytoweb._health import pool_health
 
         return pool_health(self)

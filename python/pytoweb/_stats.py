@@ -64,13 +64,14 @@ class TypeStats(_Numbers):
 
 @dataclasses.dataclass(frozen=True)
 class ChildStats(_Numbers):
-    """What one child process uses, as the system counts it. ``None`` where that does not tell: only Linux does."""
+    """What a child process uses, as the system counts it; ``None`` where the system is not Linux."""
 
     pid: int
     memory_bytes: int | None
     """Resident memory (RSS) in bytes; what it shares with other processes is in the number of each."""
     cpu_seconds: float | None
-    """Processor time since its start, in its own code and in the system's for it; in steps of 10 ms as a rule."""
+    """Processor time since its start, in its own code and in the system's for it; in steps of 10 ms as a
+    rule."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +81,8 @@ class WorkerStats(_Numbers):
     Always ``posted == completed + failed + dropped + cancelled + expired + depth + running``.
     A message is counted before its future resolves.
 
-    Every message is timed while handlers take 10 us or longer on average; of quicker ones, one in 16. Percentiles
-    are within an eighth of the value.
+    Every message is timed while handlers take 10 us or longer on average; of quicker ones, one in 16.
+    Percentiles are within an eighth of the value.
     """
 
     name: str
@@ -94,8 +95,9 @@ class WorkerStats(_Numbers):
     depth: int
     """Messages that are queued now."""
     oldest_age: float | None
-    """How long the oldest one has waited that is queued; ``None``: none is, or all wait for a time of their own. Exact while
-    handlers take 10 us or longer; of quicker ones', the age of the first one that came while the worker was busy."""
+    """How long the oldest one has waited that is queued; ``None``: none is, or all wait for a time of their
+    own. Exact while handlers take 10 us or longer; of quicker ones', the age of the first one that came
+    while the worker was busy."""
     running: int
     """Messages that are being handled now."""
     posted: int
@@ -125,7 +127,8 @@ class WorkerStats(_Numbers):
     busy_seconds: float
     """Time that threads spent on it, or children on its messages."""
     utilisation: float
-    """``busy_seconds`` as a share, 0 to 1, of the time that it had since its start: that of ``concurrency`` threads."""
+    """``busy_seconds`` as a share, 0 to 1, of the time that it had since its start: that of ``concurrency``
+    threads."""
     utilisation_1s: float
     """The same of the last second; of a busy second before it, a part is in there."""
     utilisation_10s: float
@@ -149,8 +152,8 @@ class WorkerStats(_Numbers):
     run_max: float | None
     """The longest of those that were timed."""
     types: dict[str, TypeStats]
-    """The messages that were begun, by type: by the name of the function for ``submit`` and ``map``. The first 128 types have
-    numbers of their own, the others are together under ``"(others)"``."""
+    """The messages that were begun, by type: by the name of the function for ``submit`` and ``map``. The
+    first 128 types have numbers of their own, the others are together under ``"(others)"``."""
     processes: int
     """Child processes that run its handlers and are there now; 0 for a thread worker."""
     restarts: int
@@ -158,7 +161,8 @@ class WorkerStats(_Numbers):
     children: tuple[ChildStats, ...]
     """What each of these processes uses; those of a pool run the messages of all its workers."""
     lock_wait_seconds: float | None
-    """As ``PoolStats.lock_wait_seconds``, of a worker with a thread of its own; ``None`` for one of a pool."""
+    """As ``PoolStats.lock_wait_seconds``, of a worker with a thread of its own; ``None`` for one of a
+    pool."""
 
     @property
     def stuck(self) -> bool:
@@ -221,8 +225,9 @@ class PoolStats(_Numbers):
     children: tuple[ChildStats, ...]
     """What each of these processes uses."""
     lock_wait_seconds: float
-    """How long its threads have waited, in sum, for the interpreter lock when there was work for them to begin. Where a
-    handler gives the lock up and waits to have it back, only the interpreter knows, and does not tell."""
+    """How long its threads have waited, in sum, for the interpreter lock when there was work for them to
+    begin. Where a handler gives the lock up and waits to have it back, only the interpreter knows, and does
+    not tell."""
 
 
 _SUMS = (
@@ -248,12 +253,10 @@ def _types(numbers: dict[str, dict[str, Any]]) -> dict[str, TypeStats]:
     return {kind: TypeStats(**each) for kind, each in numbers.items()}
 
 
-def _shares(busy: list[float], alive: float, places: int) -> dict[str, float]:
+def _shares(busy: list[float], alive: float, places: int) -> dict[str, Any]:
     """Busy time in the last second, ten seconds and minute, as shares."""
     each = zip(busy, _WINDOWS)
-    return {
-        f"utilisation_{window:.0f}s": share(time, min(window, alive) * places) for time, window in each
-    }
+    return {f"utilisation_{window:.0f}s": share(time, min(window, alive) * places) for time, window in each}
 
 
 def worker_stats(worker: PythonWorker) -> WorkerStats:

@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 
     from pytoweb._core import Threads
     from pytoweb._every import WorkerTimer
+    from pytoweb._health import Health
     from pytoweb._named import Named
     from pytoweb._pool import WorkerPool
-    from pytoweb._health import Health
     from pytoweb._stats import WorkerStats
 
     #: A handler takes the data; a marked method that is not bound yet takes the worker before that.

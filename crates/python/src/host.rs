@@ -5,7 +5,6 @@ pub(crate) mod batches;
 pub(crate) mod broken;
 pub(crate) mod call_timer;
 pub(crate) mod channel;
-pub(crate) mod chunks;
 pub(crate) mod clocks;
 pub(crate) mod coroutines;
 pub(crate) mod doorbell;

@@ -53,7 +53,7 @@ mod _core {
     #[pymodule_export]
     use crate::host::planning::check_wishes;
     #[pymodule_export]
-    use crate::host::program::program_numbers;
+    use crate::host::program::{program_health, program_numbers};
     #[pymodule_export]
     use crate::host::reporting::ProgressMeter;
     #[pymodule_export]

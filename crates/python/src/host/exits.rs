@@ -1,7 +1,6 @@
 //! How a worker or pool has ended, in Python's words.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use pytoweb_engine::Exit;
@@ -20,7 +19,7 @@ pub(crate) fn reason(
     shared: &Shared,
     runner: Option<&Arc<Runner>>,
 ) -> Reason {
-    if shared.broken.load(Ordering::Acquire) {
+    if shared.broken.is_set() {
         let error = shared.broken_error(py).into_value(py).into_any();
         return ("failed", Some(error));
     }

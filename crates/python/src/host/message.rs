@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 use pytoweb_engine::{Address, Failure, Message, Plan, ReplyState, Ticket};
 use pytoweb_process::OwnedRequest;
@@ -264,6 +265,12 @@ pub(crate) fn name_of<'py>(function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, 
         Some(name) => name.str(),
         None => function.get_type().name(),
     }
+}
+
+/// What `map` calls in the place of its function.
+pub(crate) fn run_chunk(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static RUN_CHUNK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    RUN_CHUNK.import(py, "pytoweb._chunks", "run_chunk")
 }
 
 /// What a report says of a message besides its type.

@@ -11,11 +11,10 @@ use pytoweb_process::OwnedRequest;
 
 use crate::error;
 use crate::error::{Named, Quoted};
-use crate::host::chunks::run_chunk;
 use crate::host::failure;
 use crate::host::flags;
 use crate::host::handler::Runner;
-use crate::host::message::{Apart, Body};
+use crate::host::message::{Apart, Body, run_chunk};
 use crate::host::task::{Head, Task};
 use crate::interpreter::context;
 use crate::pickle::definitions::Definitions;

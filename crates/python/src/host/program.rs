@@ -1,10 +1,10 @@
-//! The numbers of all pools and workers of the program.
+//! The numbers and the health of all pools and workers of the program.
 
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use pytoweb_engine::Counters;
+use pytoweb_engine::{Counters, HealthState};
 
 use crate::interpreter::fork;
 
@@ -43,4 +43,45 @@ pub(crate) fn program_numbers(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     sums.set_item("retried", counters.retried)?;
     sums.set_item("oldest_age", oldest_age.map(|age| age.as_secs_f64()))?;
     Ok(sums)
+}
+
+/// A worker, and how it fares: its pool's name, its own, whether it is the pool's own mailbox; the state, why, and for how
+/// many seconds.
+type Told = (String, String, bool, (&'static str, String, f64));
+
+/// How all workers of the program fare: how many are in each state, and of the `most` first ones that are restarting or worse,
+/// what is known. Without the interpreter lock, but for the result.
+#[pyfunction]
+pub(crate) fn program_health(
+    py: Python<'_>,
+    most: usize,
+) -> PyResult<(Bound<'_, PyDict>, Vec<Told>)> {
+    let registry = fork::of_process().registry;
+    let mut states: Vec<(HealthState, usize)> = Vec::new();
+    let mut worse = Vec::new();
+    py.detach(|| {
+        for pool in registry.pools() {
+            for worker in pool.workers() {
+                let health = worker.health();
+                match states.iter_mut().find(|(state, _)| *state == health.state) {
+                    Some((_, count)) => *count += 1,
+                    None => states.push((health.state, 1)),
+                }
+                if health.state >= HealthState::Restarting && worse.len() < most {
+                    let told = (
+                        health.state.name(),
+                        health.reason,
+                        health.lasted.as_secs_f64(),
+                    );
+                    let name = worker.name().to_owned();
+                    worse.push((pool.name().to_owned(), name, worker.is_pool(), told));
+                }
+            }
+        }
+    });
+    let counts = PyDict::new(py);
+    for (state, count) in states {
+        counts.set_item(state.name(), count)?;
+    }
+    Ok((counts, worse))
 }

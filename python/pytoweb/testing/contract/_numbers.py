@@ -18,7 +18,7 @@ class NumbersContract(Subject):
     """What one worker tells of itself."""
 
     def test_messages_are_counted_by_type(self) -> None:
-        """Those that were begun, each under its type, with its times; a type without a handler counts, too."""
+        """Those that were begun, each under its type, with its times, also without a handler."""
         one = self.worker()
         futures = [one.ask("add_one", number) for number in range(20)]
         futures += [one.ask(kind, None) for kind in ("fail", "echo", "nobody", "fail")]
@@ -155,7 +155,7 @@ class PoolNumbersContract(Subject):
         """Functions are counted by their names."""
         some = self.pool(2)
         one = self.equip(some.create_worker("one")).start()
-        self.equip(some)
+        some.on_message("echo", _handlers.echo)
         futures = [place.ask("echo", number) for place in (one, some) for number in range(10)]
         futures += [some.submit(operator.neg, number) for number in range(7)]
         futures += [some.submit(_handlers.add_one, number) for number in range(5)]

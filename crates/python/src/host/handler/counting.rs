@@ -6,8 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use pytoweb_engine::{Outcome, Tally};
 
-use crate::host::chunks::run_chunk;
-use crate::host::message::{Apart, Body, PyMessage, name_of};
+use crate::host::message::{Apart, Body, PyMessage, name_of, run_chunk};
 use crate::host::shared::Shared;
 use crate::host::task::Head;
 
