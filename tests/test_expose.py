@@ -152,6 +152,7 @@ def test_a_snapshot_has_the_numbers_of_all(runtime, pool, worker, gate):
     seen = asked(path)
     assert (seen["pid"], seen["ending"], seen["failures"]) == (os.getpid(), False, [])
     assert before - 1 < seen["time"] < time.time() + 1
+    assert seen["cost_seconds"] == 0.0
     mine = {entry["name"]: entry for entry in seen["workers"]}["alone"]
     assert (mine["capacity"], mine["state"], mine["backend"]) == (7, "new", "thread")
     shared = {entry["name"]: entry for entry in seen["pools"]}["shared"]
@@ -159,6 +160,17 @@ def test_a_snapshot_has_the_numbers_of_all(runtime, pool, worker, gate):
     [row] = shared["workers"]
     assert (row["name"], row["depth"], row["running"], row["posted"]) == ("member", 1, 1, 2)
     gate.open()
+
+
+def test_what_has_ended_is_left_out(runtime, worker, pool):
+    path = worker("alone").expose()
+    with PythonWorker("short") as short, WorkerPool(1, name="brief") as brief:
+        assert [row["name"] for row in asked(path)["workers"]] == ["alone", "short"]
+        assert "brief" in [row["name"] for row in asked(path)["pools"]]
+    assert short.state == "stopped"
+    seen = asked(path)
+    assert [row["name"] for row in seen["workers"]] == ["alone"]
+    assert brief.name not in [row["name"] for row in seen["pools"]]
 
 
 def test_names_of_users_classes_do_not_stand_in_the_way(runtime, worker):

@@ -20,7 +20,41 @@ def _parser() -> argparse.ArgumentParser:
 
     info = commands.add_parser("info", help="print facts for a bug report")
     info.add_argument("--json", action="store_true", help="as JSON")
+
+    top = commands.add_parser(
+        "top",
+        help="watch the workers of a running program",
+        description="Watches the workers of a running program, which has called expose() on a worker or "
+        "pool, or was started with PYTOWEB_EXPOSE=1.",
+    )
+    which = top.add_mutually_exclusive_group()
+    which.add_argument(
+        "--pid", type=int, metavar="N", help="the number of its process; else the only one there is"
+    )
+    which.add_argument("--socket", metavar="PATH", help="its socket, as expose() returns it")
+    top.add_argument("--json", action="store_true", help="print the numbers once, as JSON")
+    top.add_argument("--stacks", action="store_true", help="print the stack of each handler that runs, once")
+    top.add_argument(
+        "--interval", type=_seconds, default=1.0, metavar="S", help="seconds from look to look (1)"
+    )
     return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"must be from 0.1 to 3600 seconds, not {text}")
+    return seconds
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command == "info":
+        from pytoweb import _info
+
+        return _info.main(options.json)
+    from pytoweb import _top
+
+    return _top.main(options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,9 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        from pytoweb import _info
-
-        code = _info.main(options.json)
+        code = _run(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED

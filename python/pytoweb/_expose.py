@@ -21,6 +21,7 @@ import socket
 import stat
 import tempfile
 import threading
+import time
 
 from pytoweb import _exit
 from pytoweb._core import watch_failures
@@ -144,6 +145,8 @@ class _Server(threading.Thread):
         # One without a descriptor: a forked child would share that with its parent.
         self._selector = getattr(selectors, "PollSelector", selectors.SelectSelector)()
         self._views: set[_View] = set()
+        #: Seconds of processor time of the last answer, by which a view of many workers asks less often.
+        self._cost = 0.0
         self._closing = threading.Event()
         self._listener, self.path = _listen(directory)
         self._bell, self._rung = socket.socketpair()
@@ -201,11 +204,13 @@ class _Server(threading.Thread):
             if not end and len(line) <= MOST_REQUEST:
                 return
             view.received = rest
+            begun = time.thread_time()
             if len(line) > MOST_REQUEST:
                 view.is_last = True
                 self._answer(view, {"error": f"a request of more than {MOST_REQUEST} bytes"})
                 return
             self._answer(view, self._answer_to(bytes(line), view))
+            self._cost = time.thread_time() - begun
 
     def _answer_to(self, line: bytes, view: _View) -> dict[str, Any]:
         try:
@@ -216,7 +221,7 @@ class _Server(threading.Thread):
             return {"error": f'a request is an object with "version": {VERSION}'}
         try:
             if request.get("ask") == "snapshot":
-                return {"snapshot": snapshot(self.failures)}
+                return {"snapshot": {**snapshot(self.failures), "cost_seconds": self._cost}}
             if request.get("ask") == "stacks":
                 return {"stacks": view.stacks.look()}
         except Exception as error:

@@ -76,8 +76,8 @@ def snapshot(failures: Failures) -> dict[str, Any]:
     pools: list[dict[str, Any]] = []
     workers: list[dict[str, Any]] = []
     for root in _exit.roots():
-        # A worker with a thread of its own may stand with its pool.
-        if root._pytoweb.pool is None:
+        # A worker with a thread of its own may stand with its pool. What has ended is of no interest.
+        if root._pytoweb.pool is None and not root._pytoweb.runtime.ended.is_set():
             # It may be in the middle of its end.
             contained(_add, root, pools, workers)
     for listed in (pools, workers):
