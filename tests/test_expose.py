@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -545,6 +546,23 @@ worker.post_message("read")
     talking.process.stdin.write("\n")
     talking.process.stdin.flush()
     assert talking.process.wait(WAIT) == 0
+    assert not os.path.exists(path)
+
+
+def test_ctrl_c_at_the_end_removes_the_file(runtime, start_python):
+    talking = start_python("""
+import threading
+from pytoweb.workers import PythonWorker
+worker = PythonWorker("hanging").start()
+worker.on_message("hang", lambda data: threading.Event().wait())
+print(worker.expose(), flush=True)
+worker.post_message("hang")
+""")
+    path = talking.line()
+    while not asked(path)["ending"]:
+        continue
+    talking.process.send_signal(signal.SIGINT)
+    assert talking.process.wait(WAIT) == 130
     assert not os.path.exists(path)
 
 

@@ -354,9 +354,9 @@ def test_numbers_in_a_few_letters():
     assert list(map(count_text, counts)) == [
         "-", "0", "3", "9.3", "12", "9999", "16.4k", "123k", "1000k", "1.23M", "5000G",
     ]  # fmt: skip
-    times = [None, 0.0, 1.5e-6, 2e-3, 1.25, 99.0, 125.0, 7260.0]
+    times = [None, 0.0, 2.88e-7, 1.5e-6, 9.999e-4, 2e-3, 1.25, 99.9, 125.0, 7260.0]
     assert list(map(_top_text.seconds_text, times)) == [
-        "-", "0us", "1.5us", "2ms", "1.25s", "99s", "2m05s", "2h01m",
+        "-", "0ns", "288ns", "1.5us", "1000us", "2ms", "1.25s", "99.9s", "2m05s", "2h01m",
     ]  # fmt: skip
     assert list(map(size_text, [None, 5 << 20, 20 << 30])) == ["-", "5M", "20G"]
 

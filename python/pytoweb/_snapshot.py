@@ -8,6 +8,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
+import threading
 import time
 from collections import deque
 
@@ -208,8 +209,6 @@ def _named(owner: Any, name: Any, kind: Any, message_id: Any, attempt: Any) -> d
 
 
 def _on_threads() -> Iterator[tuple[object, dict[str, Any]]]:
-    import threading
-
     running = running_on_threads()
     frames = sys._current_frames()
     threads = {thread.ident: thread for thread in threading.enumerate()}

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 __all__ = ["printable", "seconds_text", "stack_lines"]
 
 
+#: Of short times: what is below so many seconds, times so much, has this unit.
+UNITS = ((1e-6, 1e9, "ns"), (1e-3, 1e6, "us"), (1.0, 1e3, "ms"), (100.0, 1.0, "s"))
+
+
 def printable(text: object) -> str:
     """Text of the program without what would move the cursor of this terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in str(text))
@@ -19,11 +23,10 @@ def seconds_text(seconds: float | None) -> str:
     """A time in a few letters."""
     if seconds is None:
         return "-"
-    for limit, factor, unit in ((1e-3, 1e6, "us"), (1.0, 1e3, "ms")):
-        if seconds < limit:
-            return f"{seconds * factor:.3g}{unit}"
     if seconds < 100:
-        return f"{seconds:.3g}s"
+        factor, unit = next((factor, unit) for limit, factor, unit in UNITS if seconds < limit)
+        part = seconds * factor
+        return f"{part:.3g}{unit}" if part < 100 else f"{part:.0f}{unit}"
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
 
