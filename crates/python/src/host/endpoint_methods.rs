@@ -124,6 +124,7 @@ impl Endpoint {
             surroundings: Surroundings::default(),
             reply_room: ReplyRoom::new(capacity.saturating_add(running)),
             runs_several: !shared && concurrency > 1,
+            runs_one: !shared && concurrency == 1,
             // In another process its pickle is what a message takes.
             scale: bytes
                 .filter(|_| processes.is_none())

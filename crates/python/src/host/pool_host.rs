@@ -21,6 +21,9 @@ use crate::interpreter::memory;
 /// segmentation fault instead of a `RecursionError`. It is address space; memory is taken only for what a handler uses.
 const DEFAULT_STACK_BYTES: usize = 8 << 20;
 
+/// One wait for the interpreter lock in so many is timed, and stands for all of them.
+const TIMED_WAITS: u64 = 8;
+
 /// Keeps one Python thread state for the life of a pool thread, lets go of the interpreter lock around waits, and
 /// runs the pool's initializer.
 ///
@@ -33,6 +36,8 @@ pub(crate) struct PyHost {
     pub(crate) broken: Arc<Broken>,
     /// How long threads with work have waited for the interpreter lock, in nanoseconds.
     pub(crate) waited_nanos: Arc<AtomicU64>,
+    /// Waits for work.
+    pub(crate) waits: AtomicU64,
 }
 
 impl PyHost {
@@ -70,6 +75,7 @@ impl Host for PyHost {
                 runtime: Attached::new(self.runtime.clone_ref(py)),
                 broken: self.broken.clone(),
                 waited_nanos: self.waited_nanos.clone(),
+                waits: AtomicU64::new(0),
             };
             let life = PyCFunction::new_closure(py, None, None, move |args, _| {
                 if let Some(body) = take() {
@@ -95,16 +101,19 @@ impl Host for PyHost {
     }
 
     fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {
+        // ORDERING: Relaxed, only the sums matter.
+        let timed = self.waits.fetch_add(1, Ordering::Relaxed) % TIMED_WAITS == 0;
         let mut woken = None;
         Python::attach(|py| {
             py.detach(|| {
                 wait();
-                woken = Some(Instant::now());
+                woken = timed.then(Instant::now);
             });
         });
         if let Some(woken) = woken {
             let nanos = u64::try_from(woken.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            // ORDERING: Relaxed, only the sum matters.
+            let nanos = nanos.saturating_mul(TIMED_WAITS);
+            // ORDERING: Relaxed, as above.
             self.waited_nanos.fetch_add(nanos, Ordering::Relaxed);
         }
     }

@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) reply_room: ReplyRoom,
     /// A worker that handles several messages at the same time.
     pub(crate) runs_several: bool,
+    /// It handles one message at a time: no pool, and no such worker.
+    pub(crate) runs_one: bool,
     /// How its messages are weighed, where it is bounded by bytes.
     pub(crate) scale: Option<Scale>,
     /// What is asked of the mailbox for message types.
@@ -87,6 +89,7 @@ impl Shared {
             surroundings: self.surroundings.again(py),
             reply_room: self.reply_room.again(),
             runs_several: self.runs_several,
+            runs_one: self.runs_one,
             scale: self.scale.as_ref().map(|scale| scale.again(py)),
             kinds: self.kinds.again(),
             retries: self.retries.again(Arc::clone),

@@ -67,6 +67,7 @@ impl Threads {
                 runtime: Attached::new(runtime.clone_ref(py)),
                 broken: broken.clone(),
                 waited_nanos: waited_nanos.clone(),
+                waits: AtomicU64::new(0),
             };
             let OfProcess { timers, registry } = fork::of_process();
             let pool = Pool::new(PoolOptions {

@@ -14,9 +14,8 @@ impl Shared {
     /// Counts a message that ended where it was handled.
     #[inline]
     pub(super) fn count(&self, py: Python<'_>, message: &PyMessage, outcome: Outcome) {
-        let alone = !self.is_pool && !self.runs_several;
         self.with_tally(py, message, |tally| {
-            if alone {
+            if self.runs_one {
                 tally.count_alone(outcome);
             } else {
                 tally.count(outcome);
