@@ -102,7 +102,8 @@ impl Host for PyHost {
 
     fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {
         // ORDERING: Relaxed, only the sums matter.
-        let timed = self.waits.fetch_add(1, Ordering::Relaxed) % TIMED_WAITS == 0;
+        let waits = self.waits.fetch_add(1, Ordering::Relaxed);
+        let timed = waits.is_multiple_of(TIMED_WAITS);
         let mut woken = None;
         Python::attach(|py| {
             py.detach(|| {

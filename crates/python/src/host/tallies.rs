@@ -25,9 +25,12 @@ fn place(kind: &Py<PyAny>) -> usize {
     (kind.as_ptr() as usize >> 4) % BY_ADDRESS
 }
 
-/// The tallies of one worker, by type.
+/// The tallies of one worker, by type. Made with its first message: many workers never have one.
 #[derive(Debug, Default)]
-pub(crate) struct Tallies {
+pub(crate) struct Tallies(OnceLock<Box<Made>>);
+
+#[derive(Debug, Default)]
+struct Made {
     /// The string is kept, so its address is no other's. A place that is taken stays so.
     by_address: [Cached; BY_ADDRESS],
     by_name: Mutex<HashMap<Box<str>, Arc<Tally>>>,
@@ -43,7 +46,7 @@ impl Tallies {
     /// The tally of a type that is found by its address.
     #[inline]
     pub(crate) fn at_hand(&self, kind: &Py<PyAny>) -> Option<&Tally> {
-        let (known, tally) = self.by_address[place(kind)].get()?;
+        let (known, tally) = self.0.get()?.by_address[place(kind)].get()?;
         (known.as_ptr() == kind.as_ptr()).then_some(&**tally)
     }
 
@@ -58,25 +61,44 @@ impl Tallies {
         if let Some(tally) = self.at_hand(&kept) {
             return count(tally);
         }
-        let tally = self.named(&kind.to_string_lossy());
+        let made = self.made();
+        let tally = made.named(&kind.to_string_lossy());
         let place = place(&kept);
-        let _ = self.by_address[place].get_or_init(|| (kept, tally.clone()));
+        let _ = made.by_address[place].get_or_init(|| (kept, tally.clone()));
         count(&tally)
     }
 
     /// The same of a message that ran in a child.
     pub(crate) fn with_shared<R>(&self, kind: &Arc<str>, count: impl FnOnce(&Tally) -> R) -> R {
-        let mut last = lock(&self.last);
+        let made = self.made();
+        let mut last = lock(&made.last);
         if let Some((known, tally)) = &*last
             && Arc::ptr_eq(known, kind)
         {
             return count(tally);
         }
-        let tally = self.named(kind);
+        let tally = made.named(kind);
         *last = Some((kind.clone(), tally.clone()));
         count(&tally)
     }
 
+    fn made(&self) -> &Made {
+        self.0.get_or_init(Box::default)
+    }
+
+    /// The numbers of each type.
+    pub(crate) fn stats(&self) -> Vec<(Box<str>, TypeStats)> {
+        let Some(made) = self.0.get() else {
+            return Vec::new();
+        };
+        let by_name = lock(&made.by_name);
+        let each = by_name.iter();
+        each.map(|(name, tally)| (name.clone(), tally.stats()))
+            .collect()
+    }
+}
+
+impl Made {
     #[cold]
     fn named(&self, kind: &str) -> Arc<Tally> {
         let mut by_name = lock(&self.by_name);
@@ -89,13 +111,5 @@ impl Tallies {
             OTHERS
         };
         by_name.entry(name.into()).or_default().clone()
-    }
-
-    /// The numbers of each type.
-    pub(crate) fn stats(&self) -> Vec<(Box<str>, TypeStats)> {
-        let by_name = lock(&self.by_name);
-        let each = by_name.iter();
-        each.map(|(name, tally)| (name.clone(), tally.stats()))
-            .collect()
     }
 }
