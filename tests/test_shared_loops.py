@@ -379,3 +379,23 @@ for one in workers:
     one.post_message("work", "done")
 """)
     assert (done.rc, done.stdout, done.stderr) == (0, "done\n" * 8, "")
+
+
+def test_a_task_is_cancelled_after_its_first_step():
+    """Before that nothing of it would run, and its message would never end."""
+    begun = []
+
+    async def handle():
+        begun.append(True)
+        await asyncio.sleep(WAIT)
+
+    async def cancel_at_once():
+        tenant = object.__new__(_loops.Tenant)
+        tenant._loop = asyncio.get_running_loop()
+        task = tenant._loop.create_task(handle())
+        tenant._cancel(task)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel_at_once())
+    assert begun == [True]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -206,3 +208,54 @@ def test_a_forked_child_leaves_the_stream_of_its_parent_alone(worker):
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert len(list(stream)) == 3
+
+
+def test_a_closed_stream_of_a_child_ends_at_its_next_item(worker, tmp_path):
+    one = worker("closed", backend="process")
+    one.on_message("count", count_and_note)
+    one.start()
+    path = tmp_path / "noted"
+    with one.stream("count", str(path)) as stream:
+        assert [next(stream), next(stream)] == [0, 1]
+    one.run_until_idle(WAIT)
+    # The window had room for thirty more.
+    assert len(path.read_text().split()) < 20
+
+
+def count_and_note(path):
+    number = 0
+    while True:
+        with open(path, "a") as file:
+            file.write(f"{number}\n")
+        yield number
+        number += 1
+        time.sleep(0.01)
+
+
+def test_a_second_task_that_reads_is_refused(worker):
+    one = worker("shared")
+    one.on_message("slow", forever)
+    one.start()
+
+    async def read_twice():
+        stream = one.stream("slow")
+        first = asyncio.ensure_future(stream.__anext__())
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="another task"):
+            await stream.__anext__()
+        stream.close()
+        with pytest.raises(StopAsyncIteration):
+            await first
+
+    asyncio.run(asyncio.wait_for(read_twice(), WAIT))
+
+
+async def forever(data):
+    await asyncio.get_running_loop().create_future()
+    yield
+
+
+def test_feed_says_what_takes_asynchronous_iterables(worker):
+    one = worker("fed").start()
+    with pytest.raises(TypeError, match="afeed"):
+        one.feed("work", forever(None))

@@ -254,7 +254,7 @@ class Tenant:
         if task.done():
             return
         self.runs[running] = task
-        if pending.on_interrupt(lambda: self._bridge.call(task.cancel)):
+        if pending.on_interrupt(lambda: self._bridge.call(self._cancel, task)):
             return
         owner = running.owner
         if owner is None:
@@ -263,6 +263,13 @@ class Tenant:
         # `terminate` may have come before it was there to be found.
         if pending.is_terminated():
             self._stop(owner)
+
+    def _cancel(self, task: asyncio.Task[None]) -> None:
+        """Cancels a task after its first step: before that, nothing of it would run, and tell of its end.
+
+        That step is in the loop's line already. A call of the bridge may come before it, with others.
+        """
+        self._loop.call_soon(task.cancel)
 
     def _task(
         self, context: Context | None, running: _aio.Running, coroutine: Coroutine[Any, Any, None]
@@ -285,7 +292,7 @@ class Tenant:
         for pending in [pending for pending, (_, of) in self._posted.items() if of is owner]:
             # A second time would break off what the handler does about the first.
             task, _ = self._posted.pop(pending)
-            task.cancel()
+            self._cancel(task)
 
     async def _drive(
         self, coroutine: Coroutine[Any, Any, object], pending: Pending, running: _aio.Running
@@ -384,7 +391,7 @@ class Tenant:
             except Empty:
                 if message is not None and message.cancelled:
                     watches = False
-                    self._bridge.call(begun.get().cancel)
+                    self._bridge.call(self._cancel, begun.get())
         if error is not None:
             raise error
 

@@ -156,6 +156,10 @@ class Streaming(Endpoint):
             TypeError: ``message_type`` is not a str, or ``items`` cannot be iterated over.
             BaseException: what the iterable raises.
         """
+        if not hasattr(type(items), "__iter__") and hasattr(type(items), "__aiter__"):
+            raise TypeError(
+                "feed() takes a plain iterable: use `await worker.afeed(...)` for an asynchronous one"
+            )
         posted = 0
         for item in items:
             self.post_message(message_type, item, priority=priority, key=key)

@@ -41,7 +41,7 @@ class WorkerStream(Generic[T]):
     Made by ``stream`` and ``astream``, never by hand.
     """
 
-    __slots__ = ("__weakref__", "_future", "_item_timeout", "_reader", "_text", "_was_ended")
+    __slots__ = ("__weakref__", "_future", "_is_awaited", "_item_timeout", "_reader", "_text", "_was_ended")
 
     def __init__(self, future: WorkerFuture[Any], item_timeout: float | None, text: str) -> None:
         self._future = future
@@ -50,6 +50,8 @@ class WorkerStream(Generic[T]):
         #: Names it in errors.
         self._text = text
         self._was_ended = False
+        #: A task waits for the next item.
+        self._is_awaited = False
         _open.add(self)
 
     def __iter__(self) -> WorkerStream[T]:
@@ -71,6 +73,8 @@ class WorkerStream(Generic[T]):
     async def __anext__(self) -> T:
         import asyncio
 
+        if self._is_awaited:
+            raise RuntimeError(f"{self._text} is being read by another task: one at a time may read it")
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         bridge = bridge_to(loop)
@@ -83,9 +87,11 @@ class WorkerStream(Generic[T]):
             timer = None
             if self._item_timeout is not None:
                 timer = loop.call_later(self._item_timeout, _end_wait, waiter)
+            self._is_awaited = True
             try:
                 await waiter
             finally:
+                self._is_awaited = False
                 if timer is not None:
                     timer.cancel()
             found = self._reader.take(0)

@@ -95,8 +95,12 @@ def track(future: WorkerFuture[T], bar: Any, description: str | None = None) -> 
         The future with its bar: ``track(future, bar).result()``.
 
     Raises:
-        TypeError: ``bar`` is neither.
+        TypeError: ``bar`` is neither, or ``future`` is none of these.
     """
+    if not callable(getattr(future, "on_progress", None)):
+        raise TypeError(
+            f"track() shows the future of an ask or a submit, not {type(future).__name__}: call it for each"
+        )
     if callable(getattr(bar, "add_task", None)) and callable(getattr(bar, "update", None)):
         show = _of_rich(bar, description)
     elif hasattr(bar, "n") and callable(getattr(bar, "refresh", None)):

@@ -215,6 +215,10 @@ impl ChildStreamWriter {
         let limit = Duration::try_from_secs_f64(limit).unwrap_or_default();
         let until = Instant::now() + limit;
         let mut frame = Vec::new();
+        // The reader may have gone, and there is credit all the same.
+        while sender.link.receive(&mut frame).map_err(broken)? {
+            sender.take(py, &mut frame)?;
+        }
         loop {
             match sender.outgoing.take_credit() {
                 None => return Ok(Some(false)),
