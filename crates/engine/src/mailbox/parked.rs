@@ -51,9 +51,7 @@ impl<M: Message> Mailbox<M> {
             inbox.push(message, clock);
             return Parking::Posted(inbox.activate(1));
         }
-        let now = clock.now();
-        inbox.admission.note_full(|| now);
-        let place = Arc::new(Place::new(message, now, deadline));
+        let place = Arc::new(Place::new(message, clock.now(), deadline));
         outbox.line.push(place.clone());
         inbox.admission.set_waited_for(true);
         Parking::Parked(place)
