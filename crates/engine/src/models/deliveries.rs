@@ -158,7 +158,7 @@ fn worker(window: usize, capacity: usize) -> Arc<Cell<Child>> {
 
 /// A pool's own mailbox, with `limit` batches on their way.
 fn shared(window: usize, capacity: usize, limit: usize) -> Arc<Cell<Child>> {
-    let pool = Pool::new(PoolOptions::new(1));
+    let pool = Pool::new(PoolOptions::new(limit));
     let child = Child {
         window,
         way: Mutex::default(),
@@ -171,7 +171,7 @@ fn shared(window: usize, capacity: usize, limit: usize) -> Arc<Cell<Child>> {
         concurrency: 1,
         bytes: None,
     };
-    Cell::new("w", child, options, &pool, Some(limit))
+    Cell::new("w", child, options, &pool, Role::Own)
 }
 
 impl Cell<Child> {
