@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(pytoweb.__file__).parent
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py*") if path.suffix in (".py", ".pyi"))
 
-OPTIONAL = {"cloudpickle", "rich", "typing_extensions"}
-"""All that it imports of others: two where they are installed, one for type checkers alone."""
+OPTIONAL = {"cloudpickle", "opentelemetry", "prometheus_client", "rich", "typing_extensions"}
+"""All that it imports of others: four where they are installed, one for type checkers alone."""
 
 OUTSIDE = ("analyze", "cli", "console", "command")
 """Modules of the demonstration, which the package had once or might get by a slip."""
