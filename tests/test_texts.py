@@ -134,7 +134,8 @@ TEXTS = [
     (no_room, MailboxFullError, NO_ROOM),
     (no_room_in_a_coroutine, MailboxFullError, NO_ROOM),
     (block_the_loop, MailboxFullError,
-     f"{FULL}: waiting would block the event loop: use `await worker.apost_message(...)`"),
+     f"{FULL}: waiting would block the event loop: await the same for coroutines, which is apost_message(), "
+     "aask(), astream() or afeed()"),
     (fill_its_own_mailbox, MailboxFullError, OWN),
     (fill_its_own_mailbox_in_a_coroutine, MailboxFullError, OWN),
     (post_to_a_stopped_one, WorkerStoppedError, STOPPED),

@@ -57,7 +57,7 @@ pub(crate) struct Scheduler<J> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Rouse {
-    Nobody,
+    None,
     Parked,
     /// Start a thread, which must begin with [`Scheduler::enter`]; or say [`Scheduler::start_failed`].
     NewThread,
@@ -73,7 +73,7 @@ pub(crate) enum Work<J> {
 impl<J> State<J> {
     fn rouse(&mut self, size: usize) -> Rouse {
         if self.ready.len() <= self.looking || self.waking > 0 || self.active >= size {
-            return Rouse::Nobody;
+            return Rouse::None;
         }
         self.waking += 1;
         if self.parked > 0 {
@@ -165,7 +165,7 @@ impl<J> Scheduler<J> {
     pub(crate) fn first_thread(&self) -> Rouse {
         let mut state = self.state.lock();
         if state.threads > 0 || state.shutdown {
-            return Rouse::Nobody;
+            return Rouse::None;
         }
         state.waking += 1;
         state.threads += 1;

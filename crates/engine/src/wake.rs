@@ -22,7 +22,7 @@ impl fmt::Debug for Wake {
 
 impl Wake {
     /// No thread to wake.
-    pub const fn nobody() -> Self {
+    pub const fn none() -> Self {
         Self(None)
     }
 

@@ -271,7 +271,7 @@ impl Handler for Unruly {
     fn finish(&self, message: Job) -> Wake {
         drop(message.publish());
         explode(3);
-        Wake::nobody()
+        Wake::none()
     }
 
     fn abandon(&self, message: Job, failure: Failure) {
@@ -348,7 +348,7 @@ impl Handler for Refuses {
     }
 
     fn finish(&self, _: Job) -> Wake {
-        Wake::nobody()
+        Wake::none()
     }
 
     fn carrier(&self) -> Option<&dyn Carrier<Self>> {

@@ -71,7 +71,7 @@ impl Handler for InOrder {
     }
 
     fn finish(&self, _message: Payload) -> Wake {
-        Wake::nobody()
+        Wake::none()
     }
 
     fn abandon(&self, _message: Payload, _failure: Failure) {}

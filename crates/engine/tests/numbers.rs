@@ -153,7 +153,7 @@ impl Handler for Telling {
     }
 
     fn finish(&self, _: Typed) -> Wake {
-        Wake::nobody()
+        Wake::none()
     }
 
     fn ended(&self, message: &Typed, outcome: Outcome) {

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_sleeps_when_there_is_something() {
+    fn no_side_sleeps_when_there_is_something() {
         let fake = Fake::new(AWAKE);
         Bell::new(&fake).sleep(None, || {
             assert_eq!(fake.word.load(Ordering::Relaxed), ASLEEP, "looks too early");

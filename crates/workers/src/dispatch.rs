@@ -284,7 +284,7 @@ impl Handler for Dispatch {
         {
             return Wake::threads_of(ticket);
         }
-        Wake::nobody()
+        Wake::none()
     }
 
     fn ended(&self, envelope: &Envelope, outcome: Outcome) {

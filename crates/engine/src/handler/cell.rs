@@ -409,7 +409,7 @@ impl<H: Handler> AnyCell for Cell<H> {
         if self.handler.carrier().is_some() {
             self.dispatch(None);
             return Turn::Done {
-                wake: Wake::nobody(),
+                wake: Wake::none(),
                 roomy: false,
             };
         }

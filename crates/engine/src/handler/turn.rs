@@ -192,7 +192,7 @@ impl<H: Handler> Cell<H> {
                     }
                     self.mailbox.end_turn(started, clock.now());
                     return Turn::Done {
-                        wake: Wake::nobody(),
+                        wake: Wake::none(),
                         roomy: false,
                     };
                 }
@@ -232,7 +232,7 @@ impl<H: Handler> Cell<H> {
         }
         let wake = match progress.slots[progress.at].take() {
             Some(entry) => self.handler.finish(entry.message),
-            None => Wake::nobody(),
+            None => Wake::none(),
         };
         if !take.leftovers.is_empty() {
             self.abandon_all(take.leftovers);
@@ -302,7 +302,7 @@ impl<H: Handler> Cell<H> {
         Some(if progress.step == Step::Over {
             self.look_for_end();
             Turn::Done {
-                wake: Wake::nobody(),
+                wake: Wake::none(),
                 roomy: false,
             }
         } else {

@@ -122,7 +122,7 @@ impl Handler for Child {
     fn finish(&self, message: Letter) -> Wake {
         match message.note.call {
             Some(call) if message.settled && call.slot.publish() => Wake::threads_of(call),
-            _ => Wake::nobody(),
+            _ => Wake::none(),
         }
     }
 

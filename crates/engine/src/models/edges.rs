@@ -27,7 +27,7 @@ impl Handler for Nothing {
     }
 
     fn finish(&self, _message: Note) -> Wake {
-        Wake::nobody()
+        Wake::none()
     }
 
     fn abandon(&self, _message: Note, _failure: Failure) {}

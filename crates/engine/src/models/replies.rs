@@ -46,7 +46,7 @@ fn two_waiting_threads_see_it_though_the_wake_is_put_off() {
         let wake = if call.slot.publish() {
             Wake::threads_of(call.clone())
         } else {
-            Wake::nobody()
+            Wake::none()
         };
         assert!(call.slot.state().is_done());
         drop(wake);

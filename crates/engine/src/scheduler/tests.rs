@@ -55,7 +55,7 @@ impl Run {
 
     fn rouse(&mut self, rouse: Rouse) {
         match rouse {
-            Rouse::Nobody => {}
+            Rouse::None => {}
             Rouse::NewThread => {
                 assert!(self.active() < self.size, "more threads than may be active");
                 assert!(
@@ -197,13 +197,13 @@ proptest! {
 fn one_job_after_the_other_needs_one_thread() {
     let scheduler = Scheduler::new(16, usize::MAX);
     assert_eq!(scheduler.push(0), Rouse::NewThread);
-    assert_eq!(scheduler.enter(), Rouse::Nobody);
-    assert_eq!(scheduler.try_next(), Some((0, Rouse::Nobody)));
+    assert_eq!(scheduler.enter(), Rouse::None);
+    assert_eq!(scheduler.try_next(), Some((0, Rouse::None)));
     for job in 1..10 {
         // Its reply is published before the thread looks again, and the next job comes only then.
         assert_eq!(scheduler.finish(None), None);
-        assert_eq!(scheduler.push(job), Rouse::Nobody);
-        assert_eq!(scheduler.try_next(), Some((job, Rouse::Nobody)));
+        assert_eq!(scheduler.push(job), Rouse::None);
+        assert_eq!(scheduler.try_next(), Some((job, Rouse::None)));
     }
     assert_eq!(scheduler.threads(), 1);
 }
@@ -212,10 +212,10 @@ fn one_job_after_the_other_needs_one_thread() {
 fn jobs_at_once_get_a_thread_each_even_while_the_first_is_still_starting() {
     let scheduler = Scheduler::new(3, usize::MAX);
     assert_eq!(scheduler.push(0), Rouse::NewThread);
-    assert_eq!(scheduler.push(1), Rouse::Nobody);
-    assert_eq!(scheduler.push(2), Rouse::Nobody);
+    assert_eq!(scheduler.push(1), Rouse::None);
+    assert_eq!(scheduler.push(2), Rouse::None);
     assert_eq!(scheduler.enter(), Rouse::NewThread);
     assert_eq!(scheduler.enter(), Rouse::NewThread);
-    assert_eq!(scheduler.enter(), Rouse::Nobody);
+    assert_eq!(scheduler.enter(), Rouse::None);
     assert_eq!(scheduler.threads(), 3);
 }

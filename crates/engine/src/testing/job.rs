@@ -163,7 +163,7 @@ impl Job {
     pub fn publish(&self) -> Wake {
         match &self.call {
             Some(call) if self.settled && call.slot.publish() => Wake::threads_of(call.clone()),
-            _ => Wake::nobody(),
+            _ => Wake::none(),
         }
     }
 

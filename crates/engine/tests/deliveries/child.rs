@@ -324,7 +324,7 @@ impl Handler for Child {
     fn finish(&self, message: Note) -> Wake {
         match message.reply {
             Some(reply) if message.settled && reply.0.publish() => Wake::threads_of(reply),
-            _ => Wake::nobody(),
+            _ => Wake::none(),
         }
     }
 

@@ -171,7 +171,7 @@ impl Handler for Played {
         if message.settled && message.reply.0.publish() {
             return Wake::threads_of(message.reply);
         }
-        Wake::nobody()
+        Wake::none()
     }
 
     fn carrier(&self) -> Option<&dyn Carrier<Self>> {

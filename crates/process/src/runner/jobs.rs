@@ -110,7 +110,7 @@ impl Handler for Run {
 
     fn finish(&self, job: Job) -> Wake {
         drop(job);
-        Wake::nobody()
+        Wake::none()
     }
 
     fn abandon(&self, mut job: Job, _failure: Failure) {

@@ -69,7 +69,7 @@ impl Handler for Words {
     fn finish(&self, word: Word) -> Wake {
         match word.reply {
             Some(reply) if word.settled && reply.slot.publish() => Wake::threads_of(reply),
-            _ => Wake::nobody(),
+            _ => Wake::none(),
         }
     }
 

@@ -124,10 +124,10 @@ impl Handler for PyHandler {
                     if threads {
                         Wake::threads_of(task.clone())
                     } else {
-                        Wake::nobody()
+                        Wake::none()
                     }
                 }
-                None => Wake::nobody(),
+                None => Wake::none(),
             };
             if let Some(task) = &message.task {
                 task.ended(self.shared.named());

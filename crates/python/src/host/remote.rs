@@ -212,7 +212,7 @@ impl PyHandler {
         let PyMessage { body, task } = message;
         drop(body);
         let Some(task) = task else {
-            return Wake::nobody();
+            return Wake::none();
         };
         let threads = task.is_settled()
             && task.slot.publish_with(&mut |callback| {
@@ -228,7 +228,7 @@ impl PyHandler {
         if threads {
             Wake::threads_of(task)
         } else {
-            Wake::nobody()
+            Wake::none()
         }
     }
 

@@ -156,7 +156,8 @@ pub(crate) fn may_wait(py: Python<'_>, worker: &Worker<PyHandler>, posts: usize)
         .call_method0(intern!(py, "in_event_loop"))?;
     if in_loop.is_truthy()? {
         worker.give_up(posts);
-        let hint = "waiting would block the event loop: use `await worker.apost_message(...)`";
+        let hint = "waiting would block the event loop: await the same for coroutines, which is apost_message(), \
+                    aask(), astream() or afeed()";
         return Err(full(worker, hint));
     }
     Ok(())

@@ -55,7 +55,7 @@ class ExitContract(Subject):
         assert told.is_set(), "stop() waits for it"
 
     def test_one_that_has_ended_tells_at_once(self) -> None:
-        """Whoever asks later learns it too."""
+        """A handler that is registered later is told too."""
         one, came = self.worker(), SimpleQueue[Exit]()
         one.stop(timeout=WAIT)
         one.on_exit(came.put)

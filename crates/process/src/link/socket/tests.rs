@@ -186,7 +186,7 @@ fn nothing_for(link: &SocketChild) -> bool {
 }
 
 #[test]
-fn large_payloads_go_both_ways_while_nobody_reads_at_first() {
+fn large_payloads_go_both_ways_while_neither_side_reads_at_first() {
     let (host, child) = ends();
     let bytes: Vec<u8> = (0..64_usize << 20).map(|i| (i % 251) as u8).collect();
     let began = Instant::now();

@@ -22,7 +22,8 @@ pub(super) enum Call<'py> {
         kwargs: Option<Bound<'py, PyDict>>,
         awaits: bool,
     },
-    Nobody(PyErr),
+    /// There is nothing to call, for this reason.
+    Refused(PyErr),
 }
 
 impl<'py> Call<'py> {
@@ -35,7 +36,7 @@ impl<'py> Call<'py> {
                 kwargs,
                 awaits,
             } => surroundings.call(&function, args, kwargs.as_ref(), awaits),
-            Self::Nobody(error) => Err(error),
+            Self::Refused(error) => Err(error),
             Self::Batch(_) => Err(PyRuntimeError::new_err("a batch is called with a list")),
         }
     }
@@ -44,7 +45,7 @@ impl<'py> Call<'py> {
         match self {
             Self::Handler(..) | Self::Batch(_) => true,
             Self::Function { awaits, .. } => *awaits,
-            Self::Nobody(_) => false,
+            Self::Refused(_) => false,
         }
     }
 }
@@ -53,7 +54,7 @@ impl Shared {
     /// The call of a message.
     pub(super) fn call<'py>(&self, py: Python<'py>, message: &PyMessage) -> Call<'py> {
         let Body::Local { head, data, .. } = &message.body else {
-            return Call::Nobody(PyRuntimeError::new_err(
+            return Call::Refused(PyRuntimeError::new_err(
                 "the message is for another process",
             ));
         };
@@ -64,12 +65,12 @@ impl Shared {
                     match batches::list_handler(&handler) {
                         Ok(Some(handler)) => Call::Batch(handler),
                         Ok(None) => Call::Handler(handler, data),
-                        Err(error) => Call::Nobody(error),
+                        Err(error) => Call::Refused(error),
                     }
                 }
                 Ok(Some(handler)) => Call::Handler(handler, data),
-                Ok(None) => Call::Nobody(error::unknown(self.named(), &head.to_string())),
-                Err(error) => Call::Nobody(error),
+                Ok(None) => Call::Refused(error::unknown(self.named(), &head.to_string())),
+                Err(error) => Call::Refused(error),
             },
             kind => {
                 let kwargs = message.task.as_ref().and_then(|task| task.kwargs.as_ref());
@@ -81,7 +82,7 @@ impl Shared {
                         kwargs,
                         awaits: kind == Head::AsyncFunction,
                     },
-                    Err(error) => Call::Nobody(error.into()),
+                    Err(error) => Call::Refused(error.into()),
                 }
             }
         }
