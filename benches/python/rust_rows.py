@@ -28,6 +28,9 @@ TARGETS = {
 }
 """Bound and ratio by the name the crate prints; a row without an entry gives context only."""
 
+ROWS = (*TARGETS, "rust-ask-default", "rust-ask-by-hand", "rust-post")
+"""All the crate prints."""
+
 
 def build() -> None:
     """Builds the crate in release; the compiler's messages go to standard error.
@@ -46,9 +49,9 @@ def build() -> None:
     )
 
 
-def run(*, quick: bool) -> list[Row]:
-    """Runs the built crate and returns its rows."""
-    command = [str(BINARY)] + (["--quick"] if quick else [])
+def run(*, quick: bool, only: str = "") -> list[Row]:
+    """Runs the built crate and returns its rows whose name contains ``only``."""
+    command = [str(BINARY), *(["--quick"] if quick else []), "--only", only]
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=RUN_SECONDS)
     return [_row(part) for part in json.loads(printed.stdout)["rows"]]
 

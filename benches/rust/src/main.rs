@@ -1,4 +1,4 @@
-//! Prints the Rust rows of the comparison as one JSON document: `pytoweb-benches [--quick]`.
+//! Prints the Rust rows of the comparison as one JSON document: `pytoweb-benches [--quick] [--only PART_OF_A_NAME]`.
 //!
 //! Every side gets the same work: a handler that adds one to a `u64`, and every reply is waited
 //! for. Ours and the peers alternate, round by round, in one process.
@@ -28,39 +28,40 @@ const PRODUCERS: usize = 4;
 const TRIPS: usize = 20_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let plan = Plan::new(std::env::args().any(|argument| argument == "--quick"));
-    let rows = vec![
-        ask_actors("rust-ask-actors", plan, Some(plan.count(ASKED))),
-        ask_actors("rust-ask-default", plan, None),
-        ask_rayon(plan),
-        ask_by_hand(plan),
-        post(plan),
-        producers(plan),
-        in_turn("rust-workers-1000", plan, 1_000),
-        in_turn("rust-workers-10000", plan, 10_000),
-        round_trip(plan),
-        control(
-            "rust-control-priority",
-            "ten priorities in turn",
-            plan.count(POSTED),
-            plan,
-            ours::post_urgent(),
-        ),
-        control(
-            "rust-control-key",
-            "16 keys in turn",
-            plan.count(POSTED),
-            plan,
-            ours::post_with_few_keys(),
-        ),
-        control(
-            "rust-control-million-keys",
-            "a key each",
-            plan.count(KEYS),
-            plan,
-            ours::post_with_keys(),
-        ),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let plan = Plan::new(arguments.iter().any(|argument| argument == "--quick"));
+    let mut only = arguments
+        .iter()
+        .skip_while(|argument| *argument != "--only");
+    let only = only.nth(1).map_or("", String::as_str);
+    let posted = plan.count(POSTED);
+    let rows: [(&'static str, &dyn Fn(&'static str) -> Row); 12] = [
+        ("rust-ask-actors", &|name| {
+            ask_actors(name, plan, Some(plan.count(ASKED)))
+        }),
+        ("rust-ask-default", &|name| ask_actors(name, plan, None)),
+        ("rust-ask-rayon", &|name| ask_rayon(name, plan)),
+        ("rust-ask-by-hand", &|name| ask_by_hand(name, plan)),
+        ("rust-post", &|name| post(name, plan)),
+        ("rust-producers", &|name| producers(name, plan)),
+        ("rust-workers-1000", &|name| in_turn(name, plan, 1_000)),
+        ("rust-workers-10000", &|name| in_turn(name, plan, 10_000)),
+        ("rust-round-trip", &|name| round_trip(name, plan)),
+        ("rust-control-priority", &|name| {
+            let run = ours::post_urgent();
+            control(name, "ten priorities in turn", posted, plan, run)
+        }),
+        ("rust-control-key", &|name| {
+            let run = ours::post_with_few_keys();
+            control(name, "16 keys in turn", posted, plan, run)
+        }),
+        ("rust-control-million-keys", &|name| {
+            let run = ours::post_with_keys();
+            control(name, "a key each", plan.count(KEYS), plan, run)
+        }),
     ];
+    let wanted = rows.iter().filter(|(name, _)| name.contains(only));
+    let rows = wanted.map(|(name, measure)| measure(name)).collect();
     serde_json::to_writer(std::io::stdout().lock(), &Document { rows })?;
     Ok(())
 }
@@ -90,7 +91,7 @@ fn ask_actors(name: &'static str, plan: Plan, capacity: Option<usize>) -> Row {
 }
 
 /// Ask and reply of one worker against a closure and a oneshot channel per message.
-fn ask_rayon(plan: Plan) -> Row {
+fn ask_rayon(name: &'static str, plan: Plan) -> Row {
     let count = plan.count(ASKED);
     let mut ours = Competitor::new("pytoweb Worker, pool of 1", ours::ask_all(1, None));
     let mut peers = vec![Competitor::new(
@@ -103,18 +104,13 @@ fn ask_rayon(plan: Plan) -> Row {
     );
     alternate(&mut ours, peers.iter_mut().chain([&mut floor]), count, plan);
     let shown = format!("{:.2} M/s", floor.median() / 1e6);
-    Row::rate(
-        "rust-ask-rayon",
-        format!("Rust: ask + reply of {count}"),
-        ours,
-        peers,
-    )
-    .note(format!("for scale: {} {shown}", floor.label()))
-    .note(ours::CAPACITY_NOTE)
+    Row::rate(name, format!("Rust: ask + reply of {count}"), ours, peers)
+        .note(format!("for scale: {} {shown}", floor.label()))
+        .note(ours::CAPACITY_NOTE)
 }
 
 /// Ask and reply of one worker against channels by hand.
-fn ask_by_hand(plan: Plan) -> Row {
+fn ask_by_hand(name: &'static str, plan: Plan) -> Row {
     let count = plan.count(ASKED);
     let mut ours = Competitor::new("pytoweb Worker, pool of 1", ours::ask_all(1, None));
     let mut peers = vec![Competitor::new(
@@ -122,17 +118,11 @@ fn ask_by_hand(plan: Plan) -> Row {
         by_hand::ask_tokio(),
     )];
     alternate(&mut ours, &mut peers, count, plan);
-    Row::rate(
-        "rust-ask-by-hand",
-        format!("Rust: ask + reply of {count}"),
-        ours,
-        peers,
-    )
-    .note(ours::CAPACITY_NOTE)
+    Row::rate(name, format!("Rust: ask + reply of {count}"), ours, peers).note(ours::CAPACITY_NOTE)
 }
 
 /// Posts until all are handled, from one thread.
-fn post(plan: Plan) -> Row {
+fn post(name: &'static str, plan: Plan) -> Row {
     let count = plan.count(POSTED);
     let mut ours = Competitor::new("pytoweb Worker, pool of 1", ours::post_from_many(1));
     let mut peers = vec![Competitor::new(
@@ -141,7 +131,7 @@ fn post(plan: Plan) -> Row {
     )];
     alternate(&mut ours, &mut peers, count, plan);
     Row::rate(
-        "rust-post",
+        name,
         format!("Rust: post + handled of {count}"),
         ours,
         peers,
@@ -150,7 +140,7 @@ fn post(plan: Plan) -> Row {
 }
 
 /// The same from several threads at once.
-fn producers(plan: Plan) -> Row {
+fn producers(name: &'static str, plan: Plan) -> Row {
     let count = plan.count(POSTED);
     let mut ours = Competitor::new("pytoweb Worker, pool of 1", ours::post_from_many(PRODUCERS));
     let mut peers = vec![Competitor::new(
@@ -164,7 +154,7 @@ fn producers(plan: Plan) -> Row {
     alternate(&mut ours, peers.iter_mut().chain([&mut floor]), count, plan);
     let shown = format!("{:.2} M/s", floor.median() / 1e6);
     Row::rate(
-        "rust-producers",
+        name,
         format!("Rust: post + handled of {count} from {PRODUCERS} threads"),
         ours,
         peers,
@@ -193,7 +183,7 @@ fn in_turn(name: &'static str, plan: Plan, workers: usize) -> Row {
 }
 
 /// One question at a time, from the call to its reply.
-fn round_trip(plan: Plan) -> Row {
+fn round_trip(name: &'static str, plan: Plan) -> Row {
     let count = plan.count(TRIPS);
     let mut ours = Competitor::new(
         "pytoweb ask().wait(), pool of 1",
@@ -205,7 +195,7 @@ fn round_trip(plan: Plan) -> Row {
     )];
     alternate(&mut ours, &mut peers, count, plan);
     Row::cost(
-        "rust-round-trip",
+        name,
         format!("Rust: round trip p50 of {count}"),
         "us",
         ours,
