@@ -10,6 +10,7 @@
 //! |---|---|---|
 //! | `admission` | inbox | how many entered, and what becomes of one too many |
 //! | `inbox` | inbox | what senders have pushed since, the gate, and the tokens |
+//! | `door` | inbox | whether the worker is to look at what was pushed, in the order by plans; it sees that without a lock |
 //! | `order`, `planned` | outbox | which message goes next; tombstones of those that are gone |
 //! | `accounts` | outbox | what left and what became of it: the only place that adds and subtracts |
 //! | `parked` | outbox | posts that wait for a place |
@@ -38,6 +39,8 @@ mod again;
 mod ahead;
 #[path = "mailbox/claimed.rs"]
 mod claimed;
+#[path = "mailbox/door.rs"]
+mod door;
 #[path = "mailbox/entry.rs"]
 mod entry;
 #[path = "mailbox/inbox.rs"]

@@ -223,6 +223,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether it may have to wait for more than its turn.
+    pub(crate) const fn waits(&self) -> bool {
+        self.not_before.is_some() || self.waits_in_lane()
+    }
+
     /// Whether it may have to wait for a meter, or runs with others.
     pub(crate) const fn waits_in_lane(&self) -> bool {
         self.meter.is_some() || self.group.is_some()

@@ -226,6 +226,57 @@ fn keys_take_turns_however_much_each_has() {
     });
 }
 
+/// Eight keys with three messages each; another one is sent while the third of them runs. How many others ran before it.
+fn sent_while_the_third_of_many_runs(plan: Plan) -> Option<usize> {
+    // The clock stands still, so the handlers are quick, and the worker looks at what was sent once a round.
+    let (pool, _clock) = pool_with_clock(1);
+    let worker = worker(&pool, "w");
+    let seen = Seen::default();
+    for number in 0..40 {
+        send(&worker, note(&seen, number).planned(key("warm")));
+    }
+    assert!(worker.wait_idle(Some(LONG)).expect("no cycle"));
+    seen.lock().expect("not poisoned").clear();
+    let gate = occupy(&worker);
+    let (inside, running) = (Gate::new(), Gate::new());
+    let (passes, runs) = (inside.clone(), running.clone());
+    let third = Job::post(move || {
+        runs.open();
+        passes.pass();
+    });
+    let mut third = Some(third);
+    for number in 0..24 {
+        let job = match number {
+            2 => third.take().expect("it is sent once"),
+            _ => note(&seen, number),
+        };
+        send(&worker, job.planned(key(&(number % 8).to_string())));
+    }
+    gate.open();
+    running.pass();
+    send(&worker, note(&seen, 1_000).planned(plan));
+    inside.open();
+    assert!(worker.wait_idle(Some(LONG)).expect("no cycle"));
+    let order = drained(&worker, &seen);
+    order.iter().position(|number| *number == 1_000)
+}
+
+#[test]
+fn an_urgent_message_goes_next_also_where_many_keys_have_their_turns() {
+    bounded(|| {
+        let before = sent_while_the_third_of_many_runs(priority(5));
+        assert_eq!(before, Some(2));
+    });
+}
+
+#[test]
+fn a_new_key_has_its_turn_after_a_round_of_the_others() {
+    bounded(|| {
+        let before = sent_while_the_third_of_many_runs(key("new")).expect("it ran");
+        assert!((7..=17).contains(&before), "{before}");
+    });
+}
+
 #[test]
 fn a_handler_that_unwinds_leaves_its_key_to_the_next() {
     bounded(|| {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::admission::Admission;
+use super::door::Door;
 use super::entry::Entry;
 use super::shedding::Shedding;
 use crate::clock::{Clock, Timestamp};
@@ -33,8 +34,8 @@ pub(super) struct Inbox<M> {
     pub(super) queue: VecDeque<Entry<M>>,
     /// When the first one in `queue` was posted, while there is one.
     pub(super) since: Option<Timestamp>,
-    /// The order is by plans.
-    pub(super) planned: bool,
+    /// The order is by plans, and looks here when it is told to.
+    pub(super) door: Option<Door>,
     pub(super) gate: Gate,
     /// Why queued messages fail, where they do since it was closed.
     pub(super) failing: Option<Failure>,
@@ -65,7 +66,7 @@ impl<M: Message> Inbox<M> {
         Self {
             queue: VecDeque::new(),
             since: None,
-            planned: false,
+            door: None,
             gate,
             failing: None,
             last: None,
@@ -147,6 +148,9 @@ impl<M: Message> Inbox<M> {
     #[inline]
     fn enter(&mut self, entry: Entry<M>) {
         self.admission.enter(self.admission.weight(&entry.message));
+        if let Some(door) = &mut self.door {
+            door.comes(entry.message.plan());
+        }
         self.queue.push_back(entry);
     }
 

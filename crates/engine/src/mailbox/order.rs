@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 
 use super::claimed::{Claimed, Others, Popped, claim_plainly};
+use super::door::Knock;
 use super::entry::{Entry, Leftover, Punctual, Spot, buried};
 use super::planned::Planned;
 use crate::clock::{Clock, Timestamp};
@@ -54,16 +55,18 @@ impl<M: Message> Order<M> {
         }
     }
 
-    /// Keeps order by plans from now on.
-    pub(super) fn plan(&mut self) {
-        let Kind::FirstInFirstOut(batch) = &mut self.kind else {
-            return;
-        };
-        let mut planned = Planned::new(None);
-        for entry in batch.drain(..) {
-            planned.push(entry);
+    /// Keeps order by plans from now on, and looks at what senders have pushed when they `knock`.
+    pub(super) fn plan(&mut self, knock: Knock) {
+        if let Kind::FirstInFirstOut(batch) = &mut self.kind {
+            let mut planned = Planned::new(None);
+            for entry in batch.drain(..) {
+                planned.push(entry);
+            }
+            self.kind = Kind::Planned(Box::new(planned));
         }
-        self.kind = Kind::Planned(Box::new(planned));
+        if let Kind::Planned(planned) = &mut self.kind {
+            planned.answer(knock);
+        }
     }
 
     #[inline]
@@ -120,6 +123,25 @@ impl<M: Message> Order<M> {
         match &mut self.kind {
             Kind::Planned(planned) => planned.pop_plainly(),
             Kind::FirstInFirstOut(_) => None,
+        }
+    }
+
+    /// In the order by plans, while it [is quiet](Self::is_planned_and_quiet): whether the next one is known without a look at
+    /// what senders have pushed since.
+    #[inline]
+    pub(super) fn has_enough(&mut self) -> bool {
+        match &mut self.kind {
+            Kind::FirstInFirstOut(_) => false,
+            Kind::Planned(planned) => planned.has_enough(),
+        }
+    }
+
+    /// In the order by plans: it has taken in all that was pushed. Returns the lowest level of its messages, or a lower one.
+    #[inline]
+    pub(super) fn has_looked(&mut self) -> usize {
+        match &mut self.kind {
+            Kind::FirstInFirstOut(_) => 0,
+            Kind::Planned(planned) => planned.has_looked(),
         }
     }
 

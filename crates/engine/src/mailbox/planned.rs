@@ -31,6 +31,7 @@ use std::collections::{BTreeMap, VecDeque};
 use lanes::{Lane, LaneId, Lanes};
 
 use super::claimed::{Claimed, Others, Popped, claim_plainly};
+use super::door::{Knock, is_knocked};
 use super::entry::{Entry, Leftover, Punctual, Spot, buried};
 use crate::clock::Timestamp;
 use crate::key::Key;
@@ -94,6 +95,12 @@ pub(super) struct Planned<M> {
     is_full: bool,
     /// Lanes that sleep because their first message waits for company.
     waiting: usize,
+    /// Set by senders whose message may go before one that is here.
+    knock: Option<Knock>,
+    /// How many units are to have their turn before the next look at what senders have pushed.
+    until_look: usize,
+    /// The lowest level of the messages that came since there was none.
+    lowest: usize,
 }
 
 impl<M: Message> Planned<M> {
@@ -111,7 +118,35 @@ impl<M: Message> Planned<M> {
             hurries: false,
             is_full: false,
             waiting: 0,
+            knock: None,
+            until_look: 0,
+            lowest: Priority::HIGHEST.level(),
         }
+    }
+
+    /// Looks at what senders have pushed when they `knock`.
+    pub(super) fn answer(&mut self, knock: Knock) {
+        self.knock = Some(knock);
+    }
+
+    /// While it [is quiet](Self::is_quiet): whether the next one is known without a look at what senders have pushed since.
+    /// Each unit has had its turn once before it is not.
+    #[inline]
+    pub(super) fn has_enough(&mut self) -> bool {
+        if self.until_look == 0 || self.units < 2 || self.knock.as_deref().is_none_or(is_knocked) {
+            return false;
+        }
+        self.until_look -= 1;
+        true
+    }
+
+    /// All that was pushed was taken in. Returns the lowest level of the messages here, or a lower one.
+    pub(super) fn has_looked(&mut self) -> usize {
+        self.until_look = self.units;
+        if self.len == 0 {
+            self.lowest = Priority::HIGHEST.level();
+        }
+        self.lowest
     }
 
     /// Messages here, those that are gone included.
@@ -127,7 +162,10 @@ impl<M: Message> Planned<M> {
     /// Takes in a message that was posted. One with a delay sleeps, be it over or not, until [`Planned::wake`].
     pub(super) fn push(&mut self, entry: Entry<M>) {
         self.len += 1;
-        match entry.message.plan().and_then(|plan| plan.not_before) {
+        let plan = entry.message.plan();
+        let priority = plan.map(|plan| plan.priority).unwrap_or_default();
+        self.lowest = self.lowest.min(priority.level());
+        match plan.and_then(|plan| plan.not_before) {
             Some(at) => self.lay_down(at, entry, Tried::Never),
             None => self.place(entry, Tried::Never),
         }

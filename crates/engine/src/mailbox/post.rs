@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::Mailbox;
 use super::admission::Verdict;
+use super::door::Door;
 use super::entry::{Entry, Leftover};
 use super::inbox::{Gate, Inbox};
 use super::outbox::Outbox;
@@ -55,7 +56,7 @@ impl<M: Message> Mailbox<M> {
         {
             return Err(message);
         }
-        if message.plan().is_some() && (!inbox.planned || replaces(&message)) {
+        if message.plan().is_some() && (inbox.door.is_none() || replaces(&message)) {
             return Err(message);
         }
         inbox.push(message, clock);
@@ -267,9 +268,9 @@ impl<M: Message> Mailbox<M> {
 
 /// Has the order keep to plans from now on.
 pub(super) fn keep_planned<M: Message>(outbox: &mut Outbox<M>, inbox: &mut Inbox<M>) {
-    if !inbox.planned {
-        inbox.planned = true;
-        outbox.order.plan();
+    if inbox.door.is_none() {
+        let door = inbox.door.insert(Door::new());
+        outbox.order.plan(door.knock());
     }
 }
 

@@ -169,7 +169,12 @@ impl<M: Message> Mailbox<M> {
             outbox.order.ended(lane(finished.message), None);
             outbox.accounts.end_plainly(finished, ended_key)
         });
-        let activate = self.gather(&mut outbox, clock);
+        // A slow handler can wait for the senders' lock, and what has come meanwhile is not to wait for a round.
+        let activate = if !outbox.accounts.is_slow() && outbox.order.has_enough() {
+            0
+        } else {
+            self.gather(&mut outbox, clock)
+        };
         // None slept before: what is asleep now was just taken in.
         if activate == 0
             && outbox.order.is_planned_and_quiet()
@@ -343,7 +348,13 @@ impl<M: Message> Mailbox<M> {
                 SAMPLE_UNDER_LOAD
             });
         }
+        if let Some(door) = &mut inbox.door {
+            door.opens();
+        }
         let woken = outbox.refill(&mut inbox, clock);
+        if let Some(door) = &mut inbox.door {
+            door.opened(outbox.order.has_looked());
+        }
         inbox.admission.see(&outbox.accounts);
         let hurried = outbox.order.set_full(inbox.admission.room() == 0);
         inbox.activate(woken + hurried)
