@@ -62,7 +62,7 @@ pub use message::{Message, Ticket};
 pub use options::WorkerOptions;
 pub use outcome::{DropReason, Failure, Outcome};
 pub use parking::ParkedPost;
-pub use plan::{Group, Meter, Plan, Priority, Rate};
+pub use plan::{Group, Meter, MorePlan, Plan, Priority, Rate};
 pub use policy::{DEFAULT_CAPACITY, Overflow, UnknownOverflow};
 pub use pool::{Pool, PoolOptions};
 pub use registry::{PoolAddress, Registry};

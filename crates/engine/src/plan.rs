@@ -203,6 +203,8 @@ impl Group {
 }
 
 /// What a message asks of its mailbox. The default asks for nothing.
+///
+/// A mailbox keeps as many as it has messages with a priority or a key: what few of them ask for lies elsewhere.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Plan {
@@ -210,6 +212,13 @@ pub struct Plan {
     pub priority: Priority,
     /// The key of which no other message runs at the same time.
     pub key: Option<Key>,
+    more: Option<Box<MorePlan>>,
+}
+
+/// What few messages ask of their mailbox. The default asks for nothing.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct MorePlan {
     /// It stays in the mailbox until then, and takes its place in the order at that time.
     pub not_before: Option<Timestamp>,
     /// It takes the place of the queued message with the same of these, if there is one.
@@ -223,20 +232,43 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What else it asks for.
+    #[inline]
+    #[must_use]
+    pub fn more(&self) -> &MorePlan {
+        static NOTHING: MorePlan = MorePlan {
+            not_before: None,
+            replaces: None,
+            meter: None,
+            group: None,
+            alone_at: None,
+        };
+        self.more.as_deref().unwrap_or(&NOTHING)
+    }
+
+    /// The same, to ask for more.
+    pub fn more_mut(&mut self) -> &mut MorePlan {
+        self.more.get_or_insert_default()
+    }
+
     /// Whether it may have to wait for more than its turn.
-    pub(crate) const fn waits(&self) -> bool {
-        self.not_before.is_some() || self.waits_in_lane()
+    #[inline]
+    pub(crate) fn waits(&self) -> bool {
+        self.more().not_before.is_some() || self.waits_in_lane()
     }
 
     /// Whether it may have to wait for a meter, or runs with others.
-    pub(crate) const fn waits_in_lane(&self) -> bool {
-        self.meter.is_some() || self.group.is_some()
+    #[inline]
+    pub(crate) fn waits_in_lane(&self) -> bool {
+        let more = self.more();
+        more.meter.is_some() || more.group.is_some()
     }
 
     /// The lane in which it waits, where that is not the common one.
+    #[inline]
     pub(crate) fn lane(&self) -> Option<&Key> {
-        let of_meter = || self.meter.as_ref().map(|meter| &meter.lane);
-        let of_group = || self.group.as_ref().map(|group| &group.lane);
+        let of_meter = || self.more().meter.as_ref().map(|meter| &meter.lane);
+        let of_group = || self.more().group.as_ref().map(|group| &group.lane);
         self.key.as_ref().or_else(of_meter).or_else(of_group)
     }
 }

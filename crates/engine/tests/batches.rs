@@ -108,14 +108,14 @@ fn group(size: usize) -> Arc<Group> {
 
 fn of(group: &Arc<Group>) -> Plan {
     let mut plan = Plan::default();
-    plan.group = Some(group.clone());
+    plan.more_mut().group = Some(group.clone());
     plan
 }
 
 /// The plan of a message that waits for company, from now on.
 fn waiting(group: &Arc<Group>, clock: &HandClock) -> Plan {
     let mut plan = of(group);
-    plan.alone_at = Some(clock.now().after(group.max_wait()));
+    plan.more_mut().alone_at = Some(clock.now().after(group.max_wait()));
     plan
 }
 
@@ -416,7 +416,7 @@ fn a_rate_lets_no_more_run_together_than_it_allows() {
         let asked: Vec<Asked> = (1..=5)
             .map(|number| {
                 let mut plan = of(&group);
-                plan.meter = Some(meter.clone());
+                plan.more_mut().meter = Some(meter.clone());
                 ask(&worker, number, Some(plan))
             })
             .collect();

@@ -212,7 +212,7 @@ fn what_leaves_in_any_way_gives_its_bytes_back() {
         assert_eq!(used(&worker), 0);
         let mut latest = Plan::default();
         latest.key = Some(pytoweb_engine::Key::new(b"a"));
-        latest.replaces = latest.key.clone();
+        latest.more_mut().replaces = latest.key.clone();
         let gate = occupy(&worker);
         for bytes in [90, 20, 100] {
             worker

@@ -133,7 +133,7 @@ fn it_runs_as_soon_as_what_waits_for_a_rate_is_gone() {
             let rare = || {
                 let (job, asked) = Job::ask(|| Out::Value(0));
                 let mut plan = Plan::default();
-                plan.meter = Some(meter.clone());
+                plan.more_mut().meter = Some(meter.clone());
                 worker.try_post(job.planned(plan)).expect("there is room");
                 asked
             };

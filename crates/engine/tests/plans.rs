@@ -34,14 +34,14 @@ fn key(name: &str) -> Plan {
 
 fn not_before(at: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    plan.not_before = Some(at);
+    plan.more_mut().not_before = Some(at);
     plan
 }
 
 /// The latest of a key.
 fn latest(name: &str) -> Plan {
     let mut plan = key(name);
-    plan.replaces = plan.key.clone();
+    plan.more_mut().replaces = plan.key.clone();
     plan
 }
 
@@ -473,7 +473,7 @@ fn a_delay_starts_anew_with_the_latest() {
         let second = Duration::from_secs(1);
         for number in 0..5 {
             let mut plan = latest("a");
-            plan.not_before = Some(clock.now().after(second * 3));
+            plan.more_mut().not_before = Some(clock.now().after(second * 3));
             send(&worker, note(&seen, number).planned(plan));
             clock.advance(second);
             pool.clock_moved();
@@ -550,7 +550,7 @@ fn a_meter_slows_its_own_messages_and_no_others() {
         let worker = worker(&pool, "w");
         let rate = Rate::new(10, Duration::from_secs(1), 1).expect("a rate");
         let mut metered = Plan::default();
-        metered.meter = Some(Arc::new(Meter::new(rate)));
+        metered.more_mut().meter = Some(Arc::new(Meter::new(rate)));
         let (seen, others) = (Arc::default(), Seen::default());
         for _ in 0..5 {
             send(&worker, stamp(&clock, &seen).planned(metered.clone()));
@@ -793,7 +793,7 @@ fn a_worker_whose_owner_has_let_go_handles_what_sleeps() {
 fn rare(worker: &TestWorker, meter: &Arc<Meter>) -> common::Asked {
     let (job, asked) = Job::ask(|| Out::Value(0));
     let mut plan = Plan::default();
-    plan.meter = Some(meter.clone());
+    plan.more_mut().meter = Some(meter.clone());
     send(worker, job.planned(plan));
     asked
 }

@@ -72,7 +72,7 @@ fn messages_that_wait_for_a_rate_are_late_too() {
             // Each is looked at before the next one comes, or finds the worker idle.
             let send = || {
                 let mut plan = Plan::default();
-                plan.meter = of_type.then(|| meter.clone());
+                plan.more_mut().meter = of_type.then(|| meter.clone());
                 let sent = worker.try_post(Job::post(|| ()).planned(plan));
                 let _ = worker.wait_idle(Some(Duration::from_millis(5)));
                 sent

@@ -18,14 +18,17 @@ pub(crate) struct OfKind {
 impl OfKind {
     /// Puts it into the plan of a message.
     pub(crate) fn apply(self, plan: &mut Plan, now: impl FnOnce() -> Timestamp) {
-        plan.meter = self.meter;
+        if self.is_nothing() {
+            return;
+        }
+        plan.more_mut().meter = self.meter;
         if let Some(group) = &self.group
             && !group.max_wait().is_zero()
         {
-            let from = plan.not_before.unwrap_or_else(now);
-            plan.alone_at = Some(from.after(group.max_wait()));
+            let from = plan.more().not_before.unwrap_or_else(now);
+            plan.more_mut().alone_at = Some(from.after(group.max_wait()));
         }
-        plan.group = self.group;
+        plan.more_mut().group = self.group;
     }
 
     const fn is_nothing(&self) -> bool {

@@ -42,11 +42,13 @@ impl Wishes {
         let plan = (!is_plain || self.priority.is_some()).then(|| {
             let mut plan = Plan::default();
             plan.priority = self.priority.unwrap_or_default();
-            if self.keep_latest {
-                plan.replaces = self.key.as_ref().map(|key| key.with(kind));
+            if let Some(key) = self.key.as_ref().filter(|_| self.keep_latest) {
+                plan.more_mut().replaces = Some(key.with(kind));
             }
             plan.key = self.key;
-            plan.not_before = self.not_before;
+            if self.not_before.is_some() {
+                plan.more_mut().not_before = self.not_before;
+            }
             if let Some(of_kind) = of_kind {
                 of_kind.apply(&mut plan, now);
             }

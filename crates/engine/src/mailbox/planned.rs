@@ -165,7 +165,7 @@ impl<M: Message> Planned<M> {
         let plan = entry.message.plan();
         let priority = plan.map(|plan| plan.priority).unwrap_or_default();
         self.lowest = self.lowest.min(priority.level());
-        match plan.and_then(|plan| plan.not_before) {
+        match plan.and_then(|plan| plan.more().not_before) {
             Some(at) => self.lay_down(at, entry, Tried::Never),
             None => self.place(entry, Tried::Never),
         }
@@ -174,7 +174,7 @@ impl<M: Message> Planned<M> {
     fn lay_down(&mut self, at: Timestamp, entry: Entry<M>, tried: Tried) {
         let bed = self.bed(at);
         if let Some(plan) = entry.message.plan()
-            && plan.replaces.is_some()
+            && plan.more().replaces.is_some()
             && let Some(key) = plan.lane()
         {
             let id = self.lanes.find_or_make(key, plan.key.is_none());
@@ -194,7 +194,8 @@ impl<M: Message> Planned<M> {
     fn place(&mut self, entry: Entry<M>, tried: Tried) {
         let plan = entry.message.plan();
         let priority = plan.map(|plan| plan.priority).unwrap_or_default();
-        let goes_first = tried == Tried::Before && plan.is_some_and(|plan| plan.group.is_some());
+        let goes_first =
+            tried == Tried::Before && plan.is_some_and(|plan| plan.more().group.is_some());
         let Some((key, shared)) = plan.and_then(lane_of) else {
             self.add(priority, Unit::One(entry));
             return;
@@ -504,7 +505,7 @@ impl<M: Message> Planned<M> {
         let is_grouped = entry
             .message
             .plan()
-            .is_some_and(|plan| plan.group.is_some());
+            .is_some_and(|plan| plan.more().group.is_some());
         lane.push_front(entry, is_grouped);
         if let Some(bed) = lane.waiting.take() {
             self.waiting -= 1;
@@ -581,7 +582,7 @@ impl<M: Message> Planned<M> {
     /// A message that slept is no longer where it may be replaced.
     fn gets_up(&mut self, entry: &Entry<M>, bed: Bed) {
         if let Some(plan) = entry.message.plan()
-            && plan.replaces.is_some()
+            && plan.more().replaces.is_some()
             && let Some(id) = plan.lane().and_then(|key| self.lanes.find(key))
             && let Some(lane) = self.lanes.get_mut(id)
         {
@@ -642,10 +643,10 @@ impl<M: Message> Planned<M> {
         let Some((id, lane)) = id.and_then(|id| Some((id, self.lanes.get_mut(id)?))) else {
             return Err(entry);
         };
-        let replaces = plan.and_then(|plan| plan.replaces.clone());
+        let replaces = plan.and_then(|plan| plan.more().replaces.clone());
         let is_same = |known: &Entry<M>| {
             let plan = known.message.plan();
-            plan.is_some_and(|plan| plan.replaces == replaces)
+            plan.is_some_and(|plan| plan.more().replaces == replaces)
                 && fits(&known.message)
                 && known.message.claim()
         };
@@ -663,7 +664,7 @@ impl<M: Message> Planned<M> {
             self.lanes.forget_if_over(id);
             return Ok(old);
         }
-        let is_delayed = plan.is_some_and(|plan| plan.not_before.is_some());
+        let is_delayed = plan.is_some_and(|plan| plan.more().not_before.is_some());
         let Some(index) = lane.all_mut().position(|known| is_same(known)) else {
             return Err(entry);
         };
@@ -876,7 +877,7 @@ fn priority_of<M: Message>(entry: &Entry<M>) -> Priority {
 }
 
 fn meter_of<M: Message>(entry: &Entry<M>) -> Option<&Meter> {
-    entry.message.plan()?.meter.as_deref()
+    entry.message.plan()?.more().meter.as_deref()
 }
 
 #[cfg(all(test, not(pytoweb_loom)))]

@@ -276,7 +276,9 @@ pub(super) fn keep_planned<M: Message>(outbox: &mut Outbox<M>, inbox: &mut Inbox
 
 /// Whether a message takes the place of another one.
 pub(super) fn replaces(message: &impl Message) -> bool {
-    message.plan().is_some_and(|plan| plan.replaces.is_some())
+    message
+        .plan()
+        .is_some_and(|plan| plan.more().replaces.is_some())
 }
 
 /// Puts a message in the place of the queued one that it replaces, which comes back. `Err`: there is none.

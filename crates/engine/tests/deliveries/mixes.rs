@@ -245,10 +245,10 @@ impl Bench {
         let mut plan = Plan::default();
         plan.priority = priority.unwrap_or_default();
         plan.key = wishes.key.map(|key| Key::new(&[key]));
-        plan.not_before = wishes.delay.map(at);
-        plan.group = wishes.grouped.map(|_| self.group.clone());
+        plan.more_mut().not_before = wishes.delay.map(at);
+        plan.more_mut().group = wishes.grouped.map(|_| self.group.clone());
         let alone = wishes.grouped.map(|wait| wishes.delay.unwrap_or(0) + wait);
-        plan.alone_at = alone.map(at);
+        plan.more_mut().alone_at = alone.map(at);
         let is_plain = priority.is_none()
             && wishes.key.is_none()
             && wishes.delay.is_none()

@@ -73,17 +73,20 @@ impl OfKind {
 
     /// Puts it into the plan of a message.
     pub(crate) fn apply(self, plan: &mut Plan, now: impl Fn() -> Timestamp) {
-        plan.meter = match (&self.meter_of_key, &plan.key) {
+        if !self.has_plan() {
+            return;
+        }
+        plan.more_mut().meter = match (&self.meter_of_key, &plan.key) {
             (Some(meter), Some(key)) => Some(meter.of(key, &now)),
             _ => self.meter,
         };
         if let Some(group) = &self.group
             && !group.max_wait().is_zero()
         {
-            let from = plan.not_before.unwrap_or_else(now);
-            plan.alone_at = Some(from.after(group.max_wait()));
+            let from = plan.more().not_before.unwrap_or_else(now);
+            plan.more_mut().alone_at = Some(from.after(group.max_wait()));
         }
-        plan.group = self.group;
+        plan.more_mut().group = self.group;
     }
 
     /// Whether they are answered with streams.
@@ -103,8 +106,8 @@ impl OfKind {
             .is_some_and(|group| !group.max_wait().is_zero());
         self.plan = (!waits).then(|| {
             let mut plan = Plan::default();
-            plan.meter.clone_from(&self.meter);
-            plan.group.clone_from(&self.group);
+            plan.more_mut().meter.clone_from(&self.meter);
+            plan.more_mut().group.clone_from(&self.group);
             Arc::new(plan)
         });
     }

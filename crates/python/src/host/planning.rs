@@ -107,7 +107,7 @@ impl<'py> Wishes<'_, 'py> {
             .map(|plan| Some(Planned::Own(Arc::new(plan))))
     }
 
-    #[cold]
+    #[inline(never)]
     fn checked(
         &self,
         kind: Option<&Bound<'py, PyString>>,
@@ -120,21 +120,17 @@ impl<'py> Wishes<'_, 'py> {
             plan.priority = checked_priority(priority)?;
         }
         let key = self.key.filter(|key| !key.is_none());
-        let key = key.map(key_bytes).transpose()?;
+        plan.key = key.map(key_of).transpose()?;
         if self.keeps_latest()? {
-            let Some(key) = &key else {
+            let Some(key) = &plan.key else {
                 return Err(PyValueError::new_err(
                     "keep_latest needs a key: a message replaces the queued one of its type with the same key",
                 ));
             };
-            let mut bytes = key.clone();
-            if let Some(kind) = kind {
-                bytes.push(0);
-                bytes.extend_from_slice(kind.to_string_lossy().as_bytes());
-            }
-            plan.replaces = Some(Key::new(&bytes));
+            let kind = kind.map(|kind| kind.to_string_lossy());
+            let replaces = key.with(kind.as_deref().unwrap_or_default());
+            plan.more_mut().replaces = Some(replaces);
         }
-        plan.key = key.map(|key| Key::new(&key));
         if let Some(delay) = self.wait()? {
             if timeout.is_some_and(|timeout| timeout <= delay) {
                 return Err(PyValueError::new_err(format!(
@@ -144,7 +140,7 @@ impl<'py> Wishes<'_, 'py> {
                 )));
             }
             if !delay.is_zero() {
-                plan.not_before = Some(clock.now().after(delay));
+                plan.more_mut().not_before = Some(clock.now().after(delay));
             }
         }
         of_kind.apply(&mut plan, || clock.now());
@@ -244,14 +240,8 @@ fn checked_priority(priority: &Bound<'_, PyAny>) -> PyResult<Priority> {
     })
 }
 
-/// A key as bytes, different for keys that are not equal, and for those of different types.
-fn key_bytes(key: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
-    let tagged = |tag: u8, bytes: &[u8]| {
-        let mut all = Vec::with_capacity(bytes.len() + 1);
-        all.push(tag);
-        all.extend_from_slice(bytes);
-        all
-    };
+/// The key that is made of an object: another one for objects that are not equal, or are of different types.
+fn key_of(key: &Bound<'_, PyAny>) -> PyResult<Key> {
     if let Ok(text) = key.cast::<PyString>() {
         return match text.to_str() {
             Ok(text) => Ok(tagged(b's', text.as_bytes())),
@@ -269,6 +259,9 @@ fn key_bytes(key: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     }
     // A bool is an int, and True equals 1: a key that is one by mistake would be that of others.
     if key.is_instance_of::<PyInt>() && !key.is_instance_of::<PyBool>() {
+        if let Ok(number) = key.extract::<i64>() {
+            return Ok(Key::from(number.cast_unsigned()));
+        }
         // Not `str`, which an enumeration overrides and long numbers refuse.
         let number = key.call_method1("__format__", ("x",))?;
         return Ok(tagged(
@@ -280,6 +273,19 @@ fn key_bytes(key: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
         "a key must be a str, an int or bytes, not {}",
         class_name(key)
     )))
+}
+
+/// The key of these bytes of an object of a type.
+fn tagged(of_type: u8, bytes: &[u8]) -> Key {
+    // As many as lie in a key.
+    let mut short = [of_type; 14];
+    match short.get_mut(1..=bytes.len()) {
+        Some(place) => {
+            place.copy_from_slice(bytes);
+            Key::new(&short[..=bytes.len()])
+        }
+        None => Key::new(&[&[of_type], bytes].concat()),
+    }
 }
 
 /// How long until `at`, an aware datetime; nothing where that is over.

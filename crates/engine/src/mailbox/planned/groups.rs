@@ -16,8 +16,8 @@ impl<M: Message> Lane<M> {
             return None;
         }
         let plan = first.message.plan()?;
-        let until = plan.alone_at?;
-        let group = plan.group.as_deref()?;
+        let until = plan.more().alone_at?;
+        let group = plan.more().group.as_deref()?;
         (!self.has_company(group)).then_some(until)
     }
 
@@ -99,7 +99,7 @@ impl<M: Message> Lane<M> {
 }
 
 fn group_of<M: Message>(entry: &Entry<M>) -> Option<&Group> {
-    entry.message.plan()?.group.as_deref()
+    entry.message.plan()?.more().group.as_deref()
 }
 
 fn is_of<M: Message>(entry: &Entry<M>, group: &Group) -> bool {

@@ -15,7 +15,7 @@ use crate::mailbox::entry::{Entry, Finished, Punctual};
 use crate::mailbox::{Gate, Limits, Mailbox};
 use crate::message::{Message, Ticket};
 use crate::outcome::{Failure, Outcome};
-use crate::plan::{Group, Meter, Plan, Priority, Rate};
+use crate::plan::{Group, Meter, MorePlan, Plan, Priority, Rate};
 use crate::policy::Overflow;
 use crate::reply::{ReplyState, Shared, Slot};
 use crate::testing::cases;
@@ -195,9 +195,10 @@ impl Run {
         self.next_id += 1;
         let due = delay.map(|delay| self.now() + delay);
         let priority = priority.and_then(Priority::new);
-        let plan = Plan {
-            priority: priority.unwrap_or_default(),
-            key: key.map(|key| Key::new(&[key])),
+        let mut plan = Plan::default();
+        plan.priority = priority.unwrap_or_default();
+        plan.key = key.map(|key| Key::new(&[key]));
+        *plan.more_mut() = MorePlan {
             not_before: due.map(Timestamp::from_nanos),
             replaces: latest.then(|| Key::new(&[key.unwrap_or_default(), 1])),
             meter: metered.then(|| self.meter.clone()),
@@ -360,11 +361,11 @@ impl Run {
                     let known = Known {
                         call: entry.message.call.clone(),
                         key,
-                        latest: plan.is_some_and(|plan| plan.replaces.is_some()),
-                        metered: plan.is_some_and(|plan| plan.meter.is_some()),
-                        grouped: plan.is_some_and(|plan| plan.group.is_some()),
+                        latest: plan.is_some_and(|plan| plan.more().replaces.is_some()),
+                        metered: plan.is_some_and(|plan| plan.more().meter.is_some()),
+                        grouped: plan.is_some_and(|plan| plan.more().group.is_some()),
                         // It has slept, if it was to.
-                        due: plan.and_then(|plan| plan.not_before).map(|_| 0),
+                        due: plan.and_then(|plan| plan.more().not_before).map(|_| 0),
                         level: plan.map(|plan| plan.priority).unwrap_or_default().level(),
                     };
                     if let Some(key) = key {
@@ -388,9 +389,9 @@ impl Run {
                     let known = Known {
                         call: entry.message.call.clone(),
                         key,
-                        latest: plan.is_some_and(|plan| plan.replaces.is_some()),
-                        metered: plan.is_some_and(|plan| plan.meter.is_some()),
-                        grouped: plan.is_some_and(|plan| plan.group.is_some()),
+                        latest: plan.is_some_and(|plan| plan.more().replaces.is_some()),
+                        metered: plan.is_some_and(|plan| plan.more().meter.is_some()),
+                        grouped: plan.is_some_and(|plan| plan.more().group.is_some()),
                         due: Some(due),
                         level: plan.map(|plan| plan.priority).unwrap_or_default().level(),
                     };

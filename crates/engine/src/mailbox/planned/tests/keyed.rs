@@ -136,7 +136,7 @@ impl Run {
                     .message
                     .plan
                     .as_ref()
-                    .is_some_and(|plan| plan.group.is_some()),
+                    .is_some_and(|plan| plan.more().group.is_some()),
                 call: entry.message.call.clone(),
                 due: now + (*wait)?,
             })
@@ -174,11 +174,9 @@ impl Run {
         match *step {
             Step::Push { key, grouped } => {
                 let call = Arc::new(Call::default());
-                let plan = Plan {
-                    key: Some(Key::new(&[key])),
-                    group: grouped.then(|| self.group.clone()),
-                    ..Plan::default()
-                };
+                let mut plan = Plan::default();
+                plan.key = Some(Key::new(&[key]));
+                plan.more_mut().group = grouped.then(|| self.group.clone());
                 self.lists.entry(key).or_default().push(Waits {
                     id: self.next_id,
                     grouped,
@@ -267,10 +265,8 @@ fn filled(counts: &[usize]) -> Planned<Note> {
     let mut order = Planned::new(None);
     for (key, count) in (0..).zip(counts) {
         for id in 0..*count {
-            let plan = Plan {
-                key: Some(Key::new(&[key])),
-                ..Plan::default()
-            };
+            let mut plan = Plan::default();
+            plan.key = Some(Key::new(&[key]));
             let message = Note {
                 id,
                 call: Arc::default(),
