@@ -13,7 +13,7 @@ from typing import Any, Callable, Literal, Optional, Union
 
 from typing_extensions import assert_type
 
-from pytoweb.components import Component
+from pytoweb.components import AsyncResult, Component
 from pytoweb.testing import no_leaks, wait_until_idle
 from pytoweb.workers import (
     DeadlineError,
@@ -189,3 +189,16 @@ def context() -> None:
     with no_leaks(timeout=1):
         Component().create_worker("owned", capacity=1)
         Component().create_worker("owned", capacty=1)  # type: ignore[call-arg]
+
+
+async def later(number: int) -> int:
+    return number
+
+
+def components(component: Component, pool: WorkerPool) -> None:
+    assert_type(component.run(add, 1, into="sum", exclusive=True, pool=pool), WorkerFuture[int])
+    assert_type(component.run(later, 1, pool=pool.options(timeout=1)), WorkerFuture[int])
+    result: AsyncResult[int] = AsyncResult("ok", 1)
+    assert_type(result.latest, Optional[int])
+    assert_type(result.status, Literal["loading", "ok", "failed"])
+    component.run(add, 1, pool=1)  # type: ignore[call-overload]

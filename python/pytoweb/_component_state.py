@@ -10,6 +10,10 @@
 A steady stream of updates would hold the teller for ever. So after a while it steps back: it leaves the place
 free for longer than a round of the listeners took, and in that time the stream brings a caller that takes it
 (2). Then it looks at the queue once more (3), and tells on if none came.
+
+A patch of our own may be posted instead, by a thread that is not to wait for the functions of others: it goes
+into a line. The thread that posts takes the lock if it is free and applies the line; else the thread that has
+the lock does, which looks at the line after it has let go.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Callable, NoReturn, Optional
 
@@ -121,6 +126,8 @@ class StateCell:
         self._listeners: dict[object, Listener] = {}
         self._lock = threading.RLock()
         self._patches: list[_Patch] | None = None  # those that the thread with the lock is applying
+        self._patcher: int | None = None  # that thread
+        self._posted: deque[StateFunction] = deque()
         self._telling = threading.Lock()
         self._teller: int | None = None  # the thread that has the teller's place
         _cells.add(self)
@@ -163,6 +170,7 @@ class StateCell:
             failures = self._apply(patch)
         finally:
             self._lock.release()
+        self._apply_posted()
         self._tell(failures)
         failures.sort(key=lambda exc: isinstance(exc, KeyboardInterrupt), reverse=True)
         while len(failures) > 1:
@@ -170,9 +178,47 @@ class StateCell:
         if failures:
             raise failures.pop()  # popped: else its traceback and a frame's list keep each other alive
 
+    def is_patching(self) -> bool:
+        """Whether the call comes from a function patch of this very thread."""
+        return self._patches is not None and self._patcher == threading.get_ident()
+
+    def post(self, function: StateFunction) -> None:
+        """Has a function patch applied and told of, here or by the thread that has the lock; never waits.
+
+        Args:
+            function: As for `update`; what it raises is logged.
+        """
+        self._posted.append(function)
+        self._apply_posted()
+        self._tell([])
+
+    def replace_after_fork(self, function: StateFunction) -> None:
+        """Applies a patch of ours in a forked child, and leaves the telling to the next update."""
+        if self._patches is not None:  # the fork was in a function of this thread
+            self._patches.append((function, {}))
+        else:
+            self._apply((function, {}))
+
+    def _apply_posted(self) -> None:
+        """Applies the line until it is empty, or another thread has the lock: that one looks at it."""
+        while self._posted and self._lock.acquire(False):
+            failures: list[BaseException] = []
+            try:
+                while self._posted:
+                    patch: _Patch = self._posted.popleft(), {}
+                    if self._patches is not None:  # a function of this very thread is being applied
+                        self._patches.append(patch)
+                    else:
+                        failures += self._apply(patch)
+            finally:
+                self._lock.release()
+            for failure in failures:
+                self._log(failure, "an update failed")
+
     def _apply(self, patch: _Patch) -> list[BaseException]:
         """Applies the patch, then those that functions add meanwhile; returns what they raised, in order."""
         failures: list[BaseException] = []
+        self._patcher = threading.get_ident()
         self._patches = patches = [patch]
         try:
             for function, changes in patches:
@@ -233,6 +279,7 @@ _cells: weakref.WeakSet[StateCell] = weakref.WeakSet()
 def _after_fork() -> None:
     """Frees in the child what other threads of the parent held: it has only the thread that forked."""
     for cell in list(_cells):
+        cell._posted.clear()  # of messages that are the parent's
         if cell._lock.acquire(False):  # free, or this thread's
             cell._lock.release()
         else:

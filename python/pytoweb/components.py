@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, TypeVar, overload
 
 from pytoweb._component_html import Markup, escape, html
+from pytoweb._component_result import AsyncResult
+from pytoweb._component_runs import Runs
 from pytoweb._component_state import Changes, Listener, StateCell, StateFunction
 from pytoweb._component_workers import OwnedWorkers, make_worker
 from pytoweb._core import checked_timeout
@@ -29,12 +31,16 @@ from pytoweb._core import checked_timeout
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from pytoweb._options import PoolOptions
+    from pytoweb._pool import WorkerPool
     from pytoweb._worker import WorkerOptions
+    from pytoweb.futures import WorkerFuture
     from pytoweb.workers import PythonWorker
 
-__all__ = ["Component", "Markup", "escape", "html"]
+__all__ = ["AsyncResult", "Component", "Markup", "escape", "html"]
 
 _C = TypeVar("_C", bound="Component")
+_T = TypeVar("_T")
 
 _logger = logging.getLogger("pytoweb.component")
 
@@ -56,6 +62,7 @@ class Component:
     # Name-mangled, so that a subclass may use any name of its own.
     __state: StateCell
     __workers: OwnedWorkers
+    __runs: Runs
     __mounting: threading.Lock
     __mounted: bool
 
@@ -64,6 +71,7 @@ class Component:
         self = super().__new__(cls)
         self.__workers = OwnedWorkers()  # first, because __setattr__ asks it
         self.__state = StateCell(cls.__name__)
+        self.__runs = Runs(self.__state, cls.__name__)
         self.__mounting = threading.Lock()
         self.__mounted = False
         return self
@@ -151,17 +159,108 @@ class Component:
         """
         return self.__state.subscribe(listener)
 
+    # -- functions in workers
+
+    if TYPE_CHECKING:
+
+        @overload
+        def run(
+            self,
+            fn: Callable[..., Coroutine[Any, Any, _T]],
+            /,
+            *args: Any,
+            into: str | None = None,
+            exclusive: bool = False,
+            pool: WorkerPool | PoolOptions | None = None,
+            **kwargs: Any,
+        ) -> WorkerFuture[_T]: ...
+        @overload
+        def run(
+            self,
+            fn: Callable[..., _T],
+            /,
+            *args: Any,
+            into: str | None = None,
+            exclusive: bool = False,
+            pool: WorkerPool | PoolOptions | None = None,
+            **kwargs: Any,
+        ) -> WorkerFuture[_T]: ...
+
+    def run(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        into: str | None = None,
+        exclusive: bool = False,
+        pool: WorkerPool | PoolOptions | None = None,
+        **kwargs: Any,
+    ) -> WorkerFuture[Any]:
+        """Has `fn(*args, **kwargs)` called in a worker, and shows an `AsyncResult` of it in the state.
+
+        `state[into]` is ``loading`` when this returns, or has ended already; then it is ``ok`` with the
+        result, or ``failed`` with the error. What `fn` says by ``current_worker().progress()`` is its
+        `progress`, at most 20 times a second. Each change is an update as by `update_state`: the listeners
+        are told by the thread that settles the reply, as a rule the worker's, of a report as handlers of
+        `on_progress` are called, and no lock is held. It may be a moment after `result()` has returned.
+
+        The last call for a key owns it: the state there ends as that call does, whichever ends last. Without
+        `exclusive` the calls before go on, and a result that one of them gives while the last is loading is
+        its `previous`, unless a newer one came before; their failures are not shown, and what comes after the
+        end of the last is discarded. With `exclusive` they are cancelled as by `WorkerFuture.cancel`, and
+        nothing of them is shown: one that is queued never runs, a coroutine is cancelled, and a function that
+        runs goes on until it looks at `current_message().cancelled`.
+
+        `unmount` cancels them too, does not wait for them, and nothing of them is written after it. The key
+        stays as it is; the next `mount` makes one that is loading ``failed`` with a `CancelledError`. A call
+        keeps the component alive until it ends.
+
+        A failure that the caller does not read from the future is logged like any other when that is dropped,
+        also if the state shows it; not that of a call which was superseded or unmounted. In a forked child
+        what was loading has failed with `ForkedProcessError`.
+
+        It blocks while the pool's mailbox is full, as `submit` does, and for the functions of others as
+        `update_state` does. If it raises, the state is as it was, and earlier calls go on.
+
+        Args:
+            fn: What to call: a function, or an ``async def`` function, which runs on the pool's event loop.
+                For a process pool it is one that can be pickled, so no method of the component.
+            *args: Its arguments.
+            into: The key of the state; None is the function's name.
+            exclusive: Whether earlier calls for the key are cancelled.
+            pool: Where it runs, or what `WorkerPool.options` returned, which has a timeout, say; None is
+                `default_pool()`.
+            **kwargs: Its keyword arguments; `functools.partial` is for those that have a name from above.
+
+        Returns:
+            The future of what it returns. Its `cancel` makes the state ``failed`` with a `CancelledError`.
+
+        Raises:
+            MailboxFullError: The pool's mailbox is full, and refuses or cannot be waited for.
+            WorkerStoppedError: The pool is shut down.
+            WorkerCrashedError: The pool's initializer failed.
+            ForkedProcessError: The pool belongs to the parent process.
+            SerializationError: The call cannot be sent to another process.
+            TypeError: `fn` cannot be called or is a generator function, or has no name and `into` is None;
+                or `into`, `exclusive` or `pool` is of a wrong type.
+            RuntimeError: The component is unmounted; or this was called in a function of `update_state`.
+            TimeoutError: As for `update_state`.
+        """
+        return self.__runs.start(fn, args, kwargs, into, exclusive, pool)
+
     # -- HTML
 
     def render(self) -> str:
         """Returns the component as HTML; override it.
 
         This one is a definition list of the state, every value escaped, a list or tuple as one `dd`
-        per item. An override uses `html`, which escapes what it puts into a template; an f-string
-        does not.
+        per item. An `AsyncResult` is its result once it is ok; else the result before with a `progress`
+        element, or with the error in an `em`. An override uses `html`, which escapes what it puts into a
+        template; an f-string does not.
         """
         rows = []
         for name, value in self.state.items():
+            value = value.result if isinstance(value, AsyncResult) and value.ok else value
             items = value if isinstance(value, (list, tuple)) and value else [value]
             rows.append(html("<dt>{name}</dt>{items}", name=name, items=[_dd(item) for item in items]))
         return html("<dl>{rows}</dl>", rows=rows)
@@ -207,6 +306,7 @@ class Component:
         """
         if not self.__switch(True):
             return
+        self.__runs.open()
         try:
             self.on_mount()
         except BaseException:
@@ -214,12 +314,13 @@ class Component:
             raise
 
     def unmount(self, *, timeout: float | None = None) -> None:
-        """Takes the component out of use: calls `on_unmount` if mounted, then stops its workers.
+        """Takes the component out of use: calls `on_unmount` if mounted, then ends its runs and its workers.
 
-        The workers finish what is queued, the last one made first, each before the next is stopped;
-        this call waits for that. Called from a handler of one of them, it does not wait for that one.
-        A call while another thread is unmounting returns at once. Owned workers are stopped also if
-        the component was never mounted. In a coroutine, run it with `asyncio.to_thread`.
+        What `run` has started is cancelled, and not waited for. The workers finish what is queued, the last
+        one made first, each before the next is stopped; this call waits for that. Called from a handler of
+        one of them, it does not wait for that one. A call while another thread is unmounting returns at once.
+        Owned workers are stopped also if the component was never mounted. In a coroutine, run it with
+        `asyncio.to_thread`.
 
         State, listeners and attributes stay. Stopped workers are no longer owned.
 
@@ -241,6 +342,10 @@ class Component:
                 self.on_unmount()
             except BaseException as exc:
                 errors.append(exc)
+        try:
+            self.__runs.close()
+        except KeyboardInterrupt as exc:
+            errors.append(exc)
         errors += self.__workers.stop(timeout)
         for error in errors[1:]:
             name = type(self).__name__
