@@ -37,6 +37,7 @@ mod registry;
 mod reply;
 mod scheduler;
 mod stats;
+mod stream;
 mod sync;
 mod tally;
 #[cfg(feature = "testing")]
@@ -68,6 +69,7 @@ pub use pool::{Pool, PoolOptions};
 pub use registry::{PoolAddress, Registry};
 pub use reply::{ReplyState, Shared, Single, Slot, Unpark};
 pub use stats::{Counters, Numbers, TimingStats, WorkerState, WorkerStats};
+pub use stream::{StreamChannel, StreamFound, StreamWake};
 pub use tally::{Tally, TypeStats};
 pub use timers::Timers;
 pub use wait::{Blocking, EdgeGuard, Waiter, current, edge, edge_of_current, lend, wait, wait_for};

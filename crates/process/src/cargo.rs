@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pytoweb_engine::{StreamChannel, StreamWake};
+
 use crate::crash::Crash;
 use crate::payload::{Parcel, Payload};
 
@@ -47,6 +49,16 @@ impl Answer {
 pub trait Feed: Send + Sync + 'static {
     /// Takes one. Called on a thread that reads replies, in their order: it does not block.
     fn item(&self, parcel: Parcel);
+}
+
+impl<I, W> Feed for StreamChannel<I, W>
+where
+    I: From<Parcel> + Send + 'static,
+    W: StreamWake + Send + 'static,
+{
+    fn item(&self, parcel: Parcel) {
+        self.push(I::from(parcel));
+    }
 }
 
 /// What a handler tells the owner of its worker while it runs.

@@ -13,6 +13,7 @@ mod claims;
     expect(dead_code, reason = "there is no shared memory to write")
 )]
 mod copy;
+mod credit;
 pub mod frame;
 #[cfg(target_os = "linux")]
 mod memory;
@@ -63,6 +64,7 @@ mod usage;
 pub use cargo::{Answer, Cargo, Feed, Listener, Reader, Told, Verdict};
 #[cfg(unix)]
 pub use crash::{Cause, Crash};
+pub use credit::Credit;
 #[cfg(unix)]
 pub use door::Door;
 #[cfg(unix)]

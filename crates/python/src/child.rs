@@ -250,9 +250,9 @@ impl ChildEnd {
                 }
             }
             ToChild::StopAsked { seq } => self.interrupt(py, seq),
-            ToChild::Grant { seq, items } => self.streams.grant(py, seq, items),
+            ToChild::Grant { seq, items } => self.streams.grant(seq, items),
             ToChild::Enough { seq } => {
-                self.streams.close(py, seq);
+                self.streams.close(seq);
                 self.interrupt(py, seq);
             }
             ToChild::Quit => return Ok(Step::Quit),

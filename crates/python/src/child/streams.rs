@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use pytoweb_process::ChildLink;
+use pytoweb_engine::StreamWake;
 use pytoweb_process::frame::{ToChild, decode_for_child, encode_item};
+use pytoweb_process::{ChildLink, Credit};
 
 use crate::error;
 use crate::interpreter::generation::Generation;
@@ -18,51 +19,22 @@ use crate::pickle::pickling::{self, Way};
 
 use super::broken;
 
+/// Called when there is credit again, or none will come.
 #[derive(Debug)]
-struct Sending {
-    /// Items that may be sent.
-    credit: u32,
-    /// No more items are wanted.
-    closed: bool,
-    /// Called when there is credit again, or none will come.
-    wake: Option<Py<PyAny>>,
+struct Call(Py<PyAny>);
+
+impl StreamWake for Call {
+    fn wake(self) {
+        Python::attach(|py| {
+            if let Err(error) = self.0.call0(py) {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
 }
 
 /// The stream of one message.
-#[derive(Debug)]
-struct Outgoing(Mutex<Sending>);
-
-impl Outgoing {
-    fn lock(&self) -> MutexGuard<'_, Sending> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self, py: Python<'_>, change: impl FnOnce(&mut Sending)) {
-        let wake = {
-            let mut sending = self.lock();
-            change(&mut sending);
-            sending.wake.take()
-        };
-        if let Some(wake) = wake
-            && let Err(error) = wake.call0(py)
-        {
-            error.write_unraisable(py, None);
-        }
-    }
-
-    /// Takes the right to send one item; false for none at the moment, `None` for none any more.
-    fn take_credit(&self) -> Option<bool> {
-        let mut sending = self.lock();
-        if sending.closed {
-            return None;
-        }
-        let may = sending.credit > 0;
-        if may {
-            sending.credit -= 1;
-        }
-        Some(may)
-    }
-}
+type Outgoing = Credit<Call>;
 
 /// The streams of the messages that run.
 #[derive(Debug, Default)]
@@ -79,11 +51,7 @@ impl Streams {
 
     /// The message is to stream; its reader has room for a window of items.
     fn open(&self, seq: u64, window: u32) -> Arc<Outgoing> {
-        let outgoing = Arc::new(Outgoing(Mutex::new(Sending {
-            credit: window,
-            closed: false,
-            wake: None,
-        })));
+        let outgoing = Arc::new(Outgoing::new(window));
         self.lock().insert(seq, outgoing.clone());
         outgoing
     }
@@ -99,18 +67,16 @@ impl Streams {
     }
 
     /// So many items more may be sent.
-    pub(super) fn grant(&self, py: Python<'_>, seq: u64, items: u32) {
+    pub(super) fn grant(&self, seq: u64, items: u32) {
         if let Some(outgoing) = self.of(seq) {
-            outgoing.change(py, |sending| {
-                sending.credit = sending.credit.saturating_add(items);
-            });
+            outgoing.grant(items);
         }
     }
 
     /// No more items are wanted.
-    pub(super) fn close(&self, py: Python<'_>, seq: u64) {
+    pub(super) fn close(&self, seq: u64) {
         if let Some(outgoing) = self.of(seq) {
-            outgoing.change(py, |sending| sending.closed = true);
+            outgoing.close();
         }
     }
 
@@ -172,16 +138,16 @@ impl Sender {
     }
 
     /// Takes a frame that came while this waited.
-    fn take(&self, py: Python<'_>, frame: &mut Vec<u8>) -> PyResult<()> {
+    fn take(&self, frame: &mut Vec<u8>) -> PyResult<()> {
         match decode_for_child(frame).map_err(broken)? {
-            ToChild::Grant { seq, items } => self.streams.grant(py, seq, items),
-            ToChild::Enough { seq } if seq == self.seq => self.streams.close(py, seq),
+            ToChild::Grant { seq, items } => self.streams.grant(seq, items),
+            ToChild::Enough { seq } if seq == self.seq => self.streams.close(seq),
             ToChild::Release { offset } => {
                 if let Some(store) = self.link.store() {
                     store.release(offset);
                 }
             }
-            ToChild::StopAsked { seq } if seq == self.seq => self.streams.close(py, seq),
+            ToChild::StopAsked { seq } if seq == self.seq => self.streams.close(seq),
             // Those of other messages are for coroutines, and what is to interrupt them is with the loop.
             ToChild::StopAsked { .. }
             | ToChild::Enough { .. }
@@ -217,10 +183,10 @@ impl ChildStreamWriter {
         let mut frame = Vec::new();
         // The reader may have gone, and there is credit all the same.
         while sender.link.receive(&mut frame).map_err(broken)? {
-            sender.take(py, &mut frame)?;
+            sender.take(&mut frame)?;
         }
         loop {
-            match sender.outgoing.take_credit() {
+            match sender.outgoing.take(|| None) {
                 None => return Ok(Some(false)),
                 Some(true) => {
                     sender.send(py, item)?;
@@ -229,7 +195,7 @@ impl ChildStreamWriter {
                 Some(false) => {}
             }
             if sender.link.receive(&mut frame).map_err(broken)? {
-                sender.take(py, &mut frame)?;
+                sender.take(&mut frame)?;
                 continue;
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -252,18 +218,8 @@ impl ChildStreamWriter {
         if !sender.generation.is_here() {
             return Err(error::copied());
         }
-        let may = {
-            let mut sending = sender.outgoing.lock();
-            if sending.closed {
-                return Ok(Some(false));
-            }
-            let may = sending.credit > 0;
-            if may {
-                sending.credit -= 1;
-            } else {
-                sending.wake = Some(wake);
-            }
-            may
+        let Some(may) = sender.outgoing.take(|| Some(Call(wake))) else {
+            return Ok(Some(false));
         };
         if may {
             sender.send(py, item)?;
@@ -273,6 +229,6 @@ impl ChildStreamWriter {
 
     /// Whether no more items are wanted.
     fn is_closed(&self) -> bool {
-        self.0.outgoing.lock().closed
+        self.0.outgoing.is_closed()
     }
 }

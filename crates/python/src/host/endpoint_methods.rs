@@ -10,6 +10,7 @@ pub(crate) mod numbers;
 mod options;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -560,7 +561,7 @@ impl Endpoint {
             wishes.streams = true;
             inner.terms(worker, kind.bind(py), limit, wishes, &data)
         })?;
-        let task = terms.of_stream(kind.bind(py), limit, Channel::new(window));
+        let task = terms.of_stream(kind.bind(py), limit, Arc::new(Channel::new(window)));
         let message = inner.message(py, kind, data, Some(task.clone()))?;
         match told {
             None => slf.get().ask_for(py, message, task, limit),

@@ -110,7 +110,7 @@ impl StreamReader {
         if self.closed.swap(true, Ordering::Relaxed) {
             return Ok(false);
         }
-        self.channel.close(false);
+        self.channel.close();
         let inner = self.future.get().stream_parts()?;
         if !inner.is_here() || inner.task.slot.state().is_done() {
             return Ok(true);

@@ -41,12 +41,12 @@ impl StreamWriter {
         let limit = Duration::try_from_secs_f64(limit).unwrap_or_default();
         for wait in [BRIEFLY, limit] {
             match self.0.room(|| Some(Wake::Thread(own.clone()))) {
-                Err(()) => return Ok(Some(false)),
-                Ok(true) => {
+                None => return Ok(Some(false)),
+                Some(true) => {
                     self.0.push(Item::Here(item.clone().unbind()));
                     return Ok(Some(true));
                 }
-                Ok(false) => {}
+                Some(false) => {}
             }
             py.detach(|| {
                 if wait == BRIEFLY {
@@ -61,24 +61,24 @@ impl StreamWriter {
             });
         }
         match self.0.room(|| None) {
-            Err(()) => Ok(Some(false)),
-            Ok(true) => {
+            None => Ok(Some(false)),
+            Some(true) => {
                 self.0.push(Item::Here(item.clone().unbind()));
                 Ok(Some(true))
             }
-            Ok(false) => Ok(None),
+            Some(false) => Ok(None),
         }
     }
 
     /// The same without waiting: None where there is no room, and `wake()` is called when it is time to try again.
     fn put_soon(&self, item: Bound<'_, PyAny>, wake: Py<PyAny>) -> Option<bool> {
         match self.0.room(|| Some(Wake::Call(wake))) {
-            Err(()) => Some(false),
-            Ok(true) => {
+            None => Some(false),
+            Some(true) => {
                 self.0.push(Item::Here(item.unbind()));
                 Some(true)
             }
-            Ok(false) => None,
+            Some(false) => None,
         }
     }
 
