@@ -61,7 +61,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml \
 	$(shell find crates \( $(NOT_BUILT) \) -prune -o \( -type d -o -name '*.rs' -o -name Cargo.toml \) -print)
 
 .PHONY: help run test test-rust test-python test-socket test-all loom miri tsan fuzz msrv stress \
-	bench faults lint map deny semver wheels fmt doc clean FORCE
+	bench faults fuzz-rust lint map deny semver wheels fmt doc clean FORCE
 
 help: ## list the targets
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -125,16 +125,21 @@ tsan: $(VENV)/.python ## the tests of the engine under the thread sanitizer (nee
 	cargo +nightly test -Zbuild-std --target "$$(rustc -vV | sed -n 's/^host: //p')" -p pytoweb-engine --lib --tests \
 		--no-fail-fast $(LOCKED) $(ARGS) -- --skip ten_thousand_workers --skip memory --skip stacks_are_as_large
 
-fuzz: export PYTOWEB_FUZZ = $(FUZZ)
-fuzz: export CARGO_TARGET_DIR = $(TARGET_DIR)/fuzz
-fuzz: export CARGO_PROFILE_RELEASE_LTO = off
-fuzz: export CARGO_PROFILE_RELEASE_CODEGEN_UNITS = 16
-fuzz: export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS = true
-fuzz: export CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS = true
-fuzz: $(VENV)/.python ## hostile frames and rings, random orders, FUZZ (100) times as many cases as in make test
-	cargo test -p pytoweb-process --release --lib --test frames $(LOCKED) -- ring:: stream:: hostile:: come_back
-	cargo test -p pytoweb-engine --release --lib $(LOCKED) -- planned:: plain_queue workers_run_in_turn
+fuzz-rust: export PYTOWEB_FUZZ = $(FUZZ)
+fuzz-rust: export CARGO_TARGET_DIR = $(TARGET_DIR)/fuzz
+fuzz-rust: export CARGO_PROFILE_RELEASE_LTO = off
+fuzz-rust: export CARGO_PROFILE_RELEASE_CODEGEN_UNITS = 16
+fuzz-rust: export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS = true
+fuzz-rust: export CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS = true
+fuzz-rust: $(VENV)/.python
+	cargo test -p pytoweb-process --release --lib --test frames $(LOCKED) -- ring:: stream:: hostile:: come_back credit::
+	cargo test -p pytoweb-engine --release --lib $(LOCKED) -- planned:: plain_queue workers_run_in_turn stream::
 	cargo test -p pytoweb-engine --release --test deliveries $(LOCKED) -- mixes:: model::
+	cargo test -p pytoweb-workers --release --test stream_model $(LOCKED)
+
+# The wheel is the one of the tests, so its build must not see what is exported for those above.
+fuzz: fuzz-rust ## hostile frames and rings, random orders and streams, FUZZ (100) times as many cases as in make test
+	PYTOWEB_FUZZ=$(FUZZ) $(MAKE) test-python ARGS=tests/test_stream_model.py
 
 msrv: $(VENV)/.python ## all crates and their tests compile with the oldest Rust that Cargo.toml promises
 	@tools/toolchain.sh "$(MSRV)"

@@ -47,17 +47,14 @@ impl<I> Channel<I> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state, and wakes the reader.
-    fn tell_reader<R>(&self, change: impl FnOnce(&mut State<I>) -> R) -> R {
-        let (changed, waker) = {
-            let mut state = self.lock();
-            (change(&mut state), state.reader.take())
-        };
+    /// Lets go of the state, in which something came, and wakes the reader.
+    fn tell_reader(&self, mut state: MutexGuard<'_, State<I>>) {
+        let waker = state.reader.take();
+        drop(state);
         self.came.notify_all();
         if let Some(waker) = waker {
             waker.wake();
         }
-        changed
     }
 
     fn pop(&self, state: &mut State<I>) -> Option<I> {
@@ -134,8 +131,9 @@ impl<I> StreamSender<I> {
         if state.unread || state.ended {
             return Err(Unread(item));
         }
-        drop(state);
-        channel.tell_reader(|state| state.items.push_back(item));
+        // Under the lock that has seen the room: several threads of a handler may send.
+        state.items.push_back(item);
+        channel.tell_reader(state);
         Ok(())
     }
 
@@ -224,7 +222,9 @@ impl<I: Send + 'static> StreamReply<I> {
             let (answer, worker) = reply.into_parts();
             let ends = channel.clone();
             answer.state().on_done(move || {
-                ends.tell_reader(|state| state.ended = true);
+                let mut state = ends.lock();
+                state.ended = true;
+                ends.tell_reader(state);
                 ends.room.notify_all();
             });
             Self {

@@ -98,6 +98,39 @@ fn a_slow_reader_slows_the_handler() {
 }
 
 #[test]
+fn several_threads_of_a_handler_share_the_window() {
+    bounded(|| {
+        let worker = Worker::new("sharing");
+        let sent = Arc::new(AtomicU32::new(0));
+        let count = sent.clone();
+        worker.on_stream("share", move |rounds: u32, items: &StreamSender<u32>| {
+            thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        for round in 0..rounds {
+                            if items.send(round).is_ok() {
+                                count.fetch_add(1, Ordering::Relaxed);
+                            }
+                        }
+                    });
+                }
+            });
+            Ok::<_, Infallible>(())
+        });
+        worker.start().expect("a thread");
+        let mut stream = worker
+            .message("share", 1000_u32)
+            .stream::<u32>(1)
+            .expect("sent");
+        for read in 1..=4000 {
+            assert!(stream.next().expect("more").is_ok());
+            assert!(sent.load(Ordering::Relaxed) <= read + 1);
+        }
+        assert!(stream.next().is_none());
+    });
+}
+
+#[test]
 fn a_stream_that_is_dropped_ends_its_handler() {
     bounded(|| {
         let (worker, told) = counting();
