@@ -49,6 +49,9 @@ impl Answer {
 pub trait Feed: Send + Sync + 'static {
     /// Takes one. Called on a thread that reads replies, in their order: it does not block.
     fn item(&self, parcel: Parcel);
+
+    /// Whether items are wanted, now and later: their reader may have gone.
+    fn is_wanted(&self) -> bool;
 }
 
 impl<I, W> Feed for StreamChannel<I, W>
@@ -58,6 +61,10 @@ where
 {
     fn item(&self, parcel: Parcel) {
         self.push(I::from(parcel));
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.is_closed()
     }
 }
 
@@ -81,15 +88,6 @@ pub trait Listener: Send + Sync + 'static {
     fn progress(&self, parcel: Parcel);
 }
 
-/// What a child is told of the reader of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reader {
-    /// It has read so many items more, and the child may send as many.
-    Read(u32),
-    /// It reads no more.
-    Gone,
-}
-
 /// What a lane tells of a message, and asks where only its owner knows. No method may block or run a user's code.
 pub trait Cargo: Sized + Send + 'static {
     /// The present configuration of its worker, and its version.
@@ -100,6 +98,11 @@ pub trait Cargo: Sized + Send + 'static {
 
     /// Whether its deadline has passed: then it is not sent, and [`Cargo::expired`] ends it.
     fn is_overdue(&self) -> bool;
+
+    /// Whether its reply is open and is a stream whose reader has gone: then it is not sent, and [`Cargo::unread`] ends it.
+    fn is_unread(&self) -> bool {
+        self.is_wanted() && self.feed().is_some_and(|feed| !feed.is_wanted())
+    }
 
     /// Where the items of its stream go, if it is to have one.
     fn feed(&self) -> Option<Arc<dyn Feed>> {
@@ -124,6 +127,11 @@ pub trait Cargo: Sized + Send + 'static {
 
     /// Its deadline passed before it was sent.
     fn expired(self);
+
+    /// The reader of its stream had gone before it was sent.
+    fn unread(self) {
+        self.answered(Answer::skipped());
+    }
 
     /// Its child ended while it ran, or there is none.
     fn crashed(self, crash: &Arc<Crash>);

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::cargo::{Cargo, Reader};
+use crate::cargo::Cargo;
 use crate::crash::{Cause, Crash};
 use crate::flight::Flight;
 use crate::lane::reading::Word;
@@ -438,16 +438,34 @@ impl<C: Cargo> Fleet<C> {
         }
     }
 
-    /// Tells the children that have messages which `of` picks how far their streams were read.
-    pub fn tell_reader(
+    /// Tells the children that have messages which `of` picks that so many items more of their streams may come.
+    pub fn grant(
         &self,
         lanes: impl IntoIterator<Item = usize>,
         of: &dyn Fn(&C) -> bool,
-        reader: Reader,
+        items: u32,
     ) {
         for lane in lanes.into_iter().filter_map(|lane| self.0.used().get(lane)) {
-            lane.tell_reader(of, reader);
+            lane.grant(of, items);
         }
+    }
+
+    /// The streams of messages that `of` picks are not read any more: takes those out that no child has begun, and tells
+    /// the children that have the others.
+    #[must_use]
+    pub fn unread(
+        &self,
+        lanes: impl IntoIterator<Item = usize>,
+        of: &dyn Fn(&C) -> bool,
+    ) -> Vec<C> {
+        let mut found = Vec::new();
+        let _still = self.0.lock_moving();
+        for lane in lanes.into_iter().filter_map(|lane| self.0.used().get(lane)) {
+            if lane.unread(of, self.0.options.grace, &mut found) {
+                self.0.ring();
+            }
+        }
+        found
     }
 
     /// Stops all messages of a worker; what runs is killed with its child, without asking.

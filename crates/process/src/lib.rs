@@ -61,7 +61,7 @@ mod start;
 mod usage;
 
 #[cfg(unix)]
-pub use cargo::{Answer, Cargo, Feed, Listener, Reader, Told, Verdict};
+pub use cargo::{Answer, Cargo, Feed, Listener, Told, Verdict};
 #[cfg(unix)]
 pub use crash::{Cause, Crash};
 pub use credit::Credit;

@@ -16,7 +16,7 @@ use pytoweb_engine::{
 
 use self::jobs::Jobs;
 use self::window::RunTimes;
-use crate::cargo::{Answer, Cargo, Feed, Listener, Reader, Verdict};
+use crate::cargo::{Answer, Cargo, Feed, Listener, Verdict};
 use crate::crash::Crash;
 use crate::fleet::Fleet;
 use crate::flight::{Flight, OwnedRequest};
@@ -239,9 +239,17 @@ impl<H: Ends> Runner<H> {
         done
     }
 
-    /// Tells the child that has begun a message how far its stream was read.
-    pub fn tell_reader(&self, ticket: &Arc<dyn Ticket>, reader: Reader) {
-        self.fleet.tell_reader(self.lanes(), &is_of(ticket), reader);
+    /// Tells the child that has begun a message that so many items of its stream were read: as many more may come.
+    pub fn grant(&self, ticket: &Arc<dyn Ticket>, items: u32) {
+        self.fleet.grant(self.lanes(), &is_of(ticket), items);
+    }
+
+    /// The stream of a message is not read any more: one that has not begun is cancelled, and the child of one that has is
+    /// told. Its channel is closed already: so one that is on its way to a lane at this moment is cancelled there.
+    pub fn unread(&self, ticket: &Arc<dyn Ticket>) {
+        for delivery in self.fleet.unread(self.lanes(), &is_of(ticket)) {
+            delivery.abandon(Failure::Cancelled);
+        }
     }
 
     /// Has `job` run on a thread of the pool, after those before it.
@@ -462,6 +470,10 @@ impl<H: Ends> Cargo for Delivery<H> {
 
     fn expired(self) {
         end_each(self, |delivery| end_later(delivery, H::expired));
+    }
+
+    fn unread(self) {
+        end_later(self, |delivery| delivery.abandon(Failure::Cancelled));
     }
 
     fn crashed(self, crash: &Arc<Crash>) {

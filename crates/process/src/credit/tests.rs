@@ -136,15 +136,14 @@ impl Stream {
             Step::Yield => self.put(),
             Step::Return => self.finish(),
             Step::Crash => {
-                // The frames that it has sent are read all the same, then its end shows.
-                if !self.crashed && !(self.handler_over && self.up.is_empty()) {
-                    self.crashed = true;
-                    if !self.handler_over {
-                        self.handler_over = true;
-                        self.up.push_back(Up::Answer);
-                    }
-                    self.down.clear();
+                let is_idle = self.handler_over && self.up.is_empty();
+                if self.crashed || is_idle {
+                    return;
                 }
+                // The frames that it has sent are read all the same, then its end shows.
+                self.crashed = true;
+                self.finish();
+                self.down.clear();
             }
             Step::ChildReads => match self.down.pop_front() {
                 Some(Down::Grant(items)) => self.credit.grant(items),

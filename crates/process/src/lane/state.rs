@@ -19,6 +19,8 @@ pub(super) struct Sent<C> {
     link: Arc<dyn HostLink>,
     /// Those that were not: their deadline has passed.
     late: Vec<C>,
+    /// And those whose streams are not read any more.
+    unread: Vec<C>,
 }
 
 impl<C: Cargo> Sent<C> {
@@ -26,6 +28,9 @@ impl<C: Cargo> Sent<C> {
         self.link.flush();
         for cargo in self.late {
             cargo.expired();
+        }
+        for cargo in self.unread {
+            cargo.unread();
         }
     }
 }
@@ -116,12 +121,17 @@ impl<C: Cargo> State<C> {
             return None;
         }
         let link = self.link.clone()?;
-        let mut late = Vec::new();
+        let (mut late, mut unread) = (Vec::new(), Vec::new());
         while self.on_their_way < SLOTS - 1
             && let Some(flight) = self.held.pop_front()
         {
             if flight.cargo.is_overdue() {
                 late.push(flight.cargo);
+                continue;
+            }
+            // The thread that closed it looked here before it came.
+            if flight.cargo.is_unread() {
+                unread.push(flight.cargo);
                 continue;
             }
             if self.send_need(&link, &flight) {
@@ -141,7 +151,7 @@ impl<C: Cargo> State<C> {
             }
             self.send(&link, flight);
         }
-        Some(Sent { link, late })
+        Some(Sent { link, late, unread })
     }
 
     /// A message was taken back that the child had not begun: it may handle another one for it.

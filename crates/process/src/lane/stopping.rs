@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pytoweb_engine::BatchKey;
 
 use super::{Aboard, Lane, Phase, State};
-use crate::cargo::{Answer, Cargo, Reader};
+use crate::cargo::{Answer, Cargo};
 use crate::crash::Cause;
 use crate::flight::Flight;
 use crate::frame;
@@ -226,23 +226,28 @@ impl<C: Cargo> Lane<C> {
         watches || !told.is_empty()
     }
 
-    /// Tells the child how far the streams of messages that `of` picks were read.
-    pub(crate) fn tell_reader(&self, of: &dyn Fn(&C) -> bool, reader: Reader) {
+    /// Tells the child that more items of the streams of messages which `of` picks may come.
+    pub(crate) fn grant(&self, of: &dyn Fn(&C) -> bool, items: u32) {
         let state = self.state();
-        let Some(link) = &state.link else { return };
-        let mut frame = Vec::new();
-        for tracked in state.table.iter().flatten() {
-            if !tracked.flight().is_some_and(|flight| of(&flight.cargo)) {
-                continue;
-            }
-            match reader {
-                Reader::Read(items) => frame::encode_grant(tracked.seq, items, &mut frame),
-                Reader::Gone => frame::encode_enough(tracked.seq, &mut frame),
-            }
-            // A broken link shows when its replies are read.
-            let _ = link.tell(&frame);
-        }
-        link.flush();
+        state.tell_of(of, |seq, frame| frame::encode_grant(seq, items, frame));
+    }
+
+    /// The streams of messages that `of` picks are not read any more: one that has not begun goes into `found`, and never
+    /// will; the child of one that has is told. True: the supervisor is to be told.
+    pub(crate) fn unread(
+        &self,
+        of: &dyn Fn(&C) -> bool,
+        grace: Duration,
+        found: &mut Vec<C>,
+    ) -> bool {
+        let of_flight = |flight: &Flight<C>| of(&flight.cargo);
+        let mut state = self.state();
+        let before = found.len();
+        found.extend(state.revoke(&of_flight));
+        let revoked = found.len() > before;
+        found.extend(state.take_held(&of_flight));
+        state.tell_of(of, frame::encode_enough);
+        revoked && state.expect_taking_up(grace)
     }
 
     /// Sees to it that the child takes up what it was sent, or passes by what was taken back of it. True: the supervisor
@@ -325,6 +330,20 @@ impl<C: Cargo> Lane<C> {
 }
 
 impl<C: Cargo> State<C> {
+    /// Sends a frame about each message on its way that `of` picks.
+    fn tell_of(&self, of: &dyn Fn(&C) -> bool, encode: impl Fn(u64, &mut Vec<u8>)) {
+        let Some(link) = &self.link else { return };
+        let mut frame = Vec::new();
+        for tracked in self.table.iter().flatten() {
+            if tracked.flight().is_some_and(|flight| of(&flight.cargo)) {
+                encode(tracked.seq, &mut frame);
+                // A broken link shows when its replies are read.
+                let _ = link.tell(&frame);
+            }
+        }
+        link.flush();
+    }
+
     /// Takes the messages out that `of` picks and that the child has not begun, and now never will.
     fn revoke(&mut self, of: &dyn Fn(&Flight<C>) -> bool) -> Vec<C> {
         let Some(link) = self.link.clone() else {

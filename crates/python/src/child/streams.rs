@@ -141,18 +141,17 @@ impl Sender {
     fn take(&self, frame: &mut Vec<u8>) -> PyResult<()> {
         match decode_for_child(frame).map_err(broken)? {
             ToChild::Grant { seq, items } => self.streams.grant(seq, items),
-            ToChild::Enough { seq } if seq == self.seq => self.streams.close(seq),
             ToChild::Release { offset } => {
                 if let Some(store) = self.link.store() {
                     store.release(offset);
                 }
             }
             ToChild::StopAsked { seq } if seq == self.seq => self.streams.close(seq),
-            // Those of other messages are for coroutines, and what is to interrupt them is with the loop.
-            ToChild::StopAsked { .. }
-            | ToChild::Enough { .. }
-            | ToChild::Request(_)
-            | ToChild::Quit => {
+            other => {
+                if let ToChild::Enough { seq } = other {
+                    self.streams.close(seq);
+                }
+                // Those of other messages are for coroutines, and what is to interrupt them is with the loop.
                 let mut held = self
                     .streams
                     .held

@@ -25,7 +25,6 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 use pytoweb_engine::{Address, DropReason, Failure, Ticket, Unpark, Waiter};
-use pytoweb_process::Reader;
 
 use crate::error::{self, Named};
 use crate::host::coroutines;
@@ -119,7 +118,7 @@ impl Inner {
             None => drop(address.cancel(ticket)),
             Some(_) if address.withdraw(ticket) => {}
             // It is no reason to kill the child.
-            Some(runner) => runner.tell_reader(ticket, Reader::Gone),
+            Some(runner) => runner.unread(ticket),
         }
     }
 
@@ -129,7 +128,7 @@ impl Inner {
             && self.generation.is_here()
         {
             let ticket: Arc<dyn Ticket> = self.task.clone();
-            runner.tell_reader(&ticket, Reader::Read(items));
+            runner.grant(&ticket, items);
         }
     }
 }

@@ -124,6 +124,16 @@ class StreamContract(Subject):
         one.run_until_idle(WAIT)
         assert self.noted() == [] == list(stream)
 
+    def test_a_stream_that_is_closed_at_once_leaves_nothing_behind(self) -> None:
+        """Wherever its message is at that moment: queued, on its way, or with a process that starts."""
+        for kind in ("count_on", "count_on_later"):
+            one = self.streaming(name=kind)
+            for _ in range(20):
+                one.stream(kind, self.path()).close()
+            one.run_until_idle(WAIT)
+            stats = one.stats()
+            assert (stats.posted, stats.completed + stats.cancelled) == (20, 20)
+
     def test_a_deadline_ends_the_whole_stream(self) -> None:
         """After the items that came before; it closes the generator."""
         one = self.streaming()
