@@ -36,6 +36,7 @@ ROWS_OF = {
         "control-batch-process-10us",
     ),
     "streams": ("stream-thread", "stream-process"),
+    "streams_million": ("stream-million-thread", "stream-million-thread-queue", "stream-million-process"),
     "balance": ("control-balance", "control-balance-process"),
     "round_trip": ("round-trip-p50", "round-trip-p99"),
     "asyncio_rows": ("asyncio-ask", "asyncio-gather", "asyncio-gather-tasks"),

@@ -42,7 +42,7 @@ def timed(read: Callable[[int], Iterator[int]], number: int) -> float:
 
 
 @contextlib.contextmanager
-def _ours(backend: Any) -> Iterator[Run]:
+def ours(backend: Any) -> Iterator[Run]:
     with PythonWorker("bench", backend=backend) as worker:
         worker.on_message("count", count)
         assert list(worker.stream("count", 3)) == [0, 1, 2]
@@ -69,7 +69,7 @@ def _queue() -> Iterator[Run]:
 
 
 @contextlib.contextmanager
-def _imap() -> Iterator[Run]:
+def imap() -> Iterator[Run]:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         pool.apply(abs, (-1,))
         yield lambda number: timed(lambda total: pool.imap(abs, range(total)), number)
@@ -79,9 +79,9 @@ def rows(plan: Plan) -> Iterator[Row]:
     """Both backends."""
     for name, backend, items, label, peer in (
         ("stream-thread", "thread", ITEMS_THREAD, "thread and queue.Queue(32)", _queue),
-        ("stream-process", "process", ITEMS_PROCESS, "multiprocessing.Pool(1).imap", _imap),
+        ("stream-process", "process", ITEMS_PROCESS, "multiprocessing.Pool(1).imap", imap),
     ):
-        sides = {"worker.stream": lambda backend=backend: _ours(backend), label: peer}
+        sides = {"worker.stream": lambda backend=backend: ours(backend), label: peer}
         taken = alternate(sides, count=plan.count(items), plan=plan)
         yield Row(
             name,
