@@ -766,3 +766,17 @@ def test_loops_that_take_turns_keep_one_way_to_be_woken(worker):
     finally:
         for loop in loops:
             loop.close()
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_the_start_of_a_pool_in_a_coroutine_says_what_blocks(pool, kind):
+    async def start():
+        pool(1, backend=kind).start()
+
+    with pytest.warns(RuntimeWarning) as warned:
+        asyncio.run(start(), debug=True)
+    (warning,) = warned
+    assert str(warning.message) == (
+        "start() blocks the event loop: use `await asyncio.to_thread(pool.start)`"
+    )
+    assert warning.filename == __file__

@@ -81,13 +81,31 @@ def in_event_loop() -> bool:
     return running_loop() is not None
 
 
+#: The threads in a call of which they were warned: the waits within it are no news.
+_warned: set[int] = set()
+
+
 def warn_of_blocking(call: str, instead: str, stacklevel: int = 3) -> None:
     """Warns of a call that blocks the event loop of this thread, in asyncio's debug mode."""
     loop = running_loop()
-    if loop is not None and loop.get_debug():
+    if loop is not None and loop.get_debug() and threading.get_ident() not in _warned:
         import warnings
 
         warnings.warn(f"{call} blocks the event loop: {instead}", RuntimeWarning, stacklevel=stacklevel)
+
+
+def call_blocking(function: Callable[[], None], call: str, instead: str) -> None:
+    """Calls ``function`` for a method: warns of ``call`` where that was called, and of no wait within it."""
+    warn_of_blocking(call, instead, 4)
+    own = threading.get_ident()
+    if own in _warned:
+        function()
+        return
+    _warned.add(own)
+    try:
+        function()
+    finally:
+        _warned.discard(own)
 
 
 async def in_thread(function: Callable[..., T], /, **options: Any) -> T:

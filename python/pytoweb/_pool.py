@@ -446,7 +446,10 @@ class WorkerPool(Addressable, Executor):
             WorkerCrashedError: an initializer failed, or a child process does not come up.
             WorkerStoppedError: the pool is shut down.
         """
-        start_all(self, checked_timeout(timeout))
+        timeout = checked_timeout(timeout)
+        _aio.call_blocking(
+            lambda: start_all(self, timeout), "start()", "use `await asyncio.to_thread(pool.start)`"
+        )
         return self
 
     def options(
