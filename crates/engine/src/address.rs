@@ -3,12 +3,14 @@
 #[path = "address/waits.rs"]
 mod waits;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
 use crate::health::Health;
 use crate::message::Ticket;
 use crate::stats::{Numbers, WorkerState, WorkerStats};
+use crate::tally::TypeStats;
 use crate::wait_error::WaitError;
 use crate::wake::Wake;
 
@@ -32,6 +34,9 @@ pub(crate) trait AnyCell: Send + Sync {
     /// Its numbers at one instant.
     fn numbers(&self) -> Numbers;
     fn stats(&self) -> WorkerStats;
+    fn type_stats(&self) -> BTreeMap<String, TypeStats>;
+    /// Messages that became dead letters.
+    fn dead(&self) -> u64;
     /// How it fares, and why.
     fn health(&self) -> Health;
     /// Handles one message at a time.
@@ -121,6 +126,19 @@ impl Address {
     #[must_use]
     pub fn stats(&self) -> WorkerStats {
         self.0.stats()
+    }
+
+    /// What became of its messages that a handler began, by type; empty where the handler keeps no tallies. Waits for no
+    /// handler.
+    #[must_use]
+    pub fn type_stats(&self) -> BTreeMap<String, TypeStats> {
+        self.0.type_stats()
+    }
+
+    /// How many of its messages became dead letters.
+    #[must_use]
+    pub fn dead(&self) -> u64 {
+        self.0.dead()
     }
 
     /// The same without keeping the worker.

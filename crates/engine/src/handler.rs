@@ -16,12 +16,14 @@ mod suspension;
 #[path = "handler/turn.rs"]
 mod turn;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use crate::health::Condition;
 use crate::message::Message;
 use crate::outcome::{Failure, Outcome};
+use crate::tally::TypeStats;
 use crate::wake::Wake;
 
 pub use carrier::Carrier;
@@ -105,6 +107,17 @@ pub trait Handler: Send + Sync + Sized + 'static {
     /// [`Handler::ended`], but of all.
     fn timed(&self, message: &Self::Message, wait: Duration, run: Duration) {
         let _ = (message, wait, run);
+    }
+
+    /// What became of its messages by type, where it keeps tallies. For
+    /// [`Address::type_stats`](crate::Address::type_stats): on the thread that asks, and not to wait for a handler.
+    fn type_stats(&self) -> BTreeMap<String, TypeStats> {
+        BTreeMap::new()
+    }
+
+    /// How many of its messages became dead letters, where it has such. As [`Handler::type_stats`].
+    fn dead(&self) -> u64 {
+        0
     }
 
     /// Told of a message that will not be run; settles its reply, unless it is settled. On the thread that caused it.

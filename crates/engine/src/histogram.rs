@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::buckets::TimeBuckets;
+
 /// Values below this are counted one bucket each.
 const LINEAR: u64 = 16;
 /// Buckets per doubling above that: an error of at most 1/8 of the value.
@@ -18,15 +20,23 @@ pub(crate) struct Histogram {
     /// The bucket that `counts` begins with.
     first: usize,
     counts: Vec<u32>,
+    /// A bucket for each time that its count was full and began anew.
+    full: Vec<u8>,
     longest_nanos: u64,
+    sum: Duration,
 }
+
+/// What a bucket of `full` stands for.
+const FULL: u64 = 1 << u32::BITS;
 
 impl Histogram {
     pub(crate) const fn new() -> Self {
         Self {
             first: 0,
             counts: Vec::new(),
+            full: Vec::new(),
             longest_nanos: 0,
+            sum: Duration::ZERO,
         }
     }
 
@@ -56,10 +66,34 @@ impl Histogram {
     pub(crate) fn record(&mut self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.longest_nanos = self.longest_nanos.max(nanos);
+        self.sum = self.sum.saturating_add(time);
         let index = Self::index(nanos);
         self.reach(index, 1);
+        self.count(index, 1);
+    }
+
+    /// Counts so many more in a bucket that is there.
+    #[inline]
+    fn count(&mut self, index: usize, more: u32) {
         let count = &mut self.counts[index - self.first];
-        *count = count.saturating_add(1);
+        let (sum, is_full) = count.overflowing_add(more);
+        *count = sum;
+        if is_full {
+            self.begin_anew(index);
+        }
+    }
+
+    #[cold]
+    fn begin_anew(&mut self, index: usize) {
+        self.full.push(u8::try_from(index).unwrap_or(u8::MAX));
+    }
+
+    /// The buckets that are there, by their numbers, and how many times lie in each.
+    fn counted(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.counts.iter().zip(self.first..).map(|(count, index)| {
+            let full = self.full.iter().filter(|full| usize::from(**full) == index);
+            (index, u64::from(*count) + full.count() as u64 * FULL)
+        })
     }
 
     /// Makes sure of `len` buckets from `first` on.
@@ -87,16 +121,24 @@ impl Histogram {
             return;
         }
         self.longest_nanos = self.longest_nanos.max(other.longest_nanos);
+        self.sum = self.sum.saturating_add(other.sum);
         self.reach(other.first, other.counts.len());
-        let mine = &mut self.counts[other.first - self.first..];
-        for (mine, theirs) in mine.iter_mut().zip(&other.counts) {
-            *mine = mine.saturating_add(*theirs);
+        for (index, count) in (other.first..).zip(&other.counts) {
+            self.count(index, *count);
         }
+        self.full.extend(&other.full);
+    }
+
+    /// The same in the buckets that are exported. Each time counts as the middle of its bucket in here.
+    pub(crate) fn folded(&self) -> TimeBuckets {
+        let each = self.counted();
+        let each = each.map(|(index, count)| (Duration::from_nanos(Self::middle(index)), count));
+        TimeBuckets::of(each, self.sum)
     }
 
     /// The value that the share `q` (0 to 1) of the recorded times does not pass; `None` before the first record.
     pub(crate) fn quantile(&self, q: f64) -> Option<Duration> {
-        let total: u64 = self.counts.iter().map(|count| u64::from(*count)).sum();
+        let total: u64 = self.counted().map(|(_, count)| count).sum();
         if total == 0 {
             return None;
         }
@@ -108,11 +150,11 @@ impl Histogram {
         )]
         let rank = ((total as f64 * q).ceil() as u64).clamp(1, total);
         let mut seen = 0;
-        let index = self.counts.iter().position(|count| {
-            seen += u64::from(*count);
+        let (index, _) = self.counted().find(|(_, count)| {
+            seen += count;
             seen >= rank
         })?;
-        let nanos = Self::middle(self.first + index).min(self.longest_nanos);
+        let nanos = Self::middle(index).min(self.longest_nanos);
         Some(Duration::from_nanos(nanos))
     }
 
@@ -188,6 +230,52 @@ mod tests {
             }
         }
         assert_eq!(sum.longest(), one.longest());
+    }
+
+    #[test]
+    fn a_bucket_counts_further_than_its_number_reaches() {
+        let mut histogram = of([1_000, 1_000, 5_000_000]);
+        let place = Histogram::index(1_000) - histogram.first;
+        histogram.counts[place] = u32::MAX;
+        histogram.record(Duration::from_nanos(1_000));
+        assert_eq!(histogram.folded().count(), FULL + 1);
+        assert_eq!(histogram.folded().counts()[0], FULL);
+        histogram.counts[place] = u32::MAX;
+        let mut sum = Histogram::new();
+        for _ in 0..2 {
+            sum.add(&histogram);
+        }
+        assert_eq!(sum.folded().count(), 2 * (2 * FULL));
+        let median = sum.quantile(0.5).expect("there are some");
+        assert!(median < Duration::from_micros(2), "{median:?}");
+    }
+
+    #[test]
+    fn folded_it_has_every_time_in_the_bucket_of_what_it_is_read_as() {
+        let times = (0..400).map(|n: u64| (n * n * n * 7919) % 30_000_000_000);
+        let (mut histogram, mut exact) = (Histogram::new(), Duration::ZERO);
+        let mut least = [0; TimeBuckets::BOUNDS.len()];
+        let mut most = least;
+        for time in times.map(Duration::from_nanos) {
+            histogram.record(time);
+            exact += time;
+            for (place, bound) in TimeBuckets::BOUNDS.iter().enumerate() {
+                least[place] += u64::from(time <= *bound - *bound / 8);
+                most[place] += u64::from(time <= *bound + *bound / 8);
+            }
+        }
+        let folded = histogram.folded();
+        assert_eq!((folded.sum(), folded.count()), (exact, 400));
+        assert_eq!(folded.counts().iter().sum::<u64>(), 400);
+        let cumulative = folded.cumulative();
+        for (place, (_, count)) in cumulative.iter().enumerate().take(least.len()) {
+            assert!(
+                (least[place]..=most[place]).contains(count),
+                "{cumulative:?}"
+            );
+        }
+        assert_eq!(cumulative.last(), Some(&(None, 400)));
+        assert_eq!(Histogram::new().folded().count(), 0);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! - a message is counted before its reply is published.
 
 mod address;
+mod buckets;
 mod clock;
 mod contained;
 mod deadline;
@@ -25,6 +26,7 @@ mod key;
 mod load;
 mod mailbox;
 mod message;
+mod metric;
 #[cfg(all(test, pytoweb_loom))]
 mod models;
 mod options;
@@ -49,6 +51,7 @@ mod wake;
 mod worker;
 
 pub use address::{Address, WeakAddress};
+pub use buckets::TimeBuckets;
 pub use clock::{Clock, MonotonicClock, Timestamp};
 pub use contained::{Panic, contained};
 pub use deadline::Timer;
@@ -60,6 +63,7 @@ pub use key::Key;
 pub use load::{Busy, share};
 pub use mailbox::Shed;
 pub use message::{Message, Ticket};
+pub use metric::{Metric, MetricKind};
 pub use options::WorkerOptions;
 pub use outcome::{DropReason, Failure, Outcome};
 pub use parking::ParkedPost;

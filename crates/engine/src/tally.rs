@@ -1,5 +1,6 @@
 //! Tallies: what became of the messages of one type, kept by the code that finds their handler.
 
+use crate::buckets::TimeBuckets;
 use crate::outcome::Outcome;
 use crate::stats::{TimingStats, Timings};
 use crate::sync::{AtomicU64, Mutex, Ordering};
@@ -110,6 +111,18 @@ pub struct TypeStats {
 }
 
 impl TypeStats {
+    /// How long they waited, in the buckets of a monitoring system.
+    #[must_use]
+    pub fn wait_times(&self) -> TimeBuckets {
+        self.raw_timings.wait.folded()
+    }
+
+    /// How long their handlers ran, likewise.
+    #[must_use]
+    pub fn run_times(&self) -> TimeBuckets {
+        self.raw_timings.run.folded()
+    }
+
     /// Adds those of the same type in another worker.
     pub fn add(&mut self, other: &Self) {
         self.completed += other.completed;
@@ -164,5 +177,8 @@ mod tests {
         stats.add(&other.stats());
         assert_eq!(counts(&stats), [3, 4, 6, 8, 1]);
         assert_eq!(stats.timings.run_max, Some(Duration::from_millis(9)));
+        let (wait, run) = (stats.wait_times(), stats.run_times());
+        assert_eq!((wait.count(), wait.sum()), (2, Duration::from_millis(3)));
+        assert_eq!((run.count(), run.sum()), (2, Duration::from_millis(12)));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! It is what the handle of a worker, its futures and the run queue share.
 
+use std::collections::BTreeMap;
 use std::sync::atomic;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::plan::{Meter, Rate};
 use crate::pool::Pool;
 use crate::stats::{Numbers, WorkerState, WorkerStats};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::tally::TypeStats;
 use crate::wait_error::WaitError;
 use crate::wake::Wake;
 
@@ -386,6 +388,14 @@ impl<H: Handler> AnyCell for Cell<H> {
 
     fn stats(&self) -> WorkerStats {
         self.stats()
+    }
+
+    fn type_stats(&self) -> BTreeMap<String, TypeStats> {
+        self.handler.type_stats()
+    }
+
+    fn dead(&self) -> u64 {
+        self.handler.dead()
     }
 
     fn name(&self) -> &str {
