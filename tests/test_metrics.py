@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import operator
+import pathlib
+import re
 import threading
 
 import pytest
@@ -10,9 +13,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pytoweb import metrics
+from pytoweb._core import METRICS
+from pytoweb._health import STATES
+from pytoweb.testing import frozen_clock
 from pytoweb.workers import PythonWorker, WorkerPool
 
 WAIT = 10.0
+GUIDE = pathlib.Path(__file__).parent.parent / "docs/guide/frameworks/observability.md"
 
 
 def fail(data):
@@ -51,8 +58,69 @@ def test_the_numbers_of_a_worker_are_there(worker, backend):
     assert value(found, "pytoweb_queue_messages", **own, state="queued") == 0
     assert value(found, "pytoweb_messages_dropped_total", **own, reason="rejected") == 0
     assert value(found, "pytoweb_workers", backend=backend, state="running") == 1
-    median = value(found, "pytoweb_message_process_seconds", **own, type="work", quantile="0.5")
-    assert median is not None and 0 <= median < WAIT
+    assert value(found, "pytoweb_worker_concurrency", **own) == 1
+    assert value(found, "pytoweb_worker_health", **own) == STATES.index(one.health().state)
+    assert value(found, "pytoweb_message_process_seconds_count", **own, type="fail") in (0, 1)
+    assert 0 <= value(found, "pytoweb_message_process_seconds_sum", **own, type="work") < WAIT
+
+
+def histograms(found, name):
+    """The histograms of a metric: by labels, the buckets by bound, the count and the sum."""
+    all_of_it = {}
+    for (sample, labels), number in found.items():
+        if sample.startswith(f"{name}_"):
+            own = dict(labels)
+            bound = own.pop("le", None)
+            key = float(bound) if bound else sample[len(name) + 1 :]
+            all_of_it.setdefault(tuple(own.items()), {})[key] = number
+    return [(one, one.pop("count"), one.pop("sum")) for one in all_of_it.values()]
+
+
+def check_histograms(found):
+    """Whether each histogram is one. Returns the counts of each metric."""
+    counts = {}
+    for name in ("pytoweb_message_wait_seconds", "pytoweb_message_process_seconds"):
+        for buckets, count, seconds in histograms(found, name):
+            assert list(buckets) == sorted(buckets) and len(buckets) == 20
+            assert (min(buckets), max(buckets)) == (10e-6, float("inf"))
+            below = list(buckets.values())
+            assert below == sorted(below) and below[-1] == count
+            bounds = [0, *buckets]
+            inside = [high - low for low, high in zip([0, *below], below)]
+            assert seconds >= sum(map(operator.mul, bounds, inside)) * 7 / 8
+            if not inside[-1]:
+                assert seconds <= sum(map(operator.mul, bounds[1:-1], inside)) * 9 / 8
+            counts[name] = counts.get(name, 0) + count
+    return counts
+
+
+def test_times_are_histograms(worker):
+    # The slow ones first, so that all are timed.
+    times = [100, 3, 0.07, 0.000_8, 0.000_8, 0.000_012, 0]
+    with frozen_clock() as clock:
+        one = worker("sleeper")
+        one.on_message("work", clock.advance)
+        one.start()
+        for seconds in times:
+            one.ask("work", seconds).result(WAIT)
+        found = samples()
+        one.stop(timeout=WAIT)
+    ((buckets, count, seconds),) = histograms(found, "pytoweb_message_process_seconds")
+    assert count == len(times) and seconds == pytest.approx(sum(times))
+    assert buckets == {bound: sum(time <= bound for time in times) for bound in buckets}
+    assert len(check_histograms(found)) == 2
+
+
+def test_the_children_of_a_pool_are_counted_once():
+    with WorkerPool(2, name="family", backend="process") as pool:
+        for name in ("one", "two"):
+            member = pool.create_worker(name)
+            member.on_message("work", abs)
+            member.start().ask("work", -1).result(WAIT)
+        found = samples()
+    for name in ("pytoweb_child_memory_bytes", "pytoweb_worker_restarts_total"):
+        workers = [dict(labels)["worker"] for sample, labels in found if sample == name]
+        assert workers == ["family"]
 
 
 def test_the_series_of_a_worker_end_with_it(worker):
@@ -106,8 +174,12 @@ def test_it_is_scraped_under_load(worker, spawn):
 
     loads = [spawn(load) for _ in range(2)]
     before = 0.0
+    timed = {}
     for _ in range(30):
         found = samples()
+        counts = check_histograms(found)
+        assert all(counts[name] >= timed.get(name, 0) for name in counts)
+        timed = counts
         posted = value(found, "pytoweb_messages_posted_total", worker="loaded", pool="")
         assert posted >= before
         before = posted
@@ -118,6 +190,7 @@ def test_it_is_scraped_under_load(worker, spawn):
     assert value(found, "pytoweb_messages_posted_total", worker="loaded", pool="") == posted
     own = {"worker": "loaded", "pool": "", "type": "work", "outcome": "ok"}
     assert value(found, "pytoweb_messages_processed_total", **own) == posted
+    assert all(0 < count <= posted for count in check_histograms(found).values())
 
 
 def test_a_registry_of_prometheus_client_has_the_same(worker):
@@ -130,6 +203,17 @@ def test_a_registry_of_prometheus_client_has_the_same(worker):
     assert collected.keys() == rendered.keys()
     posted = {"worker": "registered", "pool": ""}
     assert value(collected, "pytoweb_messages_posted_total", **posted) == 1
+    assert check_histograms(collected) == check_histograms(rendered)
+    assert len(check_histograms(rendered)) == 2
+
+
+def test_the_guide_lists_each_metric_with_its_labels():
+    text = GUIDE.read_text(encoding="utf-8")
+    for name, _, _, labels in METRICS:
+        own = ",".join(label for label in labels if label not in ("worker", "pool"))
+        assert f"`{name}{{{own}}}`" in text if own else f"`{name}`" in text, name
+    listed = set(re.findall(r"`(pytoweb_[a-z_]+)[{`]", text))
+    assert listed == {name for name, *_ in METRICS}
 
 
 @pytest.mark.parametrize(("method", "status"), [("GET", 200), ("HEAD", 200), ("POST", 405)])

@@ -23,8 +23,10 @@ from pytoweb.futures import WorkerFuture
 
 __all__ = [
     "DEFAULT_CAPACITY",
+    "METRICS",
     "MOST_AHEAD",
     "MOST_EVENTS",
+    "TIME_BOUNDS",
     "VERSION",
     "CallTimer",
     "ChildEnd",
@@ -85,6 +87,12 @@ MOST_AHEAD: Final = 4095
 
 MOST_EVENTS: Final = 1024
 """Events of a worker that wait at most for the handlers of one line or event loop."""
+
+METRICS: Final[tuple[tuple[str, str, str, list[str]], ...]]
+"""The metrics of workers, which Rust programs have, too: of each its name, kind, help and labels."""
+
+TIME_BOUNDS: Final[tuple[float, ...]]
+"""The longest time in seconds of each bucket of ``_pytoweb_times`` but the last one, which has no bound."""
 
 class _Runtime(Protocol):
     """What the engine threads of a pool call in Python; ``PoolRuntime`` is one."""
@@ -688,6 +696,13 @@ class Endpoint:
 
     def _pytoweb_stats(self) -> dict[str, Any]:
         """Its numbers, by name; times in seconds."""
+
+    def _pytoweb_times(self) -> dict[str, tuple[tuple[list[int], float], tuple[list[int], float]]]:
+        """How long messages of each type waited, and how long they ran.
+
+        Returns:
+            For each how many times lie in each bucket of ``TIME_BOUNDS`` and above, and their sum in seconds.
+        """
 
 @final
 class Parked:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pytoweb._core import merged_numbers
 
 if TYPE_CHECKING:
+    from pytoweb._core import Endpoint
     from pytoweb._pool import WorkerPool
     from pytoweb._worker import PythonWorker, WorkerState
 
@@ -263,6 +264,11 @@ def worker_stats(worker: PythonWorker) -> WorkerStats:
     """The numbers of a worker."""
     lock_wait = worker._pytoweb.threads.lock_wait() if worker._pytoweb_owns_threads() else None
     return _stats_of(worker._pytoweb_stats(), lock_wait)
+
+
+def stats_of(one: Endpoint) -> WorkerStats:
+    """The numbers of a worker, or of a pool's own mailbox, without ``lock_wait_seconds``."""
+    return _stats_of(one._pytoweb_stats(), None)
 
 
 def _stats_of(numbers: dict[str, Any], lock_wait: float | None) -> WorkerStats:

@@ -14,21 +14,29 @@ the worker, or nothing; the pool's own mailbox is a worker with the name of the 
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytoweb import _exit
+from pytoweb._core import METRICS, TIME_BOUNDS
+from pytoweb._health import STATES
+from pytoweb._stats import stats_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from pytoweb._stats import TypeStats, WorkerStats
+    from pytoweb._core import Endpoint
 
 __all__ = ["CONTENT_TYPE", "Collector", "app", "render"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """That of the text of ``render``."""
 
-QUANTILES = ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"))
+#: How outcomes are called in ``TypeStats``.
+_OUTCOMES = {"ok": "completed", "error": "failed", "expired": "expired", "cancelled": "cancelled"}
+
+#: What ends for good, with its series.
+_OVER = ("stopped", "failed")
 
 
 class _Metric(NamedTuple):
@@ -37,124 +45,113 @@ class _Metric(NamedTuple):
     name: str
     kind: str
     text: str
+    labels: list[str]
 
 
-_STATES = _Metric("pytoweb_workers", "gauge", "Workers, pools' own mailboxes among them, by state.")
-_RESTARTS = _Metric(
-    "pytoweb_worker_restarts_total", "counter", "Child processes started in the place of one that ended."
-)
-_BUSY = _Metric("pytoweb_worker_busy_seconds_total", "counter", "Time that threads or children spent on it.")
-_MESSAGES = _Metric("pytoweb_queue_messages", "gauge", "Messages in the mailbox, queued or running.")
-_CAPACITY = _Metric("pytoweb_queue_capacity_messages", "gauge", "Messages that the mailbox holds at most.")
-_BYTES = _Metric("pytoweb_queue_bytes", "gauge", "Bytes of the messages, where Limits bounds them.")
-_OLDEST = _Metric(
-    "pytoweb_queue_oldest_message_age_seconds", "gauge", "How long the oldest queued message has waited."
-)
-_POSTED = _Metric("pytoweb_messages_posted_total", "counter", "Messages that were accepted.")
-_ENDED = _Metric("pytoweb_messages_processed_total", "counter", "Messages that a handler began, by outcome.")
-_RETRIED = _Metric("pytoweb_messages_retried_total", "counter", "Attempts followed by another one.")
-_DEAD = _Metric("pytoweb_messages_dead_total", "counter", "Messages that became dead letters.")
-_DROPPED = _Metric("pytoweb_messages_dropped_total", "counter", "Messages that no handler got, by reason.")
-_WAIT = _Metric("pytoweb_message_wait_seconds", "summary", "Time from the post to the handler.")
-_RUN = _Metric("pytoweb_message_process_seconds", "summary", "Run time of the handler.")
-_MEMORY = _Metric("pytoweb_child_memory_bytes", "gauge", "Resident memory of the child processes.")
-_CPU = _Metric("pytoweb_child_cpu_seconds_total", "counter", "Processor time of the child processes.")
+#: Those of the engine's table, which Rust programs export from, too.
+_METRICS = {one.name: one for one in itertools.starmap(_Metric, METRICS)}
 
-_METRICS = (
-    _STATES,
-    _RESTARTS,
-    _BUSY,
-    _MESSAGES,
-    _CAPACITY,
-    _BYTES,
-    _OLDEST,
-    _POSTED,
-    _ENDED,
-    _RETRIED,
-    _DEAD,
-    _DROPPED,
-    _WAIT,
-    _RUN,
-    _MEMORY,
-    _CPU,
-)
+#: The bounds of the buckets of a histogram.
+_BOUNDS = (*map(repr, TIME_BOUNDS), "+Inf")
 
-#: The labels of a sample, in order, and their values.
-_Labels = tuple[tuple[str, str], ...]
+#: A sample: what follows the name of its metric, its labels in order, its value.
+_Sample = tuple[str, dict[str, str], float]
 
 
 class _Samples:
     """The samples of all metrics, those with the same labels as one."""
 
     def __init__(self) -> None:
-        self.of: dict[_Metric, dict[_Labels, float]] = {metric: {} for metric in _METRICS}
+        self._of: dict[str, dict[tuple[str, ...], Any]] = {name: {} for name in _METRICS}
 
-    def add(self, metric: _Metric, value: float, **labels: str) -> None:
-        """Adds a sample to that of the same labels."""
-        key = tuple(labels.items())
-        found = self.of[metric]
-        found[key] = found.get(key, 0) + value
+    def add(self, metric: str, value: float, *labels: str) -> None:
+        """Adds a value to that of the same labels."""
+        found = self._of[metric]
+        found[labels] = found.get(labels, 0) + value
 
-    def raise_to(self, metric: _Metric, value: float, **labels: str) -> None:
+    def raise_to(self, metric: str, value: float, *labels: str) -> None:
         """The same for what has no sum: the larger one stays."""
-        key = tuple(labels.items())
-        found = self.of[metric]
-        found[key] = max(found.get(key, 0), value)
+        found = self._of[metric]
+        found[labels] = max(found.get(labels, 0), value)
+
+    def add_times(self, metric: str, counts: list[int], seconds: float, *labels: str) -> None:
+        """The same for a histogram."""
+        found = self._of[metric]
+        before, sum_before = found.get(labels, ([0] * len(counts), 0.0))
+        found[labels] = [one + other for one, other in zip(before, counts)], sum_before + seconds
+
+    def families(self) -> Iterator[tuple[_Metric, Iterator[_Sample]]]:
+        """Each metric, with its samples."""
+        for name, samples in self._of.items():
+            metric = _METRICS[name]
+            of_each = _of_histogram if metric.kind == "histogram" else _of_number
+            each = (of_each(dict(zip(metric.labels, labels)), value) for labels, value in samples.items())
+            yield metric, itertools.chain.from_iterable(each)
 
 
-def _of_worker(samples: _Samples, stats: WorkerStats, pool: str, backend: str) -> None:
-    own = {"worker": stats.name, "pool": pool}
-    samples.add(_STATES, 1, backend=backend, state=stats.state)
-    samples.add(_RESTARTS, stats.restarts, **own)
-    samples.add(_BUSY, stats.busy_seconds, **own)
-    samples.add(_MESSAGES, stats.depth, **own, state="queued")
-    samples.add(_MESSAGES, stats.running, **own, state="running")
-    samples.add(_CAPACITY, stats.capacity, **own)
-    samples.add(_BYTES, stats.bytes, **own)
-    samples.raise_to(_OLDEST, stats.oldest_age or 0, **own)
-    samples.add(_POSTED, stats.posted, **own)
-    samples.add(_RETRIED, stats.retried, **own)
-    samples.add(_DEAD, stats.dead, **own)
+def _of_number(labels: dict[str, str], value: float) -> Iterator[_Sample]:
+    yield "", labels, value
+
+
+def _of_histogram(labels: dict[str, str], value: tuple[list[int], float]) -> Iterator[_Sample]:
+    counts, seconds = value
+    for bound, below in zip(_BOUNDS, itertools.accumulate(counts)):
+        yield "_bucket", {**labels, "le": bound}, below
+    yield "_sum", labels, seconds
+    yield "_count", labels, sum(counts)
+
+
+def _add(samples: _Samples, one: Endpoint, pool: str, backend: str, owns_children: bool) -> None:
+    """Adds those of a worker, or of a pool's own mailbox."""
+    stats = stats_of(one)
+    if stats.state in _OVER:
+        return
+    own = (stats.name, pool)
+    samples.add("pytoweb_workers", 1, backend, stats.state)
+    samples.raise_to("pytoweb_worker_health", STATES.index(one._pytoweb_health()[0]), *own)
+    samples.add("pytoweb_worker_busy_seconds_total", stats.busy_seconds, *own)
+    samples.add("pytoweb_worker_concurrency", stats.concurrency, *own)
+    samples.add("pytoweb_queue_messages", stats.depth, *own, "queued")
+    samples.add("pytoweb_queue_messages", stats.running, *own, "running")
+    samples.add("pytoweb_queue_capacity_messages", stats.capacity, *own)
+    samples.add("pytoweb_queue_bytes", stats.bytes, *own)
+    samples.raise_to("pytoweb_queue_oldest_message_age_seconds", stats.oldest_age or 0, *own)
+    samples.add("pytoweb_messages_posted_total", stats.posted, *own)
+    samples.add("pytoweb_messages_retried_total", stats.retried, *own)
+    samples.add("pytoweb_messages_dead_total", stats.dead, *own)
     dropped = {**stats.drops, "rejected": stats.rejected, "shed": stats.shed}
     begun = list(stats.types.values())
     # What is not among the types never began.
     dropped["expired"] = max(0, stats.expired - sum(kind.expired for kind in begun))
     dropped["cancelled"] = max(0, stats.cancelled - sum(kind.cancelled for kind in begun))
     for reason, count in dropped.items():
-        samples.add(_DROPPED, count, **own, reason=reason)
+        samples.add("pytoweb_messages_dropped_total", count, *own, reason)
     for kind, of_kind in stats.types.items():
-        _of_type(samples, of_kind, {**own, "type": kind})
-    for child in stats.children:
-        samples.add(_MEMORY, child.memory_bytes or 0, **own)
-        samples.add(_CPU, child.cpu_seconds or 0, **own)
-
-
-def _of_type(samples: _Samples, stats: TypeStats, labels: dict[str, str]) -> None:
-    outcomes = {"ok": "completed", "error": "failed", "expired": "expired", "cancelled": "cancelled"}
-    for outcome, name in outcomes.items():
-        samples.add(_ENDED, getattr(stats, name), **labels, outcome=outcome)
-    for metric, name in ((_WAIT, "wait"), (_RUN, "run")):
-        for quantile, suffix in QUANTILES:
-            value = getattr(stats, f"{name}_{suffix}")
-            if value is not None:
-                samples.raise_to(metric, value, **labels, quantile=f"{quantile:g}")
+        for outcome, name in _OUTCOMES.items():
+            samples.add("pytoweb_messages_processed_total", getattr(of_kind, name), *own, kind, outcome)
+    for kind, (wait, run) in one._pytoweb_times().items():
+        samples.add_times("pytoweb_message_wait_seconds", *wait, *own, kind)
+        samples.add_times("pytoweb_message_process_seconds", *run, *own, kind)
+    if owns_children:
+        samples.add("pytoweb_worker_restarts_total", stats.restarts, *own)
+        for child in stats.children:
+            samples.add("pytoweb_child_memory_bytes", child.memory_bytes or 0, *own)
+            samples.add("pytoweb_child_cpu_seconds_total", child.cpu_seconds or 0, *own)
 
 
 def _samples() -> _Samples:
     samples = _Samples()
-    # The kinds of roots differ in what their numbers hold.
+    # A worker or a pool.
     roots: list[Any] = list(_exit.roots())
     for root in roots:
-        stats, backend = root.stats(), root.backend
-        if not hasattr(stats, "own"):
-            if root._pytoweb.pool is None and stats.state not in ("stopped", "failed"):
-                _of_worker(samples, stats, "", backend)
+        # A worker of a pool with a thread of its own is among those of its pool.
+        if root._pytoweb.pool is not None:
             continue
-        if stats.own.state not in ("stopped", "failed"):
-            _of_worker(samples, stats.own, stats.name, backend)
-        for worker in stats.workers.values():
-            if worker.state not in ("stopped", "failed"):
-                _of_worker(samples, worker, stats.name, backend)
+        members = getattr(root, "workers", None)
+        _add(samples, root, "" if members is None else root.name, root.backend, owns_children=True)
+        for member in dict(members or {}).values():
+            # The children of a pool run the messages of all its workers: they are counted once.
+            _add(samples, member, root.name, root.backend, owns_children=False)
     return samples
 
 
@@ -163,12 +160,12 @@ def _escaped(value: str) -> str:
 
 
 def _lines() -> Iterator[str]:
-    for metric, samples in _samples().of.items():
+    for metric, samples in _samples().families():
         yield f"# HELP {metric.name} {metric.text}"
         yield f"# TYPE {metric.name} {metric.kind}"
-        for labels, value in samples.items():
-            inside = ",".join(f'{name}="{_escaped(label)}"' for name, label in labels)
-            yield f"{metric.name}{{{inside}}} {value!r}"
+        for suffix, labels, value in samples:
+            inside = ",".join(f'{name}="{_escaped(label)}"' for name, label in labels.items())
+            yield f"{metric.name}{suffix}{{{inside}}} {value!r}"
 
 
 def render() -> str:
@@ -210,9 +207,9 @@ class Collector:
         """Called by the registry for each scrape."""
         from prometheus_client.core import Metric
 
-        for metric, samples in _samples().of.items():
+        for metric, samples in _samples().families():
             name = metric.name[: -len("_total")] if metric.kind == "counter" else metric.name
             family = Metric(name, metric.text, metric.kind)
-            for labels, value in samples.items():
-                family.add_sample(metric.name, dict(labels), value)
+            for suffix, labels, value in samples:
+                family.add_sample(metric.name + suffix, labels, value)
             yield family

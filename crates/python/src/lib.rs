@@ -18,6 +18,8 @@ use pyo3::prelude::*;
 mod _core {
     use pyo3::exceptions::PyImportError;
     use pyo3::prelude::*;
+    use pyo3::types::PyTuple;
+    use pytoweb_engine::TimeBuckets;
 
     use crate::interpreter::context;
 
@@ -36,6 +38,7 @@ mod _core {
     #[pymodule_export]
     use crate::host::clocks::HandClock;
     use crate::host::endpoint::Endpoint;
+    use crate::host::endpoint_methods::numbers;
     #[pymodule_export]
     use crate::host::endpoint_methods::numbers::merged_numbers;
     #[pymodule_export]
@@ -91,6 +94,9 @@ mod _core {
         crate::interpreter::fork::watch();
         // What the process needs before the first message.
         crate::interpreter::memory::tidy_if_large();
+        module.add("METRICS", PyTuple::new(module.py(), numbers::metrics())?)?;
+        let bounds = TimeBuckets::BOUNDS.map(|bound| bound.as_secs_f64());
+        module.add("TIME_BOUNDS", PyTuple::new(module.py(), bounds)?)?;
         module.add("Endpoint", module.py().get_type::<Endpoint>())
     }
 

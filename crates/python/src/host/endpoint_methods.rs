@@ -875,6 +875,11 @@ impl Endpoint {
         numbers::of(py, inner, worker)
     }
 
+    /// How long messages of each type waited and ran, in the buckets of monitoring systems.
+    fn _pytoweb_times<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        numbers::times_of(py, self.inner()?.1)
+    }
+
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
         self.traverse(&visit)
     }

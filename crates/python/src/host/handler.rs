@@ -7,6 +7,7 @@ mod hooks;
 pub(crate) mod pending;
 mod settling;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use pytoweb_engine::{
-    Carrier, Companions, Condition, Failure, Handled, Handler, Outcome, Ticket, Wake,
+    Carrier, Companions, Condition, Failure, Handled, Handler, Outcome, Ticket, TypeStats, Wake,
 };
 
 use crate::host::failure;
@@ -110,6 +111,16 @@ impl Handler for PyHandler {
             (None, Some(runner)) => runner.condition_with(failure::in_words),
             (None, None) => Condition::Works,
         }
+    }
+
+    fn type_stats(&self) -> BTreeMap<String, TypeStats> {
+        let each = self.shared.tallies.stats().into_iter();
+        each.map(|(kind, stats)| (kind.into(), stats)).collect()
+    }
+
+    fn dead(&self) -> u64 {
+        // ORDERING: Relaxed, only the sum matters.
+        self.shared.dead.load(Ordering::Relaxed)
     }
 
     fn finish(&self, message: PyMessage) -> Wake {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use pytoweb_engine::{TimingStats, TypeStats, Worker, WorkerStats};
+use pytoweb_engine::{Metric, TimeBuckets, TimingStats, TypeStats, Worker, WorkerStats};
 
 use crate::host::endpoint::{Endpoint, Inner};
 use crate::host::handler::PyHandler;
@@ -110,6 +110,34 @@ fn by_type<'py>(py: Python<'py>, types: &Types) -> PyResult<Bound<'py, PyDict>> 
         all.set_item(&**kind, numbers)?;
     }
     Ok(all)
+}
+
+/// A histogram: how many times lie in each bucket, and their sum in seconds.
+fn buckets_of(times: &TimeBuckets) -> (&[u64], f64) {
+    (times.counts(), times.sum().as_secs_f64())
+}
+
+/// How long the messages of each type waited, and how long they ran.
+pub(super) fn times_of<'py>(
+    py: Python<'py>,
+    worker: &Worker<PyHandler>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let all = PyDict::new(py);
+    for (kind, stats) in worker.handler().shared.tallies.stats() {
+        let (wait, run) = (stats.wait_times(), stats.run_times());
+        all.set_item(&*kind, (buckets_of(&wait), buckets_of(&run)))?;
+    }
+    Ok(all)
+}
+
+/// The metrics of workers: for each its name, what Prometheus calls its kind, what it tells, and its labels.
+pub(crate) fn metrics() -> Vec<(&'static str, &'static str, &'static str, Vec<&'static str>)> {
+    let each = Metric::ALL.iter();
+    each.map(|metric| {
+        let labels = metric.labels.to_vec();
+        (metric.name, metric.kind.name(), metric.help, labels)
+    })
+    .collect()
 }
 
 /// The timings and the types of several endpoints, as if they were one.
