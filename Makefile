@@ -92,7 +92,8 @@ test: test-rust loom test-python ## everything that must pass, Rust and Python
 
 test-rust: $(VENV)/.python ## the tests and the documentation examples of all crates (ARGS=... goes to cargo test)
 	cargo test --workspace $(LOCKED) $(ARGS)
-	$(if $(ARGS),,cargo test -p pytoweb-workers --features tracing --test tracing $(LOCKED))
+	$(if $(ARGS),,cargo test -p pytoweb-workers --all-features --lib --test tracing --test metrics --test examples $(LOCKED))
+	$(if $(ARGS),,cargo test -p pytoweb-workers --all-features --doc $(LOCKED) -- observability metrics)
 
 test-python: $(VENV)/.installed ## the Python tests, JOBS (4) at a time (ARGS=... goes to pytest)
 	@tools/test_python.sh $(PY) $(JOBS) $(ARGS)
@@ -165,8 +166,8 @@ faults: $(VENV)/.installed ## inject crashes, hangs, floods and shortages, and m
 lint: $(VENV)/.lint ## formatting, lints, types, stubs, documentation and layering, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets $(LOCKED) -- -D warnings
-	cargo clippy -p pytoweb-workers --all-features --tests $(LOCKED) -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps $(LOCKED)
+	cargo clippy -p pytoweb-workers --all-features --all-targets $(LOCKED) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features $(LOCKED)
 	tools/layers.sh
 	$(PY) tools/map.py
 	tools/targets.sh $(LOCKED)

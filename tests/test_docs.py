@@ -18,8 +18,8 @@ WAIT = 50.0
 """Seconds for one page or one example."""
 
 ROOT = Path(__file__).resolve().parent.parent
-# The Rust page is run by rustdoc, that of Jupyter as a notebook.
-ELSEWHERE = ("rust.md", "jupyter.md")
+# The Rust pages are run by rustdoc, that of Jupyter as a notebook.
+ELSEWHERE = ("rust.md", "rust-observability.md", "jupyter.md")
 PAGES = [
     ROOT / "README.md",
     *(page for page in sorted((ROOT / "docs" / "guide").rglob("*.md")) if page.name not in ELSEWHERE),

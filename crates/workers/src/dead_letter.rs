@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use pytoweb_engine::contained;
@@ -135,6 +136,8 @@ type Handler = Arc<dyn Fn(&DeadLetter) + Send + Sync>;
 #[derive(Default)]
 pub(crate) struct DeadLetters {
     letters: Mutex<VecDeque<DeadLetter>>,
+    /// How many there ever were.
+    count: AtomicU64,
     handler: RwLock<Option<Handler>>,
 }
 
@@ -162,6 +165,8 @@ impl DeadLetters {
 
     /// Keeps `letter`, and tells the handler.
     pub(crate) fn add(&self, letter: DeadLetter) {
+        // ORDERING: Relaxed, only the sum matters.
+        self.count.fetch_add(1, Ordering::Relaxed);
         let mut letters = lock(&self.letters);
         let oldest = (letters.len() >= DEAD_LETTERS).then(|| letters.pop_front());
         letters.push_back(letter.clone());
@@ -174,6 +179,12 @@ impl DeadLetters {
             .clone();
         // The panic hook has reported a handler that panics here; the worker goes on.
         let _ = contained(|| handler.map(|handler| handler(&letter)));
+    }
+
+    /// How many there ever were.
+    pub(crate) fn count(&self) -> u64 {
+        // ORDERING: Relaxed, only the sum matters.
+        self.count.load(Ordering::Relaxed)
     }
 
     pub(crate) fn all(&self) -> Vec<DeadLetter> {

@@ -1,5 +1,6 @@
 //! From a message to its handler, and from what the handler did to the reply.
 
+use std::collections::BTreeMap;
 use std::iter;
 use std::mem;
 use std::sync::{Arc, PoisonError};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use pytoweb_engine::{
     self as engine, Address, Companions, Course, Failure, Handled, Handler, Outcome, Suspension,
-    Tally, Wake,
+    Tally, TypeStats, Wake,
 };
 
 use crate::current;
@@ -293,6 +294,14 @@ impl Handler for Dispatch {
 
     fn timed(&self, envelope: &Envelope, wait: Duration, run: Duration) {
         self.table.tally(envelope, |tally| tally.record(wait, run));
+    }
+
+    fn type_stats(&self) -> BTreeMap<String, TypeStats> {
+        self.table.type_stats()
+    }
+
+    fn dead(&self) -> u64 {
+        self.table.dead.count()
     }
 
     fn last(&self) -> Option<Envelope> {

@@ -58,6 +58,8 @@ mod kind_plans;
 mod kinds;
 mod lock;
 mod message;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod noted;
 mod payload;
 mod pool;
@@ -169,3 +171,7 @@ pub use pytoweb_macros::worker_method;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/guide/rust.md")]
 mod guide {}
+
+#[cfg(all(doctest, feature = "metrics"))]
+#[doc = include_str!("../../../docs/guide/rust-observability.md")]
+mod guide_of_observability {}

@@ -10,6 +10,9 @@ mod batches;
 mod deadlines;
 #[path = "../examples/macros.rs"]
 mod macros;
+#[cfg(feature = "metrics")]
+#[path = "../examples/metrics.rs"]
+mod metrics;
 #[path = "../examples/retries.rs"]
 mod retries;
 #[path = "../examples/worker_pool.rs"]
@@ -23,6 +26,8 @@ fn each_example_runs() {
         ("batches", batches::main),
         ("deadlines", deadlines::main),
         ("macros", macros::main),
+        #[cfg(feature = "metrics")]
+        ("metrics", metrics::main),
         ("retries", retries::main),
         ("worker_pool", worker_pool::main),
     ] {
