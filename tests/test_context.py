@@ -83,6 +83,14 @@ def test_every_way_to_post_captures_the_context(pool):
     assert list(two.map(lambda _: color.get(), range(3))) == ["submit"] * 3
 
 
+def test_calls_of_map_that_wait_for_room_have_the_context_of_the_call(pool):
+    one = pool(2, capacity=1)
+    color.set("map")
+    results = one.map(lambda _: color.get(), range(100))
+    color.set("later")
+    assert list(results) == ["map"] * 100
+
+
 def test_one_context_may_be_used_by_two_threads_at_once(pool):
     two, barrier = pool(2), threading.Barrier(2)
 

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextvars import copy_context
 from itertools import islice
 
 from pytoweb._checks import checked_count
@@ -143,6 +144,8 @@ class Feed:
         self._rest = rest
         self._timeout = timeout
         self._wishes = wishes
+        #: That of the caller of ``map``: most calls are posted on threads that have nothing of it.
+        self._context = copy_context()
         #: Held by the thread that posts; another one that finds it held leaves the work to it.
         self._posting = threading.Lock()
         self._wanted = False
@@ -168,8 +171,16 @@ class Feed:
             return
         post: Any
         try:
-            post = self._pool._pytoweb_park_call(
-                self._function, call, None, True, self._timeout, self._post, self._wishes
+            # In a copy: where there is room already, it posts the others before it returns.
+            post = self._context.copy().run(
+                self._pool._pytoweb_park_call,
+                self._function,
+                call,
+                None,
+                True,
+                self._timeout,
+                self._post,
+                self._wishes,
             )
         except SerializationError as error:
             post = _Failed(error)
@@ -189,7 +200,7 @@ class Feed:
         while self._wanted and self._posting.acquire(blocking=False):
             try:
                 self._wanted = False
-                posted = self._post_some()
+                posted = self._context.run(self._post_some)
                 if self._rest and self._parked is None:
                     # It may call here and now, and then finds the lock held.
                     self.watch(posted)
