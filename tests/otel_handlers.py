@@ -23,5 +23,13 @@ def fail(data):
     raise ValueError(data)
 
 
+def where_of(item):
+    return ids()
+
+
+def where_together(items):
+    return [(*ids(), len(items)) for _ in items]
+
+
 def where_streamed(data):
     yield ids()

@@ -15,8 +15,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from pytoweb._options import PoolOptions
 from pytoweb.otel import PytowebInstrumentor
-from pytoweb.workers import PythonWorker, WorkerPool
+from pytoweb.workers import Batch, PythonWorker, WorkerDecorators, WorkerPool
 
 WAIT = 10.0
 
@@ -149,6 +150,61 @@ def test_metrics_count_messages_and_seconds(recorded, worker):
     assert sum(point.count for point in recorded.points("messaging.client.operation.duration")) == 2
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_each_message_of_a_batch_is_consumed(recorded, worker, later):
+    one = worker("together")
+
+    async def together(items):
+        return otel_handlers.where_together(items)
+
+    one.on_message("where", together if later else otel_handlers.where_together, batch=Batch(8))
+    futures = [one.ask("where") for _ in range(8)]
+    one.start()
+    sizes = {future.result(WAIT)[2] for future in futures}
+    one.ask("where").result(WAIT)
+    assert sizes == {8}
+    (consumed,) = recorded.points("messaging.client.consumed.messages")
+    assert consumed.value == 9
+    handled = recorded.spans(SpanKind.CONSUMER)
+    assert [span.attributes.get("messaging.batch.message_count") for span in handled] == [8, None]
+    (processing,) = recorded.points("messaging.process.duration")
+    assert processing.count == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"buffersize": 3}, {"chunksize": 4}])
+def test_calls_of_map_run_in_the_trace_of_its_caller(recorded, backend, options):
+    count = 30
+    with WorkerPool(2, name="mapping", backend=backend, capacity=2) as pool:
+        for mapping in (pool, pool.options(timeout=WAIT)):
+            with recorded.tracer.start_as_current_span("request") as request:
+                found = list(mapping.map(otel_handlers.where_of, range(count), **options))
+            assert {of_trace for of_trace, _ in found} == {request.get_span_context().trace_id}
+        assert len(found) == count
+    sent = recorded.spans(SpanKind.PRODUCER)
+    mapped = [span for span in sent if span.attributes["messaging.operation.name"] == "map"]
+    assert [span.name for span in mapped] == ["send mapping"] * 2
+    chunked = "chunksize" in options and backend == "process"
+    messages = sum(point.value for point in recorded.points("messaging.client.sent.messages"))
+    assert messages == 2 * (8 if chunked else count)
+
+
+def test_a_decorated_function_runs_in_the_trace_of_its_caller(recorded):
+    with WorkerPool(2) as pool:
+
+        @WorkerDecorators.run_in_worker("decorated", pool=pool)
+        async def where():
+            return otel_handlers.ids()
+
+        with recorded.tracer.start_as_current_span("request") as request:
+            found = asyncio.run(where())
+        assert found[0] == request.get_span_context().trace_id
+    (sent,) = recorded.spans(SpanKind.PRODUCER)
+    (handled,) = recorded.spans(SpanKind.CONSUMER)
+    assert (sent.name, handled.parent.span_id) == ("send decorated", sent.context.span_id)
+    (point,) = recorded.points("messaging.client.sent.messages")
+    assert point.value == 1
+
+
 def test_workers_and_pools_of_before_are_traced_too(worker, backend):
     one = worker("early", backend=backend)
     one.on_message("where", otel_handlers.where)
@@ -191,7 +247,7 @@ def test_workers_and_pools_of_before_are_traced_too(worker, backend):
 
 def test_uninstrument_leaves_nothing(worker):
     before = {name: getattr(PythonWorker, name) for name in ("ask", "aask", "stream", "post_message")}
-    submit = WorkerPool.submit
+    submit, mapped, own = WorkerPool.submit, PoolOptions.map, dict(vars(WorkerPool))
     found, instrumentor = Recorded(), PytowebInstrumentor()
     assert instrumentor is PytowebInstrumentor()
     instrumentor.instrument(tracer_provider=found.tracers, meter_provider=found.meters)
@@ -206,6 +262,8 @@ def test_uninstrument_leaves_nothing(worker):
     assert len(found.exporter.get_finished_spans()) == 2
     assert {name: getattr(PythonWorker, name) for name in before} == before
     assert WorkerPool.submit is submit
+    assert PoolOptions.map is mapped
+    assert dict(vars(WorkerPool)) == own
     found.meters.shutdown()
     found.tracers.shutdown()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import types
 
+from pytoweb._batch import messages_of
 from pytoweb._functions import is_coroutine_function
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -47,23 +48,25 @@ class Around:
     def __init__(self, outer: Around | None) -> None:
         #: What surrounds the handlers of the whole pool.
         self.outer = outer
-        self._hooks: list[tuple[str, Callable[[], Any]]] = []
+        self._hooks: list[tuple[str, Callable[..., Any], bool]] = []
 
     def add(self, hook: Any) -> None:
         """Has ``hook`` entered after those that are there."""
         flags = _flags(hook)
         name = _name(hook)
+        # One of this package may ask how many messages it surrounds.
+        counts = getattr(hook, "_pytoweb_counts", False)
         if flags & CO_GENERATOR:
             hook = contextlib.contextmanager(hook)
         elif flags & CO_ASYNC_GENERATOR:
             hook = contextlib.asynccontextmanager(hook)
-        self._hooks.append((name, hook))
+        self._hooks.append((name, hook, counts))
 
-    def _managers(self) -> Iterator[tuple[str, Any]]:
+    def _managers(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
         if self.outer is not None:
-            yield from self.outer._managers()
-        for name, hook in self._hooks:
-            yield name, hook()
+            yield from self.outer._managers(function, args)
+        for name, hook, counts in self._hooks:
+            yield name, hook(messages_of(function, args)) if counts else hook()
 
     def __call__(
         self,
@@ -77,7 +80,7 @@ class Around:
         if awaits and is_coroutine_function(function):
             return self._surrounded(function, args, kwargs)
         with contextlib.ExitStack() as stack:
-            for name, manager in self._managers():
+            for name, manager in self._managers(function, args):
                 if not hasattr(type(manager), "__enter__"):
                     raise _unfit(name, manager, function)
                 stack.enter_context(manager)
@@ -92,7 +95,7 @@ class Around:
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         async with contextlib.AsyncExitStack() as stack:
-            for name, manager in self._managers():
+            for name, manager in self._managers(function, args):
                 if hasattr(type(manager), "__aenter__"):
                     await stack.enter_async_context(manager)
                 elif hasattr(type(manager), "__enter__"):

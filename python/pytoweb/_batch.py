@@ -160,16 +160,32 @@ class BatchHandler:
         return results
 
 
-def one_by_one(handler: Callable[[Any], Any]) -> Callable[[list[Any]], Any]:
-    """A handler of one message as one of batches: for messages that were together when it was registered."""
+class _EachAlone:
+    """A handler of one message that gets a list."""
 
-    def call(items: list[Any]) -> Any:
-        results: list[Any] = [_outcome(index, handler, item) for index, item in enumerate(items)]
+    __slots__ = ("_handler",)
+
+    def __init__(self, handler: Callable[[Any], Any]) -> None:
+        self._handler = handler
+
+    def __call__(self, items: list[Any]) -> Any:
+        results: list[Any] = [_outcome(index, self._handler, item) for index, item in enumerate(items)]
         if any(isinstance(result, CoroutineType) for result in results):
             return _awaited_each(results)
         return results
 
-    return call
+
+def messages_of(function: object, args: tuple[Any, ...]) -> int:
+    """How many messages are handled by a call of ``function``, the engine's side of a handler."""
+    is_of_lists = isinstance(function, _EachAlone) or isinstance(
+        getattr(function, "__self__", None), BatchHandler
+    )
+    return len(args[0]) if is_of_lists else 1
+
+
+def one_by_one(handler: Callable[[Any], Any]) -> Callable[[list[Any]], Any]:
+    """A handler of one message as one of batches: for messages that were together when it was registered."""
+    return _EachAlone(handler)
 
 
 def _outcome(index: int, handler: Callable[[Any], Any], item: Any) -> Any:

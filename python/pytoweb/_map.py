@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Feed", "map_calls"]
 
+#: Called for each call that is posted; ``pytoweb.otel`` counts them.
+on_posted: Callable[[WorkerPool], object] | None = None
+
 
 def map_calls(
     pool: WorkerPool,
@@ -101,6 +104,8 @@ def _posted(
                 rest.extend(calls)
                 break
             futures.append(future)
+            if on_posted is not None:
+                on_posted(pool)
     except BaseException:
         # None of the calls is of use to the caller.
         _cancel_all(futures)
@@ -217,6 +222,8 @@ class Feed:
         except IndexError:
             # Given up meanwhile.
             future.cancel()
+        if on_posted is not None:
+            on_posted(self._pool)
 
     def _end_parked(self) -> bool:
         """Takes the future of the call that was in line. False: it is still there."""

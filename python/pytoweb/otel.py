@@ -28,7 +28,8 @@ try:
 except ImportError as error:
     raise ImportError("pytoweb.otel needs opentelemetry-api: pip install 'pytoweb[otel]'") from error
 
-from pytoweb import _child, _exit
+from pytoweb import _child, _exit, _map
+from pytoweb._options import PoolOptions
 from pytoweb._pool import WorkerPool
 from pytoweb._worker import Addressable
 from pytoweb.errors import WorkerStoppedError
@@ -49,7 +50,12 @@ _SENDERS = {
     "stream": "stream",
     "_pytoweb_call": "submit",
 }
-_ASYNC_SENDERS = {"apost_message": "post", "aask": "ask", "astream": "stream"}
+_ASYNC_SENDERS = {
+    "apost_message": "post",
+    "aask": "ask",
+    "astream": "stream",
+    "_pytoweb_acall": "submit",
+}
 
 #: The sender's trace context, for a child process: what is in there of it on a thread, which the handler has
 #: anyway, cannot be sent.
@@ -106,10 +112,13 @@ class _Sending:
         self._found = _found()
         self._process = owner.backend == "process"
         self._count = len(items) if isinstance(items, (list, tuple, range)) else 1
+        if operation == "map":
+            # They are counted as they are posted.
+            self._count = 0
         self._own: dict[str, Any] = {}
         if isinstance(message_id, str):
             self._own["messaging.message.id"] = message_id
-        if self._count != 1:
+        if self._count != 1 and operation != "map":
             self._own["messaging.batch.message_count"] = self._count
 
     def __enter__(self) -> None:
@@ -138,7 +147,8 @@ class _Sending:
         if error is not None:
             attributes = {**attributes, "error.type": type(error).__qualname__}
         found.sending.record(took, attributes)
-        found.sent.add(self._count, attributes)
+        if self._count:
+            found.sent.add(self._count, attributes)
         self._span.__exit__(kind, error, trace_back)
 
 
@@ -153,6 +163,25 @@ def _sender(name: str, operation: str, original: Callable[..., Any]) -> Callable
             return original(self, *args, **kwargs)
 
     return send
+
+
+def _mapper(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``map`` of a pool, or of a view of one, in the span of a sender: its calls run in the trace of that."""
+
+    @functools.wraps(original)
+    def send(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if _instruments is None:
+            return original(self, *args, **kwargs)
+        with _Sending("map", self if isinstance(self, WorkerPool) else self._pool, None, None):
+            return original(self, *args, **kwargs)
+
+    return send
+
+
+def _count_mapped(pool: WorkerPool) -> None:
+    """A call of ``map`` is posted."""
+    if _instruments is not None:
+        _instruments.sent.add(1, _attributes("map", "send", pool.name))
 
 
 def _message_id(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -173,8 +202,8 @@ def _async_sender(name: str, operation: str, original: Callable[..., Any]) -> Ca
     return send
 
 
-def _process() -> Iterator[None]:
-    """What surrounds each handler; a child looks it up by its name."""
+def _process(count: int = 1) -> Iterator[None]:
+    """What surrounds each handler, of so many messages; a child looks it up by its name."""
     found, message, owner = _found(), current_message(), current_worker()
     if found is None or message is None or owner is None:
         yield
@@ -185,6 +214,8 @@ def _process() -> Iterator[None]:
     own: dict[str, Any] = {"pytoweb.message.type": message.type}
     if message.id is not None:
         own["messaging.message.id"] = message.id
+    if count != 1:
+        own["messaging.batch.message_count"] = count
     begun = time.perf_counter()
     try:
         with found.tracer.start_as_current_span(
@@ -201,7 +232,10 @@ def _process() -> Iterator[None]:
                 raise
     finally:
         found.processing.record(time.perf_counter() - begun, attributes)
-        found.consumed.add(1, attributes)
+        found.consumed.add(count, attributes)
+
+
+_process._pytoweb_counts = True  # type: ignore[attr-defined]
 
 
 class PytowebInstrumentor:
@@ -247,8 +281,14 @@ class PytowebInstrumentor:
             setattr(Addressable, name, _sender(name, operation, getattr(Addressable, name)))
         for name, operation in _ASYNC_SENDERS.items():
             setattr(Addressable, name, _async_sender(name, operation, getattr(Addressable, name)))
-        _submit["original"] = WorkerPool.submit
-        WorkerPool.submit = _sender("submit", "submit", WorkerPool.submit)  # type: ignore[method-assign]
+        for owner, name, wrapped in (
+            (WorkerPool, "submit", functools.partial(_sender, "submit", "submit")),
+            (WorkerPool, "map", _mapper),
+            (PoolOptions, "map", _mapper),
+        ):
+            _wrapped.append((owner, name, vars(owner).get(name)))
+            setattr(owner, name, wrapped(getattr(owner, name)))
+        _map.on_posted = _count_mapped
         _exit.on_register(_surround)
 
     def uninstrument(self, **_others: Any) -> None:
@@ -257,18 +297,20 @@ class PytowebInstrumentor:
         if not self._is_on:
             return
         self._is_on = False
-        _instruments = None
+        _instruments = _map.on_posted = None
         _exit.off_register(_surround)
         for name in (*_SENDERS, *_ASYNC_SENDERS):
             wrapped = getattr(Addressable, name).__wrapped__
             delattr(Addressable, name)
             if getattr(Addressable, name, None) is not wrapped:
                 setattr(Addressable, name, wrapped)
-        WorkerPool.submit = _submit.pop("original")  # type: ignore[method-assign]
+        while _wrapped:
+            owner, name, own = _wrapped.pop()
+            delattr(owner, name) if own is None else setattr(owner, name, own)
 
 
-#: What ``WorkerPool.submit`` was before.
-_submit: dict[str, Any] = {}
+#: What is wrapped besides the senders: the class, the name, and what it had of its own under that name.
+_wrapped: list[tuple[type, str, Any]] = []
 
 #: Workers and pools whose handlers are surrounded; also after `uninstrument`, where it records nothing.
 _surrounded: weakref.WeakSet[Any] = weakref.WeakSet()
