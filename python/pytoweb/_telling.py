@@ -70,14 +70,15 @@ class Telling(Endpoint):
         is that of the first message.
 
         Args:
-            done: how much is done.
-            total: of how much, in the same unit; None where that is not known.
+            done: how much is done: a finite number from 0 on.
+            total: of how much, in the same unit, likewise; None where that is not known.
             text: at what it is.
 
         Raises:
             RuntimeError: not called in a handler of this worker or pool, its ``on_start`` or what surrounds
                 it.
             TypeError: ``done`` or ``total`` is not a number, or ``text`` is not a str.
+            ValueError: ``done`` or ``total`` is negative, infinite or NaN.
         """
         if running_owner() is self:
             report_progress(None, done, total, text)

@@ -493,9 +493,30 @@ def report_much(limit: int) -> int:
     return limit
 
 
+class _Nan:
+    """A number of another type."""
+
+    def __float__(self) -> float:
+        return float("nan")
+
+
 def report_wrongly(how: str) -> str:
     """Reports what is none, and says what that raised."""
-    report = {"done": ("1",), "total": (1, "2"), "text": (1, 2, 3)}[how]
+    reports: dict[str, tuple[Any, ...]] = {
+        "done": ("1",),
+        "total": (1, "2"),
+        "text": (1, 2, 3),
+        "bool": (True,),
+        "nan": (float("nan"),),
+        "infinite": (float("inf"), 2),
+        "negative": (-1,),
+        "long": (-(10**30),),
+        "converted": (_Nan(),),
+        "nan total": (1, float("nan")),
+        "infinite total": (1, float("inf")),
+        "negative total": (1, -0.5),
+    }
+    report = reports[how]
     try:
         _progress(*report)
     except Exception as error:

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyFloat, PyInt, PyString, PyTuple};
+use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyTuple};
 use pytoweb_process::Parcel;
 
 use crate::error;
@@ -135,14 +135,35 @@ pub(crate) fn checked<'py>(
     (number(done, "done")?, total, text).into_pyobject(done.py())
 }
 
-/// An exact int or float: `value` itself, or what it is as one.
+/// An exact int or float: `value` itself, or what it is as one. A finite one from 0 on: a bar can show no other.
 fn number<'py>(value: &Bound<'py, PyAny>, what: &str) -> PyResult<Bound<'py, PyAny>> {
+    let number = exact_number(value, what)?;
+    let is_fit = if let Ok(number) = number.cast_exact::<PyFloat>() {
+        number.value().is_finite() && number.value() >= 0.0
+    } else if let Ok(number) = number.extract::<i64>() {
+        number >= 0
+    } else {
+        // Far from 0, on one side or the other.
+        number.gt(0)?
+    };
+    if is_fit {
+        return Ok(number);
+    }
+    Err(PyValueError::new_err(format!(
+        "{what} must be 0 or more, and finite, not {}",
+        value.repr()?
+    )))
+}
+
+fn exact_number<'py>(value: &Bound<'py, PyAny>, what: &str) -> PyResult<Bound<'py, PyAny>> {
     if value.is_exact_instance_of::<PyInt>() || value.is_exact_instance_of::<PyFloat>() {
         return Ok(value.clone());
     }
-    for method in ["__index__", "__float__"] {
-        if let Some(convert) = value.getattr_opt(method)? {
-            return convert.call0();
+    if !value.is_instance_of::<PyBool>() {
+        for method in ["__index__", "__float__"] {
+            if let Some(convert) = value.getattr_opt(method)? {
+                return convert.call0();
+            }
         }
     }
     let kind = value.get_type().name()?;

@@ -173,10 +173,13 @@ class ProgressContract(Subject):
         assert one.stats().completed == 2
 
     def test_what_cannot_be_reported_is_an_error_of_the_call(self) -> None:
-        """Outside of handlers, and what is no number or no text."""
+        """Outside of handlers; what is no text, no number, or one that no bar can show."""
         one = self.reporting()
         raised(RuntimeError, one.progress, 1)
-        for how in ("done", "total", "text"):
+        for how in ("done", "total", "text", "bool"):
             assert one.ask("report_wrongly", how).result(WAIT) == "TypeError"
+        numbers = ("nan", "infinite", "negative", "long", "converted")
+        for how in (*numbers, "nan total", "infinite total", "negative total"):
+            assert one.ask("report_wrongly", how).result(WAIT) == "ValueError"
         future = one.ask("echo", 1)
         raised(TypeError, future.on_progress, 5)
