@@ -15,6 +15,7 @@ import pytest
 
 from pytoweb.workers import (
     DeadlineError,
+    Retry,
     SerializationError,
     WorkerCrashedError,
     WorkerDecorators,
@@ -159,6 +160,82 @@ def test_whatever_has_a_yield_streams(worker):
     for handler in (Generating(), Generating().method, functools.partial(large)):
         one.on_message("work", handler)
         assert len(list(one.stream("work", 1))) == 1
+
+
+def passed_on(function):
+    """A decorator that leaves what it wraps as it is."""
+
+    @functools.wraps(function)
+    def wrapper(*args):
+        return function(*args)
+
+    return wrapper
+
+
+def collected(function):
+    """A decorator that reads all of a generator, unless there is nothing to read."""
+
+    @functools.wraps(function)
+    def wrapper(data):
+        return list(function(data))
+
+    return wrapper
+
+
+@passed_on
+def counted(limit):
+    yield from range(limit)
+
+
+@passed_on
+async def counted_later(limit):
+    for number in range(limit):
+        yield number
+
+
+@collected
+def listed(limit):
+    yield from range(limit)
+
+
+def handed_over(limit):
+    return (number for number in range(limit))
+
+
+@pytest.mark.parametrize("soft_timeout", [None, WAIT])
+def test_a_decorated_generator_function_streams_or_not_as_what_it_returns_says(backend, worker, soft_timeout):
+    one = worker("wrapped", backend=backend)
+    one.on_error(lambda error: None)
+    for handler in (counted, counted_later, listed, handed_over):
+        one.on_message(handler.__name__, handler, soft_timeout=soft_timeout)
+    one.start()
+    for kind in ("counted", "counted_later"):
+        assert list(one.stream(kind, 40)) == list(range(40))
+        with pytest.raises(TypeError, match=r"stream\(\)"):
+            one.ask(kind, 3).result(WAIT)
+        assert asyncio.run(collect(one, kind, 5)) == list(range(5))
+    assert one.ask("listed", 3).result(WAIT) == [0, 1, 2]
+    with pytest.raises(TypeError, match=r"returned list.*ask\(\)"):
+        list(one.stream("listed", 3))
+    # What wraps nothing is known when it returns.
+    with pytest.raises(TypeError, match=r"'handed_over' returned a generator.*wraps"):
+        one.ask("handed_over", 3).result(WAIT)
+    with pytest.raises(TypeError, match=r"ask\(\)"):
+        one.stream("handed_over", 3)
+
+
+async def collect(one, kind, data):
+    return [item async for item in await one.astream(kind, data)]
+
+
+def test_what_may_return_a_generator_is_tried_again_as_what_returns_a_value(backend, worker):
+    one = worker("retried", backend=backend)
+    one.on_error(lambda error: None)
+    one.on_message("listed", listed, retry=Retry(2))
+    one.start()
+    assert one.ask("listed", 2).result(WAIT) == [0, 1]
+    with pytest.raises(TypeError, match=r"ask\(\)"):
+        one.stream("listed", 2)
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])

@@ -5,6 +5,10 @@ from __future__ import annotations
 import functools
 import types
 
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 #: `inspect.CO_GENERATOR` and `inspect.CO_ASYNC_GENERATOR`: a function with a ``yield``.
 GENERATOR = 0x20
 ASYNC_GENERATOR = 0x200
@@ -26,6 +30,29 @@ def has_yield(handler: object) -> bool:
     """Whether it is a generator function, ``async def`` or not."""
     function = _function_of(handler)
     return function is not None and function.__code__.co_flags & (GENERATOR | ASYNC_GENERATOR) != 0
+
+
+def _wrapped_by(handler: object) -> Iterator[object]:
+    """What ``functools.wraps`` says that it wraps, from the outside in."""
+    known = set()
+    while (handler := getattr(handler, "__wrapped__", None)) is not None and id(handler) not in known:
+        known.add(id(handler))
+        yield handler
+
+
+def may_yield(handler: object) -> bool:
+    """Whether a call may return a generator: its decorator wraps a generator function, and is none.
+
+    Only what a call returns tells: a decorator may read all of the generator.
+    """
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    return not has_yield(handler) and any(map(has_yield, _wrapped_by(handler)))
+
+
+def may_be_async_generator(handler: object) -> bool:
+    """The same of an ``async def`` generator; also of a handler that is one."""
+    return is_async_generator(handler) or any(map(is_async_generator, _wrapped_by(handler)))
 
 
 def is_async_generator(handler: object) -> bool:

@@ -16,8 +16,9 @@ from pytoweb import _loops, _parentage, _pickling, _signals
 from pytoweb._aio import Running, running
 from pytoweb._around import Around
 from pytoweb._batch import batch_handler
-from pytoweb._callables import has_yield
+from pytoweb._callables import has_yield, may_yield
 from pytoweb._core import child_arrive, load
+from pytoweb._functions import is_coroutine_function
 from pytoweb._internals import Internals, PoolInternals, set_state
 from pytoweb._main import HostMain
 from pytoweb._runtime import cast_owner, initialize
@@ -161,7 +162,8 @@ class Child:
                 on_start = load(config["on_start"])
             for kind, handler in config["handlers"].items():
                 handlers[kind] = load(handler)
-                if has_yield(handlers[kind]):
+                may_stream = may_yield(handlers[kind]) and not is_coroutine_function(handlers[kind])
+                if may_stream or has_yield(handlers[kind]):
                     from pytoweb._stream_handler import StreamHandler
 
                     handlers[kind] = StreamHandler(handlers[kind], kind)

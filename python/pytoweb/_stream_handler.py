@@ -7,12 +7,14 @@ run in its place.
 
 from __future__ import annotations
 
-from pytoweb._callables import is_async_generator
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+
+from pytoweb._callables import has_yield
 from pytoweb._core import running_stream
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+    from collections.abc import AsyncGenerator, Callable, Generator
     from typing import Any, Union
 
     from pytoweb._core import ChildStreamWriter, StreamWriter
@@ -24,26 +26,43 @@ LOOK = 0.25
 
 
 class StreamHandler:
-    """A generator function as a handler of messages of one type."""
+    """A handler of messages of one type that is a generator function, or may return a generator."""
 
-    __slots__ = ("_awaits", "_handler", "_message_type")
+    __slots__ = ("_handler", "_is_generator", "_message_type")
 
     def __init__(self, handler: Callable[[Any], Any], message_type: str) -> None:
         self._handler = handler
         self._message_type = message_type
-        self._awaits = is_async_generator(handler)
+        self._is_generator = has_yield(handler)
 
-    def __call__(self, data: Any) -> Coroutine[Any, Any, None] | None:
+    def __call__(self, data: Any) -> Any:
         writer = running_stream()
+        if writer is None and self._is_generator:
+            raise self._streams()
+        returned = self._handler(data)
+        if isinstance(returned, GeneratorType):
+            if writer is None:
+                raise self._streams()
+            _put_all(returned, writer)
+            return None
+        if isinstance(returned, AsyncGeneratorType):
+            if writer is None:
+                raise self._streams()
+            return _put_all_async(returned, writer)
         if writer is None:
-            raise TypeError(
-                f"the handler of {self._message_type!r} streams its answer: read it with stream() or "
-                "astream()"
-            )
-        if self._awaits:
-            return _put_all_async(self._handler(data), writer)
-        _put_all(self._handler(data), writer)
-        return None
+            return returned
+        if isinstance(returned, CoroutineType):
+            # Nothing awaits it.
+            returned.close()
+        raise TypeError(
+            f"the handler of {self._message_type!r} returned {type(returned).__name__}, which is no "
+            "generator, and has no stream: use ask()"
+        )
+
+    def _streams(self) -> TypeError:
+        return TypeError(
+            f"the handler of {self._message_type!r} streams its answer: read it with stream() or astream()"
+        )
 
 
 def _put_all(items: Generator[object, None, object], writer: Writer) -> None:

@@ -15,7 +15,13 @@ import weakref
 from pytoweb import _aio, _exit, _topics
 from pytoweb._around import Around, check_hook
 from pytoweb._batch import Batch, batch_handler, checked_batch
-from pytoweb._callables import checked_callable, checked_handler, has_yield, is_async_generator
+from pytoweb._callables import (
+    checked_callable,
+    checked_handler,
+    has_yield,
+    may_be_async_generator,
+    may_yield,
+)
 from pytoweb._checks import (
     MAX_PROCESSES,
     checked_backend,
@@ -237,6 +243,9 @@ class Addressable(Streaming, Telling, Exposing):
             )
         checked_callable(handler, "a message handler")
         streams = has_yield(handler)
+        # Such a message may be asked for as well. Another attempt would send the items of a stream again.
+        may_stream = may_yield(handler) and not is_coroutine_function(handler)
+        has_stream = streams or (may_stream and retry is None and batch is None)
         if message_type in (RESPONSE, ERROR):
             checked_handler(handler, f"the handler of {message_type!r}")
             options = {"soft_timeout": soft_timeout, "rate": rate, "retry": retry, "batch": batch}
@@ -256,7 +265,7 @@ class Addressable(Streaming, Telling, Exposing):
         takes_worker = isinstance(handler, types.FunctionType) and hasattr(handler, MESSAGE_TYPES)
         if takes_worker:
             bound = types.MethodType(handler, self)
-        if streams:
+        if streams or may_stream:
             from pytoweb._stream_handler import StreamHandler
 
             bound = StreamHandler(bound, message_type)
@@ -280,12 +289,12 @@ class Addressable(Streaming, Telling, Exposing):
         if batch is not None or message_type in own.batches:
             own.batches = {**own.batches, message_type: batch}
             self._pytoweb_set_batch(message_type, None if batch is None else batch.numbers())
-        if streams or message_type in own.streams:
+        if has_stream or message_type in own.streams:
             others = own.streams - {message_type}
-            own.streams = others | {message_type} if streams else others
+            own.streams = others | {message_type} if has_stream else others
             self._pytoweb_set_stream(message_type, streams)
         own.handlers[message_type] = bound
-        if is_coroutine_function(handler) or is_async_generator(handler):
+        if is_coroutine_function(handler) or may_be_async_generator(handler):
             own.has_coroutines = True
         self._pytoweb_tell_child()
         self._pytoweb_start_loop()

@@ -560,7 +560,10 @@ impl<'py> Call<'_, 'py> {
                 );
             }
             match self.worker.handlers.bind(py).get_item(&self.kind)? {
-                Some(handler) => self.handle(&handler, data, items, one_of_list),
+                Some(handler) => {
+                    let returned = self.handle(&handler, data, items, one_of_list)?;
+                    context::no_generator(returned, || self.kind.to_string())
+                }
                 None => Err(error::unknown(self.worker.named(), &self.kind.to_string())),
             }
         })();

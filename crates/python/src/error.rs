@@ -328,6 +328,16 @@ pub(crate) fn bad_timeout(seconds: f64, what: &str) -> PyErr {
     PyValueError::new_err(format!("{what} must be 0 or more seconds, not {seconds}"))
 }
 
+/// A handler of messages of `kind` that is no generator function returned one.
+#[cold]
+pub(crate) fn returned_generator(kind: &str) -> PyErr {
+    PyTypeError::new_err(format!(
+        "the handler of {} returned a generator, of which nothing has run: to read it with stream(), register the \
+         generator function, or have its decorator use functools.wraps",
+        Quoted(kind)
+    ))
+}
+
 pub(crate) fn not_a_function(object: &Bound<'_, PyAny>) -> PyErr {
     PyTypeError::new_err(format!(
         "the first argument must be a function to call, not {}",

@@ -12,6 +12,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 
+use crate::error;
+
 /// A copy of the calling thread's context, as `contextvars.copy_context()` makes it; `None` if no variable is set.
 ///
 /// Most senders set none. Keeping a context object for each of their messages would make the garbage collector run
@@ -200,6 +202,24 @@ pub(crate) fn stack_bytes(_attached: Python<'_>) -> Option<usize> {
 pub(crate) fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: a type comparison.
     unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// What a handler of messages of `kind` returned, if that is no generator, of an `async def` function or of another one:
+/// nothing of it would run.
+#[inline]
+pub(crate) fn no_generator<'py>(
+    returned: Bound<'py, PyAny>,
+    kind: impl FnOnce() -> String,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: type comparisons.
+    let is_generator = unsafe {
+        ffi::PyGen_CheckExact(returned.as_ptr()) != 0
+            || ffi::PyAsyncGen_CheckExact(returned.as_ptr()) != 0
+    };
+    if is_generator {
+        return Err(error::returned_generator(&kind()));
+    }
+    Ok(returned)
 }
 
 /// Bytes of a page of memory.

@@ -10,10 +10,12 @@ use crate::host::batches;
 use crate::host::message::{Body, PyMessage};
 use crate::host::shared::Shared;
 use crate::host::task::Head;
+use crate::interpreter::context;
 
 /// What to call for one message, apart from the message, which is elsewhere during the call.
 pub(super) enum Call<'py> {
-    Handler(Bound<'py, PyAny>, Bound<'py, PyAny>),
+    /// The handler, the type of the message, and its data.
+    Handler(Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>),
     /// For a list of messages.
     Batch(Bound<'py, PyAny>),
     Function {
@@ -29,7 +31,10 @@ pub(super) enum Call<'py> {
 impl<'py> Call<'py> {
     pub(super) fn run(self, surroundings: &Surroundings) -> PyResult<Bound<'py, PyAny>> {
         match self {
-            Self::Handler(handler, data) => surroundings.handle(&handler, data),
+            Self::Handler(handler, kind, data) => {
+                let returned = surroundings.handle(&handler, data)?;
+                context::no_generator(returned, || kind.to_string())
+            }
             Self::Function {
                 function,
                 args,
@@ -64,11 +69,11 @@ impl Shared {
                 Ok(Some(handler)) if self.kinds.has_batches() => {
                     match batches::list_handler(&handler) {
                         Ok(Some(handler)) => Call::Batch(handler),
-                        Ok(None) => Call::Handler(handler, data),
+                        Ok(None) => Call::Handler(handler, head.clone(), data),
                         Err(error) => Call::Refused(error),
                     }
                 }
-                Ok(Some(handler)) => Call::Handler(handler, data),
+                Ok(Some(handler)) => Call::Handler(handler, head.clone(), data),
                 Ok(None) => Call::Refused(error::unknown(self.named(), &head.to_string())),
                 Err(error) => Call::Refused(error),
             },
