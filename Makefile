@@ -92,7 +92,7 @@ test: test-rust loom test-python ## everything that must pass, Rust and Python
 
 test-rust: $(VENV)/.python ## the tests and the documentation examples of all crates (ARGS=... goes to cargo test)
 	cargo test --workspace $(LOCKED) $(ARGS)
-	$(if $(ARGS),,cargo test -p pytoweb-workers --all-features --lib --test tracing --test metrics --test examples $(LOCKED))
+	$(if $(ARGS),,cargo test -p pytoweb-workers --all-features --lib --test tracing --test spans --test metrics --test examples $(LOCKED))
 	$(if $(ARGS),,cargo test -p pytoweb-workers --all-features --doc $(LOCKED) -- observability metrics)
 
 test-python: $(VENV)/.installed ## the Python tests, JOBS (4) at a time (ARGS=... goes to pytest)

@@ -23,7 +23,15 @@ pub(crate) struct Histogram {
     /// A bucket for each time that its count was full and began anew.
     full: Vec<u8>,
     longest_nanos: u64,
-    sum: Duration,
+    sum_nanos: u128,
+}
+
+/// As a `Duration`, which reaches as far as some 2^64 of the longest times.
+fn duration_of(nanos: u128) -> Duration {
+    const PER_SECOND: u128 = 1_000_000_000;
+    let seconds = u64::try_from(nanos / PER_SECOND).unwrap_or(u64::MAX);
+    let below = u32::try_from(nanos % PER_SECOND).unwrap_or_default();
+    Duration::new(seconds, below)
 }
 
 /// What a bucket of `full` stands for.
@@ -36,7 +44,7 @@ impl Histogram {
             counts: Vec::new(),
             full: Vec::new(),
             longest_nanos: 0,
-            sum: Duration::ZERO,
+            sum_nanos: 0,
         }
     }
 
@@ -66,7 +74,7 @@ impl Histogram {
     pub(crate) fn record(&mut self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.longest_nanos = self.longest_nanos.max(nanos);
-        self.sum = self.sum.saturating_add(time);
+        self.sum_nanos += u128::from(nanos);
         let index = Self::index(nanos);
         self.reach(index, 1);
         self.count(index, 1);
@@ -121,7 +129,7 @@ impl Histogram {
             return;
         }
         self.longest_nanos = self.longest_nanos.max(other.longest_nanos);
-        self.sum = self.sum.saturating_add(other.sum);
+        self.sum_nanos += other.sum_nanos;
         self.reach(other.first, other.counts.len());
         for (index, count) in (other.first..).zip(&other.counts) {
             self.count(index, *count);
@@ -133,7 +141,7 @@ impl Histogram {
     pub(crate) fn folded(&self) -> TimeBuckets {
         let each = self.counted();
         let each = each.map(|(index, count)| (Duration::from_nanos(Self::middle(index)), count));
-        TimeBuckets::of(each, self.sum)
+        TimeBuckets::of(each, duration_of(self.sum_nanos))
     }
 
     /// The value that the share `q` (0 to 1) of the recorded times does not pass; `None` before the first record.

@@ -18,6 +18,7 @@ use crate::kinds::{Concurrent, Held, Stored};
 use crate::lock::lock;
 use crate::message::{Ended, Envelope, Late, Parcel};
 use crate::registry::Entry;
+use crate::spans;
 use crate::table::Table;
 
 /// The message in `envelope` has a reply that is not its handler's.
@@ -147,6 +148,14 @@ fn count_stray(table: &Table, envelope: &Envelope, outcome: Outcome) {
 }
 
 impl<'a> Turn<'a> {
+    #[cold]
+    #[inline(never)]
+    fn handle_in_span(&mut self, envelope: &mut Envelope) -> Handled<Dispatch> {
+        spans::during(self.table, envelope, |envelope| self.handle_one(envelope))
+    }
+
+    /// Inlined into the path without spans, as if there were no other.
+    #[inline(always)]
     fn handle_one(&mut self, envelope: &mut Envelope) -> Handled<Dispatch> {
         let table = self.table;
         let id = table.find(envelope);
@@ -216,6 +225,9 @@ enum Found<'turn, 'table> {
 
 impl Course<Dispatch> for Turn<'_> {
     fn handle(&mut self, envelope: &mut Envelope) -> Handled<Dispatch> {
+        if spans::are_wanted() {
+            return self.handle_in_span(envelope);
+        }
         self.handle_one(envelope)
     }
 
@@ -226,7 +238,8 @@ impl Course<Dispatch> for Turn<'_> {
     ) -> Handled<Dispatch> {
         let others = companions.messages_mut();
         let mut all: Vec<_> = iter::once(&mut *envelope).chain(others).collect();
-        let Some(ended) = self.run_together(&mut all) else {
+        let ended = spans::during_batch(self.table, &mut all, |all| self.run_together(all));
+        let Some(ended) = ended else {
             // The handler was replaced since they were posted: they run one by one.
             companions.put_back();
             return self.handle(envelope);

@@ -68,7 +68,9 @@ mod reply;
 mod retried;
 mod retry;
 mod send;
+mod sent;
 mod service;
+mod spans;
 mod strays;
 mod stream;
 mod table;
@@ -172,6 +174,6 @@ pub use pytoweb_macros::worker_method;
 #[doc = include_str!("../../../docs/guide/rust.md")]
 mod guide {}
 
-#[cfg(all(doctest, feature = "metrics"))]
+#[cfg(all(doctest, feature = "metrics", feature = "tracing"))]
 #[doc = include_str!("../../../docs/guide/rust-observability.md")]
 mod guide_of_observability {}

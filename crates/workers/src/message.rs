@@ -12,6 +12,7 @@ use crate::inline::Small;
 use crate::kept::Kept;
 use crate::kind_id::KindId;
 use crate::payload::Payload;
+use crate::sent::Sent;
 
 /// Why a message failed: a handler's own error, maybe. Boxed, because most replies are none.
 pub(crate) type Cause = Kept<Box<AskError>>;
@@ -119,6 +120,12 @@ pub(crate) enum Envelope {
 pub(crate) struct Planned {
     pub(crate) plan: Option<Plan>,
     pub(crate) bytes: usize,
+    /// Where it was sent, for its span.
+    #[cfg_attr(
+        not(feature = "tracing"),
+        expect(dead_code, reason = "nothing is in it then")
+    )]
+    pub(crate) sent: Sent,
     /// No planned one itself.
     pub(crate) envelope: Envelope,
 }
@@ -211,10 +218,37 @@ impl Envelope {
                 *self = Self::Planned(Box::new(Planned {
                     plan: small.plan().cloned(),
                     bytes: small.bytes(),
+                    sent: Sent::default(),
                     envelope: post,
                 }));
             }
             other => *other = post,
+        }
+    }
+
+    /// The same message, with where it was sent.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn sent_as(self, sent: Sent) -> Self {
+        match self {
+            Self::Planned(mut planned) => {
+                planned.sent = sent;
+                Self::Planned(planned)
+            }
+            envelope => Self::Planned(Box::new(Planned {
+                plan: envelope.plan().cloned(),
+                bytes: envelope.bytes(),
+                sent,
+                envelope,
+            })),
+        }
+    }
+
+    /// Where it was sent, if that is known.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn sent(&self) -> Option<&Sent> {
+        match self {
+            Self::Planned(planned) => Some(&planned.sent),
+            _ => None,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::kind_id::KindId;
 use crate::message::{Envelope, Parcel, Target};
 use crate::payload::Payload;
 use crate::reply::Reply;
+use crate::spans;
 use crate::task::Task;
 use crate::wishes::Wishes;
 
@@ -44,11 +45,17 @@ fn resolve<T: 'static>(engine: &Engine, kind: &str, data: T) -> Result<(Target, 
     }
 }
 
+#[inline]
 fn enter(
     engine: &Engine,
     envelope: Envelope,
     patience: Patience,
 ) -> Result<(), PostError<Envelope>> {
+    let envelope = if spans::are_wanted() {
+        spans::send(&engine.handler().table, envelope)
+    } else {
+        envelope
+    };
     match patience {
         Patience::Wait => engine.post(envelope, None),
         Patience::WaitFor(limit) | Patience::Deadline(limit) => engine.post(envelope, Some(limit)),
@@ -177,7 +184,11 @@ pub(crate) fn post_many<T: Send + 'static>(
             match resolve(engine, kind, data) {
                 Ok((target, data)) => {
                     let envelope = Envelope::post(target, data);
-                    batch.push_back(planned(engine, kind, envelope, None));
+                    let mut envelope = planned(engine, kind, envelope, None);
+                    if spans::are_wanted() {
+                        envelope = spans::send(&engine.handler().table, envelope);
+                    }
+                    batch.push_back(envelope);
                 }
                 Err(error) => {
                     let mut rest: Vec<T> = batch.into_iter().map(unpack).collect();

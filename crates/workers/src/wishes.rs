@@ -8,6 +8,7 @@ use pytoweb_engine::{Key, Message, Plan, Priority, Timestamp};
 use crate::inline::Alone;
 use crate::kind_plans::OfKind;
 use crate::message::{Envelope, Planned};
+use crate::sent::Sent;
 
 /// What a sender asks of the mailbox for one message.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +58,7 @@ impl Wishes {
         Envelope::Planned(Box::new(Planned {
             plan,
             bytes: self.bytes.unwrap_or_else(|| envelope.bytes()),
+            sent: Sent::default(),
             envelope,
         }))
     }
