@@ -39,6 +39,7 @@ pub(crate) trait AnyCell: Send + Sync {
     fn dead(&self) -> u64;
     /// How it fares, and why.
     fn health(&self) -> Health;
+    fn time_all(&self, on: bool);
     /// Handles one message at a time.
     fn is_exclusive(&self) -> bool;
     fn edges(&self) -> &Edges;
@@ -114,6 +115,12 @@ impl Address {
     #[must_use]
     pub fn health(&self) -> Health {
         self.0.health()
+    }
+
+    /// Has every message timed that is posted from now on, also where handlers are quick: see
+    /// [`TimingStats`](crate::TimingStats). With `false`, as many as before.
+    pub fn time_all(&self, on: bool) {
+        self.0.time_all(on);
     }
 
     /// Its numbers at one instant, without the timings: for readers of many workers.

@@ -105,8 +105,8 @@ pub trait Handler: Send + Sync + Sized + 'static {
 
     /// Told how long a message waited and ran, of those that are timed: see [`TimingStats`](crate::TimingStats). As
     /// [`Handler::ended`], but of all.
-    fn timed(&self, message: &Self::Message, wait: Duration, run: Duration) {
-        let _ = (message, wait, run);
+    fn timed(&self, message: &Self::Message, span: &Span) {
+        let _ = (message, span);
     }
 
     /// What became of its messages by type, where it keeps tallies. For
@@ -159,6 +159,32 @@ impl<H: Handler> Course<H> for &H {
     }
 
     fn rest(&mut self) {}
+}
+
+/// How long a message waited and ran, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// From the post to the handler.
+    pub wait: Duration,
+    /// In the handler. It has just ended.
+    pub run: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Where it ran.
+    pub place: Place,
+}
+
+/// Where a message ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// In a turn of the calling thread.
+    Turn,
+    /// Beside another message that ends next on the calling thread: it is one of [`Companions`].
+    Beside,
+    /// On a thread of the pool at first, and then outside of them: see [`Suspension`].
+    Suspended,
+    /// Where a [`Carrier`] has taken it: see [`Delivery::spot`].
+    Carried(Option<u32>),
 }
 
 /// What became of a message that was given to a handler.

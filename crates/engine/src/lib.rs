@@ -56,7 +56,9 @@ pub use clock::{Clock, MonotonicClock, Timestamp};
 pub use contained::{Panic, contained};
 pub use deadline::Timer;
 pub use exit::Exit;
-pub use handler::{BatchKey, Carrier, Companions, Course, Delivery, Handled, Handler, Suspension};
+pub use handler::{
+    BatchKey, Carrier, Companions, Course, Delivery, Handled, Handler, Place, Span, Suspension,
+};
 pub use health::{Condition, Health, HealthState};
 pub use host::{Host, PlainHost};
 pub use key::Key;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::{Closures, HandClock, LONG, ask, bounded, occupy, pool_with_clock, post, worker};
 use pytoweb_engine::{
-    Failure, Handled, Handler, Message, Outcome, ReplyState, StopMode, Suspension, Ticket, Wake,
-    Worker, WorkerOptions,
+    Failure, Handled, Handler, Message, Outcome, Place, ReplyState, Span, StopMode, Suspension,
+    Ticket, Wake, Worker, WorkerOptions,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -113,10 +113,10 @@ fn turns_of_a_pools_own_mailbox_count_each() {
 #[derive(Default)]
 struct Told {
     ended: Mutex<Vec<(u8, Outcome)>>,
-    timed: Mutex<Vec<(u8, Duration, Duration)>>,
+    timed: Mutex<Vec<(u8, Span)>>,
 }
 
-/// Works for 20 ms on each message; those of type 1 go on for another 30 ms elsewhere, and fail.
+/// Works for 20 ms on each message; those of type 1 go on for another 30 ms elsewhere, and fail. Those of type 9 take no time.
 struct Telling {
     told: Arc<Told>,
     clock: Arc<HandClock>,
@@ -139,6 +139,9 @@ impl Handler for Telling {
     type Message = Typed;
 
     fn handle(&self, message: &mut Typed) -> Handled<Self> {
+        if message.0 == 9 {
+            return Handled::Done(Outcome::Completed);
+        }
         self.clock.advance(Duration::from_millis(20));
         if message.0 != 1 {
             return Handled::Done(Outcome::Completed);
@@ -161,9 +164,9 @@ impl Handler for Telling {
         ended.push((message.0, outcome));
     }
 
-    fn timed(&self, message: &Typed, wait: Duration, run: Duration) {
+    fn timed(&self, message: &Typed, span: &Span) {
         let mut timed = self.told.timed.lock().expect("not poisoned");
-        timed.push((message.0, wait, run));
+        timed.push((message.0, *span));
     }
 
     fn abandon(&self, _: Typed, _: Failure) {}
@@ -190,16 +193,52 @@ fn a_handler_is_told_of_times_and_of_what_ends_elsewhere() {
             [(1, Outcome::Failed)]
         );
         let millis = Duration::from_millis;
+        let span = |wait, run, outcome, place| Span {
+            wait,
+            run: millis(run),
+            outcome,
+            place,
+        };
+        let (done, failed) = (Outcome::Completed, Outcome::Failed);
         assert_eq!(
             *told.timed.lock().expect("not poisoned"),
             [
-                (0, SECOND, millis(20)),
-                (1, SECOND + millis(20), millis(50)),
-                (2, SECOND + millis(70), millis(20)),
+                (0, span(SECOND, 20, done, Place::Turn)),
+                (1, span(SECOND + millis(20), 50, failed, Place::Suspended)),
+                (2, span(SECOND + millis(70), 20, done, Place::Turn)),
             ]
         );
         let timings = one.stats().timings;
         assert_eq!(timings.run_max, Some(millis(50)));
         assert_eq!(timings.wait_max, Some(SECOND + millis(70)));
+    });
+}
+
+#[test]
+fn all_messages_are_timed_while_that_is_asked_for() {
+    bounded(|| {
+        let (pool, clock) = pool_with_clock(1);
+        let told = Arc::<Told>::default();
+        let handler = Telling {
+            told: told.clone(),
+            clock,
+        };
+        let one = Worker::new("one", handler, WorkerOptions::default(), &pool);
+        assert!(one.start().expect("a thread"));
+        let hundred_timed = || {
+            told.timed.lock().expect("not poisoned").clear();
+            for _ in 0..100 {
+                one.try_post(Typed(9)).expect("room");
+            }
+            assert!(one.wait_idle(Some(LONG)).expect("no circle"));
+            told.timed.lock().expect("not poisoned").len()
+        };
+        // Until the average of the run times says that they are quick.
+        while hundred_timed() == 100 {}
+        one.address().time_all(true);
+        assert_eq!(hundred_timed(), 100);
+        assert_eq!(hundred_timed(), 100);
+        one.address().time_all(false);
+        while hundred_timed() == 100 {}
     });
 }

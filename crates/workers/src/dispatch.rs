@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::iter;
 use std::mem;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use pytoweb_engine::{
-    self as engine, Address, Companions, Course, Failure, Handled, Handler, Outcome, Suspension,
-    Tally, TypeStats, Wake,
+    self as engine, Address, Companions, Course, Failure, Handled, Handler, Outcome, Span,
+    Suspension, Tally, TypeStats, Wake,
 };
 
 use crate::current;
@@ -305,8 +304,9 @@ impl Handler for Dispatch {
         self.table.tally(envelope, |tally| tally.count(outcome));
     }
 
-    fn timed(&self, envelope: &Envelope, wait: Duration, run: Duration) {
-        self.table.tally(envelope, |tally| tally.record(wait, run));
+    fn timed(&self, envelope: &Envelope, span: &Span) {
+        self.table
+            .tally(envelope, |tally| tally.record(span.wait, span.run));
     }
 
     fn type_stats(&self) -> BTreeMap<String, TypeStats> {

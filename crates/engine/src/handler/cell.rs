@@ -386,6 +386,10 @@ impl<H: Handler> AnyCell for Cell<H> {
         self.health()
     }
 
+    fn time_all(&self, on: bool) {
+        self.mailbox.time_all(on);
+    }
+
     fn stats(&self) -> WorkerStats {
         self.stats()
     }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::Handler;
 use super::cell::Cell;
+use super::{Handler, Place, Span};
 use crate::clock::Timestamp;
 use crate::contained::contained;
 use crate::mailbox::{Entry, Finished, Whence};
@@ -146,7 +146,13 @@ impl<H: Handler> Companions<H> {
         let handler = &self.cell.handler;
         for finished in &ended {
             if let Some((wait, run)) = finished.timed {
-                handler.timed(finished.message, wait, run);
+                let span = Span {
+                    wait,
+                    run,
+                    outcome: finished.outcome,
+                    place: Place::Beside,
+                };
+                handler.timed(finished.message, &span);
             }
             handler.ended(finished.message, finished.outcome);
         }

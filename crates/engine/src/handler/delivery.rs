@@ -20,8 +20,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Handler;
 use super::cell::Cell;
+use super::{Handler, Place, Span};
 use crate::address::{Address, AnyCell};
 use crate::clock::Timestamp;
 use crate::contained::contained;
@@ -111,6 +111,13 @@ impl<H: Handler> Delivery<H> {
             .as_ref()
             .and_then(Message::state)
             .is_some_and(|state| state.is_overdue(|| clock.now()))
+    }
+
+    /// How long ago it was posted, if it is timed.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        let posted = self.posted_at?;
+        Some(self.batch.cell.pool.inner().clock.now().since(posted))
     }
 
     /// Where the carrier runs it: one of its places, by a number. At first the one where the message before it ran, of its
@@ -246,7 +253,14 @@ impl<H: Handler> Delivery<H> {
             .map(|(posted, ran)| (posted, ran, clock.now()));
         let timed = times.map(|(posted, ran, now)| (now.since(posted).saturating_sub(ran), ran));
         if let Some((wait, run)) = timed {
-            cell.handler.timed(message, wait, run);
+            let place = Place::Carried(self.spot);
+            let span = Span {
+                wait,
+                run,
+                outcome,
+                place,
+            };
+            cell.handler.timed(message, &span);
         }
         cell.handler.ended(message, outcome);
         // ORDERING: Relaxed, a hint for the counters: the last one is decided in `end`.

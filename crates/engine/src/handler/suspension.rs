@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Handler;
 use super::cell::Cell;
+use super::{Handler, Place, Span};
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::contained::contained;
@@ -55,6 +55,14 @@ impl<H: Handler> Suspension<H> {
         Address(self.cell.clone())
     }
 
+    /// How long it waited, and how long it has run, if it is timed.
+    #[must_use]
+    pub fn times(&self) -> Option<(Duration, Duration)> {
+        let (posted, started) = self.times?;
+        let now = self.cell.pool.inner().clock.now();
+        Some((started.since(posted), now.since(started)))
+    }
+
     /// Counts the message, publishes its reply, and lets the worker go on.
     pub fn finish(mut self, outcome: Outcome) {
         if let Some(message) = self.message.take() {
@@ -96,12 +104,16 @@ impl<H: Handler> Suspension<H> {
         if self.is_last {
             return;
         }
-        let timed = self.times.map(|(posted, started)| {
-            let now = self.cell.pool.inner().clock.now();
-            (started.since(posted), now.since(started))
-        });
+        let timed = self.times();
         if let Some((wait, run)) = timed {
-            self.cell.handler.timed(message, wait, run);
+            let place = Place::Suspended;
+            let span = Span {
+                wait,
+                run,
+                outcome,
+                place,
+            };
+            self.cell.handler.timed(message, &span);
         }
         self.cell.handler.ended(message, outcome);
         self.cell.mailbox.finish_suspended(&Finished {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::cell::Cell;
 use super::companions::Companions;
 use super::suspension::Suspension;
-use super::{Course, Handled, Handler};
+use super::{Course, Handled, Handler, Place, Span};
 use crate::address::Turn;
 use crate::clock::Timestamp;
 use crate::contained::contained;
@@ -173,7 +173,14 @@ impl<H: Handler> Cell<H> {
                 Handled::Done(outcome) => {
                     let timed = self.timed(times, started, &mut progress.left);
                     if let Some((wait, run)) = timed {
-                        self.handler.timed(&entry.message, wait, run);
+                        let place = Place::Turn;
+                        let span = Span {
+                            wait,
+                            run,
+                            outcome,
+                            place,
+                        };
+                        self.handler.timed(&entry.message, &span);
                     }
                     progress.ended = (!progress.is_last).then_some((outcome, timed));
                     progress.step = Step::Take;

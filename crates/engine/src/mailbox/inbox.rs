@@ -52,6 +52,8 @@ pub(super) struct Inbox<M> {
     /// One message in this many is timed; how many are still to pass.
     sample_every: u32,
     until_sample: u32,
+    /// All are: a report of the worker is being recorded.
+    times_all: bool,
     /// Threads that wait for the mailbox to settle.
     pub(super) watchers: usize,
 }
@@ -77,17 +79,26 @@ impl<M: Message> Inbox<M> {
             shedding,
             sample_every: 1,
             until_sample: 1,
+            times_all: false,
             watchers: 0,
         }
     }
 
     /// One message in so many is timed from now on.
     pub(super) fn sample(&mut self, every: u32) {
-        if self.shedding.is_some() {
+        if self.shedding.is_some() || self.times_all {
             return;
         }
         self.sample_every = every;
         self.until_sample = self.until_sample.min(every);
+    }
+
+    /// All messages that are posted from now on are timed; or, with `false`, as many as before.
+    pub(super) fn time_all(&mut self, on: bool) {
+        self.times_all = on;
+        if on {
+            (self.sample_every, self.until_sample) = (1, 1);
+        }
     }
 
     #[expect(

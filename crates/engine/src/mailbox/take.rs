@@ -405,6 +405,11 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
+    /// See [`Address::time_all`](crate::Address::time_all).
+    pub(crate) fn time_all(&self, on: bool) {
+        self.inbox.0.lock().time_all(on);
+    }
+
     /// The messages that a turn ended before it gave its token back are published: a thread that waits for the
     /// mailbox to settle finds the replies standing.
     pub(crate) fn published(&self) {

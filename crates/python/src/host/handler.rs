@@ -10,12 +10,12 @@ mod settling;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use pytoweb_engine::{
-    Carrier, Companions, Condition, Failure, Handled, Handler, Outcome, Ticket, TypeStats, Wake,
+    Carrier, Companions, Condition, Failure, Handled, Handler, Outcome, Span, Ticket, TypeStats,
+    Wake,
 };
 
 use crate::host::failure;
@@ -99,8 +99,8 @@ impl Handler for PyHandler {
         self.shared.count_ended(message, outcome);
     }
 
-    fn timed(&self, message: &PyMessage, wait: Duration, run: Duration) {
-        self.shared.record(message, wait, run);
+    fn timed(&self, message: &PyMessage, span: &Span) {
+        self.shared.timed(message, span);
     }
 
     fn condition(&self) -> Condition {

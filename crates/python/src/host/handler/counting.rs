@@ -1,10 +1,8 @@
 //! What messages count as with the tally of their type.
 
-use std::time::Duration;
-
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
-use pytoweb_engine::{Outcome, Tally};
+use pytoweb_engine::{Outcome, Span, Tally};
 
 use crate::host::message::{Apart, Body, PyMessage, name_of, run_chunk};
 use crate::host::shared::Shared;
@@ -81,8 +79,8 @@ impl Shared {
     }
 
     /// See [`Handler::timed`](pytoweb_engine::Handler::timed).
-    pub(super) fn record(&self, message: &PyMessage, wait: Duration, run: Duration) {
-        self.with_tally_anywhere(message, |tally| tally.record(wait, run));
+    pub(super) fn timed(&self, message: &PyMessage, span: &Span) {
+        self.with_tally_anywhere(message, |tally| tally.record(span.wait, span.run));
     }
 
     /// See [`Handler::ended`](pytoweb_engine::Handler::ended).
