@@ -71,6 +71,16 @@ impl Histogram {
         (4 + sub) * width + width / 2
     }
 
+    /// The least value of a bucket, in nanoseconds.
+    fn least(index: usize) -> u64 {
+        if index < LINEAR as usize {
+            return index as u64;
+        }
+        let octave = (index - LINEAR as usize) / PER_OCTAVE + 4;
+        let sub = ((index - LINEAR as usize) % PER_OCTAVE) as u64;
+        (4 + sub) << (octave - 2)
+    }
+
     pub(crate) fn record(&mut self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.longest_nanos = self.longest_nanos.max(nanos);
@@ -142,6 +152,14 @@ impl Histogram {
         let each = self.counted();
         let each = each.map(|(index, count)| (Duration::from_nanos(Self::middle(index)), count));
         TimeBuckets::of(each, duration_of(self.sum_nanos))
+    }
+
+    /// The least nanoseconds of each bucket that has some, and its count.
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let counts = (self.first..).zip(&self.counts);
+        counts
+            .filter(|(_, count)| **count > 0)
+            .map(|(index, count)| (Self::least(index), u64::from(*count)))
     }
 
     /// The value that the share `q` (0 to 1) of the recorded times does not pass; `None` before the first record.

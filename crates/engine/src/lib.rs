@@ -35,6 +35,7 @@ mod parking;
 mod plan;
 mod policy;
 mod pool;
+mod recorder;
 mod registry;
 mod reply;
 mod scheduler;
@@ -72,6 +73,9 @@ pub use parking::ParkedPost;
 pub use plan::{Group, Meter, MorePlan, Plan, Priority, Rate};
 pub use policy::{DEFAULT_CAPACITY, Overflow, UnknownOverflow};
 pub use pool::{Pool, PoolOptions};
+pub use recorder::{
+    Bar, BusyBar, Failed, Fate, KindNumbers, Lane, OTHERS, Ran, Recorded, Recorder,
+};
 pub use registry::{PoolAddress, Registry};
 pub use reply::{ReplyState, Shared, Single, Slot, Unpark};
 pub use stats::{Counters, Numbers, TimingStats, WorkerState, WorkerStats};
