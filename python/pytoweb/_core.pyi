@@ -207,6 +207,30 @@ class Threads:
             ForkedProcessError: This is a forked child, and they are the parent's.
         """
 
+    def start_recording(self, most_bars: int) -> None:
+        """Keeps from now on which messages of their workers run where and when.
+
+        Args:
+            most_bars: Messages that are kept at most, 1 024 at least.
+
+        Raises:
+            RuntimeError: That is done already.
+            ForkedProcessError: This is a forked child, and they are the parent's.
+        """
+
+    def stop_recording(self) -> dict[str, Any] | None:
+        """Ends it and returns what was kept; None where nothing was. Times are in nanoseconds.
+
+        Returns:
+            ``seconds`` that it took; the names of ``workers``, ``types`` and ``lanes`` (kind, name), which
+            everything else has by their numbers; ``bars`` as native arrays of begin, run, wait (64 bits),
+            lane, worker, type, messages together (32 bits) and fate (8 bits, of ``fates``), of ``recorded``
+            that there were; ``busy`` (lane, worker or None, begin, end, busy time of that), without breaks up
+            to ``busy_gap_nanos``; ``failures`` (time, (worker, type, lane), text, fate, (lane, begin, run) of
+            its bar or None) and ``failures_left_out``; ``numbers`` of each type: counts by fate, run time,
+            and buckets of waits and of runs (the least time, count).
+        """
+
     def shutdown(self) -> None:
         """Lets the threads end once the queued work is done; does not wait.
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pytoweb._health import PoolHealth
     from pytoweb._limits import Limits
     from pytoweb._map import Feed
+    from pytoweb._report import Report
     from pytoweb._stats import PoolStats
     from pytoweb._worker import Backend, Overflow, Transport, WorkerOptions
     from pytoweb.futures import WorkerFuture
@@ -724,6 +725,36 @@ class WorkerPool(Addressable, Executor):
         from pytoweb._health import pool_health
 
         return pool_health(self)
+
+    def report(
+        self, path: str | os.PathLike[str], *, title: str | None = None, most_bars: int | None = None
+    ) -> Report:
+        """Records what the pool and its workers do, for an HTML file to look at.
+
+        ``with pool.report("run.html"): ...`` writes it at the end of the block: a task stream with a lane for
+        each thread or child process, wait and run times, queues, load, memory and failures. The file is
+        complete in itself and needs no network.
+
+        Recording is bounded, in memory and in the file, whatever runs meanwhile, and the page says what it
+        leaves out. A message costs about a microsecond more meanwhile. One report of a pool is recorded at a
+        time.
+
+        Args:
+            path: the file; one of that name is replaced.
+            title: what stands at the head of the page; None is the name of the pool.
+            most_bars: messages that are drawn each for itself, 1 024 at least; None is 50 000. Of more, the
+                long ones and an even choice of the short ones are.
+
+        Returns:
+            The recording, not started: a context manager with ``start()`` and ``save()``.
+
+        Raises:
+            TypeError: ``most_bars`` is not an int.
+            ValueError: ``most_bars`` is below 1 or above 1 000 000.
+        """
+        from pytoweb._report import MOST_BARS, Report
+
+        return Report(self, path, title, MOST_BARS if most_bars is None else most_bars)
 
     def __repr__(self) -> str:
         own = self._pytoweb

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from pytoweb._exits import Exit
     from pytoweb._health import Health, PoolHealth
     from pytoweb._progress import Progress
+    from pytoweb._report import Report
     from pytoweb._stats import ChildStats, PoolStats, TypeStats, WorkerStats
     from pytoweb._worker_stream import WorkerStream
 
@@ -69,6 +70,7 @@ __all__ = [
     "Progress",
     "PythonWorker",
     "Rate",
+    "Report",
     "Retry",
     "SerializationError",
     "Shed",
@@ -130,6 +132,10 @@ def __getattr__(name: str) -> Any:
         from pytoweb import _progress
 
         return _progress.Progress
+    if name == "Report":
+        from pytoweb import _report
+
+        return _report.Report
     if name in ("Health", "PoolHealth"):
         from pytoweb import _health
 

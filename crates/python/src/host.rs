@@ -31,6 +31,8 @@ pub(crate) mod planning;
 pub(crate) mod pool_host;
 pub(crate) mod program;
 pub(crate) mod progress;
+pub(crate) mod recording;
+pub(crate) mod records;
 pub(crate) mod remote;
 pub(crate) mod reply_room;
 pub(crate) mod reporting;

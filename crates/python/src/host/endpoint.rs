@@ -100,6 +100,10 @@ impl Inner {
         } else {
             Worker::new(&own.name, handler, options, pool)
         };
+        // One that is made at the same time as the recording begins may be asked twice.
+        if own.recording.is_on() {
+            worker.address().time_all(true);
+        }
         Ok(Self {
             worker: Some(worker),
             shared: own,

@@ -136,6 +136,7 @@ impl Endpoint {
             dead: AtomicU64::new(0),
             hearing: Hearing::default(),
             last_crash: LastCrash::default(),
+            recording: threads.recording.clone(),
         });
         let way = processes.map(|processes| (processes.get(), lane, max_attempts));
         self.fill(Inner::make(own, options, shared, threads.pool()?, way)?)

@@ -10,12 +10,13 @@ mod settling;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use pytoweb_engine::{
-    Carrier, Companions, Condition, Failure, Handled, Handler, Outcome, Span, Ticket, TypeStats,
-    Wake,
+    Carrier, Companions, Condition, Course, Failure, Handled, Handler, Outcome, Place, Span,
+    Ticket, TypeStats, Wake,
 };
 
 use crate::host::failure;
@@ -101,6 +102,17 @@ impl Handler for PyHandler {
 
     fn timed(&self, message: &PyMessage, span: &Span) {
         self.shared.timed(message, span);
+    }
+
+    fn course<R>(&self, turn: impl FnOnce(&mut dyn Course<Self>) -> R) -> R {
+        let recording = &self.shared.recording;
+        let began = recording.is_on().then(Instant::now);
+        let mut plain = self;
+        let ended = turn(&mut plain);
+        if let Some(began) = began {
+            recording.turn(&self.shared.name, began);
+        }
+        ended
     }
 
     fn condition(&self) -> Condition {
@@ -223,7 +235,7 @@ impl PyHandler {
                 let (shared, error) = (self.shared.clone(), error.clone_ref(py));
                 return Handled::Suspend(Box::new(move |suspension| {
                     Python::attach(|py| {
-                        shared.try_again_or_fail(py, suspension, wait, error);
+                        shared.try_again_or_fail(py, suspension, (Place::Turn, wait), error);
                     });
                 }));
             }
@@ -289,7 +301,9 @@ impl PyHandler {
             Ended::Again(wait, error) => {
                 let shared = shared.clone();
                 Handled::Suspend(Box::new(move |suspension| {
-                    Python::attach(|py| shared.try_again_or_fail(py, suspension, wait, error));
+                    Python::attach(|py| {
+                        shared.try_again_or_fail(py, suspension, (Place::Turn, wait), error)
+                    });
                 }))
             }
         }

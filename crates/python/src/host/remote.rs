@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
-use pytoweb_engine::{Delivery, Failure, Message, Outcome, ReplyState, Tally, Wake};
+use pytoweb_engine::{Delivery, Failure, Fate, Message, Outcome, ReplyState, Tally, Wake};
 use pytoweb_process::{
     Answer, Codec, Crash, Ends, Feed, LaneNote, Listener, OwnedRequest, Parcel, Told,
 };
@@ -125,6 +126,7 @@ impl Ends for PyHandler {
 
     fn failed(mut delivery: Delivery<Self>, answer: Answer) {
         delivery.handler().shared.last_crash.forget();
+        let ran = Some(answer.ran);
         Python::attach(|py| {
             let companions = delivery.take_companions();
             let remote = Remote::new(true, answer);
@@ -132,9 +134,10 @@ impl Ends for PyHandler {
                 Ok(Ok(value) | Err(value)) => PyErr::from_value(value.bind(py).clone()),
                 Err(raised) => raised,
             };
+            delivery.handler().shared.record_beside(companions.len());
             for delivery in std::iter::once(delivery).chain(companions) {
                 let raised = raised.clone_ref(py);
-                fail(py, delivery, false, |_, _| raised);
+                fail(py, delivery, false, ran, |_, _| raised);
             }
         });
     }
@@ -142,6 +145,11 @@ impl Ends for PyHandler {
     fn stopped(delivery: Delivery<Self>) {
         Python::attach(|py| {
             let outcome = given_up(py, &delivery);
+            let state = delivery.message().and_then(Message::state);
+            // One that was taken back had not begun, and ran nowhere.
+            if state.is_some_and(ReplyState::is_cancel_requested) {
+                record_failed(&delivery, outcome.into(), None);
+            }
             delivery.finish(outcome, None);
         });
     }
@@ -160,7 +168,7 @@ impl Ends for PyHandler {
 
     fn crashed(delivery: Delivery<Self>, crash: &Crash) {
         Python::attach(|py| {
-            fail(py, delivery, true, |message, by| {
+            fail(py, delivery, true, None, |message, by| {
                 let kind = message.and_then(|message| message.kind(py).ok());
                 failure::crashed(py, crash, kind, Some(by), None)
             });
@@ -173,6 +181,7 @@ fn end_batch(py: Python<'_>, mut delivery: Delivery<PyHandler>, answer: Answer) 
     // Counted once: it is the time of all.
     let mut ran = Some(answer.ran);
     let companions = delivery.take_companions();
+    delivery.handler().shared.record_beside(companions.len());
     let remote = Remote::new(false, answer);
     let returned = remote.get(py).map(|value| match value {
         Ok(value) | Err(value) => value.bind(py).clone(),
@@ -186,7 +195,7 @@ fn end_batch(py: Python<'_>, mut delivery: Delivery<PyHandler>, answer: Answer) 
     };
     for (index, delivery) in std::iter::once(delivery).chain(companions).enumerate() {
         match results.get(py, index) {
-            Err(error) => fail(py, delivery, false, |_, _| error),
+            Err(error) => fail(py, delivery, false, None, |_, _| error),
             Ok(value) => {
                 let task = delivery.message().and_then(|message| message.task.as_ref());
                 let value = Value::Here(Ok(value.unbind()));
@@ -250,6 +259,7 @@ fn fail(
     py: Python<'_>,
     delivery: Delivery<PyHandler>,
     crashed: bool,
+    ran: Option<Duration>,
     raised: impl FnOnce(Option<&PyMessage>, Named<'_>) -> PyErr,
 ) {
     let shared = delivery.handler().shared.clone();
@@ -258,21 +268,24 @@ fn fail(
     };
     if message.state().is_some_and(ReplyState::is_done) {
         let outcome = given_up(py, &delivery);
+        record_failed(&delivery, outcome.into(), ran);
         return delivery.finish(outcome, None);
     }
     let error = raised(Some(message), shared.named());
     if crashed {
         shared.last_crash.note(py, &error);
     }
-    let Some(delivery) = try_again(py, &shared, delivery, &error, crashed) else {
+    let Some(delivery) = try_again(py, &shared, delivery, &error, (crashed, ran)) else {
         return;
     };
     let Some(message) = delivery.message() else {
         return;
     };
     match tell(py, &delivery, message, &error) {
-        None => end(py, delivery, error),
-        Some(hook) => hook.run(py, &shared, move |py| end(py, delivery, error)),
+        None => end(py, delivery, error, (crashed, ran)),
+        Some(hook) => hook.run(py, &shared, move |py| {
+            end(py, delivery, error, (crashed, ran));
+        }),
     }
 }
 
@@ -282,7 +295,7 @@ fn try_again(
     shared: &Shared,
     delivery: Delivery<PyHandler>,
     error: &PyErr,
-    crashed: bool,
+    (crashed, ran): (bool, Option<Duration>),
 ) -> Option<Delivery<PyHandler>> {
     let message = delivery.message()?;
     let Some(retry) = message.retry() else {
@@ -302,6 +315,7 @@ fn try_again(
     }
     message.goes_on(true);
     shared.with_tally(py, message, Tally::count_retry);
+    record_failed(&delivery, Fate::Retried, ran);
     let last = delivery.again(wait)?;
     if let Some(message) = last.message() {
         message.goes_on(false);
@@ -311,7 +325,12 @@ fn try_again(
     Some(last)
 }
 
-fn end(py: Python<'_>, delivery: Delivery<PyHandler>, error: PyErr) {
+fn end(
+    py: Python<'_>,
+    delivery: Delivery<PyHandler>,
+    error: PyErr,
+    (crashed, ran): (bool, Option<Duration>),
+) {
     let task = delivery.message().and_then(|message| message.task.as_ref());
     let outcome = match task {
         Some(task) if !task.settle(Value::Here(Err(error.into_value(py).into_any()))) => {
@@ -319,6 +338,12 @@ fn end(py: Python<'_>, delivery: Delivery<PyHandler>, error: PyErr) {
         }
         _ => Outcome::Failed,
     };
+    let fate = if crashed && outcome == Outcome::Failed {
+        Fate::Crashed
+    } else {
+        outcome.into()
+    };
+    record_failed(&delivery, fate, ran);
     delivery.finish(outcome, None);
 }
 
@@ -369,5 +394,17 @@ fn given_up(py: Python<'_>, delivery: &Delivery<PyHandler>) -> Outcome {
         Some(Failure::Expired) => expired(py, delivery),
         Some(Failure::Cancelled) => Outcome::Cancelled,
         _ => Outcome::Failed,
+    }
+}
+
+/// A message, or an attempt of it, has failed: what a report is told. `ran`: after so long, where that is known.
+#[inline]
+fn record_failed(delivery: &Delivery<PyHandler>, fate: Fate, ran: Option<Duration>) {
+    let shared = &delivery.handler().shared;
+    if shared.recording.is_on()
+        && let Some(request) = delivery.message().and_then(PyMessage::request)
+    {
+        let times = (delivery.age().unwrap_or_default(), ran);
+        shared.record_failed_remote(&request.kind, delivery.spot(), fate, times);
     }
 }

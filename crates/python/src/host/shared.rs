@@ -15,6 +15,7 @@ use crate::host::hearing::Hearing;
 use crate::host::kinds::Kinds;
 use crate::host::last_crash::LastCrash;
 use crate::host::planning::ByType;
+use crate::host::recording::Recording;
 use crate::host::reply_room::ReplyRoom;
 use crate::host::retrying::Policy;
 use crate::host::sizes::Scale;
@@ -65,6 +66,8 @@ pub(crate) struct Shared {
     /// Events that came from a child.
     pub(crate) hearing: Hearing,
     pub(crate) last_crash: LastCrash,
+    /// That of its threads.
+    pub(crate) recording: Arc<Recording>,
 }
 
 impl Shared {
@@ -97,6 +100,7 @@ impl Shared {
             dead: AtomicU64::new(0),
             hearing: Hearing::default(),
             last_crash: LastCrash::default(),
+            recording: threads.recording.clone(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pytoweb_engine::Address;
+use pytoweb_engine::{Address, Fate};
 
 use crate::error;
 use crate::host::hook::Hook;
@@ -61,6 +61,7 @@ impl Shared {
         error: &PyErr,
     ) -> PyResult<Option<Py<PyAny>>> {
         watcher::tell(py, &self.name, kind, error);
+        self.record_failure(py, kind, error, Fate::Failed);
         let is_call = about
             .task
             .as_ref()
@@ -157,6 +158,7 @@ impl Shared {
         error: &PyErr,
     ) {
         let told = message.kind(py).and_then(|kind| {
+            self.record_failure(py, kind.bind(py), error, Fate::Retried);
             self.replies.bind(py).call_method1(
                 intern!(py, "tell_of_retry"),
                 (kind, message.attempt(), wait.as_secs_f64(), error.value(py)),

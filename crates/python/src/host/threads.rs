@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use pytoweb_engine::{Clock, MonotonicClock, Pool, PoolOptions};
 
 use crate::error;
 use crate::host::broken::Broken;
 use crate::host::clocks::{self, HandClock};
 use crate::host::pool_host::PyHost;
+use crate::host::recording::Recording;
 use crate::interpreter::attached::Attached;
 use crate::interpreter::fork::{self, OfProcess};
 use crate::interpreter::generation::Generation;
@@ -22,6 +24,7 @@ pub(crate) struct Threads {
     pool: Option<Pool>,
     pub(crate) runtime: Py<PyAny>,
     pub(crate) broken: Arc<Broken>,
+    pub(crate) recording: Arc<Recording>,
     waited_nanos: Arc<AtomicU64>,
     generation: Generation,
 }
@@ -84,6 +87,7 @@ impl Threads {
                 pool: Some(pool),
                 runtime,
                 broken,
+                recording: Arc::default(),
                 waited_nanos,
                 generation: Generation::now(),
             }
@@ -112,6 +116,24 @@ impl Threads {
         let pool = self.pool()?;
         py.detach(|| pool.expire_due());
         Ok(())
+    }
+
+    /// Keeps from now on what their workers run, of very many messages at most so many.
+    fn start_recording(&self, most_bars: usize) -> PyResult<()> {
+        let pool = self.pool()?;
+        self.recording.start(most_bars)?;
+        for worker in pool.workers() {
+            worker.time_all(true);
+        }
+        Ok(())
+    }
+
+    /// Ends it, and returns what was kept; None where nothing was.
+    fn stop_recording<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        for worker in self.pool()?.workers() {
+            worker.time_all(false);
+        }
+        self.recording.stop(py)
     }
 
     /// Lets the threads end once the queued work is done.

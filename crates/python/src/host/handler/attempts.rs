@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pytoweb_engine::{Suspension, Tally};
+use pytoweb_engine::{Fate, Outcome, Place, Span, Suspension, Tally};
 
 use crate::host::hook::Hook;
 use crate::host::message::PyMessage;
@@ -36,15 +36,15 @@ impl Shared {
         });
     }
 
-    /// Puts a message back to be tried again after `wait`; where that is not to be, it fails with `error`.
+    /// Puts a message back to be tried again after `wait`; where that is not to be, it fails with `error`. It ran at `place`.
     pub(super) fn try_again_or_fail(
         &self,
         py: Python<'_>,
         suspension: Suspension<PyHandler>,
-        wait: Duration,
+        (place, wait): (Place, Duration),
         error: PyErr,
     ) {
-        if let Some(last) = self.try_again(py, suspension, wait, &error) {
+        if let Some(last) = self.try_again(py, suspension, (place, wait), &error) {
             self.fail_for_good(py, last, error);
         }
     }
@@ -54,13 +54,24 @@ impl Shared {
         &self,
         py: Python<'_>,
         suspension: Suspension<PyHandler>,
-        wait: Duration,
+        (place, wait): (Place, Duration),
         error: &PyErr,
     ) -> Option<Suspension<PyHandler>> {
         let message = suspension.message()?;
         self.tell_of_retry(py, message, wait, error);
         message.goes_on(true);
         self.with_tally(py, message, Tally::count_retry);
+        if self.recording.is_on()
+            && let Some((waited, run)) = suspension.times()
+        {
+            let span = Span {
+                wait: waited,
+                run,
+                outcome: Outcome::Failed,
+                place,
+            };
+            self.record(message, &span, Fate::Retried);
+        }
         let last = suspension.again(wait)?;
         if let Some(message) = last.message() {
             message.goes_on(false);

@@ -81,6 +81,21 @@ impl Shared {
     /// See [`Handler::timed`](pytoweb_engine::Handler::timed).
     pub(super) fn timed(&self, message: &PyMessage, span: &Span) {
         self.with_tally_anywhere(message, |tally| tally.record(span.wait, span.run));
+        self.record_span(message, span);
+    }
+
+    /// What a message of a handler here counts under: its type, or the name of the function that it calls.
+    pub(crate) fn kind_here<'py>(
+        py: Python<'py>,
+        message: &PyMessage,
+    ) -> Option<Bound<'py, PyString>> {
+        match &message.body {
+            Body::Local { head, .. } if message.head_kind() == Head::Type => {
+                head.bind(py).cast::<PyString>().ok().cloned()
+            }
+            Body::Local { head, data, .. } => called(head.bind(py), data.bind(py)).ok(),
+            Body::Apart(_) => None,
+        }
     }
 
     /// See [`Handler::ended`](pytoweb_engine::Handler::ended).

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pytoweb_engine::{Companions, Failure, Message, Outcome, ReplyState, Suspension, Ticket};
+use pytoweb_engine::{
+    Companions, Failure, Message, Outcome, Place, ReplyState, Suspension, Ticket,
+};
 
 use crate::host::batches::OnceAllStop;
 use crate::host::coroutines;
@@ -89,7 +91,7 @@ impl Pending {
             match shared.end_batch(py, Some(&address), message, companions, result) {
                 Ended::Done(outcome) => suspension.finish(outcome),
                 Ended::Again(wait, error) => {
-                    shared.try_again_or_fail(py, suspension, wait, error);
+                    shared.try_again_or_fail(py, suspension, (Place::Suspended, wait), error);
                 }
             }
             return Ok(());
@@ -115,7 +117,12 @@ impl Pending {
         {
             match retry.failed(py, error, false) {
                 Then::Again(wait) => {
-                    shared.try_again_or_fail(py, suspension, wait, error.clone_ref(py));
+                    shared.try_again_or_fail(
+                        py,
+                        suspension,
+                        (Place::Suspended, wait),
+                        error.clone_ref(py),
+                    );
                     return Ok(());
                 }
                 Then::DeadLetter(errors) => shared.bury(py, message, errors),

@@ -1,0 +1,168 @@
+"""A report: what a pool did for a while, as one HTML file to look at.
+
+The engine keeps which message ran where and when (`recorder.rs`). A thread looks at depths, load and memory
+meanwhile (`_report_samples.py`). `_report_data.py` puts both together, `_report_page.py` makes a file of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+
+from pytoweb._checks import checked_count
+from pytoweb._report_samples import Samples
+
+TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, TypeVar
+
+    from pytoweb._core import Threads
+    from pytoweb._pool import WorkerPool
+    from pytoweb._stats import PoolStats
+
+    Self = TypeVar("Self", bound="Report")
+
+__all__ = ["MOST_BARS", "Report"]
+
+#: Messages that a report shows each for itself: as many as a browser draws without a pause.
+MOST_BARS = 50_000
+#: More than this make a file that nobody opens.
+BARS_LIMIT = 1_000_000
+
+_log = logging.getLogger("pytoweb.report")
+
+
+class Report:
+    """A recording of a pool: ``with pool.report("run.html"): ...``, and the file is there.
+
+    It begins with the block, or with ``start()``, and is written at the end of the block, or by ``save()``.
+    """
+
+    def __init__(
+        self, pool: WorkerPool, path: str | os.PathLike[str], title: str | None, most_bars: int
+    ) -> None:
+        self._pool = pool
+        self._path = os.path.abspath(os.fspath(path))
+        self._title = title
+        self._most_bars = checked_count(most_bars, "most_bars")
+        if most_bars > BARS_LIMIT:
+            raise ValueError(f"most_bars must be at most {BARS_LIMIT}, not {most_bars}")
+        self._pid = os.getpid()
+        #: What records: the threads of the pool, and those of its workers that have some of their own.
+        self._recording: dict[int, Threads] = {}
+        self._started_at = 0.0
+        self._before: PoolStats | None = None
+        self._samples = Samples(pool, self._look)
+        self._is_over = False
+
+    @property
+    def path(self) -> str:
+        """The file that is written, absolute."""
+        return self._path
+
+    def start(self: Self) -> Self:
+        """Begins to record.
+
+        Returns:
+            The report.
+
+        Raises:
+            FileNotFoundError: the directory of the file is not there.
+            RuntimeError: it was started before, or another report of this pool is being recorded.
+            ForkedProcessError: this is a forked child, and the pool is the parent's.
+        """
+        from pytoweb._stats import pool_stats
+
+        if self._before is not None or self._is_over:
+            raise RuntimeError("a report is started once; make another one with pool.report()")
+        directory = os.path.dirname(self._path)
+        if not os.path.isdir(directory):
+            raise FileNotFoundError(f"no directory for the report: {directory!r}")
+        threads = self._pool._pytoweb.threads
+        threads.start_recording(self._most_bars)
+        self._recording[id(threads)] = threads
+        self._started_at = time.time()
+        self._before = pool_stats(self._pool)
+        self._look()
+        self._samples.start()
+        return self
+
+    def save(self) -> str:
+        """Ends the recording and writes the file; one of that name is replaced as a whole, or not at all.
+
+        Blocks for some tenths of a second where there were many messages. What still runs is not in it.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            RuntimeError: it was not started, or is saved already.
+            OSError: the file cannot be written.
+        """
+        from pytoweb._report_data import build
+        from pytoweb._report_page import page
+        from pytoweb._stats import pool_stats
+
+        if self._before is None or self._is_over:
+            raise RuntimeError("a report is saved once, after its start")
+        self._is_over = True
+        self._samples.stop()
+        after = pool_stats(self._pool)
+        recorded = [threads.stop_recording() for threads in self._recording.values()]
+        own = self._pool._pytoweb
+        about = {
+            "title": self._title if self._title is not None else f"Pool {own.name}",
+            "pool": own.name,
+            "backend": own.backend,
+            "size": own.size,
+            "started_unix": self._started_at,
+            "has_coroutines": any(
+                one._pytoweb.has_coroutines for one in (self._pool, *list(own.workers.values()))
+            ),
+        }
+        parts = [part for part in recorded if part is not None]
+        written = page(build(about, parts, self._samples, (self._before, after)))
+        half = f"{self._path}.{os.getpid()}.part"
+        try:
+            with open(half, "w", encoding="utf-8") as file:
+                file.write(written)
+            os.replace(half, self._path)
+        except OSError:
+            if os.path.exists(half):
+                os.unlink(half)
+            raise
+        return self._path
+
+    def __enter__(self: Self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if os.getpid() != self._pid:
+            # A forked child has left the block: the file is its parent's.
+            return
+        try:
+            self.save()
+        except Exception:
+            if error is None:
+                raise
+            # The exception of the block says more.
+            _log.exception("the report of pool %r is not written", self._pool._pytoweb.name)
+
+    def __repr__(self) -> str:
+        state = "saved" if self._is_over else "made" if self._before is None else "recording"
+        return f"<Report of pool {self._pool._pytoweb.name!r}, {state}, {self._path!r}>"
+
+    def _look(self) -> None:
+        """Takes in the workers with threads of their own that are new."""
+        for worker in list(self._pool._pytoweb.workers.values()):
+            threads: Any = worker._pytoweb.threads
+            if worker._pytoweb_owns_threads() and id(threads) not in self._recording:
+                threads.start_recording(self._most_bars)
+                self._recording[id(threads)] = threads
+
+
+Report.__module__ = "pytoweb.workers"
