@@ -15,6 +15,8 @@ PY := $(VENV)/bin/python
 PYTHON ?=
 # The tree that `make run` analyses; empty: the interpreter's standard library.
 DIR =
+# The Chromium of `make test-browser`; empty: the first one on PATH.
+BROWSER =
 # More arguments for the program that run, bench, faults or test-python starts.
 ARGS =
 # The Cargo profile of the extension: release, or quick.
@@ -60,7 +62,7 @@ NOT_BUILT := -name tests -o -name models -o -name models.rs -o -name benches -o 
 SOURCES := Cargo.toml Cargo.lock pyproject.toml \
 	$(shell find crates \( $(NOT_BUILT) \) -prune -o \( -type d -o -name '*.rs' -o -name Cargo.toml \) -print)
 
-.PHONY: help run test test-rust test-python test-socket test-all loom miri tsan fuzz msrv stress \
+.PHONY: help run test test-rust test-python test-socket test-browser test-all loom miri tsan fuzz msrv stress \
 	bench faults fuzz-rust lint map deny semver wheels fmt doc clean FORCE
 
 help: ## list the targets
@@ -101,6 +103,10 @@ test-python: $(VENV)/.installed ## the Python tests, JOBS (4) at a time (ARGS=..
 # What a platform without shared memory gets: the same contract over a socket pair.
 test-socket: $(VENV)/.installed ## the tests of process workers over the socket transport
 	PYTOWEB_TRANSPORT=socket $(PY) -m pytest -n $(JOBS) --dist loadfile -m "not extra" tests/test_contract.py $(wildcard tests/test_process_*.py) $(ARGS)
+
+test-browser: $(VENV)/.installed ## the report in a real browser (a Chromium on PATH, or BROWSER=path)
+	@PYTOWEB_BROWSER="$$(tools/browser.sh $(BROWSER))" && export PYTOWEB_BROWSER && \
+		$(PY) -m pytest -m browser tests/test_report_browser.py $(ARGS)
 
 test-all: test-socket ## and the Python tests on every CPython from 3.9 to 3.14 at hand, each with its own wheel
 	JOBS=$(JOBS) $(PY) tools/test_all.py $(ARGS)

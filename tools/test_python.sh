@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs the Python tests: several files at a time, then those marked `alone` without others beside them.
+# Runs the Python tests: several files at a time, then those marked `alone` without others beside them. Those that need a
+# browser are not among them: `make test-browser` runs these.
 #
 #   tools/test_python.sh PYTHON JOBS [PYTEST_ARGUMENT...]
 #
@@ -13,7 +14,7 @@ shift 2
 # pytest's exit code where no test was selected: an error only if that is so of both runs.
 none=5
 
-"$python" -m pytest -n "$jobs" --dist loadfile -m "not extra and not alone" "$@"
+"$python" -m pytest -n "$jobs" --dist loadfile -m "not extra and not alone and not browser" "$@"
 together=$?
 [ "$together" -eq 0 ] || [ "$together" -eq "$none" ] || exit "$together"
 
