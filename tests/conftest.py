@@ -76,12 +76,17 @@ def os_threads() -> set[int]:
 
 
 def descriptors() -> dict[int, str]:
-    """Returns the open file descriptors and what they point to, without the one used to look."""
+    """Returns the open file descriptors and what they point to, without the one used to look.
+
+    That of the watchdog is there from the first handler to the end of the process.
+    """
     found = {}
     with contextlib.suppress(FileNotFoundError):
         for entry in os.listdir("/proc/self/fd"):
             with contextlib.suppress(FileNotFoundError):
-                found[int(entry)] = os.readlink(f"/proc/self/fd/{entry}")
+                target = os.readlink(f"/proc/self/fd/{entry}")
+                if "memfd:pytoweb-watchdog" not in target:
+                    found[int(entry)] = target
         return found
     for number in range(256):
         with contextlib.suppress(OSError):

@@ -64,6 +64,7 @@ __all__ = [
     "program_health",
     "program_numbers",
     "report_progress",
+    "running_in_child",
     "running_message",
     "running_on_threads",
     "running_owner",
@@ -1368,6 +1369,14 @@ def running_on_threads() -> list[tuple[int, int, Any, str, str, str | None, int]
     Returns:
         For each thread on which a handler or hook runs: its identifier, the number of its message there, the
         worker or pool or None where that is gone, its name, the message's type, its id, and the attempt.
+    """
+
+def running_in_child() -> list[tuple[int, int, str, str, str | None, int]]:
+    """What the threads of this process, which is a child, run now.
+
+    Returns:
+        For each thread on which a handler runs: its identifier, the number of its message there, the worker's
+        name, the message's type, its id, and the attempt.
     """
 
 def watch_failures(callback: Callable[[str, str, BaseException], object] | None) -> None:

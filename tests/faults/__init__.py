@@ -22,6 +22,7 @@ MODULES = (
     "floods",
     "balance",
     "rates",
+    "locks",
     "forks",
     "exits",
     "hosts",

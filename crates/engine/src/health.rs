@@ -17,7 +17,7 @@ pub enum HealthState {
     Restarting,
     /// More comes than it can handle: it refuses messages for their wait, or its mailbox is full, and has been for a second.
     Overloaded,
-    /// Its handler runs past the message's deadline.
+    /// Its handler runs past the message's deadline, or in another way that it is not to run in.
     Stuck,
     /// Its messages fail, whatever they are.
     Failed,
@@ -59,6 +59,8 @@ pub enum Condition {
     Works,
     /// They wait for something to be started anew: why, and for how long by now.
     Restarts(String, Duration),
+    /// A handler runs that is not to run like that: why, and for how long by now.
+    Stuck(String, Duration),
     /// They fail: why, and for how long by now.
     Fails(String, Duration),
 }
@@ -99,6 +101,9 @@ impl Health {
             _ if signs.stuck_for.is_some() => {
                 let reason = "a handler runs past the deadline of its message".to_owned();
                 let lasted = signs.stuck_for.unwrap_or_default();
+                return Self::new(HealthState::Stuck, reason, lasted);
+            }
+            Condition::Stuck(reason, lasted) => {
                 return Self::new(HealthState::Stuck, reason, lasted);
             }
             _ => {}

@@ -4,6 +4,7 @@
 //! on a thread of its own and answer from there.
 //!
 //! Past 600 lines, because the way of one message through a child is told in one place.
+#![expect(unsafe_code, reason = "a call is looked at from another thread")]
 
 #[path = "child/events.rs"]
 pub(crate) mod events;
@@ -14,6 +15,7 @@ pub(crate) mod streams;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::c_ulong;
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -41,7 +43,8 @@ use crate::host::start_hook::StartHook;
 use crate::host::worker_message::{Delivery, ToHost, WorkerMessage};
 use crate::interpreter::context;
 use crate::interpreter::generation::Generation;
-use crate::interpreter::memory;
+use crate::interpreter::marks::{self, Label, Mark};
+use crate::interpreter::{memory, watchdog};
 use crate::pickle::functions::{self, Functions};
 use crate::pickle::pickling;
 use crate::pickle::pickling::Way;
@@ -94,6 +97,36 @@ pub(crate) fn running_message(py: Python<'_>) -> PyResult<Option<WorkerMessage>>
     Ok(CURRENT.with(|current| current.borrow().as_ref().map(|current| current.view(py))))
 }
 
+/// A message that runs: thread, number on it, worker, type, id, attempt.
+type Running = (
+    c_ulong,
+    u64,
+    String,
+    Py<PyString>,
+    Option<Py<PyString>>,
+    u32,
+);
+
+/// The messages whose handlers run on threads of this process, which is a child: for each the thread's identifier, the
+/// number of the message on that thread, the worker's name, the message's type, its id, and the attempt.
+#[pyfunction]
+pub(crate) fn running_in_child(py: Python<'_>) -> Vec<Running> {
+    let mut found = Vec::new();
+    marks::visit(|seen| {
+        // SAFETY: a call stays where it is while it is marked, and the thread that runs it does not go on before it has
+        // the interpreter lock, which this thread holds: no Python code runs here.
+        let call = unsafe { seen.mark.call().cast::<Call<'_, '_>>().as_ref() };
+        found.extend(call.map(|call| {
+            let kind = call.kind.as_unbound().clone_ref(py);
+            let id = call.id.as_ref().map(|id| id.as_unbound().clone_ref(py));
+            let name = call.worker.name.clone();
+            let number = seen.mark.number();
+            (seen.ident, number, name, kind, id, call.head.attempt)
+        }));
+    });
+    found
+}
+
 /// Brings a report of the handler that runs on this thread, in a child, to the host. False: none does.
 pub(crate) fn report_running(py: Python<'_>, report: Bound<'_, PyTuple>) -> PyResult<bool> {
     let running = CURRENT.with(|current| {
@@ -142,6 +175,8 @@ type Configured = (
 /// A worker, as its child knows it.
 struct Own {
     name: String,
+    /// By it the watchdog knows the worker.
+    label: Label,
     is_pool: bool,
     owner: Py<PyAny>,
     handlers: Py<PyDict>,
@@ -206,6 +241,22 @@ struct Head {
     flags: u32,
 }
 
+/// The thread waits for requests; until it is dropped.
+struct Resting;
+
+impl Resting {
+    fn begin() -> Self {
+        marks::rests();
+        Self
+    }
+}
+
+impl Drop for Resting {
+    fn drop(&mut self) {
+        marks::wakes();
+    }
+}
+
 enum Step {
     GoOn,
     Quit,
@@ -223,6 +274,7 @@ impl ChildEnd {
         }
         while !self.link.receive(frame).map_err(broken)? {
             let found = py.detach(|| -> Result<bool, _> {
+                let _resting = Resting::begin();
                 for _ in 0..YIELDS {
                     if self.link.receive(frame)? {
                         return Ok(true);
@@ -362,6 +414,9 @@ impl ChildEnd {
         if head.flags & control::SETUP != 0 {
             let setup = pickling::unpack(py, parcel)?;
             child.call_method1(intern!(py, "set_up"), (setup,))?;
+            // Only now: the host knows that this process is ready.
+            marks::list();
+            watchdog::ensure(py);
             return Ok(());
         }
         let known = pickling::unpack(py, parcel)
@@ -377,6 +432,7 @@ impl ChildEnd {
                 let (name, is_pool, owner, handlers, on_start, one_by_one, around, unfit): Configured =
                     parts.extract()?;
                 Own {
+                    label: Label::new(&name),
                     name,
                     is_pool,
                     owner,
@@ -392,6 +448,7 @@ impl ChildEnd {
                 }
             }
             Err(raised) => Own {
+                label: Label::new(""),
                 name: String::new(),
                 is_pool: false,
                 owner: py.None(),
@@ -402,10 +459,12 @@ impl ChildEnd {
                 unfit: Some(raised.into_value(py).into_any()),
             },
         };
+        let own = Arc::new(own);
+        own.label.is_of::<Own>(&own);
         self.workers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(head.worker, Arc::new(own));
+            .insert(head.worker, own);
         Ok(())
     }
 }
@@ -529,6 +588,8 @@ impl<'py> Call<'_, 'py> {
                 stream: self.stream.clone(),
             }))
         });
+        // Until after `CURRENT` was put back: `running_in_child` reads of `self` alone.
+        marks::own(|mark| mark.begin_in_child::<Own, Self>(&self.worker, self));
         let result = (|| {
             let _entered = context::enter(py, context.as_ref())?;
             let started = self.worker.start_hook.run(py, false, |coroutine| {
@@ -567,6 +628,7 @@ impl<'py> Call<'_, 'py> {
                 None => Err(error::unknown(self.worker.named(), &self.kind.to_string())),
             }
         })();
+        marks::own(Mark::end_in_child);
         let message = CURRENT.with(|current| current.replace(before));
         let value = result?;
         let awaits = !is_function || self.head.flags & flags::AWAITS != 0;

@@ -6,5 +6,7 @@ pub(crate) mod context;
 pub(crate) mod ending;
 pub(crate) mod fork;
 pub(crate) mod generation;
+pub(crate) mod marks;
 pub(crate) mod memory;
 pub(crate) mod parker;
+pub(crate) mod watchdog;

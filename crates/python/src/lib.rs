@@ -28,7 +28,7 @@ mod _core {
     #[pymodule_export]
     use crate::child::streams::ChildStreamWriter;
     #[pymodule_export]
-    use crate::child::{ChildEnd, ChildPending, child_arrive};
+    use crate::child::{ChildEnd, ChildPending, child_arrive, running_in_child};
     #[pymodule_export]
     use crate::current::{report_progress, running_message, running_owner, running_stream};
     #[pymodule_export]

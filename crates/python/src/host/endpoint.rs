@@ -74,6 +74,7 @@ impl Inner {
         way: Option<(&Processes, Option<usize>, u32)>,
     ) -> PyResult<Self> {
         let own = Arc::new(own);
+        own.label.is_of::<Shared>(&own);
         let packing = match way {
             None => None,
             Some((processes, lane, max_attempts)) => {

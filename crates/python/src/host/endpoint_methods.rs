@@ -45,6 +45,7 @@ use crate::host::task::Head;
 use crate::host::threads::Threads;
 use crate::host::waiting::{self, Entry};
 use crate::interpreter::attached::Attached;
+use crate::interpreter::marks::Label;
 use crate::pickle::pickling::{self, Way};
 
 use self::options::{checked_rate, checked_shed};
@@ -110,6 +111,7 @@ impl Endpoint {
             bytes,
         };
         let own = Attached::new(Shared {
+            label: Label::new(&name),
             name,
             is_pool: shared,
             handlers,

@@ -34,6 +34,9 @@ use self::hooks::is_terminated;
 use self::pending::{Batch, tasks_of};
 use self::settling::Ended;
 
+/// Why a worker is stuck whose handler the watchdog has seen.
+const KEPT_THE_LOCK: &str = "a handler has run on while the interpreter lock could not be had";
+
 /// Takes the messages of one worker to child processes.
 pub(crate) type Runner = pytoweb_process::Runner<PyHandler>;
 
@@ -121,7 +124,10 @@ impl Handler for PyHandler {
                 Condition::Fails("the initializer of the pool has failed".to_owned(), lasted)
             }
             (None, Some(runner)) => runner.condition_with(failure::in_words),
-            (None, None) => Condition::Works,
+            (None, None) => match self.shared.label.held_for() {
+                Some(lasted) => Condition::Stuck(KEPT_THE_LOCK.to_owned(), lasted),
+                None => Condition::Works,
+            },
         }
     }
 

@@ -14,7 +14,7 @@ use crate::host::broken::Broken;
 use crate::interpreter::attached::Attached;
 use crate::interpreter::context;
 use crate::interpreter::ending::Presence;
-use crate::interpreter::memory;
+use crate::interpreter::{marks, memory, watchdog};
 
 /// Bytes of stack for a thread where `threading.stack_size()` names none: what the main thread has on Linux, and with
 /// it any `threading.Thread`. The interpreter's limits on recursion are made for it: on less, a deep `json.dumps` is a
@@ -43,6 +43,9 @@ pub(crate) struct PyHost {
 impl PyHost {
     /// From the start of a thread to its end, inside what Python knows of it.
     fn live(&self, py: Python<'_>, body: Box<dyn FnOnce() + Send>) {
+        marks::list();
+        watchdog::ensure(py);
+        marks::wakes();
         let runtime = self.runtime.bind(py);
         let started = runtime.call_method0(intern!(py, "thread_started"));
         match started.and_then(|works| works.extract::<bool>()) {
@@ -107,7 +110,9 @@ impl Host for PyHost {
         let mut woken = None;
         Python::attach(|py| {
             py.detach(|| {
+                marks::rests();
                 wait();
+                marks::wakes();
                 woken = timed.then(Instant::now);
             });
         });

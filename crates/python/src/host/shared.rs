@@ -22,11 +22,14 @@ use crate::host::sizes::Scale;
 use crate::host::start_hook::StartHook;
 use crate::host::tallies::Tallies;
 use crate::host::threads::Threads;
+use crate::interpreter::marks::Label;
 
 /// What a worker's Python side and its engine side share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) name: String,
+    /// By it the watchdog knows the worker.
+    pub(crate) label: Label,
     /// It is a pool's own mailbox.
     pub(crate) is_pool: bool,
     /// Handlers by message type; under `None` the error handler.
@@ -75,6 +78,7 @@ impl Shared {
     pub(crate) fn again(&self, py: Python<'_>, threads: &Threads) -> Self {
         Self {
             name: self.name.clone(),
+            label: Label::new(&self.name),
             is_pool: self.is_pool,
             handlers: self.handlers.clone_ref(py),
             pool_handlers: self

@@ -29,8 +29,9 @@ static OVER: AtomicBool = AtomicBool::new(false);
 
 /// Whether the end of the program has come so far that nothing is to be begun.
 pub(crate) fn is_over() -> bool {
-    // ORDERING: Relaxed, set and mostly read under the interpreter lock.
-    OVER.load(Ordering::Relaxed)
+    // ORDERING: SeqCst, for a thread without the interpreter lock that has just made a `Presence`: it sees the end here, or
+    // is waited for.
+    OVER.load(Ordering::SeqCst)
 }
 
 /// The time between two looks at [`PRESENT`]: the threads are on their way out, so there are few.
@@ -42,8 +43,8 @@ pub(crate) struct Presence(Generation);
 
 impl Presence {
     pub(crate) fn new() -> Self {
-        // ORDERING: Relaxed, the thread is counted before it starts and so before it is waited for.
-        PRESENT.fetch_add(1, Ordering::Relaxed);
+        // ORDERING: SeqCst, see `is_over`. A thread that is about to start is counted before it is waited for.
+        PRESENT.fetch_add(1, Ordering::SeqCst);
         Self(Generation::now())
     }
 }
@@ -67,11 +68,11 @@ pub(crate) fn forget_threads() {
 /// Waits until no native thread of ours is left, for `seconds` at most. Returns whether that is so.
 #[pyfunction]
 pub(crate) fn wait_for_threads(py: Python<'_>, seconds: f64) -> bool {
-    // ORDERING: Relaxed, see `is_over`.
-    OVER.store(true, Ordering::Relaxed);
+    // ORDERING: SeqCst, see `is_over`.
+    OVER.store(true, Ordering::SeqCst);
     let end = Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default();
-    // ORDERING: Acquire, see the drop of `Presence`.
-    let none = || PRESENT.load(Ordering::Acquire) == 0;
+    // ORDERING: SeqCst, see `is_over`; Acquire, see the drop of `Presence`.
+    let none = || PRESENT.load(Ordering::SeqCst) == 0;
     none()
         || py.detach(|| {
             while !none() && Instant::now() < end {

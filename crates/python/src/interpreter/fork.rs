@@ -14,7 +14,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pytoweb_engine::{Registry, Timers};
 
-use crate::interpreter::{ending, generation};
+use crate::interpreter::{ending, generation, marks};
 
 /// What the pools of this process share.
 #[derive(Clone, Default)]
@@ -88,6 +88,7 @@ extern "C" fn begin_generation() {
     // ORDERING: Relaxed, there is one thread. Leaked: its locks may be another thread's.
     OF_PROCESS.store(ptr::null_mut(), Ordering::Relaxed);
     ending::forget_threads();
+    marks::forget_threads();
 }
 
 /// Has the C library move the generation in every forked child of this process.

@@ -1,0 +1,405 @@
+//! Marks: which threads run a handler, for code that looks at all of them.
+//!
+//! A thread marks where its message is for as long as the handler runs, and nothing is copied for that: messages are
+//! many, and looks are rare. The threads that have done so are listed. A thread that holds the interpreter lock may
+//! follow the marks of others; the watchdog, which cannot have that lock when it matters, only compares them.
+#![expect(
+    unsafe_code,
+    reason = "the marks of a thread are local to it, and looked at from others"
+)]
+
+use std::collections::HashMap;
+use std::ffi::c_ulong;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use crate::interpreter::context;
+use crate::interpreter::generation::Generation;
+
+/// What a thread marks. Written by that thread alone.
+pub(crate) struct Mark {
+    /// The message whose handler runs; null where none does. Written only while the thread holds the interpreter lock,
+    /// as the next four are, so another one that holds it sees those of the same message.
+    message: AtomicPtr<()>,
+    /// What the messages of its worker share.
+    shared: AtomicPtr<()>,
+    /// In a child: the worker whose handler runs, and the call; null where none does.
+    of_child: AtomicPtr<()>,
+    call: AtomicPtr<()>,
+    /// One more for each message, by which a later look knows the same one again.
+    number: AtomicU64,
+    /// The thread does not wait for work.
+    awake: AtomicBool,
+}
+
+thread_local! {
+    static MARK: Mark = const {
+        Mark {
+            message: AtomicPtr::new(ptr::null_mut()),
+            shared: AtomicPtr::new(ptr::null_mut()),
+            of_child: AtomicPtr::new(ptr::null_mut()),
+            call: AtomicPtr::new(ptr::null_mut()),
+            number: AtomicU64::new(0),
+            awake: AtomicBool::new(true),
+        }
+    };
+}
+
+// ORDERING of all accesses to these but `awake`: Relaxed. The interpreter lock orders those of different
+// threads; a look without it is repeated before anything follows from it.
+
+impl Mark {
+    /// Where the message is, and what those of its worker share.
+    pub(crate) fn get(&self) -> (*mut (), *mut ()) {
+        let shared = self.shared.load(Ordering::Relaxed);
+        (self.message.load(Ordering::Relaxed), shared)
+    }
+
+    /// Puts back what was there before [`Mark::begin`].
+    pub(crate) fn set(&self, (message, shared): (*mut (), *mut ())) {
+        self.message.store(message, Ordering::Relaxed);
+        self.shared.store(shared, Ordering::Relaxed);
+    }
+
+    /// One more message.
+    fn count(&self) {
+        let number = self.number();
+        if number == 0 {
+            list();
+        }
+        self.number.store(number.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// The handler of one more message begins.
+    pub(crate) fn begin<M, S>(&self, message: &M, shared: &S) {
+        self.count();
+        // They are only ever read.
+        self.set((
+            ptr::from_ref(message).cast_mut().cast(),
+            ptr::from_ref(shared).cast_mut().cast(),
+        ));
+    }
+
+    /// The same in a child, for a message of that worker.
+    pub(crate) fn begin_in_child<W, C>(&self, worker: &W, call: &C) {
+        self.count();
+        let call = ptr::from_ref(call).cast_mut().cast();
+        self.call.store(call, Ordering::Relaxed);
+        let worker = ptr::from_ref(worker).cast_mut().cast();
+        self.of_child.store(worker, Ordering::Relaxed);
+    }
+
+    /// The handler has ended, in a child.
+    pub(crate) fn end_in_child(&self) {
+        self.call.store(ptr::null_mut(), Ordering::Relaxed);
+        self.of_child.store(ptr::null_mut(), Ordering::Relaxed);
+    }
+
+    /// The call of the handler that runs, in a child.
+    pub(crate) fn call(&self) -> *mut () {
+        self.call.load(Ordering::Relaxed)
+    }
+
+    /// By what the label of the worker is found whose handler runs; null where none does.
+    pub(crate) fn busy_with(&self) -> *mut () {
+        match self.get() {
+            (message, shared) if !message.is_null() => shared,
+            _ => self.of_child.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The number of the message, on this thread.
+    pub(crate) fn number(&self) -> u64 {
+        self.number.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs `f` on the marks of the calling thread.
+#[inline]
+pub(crate) fn own<R>(f: impl FnOnce(&Mark) -> R) -> R {
+    MARK.with(f)
+}
+
+/// A thread that has run a handler, or will, in the list of them.
+struct Listed {
+    ident: c_ulong,
+    name: Option<Box<str>>,
+    mark: *const Mark,
+}
+
+// SAFETY: the pointer is followed only as `visit` says.
+unsafe impl Send for Listed {}
+
+/// A listed thread, as a look finds it.
+pub(crate) struct Seen<'a> {
+    /// As `threading.get_ident()` has it.
+    pub(crate) ident: c_ulong,
+    pub(crate) name: Option<&'a str>,
+    pub(crate) mark: &'a Mark,
+}
+
+/// What the marks of one process have in common. A forked child has none of its parent's threads, and one of them may
+/// hold a lock of this: it begins with another one.
+#[derive(Default)]
+struct Marks {
+    threads: Mutex<Vec<Listed>>,
+    labels: Mutex<HashMap<usize, Arc<Labelled>>>,
+    /// There is a watchdog, or it is switched off.
+    watched: AtomicBool,
+    /// The watchdog sleeps until a thread wakes up.
+    asleep: AtomicBool,
+    watchdog: Mutex<Option<Thread>>,
+}
+
+/// Null until the first use; never freed.
+static MARKS: AtomicPtr<Marks> = AtomicPtr::new(ptr::null_mut());
+
+fn marks() -> &'static Marks {
+    // ORDERING: Acquire, with the Release that stored it.
+    let mut all = MARKS.load(Ordering::Acquire);
+    if all.is_null() {
+        let made = Box::into_raw(Box::default());
+        // ORDERING: AcqRel, its contents go with it, or come from the thread that was first.
+        match MARKS.compare_exchange(all, made, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => all = made,
+            Err(first) => {
+                // SAFETY: it was made above, and no other thread has seen it.
+                drop(unsafe { Box::from_raw(made) });
+                all = first;
+            }
+        }
+    }
+    // SAFETY: not null, made by `Box::into_raw`, and never freed once it is stored.
+    unsafe { &*all }
+}
+
+/// In a forked child, which has none of its parent's threads. What they shared is leaked: its locks may be theirs.
+pub(super) fn forget_threads() {
+    // ORDERING: Relaxed, there is one thread.
+    MARKS.store(ptr::null_mut(), Ordering::Relaxed);
+}
+
+fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The thread whose value this is is in the list; dropped with that, before the memory of its marks goes.
+struct Listing {
+    ident: c_ulong,
+    generation: Generation,
+}
+
+thread_local! {
+    static LISTING: Listing = {
+        let listed = Listed {
+            ident: context::thread_ident(),
+            name: thread::current().name().map(Box::from),
+            mark: own(ptr::from_ref),
+        };
+        let listing = Listing { ident: listed.ident, generation: Generation::now() };
+        locked(&marks().threads).push(listed);
+        listing
+    };
+}
+
+impl Drop for Listing {
+    fn drop(&mut self) {
+        if self.generation.is_here() {
+            let mut threads = locked(&marks().threads);
+            threads.retain(|listed| listed.ident != self.ident);
+            let is_last = threads.is_empty();
+            drop(threads);
+            if is_last {
+                // It has nothing to watch, and ends.
+                wake_watchdog();
+            }
+        }
+    }
+}
+
+/// Lists the calling thread, which runs handlers.
+#[cold]
+pub(crate) fn list() {
+    // A thread that has begun to end may run the last reports of what it drops, and is in no list any more.
+    let _ = LISTING.try_with(|_| ());
+}
+
+/// Runs `look` on each listed thread. None of them ends meanwhile; `look` is short, and locks nothing.
+pub(crate) fn visit(mut look: impl FnMut(&Seen<'_>)) {
+    for listed in locked(&marks().threads).iter() {
+        // SAFETY: the thread has not ended, because it takes itself out of the list, which is locked here, before its
+        // local values go. All of a mark is atomic.
+        let mark = unsafe { &*listed.mark };
+        look(&Seen {
+            ident: listed.ident,
+            name: listed.name.as_deref(),
+            mark,
+        });
+    }
+}
+
+/// Whether a thread still runs the message of that number.
+pub(crate) fn is_running(ident: c_ulong, number: u64) -> bool {
+    let mut runs = false;
+    visit(|seen| {
+        let is_same = seen.ident == ident && seen.mark.number() == number;
+        runs |= is_same && !seen.mark.busy_with().is_null();
+    });
+    runs
+}
+
+/// The calling thread is about to wait for work.
+pub(crate) fn rests() {
+    // ORDERING: Relaxed, a look too many does no harm.
+    own(|mark| mark.awake.store(false, Ordering::Relaxed));
+}
+
+/// The calling thread has found work, and is about to ask for the interpreter lock.
+pub(crate) fn wakes() {
+    // ORDERING: SeqCst, as in `sleep`: this thread sees the watchdog asleep, or that one sees this thread awake.
+    own(|mark| mark.awake.store(true, Ordering::SeqCst));
+    if marks().asleep.load(Ordering::SeqCst) {
+        wake_watchdog();
+    }
+}
+
+/// Wakes the watchdog, whatever it waits for.
+#[cold]
+pub(crate) fn wake_watchdog() {
+    let marks = marks();
+    // ORDERING: SeqCst, see `wakes`.
+    marks.asleep.store(false, Ordering::SeqCst);
+    if let Some(watchdog) = &*locked(&marks.watchdog) {
+        watchdog.unpark();
+    }
+}
+
+/// Whether the caller is to start a watchdog, because there is none.
+pub(super) fn is_unwatched() -> bool {
+    let marks = marks();
+    // Under the lock, so that one that ends for want of threads is seen to have ended, or sees the caller's.
+    let _threads = locked(&marks.threads);
+    // ORDERING: Relaxed, the lock orders them.
+    !marks.watched.swap(true, Ordering::Relaxed)
+}
+
+/// The calling thread is the watchdog.
+pub(super) fn note_watchdog() {
+    *locked(&marks().watchdog) = Some(thread::current());
+}
+
+/// Whether the watchdog is to end, as there is no thread to watch.
+pub(super) fn has_no_threads() -> bool {
+    let marks = marks();
+    let threads = locked(&marks.threads);
+    if threads.is_empty() {
+        *locked(&marks.watchdog) = None;
+        // ORDERING: Relaxed, see `is_unwatched`.
+        marks.watched.store(false, Ordering::Relaxed);
+    }
+    threads.is_empty()
+}
+
+/// Called by the watchdog. Sleeps while no listed thread has work.
+pub(super) fn sleep_while_all_rest() {
+    let asleep = &marks().asleep;
+    // ORDERING: SeqCst, see `wakes`.
+    asleep.store(true, Ordering::SeqCst);
+    let (mut any, mut awake) = (false, false);
+    visit(|seen| {
+        any = true;
+        awake |= seen.mark.awake.load(Ordering::SeqCst);
+    });
+    if awake || !any {
+        asleep.store(false, Ordering::SeqCst);
+    }
+    while asleep.load(Ordering::SeqCst) {
+        thread::park();
+    }
+}
+
+/// A handler that runs on and on.
+#[derive(Clone, Debug)]
+struct Held {
+    ident: c_ulong,
+    number: u64,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Labelled {
+    name: Box<str>,
+    held: Mutex<Option<Held>>,
+}
+
+/// The name of a worker, to be found by what its threads mark, without the interpreter lock.
+#[derive(Debug)]
+pub(crate) struct Label {
+    labelled: Arc<Labelled>,
+    at: AtomicUsize,
+}
+
+impl Label {
+    pub(crate) fn new(name: &str) -> Self {
+        let labelled = Labelled {
+            name: name.into(),
+            held: Mutex::default(),
+        };
+        Self {
+            labelled: Arc::new(labelled),
+            at: AtomicUsize::new(0),
+        }
+    }
+
+    /// `shared` is what is marked of its messages; it stays where it is.
+    pub(crate) fn is_of<S>(&self, shared: &S) {
+        let at = ptr::from_ref(shared).addr();
+        // ORDERING: Relaxed, written before it is shared.
+        self.at.store(at, Ordering::Relaxed);
+        locked(&marks().labels).insert(at, self.labelled.clone());
+    }
+
+    /// For how long a handler of it that still runs has been seen to hold the interpreter lock, or to run while another
+    /// thread did.
+    pub(crate) fn held_for(&self) -> Option<Duration> {
+        let held = locked(&self.labelled.held).clone()?;
+        if !is_running(held.ident, held.number) {
+            *locked(&self.labelled.held) = None;
+            return None;
+        }
+        Some(held.since.elapsed())
+    }
+}
+
+impl Drop for Label {
+    fn drop(&mut self) {
+        let at = self.at.load(Ordering::Relaxed);
+        let mut labels = locked(&marks().labels);
+        // In a forked child there may be another one in its place.
+        if labels
+            .get(&at)
+            .is_some_and(|found| Arc::ptr_eq(found, &self.labelled))
+        {
+            labels.remove(&at);
+        }
+    }
+}
+
+/// Notes that a handler has run since then without the interpreter lock to be had. Returns the name of its worker.
+pub(super) fn note_held(
+    shared: *mut (),
+    ident: c_ulong,
+    number: u64,
+    since: Instant,
+) -> Option<Box<str>> {
+    let labelled = locked(&marks().labels).get(&shared.addr()).cloned()?;
+    *locked(&labelled.held) = Some(Held {
+        ident,
+        number,
+        since,
+    });
+    Some(labelled.name.clone())
+}

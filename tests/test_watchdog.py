@@ -1,0 +1,266 @@
+"""A handler that keeps all threads from the interpreter lock is told of while it does, and once more in the log."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytoweb.workers import PythonWorker
+
+WAIT = 20.0
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="no real-time signals here")
+
+#: Holds the lock: `PyDLL` lets go of it around no call. For so long that the test ends it.
+PRELUDE = """
+import ctypes, logging, os, sys, threading, time
+from pytoweb.workers import PythonWorker, WorkerPool
+
+def hold(seconds):
+    ctypes.PyDLL(None).sleep(int(seconds))
+    return seconds
+
+"""
+HOLD = PRELUDE + 'if __name__ == "__main__":\n'
+
+
+class Speaking:
+    """An interpreter whose standard error is read while it runs."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        assert process.stderr is not None
+        self._fd = process.stderr.fileno()
+        self.text = ""
+
+    def until(self, pattern: str) -> str:
+        """What it has said by the time that it has said that."""
+        while not re.search(pattern, self.text):
+            ready, _, _ = select.select([self._fd], [], [], WAIT)
+            assert ready, f"not said within {WAIT} s: {pattern!r}; only {self.text!r}"
+            read = os.read(self._fd, 1 << 16)
+            assert read, f"it ended without {pattern!r}, but with {self.text!r}"
+            self.text += read.decode()
+        return self.text
+
+
+@pytest.fixture
+def speaking(tmp_path: Path, snippet_env: dict[str, str]) -> Iterator[Any]:
+    """Returns `speaking(body)`: an interpreter that runs it, with `hold` to hold the lock; killed after the test."""
+    started = []
+
+    def start(body: str, **env: str) -> Speaking:
+        script = tmp_path / "snippet.py"
+        script.write_text(HOLD + textwrap.indent(textwrap.dedent(body), "    "), encoding="utf-8")
+        process = subprocess.Popen(
+            [sys.executable, str(script)],
+            stderr=subprocess.PIPE, cwd=tmp_path, env={**snippet_env, **env}, start_new_session=True,
+        )  # fmt: skip
+        started.append(process)
+        return Speaking(process)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait(WAIT)
+        process.stderr.close()
+
+
+STACK = r'pytoweb: worker "(\w+)": a handler has run for [\d.]+ s, .*\n(.*\n)*?.* in hold\n'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["thread", "process"])
+def test_a_held_lock_is_told_of_while_it_is_held(speaking, backend):
+    # It is held for as long as the test waits, and longer: the stack does not come after it.
+    said = speaking(f"""
+        worker = PythonWorker("jobs", backend={backend!r})
+        worker.on_message("hold", hold)
+        worker.start()
+        worker.post_message("hold", {WAIT * 3})
+        worker.stop()
+    """)
+
+    text = said.until(STACK)
+
+    assert 'worker "jobs"' in text
+    assert said.process.poll() is None
+    where = f"thread pytoweb-jobs-1, process {said.process.pid}" if backend == "thread" else "main thread, process "
+    assert where in text
+
+
+@pytest.mark.slow
+def test_a_handler_of_a_pool_that_computes_is_told_of_and_no_other(speaking):
+    said = speaking(f"""
+        import re
+        def match(data):
+            return re.match("(a|aa)+$", "a" * 60 + "b")
+        pool = WorkerPool(3, name="several")
+        waits = [pool.submit(threading.Event().wait, {WAIT * 3}) for _ in range(2)]
+        pool.submit(match, None)
+        pool.shutdown()
+    """)
+
+    text = said.until(r" in match\n(.*\n)*?.* in match\n")
+
+    assert text.count("pytoweb: worker") == 1
+    assert "other thread" not in text, "it is the one that computes"
+    assert "_pool_thread" not in text, "only the frames of the program"
+
+
+@pytest.mark.slow
+def test_a_forked_child_has_a_watchdog_of_its_own(speaking):
+    said = speaking(f"""
+        with PythonWorker("before") as worker:
+            worker.on_message("echo", hold)
+            worker.ask("echo", 0).result()
+        if os.fork() == 0:
+            worker = PythonWorker("forked")
+            worker.on_message("hold", hold)
+            worker.start()
+            worker.post_message("hold", {WAIT * 3})
+            threading.Event().wait()
+        os.wait()
+    """)
+
+    text = said.until(STACK)
+
+    assert 'worker "forked"' in text
+    (pid,) = re.findall(r", process (\d+)\)", text)
+    assert int(pid) != said.process.pid
+    os.kill(int(pid), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_the_log_has_it_once_the_lock_is_free(caplog, gate, until, capfd):
+    def hold_and_wait(data):
+        import ctypes
+
+        ctypes.PyDLL(None).sleep(2)
+        gate(data)
+
+    with PythonWorker("slow") as worker:
+        worker.on_message("hold", hold_and_wait)
+        worker.post_message("hold")
+        gate.wait_entered()
+        until(lambda: len(caplog.records) == 1, "the record")
+        health = worker.health()
+        assert health.state == "stuck"
+        assert "interpreter lock" in health.reason
+        gate.open()
+        until(lambda: worker.health().state == "ok", "the end of the handler")
+
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("pytoweb.worker.slow", "ERROR")
+    assert (record.worker_name, record.message_type) == ("slow", "hold")
+    assert 0.7 <= record.seconds <= WAIT
+    assert " in hold_and_wait\n" in record.getMessage() + "\n"
+    assert capfd.readouterr().err.count("a handler has run for") == 1
+
+
+def test_faulthandler_is_as_the_program_has_set_it(run_python):
+    done = run_python(
+        PRELUDE
+        + """
+import faulthandler, signal
+faulthandler.enable(sys.stdout)
+faulthandler.register(signal.SIGUSR1, sys.stdout, all_threads=False)
+before = signal.getsignal(signal.SIGRTMAX)
+with PythonWorker("w") as worker:
+    worker.on_message("hold", hold)
+    worker.ask("hold", 0).result()
+    os.kill(os.getpid(), signal.SIGUSR1)
+assert faulthandler.is_enabled()
+assert signal.getsignal(signal.SIGRTMAX) is before
+assert faulthandler.unregister(signal.SIGUSR1)
+""",
+        timeout=WAIT,
+    )
+
+    assert (done.rc, done.stderr) == (0, "")
+    assert "most recent call first" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_program_that_takes_the_signal_gets_no_stack_and_lives(speaking):
+    said = speaking("""
+        import signal
+        from pytoweb import _watchdog
+        with PythonWorker("w") as worker:
+            worker.on_message("hold", hold)
+            worker.ask("hold", 0).result()
+            import faulthandler
+            faulthandler.unregister(_watchdog._armed[1])
+            worker.ask("hold", 2).result()
+            print("lives", file=sys.stderr, flush=True)
+    """)
+
+    text = said.until("lives")
+
+    assert "its stack is not known" in text
+    assert said.process.wait(WAIT) == 0
+
+
+@pytest.mark.slow
+def test_the_environment_switches_it_off(speaking):
+    said = speaking(
+        """
+        with PythonWorker("w") as worker:
+            worker.on_message("hold", hold)
+            worker.ask("hold", 2).result()
+            names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+            print("names:", names, file=sys.stderr, flush=True)
+        """,
+        PYTOWEB_WATCHDOG="off",
+    )
+
+    text = said.until("names: .*\n")
+
+    assert "pytoweb-watch" not in text
+    assert "a handler has run" not in text
+
+
+def switches(name: str) -> tuple[int, ...]:
+    """How often a thread of that name has gone to sleep; of each."""
+    found = []
+    for task in os.listdir("/proc/self/task"):
+        status = Path(f"/proc/self/task/{task}/status")
+        text = status.read_text() if status.exists() else ""
+        if text.startswith(f"Name:\t{name}\n"):
+            found += re.findall(r"^voluntary_ctxt_switches:\s*(\d+)", text, re.M)
+    return tuple(map(int, found))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc")
+@pytest.mark.slow
+def test_it_sleeps_while_no_handler_runs_and_goes_with_the_threads(until, gate):
+    with PythonWorker("idle") as worker:
+        worker.on_message("gate", gate)
+        worker.post_message("gate")
+        gate.wait_entered()
+        begun = switches("pytoweb-watch")
+        assert len(begun) == 1
+        until(lambda: switches("pytoweb-watch") > begun, "a look at the handler")
+        gate.open()
+        worker.run_until_idle(WAIT)
+        pause = threading.Event()
+        for _ in range(20):
+            before = switches("pytoweb-watch")
+            # Longer than the time between two looks.
+            pause.wait(0.6)
+            if switches("pytoweb-watch") == before:
+                break
+        else:
+            pytest.fail("it looks although nothing runs")
+    until(lambda: switches("pytoweb-watch") == (), "its end")
