@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
+import pickle
 import re
 import select
 import signal
@@ -14,9 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import process_handlers
 import pytest
 
-from pytoweb.workers import PythonWorker
+from pytoweb.errors import DeadlineError
+from pytoweb.testing import _handlers, frozen_clock
+from pytoweb.workers import Limits, PythonWorker, WorkerPool, current_message
 
 WAIT = 20.0
 
@@ -249,8 +255,9 @@ def test_it_sleeps_while_no_handler_runs_and_goes_with_the_threads(until, gate):
         worker.on_message("gate", gate)
         worker.post_message("gate")
         gate.wait_entered()
+        # Its name comes a moment after it.
+        until(lambda: len(switches("pytoweb-watch")) == 1, "the watchdog")
         begun = switches("pytoweb-watch")
-        assert len(begun) == 1
         until(lambda: switches("pytoweb-watch") > begun, "a look at the handler")
         gate.open()
         worker.run_until_idle(WAIT)
@@ -264,3 +271,112 @@ def test_it_sleeps_while_no_handler_runs_and_goes_with_the_threads(until, gate):
         else:
             pytest.fail("it looks although nothing runs")
     until(lambda: switches("pytoweb-watch") == (), "its end")
+
+
+def records(caplog):
+    """The reports of the watchdog that were logged, and of it alone."""
+    return [record for record in caplog.records if hasattr(record, "seconds")]
+
+
+@pytest.mark.slow
+def test_a_handler_past_its_deadline_is_logged_once_with_its_stack(caplog, gate, until):
+    def wait(data):
+        gate(data)
+
+    with PythonWorker("late") as worker:
+        worker.on_message("wait", wait)
+        worker.on_error(lambda error: None)
+        future = worker.ask("wait", timeout=0.05)
+        assert isinstance(future.exception(WAIT), DeadlineError)
+        until(lambda: records(caplog), "the record")
+        gate.open()
+        worker.run_until_idle(WAIT)
+
+    (record,) = records(caplog)
+    assert (record.name, record.levelname, record.message_type) == ("pytoweb.worker.late", "ERROR", "wait")
+    text = record.getMessage()
+    assert re.match(r"worker 'late': its handler of 'wait' still runs [\d.]+ s after the deadline", text)
+    assert re.search(r", in wait\n +gate\(data\)", text), "the stack of the handler"
+    assert "_pool_thread" not in text
+
+
+def test_a_handler_that_stops_soon_after_its_deadline_is_not_logged(caplog):
+    """It looks whether it was cancelled, as it should."""
+
+    def polite(data):
+        while not current_message().cancelled:
+            threading.Event().wait(0.001)
+
+    with frozen_clock() as clock, PythonWorker("polite") as worker:
+        worker.on_message("polite", polite)
+        worker.on_error(lambda error: None)
+        future = worker.ask("polite", timeout=1)
+        while not future.done():
+            clock.advance(1)
+        worker.run_until_idle(WAIT)
+        clock.advance(60)
+
+    assert records(caplog) == []
+
+
+class WaitingGate(_handlers.Gate):
+    """A gate in which a coroutine waits."""
+
+    async def wait(self, data):
+        await asyncio.get_running_loop().run_in_executor(None, self, data)
+
+
+@pytest.mark.parametrize("kind", ["thread", "process", "coroutine", "pool"])
+def test_a_handler_that_runs_longer_than_stuck_after_is_logged_once(caplog, kind, tmp_path, until):
+    limits, gate = Limits(stuck_after=30), WaitingGate(tmp_path)
+    with frozen_clock() as clock, contextlib.ExitStack() as stack:
+        if kind == "pool":
+            worker = WorkerPool(2, name="long", limits=limits)
+        else:
+            worker = PythonWorker("long", limits=limits, backend="process" if kind == "process" else "thread")
+        stack.enter_context(worker)
+        worker.on_message("wait", gate.wait if kind == "coroutine" else _handlers.Gate(tmp_path))
+        future = worker.ask("wait")
+        gate.wait_entered()
+        # A child is seen to have begun it.
+        assert worker.health().state == "busy"
+        clock.advance(31)
+        until(lambda: records(caplog), "the record")
+        clock.advance(100)
+        gate.open()
+        future.result(WAIT)
+        clock.advance(100)
+
+    (record,) = records(caplog)
+    assert (record.worker_name, record.message_type, record.seconds) == ("long", "wait", 31.0)
+    text = record.getMessage()
+    assert "its handler of 'wait' has run for 31.0 s, and counts as stuck after 30 s" in text
+    where = {"process": "not known", "coroutine": ", in wait\n"}.get(kind, ", in __call__\n")
+    assert where in text
+
+
+@pytest.mark.slow
+def test_a_child_that_is_ended_for_a_deadline_is_logged(caplog, until):
+    with PythonWorker("lost", backend="process") as worker:
+        worker.on_message("pid", process_handlers.pid)
+        worker.on_message("spin", process_handlers.loop_forever)
+        worker.on_error(lambda error: None)
+        pid = worker.ask("pid").result(WAIT)
+        assert isinstance(worker.ask("spin", timeout=0.2).exception(WAIT), DeadlineError)
+        until(lambda: records(caplog), "the record")
+
+    (record,) = records(caplog)
+    assert record.getMessage() == (
+        "worker 'lost': its handler of 'spin' ran past the deadline of 0.2 s of its message, and its process "
+        f"{pid} was ended"
+    )
+    assert (record.message_type, record.seconds) == ("spin", 0.2)
+
+
+def test_stuck_after_is_checked():
+    assert Limits(stuck_after=2).stuck_after == 2.0
+    assert repr(Limits(stuck_after=2)).endswith("concurrency=1, stuck_after=2)")
+    assert pickle.loads(pickle.dumps(Limits(stuck_after=2))) == Limits(stuck_after=2) != Limits()
+    for wrong, error in ((0, ValueError), (-1, ValueError), ("2", TypeError)):
+        with pytest.raises(error, match="stuck_after"):
+            Limits(stuck_after=wrong)

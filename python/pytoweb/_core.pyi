@@ -318,6 +318,7 @@ class Endpoint:
         bytes: int | None = None,
         size_of: Callable[[Any], int] | None = None,
         shed: tuple[float, float] | None = None,
+        stuck_after: float | None = None,
     ) -> None:
         """Fills in what ``__new__`` left empty; once.
 
@@ -339,6 +340,7 @@ class Endpoint:
             bytes: How many bytes its messages may have together.
             size_of: Called with data that is no buffer and no str, for its bytes.
             shed: Seconds that the oldest message may wait, and for which it may have waited longer.
+            stuck_after: Seconds after which a run of a handler counts as stuck; None is no limit.
 
         Raises:
             ValueError: No such overflow policy.

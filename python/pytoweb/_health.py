@@ -27,8 +27,8 @@ class Health:
     - ``"stopped"``: it is not started, stopping or stopped.
     - ``"failed"``: its messages fail, whatever they are: its pool's initializer has failed, or no child
       process can be started and a try is not due yet.
-    - ``"stuck"``: a handler runs past its message's deadline. It ends with that handler. Without deadlines
-      no worker is ever stuck.
+    - ``"stuck"``: a handler runs past its message's deadline, or for longer than ``Limits(stuck_after=...)``,
+      or runs on after the interpreter lock could not be had for long meanwhile. It ends with that handler.
     - ``"overloaded"``: ``Limits(shed=...)`` refuses messages; or a post found the mailbox full a second ago
       or longer, and since then it was never half empty.
     - ``"restarting"``: the child process that runs its messages has ended, and another one is not ready yet.

@@ -217,14 +217,18 @@ class Limits:
             ``sys.getsizeof``, which counts nothing of what the data refers to.
         rate: messages that may begin in a time, as ``Rate`` takes it; None is no limit. What waits for it
             waits in the mailbox, and ``stop()`` handles it at that rate.
+        stuck_after: seconds after which a run of a handler counts as stuck: ``health()`` says so until it
+            ends, and it is logged once with its stack. It is not interrupted; for that there are ``timeout=``
+            and ``soft_timeout=``. With processes the run begins when the host sees that the child has begun
+            it, up to a quarter of this time late. None: it may take as long as it takes.
 
     Raises:
         TypeError: one of them is of a wrong type.
         ValueError: ``messages``, ``bytes`` or ``concurrency`` is below 1, ``size_of`` is given without
-            ``bytes``, or there is no such rate.
+            ``bytes``, there is no such rate, or ``stuck_after`` is not above 0.
     """
 
-    __slots__ = ("bytes", "concurrency", "messages", "rate", "shed", "size_of")
+    __slots__ = ("bytes", "concurrency", "messages", "rate", "shed", "size_of", "stuck_after")
 
     messages: int
     bytes: int | None
@@ -232,6 +236,7 @@ class Limits:
     rate: Rate | None
     shed: Shed | None
     size_of: Callable[[Any], int] | None
+    stuck_after: float | None
 
     def __init__(
         self,
@@ -242,6 +247,7 @@ class Limits:
         shed: Shed | None = None,
         concurrency: int = 1,
         size_of: Callable[[Any], int] | None = None,
+        stuck_after: float | None = None,
     ) -> None:
         if size_of is not None and not callable(size_of):
             raise TypeError(f"size_of must be a function of the data, not {type(size_of).__name__}")
@@ -258,18 +264,25 @@ class Limits:
         if rate is not None and rate.per_key:
             raise ValueError("rate: one per key is for a message type: give it to on_message(..., rate=)")
         object.__setattr__(self, "rate", rate)
+        stuck_after = checked_timeout(stuck_after, "stuck_after")
+        if stuck_after == 0:
+            raise ValueError("stuck_after must be above 0 seconds")
+        object.__setattr__(self, "stuck_after", stuck_after)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"Limits do not change: make others to set {name}")
 
     def __repr__(self) -> str:
+        stuck_after = "" if self.stuck_after is None else f", stuck_after={self.stuck_after:g}"
         return (
             f"Limits(messages={self.messages}, bytes={self.bytes}, rate={self.rate!r}, "
-            f"shed={self.shed!r}, concurrency={self.concurrency})"
+            f"shed={self.shed!r}, concurrency={self.concurrency}{stuck_after})"
         )
 
     def _all(self) -> tuple[Any, ...]:
-        return self.messages, self.bytes, self.rate, self.shed, self.concurrency, self.size_of
+        return (
+            self.messages, self.bytes, self.rate, self.shed, self.concurrency, self.size_of, self.stuck_after
+        )  # fmt: skip
 
     def __eq__(self, other: object) -> bool:
         return self._all() == other._all() if isinstance(other, Limits) else NotImplemented
@@ -288,11 +301,13 @@ def _limits(
     shed: Shed | None,
     concurrency: int,
     size_of: Callable[[Any], int] | None,
+    stuck_after: float | None,
 ) -> Limits:
     """The limits of these values."""
     return Limits(
-        messages=messages, bytes=bytes, rate=rate, shed=shed, concurrency=concurrency, size_of=size_of
-    )
+        messages=messages, bytes=bytes, rate=rate, shed=shed, concurrency=concurrency, size_of=size_of,
+        stuck_after=stuck_after,
+    )  # fmt: skip
 
 
 def checked_limits(limits: object, capacity: object, is_pool: bool = False) -> Limits:

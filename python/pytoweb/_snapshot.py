@@ -17,6 +17,7 @@ from pytoweb import _exit
 from pytoweb._contained import contained
 from pytoweb._core import running_on_threads
 from pytoweb._pool_thread import PoolThread
+from pytoweb._stacks import MOST_FRAMES, awaited_frames, frames_within
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ __all__ = ["FAILURES", "Failures", "Stacks", "memory_bytes", "snapshot"]
 FAILURES = 20
 #: Characters of the line that stands for an exception.
 ERROR_LENGTH = 300
-#: Frames of one stack; of a deeper one the outer ones are left out.
-MOST_FRAMES = 60
 
 
 class Failures:
@@ -218,18 +217,9 @@ def _on_threads() -> Iterator[tuple[object, dict[str, Any]]]:
             "where": "thread",
             **_named(owner, *named),
             "thread": None if thread is None else getattr(thread, "_name", thread.name),
-            "stack": _lines(_frames_within(frames.get(ident), PoolThread.run.__code__)),
+            "stack": _lines(frames_within(frames.get(ident), PoolThread.run.__code__)),
         }
         yield (ident, number), entry
-
-
-def _frames_within(frame: FrameType | None, outer: object) -> list[FrameType]:
-    """The frames from ``frame`` out to the one that runs the code ``outer``, which is left out."""
-    frames = []
-    while frame is not None and frame.f_code is not outer:
-        frames.append(frame)
-        frame = frame.f_back
-    return frames[::-1]
 
 
 def _on_loops() -> Iterator[tuple[object, dict[str, Any]]]:
@@ -245,9 +235,9 @@ def _on_loops() -> Iterator[tuple[object, dict[str, Any]]]:
         if message is None or owner is None:
             continue
         if task is asyncio.current_task(home.loop):
-            stack = _frames_within(frames.get(home.ident), outer)
+            stack = frames_within(frames.get(home.ident), outer)
         else:
-            stack = [frame for frame in _awaited(task.get_coro()) if frame.f_code is not outer]
+            stack = [frame for frame in awaited_frames(task.get_coro()) if frame.f_code is not outer]
         entry = {
             "where": "coroutine",
             **_named(owner(), message.worker, message.type, message.id, message.attempt),
@@ -255,19 +245,6 @@ def _on_loops() -> Iterator[tuple[object, dict[str, Any]]]:
             "stack": _lines(stack),
         }
         yield (id(running), message.id), entry
-
-
-def _awaited(awaited: Any) -> Iterator[FrameType]:
-    """The frames of a coroutine that waits, and of what it waits for."""
-    for _ in range(MOST_FRAMES * 2):
-        for prefix, after in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
-            frame = getattr(awaited, f"{prefix}_frame", None)
-            if frame is not None:
-                yield frame
-                awaited = getattr(awaited, after, None)
-                break
-        else:
-            return
 
 
 def _in_children() -> Iterator[tuple[object, dict[str, Any]]]:

@@ -11,8 +11,12 @@ import os
 import signal
 import sys
 import tempfile
+import traceback
 
+from pytoweb._contained import contained
 from pytoweb._core import running_in_child, running_on_threads
+from pytoweb._pool_thread import PoolThread
+from pytoweb._stacks import MOST_FRAMES, awaited_frames, frames_within
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -21,6 +25,13 @@ if TYPE_CHECKING:
 #: The environment variable that switches the watchdog off: ``0``, ``off``, ``no`` or ``false``.
 VARIABLE = "PYTOWEB_WATCHDOG"
 _OFF = ("0", "off", "no", "false")
+
+NO_STACK = "  (its stack is not known)"
+_UNKNOWN = (None, None, None)
+
+#: Runs that were told of, by thread: the number of the message there. No more than so many.
+_told: dict[int, int] = {}
+MOST_TOLD = 1000
 
 #: The process that is armed, its signal, and the descriptor that the signal's handler writes the stacks to.
 _armed: tuple[int, int, int] | None = None
@@ -34,7 +45,7 @@ def arm() -> tuple[tuple[int, int] | None, bool] | None:
         descriptor that its handler writes to, or None where the platform has no real-time signals or all are
         taken; and whether there is a standard error.
     """
-    if os.environ.get(VARIABLE, "").strip().lower() in _OFF:
+    if is_off():
         return None
     speaks = sys.__stderr__ is not None
     try:
@@ -79,24 +90,110 @@ def _file() -> int:
         return os.dup(file.fileno())
 
 
+def is_off() -> bool:
+    """Whether the environment switches the watchdog off."""
+    return os.environ.get(VARIABLE, "").strip().lower() in _OFF
+
+
+def _running() -> dict[tuple[int, int], tuple[str, str | None, int]]:
+    """What runs on threads: by thread and number of the message, its type, id and attempt."""
+    here = {(ident, number): tuple(rest) for ident, number, _, _, *rest in running_on_threads()}
+    child = {(ident, number): tuple(rest) for ident, number, _, *rest in running_in_child()}
+    return {**here, **child}
+
+
+def _is_news(place: tuple[int, int]) -> bool:
+    """Whether a run was told of for the first time."""
+    ident, number = place
+    if _told.get(ident) == number:
+        return False
+    while len(_told) >= MOST_TOLD:
+        _told.pop(next(iter(_told)), None)
+    _told[ident] = number
+    return True
+
+
+def _log(worker: str, about: tuple[str | None, str | None, int | None], seconds: float | None, text: str) -> None:
+    kind, message_id, attempt = about
+    of = "" if kind is None else f" of {kind!r}"
+    logging.getLogger(f"pytoweb.worker.{worker}").error(
+        "worker %r: its handler%s %s", worker, of, text,
+        extra={
+            "worker_name": worker, "message_id": message_id, "message_type": kind, "attempt": attempt,
+            "seconds": seconds,
+        },
+    )  # fmt: skip
+
+
 def tell_held(told: list[tuple[int, int, str, float, float, str]]) -> None:
     """Logs handlers that held the lock, or ran while it was held, once it can be had."""
-    running: dict[tuple[int, int], Any] = {
-        (ident, number): rest for ident, number, _, *rest in running_on_threads()
-    }
-    running.update({(ident, number): rest for ident, number, *rest in running_in_child()})
+    running = _running()
     for ident, number, worker, ran, waited, stack in told:
-        _, kind, message_id, attempt = running.get((ident, number), (None, None, None, None))
-        logging.getLogger(f"pytoweb.worker.{worker}").error(
-            "worker %r: its handler%s had run for %.1f s when the interpreter lock could not be had for the last "
-            "%.1f s; it was at, most recent call first:\n%s",
-            worker,
-            "" if kind is None else f" of {kind!r}",
-            ran,
-            waited,
-            stack.rstrip() or "  (its stack is not known)",
-            extra={
-                "worker_name": worker, "message_id": message_id, "message_type": kind, "attempt": attempt,
-                "seconds": ran,
-            },
-        )  # fmt: skip
+        about = running.get((ident, number), _UNKNOWN)
+        if _is_news((ident, number)):
+            text = (
+                f"had run for {ran:.1f} s when the interpreter lock could not be had for the last {waited:.1f} s; "
+                f"it was at, most recent call first:\n{stack.rstrip() or NO_STACK}"
+            )
+            contained(_log, worker, about, ran, text)
+
+
+def tell_stuck(
+    worker: str, limit: float | None, lasted: float, kind: str | None, place: tuple[int, int] | None
+) -> None:
+    """Logs a handler that has run for ``lasted``, longer than ``limit`` seconds; without one, past its deadline."""
+    if is_off() or (place is not None and not _is_news(place)):
+        return
+    about, stack = (kind, None, None), NO_STACK
+    if place is not None:
+        about, stack = _on_thread(place)
+    if stack is NO_STACK:
+        about, stack = _on_loop(worker, about)
+    if limit is None:
+        text = f"still runs {lasted:.1f} s after the deadline of its message"
+    else:
+        text = f"has run for {lasted:.1f} s, and counts as stuck after {limit:g} s"
+    contained(_log, worker, about, lasted, f"{text}; it is at, most recent call last:\n{stack.rstrip()}")
+
+
+def _on_thread(place: tuple[int, int]) -> tuple[tuple[str | None, str | None, int | None], str]:
+    """What runs there, and its stack."""
+    about = _running().get(place)
+    frame = sys._current_frames().get(place[0])
+    if about is None or frame is None:
+        return _UNKNOWN, NO_STACK
+    return about, _text(frames_within(frame, PoolThread.run.__code__)[-MOST_FRAMES:])
+
+
+def _on_loop(
+    worker: str, about: tuple[str | None, str | None, int | None]
+) -> tuple[tuple[str | None, str | None, int | None], str]:
+    """The same of the coroutine of that worker, if one runs and no other."""
+    loops: Any = sys.modules.get("pytoweb._loops")
+    if loops is None:
+        return about, NO_STACK
+    outer = loops.Tenant._drive.__code__
+    found = [
+        (running.message, task)
+        for _, running, task in loops.running_now()
+        if running.message is not None and running.message.worker == worker
+    ]
+    if len(found) != 1:
+        return about, NO_STACK
+    ((message, task),) = found
+    frames = [frame for frame in awaited_frames(task.get_coro()) if frame.f_code is not outer]
+    return (message.type, message.id, message.attempt), _text(frames) or NO_STACK
+
+
+def _text(frames: list[Any]) -> str:
+    return "".join(traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames).format())
+
+
+def tell_killed(
+    worker: str, kind: str, message_id: str | None, attempt: int, seconds: float | None, pid: int
+) -> None:
+    """Logs that the child was ended that ran a message past its deadline."""
+    if not is_off():
+        after = "" if seconds is None else f" of {seconds:g} s"
+        text = f"ran past the deadline{after} of its message, and its process {pid} was ended"
+        contained(_log, worker, (kind, message_id, attempt), seconds, text)

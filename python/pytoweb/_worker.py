@@ -137,6 +137,7 @@ class Addressable(Streaming, Telling, Exposing):
             bytes=limits.bytes,
             size_of=limits.size_of,
             shed=None if limits.shed is None else (limits.shed.target, limits.shed.window),
+            stuck_after=limits.stuck_after,
         )
 
     def _pytoweb_start_afresh_on(self, threads: Threads, runtime: PoolRuntime) -> None:

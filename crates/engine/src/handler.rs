@@ -11,6 +11,10 @@ mod cell;
 mod companions;
 #[path = "handler/delivery.rs"]
 mod delivery;
+#[path = "handler/lookout.rs"]
+mod lookout;
+#[path = "handler/overruns.rs"]
+mod overruns;
 #[path = "handler/suspension.rs"]
 mod suspension;
 #[path = "handler/turn.rs"]
@@ -30,6 +34,8 @@ pub use carrier::Carrier;
 pub(crate) use cell::{Cell, Role};
 pub use companions::Companions;
 pub use delivery::{BatchKey, Delivery};
+pub(crate) use overruns::RunKey;
+pub use overruns::{Overrun, Stuck};
 pub use suspension::Suspension;
 
 /// Runs the messages of one mailbox.
@@ -118,6 +124,20 @@ pub trait Handler: Send + Sync + Sized + 'static {
     /// How many of its messages became dead letters, where it has such. As [`Handler::type_stats`].
     fn dead(&self) -> u64 {
         0
+    }
+
+    /// What [`Stuck::name`] is to be of a message: its type, say. Asked as its run begins, for workers with
+    /// [`WorkerOptions::stuck_after`](crate::WorkerOptions::stuck_after) alone.
+    fn name_of(&self, message: &Self::Message) -> Option<String> {
+        let _ = message;
+        None
+    }
+
+    /// Told of a run that is stuck, once, while it lasts: it has run for
+    /// [`WorkerOptions::stuck_after`](crate::WorkerOptions::stuck_after); or for half a second past its message's deadline.
+    /// On the thread that watches the times of the program, with no engine lock held: it is not to wait for anything.
+    fn stuck(&self, stuck: Stuck) {
+        drop(stuck);
     }
 
     /// Told of a message that will not be run; settles its reply, unless it is settled. On the thread that caused it.

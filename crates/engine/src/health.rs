@@ -68,10 +68,20 @@ pub enum Condition {
 /// A mailbox that was full for so long is overloaded; for a shorter time, it is a burst.
 pub(crate) const FULL_FOR: Duration = Duration::from_secs(1);
 
+/// A run of a handler beyond its limit: how long it takes by now, for how long beyond it, and that limit.
+#[derive(Clone, Copy)]
+pub(crate) struct Over {
+    pub(crate) ran: Duration,
+    pub(crate) lasted: Duration,
+    pub(crate) after: Duration,
+}
+
 /// What is known of a worker that may tell how it fares.
 pub(crate) struct Signs {
     pub(crate) condition: Condition,
     pub(crate) stuck_for: Option<Duration>,
+    /// A handler runs for longer than it is to.
+    pub(crate) over: Option<Over>,
     /// How long messages are refused by now, for the wait of the oldest one.
     pub(crate) shedding_for: Option<Duration>,
     pub(crate) full_for: Option<Duration>,
@@ -94,19 +104,23 @@ impl Health {
 
     /// That of a worker that was started and not stopped. The worst counts.
     pub(crate) fn of(signs: Signs) -> Self {
-        match signs.condition {
-            Condition::Fails(reason, lasted) => {
-                return Self::new(HealthState::Failed, reason, lasted);
-            }
-            _ if signs.stuck_for.is_some() => {
-                let reason = "a handler runs past the deadline of its message".to_owned();
-                let lasted = signs.stuck_for.unwrap_or_default();
-                return Self::new(HealthState::Stuck, reason, lasted);
-            }
-            Condition::Stuck(reason, lasted) => {
-                return Self::new(HealthState::Stuck, reason, lasted);
-            }
-            _ => {}
+        if let Condition::Fails(reason, lasted) = signs.condition {
+            return Self::new(HealthState::Failed, reason, lasted);
+        }
+        if let Some(lasted) = signs.stuck_for {
+            let reason = "a handler runs past the deadline of its message".to_owned();
+            return Self::new(HealthState::Stuck, reason, lasted);
+        }
+        if let Some(Over { ran, lasted, after }) = signs.over {
+            let reason = format!(
+                "a handler has run for {}: stuck_after is {} s",
+                seconds(ran),
+                after.as_secs_f64()
+            );
+            return Self::new(HealthState::Stuck, reason, lasted);
+        }
+        if let Condition::Stuck(reason, lasted) = signs.condition {
+            return Self::new(HealthState::Stuck, reason, lasted);
         }
         if let Some(lasted) = signs.shedding_for {
             let reason = format!(
@@ -149,6 +163,7 @@ mod tests {
         Signs {
             condition: Condition::Works,
             stuck_for: None,
+            over: None,
             shedding_for: None,
             full_for: None,
             capacity: 10,
@@ -192,6 +207,17 @@ mod tests {
         });
         add(HealthState::Stuck, &|signs| {
             signs.stuck_for = Some(second());
+        });
+        add(HealthState::Stuck, &|signs| {
+            signs.stuck_for = None;
+            signs.condition = Condition::Stuck("s".to_owned(), second());
+        });
+        add(HealthState::Stuck, &|signs| {
+            signs.over = Some(Over {
+                ran: second() * 2,
+                lasted: second(),
+                after: second(),
+            });
         });
         add(HealthState::Failed, &|signs| {
             signs.condition = Condition::Fails("f".to_owned(), second());

@@ -58,7 +58,8 @@ pub use contained::{Panic, contained};
 pub use deadline::Timer;
 pub use exit::Exit;
 pub use handler::{
-    BatchKey, Carrier, Companions, Course, Delivery, Handled, Handler, Place, Span, Suspension,
+    BatchKey, Carrier, Companions, Course, Delivery, Handled, Handler, Overrun, Place, Span, Stuck,
+    Suspension,
 };
 pub use health::{Condition, Health, HealthState};
 pub use host::{Host, PlainHost};

@@ -1,5 +1,7 @@
 //! How a worker is made.
 
+use std::time::Duration;
+
 use crate::mailbox::Shed;
 use crate::plan::Rate;
 use crate::policy::{DEFAULT_CAPACITY, Overflow};
@@ -18,6 +20,9 @@ pub struct WorkerOptions {
     /// How many of its messages run at the same time, at least 1: more than one give up their order. A handler that waits for
     /// a reply or for room lends its place to another one. For a pool's own mailbox it is the pool's size.
     pub concurrency: usize,
+    /// After how long a run of a handler counts as stuck, for [`Address::health`](crate::Address::health) and
+    /// [`Handler::stuck`](crate::Handler::stuck); `None`: it may take as long as it takes.
+    pub stuck_after: Option<Duration>,
     /// Bytes that its messages have at most, those that run included: [`Message::bytes`](crate::Message::bytes) is asked.
     pub bytes: Option<u64>,
 }
@@ -30,6 +35,7 @@ impl Default for WorkerOptions {
             rate: None,
             shed: None,
             concurrency: 1,
+            stuck_after: None,
             bytes: None,
         }
     }

@@ -194,6 +194,12 @@ impl<H: Handler> Worker<H> {
         self.cell.shed
     }
 
+    /// After how long a run of its handlers counts as stuck, if one does.
+    #[must_use]
+    pub fn stuck_after(&self) -> Option<Duration> {
+        self.cell.overruns.after
+    }
+
     /// How many of its messages run at the same time.
     #[must_use]
     pub fn concurrency(&self) -> usize {

@@ -135,4 +135,13 @@ pub trait Cargo: Sized + Send + 'static {
 
     /// Its child ended while it ran, or there is none.
     fn crashed(self, crash: &Arc<Crash>);
+
+    /// Its child was ended because it ran on after it was to stop.
+    fn killed(self, crash: &Arc<Crash>)
+    where
+        Self: Sized,
+    {
+        let _ = crash;
+        self.answered(Answer::skipped());
+    }
 }

@@ -402,6 +402,19 @@ impl<C: Cargo> Fleet<C> {
         used.filter_map(|lane| lane.begun(note)).collect()
     }
 
+    /// What `note` says of the messages of a worker that the children of these lanes have begun. It runs under the lane's
+    /// lock, so it only copies.
+    #[must_use]
+    pub fn begun_of<T>(
+        &self,
+        lanes: impl IntoIterator<Item = usize>,
+        worker: u32,
+        note: &dyn Fn(&C) -> Option<T>,
+    ) -> Vec<T> {
+        let lanes = lanes.into_iter().filter_map(|lane| self.0.used().get(lane));
+        lanes.flat_map(|lane| lane.begun_of(worker, note)).collect()
+    }
+
     /// Sees to it that children of these lanes that have nothing to do take up what they were sent.
     pub fn watch(&self, lanes: impl IntoIterator<Item = usize>) {
         let mut rings = false;

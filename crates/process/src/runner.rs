@@ -80,6 +80,11 @@ pub trait Ends: Codec {
 
     /// Its child ended while it ran, or there is none.
     fn crashed(delivery: Delivery<Self>, crash: &Crash);
+
+    /// Its child was ended because it ran on after it was to stop; [`Ends::stopped`] follows.
+    fn killed(delivery: &Delivery<Self>, crash: &Crash) {
+        let _ = (delivery, crash);
+    }
 }
 
 /// The lane that a message was sent to, as a hint for callers that wait for its reply.
@@ -327,6 +332,11 @@ impl<H: Ends> Carrier<H> for Runner<H> {
         self.fleet.has_begun(self.lanes(), &is_of(ticket))
     }
 
+    fn begun(&self) -> Vec<u64> {
+        self.fleet
+            .begun_of(self.lanes(), self.worker, &|delivery| delivery.run())
+    }
+
     fn condition(&self) -> Condition {
         self.condition_with(ToString::to_string)
     }
@@ -480,6 +490,16 @@ impl<H: Ends> Cargo for Delivery<H> {
         end_each(self, |delivery| {
             let crash = crash.clone();
             end_later(delivery, move |delivery| H::crashed(delivery, &crash));
+        });
+    }
+
+    fn killed(self, crash: &Arc<Crash>) {
+        end_each(self, |delivery| {
+            let crash = crash.clone();
+            end_later(delivery, move |delivery| {
+                H::killed(&delivery, &crash);
+                H::stopped(delivery);
+            });
         });
     }
 }

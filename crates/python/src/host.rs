@@ -42,6 +42,7 @@ pub(crate) mod shared;
 pub(crate) mod sizes;
 pub(crate) mod start_hook;
 pub(crate) mod stream;
+pub(crate) mod stuck;
 pub(crate) mod tallies;
 pub(crate) mod task;
 pub(crate) mod telling;

@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::{Arc, PoisonError};
 
 use pytoweb_engine::{
-    self as engine, Address, Companions, Course, Failure, Handled, Handler, Outcome, Span,
+    self as engine, Address, Companions, Course, Failure, Handled, Handler, Outcome, Span, Stuck,
     Suspension, Tally, TypeStats, Wake,
 };
 
@@ -19,6 +19,7 @@ use crate::message::{Ended, Envelope, Late, Parcel};
 use crate::registry::Entry;
 use crate::spans;
 use crate::table::Table;
+use crate::unseen;
 
 /// The message in `envelope` has a reply that is not its handler's.
 #[cold]
@@ -315,6 +316,14 @@ impl Handler for Dispatch {
 
     fn dead(&self) -> u64 {
         self.table.dead.count()
+    }
+
+    fn name_of(&self, envelope: &Envelope) -> Option<String> {
+        Some(self.table.kind_of(envelope))
+    }
+
+    fn stuck(&self, stuck: Stuck) {
+        unseen::report_stuck(&self.table.name, &stuck);
     }
 
     fn last(&self) -> Option<Envelope> {

@@ -1,8 +1,9 @@
-//! Failures that no handler, reply or caller is told of: the one place where this crate says something by itself.
+//! Failures that no handler, reply or caller is told of, and handlers that are stuck: the one place where this crate says
+//! something by itself.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use pytoweb_engine::contained;
+use pytoweb_engine::{Overrun, Stuck, contained};
 
 use crate::error::WorkerError;
 use crate::kept::Kept;
@@ -49,6 +50,37 @@ pub fn set_error_hook(hook: impl Fn(&WorkerError) + Send + Sync + 'static) {
     drop(old);
 }
 
+/// Says that a handler of `worker` is stuck: on standard error, or as the event `WARN` of target `pytoweb_workers`, with
+/// the feature `tracing`.
+pub(crate) fn report_stuck(worker: &str, stuck: &Stuck) {
+    let seconds = stuck.lasted.as_secs_f64();
+    let of = match &stuck.name {
+        Some(kind) => format!(" of `{kind}`"),
+        None => String::new(),
+    };
+    let text = match stuck.why {
+        Overrun::Limit(after) => format!(
+            "worker `{worker}`: a handler{of} has run for {seconds:.1} s; it counts as stuck after {} s",
+            after.as_secs_f64()
+        ),
+        _ => format!(
+            "worker `{worker}`: a handler still runs {seconds:.1} s after its message's deadline"
+        ),
+    };
+    // A subscriber is a user's code.
+    let _ = contained(|| warn(worker, &text));
+}
+
+#[cfg(feature = "tracing")]
+fn warn(worker: &str, text: &str) {
+    tracing::warn!(target: "pytoweb_workers", worker, "{text}");
+}
+
+#[cfg(not(feature = "tracing"))]
+fn warn(_worker: &str, text: &str) {
+    write_line(text);
+}
+
 /// Reports `error`, whose text is a user's code, as is a hook. Never panics.
 pub(crate) fn report(error: &WorkerError) {
     let hook = HOOK.read().unwrap_or_else(PoisonError::into_inner).clone();
@@ -80,9 +112,14 @@ fn say(error: &WorkerError) {
 /// Not with `eprintln!`, which panics where standard error is closed or full.
 #[cfg(not(feature = "tracing"))]
 fn say(error: &WorkerError) {
+    write_line(&text_of(error));
+}
+
+#[cfg(not(feature = "tracing"))]
+fn write_line(text: &str) {
     use std::io::{self, Write};
 
-    let line = format!("pytoweb: {}\n", text_of(error));
+    let line = format!("pytoweb: {text}\n");
     // In one write, so that the lines of several threads do not mix. There is no place to tell that this failed.
     let _ = io::stderr().lock().write_all(line.as_bytes());
 }

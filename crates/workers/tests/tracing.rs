@@ -1,21 +1,26 @@
 //! With the feature `tracing`, failures that nothing else is told of are events.
 
 use std::fmt::{self, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use pytoweb_workers::Worker;
+use pytoweb_workers::{HandClock, Worker};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
+/// Until that long after the start of a wait at most.
+const LIMIT: Duration = Duration::from_secs(20);
+
 static EVENTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Writes down every event that is an error.
+/// Writes down every warning and error.
 struct Notes;
 
 impl Subscriber for Notes {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::ERROR
+        *metadata.level() <= Level::WARN
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -27,8 +32,8 @@ impl Subscriber for Notes {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        assert_eq!(*event.metadata().level(), Level::ERROR);
-        let mut fields = Fields(event.metadata().target().to_owned());
+        let metadata = event.metadata();
+        let mut fields = Fields(format!("{} {}", metadata.target(), metadata.level()));
         event.record(&mut fields);
         EVENTS
             .lock()
@@ -49,9 +54,16 @@ impl Visit for Fields {
     }
 }
 
+fn notes() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        tracing::subscriber::set_global_default(Notes).expect("the first one");
+    });
+}
+
 #[test]
 fn a_failure_is_an_event_with_its_worker_and_kind() {
-    tracing::subscriber::set_global_default(Notes).expect("the first one");
+    notes();
     let worker = Worker::new("parser");
     worker.on_message("parse", |text: String| text.parse::<u64>());
     worker.start().expect("it starts");
@@ -60,11 +72,48 @@ fn a_failure_is_an_event_with_its_worker_and_kind() {
         .expect("it is accepted");
     worker.stop();
     let events = EVENTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let [event] = events.as_slice() else {
+    let of_it = |event: &&String| event.contains("worker=\"parser\"");
+    let [event] = events.iter().filter(of_it).collect::<Vec<_>>()[..] else {
         panic!("one event: {events:?}");
     };
-    assert!(event.starts_with("pytoweb_workers"), "{event}");
-    for part in ["worker=\"parser\"", "kind=\"parse\"", "invalid digit"] {
+    assert!(event.starts_with("pytoweb_workers ERROR"), "{event}");
+    for part in ["kind=\"parse\"", "invalid digit"] {
         assert!(event.contains(part), "{event}");
     }
+}
+
+#[test]
+fn a_handler_that_is_stuck_is_an_event_with_its_worker() {
+    notes();
+    let clock = HandClock::new();
+    let worker = Worker::builder("slow")
+        .stuck_after(Duration::from_secs(30))
+        .clock(&clock)
+        .build();
+    let (begun, begins) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel::<()>();
+    worker.on_message("wait", move |(): ()| {
+        begun.send(()).expect("the test waits");
+        goes_on.recv()
+    });
+    worker.start().expect("it starts");
+    worker.post_message("wait", ()).expect("it is accepted");
+    begins.recv_timeout(LIMIT).expect("it runs");
+    clock.advance(Duration::from_secs(31));
+    let events = || EVENTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_told = || events().iter().any(|event| event.contains("slow"));
+    let end = Instant::now() + LIMIT;
+    while !is_told() && Instant::now() < end {
+        thread::yield_now();
+    }
+    go_on.send(()).expect("it waits");
+    worker.stop();
+    let events = events();
+    let of_it = |event: &&String| event.contains("worker=\"slow\"");
+    let [event] = events.iter().filter(of_it).collect::<Vec<_>>()[..] else {
+        panic!("one event: {events:?}");
+    };
+    assert!(event.starts_with("pytoweb_workers WARN"), "{event}");
+    let text = "a handler of `wait` has run for 31.0 s; it counts as stuck after 30 s";
+    assert!(event.contains(text), "{event}");
 }

@@ -43,6 +43,11 @@ pub trait Carrier<H: Handler>: Send + Sync {
         true
     }
 
+    /// The [`Delivery::run`] of each message that has begun and is not over, of those that have one.
+    fn begun(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
     /// How the place where the messages run fares.
     fn condition(&self) -> Condition {
         Condition::Works

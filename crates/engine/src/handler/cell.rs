@@ -8,11 +8,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::Handler;
+use super::overruns::Overruns;
 use crate::address::{AnyCell, Edges, Turn};
 use crate::clock::Timestamp;
 use crate::contained::{contained, drop_each};
 use crate::exit::Exits;
-use crate::health::{Condition, Health, HealthState, Signs};
+use crate::health::{Condition, Health, HealthState, Over, Signs};
 use crate::mailbox::{
     Gate, Held, Leftover, Limits, Mailbox, News, Removal, Settled, Shed, Snapshot, Swept, Told,
 };
@@ -77,6 +78,7 @@ pub(crate) struct Cell<H: Handler> {
     /// When a deadline passed that its handler runs past, in nanoseconds since the clock's start and one more; 0: it runs past
     /// none.
     stuck_since: AtomicU64,
+    pub(crate) overruns: Overruns,
     pub(crate) terminated: AtomicBool,
     pub(crate) exits: Exits,
     pub(crate) life: Mutex<Life>,
@@ -135,6 +137,7 @@ impl<H: Handler> Cell<H> {
             pool: pool.clone(),
             edges: Mutex::default(),
             stuck_since: AtomicU64::new(0),
+            overruns: Overruns::new(options.stuck_after),
             terminated: AtomicBool::new(false),
             exits: Exits::default(),
             life: Mutex::new(Life::new(pool.inner().clock.now())),
@@ -326,9 +329,12 @@ impl<H: Handler> Cell<H> {
                 let stuck_since = self.stuck_since.load(Ordering::Relaxed).checked_sub(1);
                 let stuck_for =
                     stuck_since.map(|nanos| snapshot.now.since(Timestamp::from_nanos(nanos)));
+                self.look_at_carried(snapshot.now);
+                let over = self.overruns.over(snapshot.now).zip(self.overruns.after);
                 return Health::of(Signs {
                     condition: self.handler.condition(),
                     stuck_for,
+                    over: over.map(|((ran, lasted), after)| Over { ran, lasted, after }),
                     shedding_for: snapshot.shedding_for,
                     full_for: snapshot.full_since.map(|at| snapshot.now.since(at)),
                     capacity: self.mailbox.capacity(),
@@ -576,8 +582,8 @@ impl<H: Handler> Cell<H> {
         }
         // ORDERING: Relaxed, see `clear_stuck`. Before the reply stands, so that the caller that got the error finds
         // the worker stuck.
-        let now = self.pool.inner().clock.now().nanos();
-        self.stuck_since.store(now + 1, Ordering::Relaxed);
+        let now = self.pool.inner().clock.now();
+        self.stuck_since.store(now.nanos() + 1, Ordering::Relaxed);
         let carrier = self.handler.carrier();
         if carrier.is_none_or(|carrier| carrier.has_begun(ticket)) {
             // Before the reply stands: by this its caller tells whether the message ran. A handler that returns as soon as it
@@ -586,6 +592,12 @@ impl<H: Handler> Cell<H> {
         }
         let expired = ticket.fail(false, Failure::Expired);
         if expired {
+            // A carrier ends it, and says so.
+            if carrier.is_none()
+                && let Some(own) = self.own.upgrade()
+            {
+                own.runs_overdue(ticket, now);
+            }
             self.stop_running(ticket);
         } else {
             self.clear_stuck();

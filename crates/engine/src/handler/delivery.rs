@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cell::Cell;
-use super::{Handler, Place, Span};
+use super::{Handler, Place, RunKey, Span};
 use crate::address::{Address, AnyCell};
 use crate::clock::Timestamp;
 use crate::contained::contained;
@@ -56,6 +56,7 @@ pub struct Delivery<H: Handler> {
     /// Those that run together with it.
     companions: Vec<Self>,
     spot: Option<Spot>,
+    run: Option<RunKey>,
 }
 
 impl<H: Handler> fmt::Debug for Delivery<H> {
@@ -120,6 +121,12 @@ impl<H: Handler> Delivery<H> {
         Some(self.batch.cell.pool.inner().clock.now().since(posted))
     }
 
+    /// Its number among those of its worker, where their runs have a limit: see [`Carrier::begun`](crate::Carrier::begun).
+    #[must_use]
+    pub const fn run(&self) -> Option<u64> {
+        self.run
+    }
+
     /// Where the carrier runs it: one of its places, by a number. At first the one where the message before it ran, of its
     /// key or, if that is known, of those that were handed over before: what is at hand there may serve it again.
     #[must_use]
@@ -182,6 +189,7 @@ impl<H: Handler> Delivery<H> {
             Ok(told) => {
                 let _leave = Leave(&self.batch, self.spot);
                 cell.clear_stuck();
+                cell.overruns.end(self.run);
                 cell.tell(told);
                 None
             }
@@ -243,6 +251,7 @@ impl<H: Handler> Delivery<H> {
 
     fn count(&self, message: &H::Message, outcome: Outcome, ran: Option<Duration>) {
         let cell = &self.batch.cell;
+        cell.overruns.end(self.run);
         if self.batch.is_last {
             return;
         }
@@ -300,6 +309,7 @@ fn put_back_batch<H: Handler>(batch: &Arc<Batch<H>>, mut deliveries: Vec<Deliver
     let entries = deliveries
         .iter_mut()
         .filter_map(|delivery| {
+            batch.cell.overruns.end(delivery.run.take());
             Some(Entry {
                 message: delivery.message.take()?,
                 posted_at: delivery.posted_at,
@@ -415,6 +425,7 @@ fn deliveries<H: Handler>(
     spot: Option<Spot>,
 ) -> Vec<Delivery<H>> {
     let delivery = |entry: Entry<H::Message>, companions, spot| Delivery {
+        run: batch.cell.run_carried(&entry.message),
         batch: batch.clone(),
         message: Some(entry.message),
         posted_at: entry.posted_at,

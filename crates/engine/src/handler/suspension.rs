@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cell::Cell;
-use super::{Handler, Place, Span};
+use super::{Handler, Place, RunKey, Span};
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::contained::contained;
@@ -20,6 +20,8 @@ pub struct Suspension<H: Handler> {
     pub(crate) message: Option<H::Message>,
     /// It is the worker's last message, which counts as nothing.
     pub(crate) is_last: bool,
+    /// Where its run has a limit.
+    pub(crate) run: Option<RunKey>,
     /// When it was posted and when it was begun, if it is timed.
     pub(crate) times: Option<(Timestamp, Timestamp)>,
 }
@@ -90,6 +92,7 @@ impl<H: Handler> Suspension<H> {
             Ok(told) => {
                 let _resume = Resume(&self.cell);
                 self.cell.clear_stuck();
+                self.cell.overruns.end(self.run.take());
                 self.cell.tell(told);
                 None
             }
@@ -101,6 +104,7 @@ impl<H: Handler> Suspension<H> {
     }
 
     fn count(&self, message: &H::Message, outcome: Outcome) {
+        self.cell.overruns.end(self.run);
         if self.is_last {
             return;
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::cell::Cell;
 use super::companions::Companions;
 use super::suspension::Suspension;
-use super::{Course, Handled, Handler, Place, Span};
+use super::{Course, Handled, Handler, Place, RunKey, Span};
 use crate::address::Turn;
 use crate::clock::Timestamp;
 use crate::contained::contained;
@@ -62,6 +62,8 @@ struct Progress<M> {
     bytes: u64,
     /// The message that is next, or was just handled, is the worker's last, which counts as nothing.
     is_last: bool,
+    /// Of the message that runs, where that has a limit.
+    run: Option<RunKey>,
     left: usize,
     started: Option<Timestamp>,
     /// The mailbox has not settled before it is told that the last reply stands.
@@ -80,6 +82,7 @@ impl<H: Handler> Cell<H> {
             lane: None,
             bytes: 0,
             is_last: false,
+            run: None,
             left: BUDGET_MESSAGES,
             started: None,
             publishing: false,
@@ -160,6 +163,7 @@ impl<H: Handler> Cell<H> {
             progress.left = progress.left.saturating_sub(1 + progress.others.len());
             progress.step = Step::Handle;
             let times = entry.posted_at.map(|posted| (posted, clock.now()));
+            progress.run = self.run_begins(&entry.message);
             // In a mailbox that runs several, the message is what waits, and is waited for.
             let running = (!self.exclusive).then(|| wait::enter_message(entry.message.ticket()));
             let handled = if progress.others.is_empty() {
@@ -171,6 +175,7 @@ impl<H: Handler> Cell<H> {
             drop(running);
             match handled {
                 Handled::Done(outcome) => {
+                    self.overruns.end(progress.run.take());
                     let timed = self.timed(times, started, &mut progress.left);
                     if let Some((wait, run)) = timed {
                         let place = Place::Turn;
@@ -194,6 +199,7 @@ impl<H: Handler> Cell<H> {
                             cell: self.clone(),
                             message: Some(entry.message),
                             is_last: progress.is_last,
+                            run: progress.run.take(),
                             times,
                         });
                     }
@@ -287,6 +293,7 @@ impl<H: Handler> Cell<H> {
         if progress.step == Step::Begin {
             return None;
         }
+        self.overruns.end(progress.run.take());
         let failed = (progress.step == Step::Handle && !progress.is_last).then(|| {
             self.clear_stuck();
             self.mailbox

@@ -71,6 +71,7 @@ impl<C: Cargo> Lane<C> {
         };
         let mut victims = Vec::new();
         let mut skipped = Vec::new();
+        let mut killed = Vec::new();
         let mut again = Vec::new();
         for seq in state.numbers() {
             let Some(mut tracked) = state.take(seq) else {
@@ -80,8 +81,10 @@ impl<C: Cargo> Lane<C> {
                 continue;
             };
             let begun = link.as_ref().is_some_and(|link| link.has_begun(seq));
-            if tracked.stopped {
+            if tracked.stopped && begun && crash.cause == Cause::Stopped {
                 // The child was killed for it.
+                killed.push(flight.cargo);
+            } else if tracked.stopped {
                 skipped.push(flight.cargo);
             } else if tracked.disputed {
                 victims.push(flight.cargo);
@@ -152,6 +155,9 @@ impl<C: Cargo> Lane<C> {
         left.extend(movable.into_iter().map(|flight| flight.cargo));
         for cargo in skipped {
             cargo.answered(Answer::skipped());
+        }
+        for cargo in killed {
+            cargo.killed(&crash);
         }
         for cargo in victims {
             cargo.crashed(&crash);

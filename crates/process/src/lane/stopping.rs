@@ -174,6 +174,21 @@ impl<C: Cargo> Lane<C> {
         Some((child.pid(), begun.collect()))
     }
 
+    /// What `note` says of each message of a worker that the child has begun.
+    pub(crate) fn begun_of<T>(&self, worker: u32, note: &dyn Fn(&C) -> Option<T>) -> Vec<T> {
+        let state = self.state();
+        let Some(link) = &state.link else {
+            return Vec::new();
+        };
+        let each = state.table.iter().flatten();
+        each.filter_map(|tracked| {
+            let flight = tracked.flight().filter(|flight| flight.worker == worker)?;
+            let noted = note(&flight.cargo)?;
+            link.has_begun(tracked.seq).then_some(noted)
+        })
+        .collect()
+    }
+
     /// Stops the messages that `of` picks: one that has not begun never will, one that runs is asked, and after the grace
     /// its child is killed. True: the supervisor is to be told.
     pub(crate) fn stop(&self, of: &dyn Fn(&C) -> bool, grace: Duration) -> bool {

@@ -154,6 +154,7 @@ impl Endpoint {
             rate: worker.rate(),
             shed: worker.shed(),
             concurrency: worker.concurrency(),
+            stuck_after: worker.stuck_after(),
             bytes: worker.byte_limit(),
         };
         let own = Attached::new(before.shared.again(py, threads));

@@ -48,7 +48,7 @@ use crate::interpreter::attached::Attached;
 use crate::interpreter::marks::Label;
 use crate::pickle::pickling::{self, Way};
 
-use self::options::{checked_rate, checked_shed};
+use self::options::{checked_rate, checked_seconds, checked_shed};
 
 /// Messages that `post_messages` takes from its iterable before it posts them: enough for one wake-up to be lost in
 /// the noise, few enough that an endless iterable meets a full mailbox.
@@ -67,7 +67,7 @@ impl Endpoint {
         clippy::too_many_arguments,
         reason = "called from one place, by keyword"
     )]
-    #[pyo3(signature = (*, name, capacity, overflow, threads, handlers, replies, owner, shared, pool_handlers=None, processes=None, lane=None, max_attempts=1, rate=None, concurrency=1, bytes=None, size_of=None, shed=None))]
+    #[pyo3(signature = (*, name, capacity, overflow, threads, handlers, replies, owner, shared, pool_handlers=None, processes=None, lane=None, max_attempts=1, rate=None, concurrency=1, bytes=None, size_of=None, shed=None, stuck_after=None))]
     fn _pytoweb_set_up(
         &self,
         py: Python<'_>,
@@ -88,6 +88,7 @@ impl Endpoint {
         bytes: Option<u64>,
         size_of: Option<Py<PyAny>>,
         shed: Option<(f64, f64)>,
+        stuck_after: Option<f64>,
     ) -> PyResult<()> {
         let threads = threads.get();
         // A message that runs takes no place in the mailbox.
@@ -108,6 +109,7 @@ impl Endpoint {
             rate: rate.map(checked_rate).transpose()?,
             shed: shed.map(checked_shed).transpose()?,
             concurrency,
+            stuck_after: stuck_after.map(checked_seconds).transpose()?,
             bytes,
         };
         let own = Attached::new(Shared {

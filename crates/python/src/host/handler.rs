@@ -15,7 +15,7 @@ use std::time::Instant;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use pytoweb_engine::{
-    Carrier, Companions, Condition, Course, Failure, Handled, Handler, Outcome, Place, Span,
+    Carrier, Companions, Condition, Course, Failure, Handled, Handler, Outcome, Place, Span, Stuck,
     Ticket, TypeStats, Wake,
 };
 
@@ -24,6 +24,7 @@ use crate::host::message::{Apart, Body, PyMessage};
 use crate::host::retrying::Then;
 use crate::host::running;
 use crate::host::shared::Shared;
+use crate::host::stuck;
 use crate::host::task::value::Value;
 use crate::interpreter::attached::Attached;
 use crate::interpreter::context;
@@ -86,6 +87,15 @@ impl Handler for PyHandler {
             companions.put_back();
             self.handle(message)
         })
+    }
+
+    fn name_of(&self, message: &PyMessage) -> Option<String> {
+        // Of one for a thread it is a Python object, which the report looks at.
+        message.request().map(|request| request.kind.to_string())
+    }
+
+    fn stuck(&self, stuck: Stuck) {
+        stuck::tell(&self.shared, stuck);
     }
 
     fn last(&self) -> Option<PyMessage> {

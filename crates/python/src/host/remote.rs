@@ -24,6 +24,7 @@ use crate::host::message::PyMessage;
 use crate::host::retrying::Then;
 use crate::host::running;
 use crate::host::shared::Shared;
+use crate::host::stuck;
 use crate::host::task::Task;
 use crate::host::task::value::{Remote, Value};
 use crate::interpreter::context;
@@ -164,6 +165,17 @@ impl Ends for PyHandler {
             };
             delivery.finish(outcome, None);
         });
+    }
+
+    fn killed(delivery: &Delivery<Self>, crash: &Crash) {
+        let Some(message) = delivery.message() else {
+            return;
+        };
+        let expired = |task: &Arc<Task>| matches!(task.slot.get(), Some(Err(Failure::Expired)));
+        if message.task.as_ref().is_some_and(expired) {
+            let shared = &delivery.handler().shared;
+            Python::attach(|py| stuck::tell_killed(py, shared, message, crash.pid));
+        }
     }
 
     fn crashed(delivery: Delivery<Self>, crash: &Crash) {

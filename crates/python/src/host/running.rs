@@ -8,9 +8,11 @@
 )]
 
 use std::ffi::c_ulong;
+use std::ptr;
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
+use pytoweb_engine::{Message, ReplyState};
 
 use crate::host::message::{self, About, Body, PyMessage};
 use crate::host::shared::Shared;
@@ -72,6 +74,25 @@ pub(crate) fn message(py: Python<'_>) -> PyResult<Option<WorkerMessage>> {
 /// A weak reference to the worker or pool whose handler runs on this thread of the host, if one does.
 pub(crate) fn owner(py: Python<'_>) -> Option<Py<PyAny>> {
     look(|_, shared| shared.owner.clone_ref(py))
+}
+
+/// Which thread runs the message of that ticket, and its number there.
+///
+/// `_attached` is what makes it safe to follow the marks of other threads.
+pub(crate) fn thread_of(_attached: Python<'_>, ticket: &ReplyState) -> Option<(c_ulong, u64)> {
+    let mut found = None;
+    marks::visit(|seen| {
+        let (message, _) = seen.mark.get();
+        // SAFETY: as in `running_on_threads`.
+        let message = unsafe { message.cast::<PyMessage>().as_ref() };
+        if message
+            .and_then(Message::state)
+            .is_some_and(|state| ptr::eq(state, ticket))
+        {
+            found = Some((seen.ident, seen.mark.number()));
+        }
+    });
+    found
 }
 
 /// What runs on a thread, to be told without the lock of the list.

@@ -13,7 +13,7 @@ use std::ffi::c_ulong;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread};
+use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::interpreter::context;
@@ -29,7 +29,7 @@ pub(crate) struct Mark {
     /// In a child: the worker whose handler runs, and the call; null where none does.
     of_child: AtomicPtr<()>,
     call: AtomicPtr<()>,
-    /// One more for each message, by which a later look knows the same one again.
+    /// One more for each message, by which a later look knows the same one again; no two threads have the same.
     number: AtomicU64,
     /// The thread does not wait for work.
     awake: AtomicBool,
@@ -66,9 +66,9 @@ impl Mark {
 
     /// One more message.
     fn count(&self) {
-        let number = self.number();
+        let mut number = self.number();
         if number == 0 {
-            list();
+            number = begin_numbers();
         }
         self.number.store(number.wrapping_add(1), Ordering::Relaxed);
     }
@@ -126,6 +126,7 @@ pub(crate) fn own<R>(f: impl FnOnce(&Mark) -> R) -> R {
 /// A thread that has run a handler, or will, in the list of them.
 struct Listed {
     ident: c_ulong,
+    thread: ThreadId,
     name: Option<Box<str>>,
     mark: *const Mark,
 }
@@ -137,6 +138,7 @@ unsafe impl Send for Listed {}
 pub(crate) struct Seen<'a> {
     /// As `threading.get_ident()` has it.
     pub(crate) ident: c_ulong,
+    pub(crate) thread: ThreadId,
     pub(crate) name: Option<&'a str>,
     pub(crate) mark: &'a Mark,
 }
@@ -196,6 +198,7 @@ thread_local! {
     static LISTING: Listing = {
         let listed = Listed {
             ident: context::thread_ident(),
+            thread: thread::current().id(),
             name: thread::current().name().map(Box::from),
             mark: own(ptr::from_ref),
         };
@@ -220,6 +223,17 @@ impl Drop for Listing {
     }
 }
 
+/// Lists the calling thread, whose first message it is. Returns what its numbers begin after: the system gives the
+/// identifiers of threads again, and a report knows the runs apart.
+#[cold]
+fn begin_numbers() -> u64 {
+    static THREADS: AtomicU64 = AtomicU64::new(1);
+
+    list();
+    // ORDERING: Relaxed, only uniqueness matters.
+    THREADS.fetch_add(1, Ordering::Relaxed) << 40
+}
+
 /// Lists the calling thread, which runs handlers.
 #[cold]
 pub(crate) fn list() {
@@ -235,6 +249,7 @@ pub(crate) fn visit(mut look: impl FnMut(&Seen<'_>)) {
         let mark = unsafe { &*listed.mark };
         look(&Seen {
             ident: listed.ident,
+            thread: listed.thread,
             name: listed.name.as_deref(),
             mark,
         });

@@ -5,9 +5,7 @@
 //! Where the prober does not get it, the watchdog dumps the stacks without: it sends *itself* a signal whose handler, in
 //! C, is that of `faulthandler.register`. So no thread of the program is interrupted, all that is used is public, and a
 //! `faulthandler.enable()` of the program is as it was. The dump goes into a file in memory, and from there to
-//! standard error: logging needs the lock. The log is told once the prober has it.
-//!
-//! What needs the lock anyway, a handler past its deadline say, the prober tells as soon as it has it.
+//! standard error: logging needs the lock, and is done by a thread that waits for that.
 #![cfg_attr(
     unix,
     expect(
@@ -19,8 +17,8 @@
 use std::collections::HashMap;
 use std::ffi::c_ulong;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -47,10 +45,6 @@ const OURS: [&str; 2] = ["/pytoweb/_pool_thread.py\"", "/pytoweb/_child.py\""];
 const MOST_LINES: usize = 200;
 /// Stack of the two threads. The signal handler runs on it.
 const STACK_BYTES: usize = 256 << 10;
-
-/// What is told once the lock is there: thread, number of its message, the worker's name, seconds that the message has run
-/// and that the lock was waited for by then, the stack.
-type Told = (c_ulong, u64, String, f64, f64, String);
 
 /// Starts the watchdog, if there is none. Called on a listed thread.
 pub(crate) fn ensure(py: Python<'_>) {
@@ -87,17 +81,6 @@ struct Run {
     spent: Option<Duration>,
 }
 
-/// What watchdog and prober share.
-#[derive(Default)]
-struct Answers {
-    /// How often the lock was had.
-    had: AtomicU64,
-    /// The prober runs Python code, with the lock or waiting to have it back.
-    tells: AtomicBool,
-    /// To be told with the lock.
-    told: Mutex<Vec<Told>>,
-}
-
 /// An ask for the lock that has no answer yet.
 struct Asked {
     had_before: u64,
@@ -109,7 +92,8 @@ struct Watchdog {
     dump: Option<Dump>,
     runs: HashMap<c_ulong, Run>,
     prober: Option<mpsc::Sender<Presence>>,
-    answers: Arc<Answers>,
+    /// How often the prober had the lock.
+    had: Arc<AtomicU64>,
     asked: Option<Asked>,
 }
 
@@ -119,7 +103,7 @@ impl Watchdog {
             dump,
             runs: HashMap::new(),
             prober: None,
-            answers: Arc::default(),
+            had: Arc::default(),
             asked: None,
         }
     }
@@ -142,8 +126,12 @@ impl Watchdog {
                 }
             }
             let now = Instant::now();
-            let fresh = self.look(now);
+            let (fresh, ended) = self.look(now);
             let asks = self.asked.is_some();
+            if fresh || ended {
+                // The lock went from thread to thread, and the prober was not among them.
+                self.wait_anew();
+            }
             self.hear(now.saturating_duration_since(last));
             last = now;
             if self.asked.is_none() && self.runs.values().any(|run| run.again) {
@@ -155,8 +143,8 @@ impl Watchdog {
         }
     }
 
-    /// Looks at what runs. True: a message is seen for the first time.
-    fn look(&mut self, now: Instant) -> bool {
+    /// Looks at what runs. Says whether a message is seen for the first time, and whether one has ended.
+    fn look(&mut self, now: Instant) -> (bool, bool) {
         let (before, mut fresh) = (std::mem::take(&mut self.runs), false);
         let runs = &mut self.runs;
         let mut before = before;
@@ -180,21 +168,18 @@ impl Watchdog {
             };
             runs.insert(seen.ident, run);
         });
-        fresh
+        (fresh, !before.is_empty())
     }
 
     /// Has the prober ask for the lock.
     fn ask(&mut self) {
-        // ORDERING: Acquire, with the Release of the prober: it is past what it told.
-        if self.answers.tells.load(Ordering::Acquire) {
-            return;
-        }
         // First this, then the look at the end: see `ending::is_over`.
         let presence = Presence::new();
         if ending::is_over() {
             return;
         }
-        let had_before = self.answers.had.load(Ordering::Acquire);
+        // ORDERING: Relaxed, here and in `hear`: see `probe`.
+        let had_before = self.had.load(Ordering::Relaxed);
         let prober = match self.prober.take() {
             Some(prober) => Some(prober),
             None => self.start_prober(),
@@ -209,6 +194,14 @@ impl Watchdog {
             waited: Duration::ZERO,
             noticed: false,
         });
+        self.wait_anew();
+    }
+
+    /// The wait for the lock, if there is one, counts from now on.
+    fn wait_anew(&mut self) {
+        let Some(asked) = &mut self.asked else { return };
+        asked.waited = Duration::ZERO;
+        asked.noticed = false;
         let runs = &mut self.runs;
         marks::visit(|seen| {
             if let Some(run) = runs.get_mut(&seen.ident) {
@@ -219,16 +212,16 @@ impl Watchdog {
 
     fn start_prober(&self) -> Option<mpsc::Sender<Presence>> {
         let (asks, asked) = mpsc::channel();
-        let answers = self.answers.clone();
+        let had = self.had.clone();
         let thread = thread::Builder::new().name("pytoweb-prober".to_owned());
-        let started = thread.spawn(move || probe(&asked, &answers));
+        let started = thread.spawn(move || probe(&asked, &had));
         started.is_ok().then_some(asks)
     }
 
     /// Looks whether the lock was had.
     fn hear(&mut self, passed: Duration) {
         let Some(asked) = &mut self.asked else { return };
-        if self.answers.had.load(Ordering::Acquire) != asked.had_before {
+        if self.had.load(Ordering::Relaxed) != asked.had_before {
             self.asked = None;
             return;
         }
@@ -299,41 +292,49 @@ impl Watchdog {
             let stack = stack.unwrap_or_default().to_owned();
             told.push((*ident, *number, name, ran, waited, stack));
         }
-        let mut all = self
-            .answers
-            .told
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        all.extend(told);
+        if !told.is_empty() {
+            tell(move |py| {
+                let module = py.import(intern!(py, "pytoweb._watchdog"))?;
+                module
+                    .call_method1(intern!(py, "tell_held"), (told,))
+                    .map(drop)
+            });
+        }
     }
 }
 
-/// The life of the prober, until the watchdog lets go of it.
-fn probe(asked: &mpsc::Receiver<Presence>, answers: &Answers) {
+/// The life of the prober, until the watchdog lets go of it. It runs no Python code: then it would wait for the lock where
+/// the watchdog does not see it.
+fn probe(asked: &mpsc::Receiver<Presence>, had: &AtomicU64) {
     for presence in asked {
         // Not where the interpreter has ended.
+        let _ = Python::try_attach(|_| {
+            // ORDERING: Relaxed, the watchdog looks again.
+            had.fetch_add(1, Ordering::Relaxed);
+        });
+        drop(presence);
+        marks::wake_watchdog();
+    }
+}
+
+/// Runs `tell` with the interpreter lock, once that can be had, on a thread of its own: reports are rare, and what logs them
+/// is the program's code, which may take its time. Nothing is told once the program ends.
+pub(crate) fn tell(tell: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'static) {
+    // First this, then the look at the end: see `ending::is_over`.
+    let presence = Presence::new();
+    if ending::is_over() {
+        return;
+    }
+    let thread = thread::Builder::new().name("pytoweb-tell".to_owned());
+    // Where the system refuses a thread, standard error has it at least.
+    let _ = thread.spawn(move || {
         let _ = Python::try_attach(|py| {
-            // ORDERING: Release, first this: the watchdog that sees the answer sees it, too.
-            answers.tells.store(true, Ordering::Release);
-            answers.had.fetch_add(1, Ordering::Release);
-            marks::wake_watchdog();
-            let told =
-                std::mem::take(&mut *answers.told.lock().unwrap_or_else(PoisonError::into_inner));
-            if !told.is_empty()
-                && let Err(error) = tell(py, told)
-            {
+            if let Err(error) = tell(py) {
                 error.write_unraisable(py, None);
             }
         });
-        answers.tells.store(false, Ordering::Release);
         drop(presence);
-    }
-}
-
-fn tell(py: Python<'_>, told: Vec<Told>) -> PyResult<()> {
-    py.import(intern!(py, "pytoweb._watchdog"))?
-        .call_method1(intern!(py, "tell_held"), (told,))?;
-    Ok(())
+    });
 }
 
 /// The stacks of all threads, as `faulthandler` writes them.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
+use std::time::Duration;
 
 use pytoweb_engine::{
     Overflow, PlainHost, Pool as EnginePool, PoolOptions, Rate, Shed, WorkerOptions,
@@ -230,6 +231,41 @@ impl PoolBuilder {
     /// ```
     pub const fn shed(mut self, shed: Shed) -> Self {
         self.options.shed = Some(shed);
+        self
+    }
+
+    /// After how long a run of the handlers of the pool itself counts as stuck; never unless told otherwise, but for one that runs past its
+    /// message's deadline. Then [`health`](crate::WorkerPool::health) says [`HealthState::Stuck`](crate::HealthState::Stuck)
+    /// until it returns, and it is told of once: by a line on standard error, or the event `WARN` of target
+    /// `pytoweb_workers` with the feature `tracing`. It is not interrupted. Its workers have
+    /// theirs: [`WorkerOptions::stuck_after`].
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use std::sync::{Arc, Barrier};
+    /// use std::time::Duration;
+    /// use pytoweb_workers::{HandClock, HealthState, WorkerPool};
+    ///
+    /// let clock = HandClock::new();
+    /// let pool = WorkerPool::builder().stuck_after(Duration::from_secs(30)).clock(&clock).build();
+    /// let gate = Arc::new(Barrier::new(2));
+    /// let inside = gate.clone();
+    /// pool.on_message("wait", move |(): ()| {
+    ///     inside.wait(); // it has begun
+    ///     inside.wait();
+    ///     Ok::<_, Infallible>(())
+    /// });
+    /// let reply = pool.ask::<(), ()>("wait", ())?;
+    /// gate.wait();
+    /// assert_eq!(pool.health().state, HealthState::Busy);
+    /// clock.advance(Duration::from_secs(30));
+    /// assert_eq!(pool.health().state, HealthState::Stuck);
+    /// gate.wait();
+    /// reply.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn stuck_after(mut self, after: Duration) -> Self {
+        self.options.stuck_after = Some(after);
         self
     }
 

@@ -1,6 +1,7 @@
 //! How a worker with a thread of its own is made.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pytoweb_engine::{
     Overflow, PlainHost, Pool as EnginePool, PoolOptions, Rate, Shed, WorkerOptions,
@@ -210,6 +211,40 @@ impl<'a> WorkerBuilder<'a> {
     /// ```
     pub const fn shed(mut self, shed: Shed) -> Self {
         self.options.shed = Some(shed);
+        self
+    }
+
+    /// After how long a run of its handlers counts as stuck; never unless told otherwise, but for one that runs past its
+    /// message's deadline. Then [`health`](crate::Worker::health) says [`HealthState::Stuck`](crate::HealthState::Stuck)
+    /// until it returns, and it is told of once: by a line on standard error, or the event `WARN` of target
+    /// `pytoweb_workers` with the feature `tracing`. It is not interrupted.
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    /// use pytoweb_workers::{HandClock, HealthState, Worker};
+    ///
+    /// let clock = HandClock::new();
+    /// let worker = Worker::builder("w").stuck_after(Duration::from_secs(30)).clock(&clock).build();
+    /// let (begun, begins) = mpsc::channel();
+    /// let (go_on, goes_on) = mpsc::channel::<()>();
+    /// worker.on_message("wait", move |(): ()| {
+    ///     let _ = (begun.send(()), goes_on.recv());
+    ///     Ok::<_, Infallible>(())
+    /// });
+    /// worker.start()?;
+    /// let reply = worker.ask::<(), ()>("wait", ())?;
+    /// begins.recv()?;
+    /// assert_eq!(worker.health().state, HealthState::Busy);
+    /// clock.advance(Duration::from_secs(30));
+    /// assert_eq!(worker.health().state, HealthState::Stuck);
+    /// go_on.send(())?;
+    /// reply.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn stuck_after(mut self, after: Duration) -> Self {
+        self.options.stuck_after = Some(after);
         self
     }
 

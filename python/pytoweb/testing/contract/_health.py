@@ -121,6 +121,43 @@ class HealthContract(Subject):
         one.run_until_idle(WAIT)
         self.until(lambda: one.health().state in ("ok", "restarting"), "the end of the handler")
 
+    def test_a_handler_that_runs_longer_than_stuck_after_is_stuck(self) -> None:
+        """Until it ends; whether its message has a deadline or not."""
+        with frozen_clock() as clock:
+            one, gate = self.blocked(limits=Limits(stuck_after=30))
+            # A process is seen to have begun it.
+            self.until(lambda: one.health().state == "busy", "the run")
+            clock.advance(29)
+            assert one.health().state == "busy"
+            clock.advance(2)
+            health = one.health()
+            assert health.state == "stuck"
+            assert health.reason == "a handler has run for 31.0 s: stuck_after is 30 s"
+            assert abs(time.time() - 1 - health.since) < SOON
+            assert one.state == "running", "it is its deadline that makes that 'stuck'"
+            gate.open()
+            one.run_until_idle(WAIT)
+            assert one.health().state == "ok"
+            clock.advance(60)
+            assert one.health().state == "ok", "nothing runs"
+
+    def test_a_message_that_waits_is_not_stuck(self) -> None:
+        """Only the time in which its handler runs counts."""
+        with frozen_clock() as clock:
+            one, gate = self.blocked(limits=Limits(stuck_after=30))
+            future = one.ask("echo", 1)
+            clock.advance(20)
+            gate.open()
+            future.result(WAIT)
+            one.run_until_idle(WAIT)
+            again = self.gate()
+            one.on_message("again", again)
+            one.post_message("again")
+            again.wait_entered()
+            clock.advance(20)
+            assert one.health().state == "busy"
+            again.open()
+
     def test_health_goes_into_json(self) -> None:
         """With all three parts."""
         told = json.loads(json.dumps(self.worker().health().as_dict()))

@@ -8,14 +8,14 @@ use pytoweb_engine::{Rate, Shed};
 
 /// The target and the window, in seconds.
 pub(super) fn checked_shed((target, window): (f64, f64)) -> PyResult<Shed> {
-    let seconds = |seconds: f64| {
-        Duration::try_from_secs_f64(seconds)
-            .map_err(|error| PyValueError::new_err(error.to_string()))
-    };
     Ok(Shed {
-        target: seconds(target)?,
-        window: seconds(window)?,
+        target: checked_seconds(target)?,
+        window: checked_seconds(window)?,
     })
+}
+
+pub(super) fn checked_seconds(seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 /// `messages` in so many seconds, and the burst.

@@ -1,0 +1,61 @@
+//! Handlers that run past their deadline, or for longer than they are to: brought to the log, with their stacks.
+
+use std::ffi::c_ulong;
+use std::sync::Arc;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pytoweb_engine::{Overrun, Stuck};
+
+use crate::host::message::PyMessage;
+use crate::host::running;
+use crate::host::shared::Shared;
+use crate::interpreter::attached::Attached;
+use crate::interpreter::marks;
+use crate::interpreter::watchdog;
+
+/// Has a run logged, once the interpreter lock is to be had.
+pub(crate) fn tell(shared: &Arc<Attached<Shared>>, stuck: Stuck) {
+    let shared = shared.clone();
+    // The number now: the thread may be at another message by then.
+    let mut place = None::<(c_ulong, u64)>;
+    if let Some(thread) = stuck.thread {
+        marks::visit(|seen| {
+            if seen.thread == thread {
+                place = Some((seen.ident, seen.mark.number()));
+            }
+        });
+    }
+    watchdog::tell(move |py| {
+        let ticket = stuck.ticket.as_deref();
+        let place = place.or_else(|| running::thread_of(py, ticket?.state()));
+        let limit = match stuck.why {
+            Overrun::Limit(limit) => Some(limit.as_secs_f64()),
+            _ => None,
+        };
+        let lasted = stuck.lasted.as_secs_f64();
+        let told = (&shared.name, limit, lasted, &stuck.name, place);
+        py.import(intern!(py, "pytoweb._watchdog"))?
+            .call_method1(intern!(py, "tell_stuck"), told)
+            .map(drop)
+    });
+}
+
+/// Logs that the child was ended that ran a message past its deadline.
+pub(crate) fn tell_killed(py: Python<'_>, shared: &Shared, message: &PyMessage, pid: u32) {
+    let told = message.kind(py).and_then(|kind| {
+        let about = message.about(py);
+        let seconds = about
+            .task
+            .as_ref()
+            .and_then(|task| task.limit.as_ref())
+            .map(|limit| limit.seconds);
+        let told = (&shared.name, kind, about.id, about.attempt, seconds, pid);
+        py.import(intern!(py, "pytoweb._watchdog"))?
+            .call_method1(intern!(py, "tell_killed"), told)
+            .map(drop)
+    });
+    if let Err(error) = told {
+        error.write_unraisable(py, None);
+    }
+}
