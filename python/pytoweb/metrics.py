@@ -14,6 +14,7 @@ the worker, or nothing; the pool's own mailbox is a worker with the name of the 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -54,8 +55,11 @@ _METRICS = {one.name: one for one in itertools.starmap(_Metric, METRICS)}
 #: The bounds of the buckets of a histogram.
 _BOUNDS = (*map(repr, TIME_BOUNDS), "+Inf")
 
-#: A sample: what follows the name of its metric, its labels in order, its value.
-_Sample = tuple[str, dict[str, str], float]
+#: What ends the labels of the sample of a bucket, in the text.
+_LE = tuple(f',le="{bound}"}} ' for bound in _BOUNDS)
+
+#: What cannot stand in a label as it is.
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
 class _Samples:
@@ -80,25 +84,10 @@ class _Samples:
         before, sum_before = found.get(labels, ([0] * len(counts), 0.0))
         found[labels] = [one + other for one, other in zip(before, counts)], sum_before + seconds
 
-    def families(self) -> Iterator[tuple[_Metric, Iterator[_Sample]]]:
-        """Each metric, with its samples."""
+    def of_each(self) -> Iterator[tuple[_Metric, dict[tuple[str, ...], Any]]]:
+        """Each metric, with its values by their labels: numbers, or counts and sum of a histogram."""
         for name, samples in self._of.items():
-            metric = _METRICS[name]
-            of_each = _of_histogram if metric.kind == "histogram" else _of_number
-            each = (of_each(dict(zip(metric.labels, labels)), value) for labels, value in samples.items())
-            yield metric, itertools.chain.from_iterable(each)
-
-
-def _of_number(labels: dict[str, str], value: float) -> Iterator[_Sample]:
-    yield "", labels, value
-
-
-def _of_histogram(labels: dict[str, str], value: tuple[list[int], float]) -> Iterator[_Sample]:
-    counts, seconds = value
-    for bound, below in zip(_BOUNDS, itertools.accumulate(counts)):
-        yield "_bucket", {**labels, "le": bound}, below
-    yield "_sum", labels, seconds
-    yield "_count", labels, sum(counts)
+            yield _METRICS[name], samples
 
 
 def _add(samples: _Samples, one: Endpoint, pool: str, backend: str, owns_children: bool) -> None:
@@ -155,17 +144,29 @@ def _samples() -> _Samples:
     return samples
 
 
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+@functools.lru_cache(maxsize=4096)
+def _escaped(label: str) -> str:
+    """A label as it stands in the text; most are in many lines."""
+    return label.translate(_ESCAPES)
 
 
 def _lines() -> Iterator[str]:
-    for metric, samples in _samples().families():
-        yield f"# HELP {metric.name} {metric.text}"
-        yield f"# TYPE {metric.name} {metric.kind}"
-        for suffix, labels, value in samples:
-            inside = ",".join(f'{name}="{_escaped(label)}"' for name, label in labels.items())
-            yield f"{metric.name}{suffix}{{{inside}}} {value!r}"
+    for (name, kind, text, label_names), samples in _samples().of_each():
+        yield f"# HELP {name} {text}"
+        yield f"# TYPE {name} {kind}"
+        for labels, value in samples.items():
+            each = zip(label_names, labels)
+            inside = ",".join([f'{label}="{_escaped(value)}"' for label, value in each])
+            if kind != "histogram":
+                yield f"{name}{{{inside}}} {value!r}"
+                continue
+            counts, seconds = value
+            # Most of the text are these: it is made as seldom as can be.
+            bucket = f"{name}_bucket{{{inside}"
+            for end, below in zip(_LE, itertools.accumulate(counts)):
+                yield f"{bucket}{end}{below}"
+            yield f"{name}_sum{{{inside}}} {seconds!r}"
+            yield f"{name}_count{{{inside}}} {sum(counts)}"
 
 
 def render() -> str:
@@ -207,9 +208,17 @@ class Collector:
         """Called by the registry for each scrape."""
         from prometheus_client.core import Metric
 
-        for metric, samples in _samples().families():
+        for metric, samples in _samples().of_each():
             name = metric.name[: -len("_total")] if metric.kind == "counter" else metric.name
             family = Metric(name, metric.text, metric.kind)
-            for suffix, labels, value in samples:
-                family.add_sample(metric.name + suffix, labels, value)
+            for labels, value in samples.items():
+                own = dict(zip(metric.labels, labels))
+                if metric.kind != "histogram":
+                    family.add_sample(metric.name, own, value)
+                    continue
+                counts, seconds = value
+                for bound, below in zip(_BOUNDS, itertools.accumulate(counts)):
+                    family.add_sample(f"{name}_bucket", {**own, "le": bound}, below)
+                family.add_sample(f"{name}_sum", own, seconds)
+                family.add_sample(f"{name}_count", own, sum(counts))
             yield family
