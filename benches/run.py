@@ -35,6 +35,7 @@ ROWS_OF = {
         "control-batch-process",
         "control-batch-process-10us",
     ),
+    "watched": ("watched-scrape", "watched-scrape-cpu", "watched-top", "watched-top-cpu"),
     "streams": ("stream-thread", "stream-process"),
     "streams_million": ("stream-million-thread", "stream-million-thread-queue", "stream-million-process"),
     "balance": ("control-balance", "control-balance-process"),
