@@ -151,6 +151,7 @@ fuzz: fuzz-rust ## hostile frames and rings, random orders and streams, FUZZ (10
 msrv: $(VENV)/.python ## all crates and their tests compile with the oldest Rust that Cargo.toml promises
 	@tools/toolchain.sh "$(MSRV)"
 	CARGO_TARGET_DIR="$(TARGET_DIR)/msrv" cargo "+$(MSRV)" check --workspace --all-targets $(LOCKED)
+	CARGO_TARGET_DIR="$(TARGET_DIR)/msrv" cargo "+$(MSRV)" check -p pytoweb-workers --all-features --all-targets $(LOCKED)
 
 stress: $(VENV)/.installed ## the concurrency tests REPEAT (20) times on all cores and again on one
 	tools/stress.sh $(PY) "$(REPEAT)" $(STRESS)
