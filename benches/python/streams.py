@@ -42,11 +42,11 @@ def timed(read: Callable[[int], Iterator[int]], number: int) -> float:
 
 
 @contextlib.contextmanager
-def ours(backend: Any) -> Iterator[Run]:
+def ours(backend: Any, window: int = WINDOW) -> Iterator[Run]:
     with PythonWorker("bench", backend=backend) as worker:
         worker.on_message("count", count)
         assert list(worker.stream("count", 3)) == [0, 1, 2]
-        yield lambda number: timed(lambda total: worker.stream("count", total), number)
+        yield lambda number: timed(lambda total: worker.stream("count", total, window=window), number)
 
 
 @contextlib.contextmanager

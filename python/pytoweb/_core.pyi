@@ -6,7 +6,7 @@ beside it. Times are float seconds everywhere.
 
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from contextvars import Context
 from datetime import datetime
 from typing import Any, Final, Protocol, SupportsFloat, SupportsIndex, TypeVar, final
@@ -1106,11 +1106,14 @@ class Pending:
 class StreamWriter:
     """Where a handler on a thread of the host puts the items of its stream."""
 
-    def put(self, item: object, limit: float) -> bool | None:
-        """Puts an item; waits for room, and returns None after ``limit`` seconds; False: none is wanted."""
+    def put_all(self, items: Iterator[object], limit: float) -> bool | None:
+        """Puts the items as they come: True at their end, False where no more are wanted.
+
+        None where no room came within ``limit`` seconds; the next call goes on.
+        """
 
     def put_soon(self, item: object, wake: Callable[[], object]) -> bool | None:
-        """The same without waiting: None where there is no room, and ``wake()`` is called to try again."""
+        """Puts an item; None where there is no room, and ``wake()`` is called to try again."""
 
     def is_closed(self) -> bool:
         """Whether no more items are wanted."""
@@ -1119,8 +1122,8 @@ class StreamWriter:
 class ChildStreamWriter:
     """Where a handler in a child process puts the items of its stream."""
 
-    def put(self, item: object, limit: float) -> bool | None:
-        """As ``StreamWriter.put``; for the main thread."""
+    def put_all(self, items: Iterator[object], limit: float) -> bool | None:
+        """As ``StreamWriter.put_all``; for the main thread."""
 
     def put_soon(self, item: object, wake: Callable[[], object]) -> bool | None:
         """As ``StreamWriter.put_soon``."""
@@ -1128,21 +1131,25 @@ class ChildStreamWriter:
     def is_closed(self) -> bool:
         """Whether no more items are wanted."""
 
-@final
+@disjoint_base
 class StreamReader:
-    """Where the items of a stream are read, which ``future`` is the end of."""
+    """The native half of ``WorkerStream``: the items of the stream that ``future`` is the end of."""
 
-    def __new__(cls, future: WorkerFuture[Any]) -> Self: ...
-    def take(self, limit: float | None) -> tuple[Any, ...] | None:
+    def __new__(cls, future: WorkerFuture[Any], *_args: object) -> Self: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any:
+        """The next item; where there is none yet, what ``_wait_for_item()`` returns or raises."""
+
+    def _take(self, limit: float | None) -> tuple[Any, ...] | None:
         """The next item in a tuple, an empty one at the end; None when ``limit`` seconds have passed."""
 
-    def take_soon(self, wake: Callable[[], object]) -> tuple[Any, ...] | None:
+    def _take_soon(self, wake: Callable[[], object]) -> tuple[Any, ...] | None:
         """The same without waiting: None where there is none yet, and ``wake()`` is called when there is."""
 
-    def close(self) -> bool:
+    def _close(self) -> bool:
         """Reads no more, and has the handler told; True the first time."""
 
-    def is_closed(self) -> bool:
+    def _is_closed(self) -> bool:
         """Whether it was closed by its reader."""
 
 @final

@@ -67,12 +67,8 @@ class StreamHandler:
 
 def _put_all(items: Generator[object, None, object], writer: Writer) -> None:
     try:
-        for item in items:
-            put = writer.put(item, LOOK)
-            while put is None:
-                put = writer.put(item, LOOK)
-            if not put:
-                return
+        while writer.put_all(items, LOOK) is None:
+            pass
     finally:
         items.close()
 

@@ -26,7 +26,7 @@ __all__ = ["WorkerStream"]
 _open: weakref.WeakSet[WorkerStream[Any]] = weakref.WeakSet()
 
 
-class WorkerStream(Generic[T]):
+class WorkerStream(StreamReader, Generic[T]):
     """The answer of a handler that is a generator function, item by item: an iterator, synchronous or not.
 
     ``for item in stream`` waits for each item, ``async for`` without blocking the event loop. Items come in
@@ -41,11 +41,10 @@ class WorkerStream(Generic[T]):
     Made by ``stream`` and ``astream``, never by hand.
     """
 
-    __slots__ = ("__weakref__", "_future", "_is_awaited", "_item_timeout", "_reader", "_text", "_was_ended")
+    __slots__ = ("__weakref__", "_future", "_is_awaited", "_item_timeout", "_text", "_was_ended")
 
     def __init__(self, future: WorkerFuture[Any], item_timeout: float | None, text: str) -> None:
         self._future = future
-        self._reader = StreamReader(future)
         self._item_timeout = item_timeout
         #: Names it in errors.
         self._text = text
@@ -54,11 +53,13 @@ class WorkerStream(Generic[T]):
         self._is_awaited = False
         _open.add(self)
 
-    def __iter__(self) -> WorkerStream[T]:
-        return self
+    if TYPE_CHECKING:
+        # The native half, which takes what is there, does not know the type of the items.
+        def __iter__(self) -> WorkerStream[T]: ...
+        def __next__(self) -> T: ...
 
-    def __next__(self) -> T:
-        found = self._reader.take(self._item_timeout)
+    def _wait_for_item(self) -> T:
+        found = self._take(self._item_timeout)
         if found is None:
             raise self._late()
         if found:
@@ -82,7 +83,7 @@ class WorkerStream(Generic[T]):
         def wake() -> None:
             bridge.call(_end_wait, waiter)
 
-        found = self._reader.take_soon(wake)
+        found = self._take_soon(wake)
         if found is None:
             timer = None
             if self._item_timeout is not None:
@@ -94,7 +95,7 @@ class WorkerStream(Generic[T]):
                 self._is_awaited = False
                 if timer is not None:
                     timer.cancel()
-            found = self._reader.take(0)
+            found = self._take(0)
         if found is None:
             raise self._late()
         if found:
@@ -114,7 +115,7 @@ class WorkerStream(Generic[T]):
         _open.discard(self)
         if self._was_ended:
             raise WorkerStoppedError(f"{self._text} was closed, because the program is ending")
-        if not self._reader.is_closed():
+        if not self._is_closed():
             self._future.result()
 
     @property
@@ -139,7 +140,7 @@ class WorkerStream(Generic[T]):
     def close(self) -> None:
         """Ends it: no item comes any more, and its handler is told. Does not wait; again does nothing."""
         _open.discard(self)
-        self._reader.close()
+        self._close()
 
     async def aclose(self) -> None:
         """``close()``, as asynchronous generators have it."""
@@ -162,9 +163,8 @@ class WorkerStream(Generic[T]):
         self.close()
 
     def __del__(self, _finalizing: Any = sys.is_finalizing) -> None:
-        reader = getattr(self, "_reader", None)
-        if reader is not None and not _finalizing():
-            reader.close()
+        if not _finalizing():
+            self._close()
 
     def __repr__(self) -> str:
         return f"<WorkerStream: {self._text}>"

@@ -32,6 +32,17 @@ pub enum StreamFound<I> {
     End,
 }
 
+/// What became of an item that a handler put.
+#[derive(Debug, PartialEq, Eq)]
+pub enum StreamPut<I> {
+    /// It is in the channel.
+    Done,
+    /// There is no room at the moment: here it is again.
+    Full(I),
+    /// None is wanted any more.
+    Unwanted,
+}
+
 struct State<I, W> {
     items: VecDeque<I>,
     /// No more items are wanted: the reader has closed it, or the message was given up.
@@ -93,8 +104,8 @@ impl<I, W: StreamWake> StreamChannel<I, W> {
         self.state.lock()
     }
 
-    /// Puts an item, for which [`StreamChannel::room`] or the credit of another process said that there is room. It is
-    /// dropped where none is wanted any more.
+    /// Puts an item for which the credit of another process said that there is room. It is dropped where none is wanted any
+    /// more.
     pub fn push(&self, item: I) {
         let (wake, unwanted) = {
             let mut state = self.lock();
@@ -111,19 +122,28 @@ impl<I, W: StreamWake> StreamChannel<I, W> {
         }
     }
 
-    /// Whether the writer may put one more item; `None`: none is wanted any more. `wake` makes what is woken when it is time
-    /// to look again, where it may not.
-    pub fn room(&self, wake: impl FnOnce() -> Option<W>) -> Option<bool> {
-        let (room, _before) = {
+    /// Puts an item, if there is room. `wake` makes what is woken when it is time to try again, where there is none.
+    #[inline]
+    pub fn put(&self, item: I, wake: impl FnOnce() -> Option<W>) -> StreamPut<I> {
+        let (reader, _before) = {
             let mut state = self.lock();
             if state.closed {
-                return None;
+                drop(state);
+                return StreamPut::Unwanted;
             }
-            let room = state.items.len() < self.window as usize;
-            let wake = if room { None } else { wake() };
-            (room, std::mem::replace(&mut state.writer, wake))
+            if state.items.len() >= self.window as usize {
+                let before = std::mem::replace(&mut state.writer, wake());
+                drop(state);
+                drop(before);
+                return StreamPut::Full(item);
+            }
+            state.items.push_back(item);
+            (state.reader.take(), state.writer.take())
         };
-        Some(room)
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        StreamPut::Done
     }
 
     /// The next item. `wake` makes what is woken when there is more to say, where there is nothing now.

@@ -147,7 +147,7 @@ pub(crate) fn report_running(py: Python<'_>, report: Bound<'_, PyTuple>) -> PyRe
 pub(crate) fn running_stream(py: Python<'_>) -> PyResult<Option<Py<ChildStreamWriter>>> {
     let sender = CURRENT.with(|current| current.borrow().as_ref()?.stream.clone());
     sender
-        .map(|sender| Py::new(py, ChildStreamWriter(sender)))
+        .map(|sender| Py::new(py, ChildStreamWriter::new(sender)))
         .transpose()
 }
 

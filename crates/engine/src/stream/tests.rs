@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 
-use super::{StreamChannel, StreamFound, StreamWake};
+use super::{StreamChannel, StreamFound, StreamPut, StreamWake};
 use crate::testing::cases;
 
 /// Counts how often an end was woken.
@@ -23,7 +23,7 @@ impl StreamWake for Woken {
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// The handler looks for room, and puts its next item if there is.
+    /// The handler puts its next item, if there is room.
     Put,
     /// It returns, or raises: the reply stands.
     Return,
@@ -73,13 +73,15 @@ fn live(window: u32, steps: &[Step]) {
     for step in steps {
         match step {
             Step::Put if !model.returned => {
-                let room = channel.room(|| Some(Woken(handler.clone())));
-                assert_eq!(room, model.room(window), "{model:?}");
-                handler_waits = (room == Some(false)).then(|| handler.get());
-                if room == Some(true) {
-                    channel.push(model.put);
-                    model.put += 1;
-                }
+                let put = channel.put(model.put, || Some(Woken(handler.clone())));
+                let expected = match model.room(window) {
+                    Some(true) => StreamPut::Done,
+                    Some(false) => StreamPut::Full(model.put),
+                    None => StreamPut::Unwanted,
+                };
+                assert_eq!(put, expected, "{model:?}");
+                handler_waits = matches!(put, StreamPut::Full(_)).then(|| handler.get());
+                model.put += u32::from(put == StreamPut::Done);
             }
             Step::Put => {}
             Step::Return => {

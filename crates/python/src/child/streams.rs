@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
+use pyo3::types::PyIterator;
 use pytoweb_engine::StreamWake;
 use pytoweb_process::frame::{ToChild, decode_for_child, encode_item};
 use pytoweb_process::{ChildLink, Credit};
@@ -167,17 +168,91 @@ impl Sender {
 /// Where a handler puts the items of its stream.
 #[pyclass(module = "pytoweb._core", frozen)]
 #[derive(Debug)]
-pub(crate) struct ChildStreamWriter(pub(super) Sender);
+pub(crate) struct ChildStreamWriter {
+    sender: Sender,
+    /// The item for which there was no credit.
+    waiting: Mutex<Option<Py<PyAny>>>,
+}
 
 #[pymethods]
 impl ChildStreamWriter {
-    /// As ``StreamWriter.put``; for the main thread.
-    fn put(&self, py: Python<'_>, item: &Bound<'_, PyAny>, limit: f64) -> PyResult<Option<bool>> {
-        let sender = &self.0;
-        if !sender.generation.is_here() {
+    /// As ``StreamWriter.put_all``; for the main thread.
+    fn put_all(
+        &self,
+        py: Python<'_>,
+        items: &Bound<'_, PyIterator>,
+        limit: f64,
+    ) -> PyResult<Option<bool>> {
+        if !self.sender.generation.is_here() {
             return Err(error::copied());
         }
         let limit = Duration::try_from_secs_f64(limit).unwrap_or_default();
+        let waiting = self
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let mut next = match waiting {
+            Some(item) => Some(item.into_bound(py)),
+            None => items.clone().next().transpose()?,
+        };
+        while let Some(item) = next {
+            match self.put(py, &item, limit)? {
+                Some(true) => {}
+                Some(false) => return Ok(Some(false)),
+                None => {
+                    let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                    *waiting = Some(item.unbind());
+                    return Ok(None);
+                }
+            }
+            next = items.clone().next().transpose()?;
+        }
+        Ok(Some(true))
+    }
+
+    /// As ``StreamWriter.put_soon``.
+    fn put_soon(
+        &self,
+        py: Python<'_>,
+        item: &Bound<'_, PyAny>,
+        wake: Py<PyAny>,
+    ) -> PyResult<Option<bool>> {
+        let sender = &self.sender;
+        if !sender.generation.is_here() {
+            return Err(error::copied());
+        }
+        let Some(may) = sender.outgoing.take(|| Some(Call(wake))) else {
+            return Ok(Some(false));
+        };
+        if may {
+            sender.send(py, item)?;
+        }
+        Ok(may.then_some(true))
+    }
+
+    /// Whether no more items are wanted.
+    fn is_closed(&self) -> bool {
+        self.sender.outgoing.is_closed()
+    }
+}
+
+impl ChildStreamWriter {
+    pub(super) fn new(sender: Sender) -> Self {
+        Self {
+            sender,
+            waiting: Mutex::new(None),
+        }
+    }
+
+    /// Sends an item. Waits for credit, for `limit` at most: `None` after that. False: no more items are wanted.
+    fn put(
+        &self,
+        py: Python<'_>,
+        item: &Bound<'_, PyAny>,
+        limit: Duration,
+    ) -> PyResult<Option<bool>> {
+        let sender = &self.sender;
         let until = Instant::now() + limit;
         let mut frame = Vec::new();
         // The reader may have gone, and there is credit all the same.
@@ -204,30 +279,5 @@ impl ChildStreamWriter {
             py.detach(|| sender.link.wait(Some(left)));
             py.check_signals()?;
         }
-    }
-
-    /// As ``StreamWriter.put_soon``.
-    fn put_soon(
-        &self,
-        py: Python<'_>,
-        item: &Bound<'_, PyAny>,
-        wake: Py<PyAny>,
-    ) -> PyResult<Option<bool>> {
-        let sender = &self.0;
-        if !sender.generation.is_here() {
-            return Err(error::copied());
-        }
-        let Some(may) = sender.outgoing.take(|| Some(Call(wake))) else {
-            return Ok(Some(false));
-        };
-        if may {
-            sender.send(py, item)?;
-        }
-        Ok(may.then_some(true))
-    }
-
-    /// Whether no more items are wanted.
-    fn is_closed(&self) -> bool {
-        self.0.outgoing.is_closed()
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pytoweb_engine::Ticket;
@@ -16,8 +17,8 @@ use crate::host::future::{FutureBase, SIGNAL_LOOK};
 use crate::interpreter::parker::Parker;
 use crate::pickle::pickling;
 
-/// Where the items of a stream are read.
-#[pyclass(module = "pytoweb._core", frozen)]
+/// Where the items of a stream are read: the base of ``WorkerStream``, which has its own names for what this can do.
+#[pyclass(module = "pytoweb._core", subclass, frozen)]
 #[derive(Debug)]
 pub(crate) struct StreamReader {
     future: Py<FutureBase>,
@@ -29,7 +30,8 @@ pub(crate) struct StreamReader {
 impl StreamReader {
     /// The reader of the stream that ``future`` is the reply of.
     #[new]
-    fn new(py: Python<'_>, future: Py<FutureBase>) -> PyResult<Self> {
+    #[pyo3(signature = (future, *_args))]
+    fn new(py: Python<'_>, future: Py<FutureBase>, _args: &Bound<'_, PyTuple>) -> PyResult<Self> {
         let inner = future.get().stream_parts()?;
         let channel = inner
             .task
@@ -47,8 +49,23 @@ impl StreamReader {
         })
     }
 
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    /// The next item; where there is none yet, what ``_wait_for_item()`` of the subclass returns or raises.
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        match slf.get().channel.take(|| None) {
+            Found::Item(item) => slf.get().unpacked(py, item).map(Bound::unbind),
+            Found::Nothing | Found::End => slf
+                .call_method0(intern!(py, "_wait_for_item"))
+                .map(Bound::unbind),
+        }
+    }
+
     /// The next item in a tuple; an empty one at the end; None when ``limit`` seconds have passed first.
-    fn take<'py>(
+    fn _take<'py>(
         &self,
         py: Python<'py>,
         limit: Option<f64>,
@@ -90,7 +107,7 @@ impl StreamReader {
     }
 
     /// The same without waiting: None where there is nothing yet, and ``wake()`` is called when there is.
-    fn take_soon<'py>(
+    fn _take_soon<'py>(
         &self,
         py: Python<'py>,
         wake: Py<PyAny>,
@@ -105,7 +122,7 @@ impl StreamReader {
 
     /// Reads no more. The message is cancelled if its handler has not begun, else that is told to stop at its next item;
     /// a coroutine is cancelled. True the first time.
-    fn close(&self, py: Python<'_>) -> PyResult<bool> {
+    fn _close(&self, py: Python<'_>) -> PyResult<bool> {
         // ORDERING: Relaxed, the channel has its own lock.
         if self.closed.swap(true, Ordering::Relaxed) {
             return Ok(false);
@@ -121,7 +138,7 @@ impl StreamReader {
     }
 
     /// Whether it was closed by its reader.
-    fn is_closed(&self) -> bool {
+    fn _is_closed(&self) -> bool {
         // ORDERING: Relaxed, as in `close`.
         self.closed.load(Ordering::Relaxed)
     }
@@ -129,24 +146,28 @@ impl StreamReader {
 
 impl StreamReader {
     fn found<'py>(&self, py: Python<'py>, found: Found) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let item = match found {
-            Found::Nothing => return Ok(None),
-            Found::End => return Ok(Some(PyTuple::empty(py))),
-            Found::Item(Item::Here(item)) => item.into_bound(py),
-            Found::Item(Item::Remote(parcel)) => {
-                if let Some(read) = self.channel.to_grant() {
-                    let inner = self.future.get().stream_parts()?;
-                    py.detach(|| inner.grant(read));
-                }
-                pickling::unpack(py, &parcel).map_err(|raised| {
-                    if error::is_interrupt(py, &raised) {
-                        return raised;
-                    }
-                    let error = error::unreadable_reply(py, raised);
-                    PyErr::from_value(error.into_bound(py))
-                })?
-            }
+        match found {
+            Found::Nothing => Ok(None),
+            Found::End => Ok(Some(PyTuple::empty(py))),
+            Found::Item(item) => PyTuple::new(py, [self.unpacked(py, item)?]).map(Some),
+        }
+    }
+
+    fn unpacked<'py>(&self, py: Python<'py>, item: Item) -> PyResult<Bound<'py, PyAny>> {
+        let parcel = match item {
+            Item::Here(item) => return Ok(item.into_bound(py)),
+            Item::Remote(parcel) => parcel,
         };
-        PyTuple::new(py, [item]).map(Some)
+        if let Some(read) = self.channel.to_grant() {
+            let inner = self.future.get().stream_parts()?;
+            py.detach(|| inner.grant(read));
+        }
+        pickling::unpack(py, &parcel).map_err(|raised| {
+            if error::is_interrupt(py, &raised) {
+                return raised;
+            }
+            let error = error::unreadable_reply(py, raised);
+            PyErr::from_value(error.into_bound(py))
+        })
     }
 }

@@ -1,10 +1,12 @@
 //! The end of a stream that its handler has, on a thread of the host.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::PyIterator;
+use pytoweb_engine::StreamPut;
 
 use crate::host::running;
 use crate::interpreter::parker::Parker;
@@ -17,7 +19,11 @@ const BRIEFLY: Duration = Duration::from_micros(200);
 /// Where a handler puts the items of its stream.
 #[pyclass(module = "pytoweb._core", frozen)]
 #[derive(Debug)]
-pub(crate) struct StreamWriter(Arc<Channel>);
+pub(crate) struct StreamWriter {
+    channel: Arc<Channel>,
+    /// The item for which there was no room.
+    waiting: Mutex<Option<Py<PyAny>>>,
+}
 
 /// That of the message whose handler runs on this thread of the host, if it is to stream.
 pub(crate) fn running(py: Python<'_>) -> PyResult<Option<Py<StreamWriter>>> {
@@ -27,63 +33,93 @@ pub(crate) fn running(py: Python<'_>) -> PyResult<Option<Py<StreamWriter>>> {
     });
     channel
         .flatten()
-        .map(|channel| Py::new(py, StreamWriter(channel)))
+        .map(|channel| Py::new(py, StreamWriter::new(channel)))
         .transpose()
 }
 
 #[pymethods]
 impl StreamWriter {
-    /// Puts an item. Waits while the reader is a window behind, at most for `limit` seconds: None after that. False: no
-    /// more items are wanted.
-    fn put(&self, py: Python<'_>, item: &Bound<'_, PyAny>, limit: f64) -> PyResult<Option<bool>> {
-        let own = Parker::of_this_thread()
-            .ok_or_else(|| PyRuntimeError::new_err("can't allocate lock"))?;
-        let limit = Duration::try_from_secs_f64(limit).unwrap_or_default();
-        for wait in [BRIEFLY, limit] {
-            match self.0.room(|| Some(Wake::Thread(own.clone()))) {
-                None => return Ok(Some(false)),
-                Some(true) => {
-                    self.0.push(Item::Here(item.clone().unbind()));
-                    return Ok(Some(true));
+    /// Puts the items of an iterator as they come, and returns True at its end. Waits while the reader is a window behind,
+    /// at most for `limit` seconds at a time: None after that, and the next call goes on. False: no more items are wanted.
+    fn put_all(
+        &self,
+        py: Python<'_>,
+        items: &Bound<'_, PyIterator>,
+        limit: f64,
+    ) -> PyResult<Option<bool>> {
+        let waiting = self
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let mut next = match waiting {
+            Some(item) => Some(item),
+            None => items.clone().next().transpose()?.map(Bound::unbind),
+        };
+        while let Some(item) = next {
+            match self.put(py, Item::Here(item), limit)? {
+                StreamPut::Done => {}
+                StreamPut::Unwanted => return Ok(Some(false)),
+                StreamPut::Full(Item::Here(item)) => {
+                    let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                    *waiting = Some(item);
+                    return Ok(None);
                 }
-                Some(false) => {}
+                StreamPut::Full(Item::Remote(_)) => return Ok(Some(false)),
             }
-            py.detach(|| {
-                if wait == BRIEFLY {
-                    own.park(Some(wait));
-                } else {
-                    // Without a spare thread it waits in the place that it has.
-                    let lent = pytoweb_engine::lend(|| own.park(Some(wait)));
-                    if lent.is_err() {
-                        own.park(Some(wait));
-                    }
-                }
-            });
+            next = items.clone().next().transpose()?.map(Bound::unbind);
         }
-        match self.0.room(|| None) {
-            None => Ok(Some(false)),
-            Some(true) => {
-                self.0.push(Item::Here(item.clone().unbind()));
-                Ok(Some(true))
-            }
-            Some(false) => Ok(None),
-        }
+        Ok(Some(true))
     }
 
-    /// The same without waiting: None where there is no room, and `wake()` is called when it is time to try again.
+    /// Puts an item without waiting: None where there is no room, and `wake()` is called when it is time to try again.
     fn put_soon(&self, item: Bound<'_, PyAny>, wake: Py<PyAny>) -> Option<bool> {
-        match self.0.room(|| Some(Wake::Call(wake))) {
-            None => Some(false),
-            Some(true) => {
-                self.0.push(Item::Here(item.unbind()));
-                Some(true)
-            }
-            Some(false) => None,
+        match self
+            .channel
+            .put(Item::Here(item.unbind()), || Some(Wake::Call(wake)))
+        {
+            StreamPut::Done => Some(true),
+            StreamPut::Unwanted => Some(false),
+            StreamPut::Full(_) => None,
         }
     }
 
     /// Whether no more items are wanted.
     fn is_closed(&self) -> bool {
-        self.0.is_closed()
+        self.channel.is_closed()
+    }
+}
+
+impl StreamWriter {
+    fn new(channel: Arc<Channel>) -> Self {
+        Self {
+            channel,
+            waiting: Mutex::new(None),
+        }
+    }
+
+    /// Waits for room, for `limit` seconds at most.
+    fn put(&self, py: Python<'_>, item: Item, limit: f64) -> PyResult<StreamPut<Item>> {
+        let mut item = match self.channel.put(item, || None) {
+            StreamPut::Full(item) => item,
+            put => return Ok(put),
+        };
+        let own = Parker::of_this_thread()
+            .ok_or_else(|| PyRuntimeError::new_err("can't allocate lock"))?;
+        let limit = Duration::try_from_secs_f64(limit).unwrap_or_default();
+        for wait in [BRIEFLY, limit] {
+            let wake = || Some(Wake::Thread(own.clone()));
+            item = match self.channel.put(item, wake) {
+                StreamPut::Full(item) => item,
+                put => return Ok(put),
+            };
+            py.detach(|| {
+                // Without a spare thread it waits in the place that it has.
+                if wait == BRIEFLY || pytoweb_engine::lend(|| own.park(Some(wait))).is_err() {
+                    own.park(Some(wait));
+                }
+            });
+        }
+        Ok(self.channel.put(item, || None))
     }
 }
