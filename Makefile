@@ -15,7 +15,9 @@ PY := $(VENV)/bin/python
 PYTHON ?=
 # The tree that `make run` analyses; empty: the interpreter's standard library.
 DIR =
-# The Chromium of `make test-browser`; empty: the first one on PATH.
+# The page to write that shows what the workers of `make run` did, and when: REPORT=run.html
+REPORT =
+# The Chromium of `make test-browser` and `make pictures`; empty: the first one on PATH.
 BROWSER =
 # More arguments for the program that run, bench, faults or test-python starts.
 ARGS =
@@ -63,7 +65,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml \
 	$(shell find crates \( $(NOT_BUILT) \) -prune -o \( -type d -o -name '*.rs' -o -name Cargo.toml \) -print)
 
 .PHONY: help run test test-rust test-python test-socket test-browser test-all loom miri tsan fuzz msrv stress \
-	bench faults fuzz-rust lint map deny semver wheels fmt doc clean FORCE
+bench faults fuzz-rust lint map deny semver wheels fmt doc clean FORCE pictures
 
 help: ## list the targets
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -87,8 +89,8 @@ $(VENV)/.lint: $(VENV)/.python pyproject.toml | $(VENV)/.installed
 	$(VENV)/bin/maturin develop --profile $(PROFILE) $(LOCKED) --extras lint
 	@touch $@
 
-run: $(VENV)/.installed ## analyse a source tree in background workers (DIR=..., default: the standard library)
-	@$(PY) demo $(if $(DIR),"$(DIR)") $(ARGS)
+run: $(VENV)/.installed ## analyse a source tree in background workers (DIR=..., default: the standard library; REPORT=run.html)
+	@$(PY) demo $(if $(DIR),"$(DIR)") $(if $(REPORT),--report "$(REPORT)") $(ARGS)
 
 test: test-rust loom test-python ## everything that must pass, Rust and Python
 
@@ -200,6 +202,9 @@ $(VENV)/.release: pyproject.toml | $(VENV)/.installed
 
 wheels: $(VENV)/.release ## wheels of CPython 3.9 to 3.14 for Linux, glibc and musl, and the source distribution, in dist
 	tools/wheels.sh $(VENV) $(PROFILE) $(LOCKED)
+
+pictures: $(VENV)/.installed ## the screenshots of the guide, in docs/figures (a Chromium on PATH, or BROWSER=path)
+	@browser="$$(tools/browser.sh $(BROWSER))" && PYTHONPATH=tests $(PY) tools/pictures.py "$$browser" $(ARGS)
 
 map: $(VENV)/.python ## draw the map of the modules in ARCHITECTURE.md anew, from their imports
 	$(PY) tools/map.py --write

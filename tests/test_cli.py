@@ -410,6 +410,28 @@ def test_the_speed_up_is_measured_on_the_same_files(tmp_path):
     assert "one thread" not in run_cli(tmp_path, "--no-compare").stdout
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_report_shows_every_message(tree, tmp_path, backend):
+    path = tmp_path / "run.html"
+    done = run_cli(tree, "--report", path, "--no-compare", "--workers", 1, "--backend", backend)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = path.read_text(encoding="utf-8")
+    data = json.loads(
+        text.partition('<script type="application/json" id="data">')[2].partition("</script>")[0]
+    )
+    assert data["title"] == f"Analysis of {tree}"
+    assert data["counts"]["posted"] == data["counts"]["completed"] == 8
+    assert sum(data["bars"]["looks"][look][4] for look in data["bars"]["look"]) == 8
+
+
+def test_a_report_that_cannot_be_written_is_an_error_before_the_work(tree, tmp_path):
+    for path in (tmp_path / "nowhere" / "run.html", tmp_path):
+        done = run_cli(tree, "--report", path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "report" in done.stderr and str(tmp_path) in done.stderr
+
+
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("arguments", [[], ["--json"], ["--json", "--backend", "thread"]])
 def test_a_signal_leaves_a_partial_report(start, number, exit_code, arguments):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import pytoweb
+from pytoweb import _report_page
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(pytoweb.__file__).parent
@@ -69,3 +70,8 @@ def test_the_wheel_is_made_of_a_folder_that_holds_the_package_alone():
     found = {path.name for path in (ROOT / "python").iterdir()} - {"__pycache__"}
     assert found == {"pytoweb"}
     assert (ROOT / "demo" / "analyze" / "command.py").exists()
+
+
+def test_the_files_of_the_report_are_in_the_package():
+    found = {path.name for path in (PACKAGE / _report_page.FILES).iterdir()}
+    assert found == {"page.html", "page.css", *_report_page.SCRIPTS}

@@ -92,6 +92,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="print one JSON document, with the facts of every file, instead of the report",
     )
     parser.add_argument(
+        "--report",
+        metavar="FILE",
+        help="also write an HTML page to look at: which worker did what when, and what failed",
+    )
+    parser.add_argument(
         "--progress",
         choices=["auto", "plain", "none"],
         default="auto",
@@ -142,6 +147,9 @@ def run(arguments: argparse.Namespace) -> int:
             "--crash needs --backend process: a crash in a thread would take this program down with it"
         )
 
+    if arguments.report is not None:
+        _check_report(arguments.report)
+
     from analyze.stop import StopSignals
 
     with StopSignals() as stop:
@@ -162,6 +170,7 @@ def run(arguments: argparse.Namespace) -> int:
                 size=size,
                 crashes=min(arguments.crash, len(tree.files)),
                 compare=not arguments.no_compare,
+                report=arguments.report,
                 progress=progress,
                 stop=stop,
             )
@@ -178,6 +187,14 @@ def run(arguments: argparse.Namespace) -> int:
             # would wait for it.
             os._exit(exit_code)
     return exit_code
+
+
+def _check_report(path: str) -> None:
+    directory = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(directory):
+        raise CommandError(f"no directory for the report: {directory!r}")
+    if os.path.isdir(path):
+        raise CommandError(f"the report is to be a file, not a directory: {path!r}")
 
 
 def _exit_code(analysis: Analysis) -> int:

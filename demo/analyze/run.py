@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Callable, Protocol
 
@@ -151,6 +151,7 @@ def analyze_tree(
     progress: Display,
     stop: StopRequest,
     handler: Callable[[str], FileFacts] = analyze_file,
+    report: str | None = None,
 ) -> Analysis:
     """Analyses the files of a tree in workers; returns when all are done, or soon after a stop.
 
@@ -165,6 +166,7 @@ def analyze_tree(
         progress: Is told about every file.
         stop: Is asked after every file, and ten times a second.
         handler: Runs in the workers, once per file. It must pickle for processes.
+        report: The file of a page that shows how the workers did; the comparison is not in it.
 
     Returns:
         What was found, and how the workers did.
@@ -174,7 +176,11 @@ def analyze_tree(
         pool, batch = open_pool(backend, size, handler, files=len(tree.files), crashing=crashing)
         courier = Courier(pool, tree.root, totals, progress.update, batch=batch)
         try:
-            analysis = _drive(courier, pool, tree, progress, stop)
+            recorded = (
+                nullcontext() if report is None else pool.report(report, title=f"Analysis of {tree.root}")
+            )
+            with recorded:
+                analysis = _drive(courier, pool, tree, progress, stop)
             if compare and analysis.complete:
                 progress.compare()
                 lost = {facts.path for facts in totals.problems if _is_lost(facts)}
