@@ -65,7 +65,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml \
 	$(shell find crates \( $(NOT_BUILT) \) -prune -o \( -type d -o -name '*.rs' -o -name Cargo.toml \) -print)
 
 .PHONY: help run test test-rust test-python test-socket test-browser test-all loom miri tsan fuzz msrv stress \
-bench faults fuzz-rust lint map deny semver wheels fmt doc clean FORCE pictures
+	bench faults fuzz-rust lint map pictures deny semver wheels fmt doc clean FORCE
 
 help: ## list the targets
 	@echo "make TARGET [VARIABLE=value ...]"

@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,7 @@ class Browser:
     """One Chromium, with a profile of its own that is gone with it."""
 
     def __init__(self, program):
-        self._profile = tempfile.TemporaryDirectory(prefix="pytoweb-browser-", ignore_cleanup_errors=True)
+        self._profile = tempfile.mkdtemp(prefix="pytoweb-browser-")
         commands, self._commands = os.pipe()
         self._said, says = os.pipe()
         # Its sandbox refuses to run as root, as in a container.
@@ -49,7 +50,7 @@ class Browser:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-c", TRAMPOLINE, str(commands), str(says), program, *OPTIONS, *sandbox,
-             f"--user-data-dir={self._profile.name}", "about:blank"],
+             f"--user-data-dir={self._profile}", "about:blank"],
             pass_fds=(commands, says), stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
         )  # fmt: skip
         os.close(commands)
@@ -71,7 +72,8 @@ class Browser:
         for end in (self._commands, self._said):
             os.close(end)
         self._log.close()
-        self._profile.cleanup()
+        # A process of it may still write there.
+        shutil.rmtree(self._profile, ignore_errors=True)
 
     def call(self, method, session=None, **parameters):
         """Has it do something; returns its answer."""

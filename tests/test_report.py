@@ -178,6 +178,25 @@ def test_attempts_and_batches_are_told_apart(path, pool):
     assert page.data["counts"]["retried"] == page.numbers("again")["retried"] == 2
 
 
+def count_to(number):
+    yield from range(number)
+
+
+def test_streams_and_calls_are_messages_too(path, pool, backend):
+    own = pool(2, backend=backend)
+    own.on_message("count", count_to)
+    with own.report(path):
+        assert list(own.stream("count", 5)) == [0, 1, 2, 3, 4]
+        assert own.submit(divmod, 7, 2).result(WAIT) == (3, 1)
+        assert list(own.map(abs, range(-8, 0), chunksize=4)) == list(range(8, 0, -1))
+        own.run_until_idle(WAIT)
+    page = Page(path)
+    # A chunk of a map is a message where its calls go to a process.
+    calls = 2 if backend == "process" else 8
+    assert sorted(bar.type for bar in page.bars) == ["abs"] * calls + ["count", "divmod"]
+    assert {bar.fate for bar in page.bars} == {"completed"}
+
+
 def test_batches_of_a_child_are_one_bar(path, pool):
     own = pool(1, backend="process")
     own.on_message("many", process_handlers.pids, batch=Batch(8))

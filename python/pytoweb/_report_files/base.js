@@ -38,6 +38,12 @@ const byRun = D.numbers.slice().sort((one, two) => two.run_seconds - one.run_sec
 const colourOf = new Array(D.types.length).fill(OTHER);
 byRun.forEach((numbers, place) => { if (place < COLOURS.length) colourOf[numbers.type] = COLOURS[place]; });
 
+// Black or white, whichever is read more easily on a colour.
+const inkOn = Object.fromEntries([...COLOURS, OTHER].map((colour) => {
+  const [red, green, blue] = [1, 3, 5].map((place) => (parseInt(colour.slice(place, place + 2), 16) / 255) ** 2.2);
+  return [colour, 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.19 ? "#0c1016" : "#ffffff"];
+}));
+
 let ink = {};
 function readInk() {
   const style = getComputedStyle(root);

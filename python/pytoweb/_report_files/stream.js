@@ -141,7 +141,7 @@ function paintStream() {
         paintBar(pen, x, y, wide, height, look);
         painted++;
         if (wide > 60 && lane.rows === 1 && !isDim(look)) {
-          pen.fillStyle = "#10151c";
+          pen.fillStyle = inkOn[colourOf[look[TYPE]]];
           pen.fillText(fitted(pen, D.types[look[TYPE]], wide - 8), x + 4, y + height / 2 + 0.5);
         }
       }
