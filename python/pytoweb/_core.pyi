@@ -23,6 +23,7 @@ from pytoweb.futures import WorkerFuture
 
 __all__ = [
     "DEFAULT_CAPACITY",
+    "KEPT_ENDS",
     "METRICS",
     "MOST_AHEAD",
     "MOST_EVENTS",
@@ -86,6 +87,7 @@ DEFAULT_CAPACITY: Final = 16384
 MOST_AHEAD: Final = 4095
 """Items that the handler of a stream may be ahead of its reader at most."""
 
+KEPT_ENDS: Final = 1000
 MOST_EVENTS: Final = 1024
 """Events of a worker that wait at most for the handlers of one line or event loop."""
 
@@ -717,6 +719,12 @@ class Endpoint:
 
     def _pytoweb_state(self) -> WorkerState:
         """As ``PythonWorker.state``."""
+
+    def _pytoweb_explain(self, message: str | FutureBase) -> dict[str, Any] | None:
+        """Where a message with that id, or of that future, is, or what became of it: see ``_explain.py``.
+
+        Goes through all messages that wait. None: it is not known here.
+        """
 
     def _pytoweb_health(self) -> tuple[str, str, float]:
         """Returns how it fares: the state, why, and for how many seconds."""

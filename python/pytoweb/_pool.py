@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from typing_extensions import ParamSpec, Unpack
 
     from pytoweb._around import Around
+    from pytoweb._explain import Explanation
     from pytoweb._health import PoolHealth
     from pytoweb._limits import Limits
     from pytoweb._map import Feed
@@ -755,6 +756,27 @@ class WorkerPool(Addressable, Executor):
         from pytoweb._report import MOST_BARS, Report
 
         return Report(self, path, title, MOST_BARS if most_bars is None else most_bars)
+
+    def explain(self, message: str | WorkerFuture[Any]) -> Explanation:
+        """Why a message of the pool or of one of its workers waits, where it runs, or what became of it.
+
+        Looks through all messages that wait, with the mailbox locked: it is for people who ask, not for a
+        path that is taken often. Waits for no handler.
+
+        Args:
+            message: its ``message_id``, or the future that ``ask()`` or ``submit()`` returned. Ends are kept
+                of messages with a ``message_id``, the last 1000 of each mailbox; of several messages with one
+                id, one that waits or runs is found first, then the last that ended.
+
+        Returns:
+            What is known of it; with the state ``"unknown"`` if nothing is.
+
+        Raises:
+            TypeError: ``message`` is no str and no such future.
+        """
+        from pytoweb._explain import explain
+
+        return explain((self, *self.workers.values()), message, f"pool {self.name!r} and its workers")
 
     def __repr__(self) -> str:
         own = self._pytoweb

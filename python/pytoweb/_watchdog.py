@@ -10,8 +10,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
-import traceback
 
 from pytoweb._contained import contained
 from pytoweb._core import running_in_child, running_on_threads
@@ -86,6 +84,8 @@ def _file() -> int:
     """
     if hasattr(os, "memfd_create"):
         return os.memfd_create("pytoweb-watchdog")
+    import tempfile
+
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
@@ -113,7 +113,9 @@ def _is_news(place: tuple[int, int]) -> bool:
     return True
 
 
-def _log(worker: str, about: tuple[str | None, str | None, int | None], seconds: float | None, text: str) -> None:
+def _log(
+    worker: str, about: tuple[str | None, str | None, int | None], seconds: float | None, text: str
+) -> None:
     kind, message_id, attempt = about
     of = "" if kind is None else f" of {kind!r}"
     logging.getLogger(f"pytoweb.worker.{worker}").error(
@@ -186,6 +188,8 @@ def _on_loop(
 
 
 def _text(frames: list[Any]) -> str:
+    import traceback
+
     return "".join(traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames).format())
 
 

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
     from pytoweb._core import Threads
     from pytoweb._every import WorkerTimer
+    from pytoweb._explain import Explanation
     from pytoweb._health import Health
     from pytoweb._named import Named
     from pytoweb._pool import WorkerPool
@@ -1110,6 +1111,27 @@ class PythonWorker(Addressable):
         from pytoweb._health import worker_health
 
         return worker_health(self)
+
+    def explain(self, message: str | WorkerFuture[Any]) -> Explanation:
+        """Why a message waits, where it runs, or what became of it.
+
+        Looks through all messages that wait, with the mailbox locked: it is for people who ask, not for a
+        path that is taken often. Waits for no handler.
+
+        Args:
+            message: its ``message_id``, or the future that ``ask()`` or ``submit()`` returned. Ends are kept
+                of messages with a ``message_id``, the last 1000 of each mailbox; of several messages with one
+                id, one that waits or runs is found first, then the last that ended.
+
+        Returns:
+            What is known of it; with the state ``"unknown"`` if nothing is.
+
+        Raises:
+            TypeError: ``message`` is no str and no such future.
+        """
+        from pytoweb._explain import explain
+
+        return explain((self,), message, f"worker {self.name!r}")
 
     def __enter__(self: Self) -> Self:
         return self.start()

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from pytoweb._every import WorkerTimer
     from pytoweb._exits import Exit
+    from pytoweb._explain import Explanation
     from pytoweb._health import Health, PoolHealth
     from pytoweb._progress import Progress
     from pytoweb._report import Report
@@ -58,6 +59,7 @@ __all__ = [
     "DeadLetter",
     "DeadlineError",
     "Exit",
+    "Explanation",
     "ForkedProcessError",
     "HandlerError",
     "Health",
@@ -128,6 +130,10 @@ def __getattr__(name: str) -> Any:
         from pytoweb import _exits
 
         return _exits.Exit
+    if name == "Explanation":
+        from pytoweb import _explain
+
+        return _explain.Explanation
     if name == "Progress":
         from pytoweb import _progress
 

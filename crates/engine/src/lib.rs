@@ -49,6 +49,7 @@ mod timers;
 mod wait;
 mod wait_error;
 mod wake;
+mod whereabouts;
 mod worker;
 
 pub use address::{Address, WeakAddress};
@@ -86,4 +87,5 @@ pub use timers::Timers;
 pub use wait::{Blocking, EdgeGuard, Waiter, current, edge, edge_of_current, lend, wait, wait_for};
 pub use wait_error::{ThreadLimit, WaitError};
 pub use wake::Wake;
+pub use whereabouts::{Waits, Whereabouts};
 pub use worker::{PostError, StopMode, StopTimedOut, Worker};

@@ -43,6 +43,8 @@ mod claimed;
 mod door;
 #[path = "mailbox/entry.rs"]
 mod entry;
+#[path = "mailbox/found.rs"]
+mod found;
 #[path = "mailbox/inbox.rs"]
 mod inbox;
 #[path = "mailbox/line.rs"]

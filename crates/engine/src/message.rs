@@ -1,5 +1,6 @@
 //! What the engine asks of a message.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use crate::outcome::Failure;
@@ -16,6 +17,11 @@ pub trait Ticket: Send + Sync + 'static {
     /// Settles the reply with `failure` and tells its waiters, if nothing has settled it and it is in the phase
     /// that `queued` names (still queued, or running). Says whether it did.
     fn fail(&self, queued: bool, failure: Failure) -> bool;
+
+    /// Itself, for code that knows which type it is.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
 
     /// Called after a running message was asked to stop, for handlers that can be interrupted.
     fn interrupt(&self) {}

@@ -90,6 +90,12 @@ impl Rate {
         let interval = period.checked_div(messages)?;
         (!interval.is_zero() && burst > 0).then_some(Self { interval, burst })
     }
+
+    /// The time between two messages, after the burst.
+    #[must_use]
+    pub const fn interval(self) -> Duration {
+        self.interval
+    }
 }
 
 /// A message that begins so much later than it might have costs the next one nothing: timers and threads are late, and a

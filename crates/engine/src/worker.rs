@@ -11,6 +11,7 @@ use crate::contained::contained;
 use crate::exit::Exit;
 use crate::handler::{Cell, Handler, Role};
 use crate::health::Health;
+use crate::key::Key;
 use crate::mailbox::{Gate, Posted, Refused, Rest, Settled, Shed};
 use crate::message::Ticket;
 use crate::options::WorkerOptions;
@@ -22,6 +23,7 @@ use crate::stats::{WorkerState, WorkerStats};
 use crate::sync::Ordering;
 use crate::wait::{self, Blocking};
 use crate::wait_error::WaitError;
+use crate::whereabouts::Whereabouts;
 
 /// A post that was refused; the message comes back.
 #[derive(Debug)]
@@ -565,6 +567,19 @@ impl<H: Handler> Worker<H> {
     #[must_use]
     pub fn stats(&self) -> WorkerStats {
         self.cell.stats()
+    }
+
+    /// Where a message is: the queued one that `of` picks, else the one that was taken whose ticket `of_ticket` picks.
+    /// `has_key` says whether a message that was taken has a key. `None`: it is not here. Goes through all messages, with the
+    /// mailbox locked: the closures only compare.
+    #[must_use]
+    pub fn whereabouts(
+        &self,
+        of: &dyn Fn(&H::Message) -> bool,
+        of_ticket: &dyn Fn(&Arc<dyn Ticket>) -> bool,
+        has_key: &dyn Fn(&Arc<dyn Ticket>, &Key) -> bool,
+    ) -> Option<Whereabouts> {
+        self.cell.whereabouts(of, of_ticket, has_key)
     }
 }
 

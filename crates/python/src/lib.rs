@@ -105,6 +105,8 @@ mod _core {
     #[pymodule_export]
     const MOST_AHEAD: u32 = crate::host::flags::MOST_AHEAD;
     #[pymodule_export]
+    const KEPT_ENDS: usize = crate::host::ends::KEPT;
+    #[pymodule_export]
     const MOST_EVENTS: usize = crate::host::hearing::MOST_EVENTS;
     #[pymodule_export]
     const DEFAULT_CAPACITY: usize = pytoweb_engine::DEFAULT_CAPACITY;

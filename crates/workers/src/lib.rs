@@ -99,7 +99,7 @@ pub use pool::stats::PoolStats;
 pub use pytoweb_engine::{
     Busy, Counters, DEFAULT_CAPACITY, DropReason, Exit, Health, HealthState, Key, Overflow,
     Priority, Rate, Shed, StopTimedOut, ThreadLimit, TimingStats, TypeStats, UnknownOverflow,
-    WaitError, WorkerOptions, WorkerState, WorkerStats,
+    WaitError, Waits, Whereabouts, WorkerOptions, WorkerState, WorkerStats,
 };
 pub use reply::Reply;
 pub use retry::Retry;

@@ -53,7 +53,7 @@ impl<R: Send + 'static> Reply<R> {
         (self.answer, self.worker)
     }
 
-    fn ticket(&self) -> Arc<dyn Ticket> {
+    pub(crate) fn ticket(&self) -> Arc<dyn Ticket> {
         self.answer.clone()
     }
 

@@ -10,15 +10,18 @@ pub(crate) mod weak;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ptr;
 use std::sync::{Arc, Weak};
 
 use pytoweb_engine::{
-    Health, Pool as EnginePool, TypeStats, WorkerOptions, WorkerState, WorkerStats,
+    Health, Message, Pool as EnginePool, ReplyState, Ticket, TypeStats, Whereabouts, WorkerOptions,
+    WorkerState, WorkerStats,
 };
 
 use crate::clock::Clocked;
 use crate::dispatch::Dispatch;
 use crate::error::StartError;
+use crate::reply::Reply;
 use crate::send::Engine;
 use crate::table::{Owner, Table};
 
@@ -216,6 +219,28 @@ impl Worker {
         self.engine().health()
     }
 
+    /// Where the message of an ask is, and why it waits: goes through all messages that wait, with the mailbox locked, so it is
+    /// for people who ask. `None`: it is not here, and its reply stands if it was.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use pytoweb_workers::{Waits, Whereabouts, Worker};
+    ///
+    /// let worker = Worker::new("w");
+    /// let first = worker.ask::<u32, u32>("double", 1)?;
+    /// let second = worker.ask::<u32, u32>("double", 2)?;
+    /// let Some(Whereabouts::Queued { ahead, why, .. }) = worker.explain(&second) else {
+    ///     panic!("the worker is not started");
+    /// };
+    /// assert_eq!((ahead, why), (1, Waits::Start));
+    /// # drop(first);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn explain<R: Send + 'static>(&self, reply: &Reply<R>) -> Option<Whereabouts> {
+        explain(self.engine(), &reply.ticket())
+    }
+
     /// What became of the messages of each kind that were begun, and how long they waited and ran. Closures and messages of
     /// unknown kinds are under their names, up to 64 of them, and the others under `(others)`.
     ///
@@ -235,4 +260,14 @@ impl Worker {
     pub fn type_stats(&self) -> BTreeMap<String, TypeStats> {
         self.table().type_stats()
     }
+}
+
+/// Where the message of `ticket` is among those of `worker`.
+pub(crate) fn explain(worker: &Engine, ticket: &Arc<dyn Ticket>) -> Option<Whereabouts> {
+    let is_it = |state: &ReplyState| ptr::eq(state, ticket.state());
+    worker.whereabouts(
+        &|message| message.state().is_some_and(is_it),
+        &|taken| is_it(taken.state()),
+        &|_, _| false,
+    )
 }

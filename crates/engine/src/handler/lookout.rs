@@ -11,7 +11,9 @@ use super::overruns::{Overrun, Run, RunKey, Stuck};
 use crate::clock::Timestamp;
 use crate::contained::{contained, drop_each};
 use crate::deadline::Timer;
+use crate::key::Key;
 use crate::message::{Message, Ticket};
+use crate::whereabouts::Whereabouts;
 
 /// How long a handler may take to end after its deadline, before it is told of: one that looks whether it was cancelled
 /// takes less.
@@ -163,5 +165,43 @@ impl<H: Handler> Timer for Cell<H> {
         for stuck in stuck {
             let _ = contained(|| self.handler.stuck(stuck));
         }
+    }
+}
+
+impl<H: Handler> Cell<H> {
+    /// As [`Worker::whereabouts`](crate::Worker::whereabouts).
+    pub(crate) fn whereabouts(
+        &self,
+        of: &dyn Fn(&H::Message) -> bool,
+        of_ticket: &dyn Fn(&Arc<dyn Ticket>) -> bool,
+        has_key: &dyn Fn(&Arc<dyn Ticket>, &Key) -> bool,
+    ) -> Option<Whereabouts> {
+        let clock = &*self.pool.inner().clock;
+        // Twice: one that is tried again may go back to the queue between the two looks.
+        for _ in 0..2 {
+            if let Some(found) = self.mailbox.find(of, clock) {
+                let behind = found.key.and_then(|key| {
+                    let taken = self.mailbox.running();
+                    taken.into_iter().find(|ticket| has_key(ticket, &key))
+                });
+                return Some(Whereabouts::Queued {
+                    ahead: found.ahead,
+                    waited: found.posted.map(|posted| clock.now().since(posted)),
+                    why: found.why,
+                    behind,
+                });
+            }
+            let taken = self.mailbox.running();
+            if let Some(place) = taken.iter().position(of_ticket) {
+                let carrier = self.handler.carrier();
+                let waits = carrier.is_some_and(|carrier| !carrier.has_begun(&taken[place]));
+                return Some(if waits {
+                    Whereabouts::Ahead(place)
+                } else {
+                    Whereabouts::Running
+                });
+            }
+        }
+        self.mailbox.is_gone(of).then_some(Whereabouts::Gone)
     }
 }

@@ -279,3 +279,19 @@ impl<M> News<M> {
         }
     }
 }
+
+impl<M> Line<M> {
+    /// The place of the post that waits and that `of` picks, among those that wait.
+    pub(super) fn find(&self, of: &dyn Fn(&M) -> bool) -> Option<(usize, Timestamp)> {
+        let mut before = 0;
+        for place in &self.posts {
+            if let State::Waits(message) = &place.state.lock().0 {
+                if of(message) {
+                    return Some((before, place.since));
+                }
+                before += 1;
+            }
+        }
+        None
+    }
+}

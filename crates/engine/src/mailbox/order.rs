@@ -12,12 +12,14 @@ use std::collections::VecDeque;
 use super::claimed::{Claimed, Others, Popped, claim_plainly};
 use super::door::Knock;
 use super::entry::{Entry, Leftover, Punctual, Spot, buried};
+use super::found::{Found, among};
 use super::planned::Planned;
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
 use crate::message::Message;
 use crate::plan::Meter;
 use crate::reply::ReplyState;
+use crate::whereabouts::Waits;
 
 /// Buffers larger than this are given back to the allocator before the worker's thread sleeps: an idle worker keeps at
 /// most 2 KiB or so of them.
@@ -407,5 +409,40 @@ fn sweep<M: Message>(buffer: &mut VecDeque<Entry<M>>, leftovers: &mut Vec<Leftov
 fn shrink<M>(buffer: &mut VecDeque<Entry<M>>, keep: usize) {
     if buffer.capacity() > keep && buffer.is_empty() {
         *buffer = VecDeque::new();
+    }
+}
+
+impl<M: Message> Order<M> {
+    /// The message that `of` picks, here or, in the order by plans, also in the inbox's `queue`. `Err`: how many living ones
+    /// are here.
+    pub(super) fn find(
+        &mut self,
+        queue: &mut VecDeque<Entry<M>>,
+        of: &dyn Fn(&M) -> bool,
+        clock: &dyn Clock,
+    ) -> Result<Found, usize> {
+        match &mut self.kind {
+            Kind::FirstInFirstOut(batch) => {
+                let (ahead, entry) = among(batch.iter(), of)?;
+                Ok(Found {
+                    ahead,
+                    posted: entry.posted_at,
+                    why: Waits::Turn,
+                    key: None,
+                })
+            }
+            Kind::Planned(planned) => {
+                take_in(planned, queue);
+                planned.find(of, clock)
+            }
+        }
+    }
+
+    /// Whether an entry here is the one that is looked for, be it gone or not.
+    pub(super) fn any(&self, is_it: &dyn Fn(&Entry<M>) -> bool) -> bool {
+        match &self.kind {
+            Kind::FirstInFirstOut(batch) => batch.iter().any(is_it),
+            Kind::Planned(planned) => planned.any(is_it),
+        }
     }
 }

@@ -21,6 +21,8 @@
 //! Past 600 lines, because each operation moves messages between the units, the lanes and what sleeps, and keeps their counts
 //! right: what the parts have of their own is in `planned/`.
 
+#[path = "planned/found.rs"]
+mod found;
 #[path = "planned/groups.rs"]
 mod groups;
 #[path = "planned/lanes.rs"]

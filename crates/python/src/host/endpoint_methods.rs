@@ -17,7 +17,7 @@ use std::time::Duration;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 use pytoweb_engine::{Overflow, PostError, StopMode, WorkerOptions};
 
 use crate::arguments;
@@ -27,8 +27,11 @@ use crate::host::channel::Channel;
 use crate::host::edges::{block_loop, end_edge_of_coroutine};
 use crate::host::end_hooks::EndHooks;
 use crate::host::endpoint::{Endpoint, Inner};
+use crate::host::ends::{self, Ends};
 use crate::host::exits::{self, Reason};
+use crate::host::explaining::{self, Wanted};
 use crate::host::fleet::Processes;
+use crate::host::future::FutureBase;
 use crate::host::hearing::{Came, Hearing};
 use crate::host::kinds::Kinds;
 use crate::host::last_crash::LastCrash;
@@ -141,6 +144,7 @@ impl Endpoint {
             hearing: Hearing::default(),
             last_crash: LastCrash::default(),
             recording: threads.recording.clone(),
+            ends: Ends::default(),
         });
         let way = processes.map(|processes| (processes.get(), lane, max_attempts));
         self.fill(Inner::make(own, options, shared, threads.pool()?, way)?)
@@ -862,6 +866,26 @@ impl Endpoint {
     fn _pytoweb_state(&self) -> PyResult<&'static str> {
         let (inner, worker) = self.inner()?;
         Ok(inner.state_of(worker.state()))
+    }
+
+    /// Where a message with that id, or of that future, is, or what became of it: see ``_explain.py``. None: it is not known here.
+    fn _pytoweb_explain<'py>(
+        &self,
+        py: Python<'py>,
+        message: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let (inner, worker) = self.inner()?;
+        let wanted = match message.cast::<FutureBase>() {
+            Ok(future) => Wanted::Task(future.get().stream_parts()?.task.clone()),
+            Err(_) => Wanted::Id(message.cast::<PyString>()?.clone()),
+        };
+        if let Some(found) = explaining::explain(py, worker, &wanted)? {
+            return Ok(Some(found));
+        }
+        match &wanted {
+            Wanted::Id(id) => ends::end_of(py, &inner.shared.ends, id),
+            Wanted::Task(_) => Ok(None),
+        }
     }
 
     /// How it fares: the state, why, and for how many seconds.

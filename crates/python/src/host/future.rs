@@ -187,7 +187,7 @@ pub(crate) fn new_future<'py>(
 }
 
 impl FutureBase {
-    /// What a reader of its stream needs of it.
+    /// What a reader of its stream needs of it, or a search for its message.
     pub(crate) fn stream_parts(&self) -> PyResult<&Inner> {
         self.inner()
     }

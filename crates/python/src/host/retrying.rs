@@ -89,6 +89,11 @@ impl Retrying {
         }
     }
 
+    /// How many attempts there are at most.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.policy.attempts
+    }
+
     /// How many attempts have failed that were followed by another one.
     pub(crate) fn made(&self) -> u32 {
         // ORDERING: Relaxed, changed by the thread that has the message, which goes on under the mailbox's lock.

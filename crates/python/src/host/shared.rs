@@ -11,6 +11,7 @@ use crate::error::{self, Named};
 use crate::host::around::Surroundings;
 use crate::host::broken::Broken;
 use crate::host::end_hooks::EndHooks;
+use crate::host::ends::Ends;
 use crate::host::hearing::Hearing;
 use crate::host::kinds::Kinds;
 use crate::host::last_crash::LastCrash;
@@ -71,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) last_crash: LastCrash,
     /// That of its threads.
     pub(crate) recording: Arc<Recording>,
+    /// How messages with an id have ended.
+    pub(crate) ends: Ends,
 }
 
 impl Shared {
@@ -105,6 +108,7 @@ impl Shared {
             hearing: Hearing::default(),
             last_crash: LastCrash::default(),
             recording: threads.recording.clone(),
+            ends: Ends::default(),
         }
     }
 

@@ -6,6 +6,7 @@
 mod unread;
 pub(crate) mod value;
 
+use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -196,6 +197,10 @@ impl Task {
 }
 
 impl Ticket for Task {
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+
     fn state(&self) -> &ReplyState {
         self.slot.state()
     }

@@ -115,7 +115,16 @@ impl Shared {
         // Its events came before it.
         self.hear(py);
         let replies = self.replies.bind(py);
-        let told = match reply.as_ref().map(|value| value.get(py)) {
+        let got = reply.as_ref().map(|value| value.get(py));
+        let end = match &got {
+            Ok(Ok(Ok(_))) => Ok(None),
+            Ok(Ok(Err(error))) => Ok(Some(error.bind(py))),
+            // What interrupted the unpickling is no end of the message.
+            Ok(Err(_)) => Ok(None),
+            Err(failure) => Err(**failure),
+        };
+        self.ends.note(py, id, end);
+        let told = match got {
             Ok(Err(interrupt)) => {
                 // No code that asks for it is interrupted here: the unpickling has raised it by itself.
                 let error = error::unreadable_reply(py, interrupt);
@@ -184,6 +193,9 @@ impl Shared {
         // ORDERING: Relaxed, only the sum matters.
         self.dead.fetch_add(1, Ordering::Relaxed);
         let id = message.id().map(|id| id.clone_ref(py));
+        if let Some(id) = &id {
+            self.ends.dies(py, id);
+        }
         let told = message.kind(py).and_then(|kind| {
             let letter = (kind, message.data(py)?, id, errors);
             self.replies

@@ -3,11 +3,31 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pytoweb_engine::{Health, HealthState};
+use pytoweb_engine::{Health, HealthState, Whereabouts};
 
 use super::WorkerPool;
+use crate::reply::Reply;
+use crate::worker;
 
 impl WorkerPool {
+    /// Where the message of an ask is, of the pool or of one of its workers, and why it waits: see
+    /// [`Worker::explain`](crate::Worker::explain).
+    ///
+    /// ```
+    /// # use pytoweb_workers::{Whereabouts, WorkerPool};
+    /// let pool = WorkerPool::new(1);
+    /// let worker = pool.create_worker("later")?;
+    /// let reply = worker.ask::<u32, u32>("double", 1)?;
+    /// assert!(matches!(pool.explain(&reply), Some(Whereabouts::Queued { ahead: 0, .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn explain<R: Send + 'static>(&self, reply: &Reply<R>) -> Option<Whereabouts> {
+        let own = || worker::explain(self.own(), &reply.ticket());
+        let workers = self.workers();
+        own().or_else(|| workers.iter().find_map(|worker| worker.explain(reply)))
+    }
+
     /// How it fares: the worst of its own mailbox and its workers, and each of them. Waits for no handler.
     ///
     /// ```

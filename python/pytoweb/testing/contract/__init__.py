@@ -28,6 +28,7 @@ from ._control import ControlContract, PoolControlContract
 from ._ends import CancelContract, DeadlineContract, StopContract
 from ._events import EventContract, PoolEventContract
 from ._exits import ExitContract, PoolExitContract
+from ._explain import ExplainContract, PoolExplainContract
 from ._health import HealthContract, PoolHealthContract
 from ._mailbox import MailboxContract
 from ._messages import MessageContract, ReplyContract
@@ -50,6 +51,7 @@ __all__ = [
     "DeadlineContract",
     "EventContract",
     "ExitContract",
+    "ExplainContract",
     "HealthContract",
     "MailboxContract",
     "MessageContract",
@@ -59,6 +61,7 @@ __all__ = [
     "PoolControlContract",
     "PoolEventContract",
     "PoolExitContract",
+    "PoolExplainContract",
     "PoolHealthContract",
     "PoolNumbersContract",
     "PoolRepeatContract",
@@ -91,5 +94,6 @@ class WorkerContract(
     ProgressContract,
     ExitContract,
     HealthContract,
+    ExplainContract,
 ):
     """Everything that one worker promises; ``make_worker`` is the place where yours is made."""

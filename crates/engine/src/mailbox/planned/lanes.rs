@@ -364,3 +364,25 @@ impl<M> Lanes<M> {
         self.places.capacity()
     }
 }
+
+impl<M> Lane<M> {
+    pub(super) const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Its messages may run at the same time.
+    pub(super) const fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Entry<M>> {
+        self.first.iter().chain(self.rest())
+    }
+}
+
+impl<M> Lanes<M> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (LaneId, &Lane<M>)> {
+        let places = self.places.iter().enumerate();
+        places.filter_map(|(index, lane)| Some((LaneId(index), lane.as_ref()?)))
+    }
+}

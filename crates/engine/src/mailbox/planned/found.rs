@@ -1,0 +1,146 @@
+//! Finding one message in the order by plans: see `mailbox/found.rs`.
+
+use super::lanes::{Lane, LaneId};
+use super::{Entry, Message, Planned, Sleeper, Timestamp, Tried, Unit, turn};
+use crate::clock::Clock;
+use crate::mailbox::found::{Found, among, is_living};
+use crate::whereabouts::Waits;
+
+impl<M: Message> Planned<M> {
+    /// The message that `of` picks. `Err`: how many could run that are here.
+    pub(in crate::mailbox) fn find(
+        &self,
+        of: &dyn Fn(&M) -> bool,
+        clock: &dyn Clock,
+    ) -> Result<Found, usize> {
+        let now = clock.now();
+        for (bed, sleeper) in &self.asleep {
+            if let Sleeper::Message(entry, tried) = sleeper
+                && is_living(entry)
+                && of(&entry.message)
+            {
+                let left = bed.0.since(now);
+                let why = match tried {
+                    Tried::Before => Waits::Retry(left),
+                    Tried::Never => Waits::Delay(left),
+                };
+                return Ok(found(0, entry, why));
+            }
+        }
+        for (level, units) in self.ready.iter().enumerate() {
+            for ready in units {
+                if let Unit::One(entry) = &ready.unit
+                    && is_living(entry)
+                    && of(&entry.message)
+                {
+                    let ahead = self.before(turn(level, ready.number), level);
+                    return Ok(found(ahead, entry, self.for_turn(ahead, now)));
+                }
+            }
+        }
+        for (id, lane) in self.lanes.all() {
+            if let Ok((behind, entry)) = among(lane.all(), of) {
+                return Ok(self.in_lane(id, lane, behind, entry, now));
+            }
+        }
+        Err(self.len)
+    }
+
+    /// Whether an entry here is the one that is looked for.
+    pub(in crate::mailbox) fn any(&self, is_it: &dyn Fn(&Entry<M>) -> bool) -> bool {
+        let asleep = self.asleep.values().filter_map(|sleeper| match sleeper {
+            Sleeper::Message(entry, _) => Some(entry),
+            Sleeper::Lane(_) => None,
+        });
+        let ready = self.ready.iter().flatten();
+        let ready = ready.filter_map(|ready| match &ready.unit {
+            Unit::One(entry) => Some(entry),
+            Unit::Lane(_) => None,
+        });
+        let lanes = self.lanes.all().flat_map(|(_, lane)| lane.all());
+        asleep.chain(ready).chain(lanes).any(is_it)
+    }
+
+    /// How many units go before one of that turn and level. A lane counts as one message, since it has one turn.
+    fn before(&self, of: u64, level: usize) -> usize {
+        let levels = self.ready.iter().enumerate();
+        let count = levels.map(|(other, units)| {
+            let first = |number| turn(other, number);
+            units
+                .iter()
+                .filter(|ready| {
+                    let own = first(ready.number);
+                    own < of || own == of && other > level
+                })
+                .count()
+        });
+        count.sum()
+    }
+
+    /// Why a unit that could run does not.
+    fn for_turn(&self, ahead: usize, now: Timestamp) -> Waits {
+        let Some(meter) = &self.meter else {
+            return Waits::Turn;
+        };
+        let places = u32::try_from(ahead).unwrap_or(u32::MAX);
+        let next = meter.next(now).since(now);
+        // After the burst one begins in each interval.
+        match (ahead, next) {
+            (_, next) if next.is_zero() => Waits::Turn,
+            (0, next) => Waits::Rate(next),
+            _ => Waits::Rate(next.saturating_add(meter.rate().interval().saturating_mul(places))),
+        }
+    }
+
+    fn in_lane(
+        &self,
+        id: LaneId,
+        lane: &Lane<M>,
+        behind: usize,
+        entry: &Entry<M>,
+        now: Timestamp,
+    ) -> Found {
+        if !lane.is_shared() && lane.running > 0 {
+            return Found {
+                key: Some(lane.key().clone()),
+                ..found(behind, entry, Waits::Key)
+            };
+        }
+        let asleep = self.asleep.iter().find_map(|(bed, sleeper)| match sleeper {
+            Sleeper::Lane(own) if *own == id => Some(bed.0.since(now)),
+            _ => None,
+        });
+        if let Some(left) = asleep {
+            let why = if lane.waiting.is_some() {
+                Waits::Company(left)
+            } else if lane.rests_until().is_some() {
+                Waits::Retry(left)
+            } else {
+                let interval = lane.first.as_ref().and_then(super::meter_of);
+                let interval = interval.map(|meter| meter.rate().interval());
+                let places = u32::try_from(behind).unwrap_or(u32::MAX);
+                Waits::Rate(
+                    left.saturating_add(interval.unwrap_or_default().saturating_mul(places)),
+                )
+            };
+            return found(behind, entry, why);
+        }
+        let mut ahead = behind;
+        for (level, units) in self.ready.iter().enumerate() {
+            let is_it = |unit: &Unit<M>| matches!(unit, Unit::Lane(own) if *own == id);
+            if let Some(ready) = units.iter().find(|ready| is_it(&ready.unit)) {
+                ahead += self.before(turn(level, ready.number), level);
+            }
+        }
+        found(ahead, entry, self.for_turn(ahead, now))
+    }
+}
+
+const fn found<M>(ahead: usize, entry: &Entry<M>, why: Waits) -> Found {
+    Found {
+        ahead,
+        posted: entry.posted_at,
+        why,
+        key: None,
+    }
+}

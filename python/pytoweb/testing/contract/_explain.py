@@ -1,0 +1,220 @@
+"""The contract of ``explain``: why a message waits, where it runs, and what became of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from pytoweb.testing import _handlers, frozen_clock
+from pytoweb.workers import Limits, Retry
+
+from ._subject import WAIT, Subject, raised
+
+__all__ = ["ExplainContract", "PoolExplainContract"]
+
+SOON = 2.0
+"""What clocks and busy machines may make of a moment just gone, in seconds."""
+
+
+class ExplainContract(Subject):
+    """The messages of one worker."""
+
+    def test_a_message_that_runs_is_explained(self) -> None:
+        """By its id and by its future; where it runs."""
+        one, gate = self.new_worker(), self.gate()
+        one.on_message("gate", gate)
+        one.start()
+        future = one.ask("gate")
+        gate.wait_entered()
+        told = one.explain(future)
+        assert (told.state, told.worker, told.outcome) == ("running", one.name, None)
+        (pid,) = gate.pids()
+        assert "handler of 'gate' runs" in told.reason
+        assert (f"in process {pid}" in told.reason) == (pid != os.getpid())
+        gate.open()
+        future.result(WAIT)
+        assert (one.explain(future).state, one.explain(future).outcome) == ("done", "completed")
+
+    def test_a_message_that_waits_says_how_many_are_before_it(self) -> None:
+        """Those that are gone do not count."""
+        one, gate = self.blocked()
+        first, _, last = (one.ask("echo", number) for number in range(3))
+        one.post_message("echo", 4, "with an id")
+        told = one.explain("with an id")
+        assert (told.state, told.worker) == ("waiting", one.name)
+        assert told.ahead == 3 or "its process has it" in told.reason
+        before = one.explain(last).ahead
+        assert first.cancel()
+        assert one.explain(last).ahead == (before or 0) - 1
+        gate.open()
+        one.run_until_idle(WAIT)
+        assert one.explain("with an id").outcome == "completed"
+
+    def test_a_worker_that_is_not_started_is_why(self) -> None:
+        """Its messages wait for that."""
+        one = self.new_worker()
+        one.post_message("echo", 1, "early")
+        told = one.explain("early")
+        assert (told.state, told.ahead) == ("waiting", 0)
+        assert told.reason.startswith("the worker is not started")
+
+    def test_a_delay_is_why(self) -> None:
+        """With the time at which it is over."""
+        with frozen_clock() as clock:
+            one = self.worker()
+            one.post_message("echo", 1, "later", delay=3600)
+            clock.advance(600)
+            told = one.explain("later")
+            assert (told.state, told.reason) == ("waiting", "it is delayed: it takes its place in 3000.0 s")
+            assert told.due is not None
+            assert abs(time.time() + 3000 - told.due) < SOON
+
+    def test_a_key_that_is_busy_is_why(self) -> None:
+        """Whatever threads or processes are free; with the message that has it."""
+        one, gate = self.new_worker(limits=Limits(concurrency=2)), self.gate()
+        one.on_message("gate", gate)
+        one.on_message("echo", _handlers.echo)
+        one.start()
+        one.post_message("gate", 1, "the first", key="customer")
+        gate.wait_entered()
+        one.post_message("echo", 2, "the second", key="customer")
+        told = one.explain("the second")
+        assert (told.state, told.ahead) == ("waiting", 0)
+        assert "with the same key runs" in told.reason
+        assert "'the first'" in told.reason
+        gate.open()
+        one.run_until_idle(WAIT)
+        assert one.explain("the second").outcome == "completed"
+
+    def test_a_rate_is_why(self) -> None:
+        """With the time of its turn."""
+        with frozen_clock():
+            one = self.worker(limits=Limits(rate="1/min"))
+            one.ask("echo", 1).result(WAIT)
+            one.post_message("echo", 2, "next")
+            one.post_message("echo", 3, "after that")
+            told, after = one.explain("next"), one.explain("after that")
+            assert told.reason.startswith("its rate lets it begin in 60.0 s")
+            assert after.reason.startswith("its rate lets it begin in 120.0 s; 1 message is before it")
+            assert told.due is not None
+            assert abs(time.time() + 60 - told.due) < SOON
+            one.stop(drain=False, timeout=WAIT)
+
+    def test_the_next_attempt_is_why(self) -> None:
+        """With which one it is, of how many."""
+        with frozen_clock():
+            one = self.worker()
+            retry = Retry(3, backoff=60, jitter=0)
+            one.on_message("fail", _handlers.fail)
+            one.on_error(lambda error: None)
+            one.post_message("fail", "no", "again", retry=retry)
+            self.until(lambda: one.stats().retried == 1, "the first attempt")
+            told = one.explain("again")
+            assert (told.state, told.attempt) == ("waiting", 2)
+            assert told.reason == "attempt 2 of 3 comes in 60.0 s"
+            one.stop(drain=False, timeout=WAIT)
+
+    def test_a_full_mailbox_is_why(self) -> None:
+        """Of a message whose sender waits for a place."""
+        one, gate = self.blocked(capacity=1)
+        while one.stats().depth < 1:
+            one.post_message("echo")
+        posting = self.spawn(one.post_message, "echo", 2, "parked")
+        self.until(lambda: one.explain("parked").state == "waiting", "the sender")
+        assert one.explain("parked").reason.startswith(
+            "the mailbox is full, and the sender waits for a place"
+        )
+        gate.open()
+        posting.result(WAIT)
+
+    def test_what_became_of_a_message_is_kept(self) -> None:
+        """Of those with an id."""
+        one, gate = self.blocked(capacity=1, overflow="drop_oldest")
+        one.on_message("fail", _handlers.fail)
+        one.on_error(lambda error: None)
+        before = time.time()
+        one.post_message("echo", 1, "oldest")
+        one.post_message("echo", 2, "newer")
+        self.until(lambda: one.explain("oldest").state == "done", "the drop")
+        told = one.explain("oldest")
+        assert (told.outcome, told.ahead) == ("dropped", None)
+        assert "as the oldest" in told.reason
+        assert told.since is not None
+        assert before - SOON <= told.since <= time.time() + SOON
+        gate.open()
+        one.run_until_idle(WAIT)
+        one.post_message("fail", "no such order", "failed", timeout=WAIT)
+        one.run_until_idle(WAIT)
+        one.post_message("fail", "no", "buried", retry=Retry(1))
+        one.run_until_idle(WAIT)
+        told = one.explain("failed")
+        assert (told.state, told.outcome, told.error) == ("done", "failed", "ValueError: no such order")
+        assert told.reason == "it failed: ValueError: no such order"
+        told = one.explain("buried")
+        assert told.reason == "it failed: ValueError: no; it is a dead letter"
+
+    def test_a_message_that_expired_or_never_ran_says_so(self) -> None:
+        """Its deadline passed, or the worker stopped."""
+        one, gate = self.blocked()
+        one.on_error(lambda error: None)
+        one.post_message("echo", 1, "expired", timeout=0.01)
+        one.post_message("echo", 1, "stopped")
+        self.until(lambda: one.explain("expired").state == "done", "the deadline")
+        assert one.explain("expired").outcome == "expired"
+        stopping = self.spawn(one.stop, drain=False, timeout=WAIT)
+        self.until(lambda: one.explain("stopped").state == "done", "the stop")
+        assert one.explain("stopped").outcome == "stopped"
+        gate.open()
+        stopping.result(WAIT)
+
+    def test_futures_say_what_became_of_them(self) -> None:
+        """Without an id."""
+        one, gate = self.blocked()
+        one.on_message("fail", _handlers.fail)
+        cancelled, failed = one.ask("echo"), one.ask("fail", "no")
+        assert one.explain(cancelled).state == "waiting"
+        cancelled.cancel()
+        gate.open()
+        assert failed.exception(WAIT) is not None
+        assert one.explain(cancelled).outcome == "cancelled"
+        told = one.explain(failed)
+        assert (told.state, told.outcome, told.error) == ("done", "failed", "ValueError: no")
+
+    def test_an_id_that_is_not_known_is_unknown(self) -> None:
+        """It says how many ends are kept."""
+        told = self.worker().explain("nobody's")
+        assert (told.state, told.worker, told.outcome) == ("unknown", None, None)
+        assert "1000" in told.reason
+        raised(TypeError, self.worker("another").explain, 7)
+
+    def test_an_explanation_goes_into_json_and_does_not_change(self) -> None:
+        """It is that of one moment."""
+        one = self.new_worker()
+        one.post_message("echo", 1, "early")
+        told = one.explain("early")
+        assert json.loads(json.dumps(told.as_dict()))["state"] == "waiting"
+        raised(AttributeError, setattr, told, "state", "done")
+
+
+class PoolExplainContract(Subject):
+    """The messages of a pool and its workers."""
+
+    def test_a_pool_explains_the_messages_of_all_its_workers(self) -> None:
+        """With the worker that has each."""
+        some = self.pool(1)
+        worker, gate = self.equip(some.create_worker("w")).start(), self.gate()
+        worker.on_message("gate", gate)
+        worker.post_message("gate")
+        gate.wait_entered()
+        worker.post_message("echo", 1, "mine")
+        some.on_message("echo", _handlers.echo)
+        some.post_message("echo", 1, "the pool's")
+        assert (some.explain("mine").state, some.explain("mine").worker) == ("waiting", "w")
+        told = some.explain("the pool's")
+        assert (told.state, told.worker) == ("waiting", some.name)
+        if self.backend == "thread":
+            assert told.reason == "no thread is free: 'gate' of 'w'"
+        assert worker.explain("the pool's").state == "unknown"
+        gate.open()
+        self.until(lambda: some.explain("the pool's").state == "done", "its end")
