@@ -90,7 +90,7 @@ fn delays_keys_and_rates_say_what_is_waited_for() {
         let other = Worker::new("other", Closures, WorkerOptions::default(), &pool);
         assert!(other.start().expect("a thread"));
         let mut later = Plan::default();
-        later.not_before = Some(pool.clock().now().after(9 * SECOND));
+        later.more_mut().not_before = Some(pool.clock().now().after(9 * SECOND));
         let later = ask_with(&other, later);
         assert!(other.wait_idle(Some(Duration::ZERO)).is_ok());
         assert_eq!(waits(&other, &later), (0, Waits::Delay(9 * SECOND)));
