@@ -1,4 +1,4 @@
-"""A handler that keeps all threads from the interpreter lock is told of while it does, and once more in the log."""
+"""Handlers that are stuck are told of: past a deadline or limit, or while they hold the interpreter lock."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Speaking:
 
 @pytest.fixture
 def speaking(tmp_path: Path, snippet_env: dict[str, str]) -> Iterator[Any]:
-    """Returns `speaking(body)`: an interpreter that runs it, with `hold` to hold the lock; killed after the test."""
+    """Returns `speaking(body)`: an interpreter that runs it, with `hold`; killed after the test."""
     started = []
 
     def start(body: str, **env: str) -> Speaking:
@@ -102,8 +102,8 @@ def test_a_held_lock_is_told_of_while_it_is_held(speaking, backend):
 
     assert 'worker "jobs"' in text
     assert said.process.poll() is None
-    where = f"thread pytoweb-jobs-1, process {said.process.pid}" if backend == "thread" else "main thread, process "
-    assert where in text
+    here = f"thread pytoweb-jobs-1, process {said.process.pid}"
+    assert (here if backend == "thread" else "main thread, process ") in text
 
 
 @pytest.mark.slow

@@ -15,8 +15,6 @@ from pytoweb.futures import WorkerFuture
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pytoweb._core import Endpoint
-
 __all__ = ["Explanation", "explain"]
 
 #: What ``explain`` finds a message by.
@@ -63,7 +61,7 @@ class Explanation:
         return dataclasses.asdict(self)
 
 
-def explain(endpoints: Iterable[Endpoint], message: Message, where: str) -> Explanation:
+def explain(endpoints: Iterable[Any], message: Message, where: str) -> Explanation:
     """Looks for a message with each of them; ``where`` says who they are together.
 
     Raises:
@@ -98,7 +96,7 @@ def _ended(found: dict[str, Any]) -> float:
     return time.time() if since is None else since
 
 
-def _of_living(endpoint: Endpoint, message: Message, found: dict[str, Any]) -> Explanation:
+def _of_living(endpoint: Any, message: Message, found: dict[str, Any]) -> Explanation:
     name, now = endpoint._pytoweb.name, time.time()
     attempt = found["attempt"] or None
     if found["code"] == "running":
@@ -110,7 +108,7 @@ def _of_living(endpoint: Endpoint, message: Message, found: dict[str, Any]) -> E
     )  # fmt: skip
 
 
-def _why(endpoint: Endpoint, found: dict[str, Any]) -> str:
+def _why(endpoint: Any, found: dict[str, Any]) -> str:
     code, ahead, left = found["code"], found["ahead"], found.get("left")
     behind = f"{ahead} {'message is' if ahead == 1 else 'messages are'} before it"
     if code == "start":
@@ -128,9 +126,7 @@ def _why(endpoint: Endpoint, found: dict[str, Any]) -> str:
             "retry": f"attempt {found['attempt']} of {found['attempts']} comes",
             "company": "it waits for others to run with it: it begins",
         }
-        return (
-            f"{words[code]} in {left:.1f} s; {behind}" if code == "rate" else f"{words[code]} in {left:.1f} s"
-        )
+        return f"{words[code]} in {left:.1f} s" + (f"; {behind}" if code == "rate" else "")
     if ahead:
         return behind
     if endpoint._pytoweb_stats()["running"]:
@@ -147,7 +143,7 @@ def _blocker(found: dict[str, Any]) -> str:
     return "another message" if message_id is None else f"the message {message_id!r}"
 
 
-def _run_by(endpoint: Endpoint) -> list[Any]:
+def _run_by(endpoint: Any) -> list[Any]:
     return [entry for entry in running_on_threads() if entry[2] is endpoint]
 
 
@@ -156,13 +152,10 @@ def _names_of(entries: list[Any]) -> str:
     return ", ".join(named) + (", ..." if len(entries) > _MOST_NAMED else "")
 
 
-def _where(endpoint: Endpoint, message: Message, found: dict[str, Any]) -> str:
+def _where(endpoint: Any, message: Message, found: dict[str, Any]) -> str:
     """Where a message runs, and whether its caller has been told of its end already."""
-    late = (
-        ", although its caller waits no more: it was cancelled, or its deadline has passed"
-        if found["late"]
-        else ""
-    )
+    late = ", although its caller waits no more: it was cancelled, or its deadline has passed"
+    late = late if found["late"] else ""
     for ident, number, _, name, kind, message_id, _ in running_on_threads():
         is_it = (ident, number) == found.get("place") or (
             isinstance(message, str) and (name, message_id) == (endpoint._pytoweb.name, message)
@@ -215,9 +208,7 @@ def _of_future(future: WorkerFuture[Any], where: str) -> Explanation:
         return Explanation("done", "it was cancelled", None, outcome="cancelled")
     error = f"{type(raised).__qualname__}: {raised}"
     if isinstance(raised, DeadlineError):
-        return Explanation(
-            "done", "its deadline passed before its handler returned", None, outcome="expired", error=error
-        )
+        return Explanation("done", _ENDS["expired"][1], None, outcome="expired", error=error)
     return Explanation("done", f"it failed: {error}", None, outcome="failed", error=error)
 
 

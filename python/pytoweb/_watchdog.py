@@ -18,14 +18,17 @@ from pytoweb._stacks import MOST_FRAMES, awaited_frames, frames_within
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Optional
+
+    #: The type, id and attempt of a message, as far as they are known.
+    About = tuple[Optional[str], Optional[str], Optional[int]]
 
 #: The environment variable that switches the watchdog off: ``0``, ``off``, ``no`` or ``false``.
 VARIABLE = "PYTOWEB_WATCHDOG"
 _OFF = ("0", "off", "no", "false")
 
 NO_STACK = "  (its stack is not known)"
-_UNKNOWN = (None, None, None)
+_UNKNOWN: About = (None, None, None)
 
 #: Runs that were told of, by thread: the number of the message there. No more than so many.
 _told: dict[int, int] = {}
@@ -78,9 +81,10 @@ def _free_signal() -> int | None:
 
 
 def _file() -> int:
-    """The descriptor of a file in memory, where there are such; of a pipe the watchdog would have to read as it fills.
+    """The descriptor of a file in memory, where there are such.
 
-    It is open until the process ends: a signal may come at any time.
+    Of a pipe the watchdog would have to read as it fills. It is open until the process ends: a signal may
+    come at any time.
     """
     if hasattr(os, "memfd_create"):
         return os.memfd_create("pytoweb-watchdog")
@@ -95,11 +99,15 @@ def is_off() -> bool:
     return os.environ.get(VARIABLE, "").strip().lower() in _OFF
 
 
-def _running() -> dict[tuple[int, int], tuple[str, str | None, int]]:
+def _running() -> dict[tuple[int, int], About]:
     """What runs on threads: by thread and number of the message, its type, id and attempt."""
-    here = {(ident, number): tuple(rest) for ident, number, _, _, *rest in running_on_threads()}
-    child = {(ident, number): tuple(rest) for ident, number, _, *rest in running_in_child()}
-    return {**here, **child}
+    here: dict[tuple[int, int], About] = {
+        (ident, number): (kind, message_id, attempt)
+        for ident, number, _, _, kind, message_id, attempt in running_on_threads()
+    }
+    for ident, number, _, kind, message_id, attempt in running_in_child():
+        here[ident, number] = kind, message_id, attempt
+    return here
 
 
 def _is_news(place: tuple[int, int]) -> bool:
@@ -113,9 +121,7 @@ def _is_news(place: tuple[int, int]) -> bool:
     return True
 
 
-def _log(
-    worker: str, about: tuple[str | None, str | None, int | None], seconds: float | None, text: str
-) -> None:
+def _log(worker: str, about: About, seconds: float | None, text: str) -> None:
     kind, message_id, attempt = about
     of = "" if kind is None else f" of {kind!r}"
     logging.getLogger(f"pytoweb.worker.{worker}").error(
@@ -134,8 +140,8 @@ def tell_held(told: list[tuple[int, int, str, float, float, str]]) -> None:
         about = running.get((ident, number), _UNKNOWN)
         if _is_news((ident, number)):
             text = (
-                f"had run for {ran:.1f} s when the interpreter lock could not be had for the last {waited:.1f} s; "
-                f"it was at, most recent call first:\n{stack.rstrip() or NO_STACK}"
+                f"had run for {ran:.1f} s when the interpreter lock could not be had for the last "
+                f"{waited:.1f} s; it was at, most recent call first:\n{stack.rstrip() or NO_STACK}"
             )
             contained(_log, worker, about, ran, text)
 
@@ -143,10 +149,11 @@ def tell_held(told: list[tuple[int, int, str, float, float, str]]) -> None:
 def tell_stuck(
     worker: str, limit: float | None, lasted: float, kind: str | None, place: tuple[int, int] | None
 ) -> None:
-    """Logs a handler that has run for ``lasted``, longer than ``limit`` seconds; without one, past its deadline."""
+    """Logs a handler that has run for ``lasted``, longer than ``limit``; without one, past its deadline."""
     if is_off() or (place is not None and not _is_news(place)):
         return
-    about, stack = (kind, None, None), NO_STACK
+    about: About = (kind, None, None)
+    stack = NO_STACK
     if place is not None:
         about, stack = _on_thread(place)
     if stack is NO_STACK:
@@ -158,7 +165,7 @@ def tell_stuck(
     contained(_log, worker, about, lasted, f"{text}; it is at, most recent call last:\n{stack.rstrip()}")
 
 
-def _on_thread(place: tuple[int, int]) -> tuple[tuple[str | None, str | None, int | None], str]:
+def _on_thread(place: tuple[int, int]) -> tuple[About, str]:
     """What runs there, and its stack."""
     about = _running().get(place)
     frame = sys._current_frames().get(place[0])
@@ -167,9 +174,7 @@ def _on_thread(place: tuple[int, int]) -> tuple[tuple[str | None, str | None, in
     return about, _text(frames_within(frame, PoolThread.run.__code__)[-MOST_FRAMES:])
 
 
-def _on_loop(
-    worker: str, about: tuple[str | None, str | None, int | None]
-) -> tuple[tuple[str | None, str | None, int | None], str]:
+def _on_loop(worker: str, about: About) -> tuple[About, str]:
     """The same of the coroutine of that worker, if one runs and no other."""
     loops: Any = sys.modules.get("pytoweb._loops")
     if loops is None:

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from pytoweb._named import Named
     from pytoweb._pool import WorkerPool
     from pytoweb._stats import WorkerStats
+    from pytoweb.futures import WorkerFuture
 
     #: A handler takes the data; a marked method that is not bound yet takes the worker before that.
     H = TypeVar("H", bound=Union[Callable[[Any], object], Callable[[Any, Any], object]])

@@ -43,7 +43,7 @@ if __name__ == "__main__":
 
 BACKENDS = ("thread", "process")
 HOLDS = 100
-HELD = 2.0
+HELD = 3.0
 """Seconds of each."""
 NOTICED = 1.2
 """Seconds within which it is to be told."""
@@ -81,7 +81,7 @@ def measure(trial: Trial, backend: str, count: int, found: dict[str, list[float]
 
 @row("held-lock", 330)
 def held_lock(trial: Trial) -> None:
-    """A handler holds the lock for two seconds, again and again, on a thread and in a child, side by side."""
+    """A handler holds the lock for three seconds, again and again, on a thread and in a child, side by side."""
     count = trial.count(HOLDS // 2)
     found: dict[str, list[Any]] = {}
     with ThreadPoolExecutor(len(BACKENDS)) as pool:
@@ -92,4 +92,3 @@ def held_lock(trial: Trial) -> None:
         within = sum(one > NOTICED for one in late)
         trial.at_most(f"{backend}: later than {NOTICED:g} s", within, 0, " times")
         trial.at_most(f"{backend}: the latest after", max(late, default=float("inf")), NOTICED, " s")
-
