@@ -169,6 +169,7 @@ fn shared(window: usize, capacity: usize, limit: usize) -> Arc<Cell<Child>> {
         rate: None,
         shed: None,
         concurrency: 1,
+        stuck_after: None,
         bytes: None,
     };
     Cell::new("w", child, options, &pool, Role::Own)
