@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pytoweb_engine::StreamWake;
 
-#[cfg(test)]
+#[cfg(all(test, not(pytoweb_loom)))]
 mod tests;
 
 struct Sending<W> {
