@@ -80,13 +80,20 @@ class Report:
         directory = os.path.dirname(self._path)
         if not os.path.isdir(directory):
             raise FileNotFoundError(f"no directory for the report: {directory!r}")
+        # First, because of very many workers that takes long: the time of the page begins with the recording.
+        before = pool_stats(self._pool)
         threads = self._pool._pytoweb.threads
         threads.start_recording(self._most_bars)
+        began, self._started_at, self._before = time.monotonic(), time.time(), before
         self._recording[id(threads)] = threads
-        self._started_at = time.time()
-        self._before = pool_stats(self._pool)
-        self._look()
-        self._samples.start()
+        try:
+            self._look()
+            self._samples.start(began)
+        except BaseException:
+            # The system refuses a thread, say.
+            self._is_over = True
+            self._stop()
+            raise
         return self
 
     def save(self) -> str:
@@ -108,9 +115,11 @@ class Report:
         if self._before is None or self._is_over:
             raise RuntimeError("a report is saved once, after its start")
         self._is_over = True
+        # First, because it takes in workers that are new.
         self._samples.stop()
+        parts = self._stop()
+        self._samples.take()
         after = pool_stats(self._pool)
-        recorded = [threads.stop_recording() for threads in self._recording.values()]
         own = self._pool._pytoweb
         about = {
             "title": self._title if self._title is not None else f"Pool {own.name}",
@@ -122,7 +131,6 @@ class Report:
                 one._pytoweb.has_coroutines for one in (self._pool, *list(own.workers.values()))
             ),
         }
-        parts = [part for part in recorded if part is not None]
         written = page(build(about, parts, self._samples, (self._before, after)))
         half = f"{self._path}.{os.getpid()}.part"
         try:
@@ -155,6 +163,11 @@ class Report:
     def __repr__(self) -> str:
         state = "saved" if self._is_over else "made" if self._before is None else "recording"
         return f"<Report of pool {self._pool._pytoweb.name!r}, {state}, {self._path!r}>"
+
+    def _stop(self) -> list[dict[str, Any]]:
+        """Ends what records; returns what it has recorded."""
+        recorded = [threads.stop_recording() for threads in self._recording.values()]
+        return [part for part in recorded if part is not None]
 
     def _look(self) -> None:
         """Takes in the workers with threads of their own that are new."""

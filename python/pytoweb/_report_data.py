@@ -40,7 +40,7 @@ CHILD_TOLERANCE = 50_000
 #: Queues that the page shows each for itself.
 MOST_QUEUES = 6
 #: Failures whose texts are in the page.
-MOST_FAILURES = 2_000
+MOST_FAILURES = 1_000
 #: What `wait` is where it is not known.
 _UNKNOWN = 2**64 - 1
 

@@ -18,8 +18,8 @@ FILES = "_report_files"
 #: Those of its script, in their order: each one knows those before it.
 SCRIPTS = ("base.js", "stream.js", "charts.js", "tables.js")
 
-#: What would end the element that holds the data, or a line of a script.
-_ESCAPED = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
+#: What could end the element of the data, or begin a comment in it. What is not ASCII is escaped anyway.
+_ESCAPED = {ord("<"): "\\u003c"}
 
 
 def page(data: dict[str, Any]) -> str:

@@ -66,18 +66,17 @@ class Samples:
         """Seconds between two looks, by now."""
         return self._interval
 
-    def start(self) -> None:
-        """Begins."""
-        self.began = time.monotonic()
+    def start(self, began: float) -> None:
+        """Begins; ``began``: when the recording did, on the monotonic clock."""
+        self.began = began
         self.take()
         self._thread.start()
 
     def stop(self) -> None:
-        """Takes the last one."""
+        """Takes no more by itself."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
-        self.take()
 
     def _run(self) -> None:
         while not self._ended.wait(self._interval):
