@@ -79,6 +79,12 @@ ROWS_OF = {
         "map-script",
     ),
     "process_compute": ("process-compute",),
+    "recording": (
+        "report-thread",
+        "report-thread-10us",
+        "report-process",
+        "report-process-10us",
+    ),
     "process_life": (
         "process-memory-rss",
         "process-memory-pss",
