@@ -65,6 +65,13 @@ def is_tidying(thread: str) -> bool:
         return False
 
 
+def comm(thread: int) -> str:
+    """What the system calls a thread that Python does not know."""
+    with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/comm", encoding="utf-8") as file:
+        return f"{file.read().strip()}, not known to Python"
+    return "not known to Python"
+
+
 def os_threads() -> set[int]:
     """Returns the ids of the threads of this process, those Python does not know included.
 
@@ -154,7 +161,7 @@ def left_behind(before: Seen) -> list[str]:
     """Says which threads, descriptors, child processes and shared memory were not there before."""
     now = Seen.now()
     names = {thread.native_id: thread.name for thread in threading.enumerate()}
-    left = [f"thread {tid} ({names.get(tid, 'not known to Python')})" for tid in now.threads - before.threads]
+    left = [f"thread {tid} ({names.get(tid) or comm(tid)})" for tid in now.threads - before.threads]
     left += [f"descriptor {key} ({now.files[key]})" for key in now.files.keys() - before.files.keys()]
     left += [f"child {pid} ({now.children[pid]})" for pid in now.children.keys() - before.children.keys()]
     # What a worker of the whole file has mapped comes and goes with its payloads.

@@ -237,40 +237,58 @@ def test_the_environment_switches_it_off(speaking):
     assert "a handler has run" not in text
 
 
-def switches(name: str) -> tuple[int, ...]:
-    """How often a thread of that name has gone to sleep; of each."""
+SLEEPS = """
+import re
+from pathlib import Path
+
+def switches():
+    # How often the watchdog has gone to sleep; of each that there is.
     found = []
     for task in os.listdir("/proc/self/task"):
         status = Path(f"/proc/self/task/{task}/status")
         text = status.read_text() if status.exists() else ""
-        if text.startswith(f"Name:\t{name}\n"):
-            found += re.findall(r"^voluntary_ctxt_switches:\s*(\d+)", text, re.M)
+        if text.split()[:2] == ["Name:", "pytoweb-watch"]:
+            found += re.findall("nonvoluntary|voluntary_ctxt_switches:[ \\t]*([0-9]+)", text)[:1]
     return tuple(map(int, found))
+
+def until(predicate):
+    while not predicate():
+        time.sleep(0.001)
+
+gate, entered = threading.Event(), threading.Event()
+
+def wait(data):
+    entered.set()
+    gate.wait()
+
+with PythonWorker("idle") as worker:
+    worker.on_message("wait", wait)
+    worker.post_message("wait")
+    entered.wait()
+    until(lambda: len(switches()) == 1)
+    begun = switches()
+    until(lambda: switches() > begun)
+    print("it looks at the handler")
+    gate.set()
+    worker.run_until_idle()
+    before = None
+    while switches() != before:
+        before = switches()
+        # Longer than the time between two looks.
+        time.sleep(0.6)
+    print("it sleeps")
+until(lambda: switches() == ())
+print("it has ended")
+"""
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc")
 @pytest.mark.slow
-def test_it_sleeps_while_no_handler_runs_and_goes_with_the_threads(until, gate):
-    with PythonWorker("idle") as worker:
-        worker.on_message("gate", gate)
-        worker.post_message("gate")
-        gate.wait_entered()
-        # Its name comes a moment after it.
-        until(lambda: len(switches("pytoweb-watch")) == 1, "the watchdog")
-        begun = switches("pytoweb-watch")
-        until(lambda: switches("pytoweb-watch") > begun, "a look at the handler")
-        gate.open()
-        worker.run_until_idle(WAIT)
-        pause = threading.Event()
-        for _ in range(20):
-            before = switches("pytoweb-watch")
-            # Longer than the time between two looks.
-            pause.wait(0.6)
-            if switches("pytoweb-watch") == before:
-                break
-        else:
-            pytest.fail("it looks although nothing runs")
-    until(lambda: switches("pytoweb-watch") == (), "its end")
+def test_it_sleeps_while_no_handler_runs_and_goes_with_the_threads(run_python):
+    done = run_python(PRELUDE + SLEEPS, timeout=WAIT)
+
+    assert (done.rc, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["it looks at the handler", "it sleeps", "it has ended"]
 
 
 def records(caplog):

@@ -23,6 +23,7 @@ TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextvars import Context
+    from types import ModuleType
     from typing import Any
 
     from pytoweb._core import Endpoint, Pending, Threads, WorkerMessage
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
     from pytoweb.errors import WorkerCrashedError
 
 _pool_log = logging.getLogger("pytoweb.pool")
+
+
+def watchdog() -> ModuleType:
+    """The module of the watchdog, for native code: by this import it is found for frozen programs."""
+    from pytoweb import _watchdog
+
+    return _watchdog
 
 
 def initialize(

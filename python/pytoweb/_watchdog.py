@@ -181,14 +181,17 @@ def _on_loop(worker: str, about: About) -> tuple[About, str]:
         return about, NO_STACK
     outer = loops.Tenant._drive.__code__
     found = [
-        (running.message, task)
-        for _, running, task in loops.running_now()
+        (running.message, task, home)
+        for home, running, task in loops.running_now()
         if running.message is not None and running.message.worker == worker
     ]
     if len(found) != 1:
         return about, NO_STACK
-    ((message, task),) = found
+    ((message, task, home),) = found
     frames = [frame for frame in awaited_frames(task.get_coro()) if frame.f_code is not outer]
+    if not frames:
+        # It computes, and awaits nothing.
+        frames = frames_within(sys._current_frames().get(home.ident), outer)[-MOST_FRAMES:]
     return (message.type, message.id, message.attempt), _text(frames) or NO_STACK
 
 

@@ -81,7 +81,7 @@ def measure(trial: Trial, backend: str, count: int, found: dict[str, list[float]
 
 @row("held-lock", 330)
 def held_lock(trial: Trial) -> None:
-    """A handler holds the lock for three seconds, again and again, on a thread and in a child, side by side."""
+    """A handler holds the lock for three seconds, again and again, on a thread and in a child at once."""
     count = trial.count(HOLDS // 2)
     found: dict[str, list[Any]] = {}
     with ThreadPoolExecutor(len(BACKENDS)) as pool:

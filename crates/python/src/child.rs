@@ -415,7 +415,7 @@ impl ChildEnd {
             let setup = pickling::unpack(py, parcel)?;
             child.call_method1(intern!(py, "set_up"), (setup,))?;
             // Only now: the host knows that this process is ready.
-            marks::list();
+            marks::serve();
             watchdog::ensure(py);
             return Ok(());
         }

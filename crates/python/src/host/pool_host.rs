@@ -43,9 +43,8 @@ pub(crate) struct PyHost {
 impl PyHost {
     /// From the start of a thread to its end, inside what Python knows of it.
     fn live(&self, py: Python<'_>, body: Box<dyn FnOnce() + Send>) {
-        marks::list();
+        marks::serve();
         watchdog::ensure(py);
-        marks::wakes();
         let runtime = self.runtime.bind(py);
         let started = runtime.call_method0(intern!(py, "thread_started"));
         match started.and_then(|works| works.extract::<bool>()) {

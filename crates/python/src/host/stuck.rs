@@ -35,7 +35,7 @@ pub(crate) fn tell(shared: &Arc<Attached<Shared>>, stuck: Stuck) {
         };
         let lasted = stuck.lasted.as_secs_f64();
         let told = (&shared.name, limit, lasted, &stuck.name, place);
-        py.import(intern!(py, "pytoweb._watchdog"))?
+        watchdog::module(py)?
             .call_method1(intern!(py, "tell_stuck"), told)
             .map(drop)
     });
@@ -51,7 +51,7 @@ pub(crate) fn tell_killed(py: Python<'_>, shared: &Shared, message: &PyMessage, 
             .and_then(|task| task.limit.as_ref())
             .map(|limit| limit.seconds);
         let told = (&shared.name, kind, about.id, about.attempt, seconds, pid);
-        py.import(intern!(py, "pytoweb._watchdog"))?
+        watchdog::module(py)?
             .call_method1(intern!(py, "tell_killed"), told)
             .map(drop)
     });

@@ -31,7 +31,9 @@ pub(crate) struct Mark {
     call: AtomicPtr<()>,
     /// One more for each message, by which a later look knows the same one again; no two threads have the same.
     number: AtomicU64,
-    /// The thread does not wait for work.
+    /// It is a thread of a pool, or the one of a child. Others may run an error handler now and then.
+    serves: AtomicBool,
+    /// Such a thread does not wait for work.
     awake: AtomicBool,
 }
 
@@ -43,7 +45,8 @@ thread_local! {
             of_child: AtomicPtr::new(ptr::null_mut()),
             call: AtomicPtr::new(ptr::null_mut()),
             number: AtomicU64::new(0),
-            awake: AtomicBool::new(true),
+            serves: AtomicBool::new(false),
+            awake: AtomicBool::new(false),
         }
     };
 }
@@ -213,12 +216,9 @@ impl Drop for Listing {
         if self.generation.is_here() {
             let mut threads = locked(&marks().threads);
             threads.retain(|listed| listed.ident != self.ident);
-            let is_last = threads.is_empty();
             drop(threads);
-            if is_last {
-                // It has nothing to watch, and ends.
-                wake_watchdog();
-            }
+            // With the last one that it watches it ends.
+            wake_watchdog();
         }
     }
 }
@@ -236,9 +236,17 @@ fn begin_numbers() -> u64 {
 
 /// Lists the calling thread, which runs handlers.
 #[cold]
-pub(crate) fn list() {
+fn list() {
     // A thread that has begun to end may run the last reports of what it drops, and is in no list any more.
     let _ = LISTING.try_with(|_| ());
+}
+
+/// Lists the calling thread, which is one of a pool or the one of a child, and has work.
+pub(crate) fn serve() {
+    // ORDERING: Relaxed, the lock of the list orders it.
+    own(|mark| mark.serves.store(true, Ordering::Relaxed));
+    list();
+    wakes();
 }
 
 /// Runs `look` on each listed thread. None of them ends meanwhile; `look` is short, and locks nothing.
@@ -310,12 +318,15 @@ pub(super) fn note_watchdog() {
 pub(super) fn has_no_threads() -> bool {
     let marks = marks();
     let threads = locked(&marks.threads);
-    if threads.is_empty() {
+    // SAFETY: as in `visit`.
+    let serves = |listed: &Listed| unsafe { &*listed.mark }.serves.load(Ordering::Relaxed);
+    let none = !threads.iter().any(serves);
+    if none {
         *locked(&marks.watchdog) = None;
         // ORDERING: Relaxed, see `is_unwatched`.
         marks.watched.store(false, Ordering::Relaxed);
     }
-    threads.is_empty()
+    none
 }
 
 /// Called by the watchdog. Sleeps while no listed thread has work.
@@ -325,7 +336,8 @@ pub(super) fn sleep_while_all_rest() {
     asleep.store(true, Ordering::SeqCst);
     let (mut any, mut awake) = (false, false);
     visit(|seen| {
-        any = true;
+        // ORDERING: Relaxed, see `serve`.
+        any |= seen.mark.serves.load(Ordering::Relaxed);
         awake |= seen.mark.awake.load(Ordering::SeqCst);
     });
     if awake || !any {

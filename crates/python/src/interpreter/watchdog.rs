@@ -46,14 +46,18 @@ const MOST_LINES: usize = 200;
 /// Stack of the two threads. The signal handler runs on it.
 const STACK_BYTES: usize = 256 << 10;
 
+/// The module with its Python side.
+pub(crate) fn module(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import(intern!(py, "pytoweb._runtime"))?
+        .call_method0(intern!(py, "watchdog"))
+}
+
 /// Starts the watchdog, if there is none. Called on a listed thread.
 pub(crate) fn ensure(py: Python<'_>) {
     if !marks::is_unwatched() {
         return;
     }
-    let armed = py
-        .import(intern!(py, "pytoweb._watchdog"))
-        .and_then(|module| module.call_method0(intern!(py, "arm"))?.extract());
+    let armed = module(py).and_then(|module| module.call_method0(intern!(py, "arm"))?.extract());
     let dump = match armed {
         // It is switched off.
         Ok(None) => return,
@@ -294,7 +298,7 @@ impl Watchdog {
         }
         if !told.is_empty() {
             tell(move |py| {
-                let module = py.import(intern!(py, "pytoweb._watchdog"))?;
+                let module = module(py)?;
                 module
                     .call_method1(intern!(py, "tell_held"), (told,))
                     .map(drop)
