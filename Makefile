@@ -140,7 +140,7 @@ fuzz-rust: export CARGO_PROFILE_RELEASE_LTO = off
 fuzz-rust: export CARGO_PROFILE_RELEASE_CODEGEN_UNITS = 16
 fuzz-rust: export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS = true
 fuzz-rust: export CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS = true
-fuzz-rust: $(VENV)/.python
+fuzz-rust: $(VENV)/.python ## the half of fuzz that needs no Python
 	cargo test -p pytoweb-process --release --lib --test frames $(LOCKED) -- ring:: stream:: hostile:: come_back credit::
 	cargo test -p pytoweb-engine --release --lib $(LOCKED) -- planned:: plain_queue workers_run_in_turn stream::
 	cargo test -p pytoweb-engine --release --test deliveries $(LOCKED) -- mixes:: model::
