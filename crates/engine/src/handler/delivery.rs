@@ -123,8 +123,8 @@ impl<H: Handler> Delivery<H> {
 
     /// Its number among those of its worker, where their runs have a limit: see [`Carrier::begun`](crate::Carrier::begun).
     #[must_use]
-    pub const fn run(&self) -> Option<u64> {
-        self.run
+    pub fn run(&self) -> Option<u64> {
+        self.run.map(RunKey::get)
     }
 
     /// Where the carrier runs it: one of its places, by a number. At first the one where the message before it ran, of its

@@ -47,7 +47,7 @@ impl<H: Handler> Cell<H> {
         let ticket = message.ticket();
         let mut state = self.overruns.state.lock();
         state.last += 1;
-        let key = state.last;
+        let key = RunKey::new(state.last)?;
         state.runs.push(Run {
             key,
             began,
@@ -96,7 +96,7 @@ impl<H: Handler> Cell<H> {
         let begun = carrier.begun();
         let mut state = self.overruns.state.lock();
         for run in &mut state.runs {
-            if run.began.is_none() && begun.contains(&run.key) {
+            if run.began.is_none() && begun.contains(&run.key.get()) {
                 run.began = Some(now);
             }
         }

@@ -5,6 +5,7 @@
 //! no timer for each.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -50,7 +51,7 @@ impl fmt::Debug for Stuck {
 }
 
 /// Tells the runs of one worker apart.
-pub(crate) type RunKey = u64;
+pub(crate) type RunKey = NonZeroU64;
 
 pub(super) struct Run {
     pub(super) key: RunKey,
@@ -64,7 +65,7 @@ pub(super) struct Run {
 
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) last: RunKey,
+    pub(super) last: u64,
     pub(super) runs: Vec<Run>,
     /// Messages whose handlers run past their deadline, and when that passed.
     pub(super) overdue: Vec<(Weak<dyn Ticket>, Timestamp)>,
@@ -96,8 +97,15 @@ impl Overruns {
     }
 
     /// A run is over.
+    #[inline]
     pub(crate) fn end(&self, key: Option<RunKey>) {
-        let Some(key) = key else { return };
+        if let Some(key) = key {
+            self.forget(key);
+        }
+    }
+
+    #[cold]
+    fn forget(&self, key: RunKey) {
         let mut state = self.state.lock();
         let place = state.runs.iter().position(|run| run.key == key);
         let ended = place.map(|place| state.runs.swap_remove(place));
