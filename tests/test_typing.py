@@ -14,7 +14,7 @@ import pytest
 
 import pytoweb
 from pytoweb import _core
-from pytoweb._worker import is_coroutine_function
+from pytoweb._functions import is_coroutine_function
 from pytoweb.workers import PythonWorker, WorkerFuture, WorkerPool
 
 WAIT = 50.0

@@ -8,12 +8,12 @@ import sys
 import threading
 
 from pytoweb import _aio, _exit
+from pytoweb._addressable import MESSAGE_TYPES
 from pytoweb._callables import checked_callable, checked_handler
 from pytoweb._checks import checked_backend, checked_name
 from pytoweb._core import checked_timeout, running_owner
 from pytoweb._functions import is_coroutine_function, is_method, method_of
 from pytoweb._pool import WorkerPool, default_pool
-from pytoweb._worker import MESSAGE_TYPES
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from pytoweb.errors import ForkedProcessError, MailboxFullError, WorkerCrashedEr
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
-    from pytoweb._worker import Addressable
+    from pytoweb._addressable import Addressable
 
 __all__ = ["LEAST_SECONDS", "WorkerTimer", "begin_all", "renew_all"]
 

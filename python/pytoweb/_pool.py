@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError, Executor
 from types import MappingProxyType
 
 from pytoweb import _aio, _exit, _topics
+from pytoweb._addressable import Addressable
 from pytoweb._callables import checked_handler
 from pytoweb._checks import (
     MAX_PROCESSES,
@@ -35,7 +36,7 @@ from pytoweb._map import map_calls
 from pytoweb._options import PoolOptions
 from pytoweb._runtime import PoolRuntime, cast_processes
 from pytoweb._start import start_all
-from pytoweb._worker import Addressable, PythonWorker
+from pytoweb._worker import PythonWorker
 from pytoweb.errors import DeadlineError, WorkerStoppedError
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.

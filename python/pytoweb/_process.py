@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pytoweb._addressable import Addressable
     from pytoweb._core import Endpoint
-    from pytoweb._worker import Addressable
     from pytoweb.errors import WorkerCrashedError
 
 _pool_log = logging.getLogger("pytoweb.pool")

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any, Union
 
+    from pytoweb._addressable import Addressable
     from pytoweb._lines import Line
     from pytoweb._runtime import PoolRuntime
-    from pytoweb._worker import Addressable
 
     Way = Union[Line, PoolRuntime, _aio.Bridge]
 

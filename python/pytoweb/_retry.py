@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from pytoweb._worker import Addressable
+    from pytoweb._addressable import Addressable
 
 __all__ = ["DEAD_LETTERS", "DeadLetter", "DeadLetters", "Retry"]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from pytoweb._worker import Addressable
+    from pytoweb._addressable import Addressable
 
 __all__ = ["Told", "enter", "line_of"]
 

@@ -29,9 +29,9 @@ except ImportError as error:
     raise ImportError("pytoweb.otel needs opentelemetry-api: pip install 'pytoweb[otel]'") from error
 
 from pytoweb import _child, _exit, _map
+from pytoweb._addressable import Addressable
 from pytoweb._options import PoolOptions
 from pytoweb._pool import WorkerPool
-from pytoweb._worker import Addressable
 from pytoweb.errors import WorkerStoppedError
 from pytoweb.workers import current_message, current_worker
 
