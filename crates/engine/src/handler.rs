@@ -55,7 +55,7 @@ pub trait Handler: Send + Sync + Sized + 'static {
     /// In place, because moving a message costs as much as anything else that happens to it here.
     fn handle(&self, message: &mut Self::Message) -> Handled<Self>;
 
-    /// Runs a message together with those that were taken with it: see [`Plan::group`](crate::Plan::group). They end with
+    /// Runs a message together with those that were taken with it: see [`MorePlan::group`](crate::MorePlan::group). They end with
     /// [`Companions::finish`], before this one does; a handler that suspends it keeps them until then.
     ///
     /// A handler that knows nothing of groups puts them back, and runs one after the other: they are looked at anew then,

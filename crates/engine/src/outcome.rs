@@ -10,7 +10,7 @@ pub enum DropReason {
     Oldest,
     /// `drop_newest`: it came when the mailbox was full.
     Newest,
-    /// A newer one took its place: see [`Plan::replaces`](crate::Plan::replaces).
+    /// A newer one took its place: see [`MorePlan::replaces`](crate::MorePlan::replaces).
     Replaced,
 }
 

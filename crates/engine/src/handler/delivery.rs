@@ -79,7 +79,7 @@ impl<H: Handler> Delivery<H> {
         self.message.as_mut()
     }
 
-    /// The messages that run together with it, in their order: see [`Plan::group`](crate::Plan::group). They go where it
+    /// The messages that run together with it, in their order: see [`MorePlan::group`](crate::MorePlan::group). They go where it
     /// goes: back, or to the same end, unless they are taken from it before.
     #[must_use]
     pub fn companions(&self) -> &[Self] {
