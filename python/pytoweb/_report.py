@@ -28,7 +28,7 @@ __all__ = ["MOST_BARS", "Report"]
 
 #: Messages that a report shows each for itself: as many as a browser draws without a pause.
 MOST_BARS = 50_000
-#: More than this make a file that nobody opens.
+#: More than this make a file that is too large to open.
 BARS_LIMIT = 1_000_000
 
 _log = logging.getLogger("pytoweb.report")

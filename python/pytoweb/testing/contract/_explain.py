@@ -181,7 +181,7 @@ class ExplainContract(Subject):
 
     def test_an_id_that_is_not_known_is_unknown(self) -> None:
         """It says how many ends are kept."""
-        told = self.worker().explain("nobody's")
+        told = self.worker().explain("never sent")
         assert (told.state, told.worker, told.outcome) == ("unknown", None, None)
         assert "1000" in told.reason
         raised(TypeError, self.worker("another").explain, 7)
