@@ -269,6 +269,11 @@ with PythonWorker("idle") as worker:
     begun = switches()
     until(lambda: switches() > begun)
     print("it looks at the handler")
+    (first,) = switches()
+    time.sleep(2)
+    (last,) = switches()
+    # Four looks a second, with an ask for the lock and its answer each: no ask follows from the answer before.
+    print("it rests" if last - first < 100 else f"{last - first} looks in 2 s")
     gate.set()
     worker.run_until_idle()
     before = None
@@ -288,7 +293,7 @@ def test_it_sleeps_while_no_handler_runs_and_goes_with_the_threads(run_python):
     done = run_python(PRELUDE + SLEEPS, timeout=WAIT)
 
     assert (done.rc, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == ["it looks at the handler", "it sleeps", "it has ended"]
+    assert done.stdout.splitlines() == ["it looks at the handler", "it rests", "it sleeps", "it has ended"]
 
 
 def records(caplog):

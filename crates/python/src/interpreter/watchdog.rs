@@ -99,6 +99,8 @@ struct Watchdog {
     /// How often the prober had the lock.
     had: Arc<AtomicU64>,
     asked: Option<Asked>,
+    /// When an ask was last answered.
+    heard: Option<Instant>,
 }
 
 impl Watchdog {
@@ -109,6 +111,7 @@ impl Watchdog {
             prober: None,
             had: Arc::default(),
             asked: None,
+            heard: None,
         }
     }
 
@@ -131,20 +134,32 @@ impl Watchdog {
             }
             let now = Instant::now();
             let (fresh, ended) = self.look(now);
-            let asks = self.asked.is_some();
             if fresh || ended {
                 // The lock went from thread to thread, and the prober was not among them.
                 self.wait_anew();
             }
             self.hear(now.saturating_duration_since(last));
             last = now;
-            if self.asked.is_none() && self.runs.values().any(|run| run.again) {
+            let rest = self.rest(now);
+            if rest.is_zero() && self.asked.is_none() && self.runs.values().any(|run| run.again) {
                 self.ask();
             }
-            // The answer to an ask that was just made ends the pause.
-            let soon = fresh || self.asked.is_some() || asks;
-            thread::park_timeout(if soon { SECOND_LOOK } else { LOOK });
+            let soon = fresh || self.asked.is_some();
+            let pause = if soon { SECOND_LOOK } else { LOOK };
+            // The answer to an ask ends the pause; the next one is made after a rest.
+            thread::park_timeout(if rest.is_zero() {
+                pause
+            } else {
+                pause.min(rest)
+            });
         }
+    }
+
+    /// How long the lock is not to be asked for yet: else each answer would lead to the next ask at once.
+    fn rest(&self, now: Instant) -> Duration {
+        self.heard.map_or(Duration::ZERO, |heard| {
+            LOOK.saturating_sub(now.saturating_duration_since(heard))
+        })
     }
 
     /// Looks at what runs. Says whether a message is seen for the first time, and whether one has ended.
@@ -227,6 +242,7 @@ impl Watchdog {
         let Some(asked) = &mut self.asked else { return };
         if self.had.load(Ordering::Relaxed) != asked.had_before {
             self.asked = None;
+            self.heard = Some(Instant::now());
             return;
         }
         asked.waited += passed.min(MOST_A_LOOK);
