@@ -264,36 +264,49 @@ fn fingerprint<T: 'static>() -> u64 {
     fold.finish()
 }
 
+/// On cache lines of its own, also where the processor fetches them in pairs: the worker writes it for each message, or each
+/// turn, and senders read what lies beside it for each message.
+#[repr(align(128))]
+struct Apart<T>(T);
+
 /// One kind and its handler.
 pub(crate) struct Kind<C> {
     name: Box<str>,
     payload: AtomicU64,
     reply: AtomicU64,
     signature: Mutex<Signature>,
+    worked: Apart<Worked<C>>,
+    next: OnceLock<Box<Self>>,
+}
+
+/// What the worker writes.
+struct Worked<C> {
     stored: Stored<C>,
     tally: Tally,
-    next: OnceLock<Box<Self>>,
 }
 
 impl<C: 'static> Kind<C> {
     fn new(name: &str, signature: Signature, registration: Registration<C>) -> Self {
+        let stored = match registration {
+            Registration::Exclusive(handler) => Stored::Exclusive(Replaceable::new(handler)),
+            Registration::Concurrent(handler) => Stored::Concurrent(RwLock::new(handler)),
+        };
         Self {
             name: name.into(),
             payload: AtomicU64::new(signature.payload),
             reply: AtomicU64::new(signature.reply),
             signature: Mutex::new(signature),
-            stored: match registration {
-                Registration::Exclusive(handler) => Stored::Exclusive(Replaceable::new(handler)),
-                Registration::Concurrent(handler) => Stored::Concurrent(RwLock::new(handler)),
-            },
-            tally: Tally::default(),
+            worked: Apart(Worked {
+                stored,
+                tally: Tally::default(),
+            }),
             next: OnceLock::new(),
         }
     }
 
     /// What became of its messages.
     pub(crate) const fn tally(&self) -> &Tally {
-        &self.tally
+        &self.worked.0.tally
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -340,7 +353,7 @@ impl<C: 'static> Kind<C> {
         // ORDERING: Relaxed, see `check_payload`.
         self.payload.store(signature.payload, Ordering::Relaxed);
         self.reply.store(signature.reply, Ordering::Relaxed);
-        match (&self.stored, registration) {
+        match (&self.worked.0.stored, registration) {
             (Stored::Exclusive(stored), Registration::Exclusive(handler)) => {
                 stored.replace(handler)
             }
@@ -356,7 +369,7 @@ impl<C: 'static> Kind<C> {
 
     /// Puts nothing in the place of the handler.
     fn let_go(&self, nothing: Nothing<C>) -> Vec<Registration<C>> {
-        match &self.stored {
+        match &self.worked.0.stored {
             Stored::Exclusive(stored) => stored.replace(Box::new(nothing)),
             Stored::Concurrent(stored) => {
                 let nothing: Concurrent<C> = Arc::new(nothing);
@@ -370,7 +383,7 @@ impl<C: 'static> Kind<C> {
     }
 
     pub(crate) fn stored(&self) -> &Stored<C> {
-        &self.stored
+        &self.worked.0.stored
     }
 }
 
