@@ -123,7 +123,9 @@ def _why(endpoint: Any, found: dict[str, Any]) -> str:
         words = {
             "rate": "its rate lets it begin",
             "delay": "it is delayed: it takes its place",
-            "retry": f"attempt {found['attempt']} of {found['attempts']} comes",
+            "retry": f"attempt {found['attempt']} of {found['attempts']} comes"
+            if found["attempt"] > 1
+            else "a message with the same key goes before it, and is tried again",
             "company": "it waits for others to run with it: it begins",
         }
         return f"{words[code]} in {left:.1f} s" + (f"; {behind}" if code == "rate" else "")

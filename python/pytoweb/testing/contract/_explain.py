@@ -115,6 +115,22 @@ class ExplainContract(Subject):
             assert told.reason == "attempt 2 of 3 comes in 60.0 s"
             one.stop(drain=False, timeout=WAIT)
 
+    def test_the_next_attempt_of_one_with_the_same_key_is_why(self) -> None:
+        """It is no attempt of the message itself."""
+        with frozen_clock():
+            one = self.worker()
+            one.on_message("fail", _handlers.fail)
+            one.on_error(lambda error: None)
+            retry = Retry(3, backoff=60, jitter=0)
+            one.post_message("fail", "no", "first", key="same", retry=retry)
+            one.post_message("echo", 1, "behind", key="same")
+            self.until(lambda: one.stats().retried == 1, "the first attempt")
+            told = one.explain("behind")
+            assert (told.state, told.attempt) == ("waiting", None)
+            same_key = "a message with the same key goes before it, and is tried again in 60.0 s"
+            assert told.reason == same_key
+            one.stop(drain=False, timeout=WAIT)
+
     def test_a_full_mailbox_is_why(self) -> None:
         """Of a message whose sender waits for a place."""
         one, gate = self.blocked(capacity=1)
