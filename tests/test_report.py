@@ -389,6 +389,42 @@ def test_nothing_is_recorded_before_and_after(path, pool):
     assert len(Page(path).bars) == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"path": ""}, ValueError),
+        ({"path": 7}, TypeError),
+        ({"title": 5}, TypeError),
+    ],
+)
+def test_what_is_no_report_is_refused_at_the_call(path, pool, arguments, error):
+    with pytest.raises(error):
+        pool(1).report(**{"path": path, **arguments})
+
+
+def test_a_directory_is_no_file_of_a_report(tmp_path, pool):
+    with pytest.raises(IsADirectoryError, match="is to be a file"):
+        pool(1).report(tmp_path).start()
+
+
+def test_a_report_that_could_not_be_written_is_kept(tmp_path, pool):
+    directory = tmp_path / "gone"
+    directory.mkdir()
+    own = pool(1)
+    report = own.report(directory / "run.html").start()
+    own.submit(len, "abc").result(WAIT)
+    directory.rmdir()
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError):
+            report.save()
+    assert "ended" in repr(report)
+    elsewhere = tmp_path / "elsewhere.html"
+    assert report.save(bytes(elsewhere)) == str(elsewhere)
+    assert [bar.type for bar in Page(elsewhere).bars] == ["len"]
+    with pytest.raises(RuntimeError, match="saved once"):
+        report.save()
+
+
 def test_the_block_that_raises_has_its_report(path, pool):
     own = pool(1)
     with pytest.raises(ZeroDivisionError), own.report(path):
@@ -408,11 +444,12 @@ def test_a_file_that_cannot_be_written_is_an_error_and_leaves_nothing(path, pool
     own = pool(1)
     with pytest.raises(FileNotFoundError, match="no directory for the report"):
         own.report(path / "there" / "run.html").start()
-    path.mkdir()
     with pytest.raises(OSError), own.report(path):
-        pass
+        path.mkdir()
+    path.rmdir()
     # The exception of the block is the one that is raised.
     with pytest.raises(ZeroDivisionError), own.report(path):
+        path.mkdir()
         raise ZeroDivisionError
     assert "is not written" in caplog.text
     assert os.listdir(path.parent) == [path.name]

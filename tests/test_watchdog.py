@@ -272,7 +272,7 @@ with PythonWorker("idle") as worker:
     (first,) = switches()
     time.sleep(2)
     (last,) = switches()
-    # Four looks a second, with an ask for the lock and its answer each: no ask follows from the answer before.
+    # Four looks a second, with an ask for the lock and its answer each; no answer leads to the next ask.
     print("it rests" if last - first < 100 else f"{last - first} looks in 2 s")
     gate.set()
     worker.run_until_idle()

@@ -744,15 +744,15 @@ class WorkerPool(Addressable, Executor):
         Args:
             path: the file; one of that name is replaced.
             title: what stands at the head of the page; None is the name of the pool.
-            most_bars: messages that are drawn each for itself, 1 024 at least; None is 50 000. Of more, the
-                long ones and an even choice of the short ones are.
+            most_bars: messages that are drawn each for itself, 1 024 where it says less; None is 50 000. Of
+                more, the long ones and an even choice of the short ones are.
 
         Returns:
             The recording, not started: a context manager with ``start()`` and ``save()``.
 
         Raises:
-            TypeError: ``most_bars`` is not an int.
-            ValueError: ``most_bars`` is below 1 or above 1 000 000.
+            TypeError: ``path`` is no path, ``title`` no str, or ``most_bars`` no int.
+            ValueError: ``path`` is empty, or ``most_bars`` is below 1 or above 1 000 000.
         """
         from pytoweb._report import MOST_BARS, Report
 

@@ -43,8 +43,10 @@ class Report:
     def __init__(
         self, pool: WorkerPool, path: str | os.PathLike[str], title: str | None, most_bars: int
     ) -> None:
+        if title is not None and not isinstance(title, str):
+            raise TypeError(f"title must be a str or None, not {type(title).__name__}")
         self._pool = pool
-        self._path = os.path.abspath(os.fspath(path))
+        self._path = _checked_path(path)
         self._title = title
         self._most_bars = checked_count(most_bars, "most_bars")
         if most_bars > BARS_LIMIT:
@@ -56,6 +58,8 @@ class Report:
         self._before: PoolStats | None = None
         self._samples = Samples(pool, self._look)
         self._is_over = False
+        #: The page, from the end of the recording until it is in a file.
+        self._page: str | None = None
 
     @property
     def path(self) -> str:
@@ -70,6 +74,7 @@ class Report:
 
         Raises:
             FileNotFoundError: the directory of the file is not there.
+            IsADirectoryError: the path is a directory.
             RuntimeError: it was started before, or another report of this pool is being recorded.
             ForkedProcessError: this is a forked child, and the pool is the parent's.
         """
@@ -80,6 +85,8 @@ class Report:
         directory = os.path.dirname(self._path)
         if not os.path.isdir(directory):
             raise FileNotFoundError(f"no directory for the report: {directory!r}")
+        if os.path.isdir(self._path):
+            raise IsADirectoryError(f"the report is to be a file, and {self._path!r} is a directory")
         # First, because of very many workers that takes long: the time of the page begins with the recording.
         before = pool_stats(self._pool)
         threads = self._pool._pytoweb.threads
@@ -96,10 +103,14 @@ class Report:
             raise
         return self
 
-    def save(self) -> str:
+    def save(self, path: str | os.PathLike[str] | None = None) -> str:
         """Ends the recording and writes the file; one of that name is replaced as a whole, or not at all.
 
-        Blocks for some tenths of a second where there were many messages. What still runs is not in it.
+        Blocks for some tenths of a second where there were many messages. What still runs is not in it. Where
+        the file cannot be written the report is kept: call it again, with another path if need be.
+
+        Args:
+            path: Another file than that of the report.
 
         Returns:
             The path of the file.
@@ -108,12 +119,30 @@ class Report:
             RuntimeError: it was not started, or is saved already.
             OSError: the file cannot be written.
         """
+        if path is not None:
+            self._path = _checked_path(path)
+        if self._page is None:
+            if self._before is None or self._is_over:
+                raise RuntimeError("a report is saved once, after its start")
+            self._page = self._end(self._before)
+        half = f"{self._path}.{os.getpid()}.part"
+        try:
+            with open(half, "w", encoding="utf-8") as file:
+                file.write(self._page)
+            os.replace(half, self._path)
+        except OSError:
+            if os.path.exists(half):
+                os.unlink(half)
+            raise
+        self._page = None
+        return self._path
+
+    def _end(self, before: PoolStats) -> str:
+        """Ends the recording; returns the page."""
         from pytoweb._report_data import build
         from pytoweb._report_page import page
         from pytoweb._stats import pool_stats
 
-        if self._before is None or self._is_over:
-            raise RuntimeError("a report is saved once, after its start")
         self._is_over = True
         # First, because it takes in workers that are new.
         self._samples.stop()
@@ -131,17 +160,7 @@ class Report:
                 one._pytoweb.has_coroutines for one in (self._pool, *list(own.workers.values()))
             ),
         }
-        written = page(build(about, parts, self._samples, (self._before, after)))
-        half = f"{self._path}.{os.getpid()}.part"
-        try:
-            with open(half, "w", encoding="utf-8") as file:
-                file.write(written)
-            os.replace(half, self._path)
-        except OSError:
-            if os.path.exists(half):
-                os.unlink(half)
-            raise
-        return self._path
+        return page(build(about, parts, self._samples, (before, after)))
 
     def __enter__(self: Self) -> Self:
         return self.start()
@@ -161,7 +180,8 @@ class Report:
             _log.exception("the report of pool %r is not written", self._pool._pytoweb.name)
 
     def __repr__(self) -> str:
-        state = "saved" if self._is_over else "made" if self._before is None else "recording"
+        ended = "ended" if self._page is not None else "saved"
+        state = ended if self._is_over else "made" if self._before is None else "recording"
         return f"<Report of pool {self._pool._pytoweb.name!r}, {state}, {self._path!r}>"
 
     def _stop(self) -> list[dict[str, Any]]:
@@ -176,6 +196,13 @@ class Report:
             if worker._pytoweb_owns_threads() and id(threads) not in self._recording:
                 threads.start_recording(self._most_bars)
                 self._recording[id(threads)] = threads
+
+
+def _checked_path(path: str | os.PathLike[str]) -> str:
+    name = os.fsdecode(path)
+    if not name:
+        raise ValueError("the path of a report must name a file")
+    return os.path.abspath(name)
 
 
 Report.__module__ = "pytoweb.workers"

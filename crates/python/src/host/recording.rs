@@ -119,7 +119,7 @@ impl Recording {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
         if active.is_some() {
             return Err(PyRuntimeError::new_err(
-                "a report of it is being recorded already",
+                "a report of this pool is being recorded already: save() that one first",
             ));
         }
         *active = Some(Active {
