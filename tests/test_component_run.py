@@ -1,6 +1,7 @@
 """Functions that a component runs in workers: `Component.run`, and the `AsyncResult` in its state.
 
-Functions of a process pool are found by name in this module.
+Functions of a process pool are found by name in this module. Past 600 lines, because each end of a call is
+met by each thing that can happen to its component.
 """
 
 from __future__ import annotations

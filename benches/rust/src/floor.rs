@@ -19,7 +19,7 @@ pub(crate) fn send_all() -> impl FnMut(usize) -> f64 {
                 .map(|number| {
                     let (sender, receiver) = oneshot::channel();
                     let task: Task = Box::new(move || {
-                        // Fails only when nobody waits any more, which no bench does.
+                        // Fails only where no caller waits any more, and every bench does.
                         let _ = sender.send(number + 1);
                     });
                     tasks.send(task).expect("the thread lives");

@@ -16,7 +16,7 @@ fn pool(threads: usize) -> ThreadPool {
 fn spawn(pool: &ThreadPool, number: u64) -> oneshot::Receiver<u64> {
     let (sender, receiver) = oneshot::channel();
     pool.spawn(move || {
-        // Fails only when nobody waits any more, which no bench does.
+        // Fails only where no caller waits any more, and every bench does.
         let _ = sender.send(number + 1);
     });
     receiver

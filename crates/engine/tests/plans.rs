@@ -1,4 +1,6 @@
 //! Messages with plans: priorities, keys, delays, replacement and rates.
+//!
+//! Past 600 lines, because what a message asks for is tested together with the others that it meets.
 
 mod common;
 

@@ -1,4 +1,6 @@
 //! Messages that are tried again, and those that have failed for good.
+//!
+//! Past 600 lines, because every way to send has both ends here.
 
 mod common;
 

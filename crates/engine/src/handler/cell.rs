@@ -1,6 +1,8 @@
 //! A cell: a mailbox, a handler, and the turns in which a pool thread runs the one over the other.
 //!
 //! It is what the handle of a worker, its futures and the run queue share.
+//!
+//! Past 600 lines, because each of those has its methods here, over the same fields.
 
 use std::collections::BTreeMap;
 use std::sync::atomic;

@@ -1,4 +1,4 @@
-//! Deliveries. The threads of a model play the sender, the child, and whoever takes messages back.
+//! Deliveries. The threads of a model play the sender, the child, and the one that takes messages back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -409,7 +409,7 @@ fn a_cancel_finds_a_message_that_another_thread_takes_back() {
         race(
             &worker,
             |worker| recall(worker),
-            |worker| assert!(cancel(worker, &call), "nobody has begun it"),
+            |worker| assert!(cancel(worker, &call), "no thread has begun it"),
         );
         assert_eq!(call.slot.get(), Some(&Err(Failure::Cancelled)));
         assert_eq!(worker.handler.run_one(), Some(0));
@@ -431,7 +431,7 @@ fn two_that_cancel_the_same_message_cancel_it_once() {
         };
         let own = cancel(&worker, &call);
         let other = other.join().expect("no panic");
-        assert!(own || other, "nobody has begun it");
+        assert!(own || other, "no thread has begun it");
         assert_eq!(call.slot.get(), Some(&Err(Failure::Cancelled)));
         assert_eq!(worker.handler.run_one(), Some(0));
         worker.handler.run_all();

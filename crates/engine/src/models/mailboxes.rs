@@ -290,7 +290,7 @@ fn blocked_senders_are_woken() {
     });
 }
 
-/// Posts while somebody else holds the token, so that only that one makes room.
+/// Posts while another thread holds the token, so that only that one makes room.
 fn held(capacity: usize, overflow: Overflow) -> (Arc<Box>, Posted<Note>) {
     let state = Box::new(capacity, overflow);
     let note = Note {
@@ -395,7 +395,7 @@ fn closing_wakes_a_blocked_sender() {
                 assert!(swept.leftovers.is_empty());
                 state.tell(swept.told);
             },
-            // The token is only used once both are over: nobody but `close` can wake the sender.
+            // The token is only used once both are over: nothing but `close` can wake the sender.
             |_| {},
         );
         state.accept(posted);

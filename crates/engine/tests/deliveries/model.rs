@@ -1,4 +1,4 @@
-//! Random steps of a sender, a child and whoever stops them, against a plain queue and what is on its way.
+//! Random steps of a sender, a child and the thread that stops them, against a plain queue and what is on its way.
 //!
 //! Long because every step has its two halves here, what the model does and what the worker is asked to do.
 
