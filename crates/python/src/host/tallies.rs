@@ -19,10 +19,12 @@ const BY_ADDRESS: usize = 8;
 
 type Cached = OnceLock<(Py<PyAny>, Arc<Tally>)>;
 
+/// Where to look for a type, one place after the other: several types may have the same first one.
 #[inline]
-fn place(kind: &Py<PyAny>) -> usize {
+fn places(kind: &Py<PyAny>) -> impl Iterator<Item = usize> + use<> {
     // Objects are aligned to 16 bytes.
-    (kind.as_ptr() as usize >> 4) % BY_ADDRESS
+    let first = kind.as_ptr() as usize >> 4;
+    (0..BY_ADDRESS).map(move |next| first.wrapping_add(next) % BY_ADDRESS)
 }
 
 /// The tallies of one worker, by type. Made with its first message: many workers never have one.
@@ -46,8 +48,14 @@ impl Tallies {
     /// The tally of a type that is found by its address.
     #[inline]
     pub(crate) fn at_hand(&self, kind: &Py<PyAny>) -> Option<&Tally> {
-        let (known, tally) = self.0.get()?.by_address[place(kind)].get()?;
-        (known.as_ptr() == kind.as_ptr()).then_some(&**tally)
+        let made = self.0.get()?;
+        for place in places(kind) {
+            let (known, tally) = made.by_address[place].get()?;
+            if known.as_ptr() == kind.as_ptr() {
+                return Some(tally);
+            }
+        }
+        None
     }
 
     /// Counts with the tally of a type that is not at hand.
@@ -63,8 +71,9 @@ impl Tallies {
         }
         let made = self.made();
         let tally = made.named(&kind.to_string_lossy());
-        let place = place(&kept);
-        let _ = made.by_address[place].get_or_init(|| (kept, tally.clone()));
+        if let Some(free) = places(&kept).find(|&place| made.by_address[place].get().is_none()) {
+            let _ = made.by_address[free].set((kept, tally.clone()));
+        }
         count(&tally)
     }
 
