@@ -160,6 +160,9 @@ pub trait Course<H: Handler> {
         self.handle(message)
     }
 
+    /// As [`Handler::finish`].
+    fn finish(&mut self, message: H::Message) -> Wake;
+
     /// Lets go of what it keeps: other turns of this handler may begin, and code that the handler does not know runs
     /// next (callbacks, waiters). Called before the turn ends, and in between.
     fn rest(&mut self);
@@ -176,6 +179,10 @@ impl<H: Handler> Course<H> for &H {
         companions: Companions<H>,
     ) -> Handled<H> {
         (**self).handle_together(message, companions)
+    }
+
+    fn finish(&mut self, message: H::Message) -> Wake {
+        (**self).finish(message)
     }
 
     fn rest(&mut self) {}

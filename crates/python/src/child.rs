@@ -590,8 +590,7 @@ impl<'py> Call<'_, 'py> {
         });
         // Until after `CURRENT` was put back: `running_in_child` reads of `self` alone.
         marks::own(|mark| mark.begin_in_child::<Own, Self>(&self.worker, self));
-        let result = (|| {
-            let _entered = context::enter(py, context.as_ref())?;
+        let result = context::inside(py, context.as_ref(), || {
             let started = self.worker.start_hook.run(py, false, |coroutine| {
                 let message = running_message(py)?;
                 let args = (coroutine, context.as_ref(), message, &self.worker.owner);
@@ -627,7 +626,7 @@ impl<'py> Call<'_, 'py> {
                 }
                 None => Err(error::unknown(self.worker.named(), &self.kind.to_string())),
             }
-        })();
+        });
         marks::own(Mark::end_in_child);
         let message = CURRENT.with(|current| current.replace(before));
         let value = result?;

@@ -263,9 +263,26 @@ impl Course<Dispatch> for Turn<'_> {
         }
     }
 
+    #[inline]
+    fn finish(&mut self, envelope: Envelope) -> Wake {
+        publish(envelope)
+    }
+
     fn rest(&mut self) {
         self.held = None;
     }
+}
+
+/// Publishes the reply of a message that was handled.
+#[inline]
+fn publish(envelope: Envelope) -> Wake {
+    if let Some(parcel) = envelope.into_parcel()
+        && parcel.publish()
+        && let Some(ticket) = parcel.into_ticket()
+    {
+        return Wake::threads_of(ticket);
+    }
+    Wake::none()
 }
 
 impl Handler for Dispatch {
@@ -292,13 +309,7 @@ impl Handler for Dispatch {
     }
 
     fn finish(&self, envelope: Envelope) -> Wake {
-        if let Some(parcel) = envelope.into_parcel()
-            && parcel.publish()
-            && let Some(ticket) = parcel.into_ticket()
-        {
-            return Wake::threads_of(ticket);
-        }
-        Wake::none()
+        publish(envelope)
     }
 
     fn ended(&self, envelope: &Envelope, outcome: Outcome) {

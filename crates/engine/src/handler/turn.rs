@@ -142,7 +142,7 @@ impl<H: Handler> Cell<H> {
                         progress.lane = lane;
                         progress.bytes = 0;
                         if let Some(entry) = last.take() {
-                            drop(self.handler.finish(entry.message));
+                            drop(course.finish(entry.message));
                         }
                     }
                     Next::Other(take) => {
@@ -244,7 +244,7 @@ impl<H: Handler> Cell<H> {
             course.rest();
         }
         let wake = match progress.slots[progress.at].take() {
-            Some(entry) => self.handler.finish(entry.message),
+            Some(entry) => course.finish(entry.message),
             None => Wake::none(),
         };
         if !take.leftovers.is_empty() {

@@ -31,6 +31,12 @@ impl Surroundings {
         let _ = self.0.set(around);
     }
 
+    /// Whether handlers are called as they are.
+    #[inline]
+    pub(crate) fn are_none(&self) -> bool {
+        self.0.get().is_none()
+    }
+
     /// Calls the handler of a message.
     pub(crate) fn handle<'py>(
         &self,

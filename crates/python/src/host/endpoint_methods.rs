@@ -233,6 +233,9 @@ impl Endpoint {
             retry,
             ..Wishes::default()
         };
+        if id.is_none() && limit.is_none() && wishes.is_nothing() && inner.posts_plainly() {
+            return inner.post_plainly(py, worker, kind, data);
+        }
         let terms = inner.terms(worker, kind.bind(py), limit, wishes, &data)?;
         let task = terms.of_post(kind.bind(py), id, limit);
         let message = inner.message(py, kind, data, task)?;

@@ -5,6 +5,7 @@ mod calling;
 mod counting;
 mod hooks;
 pub(crate) mod pending;
+mod plainly;
 mod settling;
 
 use std::collections::BTreeMap;
@@ -27,8 +28,9 @@ use crate::host::shared::Shared;
 use crate::host::stuck;
 use crate::host::task::value::Value;
 use crate::interpreter::attached::Attached;
-use crate::interpreter::context;
+use crate::interpreter::context::{self, Empty};
 use crate::interpreter::ending;
+use crate::interpreter::marks::{self, Mark};
 
 use self::calling::Call;
 use self::hooks::is_terminated;
@@ -53,17 +55,7 @@ impl Handler for PyHandler {
     type Message = PyMessage;
 
     fn handle(&self, message: &mut PyMessage) -> Handled<Self> {
-        Python::attach(|py| {
-            if matches!(message.body, Body::Apart(Apart::Last)) {
-                self.shared.end_worker(py, message);
-                return Handled::Done(Outcome::Completed);
-            }
-            let handled = self.run_one(py, message);
-            if let Handled::Done(outcome) = &handled {
-                self.shared.count(py, message, *outcome);
-            }
-            handled
-        })
+        self.serve(|serving| serving.handle(message))
     }
 
     fn handle_together(
@@ -71,22 +63,7 @@ impl Handler for PyHandler {
         message: &mut PyMessage,
         companions: Companions<Self>,
     ) -> Handled<Self> {
-        Python::attach(|py| {
-            // ORDERING: Relaxed, see `Shared::end_worker`; Acquire as in `handle`.
-            self.shared.began.store(true, Ordering::Relaxed);
-            if !self.shared.broken.is_set()
-                && let Call::Batch(handler) = self.shared.call(py, message)
-            {
-                let handled = self.run_batch(py, message, Some(companions), &handler);
-                if let Handled::Done(outcome) = &handled {
-                    self.shared.count(py, message, *outcome);
-                }
-                return handled;
-            }
-            // The type's handler was replaced since they were posted: they run one by one.
-            companions.put_back();
-            self.handle(message)
-        })
+        self.serve(|serving| serving.handle_together(message, companions))
     }
 
     fn name_of(&self, message: &PyMessage) -> Option<String> {
@@ -120,8 +97,7 @@ impl Handler for PyHandler {
     fn course<R>(&self, turn: impl FnOnce(&mut dyn Course<Self>) -> R) -> R {
         let recording = &self.shared.recording;
         let began = recording.is_on().then(Instant::now);
-        let mut plain = self;
-        let ended = turn(&mut plain);
+        let ended = self.serve(|serving| turn(serving));
         if let Some(began) = began {
             recording.turn(&self.shared.name, began);
         }
@@ -152,28 +128,10 @@ impl Handler for PyHandler {
     }
 
     fn finish(&self, message: PyMessage) -> Wake {
-        if let Some(runner) = &self.runner {
-            return self.finish_remote(message, runner);
+        match &self.runner {
+            Some(runner) => self.finish_remote(message, runner),
+            None => Python::attach(|py| self.finish_here(py, message)),
         }
-        Python::attach(|py| {
-            let wake = match &message.task {
-                Some(task) => {
-                    let threads = task.is_settled() && task.slot.publish();
-                    self.shared.deliver(py, task);
-                    if threads {
-                        Wake::threads_of(task.clone())
-                    } else {
-                        Wake::none()
-                    }
-                }
-                None => Wake::none(),
-            };
-            if let Some(task) = &message.task {
-                task.ended(self.shared.named());
-            }
-            message.drop_attached(py);
-            wake
-        })
     }
 
     fn abandon(&self, message: PyMessage, failure: Failure) {
@@ -196,21 +154,141 @@ impl Handler for PyHandler {
     }
 }
 
+/// A thread that handles messages, with the interpreter lock and with the state of its own, which is looked up once for
+/// all of a turn.
+struct Serving<'a> {
+    handler: &'a PyHandler,
+    py: Python<'a>,
+    mark: &'a Mark,
+    empty: &'a Empty,
+}
+
+impl Course<PyHandler> for Serving<'_> {
+    fn handle(&mut self, message: &mut PyMessage) -> Handled<PyHandler> {
+        let (py, shared) = (self.py, &self.handler.shared);
+        if matches!(message.body, Body::Apart(Apart::Last)) {
+            shared.end_worker(py, message);
+            return Handled::Done(Outcome::Completed);
+        }
+        let handled = match self.run_plainly(message) {
+            Some(handled) => handled,
+            None => self.run_one(message),
+        };
+        if let Handled::Done(outcome) = &handled {
+            shared.count(py, message, *outcome);
+        }
+        handled
+    }
+
+    fn handle_together(
+        &mut self,
+        message: &mut PyMessage,
+        companions: Companions<PyHandler>,
+    ) -> Handled<PyHandler> {
+        let (py, shared) = (self.py, &self.handler.shared);
+        // ORDERING: Relaxed, see `Shared::end_worker`; Acquire as in `handle`.
+        shared.began.store(true, Ordering::Relaxed);
+        if !shared.broken.is_set()
+            && let Call::Batch(handler) = shared.call(py, message)
+        {
+            let handled = self.run_batch(message, Some(companions), &handler);
+            if let Handled::Done(outcome) = &handled {
+                shared.count(py, message, *outcome);
+            }
+            return handled;
+        }
+        // The type's handler was replaced since they were posted: they run one by one.
+        companions.put_back();
+        self.handle(message)
+    }
+
+    fn finish(&mut self, message: PyMessage) -> Wake {
+        match &self.handler.runner {
+            Some(runner) => self.handler.finish_remote(message, runner),
+            None => self.handler.finish_here(self.py, message),
+        }
+    }
+
+    fn rest(&mut self) {}
+}
+
 impl PyHandler {
-    /// Runs one message, which is not the worker's last.
+    /// Has `work` done by the calling thread.
+    fn serve<R>(&self, work: impl FnOnce(&mut Serving<'_>) -> R) -> R {
+        Python::attach(|py| {
+            marks::own(|mark| {
+                context::with_empty(|empty| {
+                    work(&mut Serving {
+                        handler: self,
+                        py,
+                        mark,
+                        empty,
+                    })
+                })
+            })
+        })
+    }
+
+    /// Publishes the reply of a message that was handled in this process.
     #[inline]
-    fn run_one(&self, py: Python<'_>, message: &PyMessage) -> Handled<Self> {
-        // ORDERING: Relaxed, see `Shared::end_worker`.
-        if !self.shared.began.load(Ordering::Relaxed) {
-            self.shared.began.store(true, Ordering::Relaxed);
-        }
-        if self.shared.broken.is_set() {
-            let error = self.shared.broken_error(py);
+    fn finish_here(&self, py: Python<'_>, message: PyMessage) -> Wake {
+        let Some(task) = &message.task else {
+            message.drop_attached(py);
+            return Wake::none();
+        };
+        let threads = task.is_settled() && task.slot.publish();
+        self.shared.deliver(py, task);
+        let wake = if threads {
+            Wake::threads_of(task.clone())
+        } else {
+            Wake::none()
+        };
+        task.ended(self.shared.named());
+        message.drop_attached(py);
+        wake
+    }
+
+    pub(crate) fn abandon_here(&self, py: Python<'_>, message: &PyMessage, failure: Failure) {
+        if failure == Failure::Expired {
+            let error = message.error_of(failure, self.shared.named());
             self.shared.report(py, message, &error);
-            return Handled::Done(self.shared.settle(py, message, Err(error)));
         }
-        let call = match self.shared.call(py, message) {
-            Call::Batch(handler) => return self.run_batch(py, message, None, &handler),
+        if failure == Failure::Stopped
+            && let Some(error) = message.retry().and_then(|retry| retry.last_error(py))
+        {
+            // It was to be tried again. The stop makes no more attempts: the last one says why it fails.
+            self.shared.report(py, message, &error);
+            self.shared.bury_last(py, message);
+            if let Some(task) = &message.task {
+                task.settle(Value::Here(Err(error.into_value(py).into_any())));
+                task.slot.publish();
+            }
+        }
+        if let Some(task) = &message.task {
+            task.forget_interrupter();
+            task.fail(false, failure);
+            self.shared.deliver(py, task);
+            task.ended(self.shared.named());
+        }
+    }
+}
+
+impl Serving<'_> {
+    /// Runs one message, which is not the worker's last.
+    #[inline(never)]
+    fn run_one(&self, message: &PyMessage) -> Handled<PyHandler> {
+        let (py, shared) = (self.py, &self.handler.shared);
+        // ORDERING: Relaxed, see `Shared::end_worker`.
+        if !shared.began.load(Ordering::Relaxed) {
+            shared.began.store(true, Ordering::Relaxed);
+        }
+        if shared.broken.is_set() {
+            let error = shared.broken_error(py);
+            shared.report(py, message, &error);
+            return Handled::Done(shared.settle(py, message, Err(error)));
+        }
+        let call = match shared.call(py, message) {
+            Call::Batch(handler) => return self.run_batch(message, None, &handler),
             call => call,
         };
         let awaits = call.awaits();
@@ -219,19 +297,19 @@ impl PyHandler {
         let mut then = None;
         // The error handler is part of the call: it finds the message as the current one, and its context.
         let mut hook = None;
-        let result = running::with(py, message, &self.shared, || {
-            let _entered = context::enter(py, context)?;
-            let alone = self.shared.runs_several;
-            let started = self.shared.start_hook.run(py, alone, |coroutine| {
-                self.shared.finish_hook(py, &coroutine, context)
+        let result = running::with_mark(py, self.mark, message, shared, || {
+            let _entered = context::enter(py, self.empty, context)?;
+            let alone = shared.runs_several;
+            let started = shared.start_hook.run(py, alone, |coroutine| {
+                shared.finish_hook(py, &coroutine, context)
             });
             // Of a hook that was cancelled because its worker was terminated there is nothing to tell.
             let mut counts = true;
             let called = match started {
-                Ok(()) => call.run(&self.shared.surroundings),
+                Ok(()) => call.run(&shared.surroundings),
                 Err(raised) => {
                     counts = !is_terminated(py, &raised);
-                    Err(self.shared.of_start_hook(py, message, raised))
+                    Err(shared.of_start_hook(py, message, raised))
                 }
             };
             called.inspect_err(|error| {
@@ -242,20 +320,34 @@ impl PyHandler {
                 let retry = tried.and_then(|task| task.retry.as_deref());
                 then = retry.map(|retry| retry.failed(py, error, false));
                 if !matches!(then, Some(Then::Again(_))) {
-                    hook = self.shared.tell_of_running(py, error);
+                    hook = shared.tell_of_running(py, error);
                 }
             })
         });
+        self.conclude(message, result, then, hook, awaits)
+    }
+
+    /// What there is to do once the handler has returned. `then`: what the policy of its retries says of its failure;
+    /// `hook`: the coroutine of the error handler; `awaits`: a coroutine that the handler returned is run.
+    fn conclude(
+        &self,
+        message: &PyMessage,
+        result: PyResult<Bound<'_, PyAny>>,
+        then: Option<Then>,
+        hook: Option<Py<PyAny>>,
+        awaits: bool,
+    ) -> Handled<PyHandler> {
+        let (py, shared) = (self.py, &self.handler.shared);
         match (then, &result) {
             (Some(Then::Again(wait)), Err(error)) => {
-                let (shared, error) = (self.shared.clone(), error.clone_ref(py));
+                let (shared, error) = (shared.clone(), error.clone_ref(py));
                 return Handled::Suspend(Box::new(move |suspension| {
                     Python::attach(|py| {
                         shared.try_again_or_fail(py, suspension, (Place::Turn, wait), error);
                     });
                 }));
             }
-            (Some(Then::DeadLetter(errors)), _) => self.shared.bury(py, message, errors),
+            (Some(Then::DeadLetter(errors)), _) => shared.bury(py, message, errors),
             _ => {}
         }
         if let Some(hook) = hook
@@ -270,29 +362,28 @@ impl PyHandler {
             && let Ok(coroutine) = &result
             && context::is_coroutine(coroutine)
         {
-            let (shared, coroutine) = (self.shared.clone(), coroutine.clone().unbind());
+            let (shared, coroutine) = (shared.clone(), coroutine.clone().unbind());
             return Handled::Suspend(Box::new(move |suspension| {
                 shared.go_on(&coroutine, suspension, None)
             }));
         }
-        Handled::Done(self.shared.settle(py, message, result))
+        Handled::Done(shared.settle(py, message, result))
     }
 
     /// Calls a handler with the data of the messages of a batch.
-    fn run_batch<'py>(
+    fn run_batch(
         &self,
-        py: Python<'py>,
         message: &PyMessage,
-        companions: Option<Companions<Self>>,
-        handler: &Bound<'py, PyAny>,
-    ) -> Handled<Self> {
-        let shared = &self.shared;
+        companions: Option<Companions<PyHandler>>,
+        handler: &Bound<'_, PyAny>,
+    ) -> Handled<PyHandler> {
+        let (py, shared) = (self.py, &self.handler.shared);
         if let (Some(task), Some(companions)) = (&message.task, &companions) {
             task.join(tasks_of(companions));
         }
         let context = message.context().map(|context| context.bind(py));
-        let result = running::with(py, message, shared, || {
-            let _entered = context::enter(py, context)?;
+        let result = running::with_mark(py, self.mark, message, shared, || {
+            let _entered = context::enter(py, self.empty, context)?;
             let started = shared.start_hook.run(py, shared.runs_several, |coroutine| {
                 shared.finish_hook(py, &coroutine, context)
             });
@@ -322,30 +413,6 @@ impl PyHandler {
                     });
                 }))
             }
-        }
-    }
-
-    pub(crate) fn abandon_here(&self, py: Python<'_>, message: &PyMessage, failure: Failure) {
-        if failure == Failure::Expired {
-            let error = message.error_of(failure, self.shared.named());
-            self.shared.report(py, message, &error);
-        }
-        if failure == Failure::Stopped
-            && let Some(error) = message.retry().and_then(|retry| retry.last_error(py))
-        {
-            // It was to be tried again. The stop makes no more attempts: the last one says why it fails.
-            self.shared.report(py, message, &error);
-            self.shared.bury_last(py, message);
-            if let Some(task) = &message.task {
-                task.settle(Value::Here(Err(error.into_value(py).into_any())));
-                task.slot.publish();
-            }
-        }
-        if let Some(task) = &message.task {
-            task.forget_interrupter();
-            task.fail(false, failure);
-            self.shared.deliver(py, task);
-            task.ended(self.shared.named());
         }
     }
 }

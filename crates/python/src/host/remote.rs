@@ -370,12 +370,12 @@ fn tell(
     let shared = &delivery.handler().shared;
     let context = message.context().map(|context| context.bind(py));
     delivery.with_current(|| {
-        running::with(py, message, shared, || match context::enter(py, context) {
-            Ok(_entered) => shared.tell(py, Some(&delivery.address()), message, error),
-            Err(error) => {
+        running::with(py, message, shared, || {
+            let tell = || Ok(shared.tell(py, Some(&delivery.address()), message, error));
+            context::inside(py, context, tell).unwrap_or_else(|error| {
                 error.write_unraisable(py, None);
                 None
-            }
+            })
         })
     })
 }

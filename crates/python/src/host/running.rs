@@ -18,37 +18,47 @@ use crate::host::message::{self, About, Body, PyMessage};
 use crate::host::shared::Shared;
 use crate::host::task::Head;
 use crate::host::worker_message::WorkerMessage;
-use crate::interpreter::marks;
+use crate::interpreter::marks::{self, Mark};
 
 /// Marks `message` as the one that runs on this thread, for the time of `f`.
 ///
 /// `_attached` is what makes a mark safe to follow from other threads: it is made and taken away under the interpreter
 /// lock.
 pub(crate) fn with<R>(
-    _attached: Python<'_>,
+    attached: Python<'_>,
     message: &PyMessage,
     shared: &Shared,
     f: impl FnOnce() -> R,
 ) -> R {
-    struct Restore((*mut (), *mut ()));
+    marks::own(|mark| with_mark(attached, mark, message, shared, f))
+}
 
-    impl Drop for Restore {
+/// The same with the mark of the calling thread.
+#[inline]
+pub(crate) fn with_mark<R>(
+    _attached: Python<'_>,
+    mark: &Mark,
+    message: &PyMessage,
+    shared: &Shared,
+    f: impl FnOnce() -> R,
+) -> R {
+    struct Restore<'a>(&'a Mark, (*mut (), *mut ()));
+
+    impl Drop for Restore<'_> {
+        #[inline]
         fn drop(&mut self) {
-            marks::own(|mark| mark.set(self.0));
+            self.0.set(self.1);
         }
     }
 
-    let _restore = marks::own(|mark| {
-        let before = Restore(mark.get());
-        mark.begin(message, shared);
-        before
-    });
+    let _restore = Restore(mark, mark.get());
+    mark.begin(message, shared);
     f()
 }
 
 /// Runs `look` on the message and the worker's shared part, if a handler runs on this thread.
 pub(crate) fn look<R>(look: impl FnOnce(&PyMessage, &Shared) -> R) -> Option<R> {
-    let (message, shared) = marks::own(marks::Mark::get);
+    let (message, shared) = marks::own(Mark::get);
     let (message, shared) = (message.cast::<PyMessage>(), shared.cast::<Shared>());
     // SAFETY: `with` borrows both for as long as they are marked, on this very thread, and takes the marks away before it
     // returns, even by a panic. Null otherwise.

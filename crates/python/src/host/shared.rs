@@ -119,6 +119,12 @@ impl Shared {
         }
     }
 
+    /// Whether anything is laid down for messages, of a type or of all.
+    #[inline]
+    pub(crate) fn has_terms(&self) -> bool {
+        self.kinds.are_there() || self.retries.are_there() || self.scale.is_some()
+    }
+
     /// An error once posts are refused because the pool is about to close.
     pub(crate) fn check_open(&self) -> PyResult<()> {
         // ORDERING: Relaxed, see where it is set.

@@ -49,6 +49,7 @@ impl StartHook {
     }
 
     /// Whether a hook has yet to run.
+    #[inline]
     pub(crate) fn waits(&self) -> bool {
         // ORDERING: Acquire, with `set`.
         self.waits.load(Ordering::Acquire)

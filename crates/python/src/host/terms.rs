@@ -38,9 +38,7 @@ impl Terms {
         wishes: Wishes<'_, 'py>,
         data: &Py<PyAny>,
     ) -> PyResult<Self> {
-        let laid_down =
-            shared.kinds.are_there() || shared.retries.are_there() || shared.scale.is_some();
-        if wishes.is_nothing() && !laid_down {
+        if wishes.is_nothing() && !shared.has_terms() {
             return Ok(Self::default());
         }
         Self::found(shared, clock, kind, limit, wishes, data)

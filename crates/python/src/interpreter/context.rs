@@ -18,6 +18,7 @@ use crate::error;
 ///
 /// Most senders set none. Keeping a context object for each of their messages would make the garbage collector run
 /// over thousands of them.
+#[inline]
 pub(crate) fn capture(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
     // SAFETY: attached, as `py` proves; the call returns a new reference or null with an exception set.
     let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
@@ -41,26 +42,70 @@ fn is_empty(context: &Bound<'_, PyAny>) -> bool {
     }
 }
 
+/// The empty context that a pool thread is in, entered for as long as it stays empty.
+pub(crate) struct Empty(RefCell<Option<Py<PyAny>>>);
+
 thread_local! {
-    /// The empty context that a pool thread is in, entered for as long as it stays empty.
-    static EMPTY: RefCell<Option<Py<PyAny>>> = const { RefCell::new(None) };
+    static EMPTY: Empty = const { Empty(RefCell::new(None)) };
 }
 
-/// Makes `context`, or an empty one, the calling pool thread's current one until the guard is dropped.
+/// Runs `f` with the empty context of the calling pool thread.
+pub(crate) fn with_empty<R>(f: impl FnOnce(&Empty) -> R) -> R {
+    EMPTY.with(f)
+}
+
+/// Makes `context`, or the `empty` one of the calling pool thread, the current one until the guard is dropped.
+#[inline]
 pub(crate) fn enter<'a, 'py>(
     py: Python<'py>,
+    empty: &'a Empty,
     context: Option<&'a Bound<'py, PyAny>>,
 ) -> PyResult<Entered<'a, 'py>> {
     match context {
         Some(context) => push(context)?,
-        None if EMPTY.with(|empty| empty.borrow().is_none()) => {
-            let fresh = fresh(py)?;
-            push(&fresh)?;
-            EMPTY.with(|empty| *empty.borrow_mut() = Some(fresh.unbind()));
-        }
+        None if empty.0.borrow().is_none() => empty.begin(py)?,
         None => {}
     }
-    Ok(Entered(py, context))
+    Ok(Entered { py, empty, context })
+}
+
+/// Runs `f` in `context`, or in the empty one of the calling pool thread.
+pub(crate) fn inside<'py, R>(
+    py: Python<'py>,
+    context: Option<&Bound<'py, PyAny>>,
+    f: impl FnOnce() -> PyResult<R>,
+) -> PyResult<R> {
+    with_empty(|empty| {
+        let _entered = enter(py, empty, context)?;
+        f()
+    })
+}
+
+impl Empty {
+    #[cold]
+    fn begin(&self, py: Python<'_>) -> PyResult<()> {
+        let fresh = fresh(py)?;
+        push(&fresh)?;
+        *self.0.borrow_mut() = Some(fresh.unbind());
+        Ok(())
+    }
+
+    /// Whether a handler has set a variable in it.
+    #[inline]
+    fn is_used(&self, py: Python<'_>) -> bool {
+        let empty = self.0.borrow();
+        empty
+            .as_ref()
+            .is_some_and(|empty| !is_empty(empty.bind(py)))
+    }
+
+    #[cold]
+    fn leave(&self, py: Python<'_>) {
+        let empty = self.0.borrow_mut().take();
+        if let Some(empty) = empty {
+            pop(empty.bind(py));
+        }
+    }
 }
 
 /// An empty context.
@@ -70,9 +115,9 @@ pub(crate) fn fresh(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 }
 
 /// Makes `context` the calling thread's current one until the guard is dropped.
-pub(crate) fn enter_given<'a, 'py>(context: &'a Bound<'py, PyAny>) -> PyResult<Entered<'a, 'py>> {
+pub(crate) fn enter_given<'a, 'py>(context: &'a Bound<'py, PyAny>) -> PyResult<Given<'a, 'py>> {
     push(context)?;
-    Ok(Entered(context.py(), Some(context)))
+    Ok(Given(context))
 }
 
 fn push(context: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -91,32 +136,36 @@ fn pop(context: &Bound<'_, PyAny>) {
     }
 }
 
-/// Leaves the empty context; before a thread ends, and once a handler has set a variable in it.
+/// Leaves the empty context, before the calling pool thread ends.
 pub(crate) fn leave_empty(py: Python<'_>) {
-    if let Some(empty) = EMPTY.with(|empty| empty.borrow_mut().take()) {
-        pop(empty.bind(py));
+    EMPTY.with(|empty| empty.leave(py));
+}
+
+/// What [`enter`] made the current context is that no longer once this is dropped.
+pub(crate) struct Entered<'a, 'py> {
+    py: Python<'py>,
+    empty: &'a Empty,
+    context: Option<&'a Bound<'py, PyAny>>,
+}
+
+impl Drop for Entered<'_, '_> {
+    #[inline]
+    fn drop(&mut self) {
+        match self.context {
+            Some(context) => pop(context),
+            // The next message gets a fresh one.
+            None if self.empty.is_used(self.py) => self.empty.leave(self.py),
+            None => {}
+        }
     }
 }
 
-pub(crate) struct Entered<'a, 'py>(Python<'py>, Option<&'a Bound<'py, PyAny>>);
+/// The same of [`enter_given`].
+pub(crate) struct Given<'a, 'py>(&'a Bound<'py, PyAny>);
 
-impl Drop for Entered<'_, '_> {
+impl Drop for Given<'_, '_> {
     fn drop(&mut self) {
-        match self.1 {
-            Some(context) => pop(context),
-            None => {
-                let used = EMPTY.with(|empty| {
-                    empty
-                        .borrow()
-                        .as_ref()
-                        .is_some_and(|empty| !is_empty(empty.bind(self.0)))
-                });
-                if used {
-                    // The next message gets a fresh one.
-                    leave_empty(self.0);
-                }
-            }
-        }
+        pop(self.0);
     }
 }
 
@@ -200,8 +249,7 @@ pub(crate) fn stack_bytes(_attached: Python<'_>) -> Option<usize> {
 
 /// Whether `object` is the coroutine of an `async def`.
 pub(crate) fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: a type comparison.
-    unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
+    object.get_type_ptr() == &raw mut ffi::PyCoro_Type
 }
 
 /// What a handler of messages of `kind` returned, if that is no generator, of an `async def` function or of another one:
@@ -211,12 +259,9 @@ pub(crate) fn no_generator<'py>(
     returned: Bound<'py, PyAny>,
     kind: impl FnOnce() -> String,
 ) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: type comparisons.
-    let is_generator = unsafe {
-        ffi::PyGen_CheckExact(returned.as_ptr()) != 0
-            || ffi::PyAsyncGen_CheckExact(returned.as_ptr()) != 0
-    };
-    if is_generator {
+    // These have no subclasses.
+    let generators = [&raw mut ffi::PyGen_Type, &raw mut ffi::PyAsyncGen_Type];
+    if generators.contains(&returned.get_type_ptr()) {
         return Err(error::returned_generator(&kind()));
     }
     Ok(returned)

@@ -107,6 +107,7 @@ impl Drop for Stop {
 }
 
 /// `function(argument)`.
+#[inline]
 pub(crate) fn call_one<'py>(
     function: &Bound<'py, PyAny>,
     argument: &Bound<'py, PyAny>,

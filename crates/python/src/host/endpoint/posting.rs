@@ -21,6 +21,55 @@ use crate::interpreter::context;
 use super::Inner;
 
 impl Inner {
+    /// Whether nothing is laid down for messages to handlers of this process: see [`Inner::post_plainly`].
+    #[inline]
+    pub(crate) fn posts_plainly(&self) -> bool {
+        self.packing.is_none() && !self.shared.has_terms()
+    }
+
+    /// Posts a message that asks for nothing, where nothing is laid down for any. It comes to the same as what follows here,
+    /// without the moves that make up a good part of what a post costs.
+    #[inline]
+    pub(crate) fn post_plainly(
+        &self,
+        py: Python<'_>,
+        worker: &Worker<PyHandler>,
+        kind: Py<PyString>,
+        data: Py<PyAny>,
+    ) -> PyResult<()> {
+        let context = context::capture(py)?;
+        self.shared.check_open()?;
+        let message = PyMessage {
+            body: Body::Local {
+                head: kind.into_any(),
+                data,
+                context,
+            },
+            task: None,
+        };
+        match worker.try_post(message) {
+            Ok(()) => Ok(()),
+            Err(error) => self.post_again(py, worker, error, None),
+        }
+    }
+
+    /// What there is to do after a post that did not go in.
+    #[cold]
+    fn post_again(
+        &self,
+        py: Python<'_>,
+        worker: &Worker<PyHandler>,
+        error: PostError<PyMessage>,
+        limit: Option<Duration>,
+    ) -> PyResult<()> {
+        match error {
+            PostError::Full(message) if worker.overflow() == Overflow::Block => {
+                waiting::post_when_room(py, worker, message, limit)
+            }
+            error => Err(waiting::refused(worker, error)),
+        }
+    }
+
     /// A message for the handler of `kind`.
     pub(crate) fn message(
         &self,
@@ -188,12 +237,8 @@ impl Inner {
     ) -> PyResult<()> {
         self.shared.check_open()?;
         let deadline = limit.zip(message.task.clone());
-        match worker.try_post(message) {
-            Ok(()) => {}
-            Err(PostError::Full(message)) if worker.overflow() == Overflow::Block => {
-                return waiting::post_when_room(py, worker, message, limit);
-            }
-            Err(error) => return Err(waiting::refused(worker, error)),
+        if let Err(error) = worker.try_post(message) {
+            return self.post_again(py, worker, error, limit);
         }
         match deadline {
             Some((limit, task)) => waiting::set_deadline(worker, task, limit),

@@ -57,7 +57,7 @@ impl Shared {
         if runs {
             running::with(py, message, self, || {
                 for hook in hooks {
-                    let ended = context::enter(py, None).and_then(|_entered| {
+                    let ended = context::inside(py, None, || {
                         let returned = ending::call(hook.bind(py), &PyTuple::empty(py), None)?;
                         self.await_here(py, &returned)
                     });
