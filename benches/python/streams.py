@@ -42,7 +42,7 @@ def timed(read: Callable[[int], Iterator[int]], number: int) -> float:
 
 
 @contextlib.contextmanager
-def ours(backend: Any, window: int = WINDOW) -> Iterator[Run]:
+def ours(backend: Any, window: int | None = None) -> Iterator[Run]:
     with PythonWorker("bench", backend=backend) as worker:
         worker.on_message("count", count)
         assert list(worker.stream("count", 3)) == [0, 1, 2]
@@ -81,7 +81,7 @@ def rows(plan: Plan) -> Iterator[Row]:
         ("stream-thread", "thread", ITEMS_THREAD, "thread and queue.Queue(32)", _queue),
         ("stream-process", "process", ITEMS_PROCESS, "multiprocessing.Pool(1).imap", imap),
     ):
-        sides = {"worker.stream": lambda backend=backend: ours(backend), label: peer}
+        sides = {"worker.stream": lambda backend=backend: ours(backend, WINDOW), label: peer}
         taken = alternate(sides, count=plan.count(items), plan=plan)
         yield Row(
             name,

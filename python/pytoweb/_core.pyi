@@ -583,11 +583,14 @@ class Endpoint:
         message_type: str,
         data: object,
         timeout: float | None,
-        window: int,
+        window: tuple[int, int],
         wishes: _Wishes | None = None,
         told: Callable[[], object] | None = None,
     ) -> Parked | WorkerFuture[Any]:
-        """Asks for a stream; with ``told`` as ``_pytoweb_park_ask``, else as ``ask``."""
+        """Asks for a stream, with a window of so many items at first and at most.
+
+        With ``told`` as ``_pytoweb_park_ask``, else as ``ask``.
+        """
 
     def _pytoweb_park_call(
         self,

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from pytoweb._worker_stream import WorkerStream
     from pytoweb.futures import WorkerFuture
 
-#: Items that a handler may be ahead of its reader, where the caller does not say.
-WINDOW = 32
+#: Items that a handler may be ahead of its reader, where the caller does not say: at first, and on a thread
+#: while its reader empties that before the handler can be woken. A million small items are 0.7 times as quick
+#: or quicker than through a ``queue.SimpleQueue`` then, with 32 throughout 0.2 times.
+WINDOW = (32, 1024)
 
 
 class Streaming(Endpoint):
@@ -39,7 +41,7 @@ class Streaming(Endpoint):
         *,
         timeout: float | None = None,
         item_timeout: float | None = None,
-        window: int = WINDOW,
+        window: int | None = None,
         priority: int | None = None,
         key: str | int | bytes | None = None,
         delay: float | None = None,
@@ -59,7 +61,8 @@ class Streaming(Endpoint):
                 that came before, and the handler is told as that of an ``ask``. None is no limit.
             item_timeout: seconds that the reader waits for one item at most: then the stream is closed, and
                 raises ``DeadlineError``. None is no limit.
-            window: how many items the handler may be ahead of its reader, from 1 to 4095.
+            window: how many items the handler may be ahead of its reader, from 1 to 4095. None: 32 at first,
+                and up to 1024 while its reader reads half of them before a handler on a thread can be woken.
             priority: as for ``ask``.
             key: as for ``ask``.
             delay: as for ``ask``.
@@ -76,9 +79,9 @@ class Streaming(Endpoint):
             ValueError: ``window`` is not from 1 to 4095, ``item_timeout`` is negative or NaN, or as for
                 ``ask``.
         """
-        item_timeout, window = self._pytoweb_check_stream(message_type, item_timeout, window)
+        item_timeout, ahead = self._pytoweb_check_stream(message_type, item_timeout, window)
         wishes = wished(priority, key, delay, at, False)
-        future: Any = self._pytoweb_stream(message_type, data, timeout, window, wishes)
+        future: Any = self._pytoweb_stream(message_type, data, timeout, ahead, wishes)
         return self._pytoweb_read(future, message_type, item_timeout)
 
     async def astream(
@@ -88,7 +91,7 @@ class Streaming(Endpoint):
         *,
         timeout: float | None = None,
         item_timeout: float | None = None,
-        window: int = WINDOW,
+        window: int | None = None,
         priority: int | None = None,
         key: str | int | bytes | None = None,
         delay: float | None = None,
@@ -119,10 +122,10 @@ class Streaming(Endpoint):
             TypeError: as for ``stream``.
             ValueError: as for ``stream``.
         """
-        item_timeout, window = self._pytoweb_check_stream(message_type, item_timeout, window)
+        item_timeout, ahead = self._pytoweb_check_stream(message_type, item_timeout, window)
         wishes = wished(priority, key, delay, at, False)
         future = await self._pytoweb_when_room(
-            lambda left, told: self._pytoweb_stream(message_type, data, left, window, wishes, told), timeout
+            lambda left, told: self._pytoweb_stream(message_type, data, left, ahead, wishes, told), timeout
         )
         return self._pytoweb_read(future, message_type, item_timeout)
 
@@ -204,17 +207,18 @@ class Streaming(Endpoint):
         return posted
 
     def _pytoweb_check_stream(
-        self, message_type: str, item_timeout: float | None, window: int
-    ) -> tuple[float | None, int]:
+        self, message_type: str, item_timeout: float | None, window: int | None
+    ) -> tuple[float | None, tuple[int, int]]:
         own = self._pytoweb
         if message_type in own.handlers and message_type not in own.streams:
             raise TypeError(
                 f"the handler of {message_type!r} is no generator function, and has no stream: use ask()"
             )
-        return (
-            checked_timeout(item_timeout, "item_timeout"),
-            checked_count(window, "window", most=MOST_AHEAD),
-        )
+        limit = checked_timeout(item_timeout, "item_timeout")
+        if window is None:
+            return limit, WINDOW
+        fixed = checked_count(window, "window", most=MOST_AHEAD)
+        return limit, (fixed, fixed)
 
     def _pytoweb_read(
         self, future: WorkerFuture[Any], message_type: str, item_timeout: float | None

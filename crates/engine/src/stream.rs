@@ -1,6 +1,9 @@
 //! The channel of a stream: items on their way from a handler to the code that reads them, in order.
 //!
-//! A handler may be so many items ahead of its reader, the *window*; then it waits, and so a slow reader slows it down. The
+//! A handler may be so many items ahead of its reader, the *window*; then it waits, and so a slow reader slows it down. A
+//! window that [grows](StreamChannel::growing) doubles where the reader has emptied it before the handler, which was woken
+//! half a window earlier, came back: as flow control by credit is to cover the time that a credit is on its way, so that the
+//! ends do not wait in turns. A reader that is slower than that leaves the window as it is. The
 //! reply of the message ends the stream: it is published after the last item was put, so a reader that finds the channel
 //! empty and the reply standing has read all.
 //!
@@ -53,6 +56,10 @@ struct State<I, W> {
     writer: Option<W>,
     /// Items that were read, of which the process that sends them has not been told.
     read: u32,
+    /// How many items the handler may be ahead.
+    window: u32,
+    /// The handler was woken because there is room, and has not put an item since.
+    roused: bool,
 }
 
 impl<I, W> State<I, W> {
@@ -66,13 +73,14 @@ impl<I, W> State<I, W> {
 /// The items between one handler and one reader.
 pub struct StreamChannel<I, W> {
     state: Mutex<State<I, W>>,
-    window: u32,
+    /// As far as the window grows.
+    most: u32,
 }
 
 impl<I, W> fmt::Debug for StreamChannel<I, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StreamChannel")
-            .field("window", &self.window)
+            .field("most", &self.most)
             .finish_non_exhaustive()
     }
 }
@@ -81,6 +89,13 @@ impl<I, W: StreamWake> StreamChannel<I, W> {
     /// An empty one, with room for `window` items.
     #[must_use]
     pub fn new(window: u32) -> Self {
+        Self::growing(window, window)
+    }
+
+    /// An empty one, with room for `window` items at first, and for up to `most` while its reader is quicker than the handler
+    /// can be woken.
+    #[must_use]
+    pub fn growing(window: u32, most: u32) -> Self {
         Self {
             state: Mutex::new(State {
                 items: VecDeque::new(),
@@ -89,15 +104,17 @@ impl<I, W: StreamWake> StreamChannel<I, W> {
                 reader: None,
                 writer: None,
                 read: 0,
+                window,
+                roused: false,
             }),
-            window,
+            most,
         }
     }
 
-    /// How many items the handler may be ahead.
+    /// How many items the handler may be ahead at the moment.
     #[must_use]
-    pub const fn window(&self) -> u32 {
-        self.window
+    pub fn window(&self) -> u32 {
+        self.lock().window
     }
 
     fn lock(&self) -> MutexGuard<'_, State<I, W>> {
@@ -131,13 +148,14 @@ impl<I, W: StreamWake> StreamChannel<I, W> {
                 drop(state);
                 return StreamPut::Unwanted;
             }
-            if state.items.len() >= self.window as usize {
+            if state.items.len() >= state.window as usize {
                 let before = std::mem::replace(&mut state.writer, wake());
                 drop(state);
                 drop(before);
                 return StreamPut::Full(item);
             }
             state.items.push_back(item);
+            state.roused = false;
             (state.reader.take(), state.writer.take())
         };
         if let Some(reader) = reader {
@@ -154,12 +172,16 @@ impl<I, W: StreamWake> StreamChannel<I, W> {
                 Some(item) => {
                     state.read += 1;
                     // Not for each: the writer would wake for one item and sleep again.
-                    let roomy = state.items.len() <= self.window as usize / 2;
+                    let roomy = state.items.len() <= state.window as usize / 2;
                     let writer = if roomy { state.writer.take() } else { None };
+                    state.roused |= writer.is_some();
                     (StreamFound::Item(item), writer, state.reader.take())
                 }
                 None if state.ended || state.closed => (StreamFound::End, None, None),
                 None => {
+                    if std::mem::take(&mut state.roused) {
+                        state.window = state.window.saturating_mul(2).min(self.most);
+                    }
                     let before = std::mem::replace(&mut state.reader, wake());
                     (StreamFound::Nothing, None, before)
                 }
@@ -174,7 +196,7 @@ impl<I, W: StreamWake> StreamChannel<I, W> {
     /// How many items the process that sends them is to be told of as read: half a window at a time.
     pub fn to_grant(&self) -> Option<u32> {
         let mut state = self.lock();
-        if state.read < self.window.div_ceil(2) || state.ended {
+        if state.read < state.window.div_ceil(2) || state.ended {
             return None;
         }
         Some(std::mem::take(&mut state.read))

@@ -21,6 +21,61 @@ impl StreamWake for Woken {
     }
 }
 
+fn wake(count: &Rc<Cell<u32>>) -> impl FnOnce() -> Option<Woken> + use<> {
+    let woken = Woken(count.clone());
+    || Some(woken)
+}
+
+/// Fills the channel, and reads until it is empty; or, with `puts`, until the handler was woken, which puts one item then.
+fn empty(channel: &StreamChannel<u32, Woken>, puts: bool) {
+    let woken = Rc::new(Cell::new(0));
+    while channel.put(0, wake(&woken)) == StreamPut::Done {}
+    let mut put = false;
+    loop {
+        if puts && !put && woken.get() > 0 {
+            put = true;
+            assert_eq!(channel.put(1, wake(&woken)), StreamPut::Done);
+        }
+        if channel.take(wake(&Rc::default())) == StreamFound::Nothing {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_window_grows_where_the_reader_is_quicker_than_the_handler_is_woken() {
+    let channel = StreamChannel::<u32, Woken>::growing(4, 11);
+    for window in [4, 8, 11, 11] {
+        assert_eq!(channel.window(), window);
+        empty(&channel, false);
+    }
+}
+
+#[test]
+fn a_window_stays_where_the_handler_comes_in_time() {
+    let channel = StreamChannel::<u32, Woken>::growing(4, 11);
+    empty(&channel, true);
+    assert_eq!(channel.window(), 4);
+}
+
+#[test]
+fn a_window_stays_where_the_reader_was_never_waited_for() {
+    let channel = StreamChannel::<u32, Woken>::growing(4, 11);
+    for _ in 0..3 {
+        assert_eq!(channel.put(0, || None), StreamPut::Done);
+        assert_eq!(channel.take(|| None), StreamFound::Item(0));
+        assert_eq!(channel.take(|| None), StreamFound::Nothing);
+    }
+    assert_eq!(channel.window(), 4);
+}
+
+#[test]
+fn a_window_of_a_fixed_size_stays() {
+    let channel = StreamChannel::new(4);
+    empty(&channel, false);
+    assert_eq!(channel.window(), 4);
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     /// The handler puts its next item, if there is room.

@@ -553,15 +553,15 @@ impl Endpoint {
         slf.get().park_for(slf, message, task, limit, told)
     }
 
-    /// Asks for a stream, whose handler may be `window` items ahead of its reader: the future of its end; or, with a full
-    /// mailbox and something to tell, a `Parked` as of `_pytoweb_park_post`.
+    /// Asks for a stream, whose handler may be so many items ahead of its reader as `window` says, at first and at most: the
+    /// future of its end; or, with a full mailbox and something to tell, a `Parked` as of `_pytoweb_park_post`.
     #[pyo3(signature = (message_type, data, timeout, window, wishes=None, told=None))]
     fn _pytoweb_stream<'py>(
         slf: &Bound<'py, Self>,
         message_type: &Bound<'py, PyAny>,
         data: Py<PyAny>,
         timeout: Option<&Bound<'py, PyAny>>,
-        window: u32,
+        window: (u32, u32),
         wishes: Option<&Bound<'py, PyTuple>>,
         told: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
@@ -573,7 +573,8 @@ impl Endpoint {
             wishes.streams = true;
             inner.terms(worker, kind.bind(py), limit, wishes, &data)
         })?;
-        let task = terms.of_stream(kind.bind(py), limit, Arc::new(Channel::new(window)));
+        let channel = Arc::new(Channel::growing(window.0, window.1));
+        let task = terms.of_stream(kind.bind(py), limit, channel);
         let message = inner.message(py, kind, data, Some(task.clone()))?;
         match told {
             None => slf.get().ask_for(py, message, task, limit),
