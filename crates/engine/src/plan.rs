@@ -13,16 +13,17 @@ use crate::sync::Mutex;
 /// How urgent a message is, from 0 to 9.
 ///
 /// A message goes before those of a lower priority, and they age: one that is `d` levels higher overtakes a message only if
-/// it comes among the next `d` × [`Priority::STEP`]. So a message of priority 0 waits behind at most 576 that came later,
-/// however many of a higher priority there are.
+/// it comes among the next `d` × [`Priority::STEP`]. So a message of priority 0 waits behind at most 9 216 that came
+/// later, however many of a higher priority there are, and one of priority 9 goes before the last 5 120 ordinary ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Priority(u8);
 
 impl Priority {
     /// How many there are.
     pub const LEVELS: usize = 10;
-    /// Messages that one level is worth.
-    pub const STEP: u64 = 64;
+    /// Messages that one level is worth: enough that an urgent message goes before all that are queued in most mailboxes, few
+    /// enough that the others have a bound that can be waited for.
+    pub const STEP: u64 = 1024;
     /// The least urgent one, 0.
     pub const LOWEST: Self = Self(0);
     /// The most urgent one, 9.

@@ -112,19 +112,19 @@ fn the_first_urgent_message_passes_those_that_are_with_the_worker_already() {
 fn a_message_is_overtaken_by_no_more_than_the_documented_number() {
     bounded(|| {
         for low in [0, 3, 8] {
+            let levels = usize::from(9 - low);
+            let step = usize::try_from(Priority::STEP).expect("small");
             let pool = pool(1);
             let worker = worker(&pool, "w");
             let seen = Seen::default();
             let gate = occupy(&worker);
             send(&worker, note(&seen, 0).planned(priority(low)));
-            for number in 1..=2_000 {
+            for number in 1..=levels * step + 100 {
                 send(&worker, note(&seen, number).planned(priority(9)));
             }
             gate.open();
             let order = drained(&worker, &seen);
             let place = order.iter().position(|number| *number == 0);
-            let levels = usize::from(9 - low);
-            let step = usize::try_from(Priority::STEP).expect("small");
             assert_eq!(place, Some(levels * step));
         }
     });

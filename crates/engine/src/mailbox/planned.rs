@@ -41,6 +41,9 @@ use crate::message::Message;
 use crate::plan::{Meter, Plan, Priority};
 use crate::reply::ReplyState;
 
+/// Messages that one level is worth. Few in the random lives of the tests, which are short and are to see messages age.
+const STEP: u64 = if cfg!(test) { 8 } else { Priority::STEP };
+
 /// The turn of a priority without a unit.
 const NEVER: u64 = u64::MAX;
 
@@ -859,7 +862,7 @@ fn is_queued<M: Message>(entry: &Entry<M>) -> bool {
 
 /// The turn of a unit of that level and number.
 const fn turn(level: usize, number: u64) -> u64 {
-    number + (Priority::LEVELS - 1 - level) as u64 * Priority::STEP
+    number + (Priority::LEVELS - 1 - level) as u64 * STEP
 }
 
 fn first_turn<M>(level: usize, units: &VecDeque<Ready<M>>) -> u64 {

@@ -178,7 +178,7 @@ impl Endpoint {
     ///         in the queue never runs; one that is running gets ``current_message().cancelled``. None is no
     ///         limit.
     ///     priority: How urgent it is, from 0 to 9; 4 is that of a message without one. It goes before queued
-    ///         messages of a lower one, which age: each waits behind at most 64 later ones for each level
+    ///         messages of a lower one, which age: each waits behind at most 1024 later ones for each level
     ///         that those are higher.
     ///     key: A str, an int or bytes. Messages with the same key run one after the other, in order, also
     ///         where several run at once; keys take turns. In an order by priority that of the first one
@@ -255,7 +255,7 @@ impl Endpoint {
     ///         message that expires in the queue never runs; one that is running gets
     ///         ``current_message().cancelled``. None is no limit.
     ///     priority: How urgent it is, from 0 to 9; 4 is that of a message without one. It goes before queued
-    ///         messages of a lower one, which age: each waits behind at most 64 later ones for each level
+    ///         messages of a lower one, which age: each waits behind at most 1024 later ones for each level
     ///         that those are higher.
     ///     key: A str, an int or bytes. Messages with the same key run one after the other, in order, also
     ///         where several run at once; keys take turns. In an order by priority that of the first one

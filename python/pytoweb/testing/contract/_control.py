@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ControlContract", "PoolControlContract"]
 
-STEP = 64
+STEP = 1024
 """Later messages that one waits behind, at most, for each level that they are more urgent."""
 
 
@@ -54,11 +54,17 @@ class ControlContract(Subject):
         assert order == [2, 4, 6, 0, 3, 7, 1, 5]
 
     def test_a_message_waits_behind_a_bounded_number_of_more_urgent_ones(self) -> None:
-        """64 later ones for each level, however many there are."""
-        for low, high in ((0, 9), (6, 8)):
-            posts = [{"priority": low}] + [{"priority": high}] * 700
+        """1 024 later ones for each level, however many there are."""
+        for low, high in ((3, 4), (6, 8)):
+            bound = (high - low) * STEP
+            posts = [{"priority": low}] + [{"priority": high}] * (bound + 50)
             order = self.write_all(posts)
-            assert order[-701:].index(0) == (high - low) * STEP
+            assert order[-bound - 51 :].index(0) == bound
+
+    def test_an_urgent_message_passes_all_of_a_long_queue(self) -> None:
+        """Up to 1 024 for each level."""
+        order = self.write_all([{}] * 2000 + [{"priority": 6}])
+        assert order[0] == 2000
 
     def test_an_urgent_message_passes_queued_ones(self) -> None:
         """Those that were posted before it, to a worker that is busy."""

@@ -304,7 +304,7 @@ impl Run {
                 let is_one = known.key.is_none() && !known.metered && !known.grouped;
                 if is_one && known.due.is_none() {
                     let passed = self.inside.iter().any(|(id, other)| {
-                        let step = usize::try_from(Priority::STEP).expect("small");
+                        let step = usize::try_from(super::STEP).expect("small");
                         other.level > known.level
                             && other.key.is_none()
                             && !other.metered
