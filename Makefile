@@ -46,7 +46,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 # In CI a Cargo.lock that does not fit is an error, not something to mend.
 LOCKED := $(if $(CI),--locked)
 
-# One value for every cargo command, whoever calls it: PyO3 is rebuilt when either differs. The second
+# One value for every cargo command, for every target: PyO3 is rebuilt when either differs. The second
 # keeps cargo from linking to a libpython that not every machine has.
 export PYO3_PYTHON := $(CURDIR)/$(PY)
 export PYO3_BUILD_EXTENSION_MODULE := 1

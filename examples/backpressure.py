@@ -24,7 +24,7 @@ def fill(worker: PythonWorker) -> None:
 
 
 if __name__ == "__main__":
-    # Started at once: else nobody would make the room that the sender waits for.
+    # Started at once: else no handler would make the room that the sender waits for.
     fill(PythonWorker("block", capacity=4, overflow="block").start())
     fill(PythonWorker("reject", capacity=4, overflow="reject"))
     fill(PythonWorker("drop_newest", capacity=4, overflow="drop_newest"))

@@ -14,7 +14,7 @@ if __name__ == "__main__":
     worker.on_message("count", count_words)
     worker.start()
 
-    worker.post_message("count", "nobody waits for this one")  # returns at once
+    worker.post_message("count", "no reply is wanted")  # returns at once
     reply = worker.ask("count", "to be or not to be")  # so does this, with a future
     print(f"{reply.result(timeout=10)} words")
 

@@ -6,12 +6,12 @@ from pytoweb.workers import DeadlineError, PythonWorker, current_message
 
 
 def add_up(steps: int) -> int:
-    """Works in steps and looks whether anybody still waits, because a thread cannot be killed."""
+    """Works in steps and looks whether its caller still waits, because a thread cannot be killed."""
     message = current_message()
     total = 0
     for step in range(steps):
         if message is not None and message.cancelled:
-            print(f"nobody waits any more: gave up before step {steps}")
+            print(f"its caller does not wait any more: gave up before step {steps}")
             break
         total += sum(range(step % 10_000))
     return total

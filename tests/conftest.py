@@ -38,7 +38,7 @@ POLL = 0.002
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
 
-# The same examples in every run: a failure that comes and goes tells nobody where to look.
+# The same examples in every run: a failure that comes and goes tells its reader nothing.
 settings.register_profile("pytoweb", derandomize=True, deadline=None, database=None)
 settings.load_profile("pytoweb")
 
@@ -120,7 +120,7 @@ def has_no_children() -> bool:
 
 
 def children() -> dict[int, str]:
-    """Returns the child processes of this one, those included that nobody has reaped, and their names."""
+    """Returns the child processes of this one, those included that were not reaped, and their names."""
     if has_no_children():
         return {}
     found, own = {}, str(os.getpid()).encode()

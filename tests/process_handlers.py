@@ -225,7 +225,7 @@ def listen(path: str) -> str:
     deadline = time.monotonic() + WAIT
     while not message.cancelled:
         if time.monotonic() > deadline:
-            raise TimeoutError("nobody asked to stop")
+            raise TimeoutError("it was not asked to stop")
         time.sleep(POLL)
     note(path, "asked", os.getpid())
     return "left early"

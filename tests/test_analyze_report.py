@@ -121,7 +121,7 @@ def test_without_rich_everything_is_plain(monkeypatch):
     )
 
 
-def test_progress_shows_nothing_where_nobody_looks(monkeypatch):
+def test_progress_shows_nothing_without_a_terminal(monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
     assert type(open_progress("auto")) is Progress
     assert type(open_progress("none")) is Progress

@@ -221,7 +221,7 @@ def test_an_error_is_shown_and_the_result_before_is_kept(on_pool, ended):
     assert ended(component, "x") == AsyncResult("ok", 4)
 
 
-def test_a_failure_that_nobody_reads_is_logged_and_one_that_is_read_is_not(pool, ended, logged, until):
+def test_an_unread_failure_is_logged_and_one_that_is_read_is_not(pool, ended, logged, until):
     component, one = Component(), pool(1)
     component.run(fail, "read", pool=one).exception(WAIT)
     ended(component, "fail")

@@ -670,7 +670,7 @@ def test_listeners_are_called_in_order_until_they_unsubscribe():
     assert calls == [("first", {"a": 1}), ("second", {"a": 1}), ("second", {"a": 2})]
 
 
-def test_a_patch_without_changes_tells_nobody():
+def test_a_patch_without_changes_tells_no_listener():
     component, told = Component(), []
     component.subscribe(told.append)
     before = component.state

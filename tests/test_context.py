@@ -124,7 +124,7 @@ def test_on_error_runs_in_the_context_of_the_message(worker):
     one = worker()
     one.on_error(lambda error: seen.append(color.get()))
     color.set("of the post")
-    one.post_message("nobody")
+    one.post_message("unheard")
     color.set("later")
     one.start().run_until_idle(WAIT)
     assert seen == ["of the post"]

@@ -264,12 +264,12 @@ def test_an_unknown_type_reaches_everyone(failing):
     failing.on_error(errors.put)
     failing.on_message("error", replies.put)
 
-    failing.post_message("nobody", message_id="a")
+    failing.post_message("unheard", message_id="a")
     future = failing.ask("nowhere")
 
     first = errors.get(timeout=WAIT)
     assert isinstance(first, UnknownMessageError)
-    assert "nobody" in str(first)
+    assert "unheard" in str(first)
     assert replies.get(timeout=WAIT).data["id"] == "a"
     assert isinstance(future.exception(WAIT), UnknownMessageError)
     assert errors.get(timeout=WAIT) is future.exception()

@@ -278,7 +278,7 @@ opened.set()
     assert (rc, lines, stderr) == (0, ["interrupted"], "")
 
 
-def test_ctrl_c_that_nobody_handles_ends_with_the_signal(run):
+def test_an_unhandled_ctrl_c_ends_with_the_signal(run):
     rc, lines, stderr = run("""
 @worker.on_message("interrupt")
 def interrupt(data):

@@ -1,4 +1,4 @@
-"""Garbage collection: what nobody holds any more ends, is finished, and is let go."""
+"""Garbage collection: an object without a holder ends, is finished, and is let go."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def fail(data):
 
 
 def is_gone(reference):
-    """Says whether nobody holds the object, cycles apart."""
+    """Says whether no other object holds it, cycles apart."""
     gc.collect()
     return reference() is None
 
@@ -267,7 +267,7 @@ def test_callbacks_are_released_after_their_call(worker, released):
     released(reference)
 
 
-def test_a_payload_whose_end_raises_harms_nobody(worker, monkeypatch):
+def test_a_payload_whose_end_raises_harms_no_other(worker, monkeypatch):
     class Broken:
         def __del__(self):
             raise RuntimeError("in __del__")
@@ -283,7 +283,7 @@ def test_a_payload_whose_end_raises_harms_nobody(worker, monkeypatch):
     assert ignored == [RuntimeError] * 10
 
 
-def test_a_payload_that_asks_when_it_ends_harms_nobody(worker):
+def test_a_payload_that_asks_when_it_ends_harms_no_other(worker):
     one = worker()
     asked = []
 

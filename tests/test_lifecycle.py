@@ -243,7 +243,7 @@ def test_stop_in_the_own_handler(worker, gate, until, drain):
 def test_stop_in_the_own_error_handler(worker, until):
     one = worker()
     one.on_error(lambda error: one.stop())
-    one.start().post_message("nobody")
+    one.start().post_message("unheard")
     until(lambda: one.state == "stopped", "the stop from inside")
 
 

@@ -120,7 +120,7 @@ def test_an_error_reply_carries_the_id_and_the_exception(worker):
     one.on_message("error", replies.put)
     one.start()
     one.post_message("fail", message_id="a")
-    one.post_message("nobody", message_id="b")
+    one.post_message("unheard", message_id="b")
 
     failed, unknown = take(replies, 2)
     assert isinstance(failed, WorkerMessage)
@@ -128,7 +128,7 @@ def test_an_error_reply_carries_the_id_and_the_exception(worker):
     assert failed.data["error"] is raised
     assert unknown.data["id"] == "b"
     assert isinstance(unknown.data["error"], UnknownMessageError)
-    assert "nobody" in str(unknown.data["error"])
+    assert "unheard" in str(unknown.data["error"])
 
 
 def test_only_messages_with_an_id_are_replied_to(replying):

@@ -269,10 +269,10 @@ def test_the_pool_is_an_address(pool):
     two.on_error(errors.put)
     two.on_message("echo", lambda data: data)
     two.on_message("response", replies.put)
-    two.post_message("nobody")
+    two.post_message("unheard")
     two.post_message("echo", 1, message_id="a")
     assert two.post_messages("echo", range(5)) == 5
-    assert "nobody" in str(errors.get(timeout=WAIT))
+    assert "unheard" in str(errors.get(timeout=WAIT))
     assert replies.get(timeout=WAIT).data == {"id": "a", "result": 1}
     two.run_until_idle(WAIT)
     assert two.stats().own.completed == 16

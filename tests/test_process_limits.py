@@ -123,7 +123,7 @@ def test_a_handler_that_uses_too_much_memory_is_ended(limited):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("measured")
-def test_memory_below_the_limit_is_nobody_s_business(limited):
+def test_memory_below_the_limit_is_left_alone(limited):
     one = limited(max_memory=400 * MIB)
     before = one.ask("pid").result(WAIT)
     assert one.ask("grow_memory", 100 * MIB).result(WAIT) == "survived"

@@ -160,7 +160,7 @@ def test_a_script_without_the_guard_is_told_of_it_and_starts_no_more_processes(s
     assert "cloudpickle" in done.stdout
     runs = imports(tmp_path)
     assert [name for _, name in runs].count("__main__") == 1
-    assert len({pid for pid, _ in runs}) <= 2, "the host and its one child, and nobody below"
+    assert len({pid for pid, _ in runs}) <= 2, "the host and its one child, and none below"
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def test_a_result_that_cannot_cross_is_an_error_of_its_message(remote, kind):
         assert "a delicate thing" in str(error)
 
 
-def test_a_result_that_nobody_wants_need_not_cross(remote):
+def test_an_unwanted_result_need_not_cross(remote):
     one, errors = remote(start=False), []
     one.on_error(errors.append)
     one.start()

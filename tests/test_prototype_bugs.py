@@ -58,9 +58,9 @@ def test_03_unknown_types_vanish(worker):
     one.on_error(errors.put)
     one.start()
 
-    one.post_message("nobody")
+    one.post_message("unheard")
     assert isinstance(errors.get(timeout=WAIT), UnknownMessageError)
-    assert isinstance(one.ask("nobody").exception(WAIT), UnknownMessageError)
+    assert isinstance(one.ask("unheard").exception(WAIT), UnknownMessageError)
 
 
 def test_04_the_queue_is_unbounded(worker):

@@ -63,7 +63,7 @@ def test_every_outcome_is_counted(blocked, gate):
     }  # fmt: skip
     gate.open()
     one.run_until_idle(WAIT)
-    one.ask("nobody").exception(WAIT)
+    one.ask("unheard").exception(WAIT)
     assert counts(one.stats()) == {
         "posted": 8, "completed": 4, "failed": 1, "cancelled": 1, "expired": 1, "dropped": 1,
     }  # fmt: skip
@@ -77,7 +77,7 @@ def test_counters_are_there_before_the_future_says_done(worker):
     for number in range(1, 300):
         assert one.ask("echo", number).result(WAIT) == number
         assert one.stats().completed == number
-        one.ask("nobody").exception(WAIT)
+        one.ask("unheard").exception(WAIT)
         assert counts(one.stats()) == {"posted": 2 * number, "completed": number, "failed": number}
     last, called = one.ask("echo"), threading.Event()
     last.add_done_callback(lambda done: (seen.append(one.stats().completed), called.set()))
@@ -152,7 +152,7 @@ def test_the_numbers_of_a_pool_are_the_sum(pool, adds_up):
         address.on_error(lambda error: None)
     second.post_messages("echo", range(4))
     first.start().post_messages("echo", range(10))
-    first.post_message("nobody")
+    first.post_message("unheard")
     two.post_messages("echo", range(5))
     assert two.submit(pow, 2, 2).result(WAIT) == 4
     first.run_until_idle(WAIT)

@@ -102,7 +102,7 @@ def be_stopped(worker):
     reply.result(WAIT)
 
 
-def ask_for_what_nobody_handles(worker):
+def ask_for_an_unknown_type(worker):
     worker("mail").start().ask("send").result(WAIT)
 
 
@@ -142,7 +142,7 @@ TEXTS = [
     (start_a_stopped_one, WorkerStoppedError, STOPPED),
     (be_dropped, MailboxFullError, "dropped from the full mailbox of worker 'mail' as its oldest message"),
     (be_stopped, WorkerStoppedError, "worker 'mail' stopped before it finished this message"),
-    (ask_for_what_nobody_handles, UnknownMessageError,
+    (ask_for_an_unknown_type, UnknownMessageError,
      "worker 'mail' has no handler for messages of type 'send'; register one with on_message"),
     (be_busy, DeadlineError, "'mail' is not idle after 0.01 s: queued messages: 1, running: 0"),
     (post_a_lock_to_a_process, SerializationError,

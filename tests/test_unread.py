@@ -230,7 +230,7 @@ from concurrent.futures import wait
 from pytoweb.workers import PythonWorker, WorkerPool
 
 worker = PythonWorker("kept").start()
-held = worker.ask("nobody")
+held = worker.ask("unheard")
 pool = WorkerPool(1)
 also = pool.submit(int, "x")
 wait([held, also])

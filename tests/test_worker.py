@@ -111,7 +111,7 @@ def test_on_message_and_on_error_are_decorators_too(worker):
     one.start()
     assert one.ask("work", 1).result(WAIT) == 2
     assert work(1) == 2
-    unknown = one.ask("nobody").exception(WAIT)
+    unknown = one.ask("unheard").exception(WAIT)
     one.stop(timeout=WAIT)
     assert errors == [unknown]
     assert callable(failed)

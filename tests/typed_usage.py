@@ -1,4 +1,4 @@
-"""What type checkers are to make of the public API; `test_typing.py` has mypy read it, nobody runs it.
+"""What type checkers are to make of the public API; `test_typing.py` has mypy read it, it is never run.
 
 A line with an `ignore` is wrong on purpose: mypy reports an `ignore` that has nothing to silence.
 """

@@ -54,7 +54,7 @@ def ask_ours() -> Iterator[Callable[[int], float]]:
 
 def record(item: int) -> dict[str, object]:
     """Data as programs have it: no pickle of a fixed form, as that of a number is."""
-    return {"id": item, "name": "somebody", "tags": ["a", "b"]}
+    return {"id": item, "name": "a customer", "tags": ["a", "b"]}
 
 
 @contextlib.contextmanager

@@ -97,7 +97,7 @@ def host_killed(trial: Trial) -> None:
                 left += not select.select([handle], [], [], LIMIT)[0]
                 os.close(handle)
             gone.append(time.monotonic() - began)
-            # Its end comes when nobody is left who could write.
+            # Its end comes when no writer is left.
             said += bool(host.communicate(timeout=LIMIT)[1])
         left += len(pids) != 3 and busy != "starting"
         left += not until(lambda shared=shared: not shared & mapped(), LIMIT)

@@ -43,7 +43,7 @@ def main() -> None:
     trial = Trial(scale, "--soak" in sys.argv)
     seconds = 3600.0 if trial.soak else 0.0
     faulthandler.dump_traceback_later(START_UP + row.seconds * scale + seconds, exit=True)
-    # A thousand dumps of cores would fill a disk, and nobody reads them.
+    # A thousand dumps of cores would fill a disk, and none is read.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logger = logging.getLogger("pytoweb")
     logger.addHandler(Collect(trial))

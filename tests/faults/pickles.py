@@ -76,7 +76,7 @@ class Ways:
                 told.append(future.exception())
             except BaseException as error:
                 told.append(error)
-            # Whoever calls callbacks must be able to go on.
+            # The thread that calls callbacks must be able to go on.
             self.worker.ask("echo", 1).add_done_callback(lambda _: over.set())
 
         def first(_: Any) -> None:
@@ -141,7 +141,7 @@ def bad_pickles(trial: Trial) -> None:
                 wanted = WorkerCrashedError
             wanted = _interruption(kind, name, way) or wanted
             if kind == "give" and way == "post":
-                # Nobody asked for the result, so it is not pickled.
+                # No caller asked for the result, so it is not pickled.
                 wanted = type(None)
             if not isinstance(error, wanted):
                 other += 1

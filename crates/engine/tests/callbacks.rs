@@ -1,4 +1,4 @@
-//! Callbacks of replies are somebody's code, on the worker's thread.
+//! Callbacks of replies are a user's code, on the worker's thread.
 
 mod common;
 
@@ -10,7 +10,7 @@ use common::{Gate, LONG, ask, bounded, occupy, pool, worker};
 use pytoweb_engine::StopMode;
 
 #[test]
-fn one_that_panics_harms_nobody() {
+fn one_that_panics_harms_no_other() {
     bounded(|| {
         let pool = pool(1);
         let worker = worker(&pool, "w");

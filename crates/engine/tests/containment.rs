@@ -203,7 +203,7 @@ fn a_message_that_cannot_be_suspended_fails() {
 }
 
 #[test]
-fn whoever_is_told_of_a_reply_may_panic() {
+fn code_that_is_told_of_a_reply_may_panic() {
     struct Loud;
     impl std::task::Wake for Loud {
         fn wake(self: Arc<Self>) {

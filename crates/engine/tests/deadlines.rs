@@ -51,7 +51,7 @@ fn a_queued_message_expires_and_never_runs() {
             .collect();
         clock.advance(SECOND * 4);
         pool.expire_due();
-        // The deadline thread may be at it as well; whoever is first settles before it returns.
+        // The deadline thread may be at it as well; the first of the two settles before it returns.
         for asked in &asked[..4] {
             assert_eq!(asked.reply(), Err(Failure::Expired));
         }
@@ -171,7 +171,7 @@ fn the_machines_clock_expires_without_help() {
 
 #[test]
 fn deadlines_hold_while_a_pool_shuts_down() {
-    // A handler that never looks up must not keep whoever waits for it past the deadline.
+    // A handler that never looks up must not keep its caller past the deadline.
     bounded(|| {
         let pool = pool(1);
         let worker = worker(&pool, "w");
@@ -291,8 +291,8 @@ fn the_deadline_thread_may_hold_the_last_reference_to_a_pool() {
 }
 
 #[test]
-fn a_message_that_somebody_else_took_out_does_not_make_its_worker_stuck() {
-    // Claimed by whoever drops or cancels it, and not settled yet.
+fn a_message_that_another_thread_took_out_does_not_make_its_worker_stuck() {
+    // Claimed by the thread that drops or cancels it, and not settled yet.
     bounded(|| {
         let (pool, clock) = pool_with_clock(1);
         let worker = worker(&pool, "w");

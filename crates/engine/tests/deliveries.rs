@@ -311,7 +311,7 @@ fn the_child_says_how_long_a_message_took() {
 }
 
 #[test]
-fn whoever_waits_for_the_end_waits_for_what_is_on_its_way() {
+fn a_wait_for_the_end_waits_for_what_is_on_its_way() {
     bounded(|| {
         let pool = pool(1);
         let worker = roomy(&pool, 2);

@@ -5,7 +5,7 @@
 //! | settled, published, read | `shared_replies_are_read_in_place` | `single_replies_move_out_once` |
 //! | read before it stands | the same | the same |
 //! | published out of turn | `a_reply_is_published_after_it_was_settled_and_once` | |
-//! | settled and never read | `what_nobody_reads_is_dropped_once` | the same |
+//! | settled and never read | `an_unread_reply_is_dropped_once` | the same |
 //! | failed before, while and after it is settled | `a_failure_and_a_result_do_not_meet` | the same |
 //! | several threads | `a_thread_that_publishes_while_another_settles_shows_no_half_written_reply`, `threads_share_one_reply` | `threads_compete_for_one_reply` |
 //! | through a worker | `a_worker_answers` | |
@@ -44,7 +44,7 @@ fn single_replies_move_out_once() {
 }
 
 #[test]
-fn what_nobody_reads_is_dropped_once() {
+fn an_unread_reply_is_dropped_once() {
     let value = Arc::new(());
     let shared = Slot::<Arc<()>, Shared>::new();
     let single = Slot::<Arc<()>, Single>::new();

@@ -324,7 +324,7 @@ impl Handler for SlowToPublish {
 
 #[test]
 fn an_ended_worker_has_published_its_last_reply() {
-    // Whoever stops a worker may look at its futures right after.
+    // The thread that stops a worker may look at its futures right after.
     bounded(|| {
         let pool = pool(1);
         let handler = SlowToPublish {

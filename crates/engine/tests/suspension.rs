@@ -71,7 +71,7 @@ fn a_dropped_suspension_fails_its_message_and_frees_the_worker() {
         drop(taken.recv_timeout(LONG).expect("suspended"));
         assert_eq!(first.reply(), Err(Failure::Stopped));
         assert_eq!(second.reply(), Ok(2));
-        // And one that nobody ever took.
+        // And one that was never taken.
         let (third, taken) = suspend(&worker);
         drop(taken);
         assert_eq!(third.reply(), Err(Failure::Stopped));

@@ -47,7 +47,7 @@ fn threads_start_when_there_is_work_and_no_more_than_its_size() {
         let pool = pool(8);
         assert_eq!(pool.threads(), 0);
         let only = worker(&pool, "only");
-        assert_eq!(pool.threads(), 1, "a started worker has somebody to run it");
+        assert_eq!(pool.threads(), 1, "a started worker has a thread to run it");
         for n in 0..100 {
             assert_eq!(ask(&only, move || n).reply(), Ok(n));
         }

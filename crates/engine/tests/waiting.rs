@@ -227,7 +227,7 @@ fn two_workers_that_post_into_each_others_full_mailboxes_do_not_wait_for_ever() 
 #[test]
 fn a_reply_that_stands_is_no_edge() {
     bounded(|| {
-        // `first` waits for `second`, which asks `first` after that and does not wait: nobody is in a circle.
+        // `first` waits for `second`, which asks `first` after that and does not wait: there is no circle.
         let pool = pool(2);
         let (first, second) = (
             Arc::new(worker(&pool, "first")),

@@ -1,4 +1,4 @@
-//! A worker of one's own: a handler, messages nobody waits for, a question and its reply.
+//! A worker of one's own: a handler, messages without a reply, a question and its reply.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 

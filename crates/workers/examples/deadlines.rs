@@ -1,4 +1,4 @@
-//! Questions with a deadline, and a handler that gives up when nobody waits any more.
+//! Questions with a deadline, and a handler that gives up when its caller does not wait any more.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 

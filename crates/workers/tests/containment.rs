@@ -120,7 +120,7 @@ fn an_error_whose_text_and_destructor_panic() {
 }
 
 #[test]
-fn an_error_that_nobody_takes() {
+fn an_error_that_is_not_taken() {
     harm(1, |worker| {
         drop(worker.ask::<(), ()>("fail", ()).expect("it is accepted"));
     });
@@ -221,7 +221,7 @@ fn payloads_and_replies_that_panic_as_they_are_dropped() {
             std::mem::forget(bomb);
             Ok::<_, Infallible>(Bomb(BOMB))
         });
-        post(worker, "nobody handles this", Bomb(BOMB));
+        post(worker, "without a handler", Bomb(BOMB));
         // The reply of a post is the handler's own to drop.
         post(worker, "take", Bomb(BOMB));
         drop(worker.ask::<Bomb, Bomb>("take", Bomb(BOMB)));
@@ -383,7 +383,7 @@ fn without_standard_error(name: &str, stderr: impl Into<Stdio>) {
 
 fn failures_without_on_error() {
     harm(3, |worker| {
-        post(worker, "nobody handles this", ());
+        post(worker, "without a handler", ());
         post(worker, "explode", ());
         post(worker, "fail", ());
     });

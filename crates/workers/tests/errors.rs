@@ -146,7 +146,7 @@ fn destructors_that_panic_do_not_end_the_worker() {
         drop(bomb);
         Ok::<_, Infallible>(())
     });
-    // Nobody takes the replies.
+    // No caller takes the replies.
     worker.post_message("bomb", ()).expect("it is accepted");
     drop(worker.ask::<(), Bomb>("bomb", ()).expect("it is accepted"));
     worker.post_message("take", Bomb).expect("it is accepted");

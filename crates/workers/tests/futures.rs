@@ -114,7 +114,7 @@ fn callbacks_get_the_reply_whenever_it_comes() {
 }
 
 #[test]
-fn a_message_that_will_not_be_handled_wakes_whoever_awaits_it() {
+fn a_message_that_will_not_be_handled_wakes_the_task_that_awaits_it() {
     let worker = squares();
     let reply = worker.ask::<u64, u64>("square", 2).expect("it is accepted");
     let stopping = worker.clone();

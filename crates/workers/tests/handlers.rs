@@ -1,4 +1,4 @@
-//! Registering handlers: types, replacement, kinds that nobody handles.
+//! Registering handlers: types, replacement, kinds without a handler.
 
 mod common;
 

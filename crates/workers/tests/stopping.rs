@@ -94,7 +94,7 @@ fn without_drain_only_the_running_message_is_finished() {
     });
     assert!(
         !get(running).expect("it was finished"),
-        "nobody asked it to stop"
+        "it was not asked to stop"
     );
     let counters = assert_settled(&worker);
     assert_eq!((counters.completed, counters.failed), (1, 1));

@@ -63,7 +63,7 @@ fn a_hook_that_panics_changes_nothing() {
 }
 
 #[test]
-fn a_pool_is_told_of_its_workers_that_tell_nobody() {
+fn a_pool_is_told_of_its_workers_that_tell_no_handler() {
     let _alone = ONE_AT_A_TIME.lock();
     let hook = told();
     let pool = WorkerPool::builder().size(2).name("pool").build();

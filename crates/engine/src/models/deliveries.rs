@@ -521,7 +521,7 @@ fn a_blocked_sender_gets_the_place_of_one_that_moves_up() {
 }
 
 #[test]
-fn a_blocked_sender_gets_the_place_of_one_that_nobody_waits_for() {
+fn a_blocked_sender_gets_the_place_of_an_abandoned_one() {
     model(|| {
         let worker = worker(2, 2);
         let (second, call) = asked(1);
@@ -540,7 +540,7 @@ fn a_blocked_sender_gets_the_place_of_one_that_nobody_waits_for() {
 }
 
 #[test]
-fn whoever_waits_for_a_worker_to_settle_finds_the_replies_standing() {
+fn a_thread_that_waits_for_a_worker_to_settle_finds_the_replies_standing() {
     model(|| {
         let worker = worker(2, 2);
         let (message, call) = asked(0);

@@ -98,7 +98,7 @@ fn of_three_in_a_circle_one_is_told() {
 }
 
 #[test]
-fn a_worker_that_has_replied_may_wait_for_whoever_asked() {
+fn a_worker_that_has_replied_may_wait_for_its_caller() {
     model(|| {
         let [a, b] = workers(["a", "b"]);
         let (call, of_b) = ticket();

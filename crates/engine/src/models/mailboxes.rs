@@ -504,7 +504,7 @@ fn cancelling_and_taking_agree_and_make_room() {
 }
 
 #[test]
-fn the_deadline_thread_and_whoever_takes_a_late_message_agree() {
+fn the_deadline_thread_and_the_one_that_takes_a_late_message_agree() {
     model(|| {
         let (state, posted) = held(2, Overflow::Block);
         let call = Call::asked();
@@ -553,7 +553,7 @@ fn a_cancel_wakes_blocked_senders() {
             thread::spawn(move || assert!(state.post(2, None)))
         };
         assert!(state.cancel(&call));
-        // Nobody takes a message meanwhile: only the cancel can wake the sender.
+        // No thread takes a message meanwhile: only the cancel can wake the sender.
         sender.join().expect("no panic");
         let finished = Finished {
             message: &first.message,
@@ -568,7 +568,7 @@ fn a_cancel_wakes_blocked_senders() {
 }
 
 #[test]
-fn whoever_waits_for_the_end_finds_the_replies_published() {
+fn a_thread_that_waits_for_the_end_finds_the_replies_published() {
     model(|| {
         let (state, posted) = held(2, Overflow::Block);
         let call = Call::asked();
@@ -595,7 +595,7 @@ fn whoever_waits_for_the_end_finds_the_replies_published() {
 }
 
 #[test]
-fn whoever_waits_is_told_when_a_suspended_message_was_the_last() {
+fn a_waiting_thread_is_told_when_a_suspended_message_was_the_last() {
     model(|| {
         let (state, _posted) = held(2, Overflow::Block);
         let first = taken(&state.mailbox);

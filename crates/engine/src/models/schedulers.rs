@@ -12,7 +12,7 @@ use crate::scheduler::{Rouse, Scheduler, Work};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Job {
     Plain,
-    /// Counted, for whoever waits for it.
+    /// Counted, for the thread that waits for it.
     Open,
     /// Counted, and waits on its thread until as many are.
     Join(usize),
@@ -167,7 +167,7 @@ fn two_jobs_that_need_each_other_get_two_threads() {
 
 #[test]
 fn a_parked_thread_wakes_the_next() {
-    // Both jobs are pushed before anybody wakes, so one wake-up is called for, and the thread that takes the first
+    // Both jobs are pushed before a thread wakes, so one wake-up is called for, and the thread that takes the first
     // job has to call for the second: that job ends only after the other.
     model(|| {
         let pool = Pool::new(2);

@@ -48,7 +48,7 @@ impl Message for Note {
 }
 
 impl Note {
-    /// Settles the reply with its number or an error, unless somebody was first; says how the message ended.
+    /// Settles the reply with its number or an error, unless another thread was first; says how the message ended.
     fn settle(&mut self, outcome: Outcome) -> Outcome {
         let Some(reply) = &self.reply else {
             return outcome;
@@ -161,9 +161,9 @@ pub(crate) fn recall(worker: &Worker<Child>) {
 }
 
 fn recall_from(address: &Address) {
-    let nobodys = Arc::new(Reply::default());
-    assert!(nobodys.state().claim());
-    let ticket: Arc<dyn Ticket> = nobodys;
+    let unowned = Arc::new(Reply::default());
+    assert!(unowned.state().claim());
+    let ticket: Arc<dyn Ticket> = unowned;
     let _ = address.cancel(&ticket);
 }
 
@@ -199,7 +199,7 @@ impl Child {
         self.way().deaf = deaf;
     }
 
-    /// Begins the oldest message that may be begun, one of a batch at a time. Those that nobody waits for are skipped.
+    /// Begins the oldest message that may be begun, one of a batch at a time. Those that no caller waits for are skipped.
     pub(crate) fn begin(&self) -> Option<u64> {
         loop {
             let mut way = self.way();

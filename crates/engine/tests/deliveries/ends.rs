@@ -1,4 +1,4 @@
-//! The ends of a worker with messages on their way, and of a delivery that nobody finishes.
+//! The ends of a worker with messages on their way, and of a delivery that is never finished.
 
 use std::collections::VecDeque;
 

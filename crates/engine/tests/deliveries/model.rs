@@ -30,7 +30,7 @@ enum Step {
     Finish {
         completes: bool,
     },
-    /// Somebody looks for a message that is not there.
+    /// A thread looks for a message that is not there.
     Recall,
     /// Another thread does, and pauses between taking messages from the child and putting them back.
     Pull,
@@ -117,7 +117,7 @@ struct Model {
     begun: bool,
     /// What another thread has of it, that takes messages back.
     pulled: VecDeque<u64>,
-    /// Somebody takes messages back, so none are handed over.
+    /// A thread takes messages back, so none are handed over.
     held: bool,
     /// A batch is on its way, or about to be.
     active: bool,
@@ -165,7 +165,7 @@ impl Model {
         }
     }
 
-    /// Somebody was first with the reply of a message that is on its way: why.
+    /// Another thread was first with the reply of a message that is on its way: why.
     fn given_up(&mut self, number: u64) -> Option<Failure> {
         match self.fate(number).reply {
             Some(Err(failure)) => Some(failure),
@@ -410,7 +410,7 @@ impl Bench {
         (number, message)
     }
 
-    /// A refused message is its sender's: nobody cancels it here.
+    /// A refused message is its sender's: it is not cancelled here.
     fn forget(&mut self, number: u64) {
         self.model.fate(number).asked = None;
     }
@@ -547,7 +547,7 @@ impl Bench {
                 let due = self.model.advance(*seconds);
                 self.clock.advance(Duration::from_secs(*seconds));
                 self.worker.pool().expire_due();
-                // The deadlines' own thread may be at it; whoever is first settles when all else is done.
+                // The deadlines' own thread may be at it; the first of the two settles when all else is done.
                 for number in due {
                     let fate = self.model.fate(number);
                     let asked = fate.asked.as_ref().expect("it has a deadline");

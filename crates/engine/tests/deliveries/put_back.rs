@@ -57,7 +57,7 @@ fn a_message_put_back_that_was_cancelled_meanwhile_does_not_run() {
 }
 
 #[test]
-fn a_message_put_back_that_nobody_waits_for_any_more_makes_room() {
+fn a_message_put_back_and_abandoned_makes_room() {
     bounded(|| {
         let pool = pool(1);
         let worker = fresh(&pool, 3, 3, Overflow::Block);

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use pytoweb_workers::{AskError, Counters, Reply, Worker, WorkerState, current_message};
 
-/// Longer than anything here takes, shorter than anybody waits.
+/// Longer than anything here takes, shorter than a reader of the tests waits.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// The reply, within the limit.

@@ -21,12 +21,12 @@ class NumbersContract(Subject):
         """Those that were begun, each under its type, with its times, also without a handler."""
         one = self.worker()
         futures = [one.ask("add_one", number) for number in range(20)]
-        futures += [one.ask(kind, None) for kind in ("fail", "echo", "nobody", "fail")]
+        futures += [one.ask(kind, None) for kind in ("fail", "echo", "unknown", "fail")]
         wait(futures, WAIT)
         one.run_until_idle(WAIT)
         types = one.stats().types
         assert {kind: (of.completed, of.failed) for kind, of in types.items()} == {
-            "add_one": (20, 0), "fail": (0, 2), "echo": (1, 0), "nobody": (0, 1),
+            "add_one": (20, 0), "fail": (0, 2), "echo": (1, 0), "unknown": (0, 1),
         }  # fmt: skip
         times = types["add_one"]
         assert times.run_p50 is not None
@@ -45,7 +45,7 @@ class NumbersContract(Subject):
     def test_the_names_of_types_without_handlers_do_not_pile_up(self) -> None:
         """The first 128 types are told apart; the others are counted together."""
         one = self.worker()
-        futures = [one.ask(f"nobody {number}") for number in range(140)]
+        futures = [one.ask(f"unknown {number}") for number in range(140)]
         wait(futures, WAIT)
         one.run_until_idle(WAIT)
         types = one.stats().types
