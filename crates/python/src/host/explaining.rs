@@ -25,8 +25,7 @@ impl Wanted<'_> {
         match self {
             Self::Task(wanted) => std::ptr::eq(&raw const **wanted, task),
             Self::Id(wanted) => task
-                .id
-                .as_ref()
+                .id()
                 .is_some_and(|id| wanted.to_str().ok() == id.bind(wanted.py()).to_str().ok()),
         }
     }
@@ -49,7 +48,7 @@ struct Seen {
 
 impl Seen {
     fn of_task(&mut self, task: &Task) {
-        let retry = task.retry.as_deref();
+        let retry = task.retry();
         self.attempts = retry.map_or(0, |retry| retry.attempts());
         self.attempt = retry.map_or(0, |retry| 1 + retry.made());
         self.late = task.slot.state().is_done();
@@ -133,7 +132,7 @@ pub(crate) fn explain<'py>(
         told.set_item("code", code)?;
         told.set_item("left", left.map(|left| left.as_secs_f64()))?;
         if let Some(behind) = behind {
-            let id = task_of(&behind).and_then(|task| task.id.as_ref());
+            let id = task_of(&behind).and_then(|task| task.id());
             told.set_item("behind_id", id.map(|id| id.clone_ref(py)))?;
             told.set_item("behind", running::thread_of(py, behind.state()))?;
         }

@@ -293,7 +293,7 @@ impl Serving<'_> {
         };
         let awaits = call.awaits();
         let context = message.context().map(|context| context.bind(py));
-        let task = message.task.clone().filter(|task| task.retry.is_some());
+        let task = message.task.clone().filter(|task| task.retry().is_some());
         let mut then = None;
         // The error handler is part of the call: it finds the message as the current one, and its context.
         let mut hook = None;
@@ -317,7 +317,7 @@ impl Serving<'_> {
                     return;
                 }
                 let tried = task.as_ref().filter(|task| !task.slot.state().is_done());
-                let retry = tried.and_then(|task| task.retry.as_deref());
+                let retry = tried.and_then(|task| task.retry());
                 then = retry.map(|retry| retry.failed(py, error, false));
                 if !matches!(then, Some(Then::Again(_))) {
                     hook = shared.tell_of_running(py, error);

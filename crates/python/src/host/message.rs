@@ -68,7 +68,7 @@ impl Message for PyMessage {
     fn bytes(&self) -> usize {
         match self.request() {
             Some(request) => usize::try_from(request.payload.area_len()).unwrap_or(usize::MAX),
-            None => self.task.as_ref().map_or(0, |task| task.bytes),
+            None => self.task.as_ref().map_or(0, |task| task.bytes()),
         }
     }
 
@@ -101,7 +101,7 @@ impl PyMessage {
     }
 
     pub(crate) fn id(&self) -> Option<&Py<PyString>> {
-        self.task.as_ref().and_then(|task| task.id.as_ref())
+        self.task.as_ref()?.id()
     }
 
     /// What goes to another process, if this does.
@@ -114,7 +114,7 @@ impl PyMessage {
 
     /// Whether the reply goes to the owner.
     pub(crate) fn has_id(&self) -> bool {
-        self.task.as_ref().is_some_and(|task| task.id.is_some())
+        self.id().is_some()
     }
 
     /// Drops it while attached, without asking for each part whether that is so.
@@ -187,7 +187,7 @@ impl PyMessage {
 
     /// Whether it is tried again when it fails.
     pub(crate) fn retry(&self) -> Option<&Retrying> {
-        self.task.as_ref()?.retry.as_deref()
+        self.task.as_ref()?.retry()
     }
 
     /// The message's data, where it is handled in this process.

@@ -106,7 +106,7 @@ impl Packing {
                 );
                 error::unsendable(py, &what, raised)
             })?;
-        let id = task.and_then(|task| task.id.as_ref());
+        let id = task.and_then(Task::id);
         let id = id.map(|id| id.to_str(py)).transpose()?;
         let (context, own_context) = variables(py)?;
         let request = OwnedRequest {

@@ -239,10 +239,10 @@ impl PyHandler {
             && task.slot.publish_with(&mut |callback| {
                 job(runner, move |_| callback());
             });
-        if task.id.is_some() {
+        if task.id().is_some() {
             Python::attach(|py| self.shared.deliver(py, &task));
         }
-        if task.unread.is_left() {
+        if task.is_left() {
             let (task, shared) = (task.clone(), self.shared.clone());
             job(runner, move |_| task.ended(shared.named()));
         }

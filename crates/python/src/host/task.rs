@@ -1,7 +1,10 @@
-//! What a Python message carries when its sender may come back to it: a reply slot, an id, keyword arguments.
+//! What a Python message carries when its sender may come back to it, or asks more of the mailbox: a reply slot, a plan, an
+//! id, keyword arguments.
 //!
 //! A plain post has none of it, and its message stays at four words: messages are moved several times on their way,
-//! and the moves are a good part of what one costs.
+//! and the moves are a good part of what one costs. A task is kept small for the like reason: a mailbox may hold thousands,
+//! and each line of memory that goes from the sender's core to the handler's costs as much as a hundred instructions. So what
+//! few messages have is apart, in [`Extras`] from the sender and in [`Beside`] from the handler.
 
 mod unread;
 pub(crate) mod value;
@@ -22,7 +25,7 @@ use crate::host::planning::Planned;
 use crate::host::progress::Meter;
 use crate::host::retrying::Retrying;
 
-use self::unread::Unread;
+use self::unread::{Failed, Unread};
 use self::value::Value;
 
 /// What the head of a message is.
@@ -55,12 +58,6 @@ type Company = Option<Box<[Arc<Task>]>>;
 pub(crate) struct Task {
     pub(crate) slot: Slot<Value, Shared>,
     pub(crate) head: Head,
-    /// The id of a message whose reply goes to the owner.
-    pub(crate) id: Option<Py<PyString>>,
-    pub(crate) kwargs: Option<Py<PyDict>>,
-    /// Called to interrupt an `async def` handler that runs. It refers to the coroutine, whose context refers to this
-    /// message: [`Task::forget_interrupter`] breaks the circle, which the collector cannot see.
-    pub(crate) interrupter: Mutex<Option<Py<PyAny>>>,
     /// The lane that a message of a pool of processes was sent to.
     pub(crate) lane: LaneNote,
     /// The handler's result, or that there is none, is in the slot, to be published once it was counted.
@@ -68,28 +65,75 @@ pub(crate) struct Task {
     /// The caller got a future for it.
     pub(crate) asked: bool,
     pub(crate) limit: Option<Box<Limit>>,
+    /// What it asks of the mailbox.
+    pub(crate) plan: Option<Planned>,
+    pub(crate) unread: Unread,
+    pub(crate) extras: Option<Box<Extras>>,
+    pub(crate) beside: OnceLock<Box<Beside>>,
+}
+
+// As the header says; with the two counts of an `Arc` a little below two lines of memory.
+const _: () = assert!(size_of::<Task>() <= 104);
+
+/// What few senders ask for.
+#[derive(Debug, Default)]
+pub(crate) struct Extras {
+    /// The id of a message whose reply goes to the owner.
+    pub(crate) id: Option<Py<PyString>>,
+    pub(crate) kwargs: Option<Py<PyDict>>,
     /// The bytes of its data, where they count.
     pub(crate) bytes: usize,
     /// Whether it is tried again when it fails.
     pub(crate) retry: Option<Box<Retrying>>,
-    /// What it asks of the mailbox.
-    pub(crate) plan: Option<Planned>,
-    /// While it runs as the first of a batch: the others, which are to be stopped as well before the handler is.
-    pub(crate) company: Mutex<Company>,
-    pub(crate) unread: Unread,
-    /// What few messages have.
-    pub(crate) beside: OnceLock<Box<Beside>>,
 }
 
-/// One word and its state: each ask pays for it.
-const _: () = assert!(size_of::<OnceLock<Box<Beside>>>() == 2 * size_of::<usize>());
+impl Extras {
+    /// `None`: there are none.
+    pub(crate) fn boxed(self) -> Option<Box<Self>> {
+        let Self {
+            id,
+            kwargs,
+            bytes,
+            retry,
+        } = &self;
+        let none = id.is_none() && kwargs.is_none() && *bytes == 0 && retry.is_none();
+        (!none).then(|| Box::new(self))
+    }
+}
 
-/// What lies beside the task of a message that streams, or whose handler says how far it is.
+/// What lies beside the task of a message that streams, that runs as a coroutine or in a batch, whose handler says how far it
+/// is, or whose failure is left to its future.
 #[derive(Debug, Default)]
 pub(crate) struct Beside {
     /// Where its handler puts items, if it is to stream.
-    pub(crate) stream: Option<Arc<Channel>>,
+    stream: Option<Arc<Channel>>,
     pub(crate) meter: Meter,
+    /// Called to interrupt an `async def` handler that runs. It refers to the coroutine, whose context refers to this
+    /// message: [`Task::forget_interrupter`] breaks the circle, which the collector cannot see.
+    interrupter: Mutex<Option<Py<PyAny>>>,
+    /// While it runs as the first of a batch: the others, which are to be stopped as well before the handler is.
+    company: Mutex<Company>,
+    failure: OnceLock<Failed>,
+}
+
+impl Beside {
+    /// That of a message that streams into `channel`.
+    pub(crate) fn of_stream(channel: Arc<Channel>) -> Self {
+        Self {
+            stream: Some(channel),
+            ..Self::default()
+        }
+    }
+
+    fn lock_company(&self) -> MutexGuard<'_, Company> {
+        self.company.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_interrupter(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
+        self.interrupter
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Task {
@@ -115,7 +159,7 @@ impl Task {
 
     /// Has `interrupter` called when the running handler is asked to stop; here and now if it was asked already.
     pub(crate) fn on_interrupt(&self, interrupter: Py<PyAny>) {
-        let before = self.lock_interrupter().replace(interrupter);
+        let before = self.beside().lock_interrupter().replace(interrupter);
         drop(before);
         if self.slot.state().is_cancel_requested() {
             self.interrupt();
@@ -130,38 +174,51 @@ impl Task {
     /// Whether its handler was: all messages that it runs were asked to stop.
     pub(crate) fn is_stop_asked(&self) -> bool {
         self.is_own_stop_asked()
-            && self
-                .lock_company()
-                .iter()
-                .flat_map(|company| company.iter())
-                .all(|task| task.is_own_stop_asked())
+            && self.beside.get().is_none_or(|beside| {
+                let company = beside.lock_company();
+                let mut company = company.iter().flat_map(|company| company.iter());
+                company.all(|task| task.is_own_stop_asked())
+            })
     }
 
     /// It runs as the first of a batch with these.
     pub(crate) fn join(&self, company: Vec<Arc<Self>>) {
-        *self.lock_company() = Some(company.into());
+        *self.beside().lock_company() = Some(company.into());
     }
 
     /// The batch is over.
     pub(crate) fn part(&self) {
-        let company = std::mem::take(&mut *self.lock_company());
-        drop(company);
-    }
-
-    fn lock_company(&self) -> MutexGuard<'_, Company> {
-        self.company.lock().unwrap_or_else(PoisonError::into_inner)
+        if let Some(beside) = self.beside.get() {
+            let company = std::mem::take(&mut *beside.lock_company());
+            drop(company);
+        }
     }
 
     /// The handler is through: there is nothing to interrupt any more.
     pub(crate) fn forget_interrupter(&self) {
-        let interrupter = self.lock_interrupter().take();
-        drop(interrupter);
+        if let Some(beside) = self.beside.get() {
+            let interrupter = beside.lock_interrupter().take();
+            drop(interrupter);
+        }
     }
 
-    fn lock_interrupter(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
-        self.interrupter
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// The id of a message whose reply goes to the owner.
+    pub(crate) fn id(&self) -> Option<&Py<PyString>> {
+        self.extras.as_ref()?.id.as_ref()
+    }
+
+    pub(crate) fn kwargs(&self) -> Option<&Py<PyDict>> {
+        self.extras.as_ref()?.kwargs.as_ref()
+    }
+
+    /// The bytes of its data, where they count.
+    pub(crate) fn bytes(&self) -> usize {
+        self.extras.as_ref().map_or(0, |extras| extras.bytes)
+    }
+
+    /// Whether it is tried again when it fails.
+    pub(crate) fn retry(&self) -> Option<&Retrying> {
+        self.extras.as_ref()?.retry.as_deref()
     }
 
     /// What lies beside it, made if it is not there.
@@ -213,12 +270,15 @@ impl Ticket for Task {
         if let Some(stream) = self.stream() {
             stream.give_up();
         }
-        // Without the interpreter lock first: most handlers are no coroutines, and the deadline thread is not to wait.
-        if self.lock_interrupter().is_none() {
+        // Made where there is none: of this and the thread that leaves an interrupter, one has the lock second, and finds what
+        // the other has said. Without the interpreter lock first: most handlers are no coroutines, and the deadline thread is
+        // not to wait.
+        let beside = self.beside();
+        if beside.lock_interrupter().is_none() {
             return;
         }
         Python::attach(|py| {
-            let interrupter = self
+            let interrupter = beside
                 .lock_interrupter()
                 .as_ref()
                 .map(|interrupter| interrupter.clone_ref(py));

@@ -75,7 +75,7 @@ impl Shared {
             }
             // An error that a handler raises after its deadline is not in its future.
             if !state.is_done() || error.is_instance_of::<error::DeadlineError>(py) {
-                task.unread.leave(py, kind, about.attempt);
+                task.leave_failure(py, kind, about.attempt);
                 return Ok(None);
             }
         }
@@ -109,7 +109,7 @@ impl Shared {
 
     /// Brings the reply of a message with an id to its owner.
     pub(crate) fn deliver(&self, py: Python<'_>, task: &Task) {
-        let (Some(id), Some(reply)) = (&task.id, task.slot.get()) else {
+        let (Some(id), Some(reply)) = (task.id(), task.slot.get()) else {
             return;
         };
         // Its events came before it.

@@ -18,7 +18,7 @@ use crate::host::kinds::OfKind;
 use crate::host::planning::{Planned, Wishes};
 use crate::host::retrying::Retrying;
 use crate::host::shared::Shared;
-use crate::host::task::{Beside, Task};
+use crate::host::task::{Beside, Extras, Task};
 
 #[derive(Debug, Default)]
 pub(crate) struct Terms {
@@ -84,17 +84,14 @@ impl Terms {
         if plain && id.is_none() && limit.is_none() {
             return None;
         }
-        Some(Arc::new(Task {
-            id,
-            ..self.task(kind, limit)
-        }))
+        Some(Arc::new(self.task(kind, id, limit)))
     }
 
     /// The task of an ask.
     pub(crate) fn of_ask(self, kind: &Bound<'_, PyString>, limit: Option<Duration>) -> Arc<Task> {
         Arc::new(Task {
             asked: true,
-            ..self.task(kind, limit)
+            ..self.task(kind, None, limit)
         })
     }
 
@@ -107,25 +104,32 @@ impl Terms {
     ) -> Arc<Task> {
         Arc::new(Task {
             asked: true,
-            beside: OnceLock::from(Box::new(Beside {
-                stream: Some(channel),
-                ..Beside::default()
-            })),
-            ..self.task(kind, limit)
+            beside: OnceLock::from(Box::new(Beside::of_stream(channel))),
+            ..self.task(kind, None, limit)
         })
     }
 
     /// The task of a message of `every`, whose end it is told of.
     pub(crate) fn of_repeated(self, kind: &Bound<'_, PyString>) -> Arc<Task> {
-        Arc::new(self.task(kind, None))
+        Arc::new(self.task(kind, None, None))
     }
 
-    fn task(self, kind: &Bound<'_, PyString>, limit: Option<Duration>) -> Task {
+    fn task(
+        self,
+        kind: &Bound<'_, PyString>,
+        id: Option<Py<PyString>>,
+        limit: Option<Duration>,
+    ) -> Task {
         Task {
             limit: limit.map(|limit| Limit::new(kind, limit)),
             plan: self.plan,
-            retry: self.retry,
-            bytes: self.bytes,
+            extras: Extras {
+                id,
+                kwargs: None,
+                bytes: self.bytes,
+                retry: self.retry,
+            }
+            .boxed(),
             ..Task::default()
         }
     }

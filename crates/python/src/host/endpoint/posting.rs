@@ -13,7 +13,7 @@ use crate::host::handler::PyHandler;
 use crate::host::message::{Body, PyMessage, name_of};
 use crate::host::places::{Place, place_for, wait_for_place};
 use crate::host::planning::{Planned, Wishes, with_wishes};
-use crate::host::task::{Head, Task};
+use crate::host::task::{Extras, Head, Task};
 use crate::host::terms::Terms;
 use crate::host::waiting;
 use crate::interpreter::context;
@@ -175,11 +175,15 @@ impl Inner {
         };
         let task = Arc::new(Task {
             head,
-            kwargs,
             asked: true,
             limit,
             plan,
-            bytes,
+            extras: Extras {
+                kwargs,
+                bytes,
+                ..Extras::default()
+            }
+            .boxed(),
             ..Task::default()
         });
         let message = PyMessage {

@@ -30,7 +30,7 @@ impl Serving<'_> {
             return None;
         };
         let task = message.task.as_deref();
-        if task.is_some_and(|task| task.head != Head::Type || task.retry.is_some())
+        if task.is_some_and(|task| task.head != Head::Type || task.retry().is_some())
             || !shared.calls_plainly()
         {
             return None;

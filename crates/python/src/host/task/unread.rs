@@ -4,7 +4,6 @@
 //! to the end of that at once: one ends the message, the other drops the future. Each sets a flag of its own by one
 //! atomic operation, and the one that comes second logs.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use pyo3::prelude::*;
@@ -26,9 +25,9 @@ const DROPPED: u8 = 4;
 /// when the future may be dropped, nothing can be imported any more.
 static LOG: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-/// What the log says of the message besides the exception.
+/// What the log says of a message whose failure is left to its future, besides the exception.
 #[derive(Debug)]
-struct About {
+pub(super) struct Failed {
     /// The message's type, or the name of the function.
     kind: Py<PyAny>,
     attempt: u32,
@@ -37,28 +36,9 @@ struct About {
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
     flags: AtomicU8,
-    left: OnceLock<Box<About>>,
 }
 
 impl Unread {
-    /// Leaves the failure of a message to its future, instead of reporting it. Called before the reply stands.
-    pub(crate) fn leave(&self, py: Python<'_>, kind: &Bound<'_, PyAny>, attempt: u32) {
-        if let Err(error) = LOG.get_or_try_init(py, || {
-            py.import("pytoweb._replies")?
-                .getattr("log_unread")
-                .map(Bound::unbind)
-        }) {
-            error.write_unraisable(py, None);
-        }
-        let kind = kind.clone().unbind();
-        let _ = self.left.set(Box::new(About { kind, attempt }));
-    }
-
-    /// Whether the failure was left to the future.
-    pub(crate) fn is_left(&self) -> bool {
-        self.left.get().is_some()
-    }
-
     /// Some code got the failure.
     pub(crate) fn note_read(&self) {
         // ORDERING: Relaxed, the thread that drops the future has it from the one that read.
@@ -67,9 +47,31 @@ impl Unread {
 }
 
 impl Task {
+    /// Leaves the failure of a message to its future, instead of reporting it. Called before the reply stands.
+    pub(crate) fn leave_failure(&self, py: Python<'_>, kind: &Bound<'_, PyAny>, attempt: u32) {
+        if let Err(error) = LOG.get_or_try_init(py, || {
+            py.import("pytoweb._replies")?
+                .getattr("log_unread")
+                .map(Bound::unbind)
+        }) {
+            error.write_unraisable(py, None);
+        }
+        let kind = kind.clone().unbind();
+        let _ = self.beside().failure.set(Failed { kind, attempt });
+    }
+
+    /// Whether the failure was left to the future.
+    pub(crate) fn is_left(&self) -> bool {
+        self.left().is_some()
+    }
+
+    fn left(&self) -> Option<&Failed> {
+        self.beside.get()?.failure.get()
+    }
+
     /// The reply stands: logs a failure that was left to a future which is gone.
     pub(crate) fn ended(&self, by: Named<'_>) {
-        if !self.unread.is_left() {
+        if !self.is_left() {
             return;
         }
         // ORDERING: AcqRel, so that the thread that sets the second flag sees the reply.
@@ -96,7 +98,7 @@ impl Task {
     }
 
     fn log_unread(&self, by: Named<'_>) {
-        let Some(about) = self.unread.left.get() else {
+        let Some(about) = self.left() else {
             return;
         };
         Python::attach(|py| {
