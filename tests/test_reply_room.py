@@ -9,7 +9,7 @@ import queue
 import process_handlers
 import pytest
 
-from pytoweb.workers import MailboxFullError, WorkerStoppedError
+from pytoweb.workers import MailboxFullError, Retry, WorkerStoppedError
 
 WAIT = 10.0
 CAPACITY = 5
@@ -152,6 +152,68 @@ def test_without_a_handler_no_post_waits(worker):
     one.post_message("echo", None, "last")
     kept = [replies.get(timeout=WAIT).id for _ in range(CAPACITY + 1)]
     assert kept == [*(str(number) for number in range(MANY - CAPACITY, MANY)), "last"]
+
+
+def test_replies_without_a_handler_are_warned_of_once_and_counted(worker, caplog):
+    one = worker("forgetful", capacity=CAPACITY)
+    one.on_message("echo", lambda data: data)
+    one.start()
+    with caplog.at_level(logging.WARNING, "pytoweb.worker"):
+        for number in range(MANY):
+            one.post_message("echo", None, str(number))
+        one.run_until_idle(WAIT)
+    (record,) = caplog.records
+    assert "on_message('response', ...)" in record.getMessage()
+    assert "reply=False" in record.getMessage()
+    assert f"since that to message {str(CAPACITY)!r} came" in record.getMessage()
+    assert one.stats().lost_replies == MANY - CAPACITY
+
+
+def test_an_id_that_asks_for_no_reply_takes_no_room(worker, backend, until, caplog):
+    one = worker(backend=backend, capacity=CAPACITY)
+    one.on_message("echo", process_handlers.echo)
+    one.on_message("fail", process_handlers.fail)
+    one.on_error(lambda error: None)
+    heard = queue.Queue()
+    one.on_message("response", heard.put)
+    one.on_message("error", heard.put)
+    one.start()
+
+    async def post(number):
+        await one.apost_message("echo", None, f"awaited {number}", reply=False)
+
+    with caplog.at_level(logging.WARNING, "pytoweb.worker"):
+        for number in range(MANY):
+            one.post_message("echo", None, str(number), reply=False)
+            run(post(number))
+        one.post_message("fail", "no", "failed", reply=False)
+        one.post_message("echo", 7, "asked", reply=True)
+        until(lambda: one.explain("asked").state == "done", "the last message")
+    # In order: had one of the others a reply, it came before this.
+    assert heard.get(timeout=WAIT).id == "asked"
+    assert heard.empty()
+    assert not caplog.records
+    assert one.stats().lost_replies == 0
+    assert one.explain("0").outcome == one.explain(f"awaited {MANY - 1}").outcome == "completed"
+    assert one.explain("failed").outcome == "failed"
+    assert one.explain("failed").error is not None
+    with pytest.raises(TypeError, match="reply must be a bool, not str"):
+        one.post_message("echo", None, "id", reply="no")
+
+
+def test_a_dead_letter_of_one_without_a_reply_is_posted_again_without_one(worker, backend, until):
+    one = worker(backend=backend)
+    one.on_message("fail", process_handlers.fail)
+    one.on_error(lambda error: None)
+    heard = queue.Queue()
+    one.on_message("error", heard.put)
+    one.start()
+    one.post_message("fail", "no", "silent", retry=Retry(1), reply=False)
+    until(one.dead_letters, "the dead letter")
+    one.dead_letters()[0].post_again()
+    until(lambda: one.stats().failed == 2, "the second end")
+    one.post_message("fail", "no", "asked")
+    assert heard.get(timeout=WAIT).id == "asked"
 
 
 def test_a_reply_handler_may_post_the_next_message(worker, backend):

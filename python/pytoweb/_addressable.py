@@ -163,8 +163,9 @@ class Addressable(Streaming, Telling, Exposing):
         """Registers ``handler`` for messages of one type; at any time, replacing an earlier one.
 
         Two types are the owner's side of a reply: handlers for ``"response"`` and ``"error"`` get a
-        ``WorkerMessage`` for every message that was posted with a ``message_id``. Its ``data`` is
-        ``{"id": ..., "result": ...}`` or ``{"id": ..., "error": exception}``. They are called in the order of
+        ``WorkerMessage`` for every message that was posted with a ``message_id``, but not with
+        ``reply=False``. Its ``data`` is ``{"id": ..., "result": ...}`` or
+        ``{"id": ..., "error": exception}``. They are called in the order of
         the replies, on the event loop that runs where they are registered, else one at a time on reply
         threads that all workers and pools share; never on the worker's thread. Replies that came earlier are
         kept, up to the capacity, and delivered first.
@@ -573,6 +574,7 @@ class Addressable(Streaming, Telling, Exposing):
         at: datetime | None = None,
         keep_latest: bool = False,
         retry: Retry | None = None,
+        reply: bool = True,
     ) -> None:
         """``post_message`` for coroutines: waits for room without blocking the event loop.
 
@@ -582,7 +584,7 @@ class Addressable(Streaming, Telling, Exposing):
         Args:
             message_type: the type of the message.
             data: what the handler gets.
-            message_id: asks for a reply to the ``response`` or ``error`` handler.
+            message_id: as for ``post_message``: it asks for a reply, unless ``reply`` is False.
             timeout: seconds until the message expires, the wait for room included.
             priority: as for ``post_message``.
             key: as for ``post_message``.
@@ -590,6 +592,7 @@ class Addressable(Streaming, Telling, Exposing):
             at: as for ``post_message``.
             keep_latest: as for ``post_message``.
             retry: as for ``post_message``.
+            reply: as for ``post_message``.
 
         Raises:
             MailboxFullError: no room came within ``timeout``, or the policy refuses instead of waiting.
@@ -597,9 +600,11 @@ class Addressable(Streaming, Telling, Exposing):
         """
         wishes = wished(priority, key, delay, at, keep_latest, retry)
         await self._pytoweb_when_room(
-            lambda left, told: self._pytoweb_park_post(message_type, data, message_id, left, told, wishes),
+            lambda left, told: self._pytoweb_park_post(
+                message_type, data, message_id, left, told, wishes, reply
+            ),
             timeout,
-            with_id=message_id is not None,
+            is_answered=message_id is not None and reply is not False,
         )
 
     async def aask(
@@ -693,11 +698,11 @@ class Addressable(Streaming, Telling, Exposing):
         park: Callable[[float | None, Told], Any],
         timeout: float | None,
         *,
-        with_id: bool = False,
+        is_answered: bool = False,
     ) -> Any:
         """What ``park(seconds left, told)`` returns once the message is in."""
         timeout = checked_timeout(timeout)
-        line = self._pytoweb.line if with_id else None
+        line = self._pytoweb.line if is_answered else None
         if line is None or not line:
             told = Told()
             result = park(timeout, told)

@@ -365,6 +365,7 @@ class Endpoint:
         at: datetime | None = None,
         keep_latest: bool | None = None,
         retry: Retry | None = None,
+        reply: bool | None = None,
     ) -> None:
         """Queues a message, and returns without waiting for its handler.
 
@@ -377,8 +378,11 @@ class Endpoint:
         Args:
             message_type: The type, which chooses the handler; any but ``"response"`` and ``"error"``.
             data: What the handler gets: as it is on a thread, pickled here for a process.
-            message_id: Asks for a reply: the owner's ``response`` or ``error`` handler gets it with this id.
-                It takes a place of the mailbox's room until that handler is through with the reply.
+            message_id: Names the message in logs and for ``explain``, and asks for a reply: the ``response``
+                or ``error`` handler registered on this worker gets it, with this id. It takes a place of the
+                mailbox's room until that handler is through with the reply. Without such a handler replies are
+                kept for one to come, up to the capacity; further ones are lost, counted in ``stats()`` and
+                warned of once. For an id without a reply pass ``reply=False``.
             timeout: Seconds from now until the message expires, the wait for room included. One that expires
                 in the queue never runs; one that is running gets ``current_message().cancelled``. None is no
                 limit.
@@ -394,6 +398,7 @@ class Endpoint:
             keep_latest: With a key: takes the place of the queued message of this type with the same key that
                 was posted so, if there is one, whose future is cancelled. With a delay that begins anew.
             retry: How often it is tried when it fails, instead of what ``on_message`` says of its type.
+            reply: False: the ``message_id`` asks for no reply. Without an id there is none anyway.
 
         Raises:
             MailboxFullError: The mailbox is full, and the policy is ``"reject"``, or ``"block"`` and no room
@@ -554,6 +559,7 @@ class Endpoint:
         timeout: float | None,
         told: Callable[[], object],
         wishes: _Wishes | None = None,
+        reply: bool | None = None,
     ) -> Parked | bool | None:
         """Posts; with a full "block" mailbox the message waits in line.
 

@@ -86,7 +86,18 @@ class Replies:
     mailbox's room until its handler is through; those that are kept take none.
     """
 
-    __slots__ = ("_capacity", "_is_losing", "_kept", "_name", "_owner", "_replaced", "_routes", "_runtime")
+    __slots__ = (
+        "_capacity",
+        "_is_losing",
+        "_is_warned",
+        "_kept",
+        "_name",
+        "_owner",
+        "_replaced",
+        "_routes",
+        "_runtime",
+        "lost_replies",
+    )
 
     def __init__(
         self, name: str, capacity: int, runtime: PoolRuntime, owner: weakref.ref[Addressable]
@@ -101,6 +112,9 @@ class Replies:
         self._replaced: list[Route] = []
         self._kept: dict[str, deque[WorkerMessage]] | None = None
         self._is_losing = False
+        self._is_warned = False
+        #: Replies that went to no handler.
+        self.lost_replies = 0
 
     def set_handler(self, kind: str, handler: Callable[[WorkerMessage], object]) -> None:
         """Sends replies of ``kind`` to ``handler`` from now on, those kept so far first."""
@@ -112,6 +126,7 @@ class Replies:
             if before is not None and before.waiting:
                 self._replaced.append(before)
             self._routes[kind] = Route(handler, way)
+            self._is_warned = False
             kept = None if self._kept is None else self._kept.pop(kind, None)
             for message in kept or ():
                 way.call(self._call, handler, message, None)
@@ -120,6 +135,7 @@ class Replies:
         """In a forked child: the line is another one there, and replies of the parent stay there."""
         self._kept = None
         self._replaced = []
+        self.lost_replies = 0
         for route in self._routes.values():
             route.waiting = 0
             if hasattr(route.way, "join"):
@@ -143,16 +159,31 @@ class Replies:
                 if not sent:
                     # Its event loop is closed, and with it the way of those before.
                     taken, route.waiting = route.waiting, 0
+            warns = False
+            if not sent:
+                self.lost_replies += 1
+                warns, self._is_warned = not self._is_warned, True
         if taken:
             self._taken(taken)
-        if not sent:
-            self._log().warning(
-                "a reply to message %r of worker %r is lost: its event loop is closed, or %d others wait "
-                "for a handler",
-                message_id,
-                self._name,
-                self._capacity,
+        if warns:
+            self._warn_of_loss(kind, message_id, route is None)
+
+    def _warn_of_loss(self, kind: str, message_id: str, unhandled: bool) -> None:
+        """Says once what its owner has forgotten: more than one line of it would bury the log."""
+        if unhandled:
+            why = (
+                f"it has no {kind!r} handler, and only the last {self._capacity} are kept for one; register it "
+                f"with on_message({kind!r}, ...), or post with reply=False where only the id is wanted"
             )
+        else:
+            why = f"the event loop that its {kind!r} handler was registered on is closed"
+        self._log().warning(
+            "replies of worker %r are lost, since that to message %r came: %s. This is said once; "
+            "stats().lost_replies counts them",
+            self._name,
+            message_id,
+            why,
+        )
 
     def _taken(self, replies: int) -> None:
         owner = self._owner()
@@ -296,14 +327,16 @@ class Replies:
             error,
         )
 
-    def bury(self, kind: str, data: object, message_id: str | None, errors: list[BaseException]) -> None:
+    def bury(
+        self, kind: str, data: object, message_id: str | None, errors: list[BaseException], reply: bool
+    ) -> None:
         """Keeps a message that has failed for good as a dead letter; called on the worker's thread."""
         owner = self._owner()
         if owner is None:
             return
         letters = owner._pytoweb.dead_letters
         try:
-            letters.add(DeadLetter(owner, kind, data, message_id, errors))
+            letters.add(DeadLetter(owner, kind, data, message_id, errors, reply))
         except BaseException:
             self._log().exception("the dead letter handler of worker %r raised", self._name)
 

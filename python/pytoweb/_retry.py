@@ -122,7 +122,7 @@ def _finite(value: float, name: str) -> float:
 class DeadLetter:
     """A message that has failed for good, although it was tried again, with what each attempt raised."""
 
-    __slots__ = ("_worker", "at", "data", "errors", "message_id", "message_type", "worker")
+    __slots__ = ("_reply", "_worker", "at", "data", "errors", "message_id", "message_type", "worker")
 
     def __init__(
         self,
@@ -131,8 +131,10 @@ class DeadLetter:
         data: Any,
         message_id: str | None,
         errors: Sequence[BaseException],
+        reply: bool = True,
     ) -> None:
         self._worker = weakref.ref(worker)
+        self._reply = reply
         #: The name of the worker whose message it was.
         self.worker = worker._pytoweb.name
         self.message_type = message_type
@@ -156,7 +158,7 @@ class DeadLetter:
         worker = self._worker()
         if worker is None:
             raise RuntimeError(f"the worker {self.worker!r} of this dead letter is gone")
-        worker.post_message(self.message_type, self.data, self.message_id)
+        worker.post_message(self.message_type, self.data, self.message_id, reply=self._reply)
         with contextlib.suppress(ValueError):
             worker._pytoweb.dead_letters.letters.remove(self)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pytoweb._core import merged_numbers
 
 if TYPE_CHECKING:
-    from pytoweb._core import Endpoint
+    from pytoweb._addressable import Addressable
     from pytoweb._pool import WorkerPool
     from pytoweb._worker import PythonWorker, WorkerState
 
@@ -123,6 +123,9 @@ class WorkerStats(_Numbers):
     """Attempts that failed and were followed by another one; not part of ``posted``."""
     dead: int
     """Messages that became dead letters, ever; they are among ``failed``."""
+    lost_replies: int
+    """Replies to messages with an id that no ``response`` or ``error`` handler got: there was none, and more
+    of them than the capacity, or its event loop was closed."""
     bytes: int
     """Bytes of the messages that are queued or being handled; 0 where ``Limits`` bounds none."""
     busy_seconds: float
@@ -201,6 +204,7 @@ class PoolStats(_Numbers):
     shed: int
     retried: int
     dead: int
+    lost_replies: int
     bytes: int
     """Of those whose mailboxes are bounded by bytes."""
     busy_seconds: float
@@ -244,6 +248,7 @@ _SUMS = (
     "shed",
     "retried",
     "dead",
+    "lost_replies",
     "bytes",
     "busy_seconds",
 )
@@ -263,15 +268,15 @@ def _shares(busy: list[float], alive: float, places: int) -> dict[str, Any]:
 def worker_stats(worker: PythonWorker) -> WorkerStats:
     """The numbers of a worker."""
     lock_wait = worker._pytoweb.threads.lock_wait() if worker._pytoweb_owns_threads() else None
-    return _stats_of(worker._pytoweb_stats(), lock_wait)
+    return _stats_of(worker, worker._pytoweb_stats(), lock_wait)
 
 
-def stats_of(one: Endpoint) -> WorkerStats:
+def stats_of(one: Addressable) -> WorkerStats:
     """The numbers of a worker, or of a pool's own mailbox, without ``lock_wait_seconds``."""
-    return _stats_of(one._pytoweb_stats(), None)
+    return _stats_of(one, one._pytoweb_stats(), None)
 
 
-def _stats_of(numbers: dict[str, Any], lock_wait: float | None) -> WorkerStats:
+def _stats_of(one: Addressable, numbers: dict[str, Any], lock_wait: float | None) -> WorkerStats:
     """The engine's numbers as users see them."""
     drops = {reason: numbers.pop(f"dropped_{reason}") for reason in ("oldest", "newest", "replaced")}
     alive, busy = numbers.pop("alive_seconds"), numbers.pop("busy_recently")
@@ -282,6 +287,7 @@ def _stats_of(numbers: dict[str, Any], lock_wait: float | None) -> WorkerStats:
         **numbers,
         dropped=sum(drops.values()),
         drops=drops,
+        lost_replies=one._pytoweb.replies.lost_replies,
         utilisation=share(numbers["busy_seconds"], alive * places),
         lock_wait_seconds=lock_wait,
         **_shares(busy, alive, places),
@@ -303,8 +309,10 @@ def pool_stats(pool: WorkerPool) -> PoolStats:
     busy = [sum(times) for times in zip(*recently)]
     pinned = [worker for worker in members.values() if worker._pytoweb_owns_threads()]
     lock_waits = {worker.name: worker._pytoweb.threads.lock_wait() for worker in pinned}
-    own = _stats_of(own_numbers, None)
-    workers = {name: _stats_of(each, lock_waits.get(name)) for name, each in numbers.items()}
+    own = _stats_of(pool, own_numbers, None)
+    workers = {
+        name: _stats_of(members[name], each, lock_waits.get(name)) for name, each in numbers.items()
+    }
     everyone = (own, *workers.values())
     sums = {name: sum(getattr(stats, name) for stats in everyone) for name in _SUMS}
     ages = [stats.oldest_age for stats in everyone if stats.oldest_age is not None]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pyo3::exceptions::PyOverflowError;
+use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyString};
 
@@ -30,6 +30,20 @@ pub(crate) fn message_id(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<P
                 .map_err(|_| error::not_an_id(object))?;
             Ok(Some(id.clone().unbind()))
         }
+    }
+}
+
+/// A bool; `default` where it is not given. `what` is the name of the argument.
+pub(crate) fn flag(object: Option<&Bound<'_, PyAny>>, what: &str, default: bool) -> PyResult<bool> {
+    match object.filter(|object| !object.is_none()) {
+        None => Ok(default),
+        Some(object) => match object.cast::<PyBool>() {
+            Ok(given) => Ok(given.is_true()),
+            Err(_) => Err(PyTypeError::new_err(format!(
+                "{what} must be a bool, not {}",
+                error::class_name(object)
+            ))),
+        },
     }
 }
 

@@ -172,8 +172,11 @@ impl Endpoint {
     /// Args:
     ///     message_type: The type, which chooses the handler; any but ``"response"`` and ``"error"``.
     ///     data: What the handler gets: as it is on a thread, pickled here for a process.
-    ///     message_id: Asks for a reply: the owner's ``response`` or ``error`` handler gets it with this id.
-    ///         It takes a place of the mailbox's room until that handler is through with the reply.
+    ///     message_id: Names the message in logs and for ``explain``, and asks for a reply: the ``response``
+    ///         or ``error`` handler registered on this worker gets it, with this id. It takes a place of the
+    ///         mailbox's room until that handler is through with the reply. Without such a handler replies are
+    ///         kept for one to come, up to the capacity; further ones are lost, counted in ``stats()`` and
+    ///         warned of once. For an id without a reply pass ``reply=False``.
     ///     timeout: Seconds from now until the message expires, the wait for room included. One that expires
     ///         in the queue never runs; one that is running gets ``current_message().cancelled``. None is no
     ///         limit.
@@ -189,6 +192,7 @@ impl Endpoint {
     ///     keep_latest: With a key: takes the place of the queued message of this type with the same key that
     ///         was posted so, if there is one, whose future is cancelled. With a delay that begins anew.
     ///     retry: How often it is tried when it fails, instead of what ``on_message`` says of its type.
+    ///     reply: False: the ``message_id`` asks for no reply. Without an id there is none anyway.
     ///
     /// Raises:
     ///     MailboxFullError: The mailbox is full, and the policy is ``"reject"``, or ``"block"`` and no room
@@ -204,7 +208,7 @@ impl Endpoint {
     ///         not longer than ``delay``, ``priority`` not from 0 to 9, ``at`` without a time zone, ``delay``
     ///         and ``at`` are both given, or ``keep_latest`` without a key.
     #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
-    #[pyo3(signature = (message_type, data=None, message_id=None, *, timeout=None, priority=None, key=None, delay=None, at=None, keep_latest=None, retry=None))]
+    #[pyo3(signature = (message_type, data=None, message_id=None, *, timeout=None, priority=None, key=None, delay=None, at=None, keep_latest=None, retry=None, reply=None))]
     fn post_message<'py>(
         &self,
         py: Python<'py>,
@@ -218,9 +222,11 @@ impl Endpoint {
         at: Option<&Bound<'py, PyAny>>,
         keep_latest: Option<&Bound<'py, PyAny>>,
         retry: Option<&Bound<'py, PyAny>>,
+        reply: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<()> {
         let kind = arguments::message_type(message_type)?;
         let id = arguments::message_id(message_id)?;
+        let reply = arguments::flag(reply, "reply", true)?;
         let limit = arguments::timeout(timeout)?;
         let (inner, worker) = self.inner()?;
         let data = data.unwrap_or_else(|| py.None());
@@ -237,7 +243,7 @@ impl Endpoint {
             return inner.post_plainly(py, worker, kind, data);
         }
         let terms = inner.terms(worker, kind.bind(py), limit, wishes, &data)?;
-        let task = terms.of_post(kind.bind(py), id, limit);
+        let task = terms.of_post(kind.bind(py), id, reply, limit);
         let message = inner.message(py, kind, data, task)?;
         inner.post(py, worker, message, limit)
     }
@@ -419,7 +425,7 @@ impl Endpoint {
             for item in items.by_ref().take(POST_CHUNK) {
                 let item = item?.unbind();
                 let terms = inner.terms(worker, kind.bind(py), None, wishes, &item)?;
-                let task = terms.of_post(kind.bind(py), None, None);
+                let task = terms.of_post(kind.bind(py), None, true, None);
                 chunk.push_back(inner.message(py, kind.clone_ref(py), item, task)?);
             }
             if chunk.is_empty() {
@@ -452,7 +458,8 @@ impl Endpoint {
 
     /// Posts, or leaves the message in the line before a full mailbox: then a `Parked`, which calls `told()` once it is
     /// in or refused. False: a message with an id has no place for its reply yet.
-    #[pyo3(signature = (message_type, data, message_id, timeout, told, wishes=None))]
+    #[expect(clippy::too_many_arguments, reason = "called by our own Python")]
+    #[pyo3(signature = (message_type, data, message_id, timeout, told, wishes=None, reply=None))]
     fn _pytoweb_park_post<'py>(
         slf: &Bound<'py, Self>,
         message_type: &Bound<'py, PyAny>,
@@ -461,19 +468,21 @@ impl Endpoint {
         timeout: Option<&Bound<'py, PyAny>>,
         told: Py<PyAny>,
         wishes: Option<&Bound<'py, PyTuple>>,
+        reply: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let (inner, worker) = slf.get().inner()?;
         let kind = arguments::message_type(message_type)?;
         let id = arguments::message_id(message_id)?;
+        let reply = arguments::flag(reply, "reply", true)?;
         let limit = arguments::timeout(timeout)?;
         let terms = with_wishes(wishes, |wishes| {
             inner.terms(worker, kind.bind(py), limit, wishes, &data)
         })?;
-        let task = terms.of_post(kind.bind(py), id, limit);
+        let task = terms.of_post(kind.bind(py), id, reply, limit);
         let message = inner.message(py, kind, data, task)?;
         let place = message
-            .id()
+            .reply_id()
             .map(|id| place_for(py, worker, &inner.shared, id))
             .transpose()?;
         match place {
@@ -481,12 +490,12 @@ impl Endpoint {
             Some(Place::Wait) => return Ok(PyBool::new(py, false).to_owned().into_any()),
             Some(Place::Taken) | None => {}
         }
-        let with_id = place.is_some();
+        let is_answered = place.is_some();
         match waiting::enter(worker, message, limit) {
             Ok(Entry::In) => Ok(py.None().into_bound(py)),
-            Ok(Entry::Line(post)) => slf.get().parked(slf, post, None, with_id, told),
+            Ok(Entry::Line(post)) => slf.get().parked(slf, post, None, is_answered, told),
             Err(refused) => {
-                if with_id {
+                if is_answered {
                     inner.shared.reply_room.give_back(py, 1);
                 }
                 Err(refused)

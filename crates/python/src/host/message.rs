@@ -113,8 +113,13 @@ impl PyMessage {
     }
 
     /// Whether the reply goes to the owner.
-    pub(crate) fn has_id(&self) -> bool {
-        self.id().is_some()
+    pub(crate) fn is_answered(&self) -> bool {
+        self.task.as_ref().is_some_and(|task| task.is_answered())
+    }
+
+    /// The id of one whose reply goes to the owner.
+    pub(crate) fn reply_id(&self) -> Option<&Py<PyString>> {
+        self.id().filter(|_| self.is_answered())
     }
 
     /// Drops it while attached, without asking for each part whether that is so.

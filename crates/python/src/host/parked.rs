@@ -28,7 +28,7 @@ pub(crate) struct Parked {
     /// Of an ask: its future's.
     task: Option<Arc<Task>>,
     /// It has a place for its reply, which is given back where it does not go in.
-    with_id: bool,
+    is_answered: bool,
     generation: Generation,
 }
 
@@ -39,7 +39,7 @@ impl Parked {
         endpoint: Py<Endpoint>,
         shared: Arc<Attached<Shared>>,
         task: Option<Arc<Task>>,
-        with_id: bool,
+        is_answered: bool,
         told: Py<PyAny>,
     ) -> Self {
         post.on_settled(move || {
@@ -55,7 +55,7 @@ impl Parked {
             endpoint,
             shared,
             task,
-            with_id,
+            is_answered,
             generation: Generation::now(),
         }
     }
@@ -74,7 +74,7 @@ impl Parked {
     }
 
     fn give_back_place(&self, py: Python<'_>) {
-        if self.with_id {
+        if self.is_answered {
             self.shared.reply_room.give_back(py, 1);
         }
     }

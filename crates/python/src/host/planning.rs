@@ -148,18 +148,7 @@ impl<'py> Wishes<'_, 'py> {
     }
 
     fn keeps_latest(&self) -> PyResult<bool> {
-        match self.keep_latest.filter(|given| !given.is_none()) {
-            None => Ok(false),
-            Some(given) => given
-                .cast::<PyBool>()
-                .map(|given| given.is_true())
-                .map_err(|_| {
-                    PyTypeError::new_err(format!(
-                        "keep_latest must be a bool, not {}",
-                        class_name(given)
-                    ))
-                }),
-        }
+        arguments::flag(self.keep_latest, "keep_latest", false)
     }
 
     /// How long the message is to wait from now.

@@ -107,10 +107,10 @@ impl Ends for PyHandler {
             return delivery.finish(Outcome::Completed, ran);
         };
         let settled = task.settle(Value::Remote(Box::new(Remote::new(false, answer))));
-        let has_id = delivery
+        let is_answered = delivery
             .message_mut()
-            .is_some_and(|message| message.has_id());
-        if settled && !has_id {
+            .is_some_and(|message| message.is_answered());
+        if settled && !is_answered {
             return delivery.finish(Outcome::Completed, ran);
         }
         if let Some(runner) = delivery.handler().runner.clone() {

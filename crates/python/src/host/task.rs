@@ -78,8 +78,10 @@ const _: () = assert!(size_of::<Task>() <= 104);
 /// What few senders ask for.
 #[derive(Debug, Default)]
 pub(crate) struct Extras {
-    /// The id of a message whose reply goes to the owner.
+    /// The id of a message, whose reply goes to the owner.
     pub(crate) id: Option<Py<PyString>>,
+    /// The id is for logs and `explain` alone: the owner wants no reply.
+    pub(crate) silent: bool,
     pub(crate) kwargs: Option<Py<PyDict>>,
     /// The bytes of its data, where they count.
     pub(crate) bytes: usize,
@@ -92,6 +94,7 @@ impl Extras {
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
         let Self {
             id,
+            silent: _,
             kwargs,
             bytes,
             retry,
@@ -235,6 +238,16 @@ impl Task {
     pub(crate) fn error_of(&self, failure: Failure, to: Named<'_>) -> PyErr {
         let asked_to_stop = self.is_own_stop_asked();
         failure::failure(failure, to, self.limit.as_deref(), asked_to_stop)
+    }
+
+    /// Whether the reply goes to the owner.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.id().is_some() && !self.is_silent()
+    }
+
+    /// Whether the id, if it has one, is for logs and `explain` alone.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| extras.silent)
     }
 
     /// Whether the reply stands and is no result.

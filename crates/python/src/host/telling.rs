@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pytoweb_engine::{Address, Fate};
+use pyo3::types::PyString;
+use pytoweb_engine::{Address, Failure, Fate};
 
 use crate::error;
 use crate::host::hook::Hook;
@@ -13,6 +14,7 @@ use crate::host::message::{About, PyMessage};
 use crate::host::retrying::{Retrying, Then};
 use crate::host::running;
 use crate::host::shared::Shared;
+use crate::host::task::value::Value;
 use crate::host::task::{Head, Task};
 use crate::host::watcher;
 
@@ -107,13 +109,16 @@ impl Shared {
             })
     }
 
-    /// Brings the reply of a message with an id to its owner.
+    /// Keeps how a message with an id ended, and brings its reply to the owner.
     pub(crate) fn deliver(&self, py: Python<'_>, task: &Task) {
         let (Some(id), Some(reply)) = (task.id(), task.slot.get()) else {
             return;
         };
         // Its events came before it.
         self.hear(py);
+        if task.is_silent() {
+            return self.note_end(py, id, reply);
+        }
         let replies = self.replies.bind(py);
         let got = reply.as_ref().map(|value| value.get(py));
         let end = match &got {
@@ -140,6 +145,21 @@ impl Shared {
         if let Err(error) = told {
             error.write_unraisable(py, None);
             self.reply_room.give_back(py, 1);
+        }
+    }
+
+    /// Keeps how a message ended whose reply goes nowhere. A result is not looked at: to unpickle it may run the user's
+    /// code, and take long.
+    fn note_end(&self, py: Python<'_>, id: &Py<PyString>, reply: &Result<Value, Failure>) {
+        match reply {
+            Ok(value) if value.is_result() => self.ends.note(py, id, Ok(None)),
+            Ok(value) => {
+                let got = value.get(py);
+                let error = got.as_ref().ok().and_then(|got| got.as_ref().err());
+                let error = error.map(|error| error.bind(py));
+                self.ends.note(py, id, Ok(error));
+            }
+            Err(failure) => self.ends.note(py, id, Err(*failure)),
         }
     }
 
@@ -197,7 +217,8 @@ impl Shared {
             self.ends.dies(py, id);
         }
         let told = message.kind(py).and_then(|kind| {
-            let letter = (kind, message.data(py)?, id, errors);
+            let reply = message.task.as_ref().is_none_or(|task| !task.is_silent());
+            let letter = (kind, message.data(py)?, id, errors, reply);
             self.replies
                 .bind(py)
                 .call_method1(intern!(py, "bury"), letter)

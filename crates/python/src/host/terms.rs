@@ -72,19 +72,24 @@ impl Terms {
         })
     }
 
-    /// The task of a post. A plain one needs none; an id, a deadline and terms do.
+    /// The task of a post. A plain one needs none; an id, a deadline and terms do. `reply`: one with an id is answered.
     #[inline]
     pub(crate) fn of_post(
         self,
         kind: &Bound<'_, PyString>,
         id: Option<Py<PyString>>,
+        reply: bool,
         limit: Option<Duration>,
     ) -> Option<Arc<Task>> {
         let plain = self.plan.is_none() && self.retry.is_none() && self.bytes == 0;
         if plain && id.is_none() && limit.is_none() {
             return None;
         }
-        Some(Arc::new(self.task(kind, id, limit)))
+        let mut task = self.task(kind, id, limit);
+        if let Some(extras) = &mut task.extras {
+            extras.silent = !reply;
+        }
+        Some(Arc::new(task))
     }
 
     /// The task of an ask.
@@ -125,9 +130,9 @@ impl Terms {
             plan: self.plan,
             extras: Extras {
                 id,
-                kwargs: None,
                 bytes: self.bytes,
                 retry: self.retry,
+                ..Extras::default()
             }
             .boxed(),
             ..Task::default()

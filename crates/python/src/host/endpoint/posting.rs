@@ -201,7 +201,7 @@ impl Inner {
         message: PyMessage,
         limit: Option<Duration>,
     ) -> PyResult<()> {
-        if message.has_id() {
+        if message.is_answered() {
             return self.post_with_id(py, worker, message, limit);
         }
         self.post_now(py, worker, message, limit)
@@ -219,7 +219,7 @@ impl Inner {
         self.shared.check_open()?;
         let since = Instant::now();
         let place = message
-            .id()
+            .reply_id()
             .map(|id| place_for(py, worker, &self.shared, id))
             .transpose()?;
         match place {

@@ -58,12 +58,12 @@ impl Endpoint {
         slf: &Bound<'py, Self>,
         post: ParkedPost<PyHandler>,
         task: Option<Arc<Task>>,
-        with_id: bool,
+        is_answered: bool,
         told: Py<PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (inner, _) = self.inner()?;
         let shared = inner.shared.clone();
-        let parked = Parked::new(post, slf.clone().unbind(), shared, task, with_id, told);
+        let parked = Parked::new(post, slf.clone().unbind(), shared, task, is_answered, told);
         Ok(Bound::new(slf.py(), parked)?.into_any())
     }
 }
