@@ -14,6 +14,7 @@ import time
 import pytest
 
 from pytoweb.workers import (
+    Batch,
     DeadlineError,
     Retry,
     SerializationError,
@@ -236,6 +237,49 @@ def test_what_may_return_a_generator_is_tried_again_as_what_returns_a_value(back
     assert one.ask("listed", 2).result(WAIT) == [0, 1]
     with pytest.raises(TypeError, match=r"ask\(\)"):
         one.stream("listed", 2)
+
+
+def lazily_each(items):
+    return (item for item in items)
+
+
+@pytest.mark.parametrize(("option", "value"), [("retry", Retry(2, backoff=0)), ("batch", Batch(2))])
+def test_a_decorated_generator_function_with_an_option_that_no_stream_has(backend, worker, option, value):
+    one = worker("both", backend=backend)
+    one.on_error(lambda error: None)
+    # A decorator may read all of the generator, so only the first call tells.
+    for handler in (counted, counted_later, functools.partial(counted)):
+        one.on_message("count", handler, **{option: value})
+        one.start()
+        with pytest.raises(TypeError, match=rf"'count' returned a generator.*with {option}=.*stream\(\)"):
+            one.ask("count", 3).result(WAIT)
+        with pytest.raises(
+            TypeError, match=rf"'count' is registered with {option}=.*ask\(\).* without {option}="
+        ):
+            one.stream("count", 3)
+    # Registered without the option, it streams.
+    one.on_message("count", counted)
+    assert list(one.stream("count", 3)) == [0, 1, 2]
+    # A plain handler is told apart as ever.
+    one.on_message("count", collected, **{option: value})
+    with pytest.raises(TypeError, match=r"no generator function.*ask\(\)"):
+        one.stream("count", 3)
+
+
+def test_a_handler_of_batches_that_returns_a_generator_is_told(backend, worker):
+    one = worker("lazy", backend=backend)
+    one.on_error(lambda error: None)
+    one.on_message("each", lazily_each, batch=Batch(2))
+    one.start()
+    with pytest.raises(TypeError, match=r"'each' returned a generator.*list"):
+        one.ask("each", 1).result(WAIT)
+
+
+def test_a_timer_of_a_type_that_streams_is_refused_at_once(backend, worker):
+    one = worker("timed", backend=backend)
+    one.on_message("large", large)
+    with pytest.raises(TypeError, match=r"'large' streams its answer.*stream\(\)"):
+        one.every(60, "large", 1)
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])

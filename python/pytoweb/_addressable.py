@@ -224,10 +224,10 @@ class Addressable(Streaming, Telling, Exposing):
                     raise ValueError(f"{name} is for handlers of messages, not for {message_type!r}")
             self._pytoweb.replies.set_handler(message_type, handler)
             return handler
+        option = "batch" if retry is None else "retry"
         if streams and (retry is not None or batch is not None):
-            name = "batch" if retry is None else "retry"
             raise ValueError(
-                f"{name} is not for a generator function, whose items go to the reader as they come"
+                f"{option} is not for a generator function, whose items go to the reader as they come"
             )
         own = self._pytoweb
         self._pytoweb_check_registering("on_message()")
@@ -238,7 +238,7 @@ class Addressable(Streaming, Telling, Exposing):
         if streams or may_stream:
             from pytoweb._stream_handler import StreamHandler
 
-            bound = StreamHandler(bound, message_type)
+            bound = StreamHandler(bound, message_type, None if has_stream else option)
         if soft_timeout is None:
             own.soft_limits.pop(message_type, None)
         else:
@@ -263,6 +263,11 @@ class Addressable(Streaming, Telling, Exposing):
             others = own.streams - {message_type}
             own.streams = others | {message_type} if has_stream else others
             self._pytoweb_set_stream(message_type, streams)
+        if (may_stream and not has_stream) or message_type in own.unstreamed:
+            unstreamed = {kind: name for kind, name in own.unstreamed.items() if kind != message_type}
+            own.unstreamed = (
+                unstreamed if has_stream or not may_stream else {**unstreamed, message_type: option}
+            )
         own.handlers[message_type] = bound
         if is_coroutine_function(handler) or may_be_async_generator(handler):
             own.has_coroutines = True

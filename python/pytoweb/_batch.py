@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import CoroutineType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
 from pytoweb._checks import checked_count
 from pytoweb._core import checked_timeout
@@ -148,6 +148,11 @@ class BatchHandler:
                     f"of {count} messages: return a result for each, or one for all that is no list"
                 )
             return returned
+        if isinstance(returned, (GeneratorType, AsyncGeneratorType)):
+            raise TypeError(
+                f"the handler of {self._message_type!r} returned a generator, of which nothing has run: "
+                "return a list with a result for each message of the batch"
+            )
         if not isinstance(returned, BatchItemError):
             return (returned,)
         if returned.index >= count:

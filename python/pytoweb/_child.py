@@ -166,7 +166,7 @@ class Child:
                 if may_stream or has_yield(handlers[kind]):
                     from pytoweb._stream_handler import StreamHandler
 
-                    handlers[kind] = StreamHandler(handlers[kind], kind)
+                    handlers[kind] = StreamHandler(handlers[kind], kind, config["unstreamed"].get(kind))
             own = dict(handlers)
             for kind, seconds in config["soft_limits"].items():
                 handlers[kind] = LimitedHandler(handlers[kind], seconds, kind)

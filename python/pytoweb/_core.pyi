@@ -380,9 +380,9 @@ class Endpoint:
             data: What the handler gets: as it is on a thread, pickled here for a process.
             message_id: Names the message in logs and for ``explain``, and asks for a reply: the ``response``
                 or ``error`` handler registered on this worker gets it, with this id. It takes a place of the
-                mailbox's room until that handler is through with the reply. Without such a handler replies are
-                kept for one to come, up to the capacity; further ones are lost, counted in ``stats()`` and
-                warned of once. For an id without a reply pass ``reply=False``.
+                mailbox's room until that handler is through with the reply. Without such a handler replies
+                are kept for one to come, up to the capacity; further ones are lost, counted in ``stats()``
+                and warned of once. For an id without a reply pass ``reply=False``.
             timeout: Seconds from now until the message expires, the wait for room included. One that expires
                 in the queue never runs; one that is running gets ``current_message().cancelled``. None is no
                 limit.

@@ -46,6 +46,7 @@ _NO_TOPICS: frozenset[str] = frozenset()
 #: Nor batches.
 _NO_STREAMS: frozenset[str] = frozenset()
 _NO_BATCHES: dict[str, Batch | None] = {}
+_NONE_UNSTREAMED: dict[str, str] = {}
 
 
 class Internals:
@@ -77,6 +78,7 @@ class Internals:
         "threads",
         "timers",
         "topics",
+        "unstreamed",
         "wanted_events",
     )
 
@@ -108,6 +110,8 @@ class Internals:
         self.batches: dict[str, Batch | None] = _NO_BATCHES
         #: The types whose handlers are generator functions.
         self.streams: frozenset[str] = _NO_STREAMS
+        #: Of the other types whose handlers may return a generator: the option of theirs that no stream has.
+        self.unstreamed: dict[str, str] = _NONE_UNSTREAMED
         #: What surrounds its handlers, once there was something; and the same pickled for its process.
         self.around: Around | None = None
         self.packed_around: list[tuple[bytes, bool] | Named] = []

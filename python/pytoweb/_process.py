@@ -301,6 +301,7 @@ def configuration(endpoint: Addressable, kept: type) -> dict[str, Any]:
         "state": state,
         "soft_limits": internals.soft_limits,
         "batches": [kind for kind, batch in internals.batches.items() if batch is not None],
+        "unstreamed": internals.unstreamed,
         "handlers": {kind: pickle for kind, (pickle, _) in packed.items() if kind is not None},
         "on_start": packed[None][0] if None in packed else None,
         "on_stop": [_dumped(hook, endpoint)[0] for hook in internals.packed_on_stop],

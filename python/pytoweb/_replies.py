@@ -172,8 +172,8 @@ class Replies:
         """Says once what its owner has forgotten: more than one line of it would bury the log."""
         if unhandled:
             why = (
-                f"it has no {kind!r} handler, and only the last {self._capacity} are kept for one; register it "
-                f"with on_message({kind!r}, ...), or post with reply=False where only the id is wanted"
+                f"it has no {kind!r} handler, and only the last {self._capacity} are kept for one; register "
+                f"it with on_message({kind!r}, ...), or post with reply=False where only the id is wanted"
             )
         else:
             why = f"the event loop that its {kind!r} handler was registered on is closed"

@@ -310,9 +310,7 @@ def pool_stats(pool: WorkerPool) -> PoolStats:
     pinned = [worker for worker in members.values() if worker._pytoweb_owns_threads()]
     lock_waits = {worker.name: worker._pytoweb.threads.lock_wait() for worker in pinned}
     own = _stats_of(pool, own_numbers, None)
-    workers = {
-        name: _stats_of(members[name], each, lock_waits.get(name)) for name, each in numbers.items()
-    }
+    workers = {name: _stats_of(members[name], each, lock_waits.get(name)) for name, each in numbers.items()}
     everyone = (own, *workers.values())
     sums = {name: sum(getattr(stats, name) for stats in everyone) for name in _SUMS}
     ages = [stats.oldest_age for stats in everyone if stats.oldest_age is not None]

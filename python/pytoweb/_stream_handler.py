@@ -28,9 +28,11 @@ LOOK = 0.25
 class StreamHandler:
     """A handler of messages of one type that is a generator function, or may return a generator."""
 
-    __slots__ = ("_handler", "_is_generator", "_message_type")
+    __slots__ = ("_handler", "_is_generator", "_message_type", "_option")
 
-    def __init__(self, handler: Callable[[Any], Any], message_type: str) -> None:
+    def __init__(self, handler: Callable[[Any], Any], message_type: str, option: str | None) -> None:
+        #: That of ``on_message`` for which it has no stream: only what it returns says whether it wants one.
+        self._option = option
         self._handler = handler
         self._message_type = message_type
         self._is_generator = has_yield(handler)
@@ -60,6 +62,12 @@ class StreamHandler:
         )
 
     def _streams(self) -> TypeError:
+        if self._option is not None:
+            return TypeError(
+                f"the handler of {self._message_type!r} returned a generator, of which nothing has run: it "
+                f"is registered with {self._option}=, which is not for streams. Register it without, and "
+                "read it with stream() or astream(); or have it return a value"
+            )
         return TypeError(
             f"the handler of {self._message_type!r} streams its answer: read it with stream() or astream()"
         )

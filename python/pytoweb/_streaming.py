@@ -211,9 +211,15 @@ class Streaming(Endpoint):
     ) -> tuple[float | None, tuple[int, int]]:
         own = self._pytoweb
         if message_type in own.handlers and message_type not in own.streams:
-            raise TypeError(
-                f"the handler of {message_type!r} is no generator function, and has no stream: use ask()"
-            )
+            option = own.unstreamed.get(message_type)
+            if option is None:
+                why = "is no generator function, and has no stream: use ask()"
+            else:
+                why = (
+                    f"is registered with {option}=, and has no stream: use ask(), or, if it returns a "
+                    f"generator, register it without {option}="
+                )
+            raise TypeError(f"the handler of {message_type!r} {why}")
         limit = checked_timeout(item_timeout, "item_timeout")
         if window is None:
             return limit, WINDOW

@@ -26,7 +26,7 @@ from pytoweb._stats import stats_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from pytoweb._core import Endpoint
+    from pytoweb._addressable import Addressable
 
 __all__ = ["CONTENT_TYPE", "Collector", "app", "render"]
 
@@ -90,7 +90,7 @@ class _Samples:
             yield _METRICS[name], samples
 
 
-def _add(samples: _Samples, one: Endpoint, pool: str, backend: str, owns_children: bool) -> None:
+def _add(samples: _Samples, one: Addressable, pool: str, backend: str, owns_children: bool) -> None:
     """Adds those of a worker, or of a pool's own mailbox."""
     stats = stats_of(one)
     if stats.state in _OVER:

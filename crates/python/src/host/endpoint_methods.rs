@@ -174,9 +174,9 @@ impl Endpoint {
     ///     data: What the handler gets: as it is on a thread, pickled here for a process.
     ///     message_id: Names the message in logs and for ``explain``, and asks for a reply: the ``response``
     ///         or ``error`` handler registered on this worker gets it, with this id. It takes a place of the
-    ///         mailbox's room until that handler is through with the reply. Without such a handler replies are
-    ///         kept for one to come, up to the capacity; further ones are lost, counted in ``stats()`` and
-    ///         warned of once. For an id without a reply pass ``reply=False``.
+    ///         mailbox's room until that handler is through with the reply. Without such a handler replies
+    ///         are kept for one to come, up to the capacity; further ones are lost, counted in ``stats()``
+    ///         and warned of once. For an id without a reply pass ``reply=False``.
     ///     timeout: Seconds from now until the message expires, the wait for room included. One that expires
     ///         in the queue never runs; one that is running gets ``current_message().cancelled``. None is no
     ///         limit.
@@ -526,11 +526,9 @@ impl Endpoint {
         message_type: &Bound<'_, PyAny>,
         data: Py<PyAny>,
     ) -> PyResult<()> {
-        let (inner, _) = self.inner()?;
+        let (inner, worker) = self.inner()?;
         let kind = arguments::message_type(message_type)?;
-        if let Some(scale) = &inner.shared.scale {
-            scale.weigh(data.bind(py))?;
-        }
+        inner.terms(worker, kind.bind(py), None, Wishes::default(), &data)?;
         inner.message(py, kind, data, None).map(drop)
     }
 
