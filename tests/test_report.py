@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import html
 import json
 import os
@@ -462,6 +463,81 @@ def test_a_file_that_cannot_be_written_is_an_error_and_leaves_nothing(path, pool
 def test_wrong_options_are_refused(path, pool, options, error):
     with pytest.raises(error):
         pool(1).report(path, **options)
+
+
+def test_a_report_that_is_dropped_ends_and_says_so(path, pool):
+    own = pool(1, name="shop")
+    own.submit(len, "abc").result(WAIT)
+    with pytest.warns(ResourceWarning, match=r"'shop' was dropped.*not written.*save\(\)"):
+        own.report(path).start()
+        gc.collect()
+    assert not path.exists()
+    # Given back: the next one can be recorded.
+    with own.report(path):
+        own.submit(len, "abc").result(WAIT)
+    assert [bar.type for bar in Page(path).bars] == ["len"]
+
+
+def test_a_report_that_never_began_is_dropped_in_silence(path, pool):
+    pool(1).report(path)
+    gc.collect()
+
+
+def test_the_thread_of_a_dropped_report_ends(path, pool, until):
+    own = pool(1)
+    with pytest.warns(ResourceWarning):
+        own.report(path).start()
+        gc.collect()
+    until(lambda: "pytoweb-report" not in [one.name for one in threading.enumerate()], "its end")
+
+
+AT_THE_END = """
+from pytoweb.workers import WorkerPool
+pool = WorkerPool(1, name="shop")
+report = pool.report({path!r}).start()
+pool.submit(len, "abc")
+"""
+
+
+@pytest.mark.parametrize("shuts_down", [True, False])
+def test_a_report_that_runs_at_the_end_of_the_program_is_written(path, run_python, shuts_down):
+    code = AT_THE_END.format(path=str(path)) + ("pool.shutdown()\n" if shuts_down else "")
+    done = run_python(code)
+    assert done.rc == 0
+    assert "the report of pool 'shop' was recorded until the end of the program" in done.stderr
+    # With what was finished after the main thread.
+    assert [bar.type for bar in Page(path).bars] == ["len"]
+
+
+def test_a_report_of_a_program_that_ctrl_c_ends_is_said_to_be_lost(path, run_python):
+    code = AT_THE_END.format(path=str(path))
+    code += """
+import os, signal, time
+@pool.submit
+def interrupt():
+    # Until the main thread is over, and waits for this.
+    while pool.stats().own.state == "running":
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGINT)
+    while True:
+        time.sleep(0.01)
+"""
+    done = run_python(code)
+    assert done.rc == 130
+    assert "the report of pool 'shop' is not written" in done.stderr
+    assert "Ctrl-C has ended the program" in done.stderr
+    assert not path.exists()
+
+
+def test_a_report_that_cannot_be_written_at_the_end_of_the_program_is_said(tmp_path, run_python):
+    path = tmp_path / "gone" / "run.html"
+    path.parent.mkdir()
+    done = run_python(
+        AT_THE_END.format(path=str(path)) + "import os; os.rmdir(os.path.dirname(report.path))\n"
+    )
+    assert done.rc == 0
+    assert "the report of pool 'shop' is not written" in done.stderr
+    assert "FileNotFoundError" in done.stderr
 
 
 def test_a_forked_child_writes_no_report_of_its_parent(path, run_python):

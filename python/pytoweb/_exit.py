@@ -164,6 +164,18 @@ def call_at_end(function: Callable[[], None]) -> None:
     _at_end.append(function)
 
 
+#: Called once what was queued is finished, with False where Ctrl-C has broken that off.
+_when_finished: list[Callable[[bool], None]] = []
+
+
+def call_when_finished(function: Callable[[bool], None]) -> None:
+    """Has ``function`` called once what was queued at the end of the program is finished.
+
+    It is called with True; with False where Ctrl-C has broken that off, and the process ends within a second.
+    """
+    _when_finished.append(function)
+
+
 def _at_exit() -> None:
     global ending
     ending = True
@@ -173,6 +185,8 @@ def _at_exit() -> None:
             for function in _at_end:
                 function()
             all_ended = _finish(roots)
+            for tell in _when_finished:
+                tell(True)
             # They are on their way out, and one that comes back to the interpreter while that is torn down
             # would take the process down with it.
             wait_for_threads(INTERRUPTED_SECONDS if all_ended else ASKED_SECONDS)
@@ -215,6 +229,8 @@ def _break_off(roots: list[Root]) -> None:
             for runtime in runtimes:
                 runtime.interrupt()
             _all_ended(runtimes, INTERRUPTED_SECONDS)
+        for tell in _when_finished:
+            tell(False)
         # These may take longer, so Ctrl-C ends them.
         if isinstance(signal.getsignal(signal.SIGINT), _FirstInterrupt):
             signal.signal(signal.SIGINT, lambda number, frame: os._exit(INTERRUPTED_EXIT_CODE))

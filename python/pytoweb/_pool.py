@@ -739,7 +739,8 @@ class WorkerPool(Addressable, Executor):
 
         Recording is bounded, in memory and in the file, whatever runs meanwhile, and the page says what it
         leaves out. A message costs about a microsecond more meanwhile. One report of a pool is recorded at a
-        time.
+        time. Keep what ``start()`` returns: a report that is dropped ends with a ``ResourceWarning`` and no
+        file; one that is recorded at the end of the program is written then, with a line in the log.
 
         Args:
             path: the file; one of that name is replaced.

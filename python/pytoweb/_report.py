@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
+import warnings
+import weakref
 
+from pytoweb import _exit
 from pytoweb._checks import checked_count
 from pytoweb._report_samples import Samples
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Any, TypeVar
 
@@ -33,11 +38,16 @@ BARS_LIMIT = 1_000_000
 
 _log = logging.getLogger("pytoweb.report")
 
+#: Those that are being recorded.
+_recorded: weakref.WeakSet[Report] = weakref.WeakSet()
+
 
 class Report:
     """A recording of a pool: ``with pool.report("run.html"): ...``, and the file is there.
 
     It begins with the block, or with ``start()``, and is written at the end of the block, or by ``save()``.
+    One that is dropped before that ends with a ``ResourceWarning`` and no file. One that is still recorded at
+    the end of the program is written then, and the log says so.
     """
 
     def __init__(
@@ -56,7 +66,8 @@ class Report:
         self._recording: dict[int, Threads] = {}
         self._started_at = 0.0
         self._before: PoolStats | None = None
-        self._samples = Samples(pool, self._look)
+        # Weakly: the thread that looks is not to keep a report that the program has dropped.
+        self._samples = Samples(pool, weakref.WeakMethod(self._look))
         self._is_over = False
         #: The page, from the end of the recording until it is in a file.
         self._page: str | None = None
@@ -101,6 +112,7 @@ class Report:
             self._is_over = True
             self._stop()
             raise
+        _recorded.add(self)
         return self
 
     def save(self, path: str | os.PathLike[str] | None = None) -> str:
@@ -144,6 +156,7 @@ class Report:
         from pytoweb._stats import pool_stats
 
         self._is_over = True
+        _recorded.discard(self)
         # First, because it takes in workers that are new.
         self._samples.stop()
         parts = self._stop()
@@ -179,6 +192,26 @@ class Report:
             # The exception of the block says more.
             _log.exception("the report of pool %r is not written", self._pool._pytoweb.name)
 
+    def _is_recording(self) -> bool:
+        """Whether it has begun and not ended, in this process."""
+        return self._before is not None and not self._is_over and os.getpid() == self._pid
+
+    def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # Where the constructor has raised there is nothing of it.
+        if _finalizing() or not hasattr(self, "_page") or not self._is_recording():
+            return
+        self._is_over = True
+        # Not waited for: it may be the calling thread.
+        self._samples.end()
+        self._stop()
+        warnings.warn(
+            f"the report of pool {self._pool._pytoweb.name!r} was dropped while it was recorded, and is not "
+            f"written to {self._path!r}: keep it and save() it, or use it in a with block",
+            ResourceWarning,
+            stacklevel=2,
+            source=self,
+        )
+
     def __repr__(self) -> str:
         ended = "ended" if self._page is not None else "saved"
         state = ended if self._is_over else "made" if self._before is None else "recording"
@@ -196,6 +229,33 @@ class Report:
             if worker._pytoweb_owns_threads() and id(threads) not in self._recording:
                 threads.start_recording(self._most_bars)
                 self._recording[id(threads)] = threads
+
+
+def _end_all(finished: bool) -> None:
+    """The program has ended, and what was queued with it."""
+    for report in list(_recorded):
+        if not report._is_recording():
+            continue
+        name, path = report._pool._pytoweb.name, report.path
+        if not finished:
+            _log.warning(
+                "the report of pool %r is not written to %r: Ctrl-C has ended the program", name, path
+            )
+            continue
+        try:
+            report.save()
+        except Exception:
+            _log.exception("the report of pool %r is not written", name)
+        else:
+            _log.warning(
+                "the report of pool %r was recorded until the end of the program, and is written to %r: "
+                "save() it, or use it in a with block",
+                name,
+                path,
+            )
+
+
+_exit.call_when_finished(_end_all)
 
 
 def _checked_path(path: str | os.PathLike[str]) -> str:

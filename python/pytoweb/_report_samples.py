@@ -10,6 +10,7 @@ from pytoweb._snapshot import memory_bytes
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
+    import weakref
     from collections.abc import Callable
 
     from pytoweb._pool import WorkerPool
@@ -49,8 +50,9 @@ class Sample:
 class Samples:
     """The looks of one report, and the thread that takes them."""
 
-    def __init__(self, pool: WorkerPool, look: Callable[[], None]) -> None:
+    def __init__(self, pool: WorkerPool, look: weakref.WeakMethod[Callable[[], None]]) -> None:
         self._pool = pool
+        #: Called before each look, as long as it is there.
         self._look = look
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pytoweb-report", daemon=True)
@@ -72,18 +74,30 @@ class Samples:
         self.take()
         self._thread.start()
 
+    def end(self) -> None:
+        """Takes no more by itself, and does not wait for one that is being taken."""
+        self._ended.set()
+
     def stop(self) -> None:
         """Takes no more by itself."""
-        self._ended.set()
+        self.end()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
         while not self._ended.wait(self._interval):
             before = time.thread_time()
-            contained(self._look)
+            contained(self._look_around)
+            if self._ended.is_set():
+                # The report was dropped.
+                return
             contained(self.take)
             self._interval = max(self._interval, (time.thread_time() - before) / COST)
+
+    def _look_around(self) -> None:
+        look = self._look()
+        if look is not None:
+            look()
 
     def take(self) -> None:
         """Takes one."""
