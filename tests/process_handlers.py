@@ -55,6 +55,17 @@ state: dict[str, Any] = {"count": 0}
 # Handlers that just answer.
 
 
+def emit_half(data):
+    """Emits events whose names are no text; returns what that raised."""
+    raised = []
+    for name in ("half \ud800", "\udfff"):
+        try:
+            current_worker().emit(name, 1)
+        except Exception as error:
+            raised.append(type(error).__name__)
+    return raised
+
+
 def pid(data: Any) -> int:
     return os.getpid()
 

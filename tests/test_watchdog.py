@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import pickle
 import re
@@ -400,6 +401,10 @@ def test_stuck_after_is_checked():
     assert Limits(stuck_after=2).stuck_after == 2.0
     assert repr(Limits(stuck_after=2)).endswith("concurrency=1, stuck_after=2)")
     assert pickle.loads(pickle.dumps(Limits(stuck_after=2))) == Limits(stuck_after=2) != Limits()
-    for wrong, error in ((0, ValueError), (-1, ValueError), ("2", TypeError)):
-        with pytest.raises(error, match="stuck_after"):
+    assert Limits(stuck_after=math.inf).stuck_after is None
+    for wrong in (0, 0.0, -1, -math.inf, math.nan, -(10**400)):
+        with pytest.raises(ValueError, match=f"^stuck_after must be above 0 seconds, not {wrong}$"):
+            Limits(stuck_after=wrong)
+    for wrong in ("2", True, object()):
+        with pytest.raises(TypeError, match=r"^stuck_after must be a number of seconds or None, not "):
             Limits(stuck_after=wrong)

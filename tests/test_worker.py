@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import math
 import threading
 
+import process_handlers
 import pytest
 
-from pytoweb.workers import PythonWorker, WorkerDecorators, WorkerFuture, WorkerPool
+from pytoweb.workers import (
+    Batch,
+    PythonWorker,
+    Retry,
+    SerializationError,
+    WorkerDecorators,
+    WorkerFuture,
+    WorkerPool,
+)
 
 WAIT = 10.0
 NOT_STRINGS = [None, 3, b"bytes", ["work"], object()]
@@ -162,6 +172,73 @@ def test_a_message_id_is_a_string_or_none(worker, message_id):
     with pytest.raises(TypeError):
         one.post_message("work", None, message_id)
     assert one.stats().posted == 0
+
+
+HALF = "half \ud800"
+
+#: Whatever takes a name, by what the error calls it.
+TAKING_NAMES = {
+    "on_message": ("a message type", lambda one: one.on_message(HALF, len)),
+    "on_message, with options": (
+        "a message type",
+        lambda one: one.on_message(HALF, len, soft_timeout=1, rate="1/s", retry=Retry(2), batch=Batch(2)),
+    ),
+    "@on_message": ("a message type", lambda one: one.on_message(HALF)),
+    "worker_method": ("a message type", lambda one: WorkerDecorators.worker_method(HALF)),
+    "post_message": ("a message type", lambda one: one.post_message(HALF)),
+    "post_messages": ("a message type", lambda one: one.post_messages(HALF, [1])),
+    "apost_message": ("a message type", lambda one: asyncio.run(one.apost_message(HALF))),
+    "ask": ("a message type", lambda one: one.ask(HALF)),
+    "aask": ("a message type", lambda one: asyncio.run(one.aask(HALF))),
+    "stream": ("a message type", lambda one: one.stream(HALF)),
+    "astream": ("a message type", lambda one: asyncio.run(one.astream(HALF))),
+    "feed": ("a message type", lambda one: one.feed(HALF, [1])),
+    "afeed": ("a message type", lambda one: asyncio.run(one.afeed(HALF, [1]))),
+    "every": ("a message type", lambda one: one.every(60, HALF)),
+    "message_id": ("message_id", lambda one: one.post_message("echo", 1, HALF)),
+    "message_id, no reply": ("message_id", lambda one: one.post_message("echo", 1, HALF, reply=False)),
+    "message_id, awaited": ("message_id", lambda one: asyncio.run(one.apost_message("echo", 1, HALF))),
+    "on_event": ("the name of an event", lambda one: one.on_event(HALF, len)),
+    "subscribe": ("a topic", lambda one: one.subscribe(HALF)),
+    "publish": ("a topic", lambda one: one.pool.publish(HALF)),
+    "broadcast": ("a message type", lambda one: one.pool.broadcast(HALF)),
+}
+
+
+@pytest.mark.parametrize("call", TAKING_NAMES)
+def test_a_name_with_a_lone_surrogate_is_refused_at_the_call(pool, backend, call):
+    what, take = TAKING_NAMES[call]
+    one = pool(1, backend=backend).create_worker("named")
+    one.on_message("echo", process_handlers.echo)
+    own = one._pytoweb
+    before = [dict(kept) for kept in (own.handlers, own.packed, own.soft_limits, own.rates, own.batches)]
+    with pytest.raises(
+        ValueError, match=rf"{what} must be text without lone surrogates, not 'half \\ud800'$"
+    ):
+        take(one)
+    # Nothing of it is left, and the worker works.
+    after = [dict(kept) for kept in (own.handlers, own.packed, own.soft_limits, own.rates, own.batches)]
+    assert after == before
+    one.start()
+    assert one.ask("echo", HALF, key=HALF).result(WAIT) == HALF
+    assert one.stats().posted == 1
+
+
+def test_an_event_with_a_lone_surrogate_is_refused_at_the_call(worker, backend):
+    one = worker(backend=backend)
+    one.on_message("emit", process_handlers.emit_half)
+    one.start()
+    assert one.ask("emit").result(WAIT) == ["ValueError", "ValueError"]
+
+
+def test_a_handler_that_cannot_be_sent_leaves_the_one_before_as_it_was(worker):
+    one = worker(backend="process")
+    one.on_message("echo", process_handlers.echo, soft_timeout=WAIT)
+    with pytest.raises(SerializationError):
+        one.on_message("echo", threading.Lock().acquire, soft_timeout=0.01)
+    assert one._pytoweb.soft_limits == {"echo": WAIT}
+    one.start()
+    assert one.ask("echo", 1).result(WAIT) == 1
 
 
 @pytest.mark.parametrize("timeout", [-1, -0.001, math.nan, -math.inf])

@@ -19,6 +19,7 @@ from pytoweb._callables import (
     may_be_async_generator,
     may_yield,
 )
+from pytoweb._checks import checked_text
 from pytoweb._core import Parked, checked_timeout
 from pytoweb._exposing import Exposing
 from pytoweb._functions import is_coroutine_function
@@ -193,15 +194,14 @@ class Addressable(Streaming, Telling, Exposing):
             The handler, or a decorator.
 
         Raises:
-            ValueError: ``soft_timeout`` is negative or NaN, there is no such ``rate``, or one of them is for
-                a handler of replies or a generator function.
+            ValueError: ``soft_timeout`` is negative or NaN, there is no such ``rate``, one of them is for a
+                handler of replies or a generator function, or ``message_type`` has lone surrogates.
             TypeError: ``soft_timeout`` is not a number, ``retry`` no ``Retry``, ``batch`` no ``Batch``,
                 ``message_type`` is not a str, or the handler is not callable, or a generator function for
                 replies.
             WorkerStoppedError: it is stopped; not for a handler of replies.
         """
-        if not isinstance(message_type, str):
-            raise TypeError(f"a message type must be a str, not {type(message_type).__name__}")
+        checked_text(message_type, "a message type")
         soft_timeout = checked_timeout(soft_timeout, "soft_timeout")
         rate = checked_rate(rate)
         if retry is not None and not isinstance(retry, Retry):
@@ -239,6 +239,10 @@ class Addressable(Streaming, Telling, Exposing):
             from pytoweb._stream_handler import StreamHandler
 
             bound = StreamHandler(bound, message_type, None if has_stream else option)
+        if own.backend == "process":
+            # First, because it may be refused.
+            what = f"the handler of {message_type!r} of worker {own.name!r}"
+            own.packed[message_type] = self._pytoweb_pack(handler, what, takes_worker)
         if soft_timeout is None:
             own.soft_limits.pop(message_type, None)
         else:
@@ -246,9 +250,6 @@ class Addressable(Streaming, Telling, Exposing):
 
             own.soft_limits = {**own.soft_limits, message_type: soft_timeout}
             bound = LimitedHandler(bound, soft_timeout, message_type)
-        if own.backend == "process":
-            what = f"the handler of {message_type!r} of worker {own.name!r}"
-            own.packed[message_type] = self._pytoweb_pack(handler, what, takes_worker)
         self._pytoweb_set_retry(message_type, retry)
         if rate is not None or message_type in own.rates:
             own.rates = {**own.rates, message_type: rate}

@@ -21,6 +21,7 @@ __all__ = [
     "checked_name",
     "checked_overflow",
     "checked_size",
+    "checked_text",
     "refuse_process_options",
 ]
 
@@ -45,6 +46,16 @@ def checked_name(name: object) -> str:
             f"a name must be text that threads can have, without NUL and lone surrogates, not {name!r}"
         )
     return name
+
+
+def checked_text(text: object, what: str) -> str:
+    """``text``, if it can name something that others read: a log, a page, another process."""
+    if not isinstance(text, str):
+        raise TypeError(f"{what} must be a str, not {type(text).__name__}")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        # As the native half says it of what is posted.
+        raise ValueError(f"{what} must be text without lone surrogates, not {text!r}")
+    return text
 
 
 def checked_backend(backend: object) -> str:

@@ -412,7 +412,8 @@ class Endpoint:
                 or another argument of a wrong type.
             ValueError: ``message_type`` is reserved, ``timeout`` or ``delay`` negative or NaN, ``timeout``
                 not longer than ``delay``, ``priority`` not from 0 to 9, ``at`` without a time zone, ``delay``
-                and ``at`` are both given, or ``keep_latest`` without a key.
+                and ``at`` are both given, ``keep_latest`` without a key, or ``message_type`` or
+                ``message_id`` with lone surrogates.
         """
 
     def ask(

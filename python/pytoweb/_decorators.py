@@ -10,7 +10,7 @@ import threading
 from pytoweb import _aio, _exit
 from pytoweb._addressable import MESSAGE_TYPES
 from pytoweb._callables import checked_callable, checked_handler
-from pytoweb._checks import checked_backend, checked_name
+from pytoweb._checks import checked_backend, checked_name, checked_text
 from pytoweb._core import checked_timeout, running_owner
 from pytoweb._functions import is_coroutine_function, is_method, method_of
 from pytoweb._pool import WorkerPool, default_pool
@@ -244,9 +244,9 @@ class WorkerDecorators:
 
         Raises:
             TypeError: ``message_type`` is not a str, or what is decorated is not callable.
+            ValueError: ``message_type`` has lone surrogates.
         """
-        if not isinstance(message_type, str):
-            raise TypeError(f"a message type must be a str, not {type(message_type).__name__}")
+        checked_text(message_type, "a message type")
 
         def mark(function: F) -> F:
             checked_callable(function, "what worker_method decorates")

@@ -264,10 +264,7 @@ class Limits:
         if rate is not None and rate.per_key:
             raise ValueError("rate: one per key is for a message type: give it to on_message(..., rate=)")
         object.__setattr__(self, "rate", rate)
-        stuck_after = checked_timeout(stuck_after, "stuck_after")
-        if stuck_after == 0:
-            raise ValueError("stuck_after must be above 0 seconds")
-        object.__setattr__(self, "stuck_after", stuck_after)
+        object.__setattr__(self, "stuck_after", _checked_stuck_after(stuck_after))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"Limits do not change: make others to set {name}")
@@ -292,6 +289,13 @@ class Limits:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _limits, self._all()
+
+
+def _checked_stuck_after(given: float | None) -> float | None:
+    # Above 0, unlike other times: so it says the same of 0 and of less.
+    if isinstance(given, (int, float)) and not isinstance(given, bool) and not given > 0:
+        raise ValueError(f"stuck_after must be above 0 seconds, not {given}")
+    return checked_timeout(given, "stuck_after")
 
 
 def _limits(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytoweb import _aio
 from pytoweb._callables import checked_handler
+from pytoweb._checks import checked_text
 from pytoweb._core import Endpoint, report_progress, running_message, running_owner
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -46,10 +47,10 @@ class Telling(Endpoint):
             RuntimeError: not called in a handler of this worker or pool, its ``on_start`` or what surrounds
                 it; an ``on_stop`` hook has no message to speak for.
             TypeError: ``name`` is not a str.
+            ValueError: ``name`` has lone surrogates.
             SerializationError: the data cannot be sent to the owner's process.
         """
-        if not isinstance(name, str):
-            raise TypeError(f"the name of an event must be a str, not {type(name).__name__}")
+        checked_text(name, "the name of an event")
         if running_owner() is not self and _aio.running_owner() is not self:
             raise self._pytoweb_not_here("emit()")
         wanted = self._pytoweb.wanted_events
@@ -131,9 +132,9 @@ class Telling(Endpoint):
 
         Raises:
             TypeError: ``name`` is not a str, or the handler is not callable, or a generator function.
+            ValueError: ``name`` has lone surrogates.
         """
-        if not isinstance(name, str):
-            raise TypeError(f"the name of an event must be a str, not {type(name).__name__}")
+        checked_text(name, "the name of an event")
         if handler is None:
             return lambda function: self.on_event(name, function)
         checked_handler(handler, "the handler of an event")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from pytoweb import _aio
+from pytoweb._checks import checked_text
 from pytoweb._core import Parked, check_wishes, checked_timeout
 from pytoweb._limits import wished
 from pytoweb._replies import ERROR, RESPONSE
@@ -34,8 +35,7 @@ _WOULD_DEADLOCK = "waiting would deadlock, because the caller is this worker's o
 
 
 def _checked_topic(topic: object, what: str) -> str:
-    if not isinstance(topic, str):
-        raise TypeError(f"{what} must be a str, not {type(topic).__name__}")
+    topic = checked_text(topic, what)
     if topic in (RESPONSE, ERROR):
         raise ValueError(
             f"{what} cannot be {topic!r}, which is the owner's side of a reply and is not posted"

@@ -8,18 +8,19 @@ use pyo3::types::{PyBool, PyString};
 
 use crate::error;
 
-/// A message type: any `str` but the two of the owner's side.
+/// A message type: any text but the two of the owner's side.
 pub(crate) fn message_type(object: &Bound<'_, PyAny>) -> PyResult<Py<PyString>> {
     let kind = object
         .cast::<PyString>()
         .map_err(|_| error::not_a_type(object))?;
     match kind.to_str() {
         Ok(name @ ("response" | "error")) => Err(error::reserved(name)),
-        _ => Ok(kind.clone().unbind()),
+        Ok(_) => Ok(kind.clone().unbind()),
+        Err(_) => Err(error::no_text("a message type", kind)),
     }
 }
 
-/// A message id: a `str`, or none.
+/// A message id: a text, or none.
 pub(crate) fn message_id(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Py<PyString>>> {
     match object {
         None => Ok(None),
@@ -28,6 +29,9 @@ pub(crate) fn message_id(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<P
             let id = object
                 .cast::<PyString>()
                 .map_err(|_| error::not_an_id(object))?;
+            if id.to_str().is_err() {
+                return Err(error::no_text("message_id", id));
+            }
             Ok(Some(id.clone().unbind()))
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyString, PyTuple, PyType};
 use pytoweb_engine::WaitError;
 
 pyo3::import_exception!(pytoweb.errors, MailboxFullError);
@@ -315,6 +315,18 @@ pub(crate) fn not_an_id(object: &Bound<'_, PyAny>) -> PyErr {
         "message_id must be a str or None, not {}",
         class_name(object)
     ))
+}
+
+/// A `str` with half a surrogate pair, which no other program could read: it is refused by each call that takes it, and not
+/// by the first that writes it somewhere.
+#[cold]
+pub(crate) fn no_text(what: &str, text: &Bound<'_, PyString>) -> PyErr {
+    match text.repr() {
+        Ok(shown) => PyValueError::new_err(format!(
+            "{what} must be text without lone surrogates, not {shown}"
+        )),
+        Err(error) => error,
+    }
 }
 
 pub(crate) fn not_a_timeout(object: &Bound<'_, PyAny>, what: &str) -> PyErr {

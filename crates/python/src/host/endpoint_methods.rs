@@ -206,7 +206,8 @@ impl Endpoint {
     ///         or another argument of a wrong type.
     ///     ValueError: ``message_type`` is reserved, ``timeout`` or ``delay`` negative or NaN, ``timeout``
     ///         not longer than ``delay``, ``priority`` not from 0 to 9, ``at`` without a time zone, ``delay``
-    ///         and ``at`` are both given, or ``keep_latest`` without a key.
+    ///         and ``at`` are both given, ``keep_latest`` without a key, or ``message_type`` or
+    ///         ``message_id`` with lone surrogates.
     #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     #[pyo3(signature = (message_type, data=None, message_id=None, *, timeout=None, priority=None, key=None, delay=None, at=None, keep_latest=None, retry=None, reply=None))]
     fn post_message<'py>(

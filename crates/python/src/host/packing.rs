@@ -163,7 +163,7 @@ impl Packing {
                     Some(name) => name.str()?,
                     None => called.get_type().name()?,
                 };
-                checked_name(kind.to_str()?, "the name")?.into()
+                checked_name(&kind.to_string_lossy(), "the name")?.into()
             }
         };
         let unsendable =

@@ -193,7 +193,7 @@ fn describe(
         function: PyWeakrefReference::new(function)?.unbind(),
         watch,
         definition: Arc::new(Definition {
-            kind: kind.str()?.to_str()?.into(),
+            kind: kind.str()?.to_string_lossy().into(),
             sent: Arc::new(pytoweb_process::Definition {
                 // ORDERING: Relaxed, only uniqueness matters.
                 number: NUMBERS.fetch_add(1, Ordering::Relaxed),
