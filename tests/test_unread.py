@@ -61,6 +61,7 @@ def test_one_whose_future_is_dropped_unread_is_logged_once(owner, call, logged):
     future = call(owner)
     wait([future], WAIT)
     assert "ValueError" in repr(future), "to print a future is not to read it"
+    assert owner.explain(future).error == "ValueError: seen", "nor is it to explain it"
     del future
     owner.shutdown()
 

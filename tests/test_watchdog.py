@@ -375,8 +375,27 @@ def test_a_handler_that_runs_longer_than_stuck_after_is_logged_once(caplog, kind
     assert (record.worker_name, record.message_type, record.seconds) == ("long", "wait", 31.0)
     text = record.getMessage()
     assert "its handler of 'wait' has run for 31.0 s, and counts as stuck after 30 s" in text
-    where = {"process": "not known", "coroutine": ", in wait\n"}.get(kind, ", in __call__\n")
+    (pid,) = gate.pids()
+    where = {"process": f"; it runs in process {pid}", "coroutine": ", in wait\n"}.get(
+        kind, ", in __call__\n"
+    )
     assert where in text
+
+
+def test_the_processes_of_messages_that_may_be_stuck_are_logged(caplog, tmp_path, until):
+    limits, gate = Limits(stuck_after=30, concurrency=2), _handlers.Gate(tmp_path)
+    with frozen_clock() as clock, PythonWorker("long", limits=limits, backend="process") as worker:
+        worker.on_message("wait", gate)
+        for _ in range(2):
+            worker.post_message("wait")
+        until(lambda: len(gate.pids()) == 2, "the handlers")
+        # Seen to have begun, both.
+        until(lambda: worker.health().state == "busy", "the messages")
+        clock.advance(31)
+        until(lambda: records(caplog), "the record")
+        gate.open()
+    first, second = sorted(gate.pids())
+    assert f"; it runs in process {first} or {second}" in records(caplog)[0].getMessage()
 
 
 @pytest.mark.slow

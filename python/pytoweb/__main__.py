@@ -32,7 +32,9 @@ def _parser() -> argparse.ArgumentParser:
         "--pid", type=int, metavar="N", help="the number of its process; else the only one there is"
     )
     which.add_argument("--socket", metavar="PATH", help="its socket, as expose() returns it")
-    top.add_argument("--json", action="store_true", help="print the numbers once, as JSON")
+    top.add_argument(
+        "--json", action="store_true", help="print the numbers once, as JSON; with --stacks the stacks"
+    )
     top.add_argument("--stacks", action="store_true", help="print the stack of each handler that runs, once")
     top.add_argument(
         "--interval", type=_seconds, default=1.0, metavar="S", help="seconds from look to look (1)"

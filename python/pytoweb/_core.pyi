@@ -904,6 +904,15 @@ class FutureBase:
             concurrent.futures.InvalidStateError: Always.
         """
 
+    def _end(self) -> tuple[str, str | None, bool] | None:
+        """How its message ended: the outcome, the error, whether it is a dead letter; None if it has not.
+
+        To look at a failure here is not to read it.
+        """
+
+    def _process(self, processes: Processes) -> int | None:
+        """The process number of the child that has begun its message; None if none of these has."""
+
     def _note_read(self) -> None:
         """Counts a failure as read from now on: the code that has the future tells of it in another way."""
 

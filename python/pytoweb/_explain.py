@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 from pytoweb._core import KEPT_ENDS, running_on_threads
-from pytoweb.errors import DeadlineError
+from pytoweb._worker_stream import WorkerStream
 from pytoweb.futures import WorkerFuture
 
 if TYPE_CHECKING:
@@ -54,22 +53,29 @@ class Explanation:
     outcome: Literal["completed", "failed", "cancelled", "expired", "dropped", "stopped"] | None = None
     """Of one that is done."""
     error: str | None = None
-    """Of one that failed: the class and the text of what its handler raised."""
+    """Of one that failed: the class and the text of what its handler raised, in a line of 300 characters at
+    most."""
+    pid: int | None = None
+    """Of one that runs in a child process, if that is known: the number of the process."""
 
     def as_dict(self) -> dict[str, Any]:
         """The same as a dictionary that ``json.dumps`` takes."""
         return dataclasses.asdict(self)
 
 
-def explain(endpoints: Iterable[Any], message: Message, where: str) -> Explanation:
+def explain(endpoints: Iterable[Any], message: Message | WorkerStream[Any], where: str) -> Explanation:
     """Looks for a message with each of them; ``where`` says who they are together.
 
     Raises:
-        TypeError: ``message`` is no str and no future of a message.
+        TypeError: ``message`` is no str, and neither the future nor the stream of a message.
     """
+    if isinstance(message, WorkerStream):
+        message = message._future
     if not isinstance(message, (str, WorkerFuture)):
-        raise TypeError(f"explain takes a message_id or a WorkerFuture, not {type(message).__name__}")
-    ended = None
+        raise TypeError(
+            f"explain takes a message_id, a WorkerFuture or a WorkerStream, not {type(message).__name__}"
+        )
+    ended, endpoints = None, tuple(endpoints)
     for endpoint in endpoints:
         found = endpoint._pytoweb_explain(message)
         if found is None:
@@ -82,7 +88,7 @@ def explain(endpoints: Iterable[Any], message: Message, where: str) -> Explanati
     if ended is not None:
         return _of_done(ended[0]._pytoweb.name, ended[1])
     if isinstance(message, WorkerFuture):
-        return _of_future(message, where)
+        return _of_future(message, where, [endpoint._pytoweb.name for endpoint in endpoints])
     reason = (
         f"no message with the id {message!r} waits or runs in {where}, and none is among the last "
         f"{KEPT_ENDS} with an id that ended in each mailbox"
@@ -100,7 +106,8 @@ def _of_living(endpoint: Any, message: Message, found: dict[str, Any]) -> Explan
     name, now = endpoint._pytoweb.name, time.time()
     attempt = found["attempt"] or None
     if found["code"] == "running":
-        return Explanation("running", _where(endpoint, message, found), name, attempt=attempt)
+        reason, pid = _where(endpoint, message, found)
+        return Explanation("running", reason, name, attempt=attempt, pid=pid)
     left, waited = found.get("left"), found.get("waited")
     return Explanation(
         "waiting", _why(endpoint, found), name, ahead=found["ahead"], attempt=attempt,
@@ -154,8 +161,8 @@ def _names_of(entries: list[Any]) -> str:
     return ", ".join(named) + (", ..." if len(entries) > _MOST_NAMED else "")
 
 
-def _where(endpoint: Any, message: Message, found: dict[str, Any]) -> str:
-    """Where a message runs, and whether its caller has been told of its end already."""
+def _where(endpoint: Any, message: Message, found: dict[str, Any]) -> tuple[str, int | None]:
+    """Where a message runs, and whether its caller has been told of its end already; the process of it."""
     late = ", although its caller waits no more: it was cancelled, or its deadline has passed"
     late = late if found["late"] else ""
     for ident, number, _, name, kind, message_id, _ in running_on_threads():
@@ -165,16 +172,22 @@ def _where(endpoint: Any, message: Message, found: dict[str, Any]) -> str:
         if is_it:
             thread = next((one for one in threading.enumerate() if one.ident == ident), None)
             on = "a thread" if thread is None else f"the thread {getattr(thread, '_name', thread.name)!r}"
-            return f"its handler of {kind!r} runs on {on}{late}"
+            return f"its handler of {kind!r} runs on {on}{late}", None
     processes: Any = getattr(endpoint._pytoweb.runtime, "processes", None)
     if processes is not None:
         begun = [entry for entry in processes.begun() if entry[2] is endpoint]
-        named = [entry for entry in begun if isinstance(message, str) and entry[5] == message]
-        if len(found_in := named or begun) == 1:
-            pid, _, _, _, kind, _, _ = found_in[0]
-            return f"its handler of {kind!r} runs in process {pid}{late}"
-        return f"its handler runs in a process{late}"
-    return f"its handler awaits, or is about to begin or to end{late}"
+        if isinstance(message, str):
+            begun = [entry for entry in begun if entry[5] == message] or begun
+        else:
+            own = message._process(processes)
+            begun = [entry for entry in begun if entry[0] == own] or begun
+        kinds, pids = {entry[4] for entry in begun}, {entry[0] for entry in begun}
+        of = f" of {kinds.pop()!r}" if len(kinds) == 1 else ""
+        if len(pids) == 1:
+            pid = pids.pop()
+            return f"its handler{of} runs in process {pid}{late}", pid
+        return f"its handler{of} runs in a process{late}", None
+    return f"its handler awaits, or is about to begin or to end{late}", None
 
 
 _ENDS: dict[str, tuple[Any, str]] = {
@@ -199,19 +212,18 @@ def _of_done(name: str, found: dict[str, Any]) -> Explanation:
     return Explanation("done", reason, name, since=found["since"], outcome=outcome, error=error)
 
 
-def _of_future(future: WorkerFuture[Any], where: str) -> Explanation:
+def _of_future(future: WorkerFuture[Any], where: str, names: list[str]) -> Explanation:
     """What a future says of a message that is not here any more."""
-    if not future.done():
+    # Not `exception()`: who looks at the failure here has not dealt with it.
+    end = future._end()
+    name = future._worker_name()
+    if end is None and name in names:
+        # It was dropped, say, and a thread of the pool is to tell of it.
+        return Explanation("waiting", "it was taken out of the mailbox, and is about to end", name)
+    if end is None:
         return Explanation("unknown", f"the message of this future is not in {where}", None)
-    raised = CancelledError() if future.cancelled() else future.exception(0)
-    if raised is None:
-        return Explanation("done", "its handler returned", None, outcome="completed")
-    if isinstance(raised, CancelledError):
-        return Explanation("done", "it was cancelled", None, outcome="cancelled")
-    error = f"{type(raised).__qualname__}: {raised}"
-    if isinstance(raised, DeadlineError):
-        return Explanation("done", _ENDS["expired"][1], None, outcome="expired", error=error)
-    return Explanation("done", f"it failed: {error}", None, outcome="failed", error=error)
+    outcome, error, dead = end
+    return _of_done(name, {"outcome": outcome, "error": error, "dead": dead, "since": None})
 
 
 Explanation.__module__ = "pytoweb.workers"

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from pytoweb._report import Report
     from pytoweb._stats import PoolStats
     from pytoweb._worker import Backend, Overflow, Transport, WorkerOptions
+    from pytoweb._worker_stream import WorkerStream
     from pytoweb.futures import WorkerFuture
 
     Self = TypeVar("Self", bound="WorkerPool")
@@ -759,22 +760,23 @@ class WorkerPool(Addressable, Executor):
 
         return Report(self, path, title, MOST_BARS if most_bars is None else most_bars)
 
-    def explain(self, message: str | WorkerFuture[Any]) -> Explanation:
+    def explain(self, message: str | WorkerFuture[Any] | WorkerStream[Any]) -> Explanation:
         """Why a message of the pool or of one of its workers waits, where it runs, or what became of it.
 
         Looks through all messages that wait, with the mailbox locked: it is for people who ask, not for a
         path that is taken often. Waits for no handler.
 
         Args:
-            message: its ``message_id``, or the future that ``ask()`` or ``submit()`` returned. Ends are kept
-                of messages with a ``message_id``, the last 1000 of each mailbox; of several messages with one
-                id, one that waits or runs is found first, then the last that ended.
+            message: its ``message_id``, the future that ``ask()`` or ``submit()`` returned, or the stream of
+                ``stream()``. Ends are kept of messages with a ``message_id``, the last 1000 of each mailbox;
+                of several messages with one id, one that waits or runs is found first, then the last that
+                ended.
 
         Returns:
             What is known of it; with the state ``"unknown"`` if nothing is.
 
         Raises:
-            TypeError: ``message`` is no str and no such future.
+            TypeError: ``message`` is no str, and no such future or stream.
         """
         from pytoweb._explain import explain
 

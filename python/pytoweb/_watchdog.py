@@ -147,7 +147,12 @@ def tell_held(told: list[tuple[int, int, str, float, float, str]]) -> None:
 
 
 def tell_stuck(
-    worker: str, limit: float | None, lasted: float, kind: str | None, place: tuple[int, int] | None
+    worker: str,
+    limit: float | None,
+    lasted: float,
+    kind: str | None,
+    place: tuple[int, int] | None,
+    owner: Any,
 ) -> None:
     """Logs a handler that has run for ``lasted``, longer than ``limit``; without one, past its deadline."""
     if is_off() or (place is not None and not _is_news(place)):
@@ -162,7 +167,24 @@ def tell_stuck(
         text = f"still runs {lasted:.1f} s after the deadline of its message"
     else:
         text = f"has run for {lasted:.1f} s, and counts as stuck after {limit:g} s"
+    if stack is NO_STACK and (found := _in_children(owner, kind)):
+        about, pids = found
+        contained(_log, worker, about, lasted, f"{text}; it runs in process {' or '.join(map(str, pids))}")
+        return
     contained(_log, worker, about, lasted, f"{text}; it is at, most recent call last:\n{stack.rstrip()}")
+
+
+def _in_children(owner: Any, kind: str | None) -> tuple[About, list[int]] | None:
+    """The message of that type that children of ``owner`` run, and their numbers; of several, any."""
+    processes = None if owner is None else getattr(owner._pytoweb.runtime, "processes", None)
+    if processes is None:
+        return None
+    begun = [one for one in processes.begun() if one[2] is owner and kind in (None, one[4])]
+    if not begun:
+        return None
+    _, _, _, _, begun_kind, message_id, attempt = begun[0]
+    about = (begun_kind, message_id, attempt) if len(begun) == 1 else (kind, None, None)
+    return about, sorted({pid for pid, *_ in begun})
 
 
 def _on_thread(place: tuple[int, int]) -> tuple[About, str]:

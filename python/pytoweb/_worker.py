@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pytoweb._health import Health
     from pytoweb._pool import WorkerPool
     from pytoweb._stats import WorkerStats
+    from pytoweb._worker_stream import WorkerStream
     from pytoweb.futures import WorkerFuture
 
     Self = TypeVar("Self", bound="PythonWorker")
@@ -376,22 +377,23 @@ class PythonWorker(Addressable):
 
         return worker_health(self)
 
-    def explain(self, message: str | WorkerFuture[Any]) -> Explanation:
+    def explain(self, message: str | WorkerFuture[Any] | WorkerStream[Any]) -> Explanation:
         """Why a message waits, where it runs, or what became of it.
 
         Looks through all messages that wait, with the mailbox locked: it is for people who ask, not for a
         path that is taken often. Waits for no handler.
 
         Args:
-            message: its ``message_id``, or the future that ``ask()`` or ``submit()`` returned. Ends are kept
-                of messages with a ``message_id``, the last 1000 of each mailbox; of several messages with one
-                id, one that waits or runs is found first, then the last that ended.
+            message: its ``message_id``, the future that ``ask()`` or ``submit()`` returned, or the stream of
+                ``stream()``. Ends are kept of messages with a ``message_id``, the last 1000 of each mailbox;
+                of several messages with one id, one that waits or runs is found first, then the last that
+                ended.
 
         Returns:
             What is known of it; with the state ``"unknown"`` if nothing is.
 
         Raises:
-            TypeError: ``message`` is no str and no such future.
+            TypeError: ``message`` is no str, and no such future or stream.
         """
         from pytoweb._explain import explain
 

@@ -88,7 +88,8 @@ pub(crate) const fn name_of(failure: Failure) -> &'static str {
     }
 }
 
-fn text_of(error: &Bound<'_, PyAny>) -> Box<str> {
+/// What an error says, in a line.
+pub(crate) fn text_of(error: &Bound<'_, PyAny>) -> Box<str> {
     let kind = error.get_type().qualname();
     let kind = kind.map_or_else(|_| "an exception".to_owned(), |kind| kind.to_string());
     let text = error.str().map(|text| text.to_string_lossy().into_owned());

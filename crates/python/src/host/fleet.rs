@@ -20,6 +20,7 @@ use crate::host::failure;
 use crate::host::handler::PyHandler;
 use crate::host::message::PyMessage;
 use crate::host::remote::Fleet;
+use crate::host::task::Task;
 use crate::host::waiting;
 use crate::interpreter::ending::Presence;
 use crate::interpreter::generation::Generation;
@@ -161,6 +162,24 @@ const LONGEST_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// What is too long for a `Duration` is no limit.
 fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+}
+
+impl Processes {
+    /// The process number of the child that has begun that message, if one has.
+    pub(crate) fn runs(&self, task: &Arc<Task>) -> PyResult<Option<u32>> {
+        let is_it = |delivery: &Delivery<PyHandler>| {
+            let own = delivery.message().and_then(|message| message.task.as_ref());
+            own.is_some_and(|own| Arc::ptr_eq(own, task))
+        };
+        let note = |delivery: &Delivery<PyHandler>| {
+            is_it(delivery) || delivery.companions().iter().any(is_it)
+        };
+        let begun = self.fleet()?.begun(&note);
+        Ok(begun
+            .into_iter()
+            .find(|(_, messages)| messages.iter().any(|(_, found)| *found))
+            .map(|(pid, _)| pid))
+    }
 }
 
 #[pymethods]

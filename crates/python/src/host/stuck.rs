@@ -34,7 +34,8 @@ pub(crate) fn tell(shared: &Arc<Attached<Shared>>, stuck: Stuck) {
             _ => None,
         };
         let lasted = stuck.lasted.as_secs_f64();
-        let told = (&shared.name, limit, lasted, &stuck.name, place);
+        let owner = shared.owner.call0(py)?;
+        let told = (&shared.name, limit, lasted, &stuck.name, place, owner);
         watchdog::module(py)?
             .call_method1(intern!(py, "tell_stuck"), told)
             .map(drop)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
+from typing import TYPE_CHECKING, Any
 
 from pytoweb.testing import _handlers, frozen_clock
 from pytoweb.workers import Limits, Retry
 
 from ._subject import WAIT, Subject, raised
+
+if TYPE_CHECKING:
+    from pytoweb.workers import WorkerFuture
 
 __all__ = ["ExplainContract", "PoolExplainContract"]
 
@@ -194,6 +199,78 @@ class ExplainContract(Subject):
         assert one.explain(cancelled).outcome == "cancelled"
         told = one.explain(failed)
         assert (told.state, told.outcome, told.error) == ("done", "failed", "ValueError: no")
+
+    def test_a_future_and_an_id_say_the_same_of_an_end(self) -> None:
+        """However it came: reason, outcome, error and worker."""
+        one = self.new_worker(capacity=1, overflow="drop_oldest")
+        for kind in ("response", "error"):
+            one.on_message(kind, lambda message: None)
+
+        def agree(future: WorkerFuture[Any], message_id: str, outcome: str) -> None:
+            self.until(lambda: future.done() and one.explain(message_id).state == "done", message_id)
+            told, of_id = one.explain(future), one.explain(message_id)
+            assert told.since is None
+            assert dataclasses.replace(of_id, since=None) == told
+            assert (told.outcome, told.worker) == (outcome, one.name)
+
+        dropped = one.ask("echo", 1)
+        one.post_message("echo", 2, "dropped")
+        one.post_message("echo", 3)
+        agree(dropped, "dropped", "dropped")
+        expired = one.ask("echo", 4, timeout=0.01)
+        self.until(expired.done, "the deadline")
+        one.post_message("echo", 5, "expired", timeout=0.01)
+        agree(expired, "expired", "expired")
+        one.start()
+        for number, retry in enumerate((None, Retry(1))):
+            failed, own = one.ask("fail", "what\n  is  it", retry=retry), f"failed {number}"
+            assert failed.exception(WAIT) is not None
+            one.post_message("fail", "what\n  is  it", own, retry=retry)
+            agree(failed, own, "failed")
+        completed = one.ask("echo", 6)
+        completed.result(WAIT)
+        one.post_message("echo", 7, "completed")
+        agree(completed, "completed", "completed")
+
+    def test_a_future_and_an_id_say_the_same_of_a_stop(self) -> None:
+        """Of messages that were not begun."""
+        one = self.new_worker()
+        asked = one.ask("echo", 1)
+        one.post_message("echo", 2, "stopped")
+        one.terminate()
+        self.until(lambda: asked.done() and one.explain("stopped").state == "done", "the end")
+        told, of_id = one.explain(asked), one.explain("stopped")
+        assert dataclasses.replace(of_id, since=None) == told
+        assert told.outcome == "stopped"
+
+    def test_a_stream_is_explained(self) -> None:
+        """As the future of its message."""
+        one = self.worker()
+        one.on_message("count", _handlers.count)
+        stream = one.stream("count", 100, window=1)
+        assert next(stream) == 0
+        told = one.explain(stream)
+        assert (told.state, told.worker) == ("running", one.name)
+        assert (told.pid is not None) == (self.backend == "process")
+        assert len(list(stream)) == 99
+        self.until(lambda: one.explain(stream).state == "done", "the end")
+        assert one.explain(stream).outcome == "completed"
+
+    def test_the_process_of_a_message_is_told(self) -> None:
+        """Of each of several that run side by side, by id and by future."""
+        one, gate = self.new_worker(limits=Limits(concurrency=2)), self.gate()
+        one.on_message("gate", gate)
+        one.start()
+        future = one.ask("gate")
+        one.post_message("gate", None, "with an id")
+        self.until(lambda: len(gate.pids()) == 2, "the handlers")
+        told = one.explain(future).pid, one.explain("with an id").pid
+        if self.backend == "process":
+            assert set(told) == set(gate.pids())
+        else:
+            assert told == (None, None)
+        gate.open()
+        future.result(WAIT)
 
     def test_an_id_that_is_not_known_is_unknown(self) -> None:
         """It says how many ends are kept."""

@@ -8,6 +8,8 @@ use pyo3::prelude::*;
 use pytoweb_engine::{Failure, Ticket};
 
 use crate::error;
+use crate::host::ends;
+use crate::host::fleet::Processes;
 use crate::host::reporting::ProgressMeter;
 use crate::host::task::value::Value;
 
@@ -273,6 +275,28 @@ impl FutureBase {
             Some(Err(error)) if !self.is_cancelled()? => Some(error.clone_ref(py)),
             _ => None,
         })
+    }
+
+    /// How its message ended, as ``explain`` says it of one with an id: the outcome, the error that its handler raised, and
+    /// whether it is a dead letter. None: it has not. To look at it here is not to read it.
+    fn _end(&self, py: Python<'_>) -> PyResult<Option<(&'static str, Option<String>, bool)>> {
+        let task = &self.inner()?.task;
+        Ok(match task.slot.get() {
+            None => None,
+            Some(Err(failure)) => Some((ends::name_of(*failure), None, false)),
+            Some(Ok(value)) => Some(match value.get(py)? {
+                Ok(_) => ("completed", None, false),
+                Err(error) => {
+                    let error = ends::text_of(error.bind(py)).into();
+                    ("failed", Some(error), task.retry().is_some())
+                }
+            }),
+        })
+    }
+
+    /// The process number of the child that has begun its message, if one of these has.
+    fn _process(&self, processes: &Processes) -> PyResult<Option<u32>> {
+        processes.runs(&self.inner()?.task)
     }
 
     /// Counts a failure as read from now on: the code that has the future tells of it in another way.
