@@ -758,6 +758,41 @@ def test_a_call_that_meets_an_unmount_is_refused_or_cancelled(pool, spawn, switc
         assert not component._Component__runs._live
 
 
+class Listening(Component):
+    def __init__(self, heard):
+        super().__init__()
+        self.heard = heard
+
+    def hear(self, state):
+        self.heard(state)
+
+
+@pytest.mark.parametrize("by_method", [True, False])
+def test_a_call_keeps_the_listeners_and_not_the_component(pool, gate, until, by_method):
+    statuses, one = [], pool(1)
+
+    def hear(state):
+        statuses.append(state["x"].status)
+
+    component = Listening(hear)
+    component.subscribe(component.hear if by_method else hear)
+    future = component.run(gate, into="x", pool=one)
+    gate.wait_entered()
+    gone = weakref.ref(component)
+    del component, future
+    gc.collect()
+    assert (gone() is not None) == by_method
+    gate.open()
+    until(lambda: statuses == ["loading", "ok"], "the end")
+    one.run_until_idle(WAIT)
+
+    def is_gone():
+        gc.collect()
+        return gone() is None
+
+    until(is_gone, "the end of the component")
+
+
 def test_an_ended_call_keeps_nothing_alive(on_pool, ended):
     class Result:
         pass

@@ -212,8 +212,11 @@ class Component:
         runs goes on until it looks at `current_message().cancelled`.
 
         `unmount` cancels them too, does not wait for them, and nothing of them is written after it. The key
-        stays as it is; the next `mount` makes one that is loading ``failed`` with a `CancelledError`. A call
-        keeps the component alive until it ends.
+        stays as it is; the next `mount` makes one that is loading ``failed`` with a `CancelledError`.
+
+        Until it ends a call keeps the state and the listeners, and what these refer to: the component too,
+        where a listener is a method of it, but not else. A component that the program has dropped meanwhile
+        is not unmounted: its calls go on, and the listeners are told of their ends.
 
         A failure that the caller does not read from the future is logged like any other when that is dropped,
         also if the state shows it; not that of a call which was superseded or unmounted. In a forked child
