@@ -107,6 +107,59 @@ def test_a_held_lock_is_told_of_while_it_is_held(speaking, backend):
     assert (here if backend == "thread" else "main thread, process ") in text
 
 
+CLOSED = (
+    PRELUDE
+    + """
+def take_two(path):
+    os.close(2)
+    file = os.open(path, os.O_CREAT | os.O_RDWR)
+    os.write(file, b"mine")
+    return file
+
+def files(data):
+    return [os.path.basename(os.readlink(f"/proc/self/fd/{{number}}")) for number in (1, 2)]
+
+if __name__ == "__main__":
+    import pathlib
+
+    class Keep(logging.Handler):
+        def emit(self, record):
+            texts.append(record.getMessage())
+
+    texts = []
+    logging.getLogger().addHandler(Keep())
+    with PythonWorker("jobs", backend={backend!r}) as worker:
+        worker.on_message("take_two", take_two)
+        worker.on_message("hold", hold)
+        worker.on_message("files", files)
+        if {taken!r}:
+            assert worker.ask("take_two", "mine.txt").result({wait}) == 2
+        elif {backend!r} == "process":
+            assert worker.ask("files").result({wait})[1] == "null"
+        # Long enough for a watchdog that a busy machine does not hold up, and again for one that it does.
+        while not texts:
+            worker.ask("hold", 2).result({wait})
+    assert "the interpreter lock could not be had" in texts[0], texts
+    if {taken!r}:
+        print(pathlib.Path("mine.txt").read_text())
+"""
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["thread", "process"])
+@pytest.mark.parametrize("taken", [True, False], ids=["taken", "closed"])
+def test_what_took_the_place_of_standard_error_is_not_written_to(tmp_path, snippet_env, backend, taken):
+    script = tmp_path / "snippet.py"
+    script.write_text(CLOSED.format(backend=backend, taken=taken, wait=WAIT), encoding="utf-8")
+    shut = "" if taken else " 2>&-"
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" "$1"{shut}', sys.executable, str(script)],
+        capture_output=True, text=True, timeout=WAIT * 3, cwd=tmp_path, env=snippet_env, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "mine\n" if taken else "", "")
+
+
 @pytest.mark.slow
 def test_a_handler_of_a_pool_that_computes_is_told_of_and_no_other(speaking):
     said = speaking(f"""

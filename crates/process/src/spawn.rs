@@ -1,20 +1,25 @@
 //! Starting a child by exec, what the host holds of it, and how a child ends itself.
 //!
 //! The child gets one end of a socket as its standard input, and over that socket every other descriptor. It inherits
-//! its standard output and error and nothing else: all other descriptors are closed by exec. It is the leader of a
+//! its standard output and error, where the host has them, and nothing else: all other descriptors are closed by exec. It is the leader of a
 //! process group of its own from its first instruction on, so what the terminal sends (Ctrl-C, Ctrl-Z, a hang-up) goes
 //! past it, and the programs that its handlers start are of that group: they end with a child that is killed or crashes.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::door::Door;
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+/// The first descriptor that is no standard stream.
+const FIRST_OTHER: i32 = 3;
 
 /// What a child is started with.
 #[derive(Clone, Debug)]
@@ -51,6 +56,8 @@ impl Child {
                     .map(|(name, value)| (name, value)),
             )
             .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(passed_on(io::stdout())?)
+            .stderr(passed_on(io::stderr())?)
             .process_group(0)
             .spawn()?;
         let child = Self {
@@ -102,6 +109,21 @@ impl Child {
             Ok(Some(status)) => Some((status.code(), status.signal())),
             Ok(None) => None,
             Err(_) => Some((None, None)),
+        }
+    }
+}
+
+/// A standard stream of a child: that of the host; `/dev/null` where the host has closed it, or has another file by then
+/// in its place, which exec closes. Without any the child's own files, its shared memory say, would be its standard error,
+/// and what its handlers say there would be written into them.
+fn passed_on(stream: impl AsFd) -> io::Result<Stdio> {
+    match fcntl_getfd(stream) {
+        Ok(flags) if !flags.contains(FdFlags::CLOEXEC) => Ok(Stdio::inherit()),
+        _ => {
+            let null = File::options().read(true).write(true).open("/dev/null")?;
+            // Past the numbers of the streams: one that lies in its own place already would keep its flag.
+            let null = fcntl_dupfd_cloexec(&null, FIRST_OTHER)?;
+            Ok(Stdio::from(null))
         }
     }
 }

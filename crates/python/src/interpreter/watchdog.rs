@@ -510,11 +510,21 @@ impl Dump {
     fn say(&self, text: &str) {
         use std::io::Write;
 
-        if self.speaks {
+        if self.speaks && is_standard_error() {
             // There is no place to tell that it failed.
             let _ = std::io::stderr().write_all(text.as_bytes());
         }
     }
+}
+
+/// Whether descriptor 2 is a standard error. The program may have closed that, and the next file that it opened is 2 then: it
+/// is told by its flag, because files are opened to be closed by exec, and a standard error, also one that was redirected
+/// with `dup2`, is to be passed on.
+#[cfg(unix)]
+fn is_standard_error() -> bool {
+    // SAFETY: asks for the flags of a number, which need not be a descriptor.
+    let flags = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }
 
 /// The address of what handles a signal.
