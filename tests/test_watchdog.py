@@ -451,6 +451,36 @@ def test_the_processes_of_messages_that_may_be_stuck_are_logged(caplog, tmp_path
     assert f"; it runs in process {first} or {second}" in records(caplog)[0].getMessage()
 
 
+def test_a_coroutine_is_told_of_with_its_stack_and_not_with_that_of_its_thread(caplog, gate, until):
+    """The pool's thread is at the message of another worker by then."""
+    begun, opened = threading.Event(), threading.Event()
+
+    async def wait(data):
+        begun.set()
+        await asyncio.get_running_loop().run_in_executor(None, opened.wait)
+
+    with frozen_clock() as clock, WorkerPool(1, name="both") as pool:
+        first = pool.create_worker("first", limits=Limits(stuck_after=30))
+        second = pool.create_worker("second")
+        first.on_message("wait", wait)
+        second.on_message("other", gate)
+        first.start()
+        second.start()
+        future = first.ask("wait")
+        second.post_message("other")
+        gate.wait_entered()
+        assert begun.wait(WAIT)
+        clock.advance(31)
+        until(lambda: records(caplog), "the record")
+        opened.set()
+        gate.open()
+        future.result(WAIT)
+
+    (record,) = records(caplog)
+    assert (record.worker_name, record.message_type) == ("first", "wait")
+    assert ", in wait\n" in record.getMessage()
+
+
 @pytest.mark.slow
 def test_a_child_that_is_ended_for_a_deadline_is_logged(caplog, until):
     with PythonWorker("lost", backend="process") as worker:

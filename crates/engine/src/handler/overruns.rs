@@ -35,7 +35,7 @@ pub struct Stuck {
     pub name: Option<String>,
     /// Of its message, where it has one.
     pub ticket: Option<Arc<dyn Ticket>>,
-    /// On which thread it began, where that is known.
+    /// On which thread it runs, where it runs on one and that is known.
     pub thread: Option<ThreadId>,
 }
 
@@ -94,6 +94,16 @@ impl Overruns {
         let oldest = state.runs.iter().filter_map(|run| run.began).min()?;
         let ran = now.since(oldest);
         (ran >= after).then_some((ran, ran.saturating_sub(after)))
+    }
+
+    /// A run goes on elsewhere: its thread runs another message by the time that it is told of.
+    #[inline]
+    pub(crate) fn leaves_thread(&self, key: Option<RunKey>) {
+        let Some(key) = key else { return };
+        let mut state = self.state.lock();
+        if let Some(run) = state.runs.iter_mut().find(|run| run.key == key) {
+            run.thread = None;
+        }
     }
 
     /// A run is over.

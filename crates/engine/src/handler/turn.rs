@@ -194,6 +194,7 @@ impl<H: Handler> Cell<H> {
                     course.rest();
                     if let Some(entry) = next.take() {
                         progress.step = Step::Over;
+                        self.overruns.leaves_thread(progress.run);
                         self.pool.inner().scheduler.suspended(true);
                         go_on(Suspension {
                             cell: self.clone(),
