@@ -204,6 +204,11 @@ def loop_forever(path: Any = None) -> None:
         pass
 
 
+async def block_forever(path: Any = None) -> None:
+    """Blocks the event loop, which cannot cancel it then."""
+    loop_forever(path)
+
+
 def hold_the_interpreter(path: Any = None) -> None:
     """A loop in C that neither lets others run nor looks at signals."""
     if path is not None:

@@ -180,6 +180,123 @@ def test_a_handler_of_a_pool_that_computes_is_told_of_and_no_other(speaking):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("backend", ["thread", "process"])
+def test_a_coroutine_that_holds_the_lock_is_told_of_while_it_does(speaking, backend):
+    # It is the only thing that runs, and it does so in a later step than its first.
+    said = speaking(f"""
+        import asyncio
+        async def late(data):
+            await asyncio.sleep(0.01)
+            hold(data)
+        worker = PythonWorker("jobs", backend={backend!r})
+        worker.on_message("hold", late)
+        worker.start()
+        worker.post_message("hold", {WAIT * 3})
+        worker.stop()
+    """)
+
+    text = said.until(STACK + r".* in late\n(.*\n)*")
+
+    assert 'worker "jobs"' in text
+    assert said.process.poll() is None
+    here = f"thread pytoweb-loop-1, process {said.process.pid}"
+    assert (here if backend == "thread" else "thread pytoweb-jobs-loop, process ") in text
+    assert "_loops.py" not in text, "only the frames of the program"
+
+
+def test_a_loop_that_does_not_tell_of_its_waits_runs_coroutines_all_the_same(run_python):
+    done = run_python(
+        PRELUDE
+        + """
+import asyncio, selectors
+class Sealed(selectors.DefaultSelector):
+    def __setattr__(self, name, value):
+        if name == "select":
+            raise AttributeError(name)
+        super().__setattr__(name, value)
+class Policy(asyncio.DefaultEventLoopPolicy):
+    def new_event_loop(self):
+        return asyncio.SelectorEventLoop(Sealed())
+asyncio.set_event_loop_policy(Policy())
+async def late(data):
+    await asyncio.sleep(0.001)
+    return type(asyncio.get_running_loop()._selector).__name__
+with PythonWorker("jobs") as worker:
+    worker.on_message("late", late)
+    print(worker.ask("late").result())
+""",
+        timeout=WAIT,
+    )
+
+    assert (done.rc, done.stdout, done.stderr) == (0, "Sealed\n", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_task_of_a_coroutine_that_holds_the_lock_is_told_of(speaking, alone):
+    # Whose it is, is known for sure where the loop has coroutines of one worker alone.
+    said = speaking(f"""
+        import asyncio
+        logging.basicConfig(format="log of %(name)s, %(worker_name)s, %(message_type)s, %(message_id)s")
+        told = asyncio.Event()
+        class Told(logging.Handler):
+            def emit(self, record):
+                loop.call_soon_threadsafe(told.set)
+        logging.getLogger().addHandler(Told())
+        async def wait(data):
+            await told.wait()
+        async def part():
+            hold(2)
+        async def whole(data):
+            global loop
+            loop = asyncio.get_running_loop()
+            await asyncio.gather(part(), told.wait())
+        pool = WorkerPool(1, name="shared")
+        waits, holds = pool.create_worker("waits"), pool.create_worker("holds")
+        waits.on_message("wait", wait)
+        holds.on_message("whole", whole)
+        waits.start()
+        holds.start()
+        if not {alone}:
+            waits.post_message("wait")
+        holds.post_message("whole", message_id="7")
+        pool.shutdown()
+    """)
+
+    text = said.until(r"log of .*\n")
+
+    assert re.search(r" in hold\n.* in part\n(?!  File)", text), "only the frames of the program"
+    if alone:
+        assert 'pytoweb: worker "holds": a handler has run for ' in text
+        assert "log of pytoweb.worker.holds, holds, whole, 7\n" in text
+    else:
+        assert 'pytoweb: event loop "pytoweb-loop-1": a task or callback has run for ' in text
+        assert re.search(r"log of pytoweb.worker(, None, None, None|.holds, holds, whole, 7)\n", text)
+    assert said.process.wait(WAIT) == 0
+
+
+@pytest.mark.slow
+def test_a_coroutine_that_only_waits_while_the_lock_is_held_elsewhere_is_not_told_of(speaking):
+    said = speaking("""
+        import asyncio
+        entered = threading.Event()
+        async def wait(data):
+            # In a later turn of the loop, which has nothing more to do then.
+            asyncio.get_running_loop().call_later(0.05, entered.set)
+            await asyncio.sleep(60)
+        with PythonWorker("waits") as worker:
+            worker.on_message("wait", wait)
+            future = worker.ask("wait")
+            entered.wait()
+            hold(2)
+            future.cancel()
+        print("lives", file=sys.stderr, flush=True)
+    """)
+
+    assert "pytoweb" not in said.until("lives")
+
+
+@pytest.mark.slow
 def test_a_forked_child_has_a_watchdog_of_its_own(speaking):
     said = speaking(f"""
         with PythonWorker("before") as worker:
@@ -356,16 +473,23 @@ def records(caplog):
 
 
 @pytest.mark.slow
-def test_a_handler_past_its_deadline_is_logged_once_with_its_stack(caplog, gate, until):
+@pytest.mark.parametrize("kind", ["thread", "coroutine"])
+def test_a_handler_past_its_deadline_is_logged_once_with_its_stack(caplog, gate, until, kind):
     def wait(data):
         gate(data)
 
-    with PythonWorker("late") as worker:
-        worker.on_message("wait", wait)
+    async def block(data):
+        await asyncio.sleep(0)
+        wait(data)
+
+    with frozen_clock() as clock, PythonWorker("late") as worker:
+        worker.on_message("wait", wait if kind == "thread" else block)
         worker.on_error(lambda error: None)
-        future = worker.ask("wait", timeout=0.05)
+        future = worker.ask("wait", timeout=1)
+        gate.wait_entered()
+        clock.advance(1)
         assert isinstance(future.exception(WAIT), DeadlineError)
-        until(lambda: records(caplog), "the record")
+        until(lambda: clock.advance(1) or records(caplog), "the record")
         gate.open()
         worker.run_until_idle(WAIT)
 
@@ -375,6 +499,8 @@ def test_a_handler_past_its_deadline_is_logged_once_with_its_stack(caplog, gate,
     assert re.match(r"worker 'late': its handler of 'wait' still runs [\d.]+ s after the deadline", text)
     assert re.search(r", in wait\n +gate\(data\)", text), "the stack of the handler"
     assert "_pool_thread" not in text
+    assert "_loops" not in text
+    assert (", in block\n" in text) == (kind == "coroutine")
 
 
 def test_a_handler_that_stops_soon_after_its_deadline_is_not_logged(caplog):
@@ -403,16 +529,17 @@ class WaitingGate(_handlers.Gate):
         await asyncio.get_running_loop().run_in_executor(None, self, data)
 
 
-@pytest.mark.parametrize("kind", ["thread", "process", "coroutine", "pool"])
+@pytest.mark.parametrize("kind", ["thread", "process", "coroutine", "coroutine of a process", "pool"])
 def test_a_handler_that_runs_longer_than_stuck_after_is_logged_once(caplog, kind, tmp_path, until):
     limits, gate = Limits(stuck_after=30), WaitingGate(tmp_path)
     with frozen_clock() as clock, contextlib.ExitStack() as stack:
         if kind == "pool":
             worker = WorkerPool(2, name="long", limits=limits)
         else:
-            worker = PythonWorker("long", limits=limits, backend="process" if kind == "process" else "thread")
+            backend = "process" if "process" in kind else "thread"
+            worker = PythonWorker("long", limits=limits, backend=backend)
         stack.enter_context(worker)
-        worker.on_message("wait", gate.wait if kind == "coroutine" else _handlers.Gate(tmp_path))
+        worker.on_message("wait", gate.wait if "coroutine" in kind else _handlers.Gate(tmp_path))
         future = worker.ask("wait")
         gate.wait_entered()
         # A child is seen to have begun it.
@@ -429,9 +556,8 @@ def test_a_handler_that_runs_longer_than_stuck_after_is_logged_once(caplog, kind
     text = record.getMessage()
     assert "its handler of 'wait' has run for 31.0 s, and counts as stuck after 30 s" in text
     (pid,) = gate.pids()
-    where = {"process": f"; it runs in process {pid}", "coroutine": ", in wait\n"}.get(
-        kind, ", in __call__\n"
-    )
+    where = ", in wait\n" if kind == "coroutine" else ", in __call__\n"
+    where = f"; it runs in process {pid}" if "process" in kind else where
     assert where in text
 
 
@@ -449,6 +575,75 @@ def test_the_processes_of_messages_that_may_be_stuck_are_logged(caplog, tmp_path
         gate.open()
     first, second = sorted(gate.pids())
     assert f"; it runs in process {first} or {second}" in records(caplog)[0].getMessage()
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_a_coroutine_that_is_held_up_is_logged_with_what_holds_it_up(caplog, gate, until, has_begun):
+    """It can do nothing: another one blocks the event loop of both."""
+    begun = threading.Event()
+
+    async def wait(data):
+        begun.set()
+        while not gate.opened.is_set():
+            await asyncio.sleep(0.001)
+
+    async def block(data):
+        gate(data)
+
+    with frozen_clock() as clock, WorkerPool(1, name="both") as pool:
+        waits = pool.create_worker("waits", limits=Limits(stuck_after=30))
+        blocks = pool.create_worker("blocks")
+        waits.on_message("wait", wait)
+        blocks.on_message("block", block)
+        waits.start()
+        blocks.start()
+        if has_begun:
+            future = waits.ask("wait")
+            assert begun.wait(WAIT)
+        blocks.post_message("block")
+        gate.wait_entered()
+        if not has_begun:
+            future = waits.ask("wait")
+            # The pool's only thread has given it to the loop by then.
+            assert pool.submit(str, 7).result(WAIT) == "7"
+        clock.advance(31)
+        until(lambda: records(caplog), "the record")
+        gate.open()
+        future.result(WAIT)
+
+    (record,) = records(caplog)
+    assert (record.worker_name, record.message_type) == ("waits", "wait")
+    own, other = re.split(r"\nIts event loop, pytoweb-loop-\d+, is held up by ", record.getMessage())
+    assert (", in wait\n" if has_begun else "(its first step is to come)") in own
+    assert other.startswith("the handler of 'blocks' for 'block', which is at, most recent call last:\n")
+    assert re.search(r"^[^\n]*\n[^\n]*, in block\n +gate\(data\)", other), "only the frames of the program"
+
+
+def test_of_several_coroutines_of_a_worker_each_is_told_of_with_its_own_stack(caplog, until):
+    begun, opened = threading.Semaphore(0), threading.Event()
+
+    async def one(data):
+        begun.release()
+        await asyncio.get_running_loop().run_in_executor(None, opened.wait)
+
+    async def two(data):
+        await one(data)
+
+    limits = Limits(stuck_after=30, concurrency=2)
+    with frozen_clock() as clock, PythonWorker("several", limits=limits) as worker:
+        worker.on_message("one", one)
+        worker.on_message("two", two)
+        futures = [worker.ask("one"), worker.ask("two")]
+        for _ in futures:
+            assert begun.acquire(timeout=WAIT)
+        clock.advance(31)
+        until(lambda: len(records(caplog)) == 2, "the records")
+        opened.set()
+        for future in futures:
+            future.result(WAIT)
+
+    told = {record.message_type: ", in two\n" in record.getMessage() for record in records(caplog)}
+    assert told == {"one": False, "two": True}
 
 
 def test_a_coroutine_is_told_of_with_its_stack_and_not_with_that_of_its_thread(caplog, gate, until):
@@ -482,10 +677,11 @@ def test_a_coroutine_is_told_of_with_its_stack_and_not_with_that_of_its_thread(c
 
 
 @pytest.mark.slow
-def test_a_child_that_is_ended_for_a_deadline_is_logged(caplog, until):
+@pytest.mark.parametrize("handler", [process_handlers.loop_forever, process_handlers.block_forever])
+def test_a_child_that_is_ended_for_a_deadline_is_logged(caplog, until, handler):
     with PythonWorker("lost", backend="process") as worker:
         worker.on_message("pid", process_handlers.pid)
-        worker.on_message("spin", process_handlers.loop_forever)
+        worker.on_message("spin", handler)
         worker.on_error(lambda error: None)
         pid = worker.ask("pid").result(WAIT)
         assert isinstance(worker.ask("spin", timeout=0.2).exception(WAIT), DeadlineError)

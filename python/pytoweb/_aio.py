@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
-    from pytoweb._core import Endpoint, WorkerMessage
+    from pytoweb._core import Endpoint, Pending, WorkerMessage
     from pytoweb._loops import Tenant
 
     T = TypeVar("T")
@@ -32,7 +32,7 @@ class Running:
     data, so it is taken out at the handler's end.
     """
 
-    __slots__ = ("message", "owner", "tenant")
+    __slots__ = ("message", "owner", "pending", "tenant")
 
     def __init__(
         self, message: WorkerMessage | None, owner: weakref.ref[Endpoint], tenant: Tenant | None = None
@@ -41,11 +41,14 @@ class Running:
         self.owner: weakref.ref[Endpoint] | None = owner
         #: Stays, because the tasks that the handler started are this one's until they end.
         self.tenant = tenant
+        #: Of a handler; a hook has none.
+        self.pending: Pending | None = None
 
     def end(self) -> None:
         """The handler is through."""
         self.message = None
         self.owner = None
+        self.pending = None
 
 
 running: ContextVar[Running | None] = ContextVar("pytoweb_running", default=None)

@@ -37,6 +37,7 @@ __all__ = [
     "FutureBase",
     "HandClock",
     "HeldWaits",
+    "LoopLabel",
     "Parked",
     "Pending",
     "Processes",
@@ -44,6 +45,7 @@ __all__ = [
     "Reducers",
     "RemoteData",
     "Repeated",
+    "Select",
     "Sink",
     "StreamReader",
     "StreamWriter",
@@ -70,6 +72,7 @@ __all__ = [
     "running_on_threads",
     "running_owner",
     "running_stream",
+    "turn_of_loop",
     "wait_for_threads",
     "watch_failures",
     "write_unraisable",
@@ -1079,6 +1082,12 @@ class ChildPending:
     def message(self) -> WorkerMessage:
         """The message as ``current_message()`` shows it."""
 
+    def comes_to(self, home: LoopLabel) -> WorkerMessage:
+        """The same, and notes for the watchdog that the coroutine is on that loop until it ends."""
+
+    def is_of(self, ticket: int) -> bool:
+        """Whether it is the message of that ticket; False."""
+
     def on_interrupt(self, interrupter: Callable[[], object]) -> bool:
         """Has ``interrupter()`` called if the message is cancelled or expires; True."""
 
@@ -1119,6 +1128,12 @@ class Pending:
     def message(self) -> WorkerMessage | None:
         """The message as ``current_message()`` shows it; None once it has ended."""
 
+    def comes_to(self, home: LoopLabel) -> WorkerMessage | None:
+        """The same, and notes for the watchdog that the coroutine is on that loop until it ends."""
+
+    def is_of(self, ticket: int) -> bool:
+        """Whether it is the message of that ticket, which the watchdog was told of."""
+
     def on_interrupt(self, interrupter: Callable[[], object]) -> bool:
         """Has ``interrupter()`` called if the message is cancelled, expires, or its worker is terminated.
 
@@ -1128,6 +1143,27 @@ class Pending:
 
     def is_terminated(self) -> bool:
         """Whether its worker was terminated."""
+
+@final
+class LoopLabel:
+    """An event loop, as the watchdog knows it."""
+
+    def __new__(cls, name: str) -> LoopLabel: ...
+    def begin(self) -> None:
+        """Tells the watchdog that the calling thread runs the loop until it ends."""
+
+@final
+class Select:
+    """Its ``wait`` is in the place of a selector's ``select``: by it the watchdog knows when a loop waits."""
+
+    def __new__(cls, select: Callable[..., Any]) -> Select: ...
+    def wait(self, timeout: float | None = None) -> Any: ...
+
+def turn_of_loop(ident: int) -> int | None:
+    """The number of the turn that the event loop of a thread is at.
+
+    None where it waits in its selector, or where that does not tell of its waits.
+    """
 
 @final
 class StreamWriter:

@@ -8,6 +8,7 @@ end with the last.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import itertools
 import sys
@@ -18,7 +19,7 @@ from queue import Empty, SimpleQueue
 
 from pytoweb import _aio, _exit
 from pytoweb._contained import contained
-from pytoweb._core import note_wait_of
+from pytoweb._core import LoopLabel, Select, note_wait_of, turn_of_loop
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ HOOK_LOOK = 0.02
 _lock = threading.RLock()
 #: The loops that take tenants.
 _shared: list[LoopThread] = []
+#: Those whose threads have not ended, these among them.
+_living: list[LoopThread] = []
 _numbers = itertools.count(1)
 
 
@@ -57,11 +60,14 @@ class LoopThread(threading.Thread):
         import asyncio
 
         super().__init__(name=name, daemon=True)
+        #: By it the watchdog knows the loop.
+        self.label = LoopLabel(name)
         self.policy = _policy()
         self.loop = asyncio.new_event_loop()
         if not _KNOWS_CONTEXTS:
             self.loop.set_task_factory(_note_task)  # type: ignore[arg-type]
         self.make_task = asyncio.Task
+        _note_waits(self.loop)
         self.bridge = _aio.Bridge(self.loop)
         self.tenants: set[Tenant] = set()
         #: The hooks that run, of all tenants.
@@ -69,9 +75,13 @@ class LoopThread(threading.Thread):
         #: The coroutine that blocks it, while one does and waits for a worker.
         self.blocked: Blocked | None = None
         self._closing = threading.Event()
+        with _lock:
+            _living.append(self)
         try:
             self.start()
         except BaseException:
+            with _lock:
+                _living.remove(self)
             self.loop.close()
             raise
 
@@ -94,6 +104,7 @@ class LoopThread(threading.Thread):
         import asyncio
 
         loop, hooks = self.loop, self.hooks
+        self.label.begin()
         asyncio.set_event_loop(loop)
         while not self._closing.is_set() and not loop.is_closed():
             contained(loop.run_forever)
@@ -107,6 +118,10 @@ class LoopThread(threading.Thread):
             contained(_run_until_complete, loop, tasks)
         contained(loop.run_until_complete, loop.shutdown_asyncgens())
         asyncio.set_event_loop(None)
+        with _lock:
+            # Not in a process that one of its coroutines forked.
+            if self in _living:
+                _living.remove(self)
         loop.close()
 
     def leave(self, tenant: Tenant) -> None:
@@ -207,7 +222,7 @@ class Tenant:
         #: Those handlers of messages without a future, an id and a deadline, and their workers.
         self._posted: dict[Pending, tuple[asyncio.Task[None], weakref.ref[Endpoint]]] = {}
         #: What they have begun, where tasks cannot be asked for their contexts.
-        self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self.tasks: weakref.WeakKeyDictionary[asyncio.Task[Any], _aio.Running] = weakref.WeakKeyDictionary()
         self._ended = threading.Event()
 
     def run(
@@ -220,7 +235,8 @@ class Tenant:
         """Runs the coroutine of a handler, and tells ``pending`` of its end; does not wait."""
         running = _aio.Running(None, owner, self)
         try:
-            running.message = pending.message()
+            running.message = pending.comes_to(self._home.label)
+            running.pending = pending
             self._enter(running)
             if self._ended.is_set() or not self._bridge.call(
                 self._begin, coroutine, context, pending, running
@@ -460,8 +476,28 @@ _KNOWS_CONTEXTS = sys.version_info >= (3, 12)
 
 def _tenant_of(task: asyncio.Task[Any]) -> object:
     """Whose coroutine began a task."""
-    running = task.get_context().get(_aio.running)  # type: ignore[attr-defined]
+    running = _running_of(task)
     return None if running is None else running.tenant
+
+
+def _running_of(task: asyncio.Task[Any]) -> _aio.Running | None:
+    """The handler or hook that is a task, or began it."""
+    if _KNOWS_CONTEXTS:
+        found: _aio.Running | None = task.get_context().get(_aio.running)  # type: ignore[attr-defined]
+        return found
+    begun = (tenant.tasks.get(task) for home in _homes() for tenant in list(home.tenants))
+    own = (running for _, running, of_run in running_now() if of_run is task)
+    return next((running for running in (*own, *begun) if running is not None), None)
+
+
+def _note_waits(loop: asyncio.AbstractEventLoop) -> None:
+    """Has the watchdog know when the loop waits, and when it is at work.
+
+    Of a loop that is not asyncio's own it does not know it.
+    """
+    selector = getattr(loop, "_selector", None)
+    with contextlib.suppress(AttributeError, TypeError):
+        selector.select = Select(selector.select).wait  # type: ignore[union-attr]
 
 
 def _note_task(
@@ -473,7 +509,7 @@ def _note_task(
     task = asyncio.Task(coroutine, loop=loop, **options)
     running = _aio.running.get()
     if running is not None and running.tenant is not None:
-        running.tenant.tasks.add(task)
+        running.tenant.tasks[task] = running
     return task
 
 
@@ -524,15 +560,57 @@ def _tenant(home: LoopThread) -> Tenant:
 
 
 def running_now() -> list[tuple[LoopThread, _aio.Running, asyncio.Task[None]]]:
-    """The coroutines of handlers that have begun, on all loops that pools share."""
-    with _lock:
-        tenants = [(home, tenant) for home in _shared for tenant in home.tenants]
+    """The coroutines of handlers that have begun, on all loops."""
+    return [(home, running, task) for home, running, task in runs_now() if task is not None]
+
+
+def runs_now() -> list[tuple[LoopThread, _aio.Running, asyncio.Task[None] | None]]:
+    """The same with those that are still to begin."""
     return [
         (home, running, task)
-        for home, tenant in tenants
+        for home in _homes()
+        for tenant in list(home.tenants)
         for running, task in list(tenant.runs.items())
-        if task is not None
     ]
+
+
+def _homes() -> list[LoopThread]:
+    with _lock:
+        return list(_living)
+
+
+class Turn:
+    """The turn of a loop from one wait to the next: it runs, or has just run.
+
+    Attributes:
+        home: the thread of the loop.
+        number: that of the turn; None where the loop waits, or tells of no turns.
+        task: the task that is at a step; None where none is.
+        running: the handler or hook that this task is of; None where that is not known.
+    """
+
+    __slots__ = ("home", "number", "running", "task")
+
+    def __init__(self, home: LoopThread) -> None:
+        import asyncio
+
+        self.home = home
+        self.number = turn_of_loop(home.ident or 0)
+        self.task: asyncio.Task[Any] | None = asyncio.current_task(home.loop)
+        self.running = None if self.task is None else _running_of(self.task)
+
+    def goes_on(self, seconds: float) -> bool:
+        """Waits for that time, and says whether the loop is at the same step then."""
+        if self.number is None or self.task is None:
+            return False
+        time.sleep(seconds)
+        now = Turn(self.home)
+        return (now.number, now.task) == (self.number, self.task)
+
+
+def turn_on(ident: int) -> Turn | None:
+    """The turn of the loop of that thread, if it has one."""
+    return next((Turn(home) for home in _homes() if home.ident == ident), None)
 
 
 def _start_afresh() -> None:
@@ -540,6 +618,7 @@ def _start_afresh() -> None:
     global _lock
     _lock = threading.RLock()
     _shared.clear()
+    _living.clear()
     _ends.clear()
 
 

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::ffi::c_ulong;
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
@@ -43,7 +43,8 @@ use crate::host::start_hook::StartHook;
 use crate::host::worker_message::{Delivery, ToHost, WorkerMessage};
 use crate::interpreter::context;
 use crate::interpreter::generation::Generation;
-use crate::interpreter::marks::{self, Label, Mark};
+use crate::interpreter::loops::LoopLabel;
+use crate::interpreter::marks::{self, Label, Mark, Residence};
 use crate::interpreter::{memory, watchdog};
 use crate::pickle::functions::{self, Functions};
 use crate::pickle::pickling;
@@ -664,6 +665,7 @@ impl<'py> Call<'_, 'py> {
                 answers: Mutex::new(Some(answers)),
                 answered: Condvar::new(),
                 interrupters: self.end.interrupters.clone(),
+                residence: OnceLock::new(),
             },
         )?;
         let started = self.child.call_method1(
@@ -817,6 +819,7 @@ pub(crate) struct ChildPending {
     answers: Mutex<Option<Answers>>,
     answered: Condvar,
     interrupters: Arc<Mutex<HashMap<u64, Py<PyAny>>>>,
+    residence: OnceLock<Residence>,
 }
 
 impl ChildPending {
@@ -838,6 +841,9 @@ impl ChildPending {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&self.message.seq);
         drop(interrupter);
+        if let Some(residence) = self.residence.get() {
+            residence.end();
+        }
         let answers = self
             .answers
             .lock()
@@ -865,6 +871,21 @@ impl ChildPending {
     /// The message as `current_message()` shows it.
     fn message(&self, py: Python<'_>) -> WorkerMessage {
         self.message.view(py)
+    }
+
+    /// The same, and notes for the watchdog that the coroutine is on that loop until it ends.
+    fn comes_to(&self, py: Python<'_>, home: &LoopLabel) -> WorkerMessage {
+        // Of no consequence where it has one.
+        let _ = self
+            .residence
+            .set(home.takes_in::<Own>(&self.message.worker));
+        self.message(py)
+    }
+
+    /// Whether it is the message of that ticket: in a child there are none.
+    fn is_of(&self, ticket: usize) -> bool {
+        let _ = ticket;
+        false
     }
 
     /// Has `interrupter` called when the message is cancelled or expires.

@@ -6,6 +6,7 @@ pub(crate) mod context;
 pub(crate) mod ending;
 pub(crate) mod fork;
 pub(crate) mod generation;
+pub(crate) mod loops;
 pub(crate) mod marks;
 pub(crate) mod memory;
 pub(crate) mod parker;

@@ -80,6 +80,10 @@ mod _core {
     #[pymodule_export]
     use crate::interpreter::ending::wait_for_threads;
     #[pymodule_export]
+    use crate::interpreter::loops::{LoopLabel, Select};
+    #[pymodule_export]
+    use crate::interpreter::marks::turn_of_loop;
+    #[pymodule_export]
     use crate::pickle::pickling::{Reducers, Sink, is_packing, is_unpacking, load};
 
     #[pymodule_init]

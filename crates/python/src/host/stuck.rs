@@ -35,7 +35,9 @@ pub(crate) fn tell(shared: &Arc<Attached<Shared>>, stuck: Stuck) {
         };
         let lasted = stuck.lasted.as_secs_f64();
         let owner = shared.owner.call0(py)?;
-        let told = (&shared.name, limit, lasted, &stuck.name, place, owner);
+        // By it a coroutine is found.
+        let at = ticket.map_or(0, |ticket| std::ptr::from_ref(ticket.state()).addr());
+        let told = (&shared.name, limit, lasted, &stuck.name, place, owner, at);
         watchdog::module(py)?
             .call_method1(intern!(py, "tell_stuck"), told)
             .map(drop)

@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
 
+use pyo3::prelude::*;
+
 use crate::interpreter::context;
 use crate::interpreter::generation::Generation;
 
@@ -29,7 +31,14 @@ pub(crate) struct Mark {
     /// In a child: the worker whose handler runs, and the call; null where none does.
     of_child: AtomicPtr<()>,
     call: AtomicPtr<()>,
-    /// One more for each message, by which a later look knows the same one again; no two threads have the same.
+    /// On the thread of an event loop: by what the label of the loop is found, while it does not wait in its selector.
+    looping: AtomicPtr<()>,
+    /// The loop of this thread, while it has one whose selector tells of its waits; else null.
+    own_loop: AtomicPtr<()>,
+    /// How often that loop has come back from its selector, as `number` counts.
+    turns: AtomicU64,
+    /// One more for each message, by which a later look knows the same one again; no two threads have the same. On the
+    /// thread of an event loop that of the loop's turn.
     number: AtomicU64,
     /// It is a thread of a pool, or the one of a child. Others may run an error handler now and then.
     serves: AtomicBool,
@@ -44,6 +53,9 @@ thread_local! {
             shared: AtomicPtr::new(ptr::null_mut()),
             of_child: AtomicPtr::new(ptr::null_mut()),
             call: AtomicPtr::new(ptr::null_mut()),
+            looping: AtomicPtr::new(ptr::null_mut()),
+            own_loop: AtomicPtr::new(ptr::null_mut()),
+            turns: AtomicU64::new(0),
             number: AtomicU64::new(0),
             serves: AtomicBool::new(false),
             awake: AtomicBool::new(false),
@@ -110,7 +122,56 @@ impl Mark {
     pub(crate) fn busy_with(&self) -> *mut () {
         match self.get() {
             (message, shared) if !message.is_null() => shared,
-            _ => self.of_child.load(Ordering::Relaxed),
+            _ => [&self.of_child, &self.looping]
+                .into_iter()
+                .map(|place| place.load(Ordering::Relaxed))
+                .find(|place| !place.is_null())
+                .unwrap_or(ptr::null_mut()),
+        }
+    }
+
+    /// The thread has an event loop from now on, whose label is found by `own`.
+    pub(crate) fn runs_loop<L>(&self, own: &L) {
+        let own = ptr::from_ref(own).cast_mut().cast();
+        self.own_loop.store(own, Ordering::Relaxed);
+    }
+
+    /// The loop of the thread has ended.
+    pub(crate) fn ends_loop(&self) {
+        self.own_loop.store(ptr::null_mut(), Ordering::Relaxed);
+        self.loop_rests();
+    }
+
+    /// The loop of the thread is about to wait.
+    #[inline]
+    pub(crate) fn loop_rests(&self) {
+        self.looping.store(ptr::null_mut(), Ordering::Relaxed);
+        // ORDERING: Relaxed, see `rests`.
+        self.awake.store(false, Ordering::Relaxed);
+    }
+
+    /// The loop of the thread has waited, and is at work again.
+    #[inline]
+    pub(crate) fn loop_wakes(&self) {
+        let turn = match self.turns.load(Ordering::Relaxed) {
+            0 => begin_numbers(),
+            turn => turn,
+        };
+        let turn = turn.wrapping_add(1);
+        self.turns.store(turn, Ordering::Relaxed);
+        self.number.store(turn, Ordering::Relaxed);
+        let own_loop = self.own_loop.load(Ordering::Relaxed);
+        self.looping.store(own_loop, Ordering::Relaxed);
+        self.wakes();
+    }
+
+    /// The thread has found work, and is about to ask for the interpreter lock, or has it.
+    #[inline]
+    fn wakes(&self) {
+        // ORDERING: SeqCst, as in `sleep`: this thread sees the watchdog asleep, or that one sees this thread awake.
+        self.awake.store(true, Ordering::SeqCst);
+        if marks().asleep.load(Ordering::SeqCst) {
+            wake_watchdog();
         }
     }
 
@@ -249,6 +310,17 @@ pub(crate) fn serve() {
     wakes();
 }
 
+/// The same for a thread that Rust has not started, under the name that Python has for it.
+pub(crate) fn serve_as(name: &str) {
+    serve();
+    let ident = context::thread_ident();
+    for listed in locked(&marks().threads).iter_mut() {
+        if listed.ident == ident {
+            listed.name = Some(name.into());
+        }
+    }
+}
+
 /// Runs `look` on each listed thread. None of them ends meanwhile; `look` is short, and locks nothing.
 pub(crate) fn visit(mut look: impl FnMut(&Seen<'_>)) {
     for listed in locked(&marks().threads).iter() {
@@ -282,11 +354,19 @@ pub(crate) fn rests() {
 
 /// The calling thread has found work, and is about to ask for the interpreter lock.
 pub(crate) fn wakes() {
-    // ORDERING: SeqCst, as in `sleep`: this thread sees the watchdog asleep, or that one sees this thread awake.
-    own(|mark| mark.awake.store(true, Ordering::SeqCst));
-    if marks().asleep.load(Ordering::SeqCst) {
-        wake_watchdog();
-    }
+    own(Mark::wakes);
+}
+
+/// The number of the turn that the event loop of a thread is at, if it is at work.
+#[pyfunction]
+pub(crate) fn turn_of_loop(ident: c_ulong) -> Option<u64> {
+    let mut turn = None;
+    visit(|seen| {
+        if seen.ident == ident && !seen.mark.looping.load(Ordering::Relaxed).is_null() {
+            turn = Some(seen.mark.turns.load(Ordering::Relaxed));
+        }
+    });
+    turn
 }
 
 /// Wakes the watchdog, whatever it waits for.
@@ -356,13 +436,50 @@ struct Held {
     since: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Labelled {
     name: Box<str>,
+    /// Of an event loop, and no worker.
+    residents: Option<Residents>,
     held: Mutex<Option<Held>>,
 }
 
-/// The name of a worker, to be found by what its threads mark, without the interpreter lock.
+/// The coroutines of handlers on an event loop, as far as it is to be known whose they are. Written under the interpreter
+/// lock, so by one thread at a time; the watchdog only looks.
+#[derive(Debug, Default)]
+struct Residents {
+    count: AtomicUsize,
+    /// By what the label of the worker is found whose they all are; null where they are of several.
+    sole: AtomicPtr<()>,
+}
+
+/// A coroutine is on its event loop until this is ended or dropped, under the interpreter lock.
+#[derive(Debug)]
+pub(crate) struct Residence {
+    of: Arc<Labelled>,
+    has_ended: AtomicBool,
+}
+
+impl Residence {
+    /// The coroutine has ended.
+    pub(crate) fn end(&self) {
+        if self.has_ended.load(Ordering::Relaxed) {
+            return;
+        }
+        self.has_ended.store(true, Ordering::Relaxed);
+        if let Some(residents) = &self.of.residents {
+            residents.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Residence {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The name of a worker or an event loop, to be found by what its threads mark, without the interpreter lock.
 #[derive(Debug)]
 pub(crate) struct Label {
     labelled: Arc<Labelled>,
@@ -371,13 +488,41 @@ pub(crate) struct Label {
 
 impl Label {
     pub(crate) fn new(name: &str) -> Self {
-        let labelled = Labelled {
+        Self::of(Labelled {
             name: name.into(),
-            held: Mutex::default(),
-        };
+            ..Labelled::default()
+        })
+    }
+
+    /// That of an event loop.
+    pub(crate) fn of_loop(name: &str) -> Self {
+        Self::of(Labelled {
+            name: name.into(),
+            residents: Some(Residents::default()),
+            ..Labelled::default()
+        })
+    }
+
+    fn of(labelled: Labelled) -> Self {
         Self {
             labelled: Arc::new(labelled),
             at: AtomicUsize::new(0),
+        }
+    }
+
+    /// A coroutine comes to that loop, of the worker whose label is found by the address `shared`.
+    pub(crate) fn takes_in(&self, shared: usize) -> Residence {
+        if let Some(Residents { count, sole }) = &self.labelled.residents {
+            let shared = ptr::without_provenance_mut(shared);
+            if count.fetch_add(1, Ordering::Relaxed) == 0 {
+                sole.store(shared, Ordering::Relaxed);
+            } else if sole.load(Ordering::Relaxed) != shared {
+                sole.store(ptr::null_mut(), Ordering::Relaxed);
+            }
+        }
+        Residence {
+            of: self.labelled.clone(),
+            has_ended: AtomicBool::new(false),
         }
     }
 
@@ -415,18 +560,42 @@ impl Drop for Label {
     }
 }
 
-/// Notes that a handler has run since then without the interpreter lock to be had. Returns the name of its worker.
+/// Whose code has run without the interpreter lock to be had, by name.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    pub(super) worker: Option<Box<str>>,
+    /// The event loop, where it ran on one.
+    pub(super) of_loop: Option<Box<str>>,
+}
+
+/// Notes that a handler, or an event loop, has run since then without the interpreter lock to be had.
 pub(super) fn note_held(
     shared: *mut (),
     ident: c_ulong,
     number: u64,
     since: Instant,
-) -> Option<Box<str>> {
-    let labelled = locked(&marks().labels).get(&shared.addr()).cloned()?;
-    *locked(&labelled.held) = Some(Held {
-        ident,
-        number,
-        since,
-    });
-    Some(labelled.name.clone())
+) -> Option<Noted> {
+    let find = |shared: *mut ()| locked(&marks().labels).get(&shared.addr()).cloned();
+    let mut labelled = find(shared);
+    let mut of_loop = None;
+    if let Some(found) = &labelled
+        && let Some(residents) = &found.residents
+    {
+        of_loop = Some(found.name.clone());
+        // Hooks are none of them.
+        let any = residents.count.load(Ordering::Relaxed) > 0;
+        let sole = any.then(|| residents.sole.load(Ordering::Relaxed));
+        labelled = sole.and_then(find);
+    }
+    if let Some(labelled) = &labelled {
+        *locked(&labelled.held) = Some(Held {
+            ident,
+            number,
+            since,
+        });
+    } else if of_loop.is_none() {
+        return None;
+    }
+    let worker = labelled.map(|labelled| labelled.name.clone());
+    Some(Noted { worker, of_loop })
 }

@@ -26,7 +26,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::interpreter::ending::{self, Presence};
-use crate::interpreter::marks;
+use crate::interpreter::marks::{self, Noted};
 
 /// The time between two looks while a handler may run.
 const LOOK: Duration = Duration::from_millis(250);
@@ -40,7 +40,17 @@ const MOST_A_LOOK: Duration = Duration::from_millis(150);
 /// for the lock, a hundredth.
 const COMPUTES: u32 = 10;
 /// Where the stack of a handler ends, and ours begins.
-const OURS: [&str; 2] = ["/pytoweb/_pool_thread.py\"", "/pytoweb/_child.py\""];
+const OURS: [&str; 3] = [
+    "/pytoweb/_pool_thread.py\"",
+    "/pytoweb/_child.py\"",
+    "/pytoweb/_loops.py\"",
+];
+/// The frames of an event loop between ours and those of a task.
+const OF_LOOPS: [&str; 3] = [
+    "/pytoweb/_contained.py\"",
+    "/asyncio/base_events.py\"",
+    "/asyncio/events.py\"",
+];
 /// Lines of other threads' stacks, where it is not known which thread has the lock.
 const MOST_LINES: usize = 200;
 /// Stack of the two threads. The signal handler runs on it.
@@ -285,17 +295,23 @@ impl Watchdog {
         let stacks = Stacks::of(&stacks);
         let mut told = Vec::new();
         for (ident, number, since, shared, _, thread) in &found {
-            let name = marks::note_held(*shared, *ident, *number, now - waited);
-            let name = name.map_or_else(|| "?".to_owned(), String::from);
+            let noted = marks::note_held(*shared, *ident, *number, now - waited);
+            let Noted { worker, of_loop } = noted.unwrap_or_default();
             let Some(run) = self.runs.get_mut(ident).filter(|run| !run.told) else {
                 continue;
             };
             run.told = true;
             let ran = now.saturating_duration_since(*since).as_secs_f64();
             let waited = waited.as_secs_f64();
+            let (worker, of_loop) = (worker.map(String::from), of_loop.map(String::from));
+            let code = match (&worker, &of_loop) {
+                (Some(worker), _) => format!("worker {worker:?}: a handler"),
+                (None, Some(of_loop)) => format!("event loop {of_loop:?}: a task or callback"),
+                (None, None) => "a handler".to_owned(),
+            };
             let mut text = format!(
-                "pytoweb: worker {name:?}: a handler has run for {ran:.1} s, and the interpreter lock could not be \
-                 had for the last {waited:.1} s ({thread}, process {}); most recent call first:\n",
+                "pytoweb: {code} has run for {ran:.1} s, and the interpreter lock could not be had for the last \
+                 {waited:.1} s ({thread}, process {}); most recent call first:\n",
                 std::process::id()
             );
             let stack = stacks.of_thread(*ident);
@@ -310,7 +326,7 @@ impl Watchdog {
                 dump.say(&text);
             }
             let stack = stack.unwrap_or_default().to_owned();
-            told.push((*ident, *number, name, ran, waited, stack));
+            told.push((*ident, *number, worker, of_loop, ran, waited, stack));
         }
         if !told.is_empty() {
             tell(move |py| {
@@ -357,6 +373,17 @@ pub(crate) fn tell(tell: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'stati
     });
 }
 
+/// The lines of a stack without those of the event loop at its end, unless that is all.
+fn without_loop(lines: &str) -> &str {
+    let mut left = lines;
+    while let Some(last) = left.lines().next_back()
+        && OF_LOOPS.iter().any(|of_loop| last.contains(of_loop))
+    {
+        left = &left[..left.trim_end().len() - last.trim_end().len()];
+    }
+    if left.trim().is_empty() { lines } else { left }
+}
+
 /// The stacks of all threads, as `faulthandler` writes them.
 struct Stacks<'a>(Vec<(c_ulong, &'a str)>);
 
@@ -375,7 +402,8 @@ impl<'a> Stacks<'a> {
             let end = end.map_or(lines.len(), |at| {
                 lines[..at].rfind('\n').map_or(0, |at| at + 1)
             });
-            stacks.extend(ident.map(|ident| (ident, &lines[..end])));
+            let lines = without_loop(&lines[..end]);
+            stacks.extend(ident.map(|ident| (ident, lines)));
         }
         Self(stacks)
     }

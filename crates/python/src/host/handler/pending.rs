@@ -1,6 +1,6 @@
 //! Messages whose coroutines run on the pool's event loop.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
@@ -17,6 +17,8 @@ use crate::host::shared::Shared;
 use crate::host::task::Task;
 use crate::host::telling::is_cancelled_error;
 use crate::host::worker_message::WorkerMessage;
+use crate::interpreter::loops::LoopLabel;
+use crate::interpreter::marks::Residence;
 
 use super::PyHandler;
 use super::settling::Ended;
@@ -37,6 +39,7 @@ impl Shared {
             let pending = Pending {
                 suspension: Mutex::new(Some(suspension)),
                 batch: Mutex::new(batch),
+                residence: OnceLock::new(),
             };
             let started = Bound::new(py, pending).and_then(|pending| {
                 let runtime = self.runtime.bind(py);
@@ -61,6 +64,7 @@ impl Shared {
 pub(crate) struct Pending {
     suspension: Mutex<Option<Suspension<PyHandler>>>,
     batch: Mutex<Option<Batch>>,
+    residence: OnceLock<Residence>,
 }
 
 /// The messages that run with the first one of a batch, if there are any.
@@ -77,6 +81,9 @@ impl Pending {
         let Some(suspension) = taken else {
             return Err(PyRuntimeError::new_err("the message is finished already"));
         };
+        if let Some(residence) = self.residence.get() {
+            residence.end();
+        }
         let shared = suspension.handler().shared.clone();
         let Some(message) = suspension.message() else {
             return Ok(());
@@ -175,6 +182,34 @@ impl Pending {
             .message()
             .map(|message| message.view_of_coroutine(py, &suspension.address()))
             .transpose()
+    }
+
+    /// The same, and notes for the watchdog that the coroutine is on that loop until it ends.
+    fn comes_to(&self, py: Python<'_>, home: &LoopLabel) -> PyResult<Option<WorkerMessage>> {
+        let guard = self
+            .suspension
+            .lock()
+            .map_err(|_| PyRuntimeError::new_err("the message is lost"))?;
+        let Some(suspension) = guard.as_ref() else {
+            return Ok(None);
+        };
+        let residence = home.takes_in::<Shared>(&suspension.handler().shared);
+        // Of no consequence where it has one.
+        let _ = self.residence.set(residence);
+        let message = suspension.message();
+        message
+            .map(|message| message.view_of_coroutine(py, &suspension.address()))
+            .transpose()
+    }
+
+    /// Whether it is the message of that ticket, which the watchdog was told of.
+    fn is_of(&self, ticket: usize) -> bool {
+        let Ok(guard) = self.suspension.lock() else {
+            return false;
+        };
+        let message = guard.as_ref().and_then(Suspension::message);
+        let state = message.and_then(PyMessage::state);
+        state.is_some_and(|state| std::ptr::from_ref(state).addr() == ticket)
     }
 
     /// Has `interrupter` called when the message is cancelled, expires, or its worker is terminated. False: it has no
