@@ -106,7 +106,7 @@ impl<M: Message> Mailbox<M> {
                     let bytes = outbox.accounts.weight(message);
                     outbox.accounts.run(message.ticket(), bytes);
                     let posted = bundle.first.posted_at.or(outbox.since());
-                    outbox.accounts.begin_carried(posted, clock.now());
+                    outbox.accounts.begin_carried(posted, clock);
                 } else {
                     queue_ahead(&mut outbox, &bundle.first);
                 }

@@ -117,7 +117,7 @@ impl<M: Message> Inbox<M> {
     /// Notes when the first message was posted. Apart, so that posts behind others stay short.
     #[inline(never)]
     fn begin_queue(&mut self, posted: Option<Timestamp>, clock: &dyn Clock) {
-        self.since = posted.or_else(|| Some(clock.now()));
+        self.since = posted.or_else(|| self.takes_times().then(|| clock.now()));
     }
 
     /// The same for a message that goes past the queue.
@@ -149,11 +149,20 @@ impl<M: Message> Inbox<M> {
     /// When the next message was posted, if it is one of those that are timed.
     #[inline]
     fn if_timed(&mut self, posted: impl FnOnce() -> Timestamp) -> Option<Timestamp> {
+        if !self.takes_times() {
+            return None;
+        }
         self.until_sample -= 1;
         (self.until_sample == 0).then(|| {
             self.until_sample = self.sample_every;
             posted()
         })
+    }
+
+    /// Whether there is a use for times: without numbers, only where they decide, or are recorded.
+    #[inline]
+    const fn takes_times(&self) -> bool {
+        !cfg!(pytoweb_without_numbers) || self.shedding.is_some() || self.times_all
     }
 
     #[inline]

@@ -29,6 +29,9 @@ impl Shared {
         message: &PyMessage,
         count: impl FnOnce(&Tally),
     ) {
+        if cfg!(pytoweb_without_numbers) {
+            return;
+        }
         match self.tally_at_hand(message) {
             Some(tally) => count(tally),
             None => self.with_other_tally(py, message, count),
@@ -67,6 +70,9 @@ impl Shared {
 
     /// The same on a thread that need not have the interpreter lock.
     fn with_tally_anywhere(&self, message: &PyMessage, count: impl FnOnce(&Tally)) {
+        if cfg!(pytoweb_without_numbers) {
+            return;
+        }
         if let Some(tally) = self.tally_at_hand(message) {
             return count(tally);
         }
