@@ -65,7 +65,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml \
 	$(shell find crates \( $(NOT_BUILT) \) -prune -o \( -type d -o -name '*.rs' -o -name Cargo.toml \) -print)
 
 .PHONY: help run test test-rust test-python test-socket test-browser test-all loom miri tsan fuzz msrv stress \
-	bench faults fuzz-rust lint map pictures deny semver wheels fmt doc clean FORCE
+	bench bench-numbers faults fuzz-rust lint map pictures deny semver wheels fmt doc clean FORCE
 
 help: ## list the targets
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -166,6 +166,11 @@ bench: PROFILE = release
 bench: $(VENV)/.installed $(VENV)/.bench ## side by side with the peers, on all cores and again on one
 	$(PY) benches/run.py $(ARGS)
 	$(PY) benches/run.py --pin 0 $(ARGS)
+
+# What is installed has the numbers; the build without them is for this comparison alone.
+bench-numbers: PROFILE = release
+bench-numbers: $(VENV)/.installed ## what the numbers of workers cost: the rows of bench with and without them (ARGS="--only thread")
+	$(PY) benches/cost_of_numbers.py $(ARGS)
 
 # In full, half an hour; the Python tests run each row at a fiftieth of its size.
 faults: $(VENV)/.installed ## inject crashes, hangs, floods and shortages, and measure what survives (ARGS="--scale 0.1")

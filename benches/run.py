@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -109,15 +109,26 @@ def selected(rows: Sequence[str], group: str, only: str | None) -> bool:
     return only is None or only in group or any(only in row for row in rows)
 
 
-def measure(group: str, *, quick: bool) -> list[Row]:
+def measure(
+    group: str, *, quick: bool, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> list[Row]:
     """Runs one row file in a fresh interpreter.
+
+    Args:
+        group: The file's name, without its end.
+        quick: Whether it is a smoke run.
+        arguments: More of them for the file.
+        environment: That of the interpreter, if it is not this one's.
 
     Raises:
         subprocess.CalledProcessError: The group failed; its traceback is on standard error.
         subprocess.TimeoutExpired: The group took longer than ``GROUP_SECONDS``.
     """
-    command = [sys.executable, str(HERE / "python" / f"{group}.py")] + (["--quick"] if quick else [])
-    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=GROUP_SECONDS)
+    file = str(HERE / "python" / f"{group}.py")
+    command = [sys.executable, file, *(["--quick"] if quick else []), *arguments]
+    printed = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, timeout=GROUP_SECONDS, env=environment
+    )
     return [Row.from_dict(part) for part in json.loads(printed.stdout)]
 
 

@@ -83,9 +83,8 @@ def executor_in(loop: Loop) -> Competitor[float]:
 def asyncio_rows(plan: Plan) -> Iterator[Row]:
     """Replies per second; each side starts its loop anew every round, untimed."""
     ours, peer = "await worker.ask", f"run_in_executor(ThreadPoolExecutor({EXECUTOR_THREADS}))"
-    taken = alternate(
-        {ours: ours_in(_await_all), peer: executor_in(_await_all)}, count=plan.count(AWAITED), plan=plan
-    )
+    sides = {ours: ours_in(_await_all), peer: executor_in(_await_all)}
+    taken = alternate(sides, count=plan.count(AWAITED), plan=plan, peers=(peer,))
     yield Row(
         "asyncio-ask",
         f"asyncio, {TASKS} at a time, {plan.count(AWAITED):,} awaited",
@@ -101,6 +100,7 @@ def asyncio_rows(plan: Plan) -> Iterator[Row]:
         {ours: ours_in(own), theirs: ours_in(standard), peer: executor_in(standard)},
         count=plan.count(AWAITED),
         plan=plan,
+        peers=(peer,),
     )
     title = f"asyncio, {TASKS} gathered again and again"
     against = [Side(peer, taken[peer])]

@@ -75,7 +75,8 @@ def rows(plan: Plan) -> Iterator[Row]:
         def side(share: float, backend: str = backend) -> Callable[[], Any]:
             return lambda: _posting(backend, share)
 
-        taken = alternate({mixed: side(SLOW_SHARE), even: side(0.0)}, count=count, plan=plan)
+        sides = {mixed: side(SLOW_SHARE), even: side(0.0)}
+        taken = alternate(sides, count=count, plan=plan, peers=(even,))
         yield Row(
             name,
             f"wait of quick messages, p99 of {count:,}, pool of {SIZE} {backend} workers",

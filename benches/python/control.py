@@ -116,7 +116,7 @@ def rows(plan: Plan) -> Iterator[Row]:
         ("control-million-keys", "post_message(key=), each its own", post_with_keys, KEYED, 3.0),
     ):
         count = plan.count(full)
-        taken = alternate({label: ours, plain: post_plain}, count=count, plan=plan)
+        taken = alternate({label: ours, plain: post_plain}, count=count, plan=plan, peers=(plain,))
         yield Row(
             name,
             f"post + handled of {count:,}, per message",
@@ -140,7 +140,8 @@ def batch_rows(plan: Plan) -> Iterator[Row]:
             ) -> Callable[[], contextlib.AbstractContextManager[Run]]:
                 return lambda: _posting(_post_plain, handler, backend, **options)
 
-            taken = alternate({together: side(batch=Batch(BATCH)), single: side()}, count=count, plan=plan)
+            sides = {together: side(batch=Batch(BATCH)), single: side()}
+            taken = alternate(sides, count=count, plan=plan, peers=(single,))
             yield Row(
                 f"control-batch-{backend}{'' if handler is noop else '-10us'}",
                 f"post + handled of {count:,}, {text}, {backend}, per message",

@@ -86,6 +86,7 @@ def message_rows(plan: Plan) -> Iterator[Row]:
             },
             count=plan.count(WORKERS * MESSAGES_EACH),
             plan=plan,
+            peers=(one,),
         )
         yield Row(
             name,

@@ -85,6 +85,7 @@ def rows(plan: Plan) -> Iterator[Row]:
             },
             count=plan.count(CALLS),
             plan=plan,
+            peers=(alone,),
         )
         # The interpreter lets another thread run after its switch interval, whatever the pool does.
         interval = sys.getswitchinterval() * 1e6

@@ -70,7 +70,8 @@ def compute_rows(plan: Plan) -> Iterator[Row]:
     mine, thread = f"WorkerPool({CHILDREN}).submit", "one thread"
     # The peer first: it forks before ours has threads.
     competitors = {process_peers.EXECUTOR: executor, mine: ours, thread: here}
-    taken = alternate(competitors, count=plan.count(MESSAGES), plan=plan)
+    peers = (process_peers.EXECUTOR, thread)
+    taken = alternate(competitors, count=plan.count(MESSAGES), plan=plan, peers=peers)
     other = Side(process_peers.EXECUTOR, taken[process_peers.EXECUTOR])
     yield Row(
         "process-compute",

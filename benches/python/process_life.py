@@ -55,7 +55,7 @@ def memory_rows(plan: Plan) -> Iterator[Row]:
     for _ in range(plan.rounds):
         with _worker("bench-process-memory") as worker:
             taken[OURS].append(memory_bytes(worker.ask("pid").result()))
-        for method in METHODS:
+        for method in () if plan.alone else METHODS:
             with _executor(method) as executor:
                 taken[_label(method)].append(memory_bytes(executor.submit(process_id).result()))
     for field, what in (("Rss", "resident"), ("Pss", "proportional share")):
@@ -127,7 +127,7 @@ def kill_ours() -> Iterator[Run]:
 def start_rows(plan: Plan) -> Iterator[Row]:
     """Start to first reply, and death to next reply, which no peer has: its executor is broken then."""
     competitors = {OURS: start_ours, **{_label(method): _start_executor(method) for method in METHODS}}
-    taken = alternate(competitors, count=STARTS, plan=plan)
+    taken = alternate(competitors, count=STARTS, plan=plan, peers=set(competitors) - {OURS})
     ours = Side(OURS, taken.pop(OURS))
     spawned, forked = (Side(label, taken[label]) for label in map(_label, ("spawn", "fork")))
     title = "start to first reply, one child"

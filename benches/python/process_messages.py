@@ -187,7 +187,8 @@ def rate_rows(plan: Plan) -> Iterator[Row]:
     """Ask and result, the row with the target; submit and post with the same peers, for context."""
     count = plan.count(ASKED)
     ours = {WORKER: ask_ours, POOL: submit_ours, POST: post_ours}
-    taken = alternate(_with_peers(ours, _submit_all), count=count, plan=plan)
+    sides = _with_peers(ours, _submit_all)
+    taken = alternate(sides, count=count, plan=plan, peers=set(sides) - set(ours))
     peers = _sides(taken, set(ours))
     named = [side for side in peers if side.label == process_peers.EXECUTOR]
     notes = [CAPACITY_NOTE, ONE_CHILD_NOTE]
@@ -210,9 +211,8 @@ def rate_rows(plan: Plan) -> Iterator[Row]:
 def record_rows(plan: Plan) -> Iterator[Row]:
     """Ask and result of small dictionaries: numbers, which the other rows send, are the cheapest data."""
     count = plan.count(ASKED)
-    taken = alternate(
-        {process_peers.EXECUTOR: submit_records, WORKER: ask_records_ours}, count=count, plan=plan
-    )
+    sides = {process_peers.EXECUTOR: submit_records, WORKER: ask_records_ours}
+    taken = alternate(sides, count=count, plan=plan, peers=(process_peers.EXECUTOR,))
     peer = Side(process_peers.EXECUTOR, taken[process_peers.EXECUTOR])
     title = f"the same of {count:,} dictionaries of three items"
     yield Row("process-ask-records", title, RATE, Side(WORKER, taken[WORKER]), [peer])
@@ -221,7 +221,8 @@ def record_rows(plan: Plan) -> Iterator[Row]:
 def trip_rows(plan: Plan) -> Iterator[Row]:
     """Median and tail of the same trips; a sample is the quantile of one round."""
     count = plan.count(TRIPS)
-    taken = alternate(_with_peers({WORKER: trips_ours}, _trips_of), count=count, plan=plan)
+    sides = _with_peers({WORKER: trips_ours}, _trips_of)
+    taken = alternate(sides, count=count, plan=plan, peers=set(sides) - {WORKER})
     for name, share, target in (("p50", MEDIAN, 1 / 20), ("p99", TAIL, 1 / 10)):
         samples = {label: [quantile(trips, share) for trips in rounds] for label, rounds in taken.items()}
         peers = _sides(samples, {WORKER})

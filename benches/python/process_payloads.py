@@ -69,7 +69,7 @@ def _rows(name: str, title: str, trips: int, payload: Any, same: Same, plan: Pla
     competitors[OURS] = functools.partial(ask_ours, payload, same)
     # Large payloads need no thousand trips, so a smoke run has fewer than `Plan.count` would give it.
     count = max(trips // QUICK_DIVISOR, 2) if plan.quick else trips
-    taken = alternate(competitors, count=count, plan=plan)
+    taken = alternate(competitors, count=count, plan=plan, peers=set(competitors) - {OURS})
     ours = Side(OURS, taken.pop(OURS))
     peers = [Side(label, samples) for label, samples in taken.items()]
     named = [side for side in peers if side.label == process_peers.EXECUTOR]

@@ -143,14 +143,14 @@ def submit_rows(plan: Plan) -> Iterator[Row]:
         },
         count=count,
         plan=plan,
+        peers=(PEER,),
     )
     title = f"processes, submit of the script's function + result of {count:,}"
     yield _row("script-submit", title, taken, 25)
     taken = {PEER: taken[PEER], OURS: taken[plain]}
     yield _row("script-submit-plain", "the same without cloudpickle", taken, 25)
-    taken = alternate(
-        {PEER: _submits(_theirs, own, record), OURS: _submits(_ours, own, record)}, count=count, plan=plan
-    )
+    sides = {PEER: _submits(_theirs, own, record), OURS: _submits(_ours, own, record)}
+    taken = alternate(sides, count=count, plan=plan, peers=(PEER,))
     yield _row("script-submit-records", "the same of dictionaries of three items", taken, 20)
 
 
@@ -172,6 +172,7 @@ def map_rows(plan: Plan) -> Iterator[Row]:
                 },
                 count=count,
                 plan=plan,
+                peers=(PEER,),
             )
             yield _row(name, title, taken, target)
     count = plan.count(MAPPED)
@@ -186,6 +187,7 @@ def map_rows(plan: Plan) -> Iterator[Row]:
             },
             count=count,
             plan=plan,
+            peers=(PEER,),
         )
         yield _row(name, title, taken, 1)
 

@@ -69,7 +69,7 @@ def rows(plan: Plan) -> Iterator[Row]:
             )
             for label, is_recorded in (("recorded", True), ("not recorded", False))
         }
-        taken = alternate(sides, count=plan.count(MESSAGES), plan=plan)
+        taken = alternate(sides, count=plan.count(MESSAGES), plan=plan, peers=("not recorded",))
         yield Row(
             name,
             f"a message for {what} in a {backend}, while a report is recorded",

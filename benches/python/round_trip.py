@@ -66,7 +66,8 @@ def submit_executor() -> Iterator[Run]:
 def round_trip_rows(plan: Plan) -> Iterator[Row]:
     """Median and tail of the same trips; a sample is the quantile of one round."""
     ours, peer = "PythonWorker.ask", "ThreadPoolExecutor(1)"
-    taken = alternate({ours: ask_ours, peer: submit_executor}, count=plan.count(TRIPS), plan=plan)
+    sides = {ours: ask_ours, peer: submit_executor}
+    taken = alternate(sides, count=plan.count(TRIPS), plan=plan, peers=(peer,))
     for name, share, target in (("p50", MEDIAN, 0.35), ("p99", TAIL, 0.5)):
         yield Row(
             f"round-trip-{name}",

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Callable, TypeVar
 
@@ -30,11 +30,15 @@ class Plan:
     """How much is measured."""
 
     quick: bool = False
+    #: Our side alone: peers are not set up, and have no samples.
+    alone: bool = False
+    #: Samples of each side; 0: as many as a run of all sides takes.
+    samples: int = 0
 
     @property
     def rounds(self) -> int:
         """Rounds per row: every median is one of at least five, except in a smoke run."""
-        return QUICK_ROUNDS if self.quick else ROUNDS
+        return self.samples or (QUICK_ROUNDS if self.quick else ROUNDS)
 
     def count(self, full: int) -> int:
         """Returns how many messages one round has, given the number of a full run."""
@@ -42,7 +46,7 @@ class Plan:
 
 
 def alternate(
-    competitors: Mapping[str, Competitor[Sample]], *, count: int, plan: Plan
+    competitors: Mapping[str, Competitor[Sample]], *, count: int, plan: Plan, peers: Collection[str] = ()
 ) -> dict[str, list[Sample]]:
     """Measures all competitors, one after the other, round by round.
 
@@ -54,13 +58,18 @@ def alternate(
         competitors: Label to competitor; ours first by convention.
         count: Messages per sample.
         plan: Gives the number of rounds.
+        peers: Labels of the sides that a run of ours alone can do without.
 
     Returns:
         Label to samples, in the order of the rounds.
     """
     samples: dict[str, list[Sample]] = {label: [] for label in competitors}
     with contextlib.ExitStack() as stack:
-        runs = {label: stack.enter_context(make()) for label, make in competitors.items()}
+        runs = {
+            label: stack.enter_context(make())
+            for label, make in competitors.items()
+            if not (plan.alone and label in peers)
+        }
         for run in runs.values():
             run(count)
         for index in range(plan.rounds):
@@ -82,6 +91,9 @@ def main(groups: Sequence[RowGroup]) -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="fewer messages and rounds")
-    plan = Plan(quick=parser.parse_args().quick)
+    parser.add_argument("--alone", action="store_true", help="our side alone, without peers")
+    parser.add_argument("--samples", type=int, default=0, help="samples of each side")
+    options = parser.parse_args()
+    plan = Plan(quick=options.quick, alone=options.alone, samples=options.samples)
     rows = [row.to_dict() for group in groups for row in group(plan)]
     print(json.dumps(rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,8 +24,8 @@ class Side:
 
     @property
     def median(self) -> float:
-        """The figure that the table shows and the ratio is made of."""
-        return statistics.median(self.samples)
+        """The figure that the table shows and the ratio is made of; no number without samples."""
+        return statistics.median(self.samples) if self.samples else math.nan
 
     def to_dict(self) -> dict[str, Any]:
         """Returns label, median and every sample."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from row import AT_LEAST, AT_MOST, Row, Side
 
 CRATE = Path(__file__).resolve().parent.parent / "rust"
-BINARY = CRATE / "target" / "release" / "pytoweb-benches"
+TARGET = CRATE / "target"
 BUILD_SECONDS = 900
 RUN_SECONDS = 180
 
@@ -32,8 +33,19 @@ ROWS = (*TARGETS, "rust-ask-default", "rust-ask-by-hand", "rust-post")
 """All the crate prints."""
 
 
-def build() -> None:
+def with_flags(flags: str) -> dict[str, str]:
+    """The environment with these flags of the compiler behind those that are there."""
+    if not flags:
+        return dict(os.environ)
+    return {**os.environ, "RUSTFLAGS": f"{os.environ.get('RUSTFLAGS', '')} {flags}".strip()}
+
+
+def build(target: Path = TARGET, flags: str = "") -> None:
     """Builds the crate in release; the compiler's messages go to standard error.
+
+    Args:
+        target: The directory to build in.
+        flags: More of the compiler's flags, behind those of the environment.
 
     Raises:
         subprocess.CalledProcessError: The build failed.
@@ -41,17 +53,19 @@ def build() -> None:
     # As in the Makefile: a lock file that does not fit is an error in CI and mended elsewhere.
     locked = ["--locked"] if os.environ.get("CI") else []
     subprocess.run(
-        ["cargo", "build", "--release", "--target-dir", str(CRATE / "target"), *locked],
+        ["cargo", "build", "--release", "--target-dir", str(target), *locked],
         cwd=CRATE,
+        env=with_flags(flags),
         check=True,
         timeout=BUILD_SECONDS,
         stdout=subprocess.DEVNULL,
     )
 
 
-def run(*, quick: bool, only: str = "") -> list[Row]:
-    """Runs the built crate and returns its rows whose name contains ``only``."""
-    command = [str(BINARY), *(["--quick"] if quick else []), "--only", only]
+def run(*, quick: bool, only: str = "", target: Path = TARGET, arguments: Sequence[str] = ()) -> list[Row]:
+    """Runs the crate as built in ``target`` and returns its rows whose name contains ``only``."""
+    binary = target / "release" / "pytoweb-benches"
+    command = [str(binary), *(["--quick"] if quick else []), "--only", only, *arguments]
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=RUN_SECONDS)
     return [_row(part) for part in json.loads(printed.stdout)["rows"]]
 

@@ -82,7 +82,7 @@ def rows(plan: Plan) -> Iterator[Row]:
         ("stream-process", "process", ITEMS_PROCESS, "multiprocessing.Pool(1).imap", imap),
     ):
         sides = {"worker.stream": lambda backend=backend: ours(backend, WINDOW), label: peer}
-        taken = alternate(sides, count=plan.count(items), plan=plan)
+        taken = alternate(sides, count=plan.count(items), plan=plan, peers=(label,))
         yield Row(
             name,
             f"items of a generator, one by one, from a {backend}",

@@ -49,7 +49,7 @@ def rows(plan: Plan) -> Iterator[Row]:
         QUEUE: _simple_queue,
         IMAP: imap,
     }
-    taken = alternate(sides, count=plan.count(ITEMS), plan=plan)
+    taken = alternate(sides, count=plan.count(ITEMS), plan=plan, peers=(QUEUE, IMAP))
     for name, side, peer, target in (
         ("stream-million-thread", "thread", IMAP, 10.0),
         ("stream-million-thread-queue", "thread", QUEUE, 0.5),

@@ -156,7 +156,7 @@ def post_rows(plan: Plan) -> Iterator[Row]:
     single, batch, seed = "PythonWorker.post_message", "PythonWorker.post_messages", "seed design"
     bare = "a bare Python call"
     competitors = {single: post_ours, batch: post_batch_ours, seed: post_seed, bare: call_bare}
-    taken = alternate(competitors, count=plan.count(POSTED), plan=plan)
+    taken = alternate(competitors, count=plan.count(POSTED), plan=plan, peers=(seed, bare))
     peer = Side(seed, taken[seed])
     yield Row(
         "thread-post",
@@ -189,7 +189,8 @@ def post_rows(plan: Plan) -> Iterator[Row]:
 def ask_rows(plan: Plan) -> Iterator[Row]:
     """Ask and result through one worker."""
     ours, peer = "PythonWorker.ask", "ThreadPoolExecutor(1)"
-    taken = alternate({ours: ask_ours, peer: submit_one_thread}, count=plan.count(ASKED), plan=plan)
+    sides = {ours: ask_ours, peer: submit_one_thread}
+    taken = alternate(sides, count=plan.count(ASKED), plan=plan, peers=(peer,))
     yield Row(
         "thread-ask",
         f"ask + result of {plan.count(ASKED):,}",
@@ -204,7 +205,8 @@ def ask_rows(plan: Plan) -> Iterator[Row]:
 def submit_rows(plan: Plan) -> Iterator[Row]:
     """Submit and result through a pool."""
     ours, peer = f"WorkerPool({POOL_SIZE}).submit", f"ThreadPoolExecutor({POOL_SIZE})"
-    taken = alternate({ours: submit_ours, peer: submit_threads}, count=plan.count(ASKED), plan=plan)
+    sides = {ours: submit_ours, peer: submit_threads}
+    taken = alternate(sides, count=plan.count(ASKED), plan=plan, peers=(peer,))
     yield Row(
         "pool-submit",
         f"submit + result of {plan.count(ASKED):,}, {POOL_SIZE} threads",

@@ -138,7 +138,7 @@ def watched_rows(plan: Plan) -> Iterator[Row]:
     with WorkerPool(2, name="others") as pool:
         bench = Bench(pool)
         competitors: dict[str, Any] = {alone: bench.alone, scraped: bench.scraped, watched: bench.watched}
-        taken = alternate(competitors, count=count, plan=plan)
+        taken = alternate(competitors, count=count, plan=plan, peers=(alone,))
         bench.close()
     title = f"post + handled of {count:,}, in a program of {OTHERS + 2} workers"
     peer = Side(alone, taken[alone])

@@ -1,4 +1,5 @@
-//! Prints the Rust rows of the comparison as one JSON document: `pytoweb-benches [--quick] [--only PART_OF_A_NAME]`.
+//! Prints the Rust rows of the comparison as one JSON document:
+//! `pytoweb-benches [--quick] [--alone] [--samples NUMBER] [--only PART_OF_A_NAME]`. `--alone`: without peers.
 //!
 //! Every side gets the same work: a handler that adds one to a `u64`, and every reply is waited
 //! for. Ours and the peers alternate, round by round, in one process.
@@ -29,11 +30,13 @@ const TRIPS: usize = 20_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let plan = Plan::new(arguments.iter().any(|argument| argument == "--quick"));
-    let mut only = arguments
-        .iter()
-        .skip_while(|argument| *argument != "--only");
-    let only = only.nth(1).map_or("", String::as_str);
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let after = |flag: &str| arguments.iter().skip_while(|part| *part != flag).nth(1);
+    let samples = after("--samples")
+        .map(|number| number.parse())
+        .transpose()?;
+    let plan = Plan::new(has("--quick"), has("--alone"), samples);
+    let only = after("--only").map_or("", String::as_str);
     let posted = plan.count(POSTED);
     let rows: [(&'static str, &dyn Fn(&'static str) -> Row); 12] = [
         ("rust-ask-actors", &|name| {

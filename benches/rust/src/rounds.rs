@@ -13,12 +13,20 @@ const QUICK_DIVISOR: usize = 20;
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
     quick: bool,
+    alone: bool,
+    rounds: usize,
 }
 
 impl Plan {
-    /// Makes the plan of a full or of a smoke run.
-    pub(crate) const fn new(quick: bool) -> Self {
-        Self { quick }
+    /// Makes the plan of a full or of a smoke run. `alone`: peers do not run, and have no samples. `samples` of each side,
+    /// or as many as such a run takes.
+    pub(crate) fn new(quick: bool, alone: bool, samples: Option<usize>) -> Self {
+        let rounds = if quick { QUICK_ROUNDS } else { ROUNDS };
+        Self {
+            quick,
+            alone,
+            rounds: samples.unwrap_or(rounds),
+        }
     }
 
     /// Returns how many messages one sample has, given the number of a full run.
@@ -28,10 +36,6 @@ impl Plan {
         } else {
             full
         }
-    }
-
-    const fn rounds(self) -> usize {
-        if self.quick { QUICK_ROUNDS } else { ROUNDS }
     }
 }
 
@@ -62,11 +66,11 @@ impl Competitor {
         &self.samples
     }
 
-    /// Returns the median sample.
+    /// Returns the median sample; not a number where it did not run.
     pub(crate) fn median(&self) -> f64 {
         let mut sorted = self.samples.clone();
         sorted.sort_by(f64::total_cmp);
-        sorted[sorted.len() / 2]
+        sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
     }
 }
 
@@ -77,12 +81,13 @@ pub(crate) fn alternate<'a>(
     count: usize,
     plan: Plan,
 ) {
+    let peers = peers.into_iter().filter(|_| !plan.alone);
     let mut order: Vec<&mut Competitor> = std::iter::once(ours).chain(peers).collect();
     for side in &mut order {
         // Untimed, in full: the first round also pays for the growth of the heap.
         (side.run)(count);
     }
-    for _ in 0..plan.rounds() {
+    for _ in 0..plan.rounds {
         for side in &mut order {
             let sample = (side.run)(count);
             side.samples.push(sample);
