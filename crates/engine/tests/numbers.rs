@@ -5,10 +5,10 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Closures, HandClock, LONG, ask, bounded, occupy, pool_with_clock, post, worker};
+use common::{Closures, HandClock, Job, LONG, ask, bounded, occupy, pool_with_clock, post, worker};
 use pytoweb_engine::{
-    Failure, Handled, Handler, Message, Outcome, Place, ReplyState, Span, StopMode, Suspension,
-    Ticket, Wake, Worker, WorkerOptions,
+    Failure, Handled, Handler, Message, Outcome, Place, Plan, Priority, ReplyState, Span, StopMode,
+    Suspension, Ticket, Wake, Worker, WorkerOptions,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -107,6 +107,33 @@ fn turns_of_a_pools_own_mailbox_count_each() {
         first.open();
         second.open();
     });
+}
+
+/// Whether the messages say how they are to be queued, as two orders take the next one.
+fn times_behind_others(is_planned: bool) {
+    let (pool, clock) = pool_with_clock(1);
+    let one = worker(&pool, "one");
+    let gate = occupy(&one);
+    for number in 0..20 {
+        let clock = clock.clone();
+        let micros = if number == 10 { 50 } else { 10 };
+        let job = Job::post(move || clock.advance(Duration::from_micros(micros)));
+        let mut plan = Plan::default();
+        plan.priority = Priority::new(9).expect("a priority");
+        let job = if is_planned { job.planned(plan) } else { job };
+        one.post(job, Some(LONG)).expect("posted");
+    }
+    gate.open();
+    assert!(one.wait_idle(Some(LONG)).expect("no circle"));
+    let timings = one.stats().timings;
+    assert_eq!(timings.run_max, Some(Duration::from_micros(50)));
+    assert!(timings.run_p50 >= Some(Duration::from_micros(9)));
+}
+
+#[test]
+fn a_message_with_others_behind_it_is_timed() {
+    bounded(|| times_behind_others(false));
+    bounded(|| times_behind_others(true));
 }
 
 /// What a handler was told of its messages.

@@ -297,13 +297,26 @@ impl Accounts {
         self.counts.count(finished.outcome);
         self.counts.running -= 1;
         self.free(self.weight(finished.message));
-        if let Some((wait, run)) = finished.timed {
-            let timings = self.timings.get_or_insert_with(|| Box::new(Timings::new()));
-            timings.wait.record(wait);
-            timings.run.record(run);
-            self.average_run = (self.average_run * 3 + run) / 4;
-        }
+        self.record_if_timed(finished.timed);
         self.running.remove(finished.message.state()?)
+    }
+
+    /// Notes how long a message waited and ran, where that was timed.
+    #[inline]
+    pub(super) fn record_if_timed(&mut self, timed: Option<(Duration, Duration)>) {
+        if let Some((wait, run)) = timed {
+            self.record(wait, run);
+        }
+    }
+
+    /// Apart, for most are not timed.
+    #[cold]
+    #[inline(never)]
+    fn record(&mut self, wait: Duration, run: Duration) {
+        let timings = self.timings.get_or_insert_with(|| Box::new(Timings::new()));
+        timings.wait.record(wait);
+        timings.run.record(run);
+        self.average_run = (self.average_run * 3 + run) / 4;
     }
 
     const fn free(&mut self, bytes: u64) {
@@ -311,7 +324,7 @@ impl Accounts {
         self.bytes_gone += bytes;
     }
 
-    /// The same for one that was not timed, where bytes do not count; `key` is that of its ticket.
+    /// The same without its times, where bytes do not count; `key` is that of its ticket.
     #[inline]
     pub(super) fn end_plainly<M: Message>(
         &mut self,

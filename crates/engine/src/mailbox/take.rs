@@ -113,9 +113,8 @@ impl<M: Message> Mailbox<M> {
     /// One that has expired ends the call: what becomes of it may take long, and the next one's deadline counts when
     /// that begins.
     ///
-    /// Quick where it is like most times: the message that ended was not timed, and the next one is at hand, with no
-    /// deadline, and no sender waits for its place. `ended_key` is that of the message that ended. `began`: when the turn
-    /// began, for its first call.
+    /// Quick where it is like most times: the next message is at hand, with no deadline, and no sender waits for its
+    /// place. `ended_key` is that of the message that ended. `began`: when the turn began, for its first call.
     #[inline]
     pub(crate) fn take_next(
         &self,
@@ -130,16 +129,15 @@ impl<M: Message> Mailbox<M> {
         if let Some(began) = began {
             outbox.accounts.begin_turn(began);
         }
-        let is_simple = may_run
-            && outbox.line.is_empty()
-            && !outbox.accounts.weighs()
-            && finished.is_none_or(|finished| finished.timed.is_none());
+        let is_simple = may_run && outbox.line.is_empty() && !outbox.accounts.weighs();
         if is_simple && outbox.order.is_planned_and_quiet() {
             return self.take_next_by_plan(outbox, finished, ended_key, next, clock);
         }
         if is_simple && let Some((entry, ticket)) = outbox.order.pop_plainly() {
-            let _ended =
-                finished.and_then(|finished| outbox.accounts.end_plainly(finished, ended_key));
+            let _ended = finished.and_then(|finished| {
+                outbox.accounts.record_if_timed(finished.timed);
+                outbox.accounts.end_plainly(finished, ended_key)
+            });
             let key = ticket.as_ref().map(TicketKey::of);
             outbox.accounts.run(ticket, 0);
             *next = Some(entry);
@@ -167,10 +165,14 @@ impl<M: Message> Mailbox<M> {
     ) -> Next<M> {
         let _ended = finished.and_then(|finished| {
             outbox.order.ended(lane(finished.message), None);
+            outbox.accounts.record_if_timed(finished.timed);
             outbox.accounts.end_plainly(finished, ended_key)
         });
-        // A slow handler can wait for the senders' lock, and what has come meanwhile is not to wait for a round.
-        let activate = if !outbox.accounts.is_slow() && outbox.order.has_enough() {
+        // A slow handler can wait for the senders' lock, and what has come meanwhile is not to wait for a round; beside
+        // quick ones those that are timed look at it.
+        let was_timed = finished.is_some_and(|finished| finished.timed.is_some());
+        let is_slow = was_timed || outbox.accounts.is_slow();
+        let activate = if !is_slow && outbox.order.has_enough() {
             0
         } else {
             self.gather(&mut outbox, clock)
