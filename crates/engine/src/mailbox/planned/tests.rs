@@ -133,6 +133,8 @@ struct Known {
     grouped: bool,
     due: Option<u64>,
     level: usize,
+    /// It was put back, and has got another number.
+    moved: bool,
 }
 
 struct Run {
@@ -226,6 +228,7 @@ impl Run {
             grouped: grouped.is_some(),
             due,
             level,
+            moved: false,
         };
         if !latest {
             self.inside.insert(id, known);
@@ -302,7 +305,7 @@ impl Run {
                 }
                 // Nothing of a higher level that could have run was passed, unless it came too late for that.
                 let is_one = known.key.is_none() && !known.metered && !known.grouped;
-                if is_one && known.due.is_none() {
+                if is_one && known.due.is_none() && !known.moved {
                     let passed = self.inside.iter().any(|(id, other)| {
                         let step = usize::try_from(super::STEP).expect("small");
                         other.level > known.level
@@ -310,6 +313,7 @@ impl Run {
                             && !other.metered
                             && !other.grouped
                             && other.due.is_none()
+                            && !other.moved
                             && *id < entry.message.id + (other.level - known.level) * step
                             && *id < entry.message.id
                     });
@@ -367,6 +371,7 @@ impl Run {
                         // It has slept, if it was to.
                         due: plan.and_then(|plan| plan.more().not_before).map(|_| 0),
                         level: plan.map(|plan| plan.priority).unwrap_or_default().level(),
+                        moved: true,
                     };
                     if let Some(key) = key {
                         self.begun.remove(&key);
@@ -394,6 +399,7 @@ impl Run {
                         grouped: plan.is_some_and(|plan| plan.more().group.is_some()),
                         due: Some(due),
                         level: plan.map(|plan| plan.priority).unwrap_or_default().level(),
+                        moved: true,
                     };
                     // As of `PutBack`.
                     if known.latest {
