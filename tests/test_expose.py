@@ -266,7 +266,8 @@ def test_the_stacks_of_threads(runtime, pool, gate):
 def test_the_stacks_of_coroutines(runtime, worker, spawn):
     entered = threading.Event()
 
-    async def outer(opened):
+    async def outer(data):
+        opened = asyncio.Event()
         await inner(opened)
 
     async def inner(opened):
@@ -278,8 +279,7 @@ def test_the_stacks_of_coroutines(runtime, worker, spawn):
 
     one = worker("awaiting").start()
     one.on_message("stand", outer)
-    opened = asyncio.Event()
-    future = one.ask("stand", opened)
+    future = one.ask("stand")
     assert entered.wait(WAIT)
     path = one.expose()
     with View(path) as view:
