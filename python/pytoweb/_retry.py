@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 import weakref
-from collections import deque
 
 from pytoweb._checks import MAX_ATTEMPTS, checked_count
 from pytoweb._core import checked_timeout
@@ -175,12 +174,14 @@ class DeadLetters:
     __slots__ = ("handler", "letters")
 
     def __init__(self) -> None:
-        self.letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS)
+        # A deque has 600 bytes before its first item, and most workers have none.
+        self.letters: list[DeadLetter] = []
         self.handler: Callable[[DeadLetter], object] | None = None
 
     def add(self, letter: DeadLetter) -> None:
         """Keeps one, and tells the handler; called on the worker's thread."""
         self.letters.append(letter)
+        del self.letters[:-DEAD_LETTERS]
         if self.handler is not None:
             self.handler(letter)
 

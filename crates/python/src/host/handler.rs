@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use pytoweb_engine::{
     Carrier, Companions, Condition, Course, Failure, Handled, Handler, Outcome, Place, Span, Stuck,
-    Ticket, TypeStats, Wake,
+    Tally, Ticket, TypeStats, Wake,
 };
 
 use crate::host::failure;
@@ -161,6 +162,32 @@ struct Serving<'a> {
     py: Python<'a>,
     mark: &'a Mark,
     empty: &'a Empty,
+    /// The last type that was counted, by its address, and its tally.
+    counted: Option<(*mut ffi::PyObject, &'a Tally)>,
+}
+
+impl<'a> Serving<'a> {
+    /// Counts a message that ended here.
+    #[inline]
+    fn count(&mut self, message: &PyMessage, outcome: Outcome) {
+        if cfg!(pytoweb_without_numbers) {
+            return;
+        }
+        let shared: &'a Shared = &self.handler.shared;
+        let Body::Local { head, .. } = &message.body else {
+            return shared.count(self.py, message, outcome);
+        };
+        if let Some((known, tally)) = self.counted
+            && known == head.as_ptr()
+        {
+            return shared.count_with(tally, outcome);
+        }
+        shared.count(self.py, message, outcome);
+        // The tallies keep the string of a type that they have at hand, so its address is no other's.
+        self.counted = shared
+            .tally_at_hand(message)
+            .map(|tally| (head.as_ptr(), tally));
+    }
 }
 
 impl Course<PyHandler> for Serving<'_> {
@@ -175,7 +202,7 @@ impl Course<PyHandler> for Serving<'_> {
             None => self.run_one(message),
         };
         if let Handled::Done(outcome) = &handled {
-            shared.count(py, message, *outcome);
+            self.count(message, *outcome);
         }
         handled
     }
@@ -223,6 +250,7 @@ impl PyHandler {
                         py,
                         mark,
                         empty,
+                        counted: None,
                     })
                 })
             })

@@ -13,12 +13,18 @@ impl Shared {
     #[inline]
     pub(super) fn count(&self, py: Python<'_>, message: &PyMessage, outcome: Outcome) {
         self.with_tally(py, message, |tally| {
-            if self.runs_one {
-                tally.count_alone(outcome);
-            } else {
-                tally.count(outcome);
-            }
+            self.count_with(tally, outcome);
         });
+    }
+
+    /// The same with the tally of its type.
+    #[inline]
+    pub(super) fn count_with(&self, tally: &Tally, outcome: Outcome) {
+        if self.runs_one {
+            tally.count_alone(outcome);
+        } else {
+            tally.count(outcome);
+        }
     }
 
     /// Has `count` count with the tally of a message: that of its type, or of the function that it calls.
@@ -40,7 +46,7 @@ impl Shared {
 
     /// The tally of a message whose type is found by its address.
     #[inline]
-    fn tally_at_hand(&self, message: &PyMessage) -> Option<&Tally> {
+    pub(super) fn tally_at_hand(&self, message: &PyMessage) -> Option<&Tally> {
         match &message.body {
             // No function is a type.
             Body::Local { head, .. } => self.tallies.at_hand(head),
