@@ -448,3 +448,45 @@ for thread in loading:
         + FINISH
     )
     assert lines == ["{0}", "parent unaffected"]
+
+
+IMPORTS = """
+import sys, threading
+from pytoweb.workers import *
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if threading.current_thread() is not threading.main_thread():
+            print(name, "on", threading.current_thread().name, flush=True)
+        return None
+
+sys.meta_path.insert(0, Finder())
+
+def double(data):
+    return 2 * data
+
+async def double_later(data):
+    return 2 * data
+
+def fail(data):
+    raise ValueError(data)
+
+def main():
+    for backend in ("thread", "process"):
+        with PythonWorker("one", backend=backend) as one:
+            one.on_error(lambda error: None)
+            for handler in (double, double_later, fail):
+                one.on_message(handler.__name__, handler)
+            assert [one.ask(kind, 1).result(60) for kind in ("double", "double_later")] == [2, 2]
+            assert isinstance(one.ask("fail", 1).exception(60), ValueError)
+            one.post_message("double", 1, message_id="7")
+    print("done")
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_no_thread_of_the_library_imports_a_module(run_python):
+    """A fork while it does would leave the child with half of the module."""
+    assert run_python(IMPORTS).stdout.splitlines() == ["done"]

@@ -138,6 +138,11 @@ class ProcessRuntime(PoolRuntime):
         self.processes = self._make_processes()
         self._late = LateCalls(f"{name}-replies")
 
+    def load_modules(self) -> None:
+        super().load_modules()
+        # How a child is started depends on what the program has set there.
+        import multiprocessing  # noqa: F401
+
     def _make_processes(self) -> Processes:
         name, options = self.name, self.options
         return Processes(

@@ -78,10 +78,19 @@ class PoolRuntime:
         self, name: str, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()
     ) -> None:
         refuse_greenlets()
+        self.load_modules()
         self.name = name
         self._initializer = initializer
         self._initargs = initargs
         self.start_afresh()
+
+    def load_modules(self) -> None:
+        """Imports, on the thread that makes the pool, all that its own threads need.
+
+        A fork in the middle of an import of another thread leaves the child with half a module, and with a lock
+        of the import that no thread of it holds.
+        """
+        watchdog()
 
     def start_afresh(self) -> None:
         """Begins as one that has started nothing; again in a forked child, which has no threads."""
