@@ -95,3 +95,12 @@ def test_an_example_runs(example, tmp_path):
 @pytest.mark.parametrize("example", named(EXAMPLES))
 def test_an_example_is_short(example):
     assert len(example.read_text(encoding="utf-8").splitlines()) <= 40
+
+
+@pytest.mark.parametrize(
+    "page", sorted(ROOT.glob("docs/**/*.md")) + [ROOT / "README.md"], ids=lambda page: page.name
+)
+def test_links_to_files_lead_to_one(page):
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    paths = [link for link in links if "://" not in link and not link.startswith("mailto:")]
+    assert [path for path in paths if not (page.parent / path).exists()] == []

@@ -379,9 +379,9 @@ def test_nothing_is_recorded_before_and_after(path, pool):
     assert Page(path).bars == []
     with pytest.raises(RuntimeError, match="started once"):
         report.start()
-    with pytest.raises(RuntimeError, match="saved once"):
+    with pytest.raises(RuntimeError, match="is over"):
         report.save()
-    with pytest.raises(RuntimeError, match="saved once"):
+    with pytest.raises(RuntimeError, match="was not started"):
         own.report(path).save()
     # Another one may follow.
     again = own.report(path, title="again").start()
@@ -422,7 +422,7 @@ def test_a_report_that_could_not_be_written_is_kept(tmp_path, pool):
     elsewhere = tmp_path / "elsewhere.html"
     assert report.save(bytes(elsewhere)) == str(elsewhere)
     assert [bar.type for bar in Page(elsewhere).bars] == ["len"]
-    with pytest.raises(RuntimeError, match="saved once"):
+    with pytest.raises(RuntimeError, match="is over"):
         report.save()
 
 
@@ -562,3 +562,26 @@ with WorkerPool(1) as pool:
     )
     assert (done.rc, done.stderr) == (0, "")
     assert [bar.type for bar in Page(path).bars] == ["len"]
+
+
+def test_the_file_of_a_report_keeps_what_it_is(tmp_path, pool):
+    """Its permissions, the links to it, and that it is a pipe: a report has names and error texts."""
+    private, link, pipe = tmp_path / "private.html", tmp_path / "link.html", tmp_path / "pipe"
+    private.write_text("old")
+    private.chmod(0o600)
+    link.symlink_to(private)
+    own = pool(1)
+    own.report(link).start().save()
+    assert link.is_symlink()
+    assert private.read_text().startswith("<!doctype html>")
+    assert private.stat().st_mode & 0o777 == 0o600
+
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
+    reader.start()
+    own.report(pipe).start().save()
+    reader.join(60)
+    assert pipe.is_fifo()
+    assert read[0].startswith("<!doctype html>")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["link.html", "pipe", "private.html"]

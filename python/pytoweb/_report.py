@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import sys
 import time
 import warnings
@@ -40,6 +41,29 @@ _log = logging.getLogger("pytoweb.report")
 
 #: Those that are being recorded.
 _recorded: weakref.WeakSet[Report] = weakref.WeakSet()
+
+
+def _write(page: str, path: str) -> None:
+    path = os.path.realpath(path)
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        mode = None
+    if mode is not None and not stat.S_ISREG(mode):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(page)
+        return
+    half = f"{path}.{os.getpid()}.part"
+    try:
+        with open(half, "w", encoding="utf-8") as file:
+            if mode is not None:
+                os.chmod(half, stat.S_IMODE(mode))
+            file.write(page)
+        os.replace(half, path)
+    except OSError:
+        if os.path.exists(half):
+            os.unlink(half)
+        raise
 
 
 class Report:
@@ -118,6 +142,9 @@ class Report:
     def save(self, path: str | os.PathLike[str] | None = None) -> str:
         """Ends the recording and writes the file; one of that name is replaced as a whole, or not at all.
 
+        One that is replaced leaves its permissions to the new one; of a link, the file is replaced that it stands
+        for; into a pipe or a device the page is written.
+
         Blocks for some tenths of a second where there were many messages. What still runs is not in it. Where
         the file cannot be written the report is kept: call it again, with another path if need be.
 
@@ -134,18 +161,16 @@ class Report:
         if path is not None:
             self._path = _checked_path(path)
         if self._page is None:
-            if self._before is None or self._is_over:
-                raise RuntimeError("a report is saved once, after its start")
+            if self._before is None:
+                raise RuntimeError("the report was not started: use `with pool.report(...)`, or start()")
+            if self._is_over:
+                raise RuntimeError("the report is over: it is saved once")
             self._page = self._end(self._before)
-        half = f"{self._path}.{os.getpid()}.part"
         try:
-            with open(half, "w", encoding="utf-8") as file:
-                file.write(self._page)
-            os.replace(half, self._path)
-        except OSError:
-            if os.path.exists(half):
-                os.unlink(half)
-            raise
+            _write(self._page, self._path)
+        except OSError as error:
+            text = f"{error.strerror}; the report is kept: call save() with another path"
+            raise OSError(error.errno, text, self._path) from None
         self._page = None
         return self._path
 
