@@ -98,7 +98,7 @@ def test_an_example_is_short(example):
 
 
 @pytest.mark.parametrize(
-    "page", sorted(ROOT.glob("docs/**/*.md")) + [ROOT / "README.md"], ids=lambda page: page.name
+    "page", [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))], ids=lambda page: page.name
 )
 def test_links_to_files_lead_to_one(page):
     links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))

@@ -913,6 +913,12 @@ class FutureBase:
         To look at a failure here is not to read it.
         """
 
+    def _wait_edge(self) -> object | None:
+        """While the returned object lives, the handler that runs here waits for its message.
+
+        None: no handler does. Raises AskCycleError where that could never end.
+        """
+
     def _process(self, processes: Processes) -> int | None:
         """The process number of the child that has begun its message; None if none of these has."""
 

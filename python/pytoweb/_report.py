@@ -142,8 +142,8 @@ class Report:
     def save(self, path: str | os.PathLike[str] | None = None) -> str:
         """Ends the recording and writes the file; one of that name is replaced as a whole, or not at all.
 
-        One that is replaced leaves its permissions to the new one; of a link, the file is replaced that it stands
-        for; into a pipe or a device the page is written.
+        One that is replaced leaves its permissions to the new one; of a link, the file is replaced that it
+        stands for; into a pipe or a device the page is written.
 
         Blocks for some tenths of a second where there were many messages. What still runs is not in it. Where
         the file cannot be written the report is kept: call it again, with another path if need be.
@@ -162,7 +162,7 @@ class Report:
             self._path = _checked_path(path)
         if self._page is None:
             if self._before is None:
-                raise RuntimeError("the report was not started: use `with pool.report(...)`, or start()")
+                raise RuntimeError("the report was not started: use it in a with block, or call start()")
             if self._is_over:
                 raise RuntimeError("the report is over: it is saved once")
             self._page = self._end(self._before)

@@ -87,8 +87,8 @@ class PoolRuntime:
     def load_modules(self) -> None:
         """Imports, on the thread that makes the pool, all that its own threads need.
 
-        A fork in the middle of an import of another thread leaves the child with half a module, and with a lock
-        of the import that no thread of it holds.
+        A fork in the middle of an import of another thread leaves the child with half a module, and with a
+        lock of the import that no thread of it holds.
         """
         watchdog()
 

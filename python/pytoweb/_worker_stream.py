@@ -89,9 +89,12 @@ class WorkerStream(StreamReader, Generic[T]):
             if self._item_timeout is not None:
                 timer = loop.call_later(self._item_timeout, _end_wait, waiter)
             self._is_awaited = True
+            edge = None
             try:
+                edge = self._future._wait_edge()
                 await waiter
             finally:
+                del edge
                 self._is_awaited = False
                 if timer is not None:
                     timer.cancel()

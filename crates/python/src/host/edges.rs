@@ -12,6 +12,12 @@ use crate::host::worker_message::WorkerMessage;
 /// Marks one worker as waiting for another, as long as it lives.
 pub(crate) type WaitEdge = pytoweb_engine::EdgeGuard;
 
+/// The same as Python holds it.
+#[pyclass(module = "pytoweb._core", name = "WaitEdge", frozen)]
+pub(crate) struct HeldEdge(
+    #[expect(dead_code, reason = "it is there until it is dropped")] pub(crate) WaitEdge,
+);
+
 /// Notes that the handler whose coroutine runs in this context, if one does, waits for the end of all that `target`
 /// runs; an error where that could never end.
 pub(crate) fn end_edge_of_coroutine(

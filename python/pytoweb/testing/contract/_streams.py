@@ -211,14 +211,26 @@ class StreamContract(Subject):
         assert "other" in str(raised(WorkerStoppedError, list, stream))
 
     def test_a_stream_that_could_never_come_is_refused(self) -> None:
-        """A handler that reads a stream of its own worker."""
+        """A handler of any kind that reads a stream of its own worker."""
         one = self.new_worker()
         if self.backend == "process":
             return
+
+        async def read_later(data: int) -> list[int]:
+            return [item async for item in one.stream("count", data)]
+
+        async def read_in_turn(data: int) -> Any:
+            async for item in await one.astream("count", data):
+                yield item
+
         one.on_message("count", _handlers.count)
         one.on_message("read", lambda data: list(one.stream("count", data)))
+        one.on_message("read_later", read_later)
+        one.on_message("read_in_turn", read_in_turn)
         one.start()
-        raised(AskCycleError, one.ask("read", 3).result, WAIT)
+        for kind in ("read", "read_later"):
+            raised(AskCycleError, one.ask(kind, 3).result, WAIT)
+        raised(AskCycleError, list, one.stream("read_in_turn", 3, timeout=WAIT))
 
     def test_the_handler_finds_its_message_and_its_context(self) -> None:
         """At each item."""

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pytoweb_engine::{Failure, Ticket};
 
 use crate::error;
+use crate::host::edges::HeldEdge;
 use crate::host::ends;
 use crate::host::fleet::Processes;
 use crate::host::reporting::ProgressMeter;
@@ -292,6 +293,12 @@ impl FutureBase {
                 }
             }),
         })
+    }
+
+    /// For as long as the returned object lives, the handler that runs here waits for its message; an error where that could
+    /// never end. None: no handler does.
+    fn _wait_edge(&self, py: Python<'_>) -> PyResult<Option<HeldEdge>> {
+        Ok(self.edge_of_handler(py)?.map(HeldEdge))
     }
 
     /// The process number of the child that has begun its message, if one of these has.
