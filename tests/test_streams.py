@@ -380,3 +380,30 @@ def test_feed_says_what_takes_asynchronous_iterables(worker):
     one = worker("fed").start()
     with pytest.raises(TypeError, match="afeed"):
         one.feed("work", forever(None))
+
+
+def test_other_tasks_have_a_turn_while_items_are_at_hand(worker):
+    """The reader would never wait."""
+    one = worker("quick").start()
+    one.on_message("count", counted)
+    read: list[int] = []
+
+    async def look(seen):
+        while True:
+            seen.append(len(read))
+            await asyncio.sleep(0)
+
+    async def main():
+        seen: list[int] = []
+        stream = one.stream("count", 2000, window=4000)
+        while one.stats().completed < 1:
+            await asyncio.sleep(0)
+        looking = asyncio.ensure_future(look(seen))
+        async for item in stream:
+            read.append(item)
+        looking.cancel()
+        return seen
+
+    seen = asyncio.run(main())
+    assert read == list(range(2000))
+    assert max(later - before for before, later in zip(seen, [*seen[1:], 2000])) <= 2 * 128

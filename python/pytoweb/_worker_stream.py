@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 __all__ = ["WorkerStream"]
 
+#: Items that a task reads without a wait before its event loop has a turn: other tasks are not to starve.
+IN_A_ROW = 128
+
 #: Those that are not at their end.
 _open: weakref.WeakSet[WorkerStream[Any]] = weakref.WeakSet()
 
@@ -41,7 +44,7 @@ class WorkerStream(StreamReader, Generic[T]):
     Made by ``stream`` and ``astream``, never by hand.
     """
 
-    __slots__ = ("__weakref__", "_future", "_is_awaited", "_item_timeout", "_text", "_was_ended")
+    __slots__ = ("__weakref__", "_future", "_in_a_row", "_is_awaited", "_item_timeout", "_text", "_was_ended")
 
     def __init__(self, future: WorkerFuture[Any], item_timeout: float | None, text: str) -> None:
         self._future = future
@@ -51,6 +54,8 @@ class WorkerStream(StreamReader, Generic[T]):
         self._was_ended = False
         #: A task waits for the next item.
         self._is_awaited = False
+        #: Items that came without a wait.
+        self._in_a_row = 0
         _open.add(self)
 
     if TYPE_CHECKING:
@@ -76,6 +81,15 @@ class WorkerStream(StreamReader, Generic[T]):
 
         if self._is_awaited:
             raise RuntimeError(f"{self._text} is being read by another task: one at a time may read it")
+        self._in_a_row += 1
+        if self._in_a_row > IN_A_ROW:
+            self._in_a_row = 0
+            self._is_awaited = True
+            try:
+                # Before an item is taken: a task that is cancelled here loses none.
+                await asyncio.sleep(0)
+            finally:
+                self._is_awaited = False
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         bridge = bridge_to(loop)
@@ -85,7 +99,7 @@ class WorkerStream(StreamReader, Generic[T]):
 
         found = self._take_soon(wake)
         if found is None:
-            timer = None
+            self._in_a_row, timer = 0, None
             if self._item_timeout is not None:
                 timer = loop.call_later(self._item_timeout, _end_wait, waiter)
             self._is_awaited = True
