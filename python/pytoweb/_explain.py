@@ -140,7 +140,8 @@ def _why(endpoint: Any, found: dict[str, Any]) -> str:
         return behind
     if endpoint._pytoweb_stats()["running"]:
         return f"it is the next, after {_names_of(_run_by(endpoint)) or 'the one that runs'}"
-    return f"no thread is free: {_names_of(running_on_threads()) or 'one is about to take it'}"
+    busy = _names_of(running_on_threads())
+    return f"no thread is free: {busy}" if busy else "it is the next: a thread is about to take it"
 
 
 def _blocker(found: dict[str, Any]) -> str:
@@ -198,7 +199,7 @@ _ENDS: dict[str, tuple[Any, str]] = {
     "replaced": ("dropped", "a newer message with the same key took its place"),
     "stopped": ("stopped", "the worker stopped before it was handled"),
     "cancelled": ("cancelled", "it was cancelled"),
-    "expired": ("expired", "its deadline passed before its handler returned"),
+    "expired": ("expired", "its deadline passed before its handler had begun, or had returned"),
 }
 
 
