@@ -23,7 +23,7 @@ import pytest
 
 from pytoweb.errors import DeadlineError
 from pytoweb.testing import _handlers, frozen_clock
-from pytoweb.workers import Limits, PythonWorker, WorkerPool, current_message
+from pytoweb.workers import Limits, PythonWorker, WorkerPool, current_message, current_worker
 
 WAIT = 20.0
 
@@ -711,3 +711,53 @@ def test_stuck_after_is_checked():
     for wrong in ("2", True, object()):
         with pytest.raises(TypeError, match=r"^stuck_after must be a number of seconds or None, not "):
             Limits(stuck_after=wrong)
+
+
+def count_up(say_at):
+    for number in range(10**9):
+        if number == say_at:
+            current_worker().emit("full", None)
+        yield number
+
+
+async def count_up_later(say_at):
+    for number in count_up(say_at):
+        yield number
+
+
+@pytest.mark.parametrize("kind", ["thread", "process", "coroutine"])
+def test_a_stream_that_waits_for_its_reader_is_not_stuck(caplog, kind):
+    backend, full = "process" if kind == "process" else "thread", threading.Event()
+    with (
+        frozen_clock() as clock,
+        PythonWorker("streams", limits=Limits(stuck_after=30), backend=backend) as one,
+    ):
+        one.on_message("count", count_up_later if kind == "coroutine" else count_up)
+        one.on_event("full", lambda event: full.set())
+        with one.stream("count", 4, window=4) as stream:
+            assert next(stream) == 0
+            assert full.wait(WAIT)
+            for _ in range(4):
+                clock.advance(31)
+                assert one.health().state == "busy"
+            assert [next(stream) for _ in range(10)] == list(range(1, 11))
+    assert records(caplog) == []
+
+
+def test_a_stream_without_an_item_for_so_long_is_stuck(caplog, gate, until):
+    def one_and_wait(data):
+        yield 1
+        gate(data)
+
+    with frozen_clock() as clock, PythonWorker("streams", limits=Limits(stuck_after=30)) as one:
+        one.on_message("count", one_and_wait)
+        stream = one.stream("count")
+        assert next(stream) == 1
+        gate.wait_entered()
+        clock.advance(31)
+        assert one.health().state == "busy", "it has put an item since it began"
+        clock.advance(31)
+        until(lambda: records(caplog), "the record")
+        assert one.health().state == "stuck"
+        gate.open()
+        assert list(stream) == []

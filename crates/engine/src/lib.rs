@@ -81,7 +81,7 @@ pub use recorder::{
 pub use registry::{PoolAddress, Registry};
 pub use reply::{ReplyState, Shared, Single, Slot, Unpark};
 pub use stats::{Counters, Numbers, TimingStats, WorkerState, WorkerStats};
-pub use stream::{StreamChannel, StreamFound, StreamPut, StreamWake};
+pub use stream::{StreamChannel, StreamFound, StreamProgress, StreamPut, StreamWake};
 pub use tally::{Tally, TypeStats};
 pub use timers::Timers;
 pub use wait::{Blocking, EdgeGuard, Waiter, current, edge, edge_of_current, lend, wait, wait_for};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::outcome::Failure;
 use crate::plan::Plan;
 use crate::reply::ReplyState;
+use crate::stream::StreamProgress;
 
 /// A message that a caller may wait for, cancel or give a deadline.
 ///
@@ -25,6 +26,11 @@ pub trait Ticket: Send + Sync + 'static {
 
     /// Called after a running message was asked to stop, for handlers that can be interrupted.
     fn interrupt(&self) {}
+
+    /// How far its handler is, where that answers with a stream.
+    fn progress(&self) -> Option<StreamProgress> {
+        None
+    }
 }
 
 /// One message of a mailbox.

@@ -46,6 +46,15 @@ pub enum StreamPut<I> {
     Unwanted,
 }
 
+/// How far the handler of a stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamProgress {
+    /// Items that it has put by now.
+    pub put: u64,
+    /// Its reader is a window behind: it waits, or will with its next item.
+    pub waits: bool,
+}
+
 struct State<I, W> {
     items: VecDeque<I>,
     /// No more items are wanted: the reader has closed it, or the message was given up.
@@ -58,6 +67,10 @@ struct State<I, W> {
     read: u32,
     /// How many items the handler may be ahead.
     window: u32,
+    /// Items that were put by now.
+    put: u64,
+    /// They come from another process, which has the rest of the window as its credit.
+    is_remote: bool,
     /// The handler was woken because there is room, and has not put an item since.
     roused: bool,
 }
@@ -105,6 +118,8 @@ impl<I, W: StreamWake> StreamChannel<I, W> {
                 writer: None,
                 read: 0,
                 window,
+                put: 0,
+                is_remote: false,
                 roused: false,
             }),
             most,
@@ -130,6 +145,8 @@ impl<I, W: StreamWake> StreamChannel<I, W> {
                 (None, Some(item))
             } else {
                 state.items.push_back(item);
+                state.put += 1;
+                state.is_remote = true;
                 (state.reader.take(), None)
             }
         };
@@ -155,6 +172,7 @@ impl<I, W: StreamWake> StreamChannel<I, W> {
                 return StreamPut::Full(item);
             }
             state.items.push_back(item);
+            state.put += 1;
             state.roused = false;
             (state.reader.take(), state.writer.take())
         };
@@ -228,6 +246,21 @@ impl<I, W: StreamWake> StreamChannel<I, W> {
     pub fn give_up(&self) {
         let wakes = self.lock().shut();
         wakes.into_iter().flatten().for_each(StreamWake::wake);
+    }
+
+    /// How many items the handler has put by now, and whether its reader is a window behind.
+    #[must_use]
+    pub fn progress(&self) -> StreamProgress {
+        let state = self.lock();
+        // Its process has what was read as its credit once it is told of that.
+        let not_told = if state.is_remote { state.read } else { 0 };
+        let is_full = state.items.len() + not_told as usize >= state.window as usize;
+        // It is woken when half of the window is free.
+        let waits = is_full || state.writer.is_some();
+        StreamProgress {
+            put: state.put,
+            waits,
+        }
     }
 
     /// Whether no more items are wanted.

@@ -55,6 +55,7 @@ impl<H: Handler> Cell<H> {
             name,
             ticket: ticket.as_ref().map(Arc::downgrade),
             thread: began.map(|_| thread::current().id()),
+            put: 0,
         });
         let timed = mem::replace(&mut state.timed, true);
         drop(state);
@@ -111,6 +112,7 @@ impl<H: Handler> Timer for Cell<H> {
         let mut stuck = Vec::new();
         let mut next = None::<Duration>;
         let mut overdue = Vec::new();
+        let mut seen = Vec::new();
         let mut state = self.overruns.state.lock();
         state.overdue.retain(|(ticket, at)| {
             let passed = now.since(*at);
@@ -128,6 +130,10 @@ impl<H: Handler> Timer for Cell<H> {
                     continue;
                 };
                 let ran = now.since(began);
+                if ran >= after && run.goes_on(now, &mut seen) {
+                    next = Some(next.unwrap_or(after).min(after));
+                    continue;
+                }
                 if ran < after {
                     next = Some(next.unwrap_or(after).min(after.saturating_sub(ran)));
                     continue;
@@ -144,6 +150,7 @@ impl<H: Handler> Timer for Cell<H> {
         }
         state.timed = next.is_some();
         drop(state);
+        drop_each(seen);
         if let Some(next) = next {
             self.time_overruns(next);
         }

@@ -5,13 +5,16 @@
 //! no timer for each.
 
 use std::fmt;
+use std::mem;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::contained::drop_each;
 use crate::message::Ticket;
+use crate::stream::StreamProgress;
 use crate::sync::Mutex;
 
 /// Why a run of a handler counts as stuck.
@@ -61,6 +64,28 @@ pub(super) struct Run {
     pub(super) name: Option<String>,
     pub(super) ticket: Option<Weak<dyn Ticket>>,
     pub(super) thread: Option<ThreadId>,
+    /// Items of its stream that its handler had put when it was last looked at.
+    pub(super) put: u64,
+}
+
+impl Run {
+    /// Whether its handler has put items of a stream since the last look, or waits for the reader of what it has put: then
+    /// its time begins anew. What is looked at is to be dropped outside the lock.
+    pub(super) fn goes_on(&mut self, now: Timestamp, seen: &mut Vec<Arc<dyn Ticket>>) -> bool {
+        let Some(ticket) = self.ticket.as_ref().and_then(Weak::upgrade) else {
+            return false;
+        };
+        let progress = ticket.progress();
+        seen.push(ticket);
+        let Some(StreamProgress { put, waits }) = progress else {
+            return false;
+        };
+        let has_put = put != mem::replace(&mut self.put, put);
+        if has_put || waits {
+            self.began = Some(now);
+        }
+        has_put || waits
+    }
 }
 
 #[derive(Default)]
@@ -90,10 +115,18 @@ impl Overruns {
     /// For how long the oldest run has lasted beyond the limit.
     pub(crate) fn over(&self, now: Timestamp) -> Option<(Duration, Duration)> {
         let after = self.after?;
-        let state = self.state.lock();
-        let oldest = state.runs.iter().filter_map(|run| run.began).min()?;
-        let ran = now.since(oldest);
-        (ran >= after).then_some((ran, ran.saturating_sub(after)))
+        let mut seen = Vec::new();
+        let mut longest = Duration::ZERO;
+        let mut state = self.state.lock();
+        for run in &mut state.runs {
+            let ran = run.began.map_or(Duration::ZERO, |began| now.since(began));
+            if ran >= after && (run.told || !run.goes_on(now, &mut seen)) {
+                longest = longest.max(ran);
+            }
+        }
+        drop(state);
+        drop_each(seen);
+        (longest >= after).then(|| (longest, longest.saturating_sub(after)))
     }
 
     /// A run goes on elsewhere: its thread runs another message by the time that it is told of.

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
-use pytoweb_engine::{Failure, ReplyState, Shared, Slot, Ticket};
+use pytoweb_engine::{Failure, ReplyState, Shared, Slot, StreamProgress, Ticket};
 use pytoweb_process::LaneNote;
 
 use crate::error::Named;
@@ -277,6 +277,10 @@ impl Ticket for Task {
 
     fn fail(&self, queued: bool, failure: Failure) -> bool {
         self.slot.fail(queued, failure)
+    }
+
+    fn progress(&self) -> Option<StreamProgress> {
+        Some(self.stream()?.progress())
     }
 
     fn interrupt(&self) {
