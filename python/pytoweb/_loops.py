@@ -4,6 +4,8 @@ A `Tenant` is the part that one pool, or one worker with threads of its own, has
 loop of its own while there are fewer than `MOST_LOOPS`, then the one with the fewest tenants, and keeps it.
 A tenant that ends cancels what its own coroutines left, and nothing of the others; the loop and its thread
 end with the last.
+
+Past 600 lines, because a loop, its tenants and its turns, as the watchdog looks at them, change together.
 """
 
 from __future__ import annotations

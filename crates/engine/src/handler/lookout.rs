@@ -56,6 +56,7 @@ impl<H: Handler> Cell<H> {
             ticket: ticket.as_ref().map(Arc::downgrade),
             thread: began.map(|_| thread::current().id()),
             put: 0,
+            streams: false,
         });
         let timed = mem::replace(&mut state.timed, true);
         drop(state);
@@ -124,14 +125,18 @@ impl<H: Handler> Timer for Cell<H> {
             false
         });
         if let Some(after) = self.overruns.after {
-            for run in state.runs.iter_mut().filter(|run| !run.told) {
+            for run in &mut state.runs {
                 let Some(began) = run.began else {
                     next = Some(next.unwrap_or(after).min(after / LOOKS));
                     continue;
                 };
                 let ran = now.since(began);
-                if ran >= after && run.goes_on(now, &mut seen) {
+                // One that streams may go on after all, and is looked at again.
+                if ran >= after && (run.goes_on(now, &mut seen) || (run.told && run.streams)) {
                     next = Some(next.unwrap_or(after).min(after));
+                    continue;
+                }
+                if run.told {
                     continue;
                 }
                 if ran < after {

@@ -66,6 +66,8 @@ pub(super) struct Run {
     pub(super) thread: Option<ThreadId>,
     /// Items of its stream that its handler had put when it was last looked at.
     pub(super) put: u64,
+    /// It was seen to have a stream.
+    pub(super) streams: bool,
 }
 
 impl Run {
@@ -80,9 +82,11 @@ impl Run {
         let Some(StreamProgress { put, waits }) = progress else {
             return false;
         };
+        self.streams = true;
         let has_put = put != mem::replace(&mut self.put, put);
         if has_put || waits {
-            self.began = Some(now);
+            // One that was told of, and goes on after all, may be so again.
+            (self.began, self.told) = (Some(now), false);
         }
         has_put || waits
     }
@@ -120,7 +124,7 @@ impl Overruns {
         let mut state = self.state.lock();
         for run in &mut state.runs {
             let ran = run.began.map_or(Duration::ZERO, |began| now.since(began));
-            if ran >= after && (run.told || !run.goes_on(now, &mut seen)) {
+            if ran >= after && !run.goes_on(now, &mut seen) {
                 longest = longest.max(ran);
             }
         }

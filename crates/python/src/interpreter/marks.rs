@@ -3,6 +3,8 @@
 //! A thread marks where its message is for as long as the handler runs, and nothing is copied for that: messages are
 //! many, and looks are rare. The threads that have done so are listed. A thread that holds the interpreter lock may
 //! follow the marks of others; the watchdog, which cannot have that lock when it matters, only compares them.
+//!
+//! Past 600 lines, because all that follows the pointers of other threads is to be read at once.
 #![expect(
     unsafe_code,
     reason = "the marks of a thread are local to it, and looked at from others"

@@ -186,20 +186,14 @@ impl Pending {
 
     /// The same, and notes for the watchdog that the coroutine is on that loop until it ends.
     fn comes_to(&self, py: Python<'_>, home: &LoopLabel) -> PyResult<Option<WorkerMessage>> {
-        let guard = self
-            .suspension
-            .lock()
-            .map_err(|_| PyRuntimeError::new_err("the message is lost"))?;
-        let Some(suspension) = guard.as_ref() else {
-            return Ok(None);
-        };
-        let residence = home.takes_in::<Shared>(&suspension.handler().shared);
-        // Of no consequence where it has one.
-        let _ = self.residence.set(residence);
-        let message = suspension.message();
-        message
-            .map(|message| message.view_of_coroutine(py, &suspension.address()))
-            .transpose()
+        if let Ok(guard) = self.suspension.lock()
+            && let Some(suspension) = guard.as_ref()
+        {
+            let residence = home.takes_in::<Shared>(&suspension.handler().shared);
+            // Of no consequence where it has one.
+            let _ = self.residence.set(residence);
+        }
+        self.message(py)
     }
 
     /// Whether it is the message of that ticket, which the watchdog was told of.
