@@ -59,6 +59,8 @@ mod parked;
 mod planned;
 #[path = "mailbox/post.rs"]
 mod post;
+#[path = "mailbox/queue.rs"]
+mod queue;
 #[path = "mailbox/removal.rs"]
 mod removal;
 #[path = "mailbox/room.rs"]
@@ -84,12 +86,13 @@ use crate::stats::{Counters, Timings};
 use crate::sync::{Condvar, Mutex};
 
 pub(crate) use again::Whence;
-pub(crate) use entry::{Bundle, Entry, Finished, Leftover, Spot, TicketKey};
+pub(crate) use entry::{Bundle, Entry, Finished, Leftover, Spot, TicketKey, Times};
 pub(crate) use inbox::{Gate, Settled};
 pub(crate) use line::{Entered, News, Place, Told};
 pub(crate) use outbox::Held;
 pub(crate) use parked::Parking;
 pub(crate) use post::{Posted, Refused};
+pub(crate) use queue::Tray;
 pub(crate) use removal::{Removal, Rest, Swept};
 pub use shedding::Shed;
 pub(crate) use take::{Found, Next, Take};

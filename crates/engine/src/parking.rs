@@ -137,9 +137,24 @@ impl<H: Handler> Worker<H> {
         message: H::Message,
         limit: Option<Duration>,
     ) -> Result<(), PostError<H::Message>> {
-        match self.post_fast(message) {
-            Ok(()) => Ok(()),
-            Err(message) => self.post_patiently(message, limit),
+        self.post_from(&mut Some(message), limit)
+    }
+
+    /// The same for the message in `place`, which is empty afterwards; without one it does nothing. For a message that was
+    /// made there, and is moved on its way into the mailbox alone: that is what costs most of a post.
+    ///
+    /// # Errors
+    /// [`PostError`] with the message.
+    #[inline]
+    pub fn post_from(
+        &self,
+        place: &mut Option<H::Message>,
+        limit: Option<Duration>,
+    ) -> Result<(), PostError<H::Message>> {
+        self.post_fast(place);
+        match place.take() {
+            None => Ok(()),
+            Some(message) => self.post_patiently(message, limit),
         }
     }
 

@@ -263,19 +263,18 @@ impl<H: Handler> Worker<H> {
         }
     }
 
-    /// Posts where there is room for sure and a thread to handle it; else the message comes back.
+    /// Posts the message in `place` where there is room for sure and a thread to handle it; else it stays there.
     #[inline]
-    pub(crate) fn post_fast(&self, message: H::Message) -> Result<(), H::Message> {
+    pub(crate) fn post_fast(&self, place: &mut Option<H::Message>) {
         let pool = self.cell.pool.inner();
         // A worker of its own has made sure in `start`.
         if !self.cell.exclusive && !pool.has_thread() {
-            return Err(message);
+            return;
         }
-        let tokens = self.cell.mailbox.post_fast(message, &*pool.clock)?;
-        if tokens > 0 {
+        let tokens = self.cell.mailbox.post_fast(place, &*pool.clock);
+        if let Some(tokens @ 1..) = tokens {
             self.cell.activate(tokens);
         }
-        Ok(())
     }
 
     /// Posts without waiting; under [`Overflow::Block`] a full mailbox refuses, uncounted.
@@ -284,9 +283,22 @@ impl<H: Handler> Worker<H> {
     /// [`PostError`] gives the message back.
     #[inline]
     pub fn try_post(&self, message: H::Message) -> Result<(), PostError<H::Message>> {
-        match self.post_fast(message) {
-            Ok(()) => Ok(()),
-            Err(message) => self.post_if_room(message, false),
+        self.try_post_from(&mut Some(message))
+    }
+
+    /// The same for the message in `place`, as [`Worker::post_from`].
+    ///
+    /// # Errors
+    /// [`PostError`] with the message.
+    #[inline]
+    pub fn try_post_from(
+        &self,
+        place: &mut Option<H::Message>,
+    ) -> Result<(), PostError<H::Message>> {
+        self.post_fast(place);
+        match place.take() {
+            None => Ok(()),
+            Some(message) => self.post_if_room(message, false),
         }
     }
 
@@ -301,19 +313,17 @@ impl<H: Handler> Worker<H> {
             return Err(PostError::NoThread(message, error));
         }
         let clock = &*self.cell.pool.inner().clock;
-        match self.cell.mailbox.post_fast(message, clock) {
-            Ok(0) => Ok(()),
-            Ok(tokens) => {
-                self.cell.activate(tokens);
-                Ok(())
-            }
-            Err(message) => {
-                if dallies {
-                    self.dally();
-                }
-                self.post_slowly(message)
-            }
+        let mut place = Some(message);
+        if let Some(tokens @ 1..) = self.cell.mailbox.post_fast(&mut place, clock) {
+            self.cell.activate(tokens);
         }
+        let Some(message) = place else {
+            return Ok(());
+        };
+        if dallies {
+            self.dally();
+        }
+        self.post_slowly(message)
     }
 
     #[cold]

@@ -48,18 +48,20 @@ fn resolve<T: 'static>(engine: &Engine, kind: &str, data: T) -> Result<(Target, 
 #[inline]
 fn enter(
     engine: &Engine,
-    envelope: Envelope,
+    place: &mut Option<Envelope>,
     patience: Patience,
 ) -> Result<(), PostError<Envelope>> {
-    let envelope = if spans::are_wanted() {
-        spans::send(&engine.handler().table, envelope)
-    } else {
-        envelope
-    };
+    if spans::are_wanted() {
+        *place = place
+            .take()
+            .map(|envelope| spans::send(&engine.handler().table, envelope));
+    }
     match patience {
-        Patience::Wait => engine.post(envelope, None),
-        Patience::WaitFor(limit) | Patience::Deadline(limit) => engine.post(envelope, Some(limit)),
-        Patience::Never => engine.try_post(envelope).inspect_err(|error| {
+        Patience::Wait => engine.post_from(place, None),
+        Patience::WaitFor(limit) | Patience::Deadline(limit) => {
+            engine.post_from(place, Some(limit))
+        }
+        Patience::Never => engine.try_post_from(place).inspect_err(|error| {
             if matches!(error, PostError::Full(_)) && engine.overflow() == Overflow::Block {
                 engine.give_up(1);
             }
@@ -73,16 +75,19 @@ fn unpack<T: 'static>(mut envelope: Envelope) -> T {
     data.expect("a refused message is as it was sent")
 }
 
-/// A message of `kind` with what its sender, and its kind, ask of the mailbox.
+/// Puts on the message of `kind` in `place` what its sender, and its kind, ask of the mailbox. In place, for the reason that
+/// [`Engine::post_from`] has.
 #[inline]
-fn planned(engine: &Engine, kind: &str, envelope: Envelope, wishes: Option<Wishes>) -> Envelope {
+fn plan(engine: &Engine, kind: &str, place: &mut Option<Envelope>, wishes: Option<Wishes>) {
     let of_kind = engine.handler().table.plans.of(kind);
     if wishes.is_none() && of_kind.is_none() {
-        return envelope;
+        return;
     }
     let now = || engine.pool().clock().now();
     let wishes = wishes.unwrap_or_default();
-    wishes.put_on(envelope, kind, of_kind, now)
+    *place = place
+        .take()
+        .map(|envelope| wishes.put_on(envelope, kind, of_kind, now));
 }
 
 pub(crate) fn post<T: Send + 'static>(
@@ -93,8 +98,9 @@ pub(crate) fn post<T: Send + 'static>(
     patience: Patience,
 ) -> Result<(), SendError<T>> {
     let (target, data) = resolve(engine, kind, data)?;
-    let envelope = planned(engine, kind, Envelope::post(target, data), wishes);
-    enter(engine, envelope, patience).map_err(|error| SendError::from_post(error, unpack))
+    let mut place = Some(Envelope::post(target, data));
+    plan(engine, kind, &mut place, wishes);
+    enter(engine, &mut place, patience).map_err(|error| SendError::from_post(error, unpack))
 }
 
 pub(crate) fn ask<T: Send + 'static, R: Send + 'static>(
@@ -104,7 +110,11 @@ pub(crate) fn ask<T: Send + 'static, R: Send + 'static>(
     wishes: Option<Wishes>,
     patience: Patience,
 ) -> Result<Reply<R>, SendError<T>> {
-    let plan = |ask| planned(engine, kind, Envelope::of(ask), wishes);
+    let plan = |ask| {
+        let mut place = Some(Envelope::of(ask));
+        plan(engine, kind, &mut place, wishes);
+        place
+    };
     match target::<T, R>(engine, kind) {
         Ok(Target::Known(id)) => {
             let ask = Arc::new(new_ask(id, data));
@@ -141,7 +151,7 @@ fn enter_ask<A, T, R>(
     engine: &Engine,
     ask: Arc<A>,
     payload: impl Fn(&A) -> &Payload<T>,
-    plan: impl FnOnce(Arc<dyn Parcel>) -> Envelope,
+    plan: impl FnOnce(Arc<dyn Parcel>) -> Option<Envelope>,
     patience: Patience,
 ) -> Result<Reply<R>, SendError<T>>
 where
@@ -152,7 +162,7 @@ where
         Patience::Deadline(_) => Some(Instant::now()),
         _ => None,
     };
-    if let Err(error) = enter(engine, plan(ask.clone()), patience) {
+    if let Err(error) = enter(engine, &mut plan(ask.clone()), patience) {
         return Err(SendError::from_post(error, |_| take_back(payload(&ask))));
     }
     if let (Patience::Deadline(limit), Some(asked)) = (patience, asked) {
@@ -183,12 +193,13 @@ pub(crate) fn post_many<T: Send + 'static>(
         for data in items.by_ref().take(BATCH) {
             match resolve(engine, kind, data) {
                 Ok((target, data)) => {
-                    let envelope = Envelope::post(target, data);
-                    let mut envelope = planned(engine, kind, envelope, None);
+                    let mut place = Some(Envelope::post(target, data));
+                    plan(engine, kind, &mut place, None);
                     if spans::are_wanted() {
-                        envelope = spans::send(&engine.handler().table, envelope);
+                        place =
+                            place.map(|envelope| spans::send(&engine.handler().table, envelope));
                     }
-                    batch.push_back(envelope);
+                    batch.extend(place);
                 }
                 Err(error) => {
                     let mut rest: Vec<T> = batch.into_iter().map(unpack).collect();
@@ -231,8 +242,9 @@ pub(crate) fn post_again(engine: &Engine, letter: &DeadLetter) -> Result<bool, S
     let Some(post) = letter.take_post() else {
         return Ok(false);
     };
-    let envelope = planned(engine, letter.kind(), Envelope::of(post), None);
-    let refused = enter(engine, envelope, Patience::Wait);
+    let mut place = Some(Envelope::of(post));
+    plan(engine, letter.kind(), &mut place, None);
+    let refused = enter(engine, &mut place, Patience::Wait);
     refused.map(|()| true).map_err(|error| {
         SendError::from_post(error, |envelope| {
             if let Some(post) = envelope.into_parcel() {
@@ -257,7 +269,11 @@ where
         closure: Payload::new(closure),
         reply: Replying::new(),
     });
-    match enter(engine, Envelope::of(task.clone()), Patience::Wait) {
+    match enter(
+        engine,
+        &mut Some(Envelope::of(task.clone())),
+        Patience::Wait,
+    ) {
         Ok(()) => Ok(Reply::new(task, engine.handler().entry.id())),
         Err(error) => Err(SendError::from_post(error, |_| take_back(&task.closure))),
     }

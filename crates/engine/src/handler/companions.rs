@@ -133,19 +133,24 @@ impl<H: Handler> Companions<H> {
 
     fn count(&self, entries: &[Option<Entry<H::Message>>], outcomes: &[Outcome]) {
         let now = self.cell.pool.inner().clock.now();
-        let ended = entries.iter().enumerate().filter_map(|(index, entry)| {
-            let entry = entry.as_ref()?;
-            let posted = entry.posted_at;
+        let times = |posted| (self.begun.since(posted), now.since(self.begun));
+        let timed = entries.iter().map(|entry| {
+            let posted = entry.as_ref().and_then(|entry| entry.posted_at);
+            posted.map(times)
+        });
+        let timed: Vec<_> = timed.collect();
+        let ended = entries.iter().zip(&timed).enumerate();
+        let ended = ended.filter_map(|(index, (entry, timed))| {
             Some(Finished {
-                message: &entry.message,
+                message: &entry.as_ref()?.message,
                 outcome: outcomes.get(index).copied().unwrap_or(Outcome::Failed),
-                timed: posted.map(|posted| (self.begun.since(posted), now.since(self.begun))),
+                timed: timed.as_ref(),
             })
         });
         let ended: Vec<_> = ended.collect();
         let handler = &self.cell.handler;
         for finished in &ended {
-            if let Some((wait, run)) = finished.timed {
+            if let Some(&(wait, run)) = finished.timed {
                 let span = Span {
                     wait,
                     run,

@@ -278,7 +278,7 @@ impl<H: Handler> Delivery<H> {
             &Finished {
                 message,
                 outcome,
-                timed,
+                timed: timed.as_ref(),
             },
             (ran.unwrap_or_default(), self.spot),
             more,

@@ -123,7 +123,7 @@ impl<H: Handler> Suspension<H> {
         self.cell.mailbox.finish_suspended(&Finished {
             message,
             outcome,
-            timed,
+            timed: timed.as_ref(),
         });
         self.cell.clear_stuck();
     }

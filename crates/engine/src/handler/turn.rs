@@ -16,7 +16,7 @@ use crate::address::Turn;
 use crate::clock::Timestamp;
 use crate::contained::contained;
 use crate::key::Key;
-use crate::mailbox::{Entry, Finished, Found, Next, Take, TicketKey};
+use crate::mailbox::{Entry, Finished, Found, Next, Take, TicketKey, Times, Tray};
 use crate::message::Message;
 use crate::outcome::{Failure, Outcome};
 use crate::wait;
@@ -28,9 +28,6 @@ const BUDGET_MESSAGES: usize = 64;
 /// And the time after which it goes behind them with fewer; seen at the messages that are timed, which slow handlers'
 /// messages all are.
 const BUDGET_TIME: Duration = Duration::from_millis(1);
-
-/// Wait and run time, where they were taken.
-type Timed = Option<(Duration, Duration)>;
 
 /// What a turn is about to do, or does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,11 +48,14 @@ enum Step {
 struct Progress<M> {
     step: Step,
     /// The message that was just handled, and the one that is next, in turns.
-    slots: [Option<Entry<M>>; 2],
+    trays: [Tray<M>; 2],
     at: usize,
     /// Those that run together with the message that is next.
     others: Vec<Entry<M>>,
-    ended: Option<(Outcome, Timed)>,
+    /// How that one ended, if it counts, and its times, where they were taken: both by themselves, for the one is written
+    /// for each message, and a write of both would have to be over before they could be read.
+    ended: Option<Outcome>,
+    times: Option<Times>,
     /// Of the message that is next, or was just handled.
     key: Option<TicketKey>,
     lane: Option<Key>,
@@ -74,10 +74,11 @@ impl<H: Handler> Cell<H> {
     pub(super) fn turn(self: &Arc<Self>) -> Turn {
         let mut progress = Progress {
             step: Step::Take,
-            slots: [None, None],
+            trays: [Tray::empty(), Tray::empty()],
             at: 0,
             others: Vec::new(),
             ended: None,
+            times: None,
             key: None,
             lane: None,
             bytes: 0,
@@ -112,7 +113,7 @@ impl<H: Handler> Cell<H> {
             .started
             .get_or_insert_with(|| *began.insert(clock.now()));
         loop {
-            let [first, second] = &mut progress.slots;
+            let [first, second] = &mut progress.trays;
             let (last, next) = if progress.at == 0 {
                 (first, second)
             } else {
@@ -120,12 +121,13 @@ impl<H: Handler> Cell<H> {
             };
             if progress.step == Step::Take {
                 let finished =
-                    last.as_ref()
+                    last.message
+                        .as_ref()
                         .zip(progress.ended.take())
-                        .map(|(entry, (outcome, timed))| Finished {
-                            message: &entry.message,
+                        .map(|(message, outcome)| Finished {
+                            message,
                             outcome,
-                            timed,
+                            timed: progress.times.as_ref(),
                         });
                 let (ended_key, may_run) = (progress.key, progress.left > 0);
                 match self.mailbox.take_next(
@@ -136,13 +138,22 @@ impl<H: Handler> Cell<H> {
                     next,
                     clock,
                 ) {
-                    Next::Taken { key, lane, _ended } => {
+                    Next::Taken { key } => {
+                        progress.step = Step::Begin;
+                        progress.key = key;
+                        progress.lane = None;
+                        progress.bytes = 0;
+                        if let Some(message) = last.message.take() {
+                            drop(course.finish(message));
+                        }
+                    }
+                    Next::Planned { key, lane, _ended } => {
                         progress.step = Step::Begin;
                         progress.key = key;
                         progress.lane = lane;
                         progress.bytes = 0;
-                        if let Some(entry) = last.take() {
-                            drop(course.finish(entry.message));
+                        if let Some(message) = last.message.take() {
+                            drop(course.finish(message));
                         }
                     }
                     Next::Other(take) => {
@@ -155,29 +166,31 @@ impl<H: Handler> Cell<H> {
                     }
                 }
             }
-            let [first, second] = &mut progress.slots;
+            let [first, second] = &mut progress.trays;
             let next = if progress.at == 0 { second } else { first };
-            let Some(entry) = next.as_mut() else {
+            let Some(message) = next.message.as_mut() else {
                 unreachable!("a message was taken");
             };
             progress.left = progress.left.saturating_sub(1 + progress.others.len());
             progress.step = Step::Handle;
-            let times = entry.posted_at.map(|posted| (posted, clock.now()));
-            progress.run = self.run_begins(&entry.message);
+            let times = next.posted_at.map(|posted| (posted, clock.now()));
+            progress.run = self.run_begins(message);
             // In a mailbox that runs several, the message is what waits, and is waited for.
-            let running = (!self.exclusive).then(|| wait::enter_message(entry.message.ticket()));
+            let running = (!self.exclusive).then(|| wait::enter_message(message.ticket()));
             let handled = if progress.others.is_empty() {
-                course.handle(&mut entry.message)
+                course.handle(message)
             } else {
                 let companions = Companions::new(self, mem::take(&mut progress.others));
-                course.handle_together(&mut entry.message, companions)
+                course.handle_together(message, companions)
             };
             drop(running);
             match handled {
                 Handled::Done(outcome) => {
                     self.overruns.end(progress.run.take());
-                    let timed = self.timed(times, started, &mut progress.left);
-                    if let Some((wait, run)) = timed {
+                    progress.times = None;
+                    if let Some(times) = times {
+                        let (wait, run) = self.times(times, started, &mut progress.left);
+                        progress.times = Some((wait, run));
                         let place = Place::Turn;
                         let span = Span {
                             wait,
@@ -185,20 +198,20 @@ impl<H: Handler> Cell<H> {
                             outcome,
                             place,
                         };
-                        self.handler.timed(&entry.message, &span);
+                        self.handler.timed(message, &span);
                     }
-                    progress.ended = (!progress.is_last).then_some((outcome, timed));
+                    progress.ended = (!progress.is_last).then_some(outcome);
                     progress.step = Step::Take;
                 }
                 Handled::Suspend(go_on) => {
                     course.rest();
-                    if let Some(entry) = next.take() {
+                    if let Some(message) = next.message.take() {
                         progress.step = Step::Over;
                         self.overruns.leaves_thread(progress.run);
                         self.pool.inner().scheduler.suspended(true);
                         go_on(Suspension {
                             cell: self.clone(),
-                            message: Some(entry.message),
+                            message: Some(message),
                             is_last: progress.is_last,
                             run: progress.run.take(),
                             times,
@@ -244,8 +257,8 @@ impl<H: Handler> Cell<H> {
         if progress.step != Step::Begin {
             course.rest();
         }
-        let wake = match progress.slots[progress.at].take() {
-            Some(entry) => course.finish(entry.message),
+        let wake = match progress.trays[progress.at].message.take() {
+            Some(message) => course.finish(message),
             None => Wake::none(),
         };
         if !take.leftovers.is_empty() {
@@ -300,8 +313,9 @@ impl<H: Handler> Cell<H> {
             self.mailbox
                 .finish_unwound(progress.key, progress.lane.as_ref(), progress.bytes)
         });
-        for entry in progress.slots.iter_mut().filter_map(Option::take) {
-            let _ = contained(|| self.give_up(entry.message, Failure::Panicked));
+        let trays = progress.trays.iter_mut();
+        for message in trays.filter_map(|tray| tray.message.take()) {
+            let _ = contained(|| self.give_up(message, Failure::Panicked));
         }
         if let Some(Some(ticket)) = failed {
             // The handler may have had the message on its stack, where it is lost: then the ticket says how it ended.
@@ -327,17 +341,16 @@ impl<H: Handler> Cell<H> {
 
     /// Wait and run time of a message that was timed; a long run uses up the turn's budget.
     #[inline]
-    fn timed(
+    fn times(
         &self,
-        times: Option<(Timestamp, Timestamp)>,
+        (posted, begun): (Timestamp, Timestamp),
         started: Timestamp,
         left: &mut usize,
-    ) -> Timed {
-        let (posted, begun) = times?;
+    ) -> Times {
         let now = self.pool.inner().clock.now();
         if now.since(started) > BUDGET_TIME {
             *left = 0;
         }
-        Some((begun.since(posted), now.since(begun)))
+        (begun.since(posted), now.since(begun))
     }
 }

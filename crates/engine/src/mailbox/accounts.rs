@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::entry::{Finished, TicketKey};
+use super::entry::{Finished, TicketKey, Times};
 use super::running::Running;
 use crate::clock::{Clock, Timestamp};
 use crate::load::{Busy, Load};
@@ -303,16 +303,16 @@ impl Accounts {
 
     /// Notes how long a message waited and ran, where that was timed.
     #[inline]
-    pub(super) fn record_if_timed(&mut self, timed: Option<(Duration, Duration)>) {
-        if let Some((wait, run)) = timed {
-            self.record(wait, run);
+    pub(super) fn record_if_timed(&mut self, timed: Option<&Times>) {
+        if let Some(times) = timed {
+            self.record(times);
         }
     }
 
     /// Apart, for most are not timed.
     #[cold]
     #[inline(never)]
-    fn record(&mut self, wait: Duration, run: Duration) {
+    fn record(&mut self, &(wait, run): &Times) {
         let timings = self.timings.get_or_insert_with(|| Box::new(Timings::new()));
         timings.wait.record(wait);
         timings.run.record(run);

@@ -33,9 +33,6 @@ impl<M> Others<M> {
     }
 }
 
-/// A message that was claimed, with its ticket.
-pub(super) type Claimed<M> = (Entry<M>, Option<Arc<dyn Ticket>>);
-
 /// Claims a message that has no deadline and was not cancelled, and returns its ticket.
 #[inline]
 pub(super) fn claim_plainly<M: Message>(message: &M) -> Option<Option<Arc<dyn Ticket>>> {

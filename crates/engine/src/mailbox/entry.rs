@@ -1,5 +1,6 @@
 //! A message on its way through the mailbox, and what the parts of the mailbox say to each other about it.
 
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,21 +36,24 @@ impl<M> Bundle<M> {
     }
 }
 
+/// How long a message waited and ran.
+pub(crate) type Times = (Duration, Duration);
+
 /// How a message ended that was taken.
 pub(crate) struct Finished<'a, M> {
     pub(crate) message: &'a M,
     pub(crate) outcome: Outcome,
     /// Wait and run time, where they were taken.
-    pub(crate) timed: Option<(Duration, Duration)>,
+    pub(crate) timed: Option<&'a Times>,
 }
 
 /// Tells the ticket of a running message from the others, when the message itself may be gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TicketKey(*const ());
+pub(crate) struct TicketKey(NonNull<()>);
 
 impl TicketKey {
     pub(crate) fn of(ticket: &Arc<dyn Ticket>) -> Self {
-        Self(Arc::as_ptr(ticket).cast())
+        Self(NonNull::from(&**ticket).cast())
     }
 }
 

@@ -2,7 +2,6 @@
 //! people who ask.
 
 use super::Mailbox;
-use super::entry::Entry;
 use super::inbox::Gate;
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
@@ -19,19 +18,20 @@ pub(crate) struct Found {
     pub(crate) key: Option<Key>,
 }
 
-pub(super) fn is_living<M: Message>(entry: &Entry<M>) -> bool {
-    entry.message.state().is_none_or(ReplyState::is_queued)
+pub(super) fn is_living(message: &impl Message) -> bool {
+    message.state().is_none_or(ReplyState::is_queued)
 }
 
-/// Looks for a message among those that go one after the other. `Err`: how many there are, without those that are gone.
+/// Looks for a message among those that go one after the other, each with the time of its post. `Err`: how many there are,
+/// without those that are gone.
 pub(super) fn among<'a, M: Message + 'a>(
-    entries: impl Iterator<Item = &'a Entry<M>>,
+    messages: impl Iterator<Item = (&'a M, Option<Timestamp>)>,
     of: &dyn Fn(&M) -> bool,
-) -> Result<(usize, &'a Entry<M>), usize> {
+) -> Result<(usize, Option<Timestamp>), usize> {
     let mut before = 0;
-    for entry in entries.filter(|entry| is_living(entry)) {
-        if of(&entry.message) {
-            return Ok((before, entry));
+    for (message, posted) in messages.filter(|(message, _)| is_living(*message)) {
+        if of(message) {
+            return Ok((before, posted));
         }
         before += 1;
     }
@@ -46,7 +46,7 @@ impl<M: Message> Mailbox<M> {
         let mut found = match outbox.order.find(&mut inbox.queue, of, clock) {
             Ok(found) => found,
             Err(before) => {
-                let (behind, entry) = match among(inbox.queue.iter(), of) {
+                let (behind, posted) = match among(inbox.queue.iter(), of) {
                     Ok(found) => found,
                     Err(behind) => {
                         let (parked, since) = outbox.line.find(of)?;
@@ -60,7 +60,7 @@ impl<M: Message> Mailbox<M> {
                 };
                 Found {
                     ahead: before + behind,
-                    posted: entry.posted_at,
+                    posted,
                     why: Waits::Turn,
                     key: None,
                 }
@@ -76,7 +76,7 @@ impl<M: Message> Mailbox<M> {
     pub(crate) fn is_gone(&self, of: &dyn Fn(&M) -> bool) -> bool {
         let outbox = self.outbox.0.lock();
         let inbox = self.inbox.0.lock();
-        let is_it = |entry: &Entry<M>| !is_living(entry) && of(&entry.message);
-        outbox.order.any(&is_it) || inbox.queue.iter().any(is_it)
+        let is_it = |message: &M| !is_living(message) && of(message);
+        outbox.order.any(&is_it) || inbox.queue.iter().any(|(message, _)| is_it(message))
     }
 }

@@ -1,10 +1,9 @@
 //! The inbox: the senders' side of a mailbox, and whether they may post.
 
-use std::collections::VecDeque;
-
 use super::admission::Admission;
 use super::door::Door;
 use super::entry::Entry;
+use super::queue::Queue;
 use super::shedding::Shedding;
 use crate::clock::{Clock, Timestamp};
 use crate::message::Message;
@@ -31,7 +30,7 @@ pub(crate) enum Settled {
 }
 
 pub(super) struct Inbox<M> {
-    pub(super) queue: VecDeque<Entry<M>>,
+    pub(super) queue: Queue<M>,
     /// When the first one in `queue` was posted, while there is one.
     pub(super) since: Option<Timestamp>,
     /// The order is by plans, and looks here when it is told to.
@@ -66,7 +65,7 @@ impl<M: Message> Inbox<M> {
         shedding: Option<Shedding>,
     ) -> Self {
         Self {
-            queue: VecDeque::new(),
+            queue: Queue::new(),
             since: None,
             door: None,
             gate,
@@ -101,17 +100,29 @@ impl<M: Message> Inbox<M> {
         }
     }
 
+    pub(super) fn push(&mut self, message: M, clock: &dyn Clock) {
+        self.push_from(&mut Some(message), clock);
+    }
+
+    /// The same for the message in `place`, which is empty then.
     #[expect(
         clippy::inline_always,
-        reason = "it moves a message, and the compiler left it out of the post, for 20 instructions more"
+        reason = "the compiler left it out of the post, for 20 instructions more"
     )]
     #[inline(always)]
-    pub(super) fn push(&mut self, message: M, clock: &dyn Clock) {
-        let entry = self.entry(message, clock);
+    pub(super) fn push_from(&mut self, place: &mut Option<M>, clock: &dyn Clock) {
+        let Some(message) = place else {
+            return;
+        };
+        let posted_at = self.if_timed(|| clock.now());
         if self.queue.is_empty() {
-            self.begin_queue(entry.posted_at, clock);
+            self.begin_queue(posted_at, clock);
         }
-        self.enter(entry);
+        self.admission.enter(self.admission.weight(message));
+        if let Some(door) = &mut self.door {
+            door.comes(message.plan());
+        }
+        self.queue.push_from(place, posted_at);
     }
 
     /// Notes when the first message was posted. Apart, so that posts behind others stay short.

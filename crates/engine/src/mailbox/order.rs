@@ -7,18 +7,18 @@
 //! A message that is cancelled or expires in the queue stays in its place as a *tombstone* until the worker comes by, or
 //! until tombstones outnumber the living, and then all are swept.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 
-use super::claimed::{Claimed, Others, Popped, claim_plainly};
+use super::claimed::{Others, Popped, claim_plainly};
 use super::door::Knock;
 use super::entry::{Entry, Leftover, Punctual, Spot, buried};
-use super::found::{Found, among};
+use super::found::{Found, among, is_living};
 use super::planned::Planned;
+use super::queue::{Queue, Tray};
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
-use crate::message::Message;
+use crate::message::{Message, Ticket};
 use crate::plan::Meter;
-use crate::reply::ReplyState;
 use crate::whereabouts::Waits;
 
 /// Buffers larger than this are given back to the allocator before the worker's thread sleeps: an idle worker keeps at
@@ -29,7 +29,7 @@ const KEEP_BYTES: usize = 1024;
 const TOMBSTONES_SEEN: usize = 64;
 
 enum Kind<M> {
-    FirstInFirstOut(VecDeque<Entry<M>>),
+    FirstInFirstOut(Queue<M>),
     Planned(Box<Planned<M>>),
 }
 
@@ -50,7 +50,7 @@ impl<M: Message> Order<M> {
     pub(super) fn new(meter: Option<Meter>) -> Self {
         Self {
             kind: match meter {
-                None => Kind::FirstInFirstOut(VecDeque::new()),
+                None => Kind::FirstInFirstOut(Queue::new()),
                 meter => Kind::Planned(Box::new(Planned::new(meter))),
             },
             tombstones: 0,
@@ -61,7 +61,7 @@ impl<M: Message> Order<M> {
     pub(super) fn plan(&mut self, knock: Knock) {
         if let Kind::FirstInFirstOut(batch) = &mut self.kind {
             let mut planned = Planned::new(None);
-            for entry in batch.drain(..) {
+            for entry in batch.drain() {
                 planned.push(entry);
             }
             self.kind = Kind::Planned(Box::new(planned));
@@ -94,7 +94,7 @@ impl<M: Message> Order<M> {
     /// Goes on with what senders have pushed since, once its own are used up; in the other order takes it in. Returns how
     /// many messages more could run that slept before.
     #[inline]
-    pub(super) fn refill(&mut self, queue: &mut VecDeque<Entry<M>>, clock: &dyn Clock) -> usize {
+    pub(super) fn refill(&mut self, queue: &mut Queue<M>, clock: &dyn Clock) -> usize {
         match &mut self.kind {
             Kind::FirstInFirstOut(batch) => {
                 std::mem::swap(batch, queue);
@@ -107,23 +107,26 @@ impl<M: Message> Order<M> {
         }
     }
 
-    /// Takes the next message to run it, with its ticket, where that is all there is to do: it has no deadline, was not
-    /// cancelled, and the order is the first one.
+    /// Takes the next message to run it into `next`, which is empty, and returns its ticket, where that is all there is to
+    /// do: it has no deadline, was not cancelled, and the order is the first one.
     #[inline]
-    pub(super) fn pop_plainly(&mut self) -> Option<Claimed<M>> {
+    pub(super) fn pop_plainly(&mut self, next: &mut Tray<M>) -> Option<Option<Arc<dyn Ticket>>> {
         let Kind::FirstInFirstOut(batch) = &mut self.kind else {
             return None;
         };
-        let ticket = claim_plainly(&batch.front()?.message)?;
-        let entry = batch.pop_front()?;
-        Some((entry, ticket))
+        let ticket = claim_plainly(batch.front()?.0)?;
+        batch.pop_into(next);
+        Some(ticket)
     }
 
     /// The same in the order by plans, once that has taken in what senders have pushed, and while it is quiet.
     #[inline]
-    pub(super) fn pop_planned_plainly(&mut self) -> Option<Claimed<M>> {
+    pub(super) fn pop_planned_plainly(
+        &mut self,
+        next: &mut Tray<M>,
+    ) -> Option<Option<Arc<dyn Ticket>>> {
         match &mut self.kind {
-            Kind::Planned(planned) => planned.pop_plainly(),
+            Kind::Planned(planned) => planned.pop_plainly(next),
             Kind::FirstInFirstOut(_) => None,
         }
     }
@@ -168,12 +171,12 @@ impl<M: Message> Order<M> {
                 return planned.pop_to_run(spot, punctual, &mut self.tombstones, leftovers);
             }
         };
-        while let Some(entry) = batch.front() {
-            if punctual.expires(&entry.message) {
+        while let Some((message, _)) = batch.front() {
+            if punctual.expires(message) {
                 leftovers.extend(batch.pop_front().map(|entry| buried(entry.message)));
                 return Popped::Expired;
             }
-            if entry.message.claim() {
+            if message.claim() {
                 return match batch.pop_front() {
                     Some(entry) => Popped::Message(entry, Others::none()),
                     None => Popped::Nothing,
@@ -198,12 +201,12 @@ impl<M: Message> Order<M> {
     /// When the message was posted that has waited longest, here or in the inbox's `queue`, as far as that is known: of
     /// messages with plans, the one that is first among those of its priority, or that waits for a rate. One that waits for a
     /// time of its own does not count.
-    pub(super) fn oldest(&self, queue: &VecDeque<Entry<M>>) -> Option<Timestamp> {
+    pub(super) fn oldest(&self, queue: &Queue<M>) -> Option<Timestamp> {
         let here = match &self.kind {
-            Kind::FirstInFirstOut(batch) => batch.front().and_then(|entry| entry.posted_at),
+            Kind::FirstInFirstOut(batch) => batch.front().and_then(|(_, at)| at),
             Kind::Planned(planned) => planned.oldest(),
         };
-        let there = queue.front().and_then(|entry| entry.posted_at);
+        let there = queue.front().and_then(|(_, at)| at);
         here.into_iter().chain(there).min()
     }
 
@@ -215,12 +218,9 @@ impl<M: Message> Order<M> {
         }
         match &self.kind {
             Kind::FirstInFirstOut(batch) => {
-                let living = |entry: &&Entry<M>| {
-                    let state = entry.message.state();
-                    state.is_none_or(ReplyState::is_queued)
-                };
-                let first = batch.iter().take(TOMBSTONES_SEEN).find(living);
-                first.and_then(|entry| entry.posted_at).or(since)
+                let mut seen = batch.iter().take(TOMBSTONES_SEEN);
+                let first = seen.find(|(message, _)| is_living(*message));
+                first.and_then(|(_, at)| at).or(since)
             }
             Kind::Planned(planned) => {
                 let ready = planned.units() > 0;
@@ -261,7 +261,7 @@ impl<M: Message> Order<M> {
     pub(super) fn replace(
         &mut self,
         entry: Entry<M>,
-        queue: &mut VecDeque<Entry<M>>,
+        queue: &mut Queue<M>,
         fits: &dyn Fn(&M) -> bool,
     ) -> Result<Entry<M>, Entry<M>> {
         match &mut self.kind {
@@ -277,7 +277,7 @@ impl<M: Message> Order<M> {
     /// messages with plans the oldest of the lowest priority.
     pub(super) fn pop_oldest(
         &mut self,
-        queue: &mut VecDeque<Entry<M>>,
+        queue: &mut Queue<M>,
         leftovers: &mut Vec<Leftover<M>>,
     ) -> Option<Entry<M>> {
         let batch = match &mut self.kind {
@@ -302,7 +302,7 @@ impl<M: Message> Order<M> {
     /// Takes out the messages that sleep until a time of their own, claimed.
     pub(super) fn take_delayed(
         &mut self,
-        queue: &mut VecDeque<Entry<M>>,
+        queue: &mut Queue<M>,
         leftovers: &mut Vec<Leftover<M>>,
     ) -> Vec<Entry<M>> {
         let Kind::Planned(planned) = &mut self.kind else {
@@ -322,7 +322,7 @@ impl<M: Message> Order<M> {
     }
 
     /// No message waits for company any more. Returns how many more could run.
-    pub(super) fn hurry(&mut self, queue: &mut VecDeque<Entry<M>>) -> usize {
+    pub(super) fn hurry(&mut self, queue: &mut Queue<M>) -> usize {
         let Kind::Planned(planned) = &mut self.kind else {
             return 0;
         };
@@ -350,7 +350,7 @@ impl<M: Message> Order<M> {
     pub(super) fn bury(
         &mut self,
         count: usize,
-        queue: &mut VecDeque<Entry<M>>,
+        queue: &mut Queue<M>,
         leftovers: &mut Vec<Leftover<M>>,
     ) {
         self.tombstones += count;
@@ -370,7 +370,7 @@ impl<M: Message> Order<M> {
     }
 
     /// Whether the buffers are large enough to give them back.
-    pub(super) fn is_roomy(&self, queue: &VecDeque<Entry<M>>) -> bool {
+    pub(super) fn is_roomy(&self, queue: &Queue<M>) -> bool {
         let here = match &self.kind {
             Kind::FirstInFirstOut(batch) => batch.capacity(),
             Kind::Planned(planned) => planned.capacity(),
@@ -379,7 +379,7 @@ impl<M: Message> Order<M> {
     }
 
     /// Gives large buffers back that are empty.
-    pub(super) fn shrink(&mut self, queue: &mut VecDeque<Entry<M>>) {
+    pub(super) fn shrink(&mut self, queue: &mut Queue<M>) {
         match &mut self.kind {
             Kind::FirstInFirstOut(batch) => shrink(batch, Self::KEEP_ENTRIES),
             Kind::Planned(planned) => planned.shrink(Self::KEEP_ENTRIES),
@@ -388,17 +388,16 @@ impl<M: Message> Order<M> {
     }
 }
 
-fn take_in<M: Message>(planned: &mut Planned<M>, queue: &mut VecDeque<Entry<M>>) {
-    for entry in queue.drain(..) {
+fn take_in<M: Message>(planned: &mut Planned<M>, queue: &mut Queue<M>) {
+    for entry in queue.drain() {
         planned.push(entry);
     }
 }
 
 /// Takes out all messages that are gone.
-fn sweep<M: Message>(buffer: &mut VecDeque<Entry<M>>, leftovers: &mut Vec<Leftover<M>>) {
-    for entry in std::mem::take(buffer) {
-        let state = entry.message.state();
-        if state.is_none_or(ReplyState::is_queued) {
+fn sweep<M: Message>(buffer: &mut Queue<M>, leftovers: &mut Vec<Leftover<M>>) {
+    for entry in std::mem::replace(buffer, Queue::new()).drain() {
+        if is_living(&entry.message) {
             buffer.push_back(entry);
         } else {
             leftovers.push(buried(entry.message));
@@ -406,9 +405,9 @@ fn sweep<M: Message>(buffer: &mut VecDeque<Entry<M>>, leftovers: &mut Vec<Leftov
     }
 }
 
-fn shrink<M>(buffer: &mut VecDeque<Entry<M>>, keep: usize) {
+fn shrink<M>(buffer: &mut Queue<M>, keep: usize) {
     if buffer.capacity() > keep && buffer.is_empty() {
-        *buffer = VecDeque::new();
+        *buffer = Queue::new();
     }
 }
 
@@ -417,16 +416,16 @@ impl<M: Message> Order<M> {
     /// are here.
     pub(super) fn find(
         &mut self,
-        queue: &mut VecDeque<Entry<M>>,
+        queue: &mut Queue<M>,
         of: &dyn Fn(&M) -> bool,
         clock: &dyn Clock,
     ) -> Result<Found, usize> {
         match &mut self.kind {
             Kind::FirstInFirstOut(batch) => {
-                let (ahead, entry) = among(batch.iter(), of)?;
+                let (ahead, posted) = among(batch.iter(), of)?;
                 Ok(Found {
                     ahead,
-                    posted: entry.posted_at,
+                    posted,
                     why: Waits::Turn,
                     key: None,
                 })
@@ -439,9 +438,9 @@ impl<M: Message> Order<M> {
     }
 
     /// Whether an entry here is the one that is looked for, be it gone or not.
-    pub(super) fn any(&self, is_it: &dyn Fn(&Entry<M>) -> bool) -> bool {
+    pub(super) fn any(&self, is_it: &dyn Fn(&M) -> bool) -> bool {
         match &self.kind {
-            Kind::FirstInFirstOut(batch) => batch.iter().any(is_it),
+            Kind::FirstInFirstOut(batch) => batch.iter().any(|(message, _)| is_it(message)),
             Kind::Planned(planned) => planned.any(is_it),
         }
     }

@@ -70,8 +70,8 @@ impl<M: Message> Outbox<M> {
     pub(super) fn oldest(&self, inbox: &Inbox<M>) -> Option<Timestamp> {
         let here = || self.order.oldest_here(self.since);
         let there = || {
-            let first = inbox.queue.front()?;
-            first.posted_at.or(inbox.since)
+            let (_, posted) = inbox.queue.front()?;
+            posted.or(inbox.since)
         };
         self.accounts.oldest_ahead().or_else(here).or_else(there)
     }

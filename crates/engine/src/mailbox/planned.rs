@@ -29,15 +29,17 @@ mod groups;
 mod lanes;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use lanes::{Lane, LaneId, Lanes};
 
-use super::claimed::{Claimed, Others, Popped, claim_plainly};
+use super::claimed::{Others, Popped, claim_plainly};
 use super::door::{Knock, is_knocked};
 use super::entry::{Entry, Leftover, Punctual, Spot, buried};
+use super::queue::Tray;
 use crate::clock::Timestamp;
 use crate::key::Key;
-use crate::message::Message;
+use crate::message::{Message, Ticket};
 use crate::plan::{Meter, Plan, Priority};
 use crate::reply::ReplyState;
 
@@ -307,7 +309,7 @@ impl<M: Message> Planned<M> {
 
     /// Takes the next message to run it, with its ticket, where that is all there is to do: it has no deadline, was not
     /// cancelled, and is counted against no rate. In a mailbox that [is quiet](Self::is_quiet).
-    pub(super) fn pop_plainly(&mut self) -> Option<Claimed<M>> {
+    pub(super) fn pop_plainly(&mut self, next: &mut Tray<M>) -> Option<Option<Arc<dyn Ticket>>> {
         let level = self.next_level()?;
         match &self.ready[level].front()?.unit {
             Unit::One(entry) => {
@@ -316,7 +318,8 @@ impl<M: Message> Planned<M> {
                     return None;
                 };
                 self.len -= 1;
-                Some((entry, ticket))
+                *next = Tray::of(entry);
+                Some(ticket)
             }
             &Unit::Lane(id) => {
                 let lane = self.lanes.get_mut(id)?;
@@ -327,12 +330,12 @@ impl<M: Message> Planned<M> {
                     return None;
                 }
                 let ticket = claim_plainly(&first.message)?;
-                let entry = lane.pop()?;
+                *next = Tray::of(lane.pop()?);
                 lane.begin(1);
                 self.take_unit(level);
                 self.place_lane(id);
                 self.len -= 1;
-                Some((entry, ticket))
+                Some(ticket)
             }
         }
     }

@@ -44,35 +44,37 @@ impl<M> Refused<M> {
 }
 
 impl<M: Message> Mailbox<M> {
-    /// Posts if there is room for sure, as far as this side knows; else the message comes back, for
-    /// [`Mailbox::post_exactly`]. Returns the tokens handed out.
+    /// Posts the message in `place` if there is room for sure, as far as this side knows, and returns the tokens handed out;
+    /// else it stays there, for [`Mailbox::post_exactly`].
     #[inline]
-    pub(crate) fn post_fast(&self, message: M, clock: &dyn Clock) -> Result<usize, M> {
+    pub(crate) fn post_fast(&self, place: &mut Option<M>, clock: &dyn Clock) -> Option<usize> {
         let mut inbox = self.inbox.0.lock();
+        let message = place.as_ref()?;
         let admission = &inbox.admission;
         if inbox.gate == Gate::Closed
             || inbox.shedding.is_some()
-            || !admission.has_room_for(admission.weight(&message))
+            || !admission.has_room_for(admission.weight(message))
         {
-            return Err(message);
+            return None;
         }
-        if message.plan().is_some() && (inbox.door.is_none() || replaces(&message)) {
-            return Err(message);
+        if message.plan().is_some() && (inbox.door.is_none() || replaces(message)) {
+            return None;
         }
-        inbox.push(message, clock);
-        Ok(inbox.activate(1))
+        inbox.push_from(place, clock);
+        Some(inbox.activate(1))
     }
 
     /// Posts without waiting. A refusal under `Block` is not counted: the sender may wait and try again.
     #[cfg(test)]
     pub(crate) fn try_post(&self, message: M, clock: &dyn Clock) -> Result<Posted<M>, Refused<M>> {
-        match self.post_fast(message, clock) {
-            Ok(activate) => Ok(Posted {
+        let mut place = Some(message);
+        if let Some(activate) = self.post_fast(&mut place, clock) {
+            return Ok(Posted {
                 activate,
                 leftovers: Vec::new(),
-            }),
-            Err(message) => self.post_exactly(message, clock),
+            });
         }
+        self.post_exactly(place.take().expect("it is there"), clock)
     }
 
     /// Posts as many as fit at once, front first, and takes them out of `messages`; drops by the policy count as

@@ -9,6 +9,7 @@ use super::entry::{Entry, Finished, Leftover, Punctual, TicketKey};
 use super::inbox::Inbox;
 use super::line::Told;
 use super::outbox::{Held, Outbox, lane};
+use super::queue::Tray;
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
 use crate::message::{Message, Ticket};
@@ -91,12 +92,17 @@ impl<M> Take<M> {
 }
 
 /// What [`Mailbox::take_next`] did.
+///
+/// What most messages have not is apart from what they have, for the reason that `queue.rs` has.
 pub(crate) enum Next<M> {
-    /// The next message was taken, and runs.
+    /// The next message was taken from the common lane, and runs.
     Taken {
         /// Of the message, where it has a ticket.
         key: Option<TicketKey>,
-        /// Where the message waited, if that is not the common lane.
+    },
+    /// The same in the order by plans, from `lane` where that is not the common one.
+    Planned {
+        key: Option<TicketKey>,
         lane: Option<Key>,
         /// That of the one that ended, to be dropped: it may be the last reference to the message.
         _ended: Option<Arc<dyn Ticket>>,
@@ -122,7 +128,7 @@ impl<M: Message> Mailbox<M> {
         finished: Option<&Finished<'_, M>>,
         ended_key: Option<TicketKey>,
         may_run: bool,
-        next: &mut Option<Entry<M>>,
+        next: &mut Tray<M>,
         clock: &dyn Clock,
     ) -> Next<M> {
         let mut outbox = self.outbox.0.lock();
@@ -133,20 +139,16 @@ impl<M: Message> Mailbox<M> {
         if is_simple && outbox.order.is_planned_and_quiet() {
             return self.take_next_by_plan(outbox, finished, ended_key, next, clock);
         }
-        if is_simple && let Some((entry, ticket)) = outbox.order.pop_plainly() {
-            let _ended = finished.and_then(|finished| {
+        if is_simple && let Some(ticket) = outbox.order.pop_plainly(next) {
+            let ended = finished.and_then(|finished| {
                 outbox.accounts.record_if_timed(finished.timed);
                 outbox.accounts.end_plainly(finished, ended_key)
             });
             let key = ticket.as_ref().map(TicketKey::of);
             outbox.accounts.run(ticket, 0);
-            *next = Some(entry);
             drop(outbox);
-            return Next::Taken {
-                key,
-                lane: None,
-                _ended,
-            };
+            drop(ended);
+            return Next::Taken { key };
         }
         let _ended = finished.and_then(|finished| outbox.end(finished));
         let has_ended = finished.is_some();
@@ -160,7 +162,7 @@ impl<M: Message> Mailbox<M> {
         mut outbox: MutexGuard<'_, Outbox<M>>,
         finished: Option<&Finished<'_, M>>,
         ended_key: Option<TicketKey>,
-        next: &mut Option<Entry<M>>,
+        next: &mut Tray<M>,
         clock: &dyn Clock,
     ) -> Next<M> {
         let _ended = finished.and_then(|finished| {
@@ -180,13 +182,12 @@ impl<M: Message> Mailbox<M> {
         // None slept before: what is asleep now was just taken in.
         if activate == 0
             && outbox.order.is_planned_and_quiet()
-            && let Some((entry, ticket)) = outbox.order.pop_planned_plainly()
+            && let Some(ticket) = outbox.order.pop_planned_plainly(next)
         {
             let key = ticket.as_ref().map(TicketKey::of);
             outbox.accounts.run(ticket, 0);
-            let lane = lane(&entry.message).cloned();
-            *next = Some(entry);
-            return Next::Taken { key, lane, _ended };
+            let lane = next.message.as_ref().and_then(lane).cloned();
+            return Next::Planned { key, lane, _ended };
         }
         let mut take = self.take_from(outbox, (finished.is_some(), _ended), true, next, clock);
         take.activate += activate;
@@ -199,14 +200,18 @@ impl<M: Message> Mailbox<M> {
         &self,
         finished: Option<&Finished<'_, M>>,
         may_run: bool,
-        next: &mut Option<Entry<M>>,
+        next: &mut Tray<M>,
         clock: &dyn Clock,
     ) -> Take<M> {
         let ended_key = finished
             .and_then(|finished| finished.message.ticket())
             .map(|ticket| TicketKey::of(&ticket));
         match self.take_next(None, finished, ended_key, may_run, next, clock) {
-            Next::Taken { key, lane, _ended } => Take {
+            Next::Taken { key } => Take {
+                key,
+                ..Take::of(Found::Next, Vec::new())
+            },
+            Next::Planned { key, lane, _ended } => Take {
                 key,
                 lane,
                 _ended,
@@ -223,7 +228,7 @@ impl<M: Message> Mailbox<M> {
         mut outbox: MutexGuard<'_, Outbox<M>>,
         (has_ended, _ended): (bool, Option<Arc<dyn Ticket>>),
         may_run: bool,
-        next: &mut Option<Entry<M>>,
+        next: &mut Tray<M>,
         clock: &dyn Clock,
     ) -> Take<M> {
         let mut leftovers = Vec::new();
@@ -249,7 +254,7 @@ impl<M: Message> Mailbox<M> {
                         }
                         outbox.accounts.fail(others.expired, Failure::Expired);
                         let lane = lane(&entry.message).cloned();
-                        *next = Some(entry);
+                        *next = Tray::of(entry);
                         return Take {
                             others: others.entries,
                             key,
@@ -286,7 +291,7 @@ impl<M: Message> Mailbox<M> {
             inbox.admission.see(&outbox.accounts);
             if inbox.queue.is_empty() || inbox.active > inbox.limit {
                 if let Some(last) = inbox.take_last() {
-                    *next = Some(last);
+                    *next = Tray::of(last);
                     return Take {
                         activate,
                         told,

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::{
     Entered, Finished, Found, Gate, Leftover, Limits, Mailbox, Parking, Place, Refused, Rest,
-    Settled, Told,
+    Settled, Told, Tray,
 };
 use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::message::{Message, Ticket};
@@ -432,7 +432,7 @@ impl Run {
             outcome,
             timed: None,
         });
-        let mut next = None;
+        let mut next = Tray::empty();
         let take = self
             .mailbox
             .take(finished.as_ref(), may_run, &mut next, &self.clock);
@@ -456,7 +456,7 @@ impl Run {
         }
         match take.found {
             Found::Next => {
-                let entry = next.expect("it was found");
+                let entry = next.take().expect("it was found");
                 assert!(may_run);
                 assert_eq!(Some(entry.message.id), self.model.queue.pop_front());
                 self.model.counters.running += 1;
@@ -464,7 +464,7 @@ impl Run {
             }
             Found::Last => unreachable!("there is none"),
             Found::More => assert!(!may_run),
-            Found::Expired => assert!(next.is_none()),
+            Found::Expired => assert!(next.message.is_none()),
             Found::Idle => {
                 assert!(
                     self.model.queue.is_empty() || self.turns.len() > self.model.limit,
@@ -677,7 +677,7 @@ fn a_message_without_a_deadline_costs_no_look_at_the_clock() {
     for asked in [true, false, true] {
         run.step(&Step::Post { asked });
     }
-    let mut next = None;
+    let mut next = Tray::empty();
     assert_eq!(
         run.mailbox.take(None, true, &mut next, &Hidden).found,
         Found::Next

@@ -10,7 +10,7 @@ use loom::thread;
 use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::mailbox::{
     Entered, Entry, Finished, Found, Gate, Leftover, Limits, Mailbox, Parking, Posted, Refused,
-    Rest, Settled, Swept, Told,
+    Rest, Settled, Swept, Told, Tray,
 };
 use crate::message::Ticket;
 use crate::models::{Call, Count, Exclusive, Note, model};
@@ -65,7 +65,7 @@ impl Box {
                 outcome: Outcome::Completed,
                 timed: None,
             });
-            let mut next = None;
+            let mut next = Tray::empty();
             let take = self
                 .mailbox
                 .take(finished.as_ref(), true, &mut next, &NoClock);
@@ -77,7 +77,7 @@ impl Box {
             }
             self.abandon(take.leftovers);
             self.tell(take.told);
-            match next {
+            match next.take() {
                 Some(entry) => {
                     self.handled
                         .with(|handled| handled.push(entry.message.number));
@@ -210,9 +210,9 @@ fn race(
 
 /// The next message, which is queued.
 fn taken(mailbox: &Mailbox<Note>) -> Entry<Note> {
-    let mut next = None;
+    let mut next = Tray::empty();
     mailbox.take(None, true, &mut next, &NoClock);
-    next.expect("it is queued")
+    next.take().expect("it is queued")
 }
 
 #[test]
@@ -684,9 +684,9 @@ fn two_consumers_share_a_mailbox_and_lend() {
                     outcome: Outcome::Completed,
                     timed: None,
                 });
-                let mut next = None;
+                let mut next = Tray::empty();
                 let take = state.take(finished.as_ref(), true, &mut next, &NoClock);
-                match next {
+                match next.take() {
                     Some(entry) => {
                         if lend {
                             for _ in 0..state.lend(true) {

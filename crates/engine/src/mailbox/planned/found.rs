@@ -1,7 +1,7 @@
 //! Finding one message in the order by plans: see `mailbox/found.rs`.
 
 use super::lanes::{Lane, LaneId};
-use super::{Entry, Message, Planned, Sleeper, Timestamp, Tried, Unit, turn};
+use super::{Message, Planned, Sleeper, Timestamp, Tried, Unit, turn};
 use crate::clock::Clock;
 use crate::mailbox::found::{Found, among, is_living};
 use crate::whereabouts::Waits;
@@ -16,7 +16,7 @@ impl<M: Message> Planned<M> {
         let now = clock.now();
         for (bed, sleeper) in &self.asleep {
             if let Sleeper::Message(entry, tried) = sleeper
-                && is_living(entry)
+                && is_living(&entry.message)
                 && of(&entry.message)
             {
                 let left = bed.0.since(now);
@@ -24,30 +24,31 @@ impl<M: Message> Planned<M> {
                     Tried::Before => Waits::Retry(left),
                     Tried::Never => Waits::Delay(left),
                 };
-                return Ok(found(0, entry, why));
+                return Ok(found(0, entry.posted_at, why));
             }
         }
         for (level, units) in self.ready.iter().enumerate() {
             for ready in units {
                 if let Unit::One(entry) = &ready.unit
-                    && is_living(entry)
+                    && is_living(&entry.message)
                     && of(&entry.message)
                 {
                     let ahead = self.before(turn(level, ready.number), level);
-                    return Ok(found(ahead, entry, self.for_turn(ahead, now)));
+                    return Ok(found(ahead, entry.posted_at, self.for_turn(ahead, now)));
                 }
             }
         }
         for (id, lane) in self.lanes.all() {
-            if let Ok((behind, entry)) = among(lane.all(), of) {
-                return Ok(self.in_lane(id, lane, behind, entry, now));
+            let messages = lane.all().map(|entry| (&entry.message, entry.posted_at));
+            if let Ok((behind, posted)) = among(messages, of) {
+                return Ok(self.in_lane(id, lane, (behind, posted), now));
             }
         }
         Err(self.len)
     }
 
     /// Whether an entry here is the one that is looked for.
-    pub(in crate::mailbox) fn any(&self, is_it: &dyn Fn(&Entry<M>) -> bool) -> bool {
+    pub(in crate::mailbox) fn any(&self, is_it: &dyn Fn(&M) -> bool) -> bool {
         let asleep = self.asleep.values().filter_map(|sleeper| match sleeper {
             Sleeper::Message(entry, _) => Some(entry),
             Sleeper::Lane(_) => None,
@@ -58,7 +59,8 @@ impl<M: Message> Planned<M> {
             Unit::Lane(_) => None,
         });
         let lanes = self.lanes.all().flat_map(|(_, lane)| lane.all());
-        asleep.chain(ready).chain(lanes).any(is_it)
+        let mut all = asleep.chain(ready).chain(lanes);
+        all.any(|entry| is_it(&entry.message))
     }
 
     /// How many units go before one of that turn and level. A lane counts as one message, since it has one turn.
@@ -96,14 +98,13 @@ impl<M: Message> Planned<M> {
         &self,
         id: LaneId,
         lane: &Lane<M>,
-        behind: usize,
-        entry: &Entry<M>,
+        (behind, posted): (usize, Option<Timestamp>),
         now: Timestamp,
     ) -> Found {
         if !lane.is_shared() && lane.running > 0 {
             return Found {
                 key: Some(lane.key().clone()),
-                ..found(behind, entry, Waits::Key)
+                ..found(behind, posted, Waits::Key)
             };
         }
         let asleep = self.asleep.iter().find_map(|(bed, sleeper)| match sleeper {
@@ -123,7 +124,7 @@ impl<M: Message> Planned<M> {
                     left.saturating_add(interval.unwrap_or_default().saturating_mul(places)),
                 )
             };
-            return found(behind, entry, why);
+            return found(behind, posted, why);
         }
         let mut ahead = behind;
         for (level, units) in self.ready.iter().enumerate() {
@@ -132,14 +133,14 @@ impl<M: Message> Planned<M> {
                 ahead += self.before(turn(level, ready.number), level);
             }
         }
-        found(ahead, entry, self.for_turn(ahead, now))
+        found(ahead, posted, self.for_turn(ahead, now))
     }
 }
 
-const fn found<M>(ahead: usize, entry: &Entry<M>, why: Waits) -> Found {
+const fn found(ahead: usize, posted: Option<Timestamp>, why: Waits) -> Found {
     Found {
         ahead,
-        posted: entry.posted_at,
+        posted,
         why,
         key: None,
     }

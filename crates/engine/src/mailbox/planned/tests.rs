@@ -11,8 +11,8 @@ use super::Planned;
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
 use crate::mailbox::claimed::Popped;
-use crate::mailbox::entry::{Entry, Finished, Punctual};
-use crate::mailbox::{Gate, Limits, Mailbox};
+use crate::mailbox::entry::{Entry, Finished, Punctual, Times};
+use crate::mailbox::{Gate, Limits, Mailbox, Tray};
 use crate::message::{Message, Ticket};
 use crate::outcome::{Failure, Outcome};
 use crate::plan::{Group, Meter, MorePlan, Plan, Priority, Rate};
@@ -476,16 +476,17 @@ fn one_message_in_sixteen_is_timed_as_in_the_other_order() {
         assert!(mailbox.try_post(note, &clock).is_ok());
     };
     // Each one is over at once, so handlers are quick.
+    let quick = Times::default();
     let mut last: Option<Entry<Note>> = None;
     let mut take_is_timed = || {
         let finished = last.as_ref().map(|entry| Finished {
             message: &entry.message,
             outcome: Outcome::Completed,
-            timed: entry.posted_at.map(|_| Default::default()),
+            timed: entry.posted_at.map(|_| &quick),
         });
-        let mut next = None;
+        let mut next = Tray::empty();
         drop(mailbox.take(finished.as_ref(), true, &mut next, &clock));
-        last = next;
+        last = next.take();
         last.as_ref().expect("a message").posted_at.is_some()
     };
     for id in 0..20 {
