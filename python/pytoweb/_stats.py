@@ -82,7 +82,7 @@ class WorkerStats(_Numbers):
     Always ``posted == completed + failed + dropped + cancelled + expired + depth + running``.
     A message is counted before its future resolves.
 
-    Every message is timed while handlers take 10 us or longer on average; of quicker ones, one in 16.
+    Every message is timed while handlers take 10 us or longer on average; of quicker ones, one in 64.
     Percentiles are within an eighth of the value.
     """
 

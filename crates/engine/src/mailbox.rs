@@ -220,13 +220,13 @@ impl<M: Message> Mailbox<M> {
         self.outbox.0.lock().end_unwound(key, lane, bytes)
     }
 
-    /// A turn that began then has ended.
-    pub(crate) fn end_turn(&self, began: Timestamp, clock: &dyn Clock) {
+    /// A turn that began then, and ran so many messages, has ended.
+    pub(crate) fn end_turn(&self, began: Timestamp, messages: usize, clock: &dyn Clock) {
         if cfg!(pytoweb_without_numbers) {
             return;
         }
         let now = clock.now();
-        self.outbox.0.lock().accounts.end_turn(began, now);
+        self.outbox.0.lock().accounts.end_turn(began, messages, now);
     }
 
     /// Starts handing out tokens. Returns how many to enter into the run queue; `None` if it is closed.

@@ -116,7 +116,7 @@ impl Counters {
 
 /// How long messages waited and ran.
 ///
-/// Every message is timed while handlers take 10 us or longer on average; of faster ones, one in sixteen.
+/// Every message is timed while handlers take 10 us or longer on average; of quicker ones, one in 64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TimingStats {

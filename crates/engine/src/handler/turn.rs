@@ -70,6 +70,13 @@ struct Progress<M> {
     publishing: bool,
 }
 
+impl<M> Progress<M> {
+    /// How many messages it has run, or as many as it might have where it was cut short.
+    const fn messages(&self) -> usize {
+        BUDGET_MESSAGES - self.left
+    }
+}
+
 impl<H: Handler> Cell<H> {
     pub(super) fn turn(self: &Arc<Self>) -> Turn {
         let mut progress = Progress {
@@ -217,7 +224,7 @@ impl<H: Handler> Cell<H> {
                             times,
                         });
                     }
-                    self.mailbox.end_turn(started, clock);
+                    self.mailbox.end_turn(started, progress.messages(), clock);
                     return Turn::Done {
                         wake: Wake::none(),
                         roomy: false,
@@ -274,12 +281,12 @@ impl<H: Handler> Cell<H> {
         match progress.step {
             Step::More => {
                 drop(wake);
-                self.mailbox.end_turn(started, clock);
+                self.mailbox.end_turn(started, progress.messages(), clock);
                 Some(Turn::More)
             }
             Step::Over => {
                 self.publish_last(progress);
-                self.mailbox.end_turn(started, clock);
+                self.mailbox.end_turn(started, progress.messages(), clock);
                 self.look_for_end();
                 Some(Turn::Done {
                     wake,
@@ -325,7 +332,10 @@ impl<H: Handler> Cell<H> {
         self.publish_last(progress);
         if let Some(started) = progress.started {
             // The clock may be one of the program's.
-            let _ = contained(|| self.mailbox.end_turn(started, &*self.pool.inner().clock));
+            let _ = contained(|| {
+                self.mailbox
+                    .end_turn(started, progress.messages(), &*self.pool.inner().clock)
+            });
         }
         Some(if progress.step == Step::Over {
             self.look_for_end();

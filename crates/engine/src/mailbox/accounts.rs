@@ -203,9 +203,15 @@ impl Accounts {
         self.work.begin_turn(now, runs);
     }
 
-    /// A turn that began then has ended.
-    pub(super) fn end_turn(&mut self, began: Timestamp, now: Timestamp) {
+    /// A turn that began then, and ran so many messages, has ended.
+    pub(super) fn end_turn(&mut self, began: Timestamp, messages: usize, now: Timestamp) {
         self.work.end_turn(began, now);
+        // Slow ones among quick ones may not have been timed.
+        let messages = u32::try_from(messages.max(1)).unwrap_or(u32::MAX);
+        let each = now.since(began) / messages;
+        if each >= TIME_ALWAYS_ABOVE {
+            self.average_run = self.average_run.max(each);
+        }
     }
 
     /// When the oldest of those that are ahead was posted, at the latest.

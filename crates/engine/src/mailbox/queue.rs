@@ -174,7 +174,9 @@ mod tests {
     fn entry(number: u32) -> Entry<Box<u32>> {
         Entry {
             message: Box::new(number),
-            posted_at: number.is_multiple_of(2).then(|| Timestamp::from_nanos(u64::from(number))),
+            posted_at: number
+                .is_multiple_of(2)
+                .then(|| Timestamp::from_nanos(u64::from(number))),
         }
     }
 

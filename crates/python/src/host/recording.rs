@@ -1,6 +1,6 @@
 //! What the workers of a pool ran while a report of it is recorded.
 //!
-//! A message costs a look at a flag while none is, and that only if it is timed; of quick handlers one in sixteen is.
+//! A message costs a look at a flag while none is, and that only if it is timed; of quick handlers one in 64 is.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

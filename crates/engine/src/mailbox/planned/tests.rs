@@ -464,7 +464,7 @@ impl Run {
 }
 
 #[test]
-fn one_message_in_sixteen_is_timed_as_in_the_other_order() {
+fn one_message_in_64_is_timed_as_in_the_other_order_until_a_turn_was_slow() {
     let mailbox = Mailbox::new(1_000, Overflow::Block, 1, Gate::Open, Limits::default());
     let clock = Hand::default();
     let post = |id| {
@@ -493,9 +493,23 @@ fn one_message_in_sixteen_is_timed_as_in_the_other_order() {
         post(id);
         take_is_timed();
     }
-    (20..180).for_each(post);
-    let timed = (20..180).filter(|_| take_is_timed());
+    (20..660).for_each(post);
+    let timed = (20..660).filter(|_| take_is_timed());
     assert_eq!(timed.count(), 10);
+    let later = Timestamp::from_nanos(64 * 10_000 - 1);
+    clock.0.store(later.nanos(), Ordering::Relaxed);
+    mailbox.end_turn(Timestamp::from_nanos(0), 64, &clock);
+    (0..64).for_each(post);
+    let timed = (0..64).filter(|_| take_is_timed());
+    assert_eq!(timed.count(), 1);
+    clock.0.store(later.nanos() + 1, Ordering::Relaxed);
+    mailbox.end_turn(Timestamp::from_nanos(0), 64, &clock);
+    // It is seen as the next ones are taken in.
+    post(0);
+    take_is_timed();
+    (0..64).for_each(post);
+    let timed = (0..64).filter(|_| take_is_timed());
+    assert_eq!(timed.count(), 64);
 }
 
 proptest! {
