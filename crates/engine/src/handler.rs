@@ -121,6 +121,12 @@ pub trait Handler: Send + Sync + Sized + 'static {
         BTreeMap::new()
     }
 
+    /// Whether its tallies have the times of all messages that are timed: then the mailbox keeps none of its own, and
+    /// [`Address::stats`](crate::Address::stats) adds those up. The same at all times.
+    fn keeps_times(&self) -> bool {
+        false
+    }
+
     /// How many of its messages became dead letters, where it has such. As [`Handler::type_stats`].
     fn dead(&self) -> u64 {
         0

@@ -1,5 +1,6 @@
 //! Load: how much of the last second, ten seconds and minute a worker was busy.
 
+use std::mem;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -63,14 +64,17 @@ pub fn share(busy: Duration, time: Duration, places: usize) -> f64 {
     }
 }
 
-/// The busy time of each second.
-#[derive(Debug)]
+/// The busy time of each second. It takes memory of its own only while more than one second of the last minute was busy:
+/// many workers have little to do.
+#[derive(Debug, Default)]
 pub(crate) struct Load {
-    units: [u32; SECONDS],
-    /// The last second that is in there.
+    /// The last second that is known of.
     newest: u64,
+    /// Busy time in it, where `all` is not there; then no other second was busy.
+    units: u32,
     /// Less than a unit, to be added to the next.
-    rest_nanos: u64,
+    rest_nanos: u32,
+    all: Option<Box<[u32; SECONDS]>>,
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a remainder of SECONDS")]
@@ -79,14 +83,6 @@ const fn place(second: u64) -> usize {
 }
 
 impl Load {
-    pub(crate) fn new(now: Timestamp) -> Self {
-        Self {
-            units: [0; SECONDS],
-            newest: now.nanos() / SECOND_NANOS,
-            rest_nanos: 0,
-        }
-    }
-
     /// A thread was busy `until` then, for so many nanoseconds.
     #[inline]
     pub(crate) fn record(&mut self, busy: u64, until: Timestamp) {
@@ -116,20 +112,45 @@ impl Load {
     }
 
     fn add(&mut self, second: u64, busy: u64) {
-        let busy = busy + self.rest_nanos;
-        self.rest_nanos = busy % UNIT_NANOS;
+        let busy = busy + u64::from(self.rest_nanos);
+        let rest = (busy % UNIT_NANOS) as u32;
+        self.rest_nanos = rest;
         let units = u32::try_from(busy / UNIT_NANOS).unwrap_or(u32::MAX);
-        let sum = &mut self.units[place(second)];
+        let sum = if second == self.newest && self.all.is_none() {
+            &mut self.units
+        } else {
+            &mut self.all()[place(second)]
+        };
         *sum = sum.saturating_add(units);
+    }
+
+    /// All seconds, from now on.
+    fn all(&mut self) -> &mut [u32; SECONDS] {
+        self.all.get_or_insert_with(|| {
+            let mut all = Box::new([0; SECONDS]);
+            all[place(self.newest)] = mem::take(&mut self.units);
+            all
+        })
     }
 
     /// Forgets what is too old for that second.
     fn go_to(&mut self, second: u64) {
-        let new = second.saturating_sub(self.newest).min(SECONDS as u64);
-        for passed in 0..new {
-            self.units[place(second - passed)] = 0;
+        if second <= self.newest {
+            return;
         }
-        self.newest = self.newest.max(second);
+        let new = (second - self.newest).min(SECONDS as u64);
+        if new == SECONDS as u64 {
+            self.units = 0;
+            self.all = None;
+        } else if self.units > 0 {
+            self.all();
+        }
+        if let Some(all) = &mut self.all {
+            for passed in 0..new {
+                all[place(second - passed)] = 0;
+            }
+        }
+        self.newest = second;
     }
 
     /// Busy time up to now, to within what the second at the far end of a window is busy unevenly.
@@ -146,7 +167,11 @@ impl Load {
         for back in 0..SECONDS as u64 {
             // Seconds after the newest hold what is too old; none is before the clock's start.
             let known = back >= since && back <= second;
-            let units = if known { self.units[place] } else { 0 };
+            let units = match &self.all {
+                Some(all) if known => all[place],
+                None if back == since => self.units,
+                _ => 0,
+            };
             // A window began within the second before its whole ones. Both numbers have 32 bits at most.
             let window = || {
                 let left = u64::from(units) * (SECOND_NANOS - into) / SECOND_NANOS;
@@ -180,7 +205,7 @@ mod tests {
 
     #[test]
     fn busy_time_is_in_its_windows_and_leaves_them() {
-        let mut load = Load::new(at(0));
+        let mut load = Load::default();
         load.record(500_000_000, at(2_500));
         assert_eq!(millis(load.busy(at(2_500))), [500, 500, 500]);
         assert_eq!(millis(load.busy(at(3_000))), [500, 500, 500]);
@@ -196,15 +221,31 @@ mod tests {
 
     #[test]
     fn a_long_time_is_spread_over_its_seconds() {
-        let mut load = Load::new(at(0));
+        let mut load = Load::default();
         load.record(100_000_000_000, at(100_300));
         assert_eq!(millis(load.busy(at(100_300))), [1_000, 10_000, 60_000]);
         assert_eq!(millis(load.busy(at(105_300))), [0, 5_000, 55_000]);
     }
 
     #[test]
+    fn a_worker_that_has_little_to_do_takes_no_more_memory() {
+        let mut load = Load::default();
+        for minute in 1..5 {
+            load.record(500_000_000, at(minute * 61_000 + 700));
+            assert_eq!(
+                millis(load.busy(at(minute * 61_000 + 700))),
+                [500, 500, 500]
+            );
+            assert!(load.all.is_none());
+        }
+        load.record(100_000_000, at(5 * 61_000 - 900));
+        assert!(load.all.is_some());
+        assert_eq!(millis(load.busy(at(5 * 61_000 - 900))), [100, 100, 550]);
+    }
+
+    #[test]
     fn short_times_add_up() {
-        let mut load = Load::new(at(0));
+        let mut load = Load::default();
         for _ in 0..1_000_000 {
             load.record(333, at(900));
         }
@@ -213,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_second_of_a_thousand_threads_fits() {
-        let mut load = Load::new(at(0));
+        let mut load = Load::default();
         for _ in 0..1_000 {
             load.record(1_000_000_000, at(7_000));
         }

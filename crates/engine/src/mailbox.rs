@@ -344,6 +344,12 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
+    /// Has the times of messages left to the handler, which keeps them.
+    pub(crate) fn leave_times(self) -> Self {
+        self.outbox.0.lock().accounts.leave_times();
+        self
+    }
+
     /// How long messages waited and ran.
     pub(crate) fn timings(&self) -> Option<Box<Timings>> {
         self.outbox.0.lock().accounts.timings()

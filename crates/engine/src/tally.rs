@@ -132,6 +132,15 @@ impl TypeStats {
         self.raw_timings.run.folded()
     }
 
+    /// The times of all of them. `None`: none was timed.
+    pub(crate) fn timings_of<'a>(all: impl IntoIterator<Item = &'a Self>) -> Option<Timings> {
+        let mut sum = Timings::new();
+        for stats in all {
+            sum.add(&stats.raw_timings);
+        }
+        sum.run.longest().map(|_| sum)
+    }
+
     /// Adds those of the same type in another worker.
     pub fn add(&mut self, other: &Self) {
         self.completed += other.completed;

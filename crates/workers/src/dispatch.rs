@@ -321,6 +321,10 @@ impl Handler for Dispatch {
             .tally(envelope, |tally| tally.record(span.wait, span.run));
     }
 
+    fn keeps_times(&self) -> bool {
+        true
+    }
+
     fn type_stats(&self) -> BTreeMap<String, TypeStats> {
         self.table.type_stats()
     }

@@ -115,6 +115,20 @@ impl<H: Handler> Cell<H> {
         };
         // ORDERING: Relaxed, only uniqueness matters.
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let mut mailbox = Mailbox::new(
+            options.capacity,
+            options.overflow,
+            concurrency,
+            gate,
+            Limits {
+                meter: options.rate.map(Meter::new),
+                bytes: options.bytes,
+                shed: options.shed,
+            },
+        );
+        if handler.keeps_times() {
+            mailbox = mailbox.leave_times();
+        }
         let cell = Arc::new_cyclic(|own| Self {
             id,
             name: name.to_owned(),
@@ -124,17 +138,7 @@ impl<H: Handler> Cell<H> {
             shed: options.shed,
             rate: options.rate,
             byte_limit: options.bytes,
-            mailbox: Mailbox::new(
-                options.capacity,
-                options.overflow,
-                concurrency,
-                gate,
-                Limits {
-                    meter: options.rate.map(Meter::new),
-                    bytes: options.bytes,
-                    shed: options.shed,
-                },
-            ),
+            mailbox,
             handler,
             pool: pool.clone(),
             edges: Mutex::default(),
@@ -276,7 +280,12 @@ impl<H: Handler> Cell<H> {
 
     /// Its numbers at one instant.
     pub(crate) fn stats(&self) -> WorkerStats {
-        WorkerStats::of(&self.name, self.numbers(), self.mailbox.timings())
+        let timings = if self.handler.keeps_times() {
+            TypeStats::timings_of(self.handler.type_stats().values()).map(Box::new)
+        } else {
+            self.mailbox.timings()
+        };
+        WorkerStats::of(&self.name, self.numbers(), timings)
     }
 
     /// The same without the timings.

@@ -22,7 +22,7 @@ const TIME_ALWAYS_ABOVE: Duration = Duration::from_micros(10);
 #[derive(Default)]
 pub(super) struct Work {
     busy_nanos: u64,
-    load: Option<Box<Load>>,
+    load: Load,
     /// When the turn began that is under way, and the others of a mailbox that has several.
     turn: Option<Timestamp>,
     turns: Vec<Timestamp>,
@@ -71,9 +71,7 @@ impl Work {
 
     #[inline]
     fn record(&mut self, nanos: u64, until: Timestamp) {
-        self.load
-            .get_or_insert_with(|| Box::new(Load::new(until)))
-            .record(nanos, until);
+        self.load.record(nanos, until);
     }
 }
 
@@ -102,6 +100,8 @@ pub(super) struct Accounts {
     running: Running,
     work: Work,
     timings: Option<Box<Timings>>,
+    /// The handler keeps them.
+    times_are_kept: bool,
     /// Moving average of the run times that were taken.
     average_run: Duration,
 }
@@ -119,6 +119,7 @@ impl Accounts {
             running: Running::default(),
             work: Work::default(),
             timings: None,
+            times_are_kept: false,
             average_run: TIME_ALWAYS_ABOVE,
         }
     }
@@ -173,10 +174,7 @@ impl Accounts {
         let runs = if carries { self.counts.running } else { 0 };
         let carried = work.carried_since.iter().cycle().take(runs as usize);
         let mut busy = Duration::from_nanos(work.busy_nanos);
-        let mut recently = Busy::default();
-        if let Some(load) = &work.load {
-            recently = load.busy(now);
-        }
+        let mut recently = work.load.busy(now);
         for began in turns.chain(carried) {
             let time = now.since(*began);
             busy += time;
@@ -251,6 +249,11 @@ impl Accounts {
         work.idle_since = Some(now);
     }
 
+    /// The handler keeps the times of messages.
+    pub(super) const fn leave_times(&mut self) {
+        self.times_are_kept = true;
+    }
+
     pub(super) fn timings(&self) -> Option<Box<Timings>> {
         self.timings.clone()
     }
@@ -319,9 +322,11 @@ impl Accounts {
     #[cold]
     #[inline(never)]
     fn record(&mut self, &(wait, run): &Times) {
-        let timings = self.timings.get_or_insert_with(|| Box::new(Timings::new()));
-        timings.wait.record(wait);
-        timings.run.record(run);
+        if !self.times_are_kept {
+            let timings = self.timings.get_or_insert_with(|| Box::new(Timings::new()));
+            timings.wait.record(wait);
+            timings.run.record(run);
+        }
         self.average_run = (self.average_run * 3 + run) / 4;
     }
 

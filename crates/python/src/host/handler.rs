@@ -118,6 +118,10 @@ impl Handler for PyHandler {
         }
     }
 
+    fn keeps_times(&self) -> bool {
+        true
+    }
+
     fn type_stats(&self) -> BTreeMap<String, TypeStats> {
         let each = self.shared.tallies.stats().into_iter();
         each.map(|(kind, stats)| (kind.into(), stats)).collect()
