@@ -95,7 +95,7 @@ impl<F: Futex> Bell<F> {
 }
 
 #[cfg(target_os = "linux")]
-impl Futex for crate::memory::Shared<std::sync::atomic::AtomicU32> {
+impl Futex for crate::memory::SharedAtomics<std::sync::atomic::AtomicU32> {
     type Word = std::sync::atomic::AtomicU32;
 
     fn word(&self) -> &Self::Word {

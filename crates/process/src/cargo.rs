@@ -1,4 +1,4 @@
-//! What a lane is told to do at the end of a message, and how a child ended one.
+//! What a lane is told to do at the end of a message, and what a child answered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,24 +6,14 @@ use std::time::Duration;
 use pytoweb_engine::{StreamChannel, StreamWake};
 
 use crate::crash::Crash;
+use crate::frame::ReplyStatus;
 use crate::payload::{Parcel, Payload};
-
-/// How the child ended a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The handler returned; the parcel is what.
-    Completed,
-    /// It failed; the note and the parcel say how.
-    Failed,
-    /// It was taken back before it began.
-    Skipped,
-}
 
 /// A child's answer to one message.
 #[derive(Debug)]
 pub struct Answer {
     /// How it ended.
-    pub verdict: Verdict,
+    pub status: ReplyStatus,
     /// How long the handler took.
     pub ran: Duration,
     /// What there is to say of a failure, in the words of the two ends.
@@ -37,7 +27,7 @@ impl Answer {
     #[must_use]
     pub const fn skipped() -> Self {
         Self {
-            verdict: Verdict::Skipped,
+            status: ReplyStatus::Skipped,
             ran: Duration::ZERO,
             note: Vec::new(),
             parcel: None,
@@ -70,7 +60,7 @@ where
 
 /// What a handler tells the owner of its worker while it runs.
 #[derive(Debug)]
-pub struct Told {
+pub struct EmittedEvent {
     /// What the owner's handlers are chosen by.
     pub name: Box<str>,
     /// The data.
@@ -82,7 +72,7 @@ pub struct Told {
 /// Who is told of what a handler says before its answer.
 pub trait Listener: Send + Sync + 'static {
     /// Takes an event. Called on a thread that reads replies, in their order: it does not block.
-    fn event(&self, told: Told);
+    fn event(&self, event: EmittedEvent);
 
     /// Takes how far the handler is. Called as [`Listener::event`].
     fn progress(&self, parcel: Parcel);

@@ -123,7 +123,7 @@ fn generation(seq: u64) -> u32 {
 }
 
 #[cfg(target_os = "linux")]
-impl Slots for crate::memory::Shared<[std::sync::atomic::AtomicU32; SLOTS]> {
+impl Slots for crate::memory::SharedAtomics<[std::sync::atomic::AtomicU32; SLOTS]> {
     type Word = std::sync::atomic::AtomicU32;
 
     fn slot(&self, index: usize) -> &Self::Word {

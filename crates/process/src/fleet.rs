@@ -74,12 +74,12 @@ pub trait Overseer: Send + Sync + 'static {
 
 /// A pair of sockets by which other threads call the supervisor.
 #[derive(Debug)]
-struct Bell {
+struct SupervisorBell {
     ring: UnixStream,
     hear: UnixStream,
 }
 
-impl Bell {
+impl SupervisorBell {
     fn new() -> io::Result<Self> {
         let (ring, hear) = UnixStream::pair()?;
         ring.set_nonblocking(true)?;
@@ -167,7 +167,7 @@ struct Inner<C: Cargo> {
     refused: AtomicBool,
     overseer: Box<dyn Overseer>,
     /// Calls the supervisor; there while it is.
-    bell: Mutex<Option<Arc<Bell>>>,
+    bell: Mutex<Option<Arc<SupervisorBell>>>,
     closed: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
     living: Arc<Living>,
@@ -545,7 +545,7 @@ impl<C: Cargo> Inner<C> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_bell(&self) -> std::sync::MutexGuard<'_, Option<Arc<Bell>>> {
+    fn lock_bell(&self) -> std::sync::MutexGuard<'_, Option<Arc<SupervisorBell>>> {
         self.bell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -646,7 +646,7 @@ impl<C: Cargo> Inner<C> {
         let mut bell = self.lock_bell();
         // ORDERING: Relaxed, a hint: what is handed to a closed lane fails there.
         if bell.is_none() && !self.closed.load(Ordering::Relaxed) {
-            let made = Bell::new().map(Arc::new);
+            let made = SupervisorBell::new().map(Arc::new);
             let begun = made.and_then(|made| self.start_supervisor(&made).map(|()| made));
             match begun {
                 Ok(made) => *bell = Some(made),
@@ -664,7 +664,7 @@ impl<C: Cargo> Inner<C> {
         self.ring();
     }
 
-    fn start_supervisor(self: &Arc<Self>, bell: &Arc<Bell>) -> io::Result<()> {
+    fn start_supervisor(self: &Arc<Self>, bell: &Arc<SupervisorBell>) -> io::Result<()> {
         let (inner, bell) = (self.clone(), bell.clone());
         self.start_thread("supervisor", move || {
             inner.supervise(&bell);
@@ -715,7 +715,7 @@ impl<C: Cargo> Inner<C> {
     }
 
     /// The life of the supervisor.
-    fn supervise(self: &Arc<Self>, bell: &Bell) {
+    fn supervise(self: &Arc<Self>, bell: &SupervisorBell) {
         let mut looked = Instant::now();
         // By lane: whether it has a thread that reads its replies.
         let mut reading: Vec<bool> = Vec::new();
@@ -867,7 +867,7 @@ impl<C: Cargo> Inner<C> {
     }
 
     /// Sleeps until `due`, a ring, or the end of a child.
-    fn sleep(&self, bell: &Bell, due: Option<Instant>) {
+    fn sleep(&self, bell: &SupervisorBell, due: Option<Instant>) {
         let ended: Vec<_> = self.used().iter().filter_map(Lane::ended).collect();
         let children = self.used().iter().filter_map(Lane::pid).count();
         let look = (children > ended.len()).then(|| Instant::now() + END_LOOK);

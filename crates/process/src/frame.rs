@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | 1 | tag: which frame it is |
 //! | 1 | 1 | bits: 1 the area is stored, 2 there is an id, 4 the area is lost: see `without_area` |
-//! | 2 | 1 | outcome |
+//! | 2 | 1 | status |
 //! | 3 | 1 | zero |
 //! | 4 | 4 | word: the number of a worker, or the length of the note |
 //!
@@ -113,7 +113,7 @@ mod bits {
 /// Where the parts of a header lie.
 mod at {
     pub(super) const BITS: usize = 1;
-    pub(super) const OUTCOME: usize = 2;
+    pub(super) const STATUS: usize = 2;
     pub(super) const ZERO: usize = 3;
     pub(super) const WORD: usize = 4;
     pub(super) const SEQ: usize = 8;
@@ -171,7 +171,7 @@ pub struct Reply<'a, P> {
     /// The number of the request.
     pub seq: u64,
     /// How it ended.
-    pub outcome: Outcome,
+    pub status: ReplyStatus,
     /// How long the handler ran, in nanoseconds.
     pub run_ns: u64,
     /// What there is to say of a failure, opaque here.
@@ -196,7 +196,7 @@ pub struct Event<'a, P> {
 /// How a message ended in the child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Outcome {
+pub enum ReplyStatus {
     /// The handler returned.
     Completed = 0,
     /// The handler failed.
@@ -308,8 +308,8 @@ pub enum Malformed {
     Tag(u8),
     /// Something is set that this frame has no use for.
     Bits,
-    /// There is no such outcome.
-    Outcome(u8),
+    /// There is no such status.
+    Status(u8),
     /// Its parts are longer or shorter than the frame, all together.
     Length {
         /// The length of the frame.
@@ -337,7 +337,7 @@ impl fmt::Display for Malformed {
             Self::Short { len } => write!(f, "a frame of {len} bytes ends within its header"),
             Self::Tag(tag) => write!(f, "no frame for this side has the tag {tag}"),
             Self::Bits => f.write_str("a frame has something set that it has no use for"),
-            Self::Outcome(outcome) => write!(f, "no message has the outcome {outcome}"),
+            Self::Status(status) => write!(f, "no message has the status {status}"),
             Self::Length { len } => write!(f, "the parts of a frame do not add up to {len} bytes"),
             Self::Text { part } => write!(f, "the {part} of a message is not UTF-8"),
             Self::Area { offset, len } => write!(

@@ -61,7 +61,7 @@ mod start;
 mod usage;
 
 #[cfg(unix)]
-pub use cargo::{Answer, Cargo, Feed, Listener, Told, Verdict};
+pub use cargo::{Answer, Cargo, EmittedEvent, Feed, Listener};
 #[cfg(unix)]
 pub use crash::{Cause, Crash};
 pub use credit::Credit;

@@ -90,9 +90,9 @@ impl Memory {
     }
 
     /// Like [`atomic_u64`](Self::atomic_u64), for one or many, checked once and then at hand without a check.
-    pub(crate) fn share<T: Words>(self: &Arc<Self>, offset: usize) -> Option<Shared<T>> {
+    pub(crate) fn share<T: Words>(self: &Arc<Self>, offset: usize) -> Option<SharedAtomics<T>> {
         let at = self.place(offset)?;
-        Some(Shared {
+        Some(SharedAtomics {
             at,
             memory: self.clone(),
         })
@@ -120,18 +120,18 @@ unsafe impl<T: Words, const N: usize> Words for [T; N] {}
 
 /// Atomics in shared memory, and a share in the mapping they lie in.
 #[derive(Debug)]
-pub(crate) struct Shared<T> {
+pub(crate) struct SharedAtomics<T> {
     /// Valid for as long as `memory` lives.
     at: NonNull<T>,
     memory: Arc<Memory>,
 }
 
 // SAFETY: stands for a `&T` into memory that is `Send` and `Sync` itself.
-unsafe impl<T: Words + Sync> Send for Shared<T> {}
+unsafe impl<T: Words + Sync> Send for SharedAtomics<T> {}
 // SAFETY: as above.
-unsafe impl<T: Words + Sync> Sync for Shared<T> {}
+unsafe impl<T: Words + Sync> Sync for SharedAtomics<T> {}
 
-impl<T> Clone for Shared<T> {
+impl<T> Clone for SharedAtomics<T> {
     fn clone(&self) -> Self {
         Self {
             at: self.at,
@@ -140,7 +140,7 @@ impl<T> Clone for Shared<T> {
     }
 }
 
-impl<T: Words> Deref for Shared<T> {
+impl<T: Words> Deref for SharedAtomics<T> {
     type Target = T;
 
     fn deref(&self) -> &T {

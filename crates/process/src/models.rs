@@ -290,7 +290,7 @@ fn a_wake_ends_the_sleep_even_if_the_word_is_overwritten() {
 #[test]
 fn a_message_is_begun_or_revoked_and_its_payload_is_the_winners() {
     let (begun, revoked) = count(|| {
-        let (claims, payload) = (claims(), Arc::new(Payload(Cell::new(7))));
+        let (claims, payload) = (claims(), Arc::new(PayloadMemory(Cell::new(7))));
         let (mut requests, mut child_requests) = small();
         let (child, input) = (claims.clone(), payload.clone());
         let child = thread::spawn(move || {
@@ -344,11 +344,11 @@ fn a_stop_reaches_the_message_it_is_meant_for() {
 }
 
 /// What the payload's memory holds: 7 while it is the message's.
-struct Payload(Cell<u64>);
+struct PayloadMemory(Cell<u64>);
 
 #[expect(unsafe_code, reason = "the very thing the models check")]
 // SAFETY: a race on the cell is a failure of the model.
-unsafe impl Sync for Payload {}
+unsafe impl Sync for PayloadMemory {}
 #[expect(unsafe_code, reason = "as above")]
 // SAFETY: as above.
-unsafe impl Send for Payload {}
+unsafe impl Send for PayloadMemory {}

@@ -16,10 +16,11 @@ use pytoweb_engine::{
 
 use self::jobs::Jobs;
 use self::window::RunTimes;
-use crate::cargo::{Answer, Cargo, Feed, Listener, Verdict};
+use crate::cargo::{Answer, Cargo, Feed, Listener};
 use crate::crash::Crash;
 use crate::fleet::Fleet;
 use crate::flight::{Flight, OwnedRequest};
+use crate::frame::ReplyStatus;
 use crate::lane::Fares;
 use crate::payload::Payload;
 use crate::store::Store;
@@ -464,17 +465,17 @@ impl<H: Ends> Cargo for Delivery<H> {
     }
 
     fn answered(self, answer: Answer) {
-        let began = answer.verdict != Verdict::Skipped;
+        let began = answer.status != ReplyStatus::Skipped;
         if began && let Some(runner) = self.handler().runner() {
             runner.run_times.note(answer.ran);
         }
-        match answer.verdict {
-            Verdict::Completed if state_of(&self).is_none() => {
+        match answer.status {
+            ReplyStatus::Completed if state_of(&self).is_none() => {
                 self.finish(Outcome::Completed, Some(answer.ran));
             }
-            Verdict::Completed => H::completed(self, answer),
-            Verdict::Failed => end_later(self, move |delivery| H::failed(delivery, answer)),
-            Verdict::Skipped => end_each(self, |delivery| end_later(delivery, H::stopped)),
+            ReplyStatus::Completed => H::completed(self, answer),
+            ReplyStatus::Failed => end_later(self, move |delivery| H::failed(delivery, answer)),
+            ReplyStatus::Skipped => end_each(self, |delivery| end_later(delivery, H::stopped)),
         }
     }
 

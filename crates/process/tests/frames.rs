@@ -34,7 +34,7 @@ use proptest::prelude::{any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::{Just, Strategy};
 
 use frame::{
-    Event, Malformed, Outcome, RawPayload, Reply, Request, ToChild, ToHost, decode_for_child,
+    Event, Malformed, RawPayload, Reply, ReplyStatus, Request, ToChild, ToHost, decode_for_child,
     decode_for_host,
 };
 use payload::{INLINE_LIMIT, Packer, Payload, Place};
@@ -66,11 +66,11 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any::<u8>(), 0..100)
 }
 
-fn outcome() -> impl Strategy<Value = Outcome> {
+fn status() -> impl Strategy<Value = ReplyStatus> {
     prop_oneof![
-        Just(Outcome::Completed),
-        Just(Outcome::Failed),
-        Just(Outcome::Skipped)
+        Just(ReplyStatus::Completed),
+        Just(ReplyStatus::Failed),
+        Just(ReplyStatus::Skipped)
     ]
 }
 
@@ -130,14 +130,14 @@ proptest! {
     #[test]
     fn replies_come_back(
         (seq, run_ns) in any::<(u64, u64)>(),
-        outcome in outcome(),
+        status in status(),
         note in bytes(),
         (stream, buffers) in contents(),
         stored in any::<bool>(),
     ) {
         let store = Store::create("test-replies").unwrap();
         let payload = pack(stored.then_some(&store), &stream, &buffers);
-        let reply = Reply { seq, outcome, run_ns, note: &note, payload: &payload };
+        let reply = Reply { seq, status, run_ns, note: &note, payload: &payload };
         let mut head = b"what was there before".to_vec();
         frame::encode_reply(&reply, &mut head).unwrap();
         let bytes = whole(&head, &payload);
@@ -146,7 +146,7 @@ proptest! {
             panic!("{:?}", decode_for_host(&bytes));
         };
 
-        prop_assert_eq!((found.seq, found.outcome, found.run_ns), (seq, outcome, run_ns));
+        prop_assert_eq!((found.seq, found.status, found.run_ns), (seq, status, run_ns));
         prop_assert_eq!(found.note, &note);
         payloads::check(found.payload, &payload, &store, &stream, &buffers);
         prop_assert_eq!(decode_for_child(&bytes), Err(Malformed::Tag(131)));
@@ -283,7 +283,7 @@ fn the_layout_is_the_documented_one() {
 
     let reply = Reply {
         seq: 1,
-        outcome: Outcome::Skipped,
+        status: ReplyStatus::Skipped,
         run_ns: 2,
         note: b"note",
         payload: &payload,

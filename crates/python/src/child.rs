@@ -26,7 +26,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use pytoweb_process::frame::{
-    Outcome, RawPayload, Reply, Request, ToChild, control, decode_for_child, encode_ask,
+    RawPayload, Reply, ReplyStatus, Request, ToChild, control, decode_for_child, encode_ask,
     encode_broken, encode_log, encode_ready, encode_reply,
 };
 use pytoweb_process::{Arrival, ChildLink, Door, Parcel, Payload};
@@ -711,7 +711,7 @@ impl Answers {
     fn send(
         &self,
         py: Python<'_>,
-        outcome: Outcome,
+        status: ReplyStatus,
         note: &[u8],
         mut payload: Payload,
     ) -> PyResult<()> {
@@ -726,7 +726,7 @@ impl Answers {
         let encoded = encode_reply(
             &Reply {
                 seq: self.seq,
-                outcome,
+                status,
                 run_ns,
                 note,
                 payload: &payload,
@@ -749,7 +749,7 @@ impl Answers {
     }
 
     fn skipped(&self, py: Python<'_>) -> PyResult<()> {
-        self.send(py, Outcome::Skipped, &[], Payload::empty())
+        self.send(py, ReplyStatus::Skipped, &[], Payload::empty())
     }
 
     /// Answers with what the handler returned or raised.
@@ -779,7 +779,7 @@ impl Answers {
         };
         let raised = match result {
             Ok(_) if !self.wanted => {
-                return self.send(py, Outcome::Completed, &[], Payload::empty());
+                return self.send(py, ReplyStatus::Completed, &[], Payload::empty());
             }
             Ok(value) => {
                 let pack = |value: &Bound<'_, PyAny>| {
@@ -792,7 +792,7 @@ impl Answers {
                     packed => packed,
                 };
                 match packed {
-                    Ok(payload) => return self.send(py, Outcome::Completed, &[], payload),
+                    Ok(payload) => return self.send(py, ReplyStatus::Completed, &[], payload),
                     Err(raised) => error::unpicklable(py, "the reply", raised),
                 }
             }
@@ -807,7 +807,7 @@ impl Answers {
             self.link.store().cloned()
         })
         .unwrap_or_else(|_| Payload::empty());
-        self.send(py, Outcome::Failed, &note, payload)
+        self.send(py, ReplyStatus::Failed, &note, payload)
     }
 }
 

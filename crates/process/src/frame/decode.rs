@@ -3,7 +3,7 @@
 #[cfg(unix)]
 use super::Notice;
 use super::{
-    Event, HEADER, Malformed, Outcome, PREFIX, RawPayload, Reply, Request, ToChild, ToHost, at,
+    Event, HEADER, Malformed, PREFIX, RawPayload, Reply, ReplyStatus, Request, ToChild, ToHost, at,
     bits, tag,
 };
 use crate::payload::Place;
@@ -47,7 +47,7 @@ pub fn decode_for_child(frame: &[u8]) -> Result<ToChild<'_>, Malformed> {
         }
         other => return Err(Malformed::Tag(other)),
     };
-    expect_zero(prefix[at::BITS] | prefix[at::OUTCOME] | prefix[at::ZERO])?;
+    expect_zero(prefix[at::BITS] | prefix[at::STATUS] | prefix[at::ZERO])?;
     Ok(frame)
 }
 
@@ -72,7 +72,7 @@ pub fn decode_for_host(frame: &[u8]) -> Result<ToHost<'_>, Malformed> {
         other => return Err(Malformed::Tag(other)),
     };
     expect_zero(word(prefix))?;
-    expect_zero(prefix[at::BITS] | prefix[at::OUTCOME] | prefix[at::ZERO])?;
+    expect_zero(prefix[at::BITS] | prefix[at::STATUS] | prefix[at::ZERO])?;
     Ok(frame)
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn decode_notice(frame: &[u8]) -> Result<Option<Notice>, Malformed> {
         _ => return Ok(None),
     };
     expect_zero(word(prefix))?;
-    expect_zero(prefix[at::BITS] | prefix[at::OUTCOME] | prefix[at::ZERO])?;
+    expect_zero(prefix[at::BITS] | prefix[at::STATUS] | prefix[at::ZERO])?;
     Ok(Some(notice))
 }
 
@@ -104,7 +104,7 @@ pub(crate) fn seq_of_reply(head: &[u8]) -> Option<u64> {
 fn decode_request(frame: &[u8]) -> Result<Request<'_, RawPayload<'_>>, Malformed> {
     let header = Header::of(frame)?;
     header.expect_bits(bits::STORED | bits::HAS_ID | bits::LOST)?;
-    expect_zero(header.bytes[at::OUTCOME])?;
+    expect_zero(header.bytes[at::STATUS])?;
     let ([kind, id, context], payload) = header.parts([
         header.u32(at::KIND_LEN),
         header.u32(at::ID_LEN),
@@ -132,16 +132,16 @@ fn decode_reply(frame: &[u8]) -> Result<Reply<'_, RawPayload<'_>>, Malformed> {
     header.expect_bits(bits::STORED | bits::LOST)?;
     expect_zero(header.u64(at::KIND_LEN))?;
     expect_zero(header.u32(at::CONTEXT_LEN))?;
-    let outcome = match header.bytes[at::OUTCOME] {
-        0 => Outcome::Completed,
-        1 => Outcome::Failed,
-        2 => Outcome::Skipped,
-        other => return Err(Malformed::Outcome(other)),
+    let status = match header.bytes[at::STATUS] {
+        0 => ReplyStatus::Completed,
+        1 => ReplyStatus::Failed,
+        2 => ReplyStatus::Skipped,
+        other => return Err(Malformed::Status(other)),
     };
     let ([note], payload) = header.parts([header.u32(at::WORD)])?;
     Ok(Reply {
         seq: header.u64(at::SEQ),
-        outcome,
+        status,
         run_ns: header.u64(at::RUN_NS),
         note,
         payload,
@@ -152,7 +152,7 @@ fn decode_reply(frame: &[u8]) -> Result<Reply<'_, RawPayload<'_>>, Malformed> {
 fn decode_said(frame: &[u8]) -> Result<(u64, RawPayload<'_>), Malformed> {
     let header = Header::of(frame)?;
     header.expect_bits(bits::STORED | bits::LOST)?;
-    expect_zero(header.bytes[at::OUTCOME])?;
+    expect_zero(header.bytes[at::STATUS])?;
     expect_zero(header.u64(at::RUN_NS))?;
     expect_zero(header.u64(at::KIND_LEN))?;
     expect_zero(header.u32(at::CONTEXT_LEN))?;
@@ -164,7 +164,7 @@ fn decode_said(frame: &[u8]) -> Result<(u64, RawPayload<'_>), Malformed> {
 fn decode_event(frame: &[u8]) -> Result<Event<'_, RawPayload<'_>>, Malformed> {
     let header = Header::of(frame)?;
     header.expect_bits(bits::STORED | bits::LOST)?;
-    expect_zero(header.bytes[at::OUTCOME])?;
+    expect_zero(header.bytes[at::STATUS])?;
     expect_zero(header.u64(at::KIND_LEN))?;
     expect_zero(header.u32(at::CONTEXT_LEN))?;
     let ([name], payload) = header.parts([header.u32(at::WORD)])?;

@@ -110,7 +110,7 @@ pub fn encode_request(request: &Request<'_, &Payload>, head: &mut Vec<u8>) -> Re
 /// The note or the number of buffers is beyond 32 bits. `head` is then of no use.
 pub fn encode_reply(reply: &Reply<'_, &Payload>, head: &mut Vec<u8>) -> Result<(), TooLong> {
     let mut header = Header::new(tag::REPLY, length(reply.note.len())?);
-    header.0[at::OUTCOME] = reply.outcome as u8;
+    header.0[at::STATUS] = reply.status as u8;
     header.u64(at::SEQ, reply.seq);
     header.u64(at::RUN_NS, reply.run_ns);
     header.payload(reply.payload)?;

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use super::{State, Tracked};
-use crate::cargo::{Cargo, Feed, Listener, Verdict};
+use crate::cargo::{Cargo, Feed, Listener};
+use crate::frame::ReplyStatus;
 
 impl<C: Cargo> State<C> {
     /// Where an item of the stream of a message goes.
@@ -39,7 +40,7 @@ impl<C: Cargo> State<C> {
     ///
     /// # Errors
     /// Why the answer cannot be true.
-    pub(super) fn end(&mut self, seq: u64, verdict: Verdict) -> Result<Option<C>, String> {
+    pub(super) fn end(&mut self, seq: u64, status: ReplyStatus) -> Result<Option<C>, String> {
         // A link without claim words skips what it is asked to stop and has not begun.
         let may_skip_stopped = self.link.as_ref().is_some_and(|link| !link.runs_ahead());
         let tracked = self
@@ -48,7 +49,7 @@ impl<C: Cargo> State<C> {
             .and_then(Option::as_mut)
             .filter(|tracked| tracked.seq == seq)
             .ok_or_else(|| format!("it answered message {seq}, which it does not have"))?;
-        let skipped = verdict == Verdict::Skipped;
+        let skipped = status == ReplyStatus::Skipped;
         let may_skip = tracked.revoked || (tracked.stopped && may_skip_stopped);
         if skipped && !may_skip {
             tracked.disputed = true;

@@ -15,9 +15,9 @@ use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::{Intake, Lane, Phase};
-use crate::cargo::{Answer, Cargo, Feed, Listener, Told, Verdict};
+use crate::cargo::{Answer, Cargo, EmittedEvent, Feed, Listener};
 use crate::crash::Cause;
-use crate::frame::{Outcome, Reply, ToHost};
+use crate::frame::{Reply, ToHost};
 use crate::link::HostLink;
 use crate::payload::Parcel;
 use crate::sync::look_while_yielding;
@@ -42,14 +42,14 @@ pub(crate) enum Word {
 pub(super) enum Said {
     /// An item of its stream.
     Item(Parcel),
-    Event(Told),
+    Event(EmittedEvent),
     Progress(Parcel),
 }
 
 /// The same, with the place that it goes to.
 enum Heard {
     Item(Arc<dyn Feed>, Parcel),
-    Event(Arc<dyn Listener>, Told),
+    Event(Arc<dyn Listener>, EmittedEvent),
     Progress(Arc<dyn Listener>, Parcel),
 }
 
@@ -57,7 +57,7 @@ impl Heard {
     fn deliver(self) {
         match self {
             Self::Item(feed, parcel) => feed.item(parcel),
-            Self::Event(listener, told) => listener.event(told),
+            Self::Event(listener, event) => listener.event(event),
             Self::Progress(listener, parcel) => listener.progress(parcel),
         }
     }
@@ -266,14 +266,14 @@ impl<C: Cargo> Lane<C> {
             match frame {
                 ToHost::Reply(Reply {
                     seq,
-                    outcome,
+                    status,
                     run_ns,
                     note,
                     payload,
                 }) => answers.push((
                     seq,
                     Answer {
-                        verdict: Verdict::from(outcome),
+                        status,
                         ran: Duration::from_nanos(run_ns),
                         note: note.to_vec(),
                         parcel: Some(link.parcel(&payload)?),
@@ -286,12 +286,12 @@ impl<C: Cargo> Lane<C> {
                     said.push((seq, Said::Progress(link.parcel(&payload)?)));
                 }
                 ToHost::Event(event) => {
-                    let told = Told {
+                    let emitted = EmittedEvent {
                         name: event.name.into(),
                         parcel: link.parcel(&event.payload)?,
                         dropped: event.dropped,
                     };
-                    said.push((event.seq, Said::Event(told)));
+                    said.push((event.seq, Said::Event(emitted)));
                 }
                 ToHost::Log { bytes } => words.push(Word::Log(bytes.to_vec())),
                 ToHost::Ask { bytes } => words.push(Word::Ask(bytes.to_vec())),
@@ -329,9 +329,9 @@ impl<C: Cargo> Lane<C> {
                     Ok(feed) => heard.push(Heard::Item(feed, parcel)),
                     Err(what) => strange = Some(what),
                 },
-                Said::Event(told) => match state.listener(seq) {
-                    Some(listener) => heard.push(Heard::Event(listener, told)),
-                    None => unheard.push(told.parcel),
+                Said::Event(event) => match state.listener(seq) {
+                    Some(listener) => heard.push(Heard::Event(listener, event)),
+                    None => unheard.push(event.parcel),
                 },
                 Said::Progress(parcel) => match state.listener(seq) {
                     Some(listener) => heard.push(Heard::Progress(listener, parcel)),
@@ -341,7 +341,7 @@ impl<C: Cargo> Lane<C> {
         }
         state.answered += answers.len() as u64;
         for (seq, answer) in answers.drain(..) {
-            match state.end(seq, answer.verdict) {
+            match state.end(seq, answer.status) {
                 Ok(Some(cargo)) => {
                     state.health.proves_useful();
                     over.push((cargo, answer));
@@ -400,16 +400,6 @@ impl<C: Cargo> Lane<C> {
                 .changed
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-impl From<Outcome> for Verdict {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Completed => Self::Completed,
-            Outcome::Failed => Self::Failed,
-            Outcome::Skipped => Self::Skipped,
         }
     }
 }

@@ -79,7 +79,7 @@ impl Line {
 }
 
 #[derive(Debug)]
-struct Intake {
+struct RingReader {
     ring: Consumer<Span>,
     frame: Vec<u8>,
     whole: Whole,
@@ -90,7 +90,7 @@ struct Intake {
 pub(crate) struct SharedHost {
     own: Weak<Self>,
     line: Mutex<Line>,
-    intake: Mutex<Intake>,
+    reader: Mutex<RingReader>,
     child_bell: SharedBell,
     host_bell: SharedBell,
     claims: SharedClaims,
@@ -110,7 +110,7 @@ impl SharedHost {
                 ring: side.requests,
                 waiting: VecDeque::new(),
             }),
-            intake: Mutex::new(Intake {
+            reader: Mutex::new(RingReader {
                 ring: side.replies,
                 frame: Vec::new(),
                 whole: Whole::default(),
@@ -168,8 +168,8 @@ impl HostLink for SharedHost {
         &self,
         each: &mut dyn FnMut(ToHost<'_>) -> Result<(), Broken>,
     ) -> Result<usize, Broken> {
-        let mut intake = lock(&self.intake);
-        let Intake { ring, frame, whole } = &mut *intake;
+        let mut reader = lock(&self.reader);
+        let RingReader { ring, frame, whole } = &mut *reader;
         let mut count = 0;
         // A child that writes without end does not keep this thread from its other work.
         while count < MOST_AT_ONCE && ring.pop(frame).map_err(nonsense)? {
@@ -181,7 +181,7 @@ impl HostLink for SharedHost {
         if frame.capacity() > FRAME_KEPT {
             *frame = Vec::new();
         }
-        drop(intake);
+        drop(reader);
         if lock(&self.line).flush()? {
             self.child_bell.ring();
         }
@@ -217,7 +217,7 @@ impl HostLink for SharedHost {
         let limit = limit.into_iter().chain(kept).chain([LONGEST_SLEEP]).min();
         self.host_bell.sleep(limit, || {
             // ORDERING: Relaxed, the bell orders it.
-            self.woken.swap(false, Ordering::Relaxed) || !lock(&self.intake).ring.is_empty()
+            self.woken.swap(false, Ordering::Relaxed) || !lock(&self.reader).ring.is_empty()
         });
     }
 

@@ -18,10 +18,10 @@
 mod child;
 mod frames;
 mod host;
-mod outbox;
 mod requests;
 mod stream;
 mod watch;
+mod writer;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::{CAPACITY, Consumer, Producer, Span};
 use crate::bell::Bell;
 use crate::claims::{Claims, SLOTS};
-use crate::memory::{Memory, Shared};
+use crate::memory::{Memory, SharedAtomics};
 
 /// The bell of a process that shares memory.
-pub(crate) type SharedBell = Bell<Shared<AtomicU32>>;
+pub(crate) type SharedBell = Bell<SharedAtomics<AtomicU32>>;
 /// The claims that two processes share.
-pub(crate) type SharedClaims = Claims<Shared<[AtomicU32; SLOTS]>>;
+pub(crate) type SharedClaims = Claims<SharedAtomics<[AtomicU32; SLOTS]>>;
 
 /// The first bytes: what tells this memory from any other, `pytoweb` and a zero.
 const MAGIC: u64 = u64::from_ne_bytes(*b"pytoweb\0");

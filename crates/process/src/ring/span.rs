@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{RingMemory, is_capacity};
-use crate::memory::{Memory, Shared};
+use crate::memory::{Memory, SharedAtomics};
 
 /// Where a ring lies in a [`Memory`].
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
     memory: Arc<Memory>,
-    head: Shared<AtomicU64>,
-    tail: Shared<AtomicU64>,
+    head: SharedAtomics<AtomicU64>,
+    tail: SharedAtomics<AtomicU64>,
     /// Of the first byte of data; a multiple of eight. All `capacity` bytes lie within the memory.
     data: usize,
     capacity: usize,

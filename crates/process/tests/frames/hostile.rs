@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{
-    Just, Malformed, Outcome, Packer, RawPayload, Reply, Request, Strategy, ToChild, ToHost, View,
-    any, cases, decode_for_child, decode_for_host, frame, prop_assert, prop_assert_eq, prop_oneof,
-    proptest, whole,
+    Just, Malformed, Packer, RawPayload, Reply, ReplyStatus, Request, Strategy, ToChild, ToHost,
+    View, any, cases, decode_for_child, decode_for_host, frame, prop_assert, prop_assert_eq,
+    prop_oneof, proptest, whole,
 };
 use crate::memory::Memory;
 use crate::payload::{ALIGNMENT, Release};
@@ -151,7 +151,7 @@ fn valid() -> impl Strategy<Value = Vec<u8>> {
             } else {
                 let reply = Reply {
                     seq: 1,
-                    outcome: Outcome::Failed,
+                    status: ReplyStatus::Failed,
                     run_ns: 5,
                     note: &context,
                     payload: &payload,
@@ -245,8 +245,8 @@ fn headed() -> impl Strategy<Value = Vec<u8>> {
         proptest::collection::vec(number(), 3),
         proptest::collection::vec(any::<u8>(), 0..150),
     )
-        .prop_map(|(tag, bits, outcome, halves, words, rest)| {
-            let mut frame = vec![tag, bits, outcome, 0];
+        .prop_map(|(tag, bits, status, halves, words, rest)| {
+            let mut frame = vec![tag, bits, status, 0];
             frame.extend(halves.iter().flat_map(|half| half.to_le_bytes()));
             frame.extend(words.iter().flat_map(|word| word.to_le_bytes()));
             frame.extend(rest);
@@ -331,7 +331,7 @@ fn what_a_header_has_no_use_for_is_zero() {
     };
     let reply = Reply {
         seq: 1,
-        outcome: Outcome::Completed,
+        status: ReplyStatus::Completed,
         run_ns: 5,
         note: b"note",
         payload: &payload,
@@ -374,7 +374,7 @@ fn errors_say_what_is_wrong() {
     let mut reply = vec![0; 64];
     reply[0] = 131;
     reply[2] = 3;
-    assert_eq!(decode_for_host(&reply), Err(Malformed::Outcome(3)));
+    assert_eq!(decode_for_host(&reply), Err(Malformed::Status(3)));
     let mut request = vec![0; 65];
     request[0] = 1;
     request[24] = 1;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{INLINE_LIMIT, Outcome, Packer, Payload, Place, RawPayload, Reply, Store, ToHost};
+use super::{INLINE_LIMIT, Packer, Payload, Place, RawPayload, Reply, ReplyStatus, Store, ToHost};
 use super::{decode_for_host, frame, pack, view, whole};
 use crate::payload::{ALIGNMENT, Bytes, Parcel, Release};
 
@@ -56,7 +56,7 @@ pub(crate) fn check(
 fn send(payload: &Payload) -> Vec<u8> {
     let reply = Reply {
         seq: 1,
-        outcome: Outcome::Completed,
+        status: ReplyStatus::Completed,
         run_ns: 0,
         note: &[],
         payload,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pytoweb_process::frame::{
-    Outcome, Reply, Request, ToChild, decode_for_child, encode_broken, encode_log, encode_quit,
+    Reply, ReplyStatus, Request, ToChild, decode_for_child, encode_broken, encode_log, encode_quit,
     encode_reply,
 };
 use pytoweb_process::{ChildLink, Payload, arrive};
@@ -61,12 +61,12 @@ fn next(link: &Arc<dyn ChildLink>, frame: &mut Vec<u8>) {
     }
 }
 
-fn reply(seq: u64, outcome: Outcome) -> Vec<u8> {
+fn reply(seq: u64, status: ReplyStatus) -> Vec<u8> {
     let mut head = Vec::new();
     let payload = Payload::empty();
     let reply = Reply {
         seq,
-        outcome,
+        status,
         run_ns: 1,
         note: &[],
         payload: &payload,
@@ -77,7 +77,7 @@ fn reply(seq: u64, outcome: Outcome) -> Vec<u8> {
 
 /// A reply whose payload is said to lie in the child's store.
 fn stored_reply(seq: u64, offset: u64, len: u64) -> Vec<u8> {
-    let mut head = reply(seq, Outcome::Completed);
+    let mut head = reply(seq, ReplyStatus::Completed);
     head[raw::AT_BITS] |= raw::STORED;
     for (at, number) in [
         (raw::AT_STREAM_LEN, len),
@@ -99,14 +99,14 @@ fn answer(link: &Arc<dyn ChildLink>, seq: u64, kind: &str) {
     let say = |frame: &[u8]| link.send(frame, &[]).unwrap();
     let mut frame = Vec::new();
     match kind {
-        "skips before it begins" => return say(&reply(seq, Outcome::Skipped)),
+        "skips before it begins" => return say(&reply(seq, ReplyStatus::Skipped)),
         LIE_OF_A_SOCKET => {
             say(&notice(raw::FREE, seq));
-            return say(&reply(seq, Outcome::Completed));
+            return say(&reply(seq, ReplyStatus::Completed));
         }
         "takes the next and keeps it" => {
             assert!(link.begin(seq));
-            say(&reply(seq, Outcome::Completed));
+            say(&reply(seq, ReplyStatus::Completed));
             next(link, &mut frame);
             let Ok(ToChild::Request(kept)) = decode_for_child(&frame) else {
                 panic!("another message comes next");
@@ -116,17 +116,17 @@ fn answer(link: &Arc<dyn ChildLink>, seq: u64, kind: &str) {
             say(&frame);
             // Whatever comes, comes after the host has taken it back or asked it to stop.
             next(link, &mut frame);
-            return say(&reply(kept, Outcome::Completed));
+            return say(&reply(kept, ReplyStatus::Completed));
         }
         _ => {}
     }
     if !link.begin(seq) {
-        return say(&reply(seq, Outcome::Skipped));
+        return say(&reply(seq, ReplyStatus::Skipped));
     }
     match kind {
-        "skips after it began" => return say(&reply(seq, Outcome::Skipped)),
-        "answers twice" => say(&reply(seq, Outcome::Completed)),
-        "answers what it was never sent" => say(&reply(seq + 500, Outcome::Completed)),
+        "skips after it began" => return say(&reply(seq, ReplyStatus::Skipped)),
+        "answers twice" => say(&reply(seq, ReplyStatus::Completed)),
+        "answers what it was never sent" => say(&reply(seq + 500, ReplyStatus::Completed)),
         "answers from a store that is not there" => return say(&stored_reply(seq, 1 << 40, 64)),
         "answers from beyond its store" => return say(&stored_reply(seq, 0, 1 << 60)),
         "says what hosts say" => {
@@ -143,5 +143,5 @@ fn answer(link: &Arc<dyn ChildLink>, seq: u64, kind: &str) {
         }
         _ => {}
     }
-    say(&reply(seq, Outcome::Completed));
+    say(&reply(seq, ReplyStatus::Completed));
 }

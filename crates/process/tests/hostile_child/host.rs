@@ -6,9 +6,10 @@ use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use pytoweb_process::frame::ReplyStatus;
 use pytoweb_process::{
     Answer, Cargo, Cause, Crash, Fleet, Flight, Options, Overseer, OwnedRequest, Payload, Program,
-    Setup, Transport, Verdict,
+    Setup, Transport,
 };
 
 use crate::child::LIE_OF_A_SOCKET;
@@ -24,7 +25,7 @@ const LATE: &str = "is late";
 /// How a message ended, by its number.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
-    Answered(Verdict),
+    Answered(ReplyStatus),
     Expired,
     Crashed(Cause),
 }
@@ -83,7 +84,7 @@ impl Cargo for Message {
     fn put_back(_: Vec<Self>) {}
 
     fn answered(self, answer: Answer) {
-        self.ends(End::Answered(answer.verdict));
+        self.ends(End::Answered(answer.status));
     }
 
     fn expired(self) {
@@ -182,7 +183,10 @@ impl Host {
 
     fn works(&mut self) {
         let number = self.hand(&["works"]);
-        assert_eq!(self.ends(1), [(number, End::Answered(Verdict::Completed))]);
+        assert_eq!(
+            self.ends(1),
+            [(number, End::Answered(ReplyStatus::Completed))]
+        );
     }
 }
 
@@ -219,7 +223,7 @@ pub(crate) fn a_lie_ends_its_child(transport: Transport, lie: &'static str) {
             | LIE_OF_A_SOCKET
     );
     let stopped = matches!(told, End::Crashed(Cause::Protocol(what)) if !what.is_empty());
-    let answered = *told == End::Answered(Verdict::Completed);
+    let answered = *told == End::Answered(ReplyStatus::Completed);
     assert!(stopped || (answered && !fails_itself), "{lie}: {told:?}");
     assert_eq!(
         ends[1..]
@@ -238,13 +242,16 @@ pub(crate) fn what_was_taken_back_does_not_come_back(transport: Transport) {
     let mut host = Host::new(transport);
     host.works();
     let first = host.hand(&["takes the next and keeps it", "is taken back"]);
-    assert_eq!(host.ends(1), [(first, End::Answered(Verdict::Completed))]);
+    assert_eq!(
+        host.ends(1),
+        [(first, End::Answered(ReplyStatus::Completed))]
+    );
     assert_eq!(host.logs.recv_timeout(LIMIT).unwrap(), b"kept");
     host.fleet.stop([0], &|message| message.number == first + 1);
     // In the next child, or in this one before it is ended.
     let last = host.hand(&["works"]);
     let ends = host.ends(2);
-    assert_eq!(ends[0], (first + 1, End::Answered(Verdict::Skipped)));
+    assert_eq!(ends[0], (first + 1, End::Answered(ReplyStatus::Skipped)));
     assert_eq!(ends[1].0, last);
     until("the liar lives", || host.fleet.census(0..1).1 == 1);
     host.works();
@@ -257,7 +264,7 @@ pub(crate) fn what_is_late_is_not_sent(transport: Transport) {
         let first = host.hand(&[LATE, "works", LATE]);
         let ends = [
             (first, End::Expired),
-            (first + 1, End::Answered(Verdict::Completed)),
+            (first + 1, End::Answered(ReplyStatus::Completed)),
             (first + 2, End::Expired),
         ];
         assert_eq!(host.ends(3), ends);

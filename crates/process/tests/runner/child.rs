@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use pytoweb_process::frame::{
-    Outcome, Reply, Request, ToChild, control, decode_for_child, encode_log, encode_reply,
+    Reply, ReplyStatus, Request, ToChild, control, decode_for_child, encode_log, encode_reply,
 };
 use pytoweb_process::{ChildLink, Packer, Parcel, arrive};
 
@@ -79,20 +79,20 @@ impl Child {
         payload: &Parcel,
     ) {
         if !self.link.begin(seq) {
-            return self.say(seq, Outcome::Skipped, "");
+            return self.say(seq, ReplyStatus::Skipped, "");
         }
         if flags & control::SETUP != 0 {
             assert_eq!(text(payload), "set-up");
-            return self.say(seq, Outcome::Completed, "");
+            return self.say(seq, ReplyStatus::Completed, "");
         }
         if flags & control::CONFIGURE != 0 {
             self.configuration = text(payload);
-            return self.say(seq, Outcome::Completed, "");
+            return self.say(seq, ReplyStatus::Completed, "");
         }
         if flags & control::DEFINE != 0 {
             assert_eq!(text(payload), "definition");
             self.definitions.push(worker);
-            return self.say(seq, Outcome::Completed, "");
+            return self.say(seq, ReplyStatus::Completed, "");
         }
         let reply = match kind {
             "counts" => {
@@ -101,7 +101,7 @@ impl Child {
             }
             "configuration" => self.configuration.clone(),
             "definitions" => format!("{:?}", self.definitions),
-            "fails" => return self.say(seq, Outcome::Failed, "it cannot"),
+            "fails" => return self.say(seq, ReplyStatus::Failed, "it cannot"),
             "dies" => std::process::exit(3),
             "dies at first" if attempt == 1 => std::process::exit(3),
             "dies at first" => format!("attempt {attempt}"),
@@ -114,7 +114,7 @@ impl Child {
             }
             other => panic!("{other:?} is not known"),
         };
-        self.say(seq, Outcome::Completed, &reply);
+        self.say(seq, ReplyStatus::Completed, &reply);
     }
 
     fn wait_for_stop(&mut self, seq: u64) {
@@ -128,16 +128,16 @@ impl Child {
         }
     }
 
-    fn say(&self, seq: u64, outcome: Outcome, text: &str) {
+    fn say(&self, seq: u64, status: ReplyStatus, text: &str) {
         let mut packer = Packer::new(None);
-        let failed = outcome == Outcome::Failed;
+        let failed = status == ReplyStatus::Failed;
         if !failed {
             packer.write(text.as_bytes());
         }
         let payload = packer.finish();
         let reply = Reply {
             seq,
-            outcome,
+            status,
             run_ns: 1,
             note: if failed { text.as_bytes() } else { &[] },
             payload: &payload,

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use pytoweb_process::{Parcel, Told};
+use pytoweb_process::{EmittedEvent, Parcel};
 
 use crate::error;
 use crate::pickle::pickling;
@@ -20,15 +20,15 @@ pub(crate) const MOST_EVENTS: usize = 1024;
 
 /// An event that came, and its message.
 #[derive(Debug)]
-pub(crate) struct Heard {
-    pub(crate) told: Told,
+pub(crate) struct ArrivedEvent {
+    pub(crate) event: EmittedEvent,
     /// Of its message.
     pub(crate) id: Option<Box<str>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<Heard>,
+    waiting: VecDeque<ArrivedEvent>,
     /// Since they were last taken, here and in the child.
     dropped: u64,
 }
@@ -47,11 +47,11 @@ impl Hearing {
     }
 
     /// Takes one in; the oldest makes room. True: a job is to be made.
-    pub(crate) fn add(&self, heard: Heard) -> bool {
+    pub(crate) fn add(&self, arrived: ArrivedEvent) -> bool {
         let oldest = {
             let mut state = self.lock();
-            state.dropped = state.dropped.saturating_add(heard.told.dropped);
-            state.waiting.push_back(heard);
+            state.dropped = state.dropped.saturating_add(arrived.event.dropped);
+            state.waiting.push_back(arrived);
             if state.waiting.len() > MOST_EVENTS {
                 state.dropped += 1;
                 state.waiting.pop_front()
@@ -71,7 +71,7 @@ impl Hearing {
     }
 
     /// All that wait, and how many were dropped.
-    fn take(&self) -> (VecDeque<Heard>, u64) {
+    fn take(&self) -> (VecDeque<ArrivedEvent>, u64) {
         // ORDERING: AcqRel, see `add`.
         self.called.swap(false, Ordering::AcqRel);
         let mut state = self.lock();
@@ -83,11 +83,11 @@ impl Hearing {
 
     /// As `Endpoint._pytoweb_take_events`.
     pub(crate) fn take_for(&self, py: Python<'_>) -> PyResult<(Vec<Came>, u64)> {
-        let (heard, dropped) = self.take();
-        let came = heard.into_iter().map(|Heard { told, id }| {
+        let (arrived, dropped) = self.take();
+        let came = arrived.into_iter().map(|ArrivedEvent { event, id }| {
             Ok((
-                PyString::new(py, &told.name).unbind(),
-                Py::new(py, RemoteData(told.parcel))?,
+                PyString::new(py, &event.name).unbind(),
+                Py::new(py, RemoteData(event.parcel))?,
                 id.map(|id| PyString::new(py, &id).unbind()),
             ))
         });

@@ -11,14 +11,14 @@ use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pytoweb_engine::{Delivery, Failure, Fate, Message, Outcome, ReplyState, Tally, Wake};
 use pytoweb_process::{
-    Answer, Codec, Crash, Ends, Feed, LaneNote, Listener, OwnedRequest, Parcel, Told,
+    Answer, Codec, Crash, EmittedEvent, Ends, Feed, LaneNote, Listener, OwnedRequest, Parcel,
 };
 
 use crate::error::Named;
 use crate::host::batches::Results;
 use crate::host::failure;
 use crate::host::handler::{PyHandler, Runner};
-use crate::host::hearing::Heard;
+use crate::host::hearing::ArrivedEvent;
 use crate::host::hook::Hook;
 use crate::host::message::PyMessage;
 use crate::host::retrying::Then;
@@ -63,12 +63,12 @@ struct Ear {
 }
 
 impl Listener for Ear {
-    fn event(&self, told: Told) {
-        let heard = Heard {
-            told,
+    fn event(&self, event: EmittedEvent) {
+        let arrived = ArrivedEvent {
+            event,
             id: self.id.clone(),
         };
-        if self.handler.shared.hearing.add(heard)
+        if self.handler.shared.hearing.add(arrived)
             && let Some(runner) = &self.handler.runner
         {
             let shared = self.handler.shared.clone();

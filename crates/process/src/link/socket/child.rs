@@ -21,7 +21,7 @@ const TRY_LIMIT: usize = 32 << 10;
 const LOG_LIMIT: usize = 64 << 10;
 
 #[derive(Debug)]
-struct Inbox {
+struct RequestReader {
     frames: Frames,
     /// Frames that were read on the way to one that asks a handler to stop.
     queue: VecDeque<Vec<u8>>,
@@ -35,7 +35,7 @@ struct Inbox {
     next: u64,
 }
 
-impl Inbox {
+impl RequestReader {
     /// The next frame, from the socket if need be. False: none is there.
     fn next_into(&mut self, socket: &UnixStream, frame: &mut Vec<u8>) -> Result<bool, Broken> {
         while !self.frames.next_into(frame)? {
@@ -59,7 +59,7 @@ impl Inbox {
 pub(crate) struct SocketChild {
     socket: UnixStream,
     wakeup: Wakeup,
-    inbox: Mutex<Inbox>,
+    reader: Mutex<RequestReader>,
     /// Held by the thread that writes a frame.
     writing: Mutex<()>,
     /// This process ends when the other end is closed.
@@ -81,7 +81,7 @@ impl SocketChild {
         Ok(Arc::new(Self {
             socket,
             wakeup: Wakeup::new()?,
-            inbox: Mutex::new(Inbox {
+            reader: Mutex::new(RequestReader {
                 frames: Frames::new(FRAME_LIMIT),
                 queue: VecDeque::new(),
                 front: None,
@@ -139,10 +139,10 @@ impl SocketChild {
             let _ = poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], None);
         }
         if let Some(seq) = frame::seq_of_reply(head) {
-            let mut inbox = lock(&self.inbox);
-            inbox.front.take_if(|front| *front == seq);
-            inbox.running.remove(&seq);
-            inbox.stops.remove(&seq);
+            let mut reader = lock(&self.reader);
+            reader.front.take_if(|front| *front == seq);
+            reader.running.remove(&seq);
+            reader.stops.remove(&seq);
         }
         Ok(true)
     }
@@ -151,22 +151,22 @@ impl SocketChild {
 impl ChildLink for SocketChild {
     fn receive(&self, frame: &mut Vec<u8>) -> Result<bool, Broken> {
         let left = {
-            let mut inbox = lock(&self.inbox);
-            inbox.front.take()
+            let mut reader = lock(&self.reader);
+            reader.front.take()
         };
         if let Some(seq) = left {
             self.notify(Notice::Free { seq })?;
         }
-        let mut inbox = lock(&self.inbox);
-        if let Some(next) = inbox.queue.pop_front() {
+        let mut reader = lock(&self.reader);
+        if let Some(next) = reader.queue.pop_front() {
             *frame = next;
             return Ok(true);
         }
-        self.checked(inbox.next_into(&self.socket, frame))
+        self.checked(reader.next_into(&self.socket, frame))
     }
 
     fn wait(&self, limit: Option<Duration>) {
-        if lock(&self.inbox).queue.is_empty() {
+        if lock(&self.reader).queue.is_empty() {
             self.wakeup
                 .sleep(Some((&self.socket, PollFlags::IN)), limit);
         }
@@ -177,36 +177,36 @@ impl ChildLink for SocketChild {
     }
 
     fn begin(&self, seq: u64) -> bool {
-        let mut inbox = lock(&self.inbox);
-        inbox.next = seq.saturating_add(1);
-        if inbox.stops.remove(&seq) {
+        let mut reader = lock(&self.reader);
+        reader.next = seq.saturating_add(1);
+        if reader.stops.remove(&seq) {
             return false;
         }
-        inbox.running.insert(seq);
-        inbox.front = Some(seq);
-        drop(inbox);
+        reader.running.insert(seq);
+        reader.front = Some(seq);
+        drop(reader);
         // A request that the host does not know of must not run: it would run again elsewhere.
         self.notify(Notice::Began { seq }).is_ok()
     }
 
     fn is_stop_asked(&self, seq: u64) -> bool {
-        let mut inbox = lock(&self.inbox);
+        let mut reader = lock(&self.reader);
         let mut found = false;
         let mut frame = Vec::new();
         // The thread that receives finds an error again.
-        while !inbox.stops.contains(&seq)
-            && inbox
+        while !reader.stops.contains(&seq)
+            && reader
                 .next_into(&self.socket, &mut frame)
                 .is_ok_and(|found| found)
         {
-            inbox.queue.push_back(std::mem::take(&mut frame));
+            reader.queue.push_back(std::mem::take(&mut frame));
             found = true;
         }
         if found {
             // The receiving thread may be on its way to sleep on the socket, which has nothing for it any more.
             self.wakeup.ring();
         }
-        inbox.stops.contains(&seq)
+        reader.stops.contains(&seq)
     }
 
     fn try_send(&self, head: &[u8], area: &[u8]) -> Result<bool, Broken> {

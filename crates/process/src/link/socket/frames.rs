@@ -54,7 +54,7 @@ impl Large {
     }
 }
 
-enum Found {
+enum NextFrame {
     Nothing,
     Small(Range<usize>),
     Large(Vec<u8>),
@@ -91,9 +91,9 @@ impl Frames {
     pub(super) fn next(&mut self) -> Result<Option<&[u8]>, Broken> {
         self.given = Vec::new();
         Ok(match self.find()? {
-            Found::Nothing => None,
-            Found::Small(range) => Some(&self.chunk[range]),
-            Found::Large(bytes) => {
+            NextFrame::Nothing => None,
+            NextFrame::Small(range) => Some(&self.chunk[range]),
+            NextFrame::Large(bytes) => {
                 self.given = bytes;
                 Some(&self.given)
             }
@@ -106,20 +106,20 @@ impl Frames {
             *into = Vec::new();
         }
         match self.find()? {
-            Found::Nothing => return Ok(false),
-            Found::Small(range) => {
+            NextFrame::Nothing => return Ok(false),
+            NextFrame::Small(range) => {
                 into.clear();
                 into.extend_from_slice(&self.chunk[range]);
             }
-            Found::Large(bytes) => *into = bytes,
+            NextFrame::Large(bytes) => *into = bytes,
         }
         Ok(true)
     }
 
-    fn find(&mut self) -> Result<Found, Broken> {
+    fn find(&mut self) -> Result<NextFrame, Broken> {
         if self.large.is_none() {
             let Some((prefix, rest)) = self.chunk[self.at..].split_first_chunk::<PREFIX>() else {
-                return Ok(Found::Nothing);
+                return Ok(NextFrame::Nothing);
             };
             let len = u32::from_le_bytes(*prefix) as usize;
             if len > self.limit {
@@ -129,12 +129,12 @@ impl Frames {
             }
             let here = rest.len().min(len);
             if len <= SMALL && here < len {
-                return Ok(Found::Nothing);
+                return Ok(NextFrame::Nothing);
             }
             let start = self.at + PREFIX;
             self.at = start + here;
             if len <= SMALL {
-                return Ok(Found::Small(start..self.at));
+                return Ok(NextFrame::Small(start..self.at));
             }
             let bytes = self.chunk[start..self.at].to_vec();
             self.large = Some(Large {
@@ -144,8 +144,8 @@ impl Frames {
             });
         }
         match self.large.take_if(|large| large.missing() == 0) {
-            Some(large) => Ok(Found::Large(large.finish())),
-            None => Ok(Found::Nothing),
+            Some(large) => Ok(NextFrame::Large(large.finish())),
+            None => Ok(NextFrame::Nothing),
         }
     }
 

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 
 use super::frames::{Filled, Frames};
-use super::outbox::Outbox;
 use super::requests::Requests;
 use super::stream::{Wakeup, set_up};
+use super::writer::FrameWriter;
 use super::{END_GRACE, FRAME_LIMIT, lock};
-use crate::frame::{self, Outcome, RawPayload, Reply, ToHost};
+use crate::frame::{self, RawPayload, Reply, ReplyStatus, ToHost};
 use crate::link::{Broken, HostLink};
 use crate::payload::{Packer, Parcel};
 
@@ -20,7 +20,7 @@ use crate::payload::{Packer, Parcel};
 const RECEIVE_LIMIT: usize = 1 << 20;
 
 #[derive(Debug)]
-struct Intake {
+struct ReplyReader {
     frames: Frames,
     /// When the end of the stream was read.
     ended: Option<Instant>,
@@ -33,8 +33,8 @@ struct Intake {
 pub(crate) struct SocketHost {
     socket: UnixStream,
     wakeup: Wakeup,
-    intake: Mutex<Intake>,
-    outbox: Mutex<Outbox>,
+    reader: Mutex<ReplyReader>,
+    writer: Mutex<FrameWriter>,
 }
 
 impl SocketHost {
@@ -45,32 +45,32 @@ impl SocketHost {
         Ok(Arc::new(Self {
             socket,
             wakeup: Wakeup::new()?,
-            intake: Mutex::new(Intake {
+            reader: Mutex::new(ReplyReader {
                 frames: Frames::new(FRAME_LIMIT),
                 ended: None,
                 over: false,
             }),
-            outbox: Mutex::default(),
+            writer: Mutex::default(),
         }))
     }
 
     /// Has the waiting thread wait for room, if it does not.
-    fn watch(&self, outbox: &Outbox, kept: bool) {
-        if kept && !outbox.watched {
+    fn watch(&self, writer: &FrameWriter, kept: bool) {
+        if kept && !writer.watched {
             self.wakeup.ring();
         }
     }
 
     fn take(
         &self,
-        intake: &mut Intake,
+        reader: &mut ReplyReader,
         each: &mut dyn FnMut(ToHost<'_>) -> Result<(), Broken>,
     ) -> Result<usize, Broken> {
         let mut count = self.answer_skipped(each)?;
         let mut read = 0;
         let mut more = true;
         loop {
-            while let Some(frame) = intake.frames.next()? {
+            while let Some(frame) = reader.frames.next()? {
                 if let Some(notice) = frame::decode_notice(frame)? {
                     self.change(|requests| requests.notice(notice))?;
                     continue;
@@ -82,26 +82,26 @@ impl SocketHost {
                     continue;
                 };
                 let seq = reply.seq;
-                self.change(|requests| requests.answered(seq, reply.outcome))?;
+                self.change(|requests| requests.answered(seq, reply.status))?;
                 each(frame).inspect_err(|_| {
                     // An answer of no use: it must not run again for that.
-                    lock(&self.outbox).requests.spend(seq);
+                    lock(&self.writer).requests.spend(seq);
                 })?;
                 count += 1;
             }
             // A frame that is on its way is read to its end, and its length has a limit.
-            if !more || intake.ended.is_some() || (count > 0 && read >= RECEIVE_LIMIT) {
+            if !more || reader.ended.is_some() || (count > 0 && read >= RECEIVE_LIMIT) {
                 break;
             }
-            match intake.frames.fill(&self.socket)? {
+            match reader.frames.fill(&self.socket)? {
                 Filled::Some(bytes) => read += bytes,
                 Filled::All => more = false,
                 Filled::Nothing => break,
-                Filled::End => intake.ended = Some(Instant::now()),
+                Filled::End => reader.ended = Some(Instant::now()),
             }
         }
-        lock(&self.outbox).flush(&self.socket)?;
-        match intake.ended {
+        lock(&self.writer).flush(&self.socket)?;
+        match reader.ended {
             Some(ended) if count == 0 && ended.elapsed() >= END_GRACE => Err(Broken::Closed),
             _ => Ok(count),
         }
@@ -109,10 +109,10 @@ impl SocketHost {
 
     /// Notes what the child says, and sends what it came for.
     fn change(&self, note: impl FnOnce(&mut Requests) -> Result<(), Broken>) -> Result<(), Broken> {
-        let mut outbox = lock(&self.outbox);
-        note(&mut outbox.requests)?;
-        let kept = outbox.advance(&self.socket)?;
-        self.watch(&outbox, kept);
+        let mut writer = lock(&self.writer);
+        note(&mut writer.requests)?;
+        let kept = writer.advance(&self.socket)?;
+        self.watch(&writer, kept);
         Ok(())
     }
 
@@ -121,12 +121,12 @@ impl SocketHost {
         &self,
         each: &mut dyn FnMut(ToHost<'_>) -> Result<(), Broken>,
     ) -> Result<usize, Broken> {
-        let skipped = lock(&self.outbox).requests.take_skipped();
+        let skipped = lock(&self.writer).requests.take_skipped();
         let mut answer = Vec::new();
         for seq in &skipped {
             let reply = Reply {
                 seq: *seq,
-                outcome: Outcome::Skipped,
+                status: ReplyStatus::Skipped,
                 run_ns: 0,
                 note: &[],
                 payload: &Packer::new(None).finish(),
@@ -145,46 +145,46 @@ impl HostLink for SocketHost {
     }
 
     fn offer(&self, seq: u64, head: &[u8], area: &[u8]) -> Result<(), Broken> {
-        let mut outbox = lock(&self.outbox);
+        let mut writer = lock(&self.writer);
         let len = head.len().saturating_add(area.len());
         if len > FRAME_LIMIT {
-            outbox.requests.spend(seq);
+            writer.requests.spend(seq);
             let why = format!("a message of {len} bytes is too long for a socket");
             return Err(Broken::Io(io::Error::new(io::ErrorKind::InvalidInput, why)));
         }
-        if outbox.requests.step_up(seq) {
-            let kept = outbox.push(&self.socket, head, area)?;
-            self.watch(&outbox, kept);
+        if writer.requests.step_up(seq) {
+            let kept = writer.push(&self.socket, head, area)?;
+            self.watch(&writer, kept);
         } else {
-            outbox.requests.request_waits(seq, [head, area].concat());
+            writer.requests.request_waits(seq, [head, area].concat());
         }
         Ok(())
     }
 
     fn tell(&self, frame: &[u8]) -> Result<(), Broken> {
-        let mut outbox = lock(&self.outbox);
-        if !outbox.requests.other_waits(frame) {
-            let kept = outbox.push(&self.socket, frame, &[])?;
-            self.watch(&outbox, kept);
+        let mut writer = lock(&self.writer);
+        if !writer.requests.other_waits(frame) {
+            let kept = writer.push(&self.socket, frame, &[])?;
+            self.watch(&writer, kept);
         }
         Ok(())
     }
 
     fn flush(&self) {
         // A broken connection shows when replies are read.
-        let _ = lock(&self.outbox).flush(&self.socket);
+        let _ = lock(&self.writer).flush(&self.socket);
     }
 
     fn receive(
         &self,
         each: &mut dyn FnMut(ToHost<'_>) -> Result<(), Broken>,
     ) -> Result<usize, Broken> {
-        let mut intake = lock(&self.intake);
-        if intake.over {
+        let mut reader = lock(&self.reader);
+        if reader.over {
             return Ok(0);
         }
-        let received = self.take(&mut intake, each);
-        intake.over = received.is_err();
+        let received = self.take(&mut reader, each);
+        reader.over = received.is_err();
         received
     }
 
@@ -194,17 +194,17 @@ impl HostLink for SocketHost {
 
     fn wait(&self, limit: Option<Duration>) {
         let (ended, over) = {
-            let intake = lock(&self.intake);
-            (intake.ended, intake.over)
+            let reader = lock(&self.reader);
+            (reader.ended, reader.over)
         };
         let mut events = PollFlags::IN;
         {
-            let mut outbox = lock(&self.outbox);
-            if outbox.requests.has_skipped() && !over {
+            let mut writer = lock(&self.writer);
+            if writer.requests.has_skipped() && !over {
                 return;
             }
-            outbox.watched = outbox.keeps();
-            if outbox.watched {
+            writer.watched = writer.keeps();
+            if writer.watched {
                 events |= PollFlags::OUT;
             }
         }
@@ -217,9 +217,9 @@ impl HostLink for SocketHost {
             }
             None => self.wakeup.sleep(Some((&self.socket, events)), limit),
         }
-        let mut outbox = lock(&self.outbox);
-        outbox.watched = false;
-        let _ = outbox.flush(&self.socket);
+        let mut writer = lock(&self.writer);
+        writer.watched = false;
+        let _ = writer.flush(&self.socket);
     }
 
     fn wake(&self) {
@@ -227,9 +227,9 @@ impl HostLink for SocketHost {
     }
 
     fn revoke(&self, seq: u64) -> bool {
-        let mut outbox = lock(&self.outbox);
-        let first = !outbox.requests.has_skipped();
-        let revoked = outbox.requests.revoke(seq);
+        let mut writer = lock(&self.writer);
+        let first = !writer.requests.has_skipped();
+        let revoked = writer.requests.revoke(seq);
         if revoked && first {
             self.wakeup.ring();
         }
@@ -237,17 +237,17 @@ impl HostLink for SocketHost {
     }
 
     fn has_begun(&self, seq: u64) -> bool {
-        lock(&self.outbox).requests.has_begun(seq)
+        lock(&self.writer).requests.has_begun(seq)
     }
 
     fn ask_to_stop(&self, seq: u64) {
-        let mut outbox = lock(&self.outbox);
-        outbox.requests.spend(seq);
+        let mut writer = lock(&self.writer);
+        writer.requests.spend(seq);
         let mut frame = Vec::new();
         frame::encode_stop_asked(seq, &mut frame);
         // Past what waits: the child may be at this request for long. A broken connection shows elsewhere.
-        if let Ok(kept) = outbox.push(&self.socket, &frame, &[]) {
-            self.watch(&outbox, kept);
+        if let Ok(kept) = writer.push(&self.socket, &frame, &[]) {
+            self.watch(&writer, kept);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::frame::{Notice, Outcome};
+use crate::frame::{Notice, ReplyStatus};
 use crate::link::Broken;
 
 /// What waits until the child comes for it, in order.
@@ -144,8 +144,8 @@ impl Requests {
     /// # Errors
     /// [`Broken::Nonsense`]: it was not sent this request, has answered it, or skips what it has begun, or answers what
     /// it has not.
-    pub(super) fn answered(&mut self, seq: u64, outcome: Outcome) -> Result<(), Broken> {
-        let skipped = outcome == Outcome::Skipped;
+    pub(super) fn answered(&mut self, seq: u64, status: ReplyStatus) -> Result<(), Broken> {
+        let skipped = status == ReplyStatus::Skipped;
         let front = self.front.take_if(|front| front.seq == seq);
         let begun = match front {
             Some(front) => front.begun,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::{END_GRACE, SocketChild, SocketHost};
 use crate::frame::{
-    self, Notice, Outcome, Reply, Request, ToChild, ToHost, decode_for_child, decode_for_host,
+    self, Notice, Reply, ReplyStatus, Request, ToChild, ToHost, decode_for_child, decode_for_host,
     encode_log, encode_quit, encode_ready, encode_reply, encode_request,
 };
 use crate::link::{Broken, ChildLink, HostLink};
@@ -68,7 +68,7 @@ fn reply(seq: u64, payload: &Payload) -> Vec<u8> {
     let mut head = Vec::new();
     let reply = Reply {
         seq,
-        outcome: Outcome::Completed,
+        status: ReplyStatus::Completed,
         run_ns: 1,
         note: &[],
         payload,
@@ -98,7 +98,7 @@ fn framed(frame: &[u8]) -> Vec<u8> {
 /// What the host gets of a frame: the number and contents of a reply, or the length of something else.
 #[derive(Debug, PartialEq, Eq)]
 enum Got {
-    Reply(u64, Outcome, Vec<u8>),
+    Reply(u64, ReplyStatus, Vec<u8>),
     Other(usize),
 }
 
@@ -107,7 +107,7 @@ fn got(link: &SocketHost, frame: ToHost<'_>) -> Result<Got, Broken> {
         ToHost::Reply(reply) => {
             let parcel = link.parcel(&reply.payload)?;
             let bytes = parcel.stream().as_slice().expect("ordinary memory");
-            Got::Reply(reply.seq, reply.outcome, bytes.to_vec())
+            Got::Reply(reply.seq, reply.status, bytes.to_vec())
         }
         ToHost::Ready { bytes }
         | ToHost::Broken { bytes }
@@ -198,7 +198,7 @@ fn large_payloads_go_both_ways_while_neither_side_reads_at_first() {
             answer(&child, 0, &bytes);
         });
         let all = receive(&host, 1);
-        assert_eq!(all, [Got::Reply(0, Outcome::Completed, bytes.clone())]);
+        assert_eq!(all, [Got::Reply(0, ReplyStatus::Completed, bytes.clone())]);
     });
 }
 
@@ -226,7 +226,7 @@ fn frames_of_every_size_arrive_in_order() {
         assert_eq!(all.len(), 1_000);
         for (seq, got) in (0..).zip(all) {
             let bytes = vec![seq as u8; sizes[seq as usize % sizes.len()]];
-            assert_eq!(got, Got::Reply(seq, Outcome::Completed, bytes));
+            assert_eq!(got, Got::Reply(seq, ReplyStatus::Completed, bytes));
         }
     });
 }
@@ -275,7 +275,10 @@ fn a_child_that_closes_its_end_is_broken_only_if_it_lives_on() {
     drop(child);
     // The frames that it wrote count, and its end alone says nothing.
     let all = receive(&host, 1);
-    assert_eq!(all, [Got::Reply(0, Outcome::Completed, b"reply".to_vec())]);
+    assert_eq!(
+        all,
+        [Got::Reply(0, ReplyStatus::Completed, b"reply".to_vec())]
+    );
     let began = Instant::now();
     assert_eq!(received(&host).expect("silence"), []);
     offer(&host, 2, b"data");

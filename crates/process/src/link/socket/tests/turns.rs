@@ -71,7 +71,7 @@ fn what_waits_is_taken_back_and_answered_here() {
     let began = Instant::now();
     host.wait(Some(LIMIT));
     assert!(began.elapsed() < LIMIT / 2, "the host was not woken");
-    let skipped = |seq| Got::Reply(seq, Outcome::Skipped, Vec::new());
+    let skipped = |seq| Got::Reply(seq, ReplyStatus::Skipped, Vec::new());
     assert_eq!(receive(&host, 2), [skipped(1), skipped(3)]);
     answer(&child, 0, b"");
     assert_eq!(receive(&host, 1).len(), 1);
@@ -97,13 +97,13 @@ fn the_next_request_comes_when_one_goes_on_in_the_background() {
     answer(&child, 0, b"first");
     assert_eq!(
         receive(&host, 1),
-        [Got::Reply(0, Outcome::Completed, b"first".to_vec())]
+        [Got::Reply(0, ReplyStatus::Completed, b"first".to_vec())]
     );
     // Request 1 is in front yet, so this changed nothing.
     answer(&child, 1, b"second");
     assert_eq!(
         receive(&host, 1),
-        [Got::Reply(1, Outcome::Completed, b"second".to_vec())]
+        [Got::Reply(1, ReplyStatus::Completed, b"second".to_vec())]
     );
     assert!(!host.has_begun(2));
     begin(&child, 2);
@@ -179,7 +179,7 @@ fn a_sleeping_reader_learns_what_was_taken_back() {
             offer(&host, seq, b"data");
             assert!(host.revoke(seq));
             let answers = told.recv_timeout(LIMIT / 2).expect("the reader sleeps");
-            assert_eq!(answers, [Got::Reply(seq, Outcome::Skipped, Vec::new())]);
+            assert_eq!(answers, [Got::Reply(seq, ReplyStatus::Skipped, Vec::new())]);
         }
     });
 }

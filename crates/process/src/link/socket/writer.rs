@@ -9,7 +9,7 @@ use super::stream::{behind, write_some};
 use crate::link::Broken;
 
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(super) struct FrameWriter {
     pub(super) requests: Requests,
     /// What the socket has not taken, in order; of the first so many bytes have gone.
     kept: VecDeque<Vec<u8>>,
@@ -20,7 +20,7 @@ pub(super) struct Outbox {
     closed: bool,
 }
 
-impl Outbox {
+impl FrameWriter {
     /// Writes a frame. True: some of it had to be kept.
     pub(super) fn push(
         &mut self,
