@@ -1,7 +1,7 @@
 //! Asks: a message with the reply to it.
 //!
 //! An ask is shared by the mailbox and by the [`Reply`](crate::Reply): payload, kind and reply slot are one object,
-//! seen by the engine as a [`Ticket`], by the handler as itself, and by the reply as an [`Answer`].
+//! seen by the engine as a [`Ticket`], by the handler as itself, and by the reply as a [`TypedTicket`].
 
 use std::any::{Any, type_name};
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use pytoweb_engine::{Failure, ReplyState, Single, Slot, Ticket};
 use crate::error::{AskError, TypeMismatch};
 use crate::kept::Kept;
 use crate::kind_id::KindId;
-use crate::message::{Cause, Envelope, Parcel, Route, repost};
-use crate::payload::Payload;
+use crate::message::{AnyMessage, Cause, Envelope, Route, repost};
+use crate::payload_cell::PayloadCell;
 
 /// A typed reply slot.
 pub(crate) struct Replying<R>(pub(crate) Slot<Result<Kept<R>, Cause>, Single>);
@@ -45,7 +45,7 @@ impl<R: Send + 'static> Replying<R> {
 }
 
 /// What a [`Reply`](crate::Reply) holds, whatever was sent.
-pub(crate) trait Answer<R>: Ticket {
+pub(crate) trait TypedTicket<R>: Ticket {
     fn take(&self) -> Option<Result<R, AskError>>;
 
     /// Lets go of a payload that no handler will get.
@@ -56,14 +56,14 @@ pub(crate) trait Answer<R>: Ticket {
 /// message costs is memory.
 pub(crate) struct Ask<T, R> {
     pub(crate) kind: KindId,
-    pub(crate) payload: Payload<T>,
+    pub(crate) payload: PayloadCell<T>,
     pub(crate) reply: Replying<R>,
 }
 
 impl<T: 'static, R: 'static> Ask<T, R> {
     /// The message in `envelope`, if it is an ask of these types.
     pub(crate) fn within(envelope: &Envelope) -> Option<&Self> {
-        envelope.parcel()?.as_any().downcast_ref()
+        envelope.message()?.as_any().downcast_ref()
     }
 }
 
@@ -77,7 +77,7 @@ impl<T: Send + 'static, R: Send + 'static> Ticket for Ask<T, R> {
     }
 }
 
-impl<T: Send + 'static, R: Send + 'static> Answer<R> for Ask<T, R> {
+impl<T: Send + 'static, R: Send + 'static> TypedTicket<R> for Ask<T, R> {
     fn take(&self) -> Option<Result<R, AskError>> {
         self.reply.take()
     }
@@ -87,8 +87,8 @@ impl<T: Send + 'static, R: Send + 'static> Answer<R> for Ask<T, R> {
     }
 }
 
-impl<T: Send + 'static, R: Send + 'static> Parcel for Ask<T, R> {
-    fn repost(&self, kind: &str) -> Option<Arc<dyn Parcel>> {
+impl<T: Send + 'static, R: Send + 'static> AnyMessage for Ask<T, R> {
+    fn repost(&self, kind: &str) -> Option<Arc<dyn AnyMessage>> {
         repost(&self.payload, kind)
     }
 
@@ -153,7 +153,7 @@ impl<T: Send + 'static, R: Send + 'static> Ticket for NamedAsk<T, R> {
     }
 }
 
-impl<T: Send + 'static, R: Send + 'static> Answer<R> for NamedAsk<T, R> {
+impl<T: Send + 'static, R: Send + 'static> TypedTicket<R> for NamedAsk<T, R> {
     fn take(&self) -> Option<Result<R, AskError>> {
         self.ask.take()
     }
@@ -163,8 +163,8 @@ impl<T: Send + 'static, R: Send + 'static> Answer<R> for NamedAsk<T, R> {
     }
 }
 
-impl<T: Send + 'static, R: Send + 'static> Parcel for NamedAsk<T, R> {
-    fn repost(&self, kind: &str) -> Option<Arc<dyn Parcel>> {
+impl<T: Send + 'static, R: Send + 'static> AnyMessage for NamedAsk<T, R> {
+    fn repost(&self, kind: &str) -> Option<Arc<dyn AnyMessage>> {
         self.ask.repost(kind)
     }
 
@@ -194,7 +194,7 @@ impl<T: Send + 'static, R: Send + 'static> Parcel for NamedAsk<T, R> {
     }
 
     fn state(&self) -> Option<&ReplyState> {
-        Parcel::state(&self.ask)
+        AnyMessage::state(&self.ask)
     }
 
     fn bytes(&self) -> usize {

@@ -24,7 +24,7 @@ impl Clock for Hand {
 }
 
 #[derive(Default)]
-struct Shared {
+struct ClockInner {
     hand: Arc<Hand>,
     clocked: Mutex<Vec<Weak<dyn Clocked>>>,
 }
@@ -52,7 +52,7 @@ struct Shared {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Default)]
-pub struct HandClock(Arc<Shared>);
+pub struct HandClock(Arc<ClockInner>);
 
 impl std::fmt::Debug for HandClock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

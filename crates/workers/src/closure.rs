@@ -5,22 +5,22 @@ use std::sync::Arc;
 
 use pytoweb_engine::{Failure, Outcome, ReplyState, Ticket, contained};
 
-use crate::ask::{Answer, Replying};
+use crate::ask::{Replying, TypedTicket};
 use crate::error::{AskError, TypeMismatch};
 use crate::kept::Kept;
-use crate::message::{Cause, Ended, Envelope, Parcel, Route};
+use crate::message::{AnyMessage, Cause, Ended, Envelope, Route};
 use crate::noted;
-use crate::payload::Payload;
+use crate::payload_cell::PayloadCell;
 
 /// A closure to run, and the reply it gives.
-pub(crate) struct Task<F, R> {
+pub(crate) struct Closure<F, R> {
     /// What its kind is called.
     pub(crate) name: &'static str,
-    pub(crate) closure: Payload<F>,
+    pub(crate) closure: PayloadCell<F>,
     pub(crate) reply: Replying<R>,
 }
 
-impl<F: Send + 'static, R: Send + 'static> Ticket for Task<F, R> {
+impl<F: Send + 'static, R: Send + 'static> Ticket for Closure<F, R> {
     fn state(&self) -> &ReplyState {
         self.reply.state()
     }
@@ -30,7 +30,7 @@ impl<F: Send + 'static, R: Send + 'static> Ticket for Task<F, R> {
     }
 }
 
-impl<F: Send + 'static, R: Send + 'static> Answer<R> for Task<F, R> {
+impl<F: Send + 'static, R: Send + 'static> TypedTicket<R> for Closure<F, R> {
     fn take(&self) -> Option<Result<R, AskError>> {
         self.reply.take()
     }
@@ -40,7 +40,7 @@ impl<F: Send + 'static, R: Send + 'static> Answer<R> for Task<F, R> {
     }
 }
 
-impl<F, R> Parcel for Task<F, R>
+impl<F, R> AnyMessage for Closure<F, R>
 where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,

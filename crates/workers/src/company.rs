@@ -7,23 +7,23 @@ use pytoweb_engine::{Failure, ReplyState, Ticket};
 
 use crate::attempts::Attempts;
 use crate::error::TypeMismatch;
-use crate::message::{Cause, Envelope, Parcel, Route};
+use crate::message::{AnyMessage, Cause, Envelope, Route};
 
 /// The messages of a batch, as their handler sees them. In no mailbox.
 struct Company {
     kind: String,
     /// `None`: one of them lies in its envelope, so no caller waits for it, and it is never cancelled.
-    parcels: Option<Vec<Arc<dyn Parcel>>>,
+    messages: Option<Vec<Arc<dyn AnyMessage>>>,
 }
 
 /// A message that stands for all of `envelopes`, of one kind.
 pub(crate) fn company(kind: String, envelopes: &[&mut Envelope]) -> Envelope {
-    let parcels = envelopes.iter().map(|envelope| envelope.parcel().cloned());
-    let parcels = parcels.collect();
-    Envelope::of(Arc::new(Company { kind, parcels }))
+    let messages = envelopes.iter().map(|envelope| envelope.message().cloned());
+    let messages = messages.collect();
+    Envelope::of(Arc::new(Company { kind, messages }))
 }
 
-impl Parcel for Company {
+impl AnyMessage for Company {
     fn route(&self) -> Route<'_> {
         Route::Named(&self.kind)
     }
@@ -51,12 +51,12 @@ impl Parcel for Company {
     }
 
     fn is_cancel_requested(&self) -> bool {
-        let parcels = self.parcels.as_ref();
-        parcels.is_some_and(|all| all.iter().all(|parcel| parcel.is_cancel_requested()))
+        let messages = self.messages.as_ref();
+        messages.is_some_and(|all| all.iter().all(|message| message.is_cancel_requested()))
     }
 
     fn attempts(&self) -> Option<&Mutex<Attempts>> {
-        self.parcels.as_ref()?.first()?.attempts()
+        self.messages.as_ref()?.first()?.attempts()
     }
 
     fn bytes(&self) -> usize {

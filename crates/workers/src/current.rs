@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use pytoweb_engine::{self as engine, Address};
 
 use crate::lock::lock;
-use crate::message::Parcel;
+use crate::message::AnyMessage;
 use crate::noted;
 use crate::table::{Owner, Table};
 
@@ -51,7 +51,7 @@ pub struct CurrentMessage {
     kind: String,
     attempt: u32,
     /// `None` for a post in its envelope, which no caller can cancel.
-    parcel: Option<Arc<dyn Parcel>>,
+    message: Option<Arc<dyn AnyMessage>>,
     address: Option<Address>,
 }
 
@@ -134,8 +134,8 @@ impl CurrentMessage {
     /// ```
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        let parcel = self.parcel.as_ref();
-        parcel.is_some_and(|parcel| parcel.is_cancel_requested())
+        let message = self.message.as_ref();
+        message.is_some_and(|message| message.is_cancel_requested())
             || self.address.as_ref().is_some_and(Address::is_terminated)
     }
 }
@@ -165,7 +165,7 @@ pub fn current_message() -> Option<CurrentMessage> {
         attempt: envelope
             .attempts()
             .map_or(1, |attempts| lock(attempts).next()),
-        parcel: envelope.parcel().cloned(),
+        message: envelope.message().cloned(),
         address: engine::current(),
     })
 }

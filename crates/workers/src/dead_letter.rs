@@ -10,7 +10,7 @@ use pytoweb_engine::contained;
 use crate::error::AskError;
 use crate::kept::Kept;
 use crate::lock::lock;
-use crate::message::{Parcel, Post};
+use crate::message::{AnyMessage, Post};
 
 /// Dead letters that a worker keeps; the oldest one goes for one more.
 pub const DEAD_LETTERS: usize = 1_000;
@@ -41,7 +41,7 @@ struct Letter {
     kind: Box<str>,
     errors: Vec<AskError>,
     /// `None` once its payload has gone elsewhere.
-    post: Mutex<Option<Arc<dyn Parcel>>>,
+    post: Mutex<Option<Arc<dyn AnyMessage>>>,
 }
 
 impl fmt::Debug for DeadLetter {
@@ -60,7 +60,7 @@ impl DeadLetter {
         worker: &str,
         kind: String,
         errors: Vec<AskError>,
-        post: Arc<dyn Parcel>,
+        post: Arc<dyn AnyMessage>,
     ) -> Self {
         Self(Arc::new(Letter {
             worker: worker.into(),
@@ -117,7 +117,7 @@ impl DeadLetter {
     }
 
     /// The payload as a message, to be posted; and a place to put it back into.
-    pub(crate) fn take_post(&self) -> Option<Arc<dyn Parcel>> {
+    pub(crate) fn take_post(&self) -> Option<Arc<dyn AnyMessage>> {
         let mut post = lock(&self.0.post);
         let again = post.as_ref()?.repost(self.kind())?;
         *post = None;
@@ -125,7 +125,7 @@ impl DeadLetter {
     }
 
     /// Takes back what [`DeadLetter::take_post`] gave, and was refused.
-    pub(crate) fn put_back(&self, post: Arc<dyn Parcel>) {
+    pub(crate) fn put_back(&self, post: Arc<dyn AnyMessage>) {
         *lock(&self.0.post) = Some(post);
     }
 }

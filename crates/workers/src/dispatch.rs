@@ -15,8 +15,8 @@ use crate::farewell::Farewell;
 use crate::kind_id::KindId;
 use crate::kinds::{Concurrent, Held, Stored};
 use crate::lock::lock;
-use crate::message::{Ended, Envelope, Late, Parcel};
-use crate::registry::Entry;
+use crate::message::{AnyMessage, Ended, Envelope, Late};
+use crate::registry::RegistryEntry;
 use crate::spans;
 use crate::table::Table;
 use crate::unseen;
@@ -24,8 +24,8 @@ use crate::unseen;
 /// The message in `envelope` has a reply that is not its handler's.
 #[cold]
 fn come_late(envelope: &mut Envelope, address: Option<Address>) -> Outcome {
-    if let Some(parcel) = envelope.parcel_mut() {
-        *parcel = Arc::new(Late(parcel.clone()));
+    if let Some(message) = envelope.message_mut() {
+        *message = Arc::new(Late(message.clone()));
     }
     if address.is_some_and(|address| address.is_terminated()) {
         Outcome::Failed
@@ -106,14 +106,14 @@ fn fail_tried(table: &Table, envelope: &Envelope) -> Option<Ended> {
 /// The engine's handler of a worker or a pool.
 pub(crate) struct Dispatch {
     pub(crate) table: Arc<Table>,
-    pub(crate) entry: Entry,
+    pub(crate) entry: RegistryEntry,
 }
 
 impl Dispatch {
     pub(crate) fn new(table: Table) -> Self {
         Self {
             table: Arc::new(table),
-            entry: Entry::new(),
+            entry: RegistryEntry::new(),
         }
     }
 }
@@ -141,8 +141,8 @@ fn end(
 }
 
 fn count_stray(table: &Table, envelope: &Envelope, outcome: Outcome) {
-    let is_last = |parcel: &Arc<dyn Parcel>| parcel.as_any().is::<Farewell>();
-    if !envelope.parcel().is_some_and(is_last) {
+    let is_last = |message: &Arc<dyn AnyMessage>| message.as_any().is::<Farewell>();
+    if !envelope.message().is_some_and(is_last) {
         table.tally(envelope, |tally| tally.count(outcome));
     }
 }
@@ -170,16 +170,16 @@ impl<'a> Turn<'a> {
             return end(ended, envelope, |_, outcome| tally.count_alone(outcome));
         }
         match self.look_up(id) {
-            Some(Found::Held(handler, tally)) => {
+            Some(TurnHandler::Held(handler, tally)) => {
                 let ended = handler.run(table, envelope);
                 end(ended, envelope, |_, outcome| tally.count_alone(outcome))
             }
-            Some(Found::Shared(handler, tally)) => {
+            Some(TurnHandler::Concurrent(handler, tally)) => {
                 let ended = handler.handle(table, envelope);
                 end(ended, envelope, |_, outcome| tally.count(outcome))
             }
             None => {
-                let ran = envelope.parcel().and_then(|parcel| parcel.run(envelope));
+                let ran = envelope.message().and_then(|message| message.run(envelope));
                 let ended = ran.unwrap_or_else(|| table.unknown(envelope));
                 end(ended, envelope, |envelope, outcome| {
                     count_stray(table, envelope, outcome);
@@ -193,13 +193,13 @@ impl<'a> Turn<'a> {
         let table = self.table;
         let id = table.find(envelopes.first()?);
         match self.look_up(id)? {
-            Found::Held(handler, _) => handler.run_together(table, envelopes),
-            Found::Shared(handler, _) => handler.handle_together(table, envelopes),
+            TurnHandler::Held(handler, _) => handler.run_together(table, envelopes),
+            TurnHandler::Concurrent(handler, _) => handler.handle_together(table, envelopes),
         }
     }
 
     /// The handler of a kind, which is locked from now on, in the place of another one.
-    fn look_up(&mut self, id: Option<KindId>) -> Option<Found<'_, 'a>> {
+    fn look_up(&mut self, id: Option<KindId>) -> Option<TurnHandler<'_, 'a>> {
         self.held = None;
         let id = id?;
         let kind = self.table.kinds.get(id)?;
@@ -207,20 +207,20 @@ impl<'a> Turn<'a> {
         match kind.stored() {
             Stored::Exclusive(stored) => {
                 let (_, handler, _) = self.held.insert((id, stored.hold(), tally));
-                Some(Found::Held(handler, tally))
+                Some(TurnHandler::Held(handler, tally))
             }
             Stored::Concurrent(stored) => {
                 let handler = stored.read().unwrap_or_else(PoisonError::into_inner);
-                Some(Found::Shared(handler.clone(), tally))
+                Some(TurnHandler::Concurrent(handler.clone(), tally))
             }
         }
     }
 }
 
 /// A handler as a turn finds it.
-enum Found<'turn, 'table> {
+enum TurnHandler<'turn, 'table> {
     Held(&'turn mut Held<'table, Table>, &'table Tally),
-    Shared(Concurrent<Table>, &'table Tally),
+    Concurrent(Concurrent<Table>, &'table Tally),
 }
 
 impl Course<Dispatch> for Turn<'_> {
@@ -276,9 +276,9 @@ impl Course<Dispatch> for Turn<'_> {
 /// Publishes the reply of a message that was handled.
 #[inline]
 fn publish(envelope: Envelope) -> Wake {
-    if let Some(parcel) = envelope.into_parcel()
-        && parcel.publish()
-        && let Some(ticket) = parcel.into_ticket()
+    if let Some(message) = envelope.into_message()
+        && message.publish()
+        && let Some(ticket) = message.into_ticket()
     {
         return Wake::threads_of(ticket);
     }
@@ -353,8 +353,8 @@ impl Handler for Dispatch {
             drop(self.finish(envelope));
             return;
         }
-        if let Some(parcel) = envelope.into_parcel() {
-            parcel.abandon(failure);
+        if let Some(message) = envelope.into_message() {
+            message.abandon(failure);
         }
     }
 }

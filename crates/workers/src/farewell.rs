@@ -10,14 +10,14 @@ use std::sync::Arc;
 use pytoweb_engine::{Failure, Outcome, ReplyState, Ticket, contained};
 
 use crate::error::TypeMismatch;
-use crate::message::{Cause, Ended, Envelope, Parcel, Route};
+use crate::message::{AnyMessage, Cause, Ended, Envelope, Route};
 use crate::noted;
 use crate::table::Table;
 
 /// The last message of a worker or a pool.
 pub(crate) struct Farewell(pub(crate) Arc<Table>);
 
-impl Parcel for Farewell {
+impl AnyMessage for Farewell {
     fn route(&self) -> Route<'_> {
         Route::Itself("stop")
     }

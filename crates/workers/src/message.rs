@@ -1,5 +1,5 @@
 //! Messages as the mailbox holds them: a small post in place; another post, an ask, or a closure, each one allocation,
-//! which is a [`Parcel`].
+//! which is an [`AnyMessage`].
 
 use std::any::Any;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use crate::error::{AskError, TypeMismatch};
 use crate::inline::Small;
 use crate::kept::Kept;
 use crate::kind_id::KindId;
-use crate::payload::Payload;
+use crate::payload_cell::PayloadCell;
 use crate::sent::Sent;
 
 /// Why a message failed: a handler's own error, maybe. Boxed, because most replies are none.
@@ -62,7 +62,7 @@ impl Ended {
 }
 
 /// A message of any type.
-pub(crate) trait Parcel: Any + Send + Sync {
+pub(crate) trait AnyMessage: Any + Send + Sync {
     fn route(&self) -> Route<'_>;
 
     fn as_any(&self) -> &dyn Any;
@@ -97,7 +97,7 @@ pub(crate) trait Parcel: Any + Send + Sync {
     }
 
     /// The payload, moved into a post to the handlers of `kind`. `None`: it was moved out, or is none.
-    fn repost(&self, _kind: &str) -> Option<Arc<dyn Parcel>> {
+    fn repost(&self, _kind: &str) -> Option<Arc<dyn AnyMessage>> {
         None
     }
 
@@ -111,7 +111,7 @@ pub(crate) trait Parcel: Any + Send + Sync {
 pub(crate) enum Envelope {
     /// A post whose payload lies in it.
     Small(Small),
-    Shared(Arc<dyn Parcel>),
+    Allocated(Arc<dyn AnyMessage>),
     /// One of the others, which asks more of the mailbox.
     Planned(Box<Planned>),
 }
@@ -131,8 +131,8 @@ pub(crate) struct Planned {
 }
 
 impl Envelope {
-    pub(crate) fn of(parcel: Arc<dyn Parcel>) -> Self {
-        Self::Shared(parcel)
+    pub(crate) fn of(message: Arc<dyn AnyMessage>) -> Self {
+        Self::Allocated(message)
     }
 
     /// A message that no caller waits for.
@@ -145,16 +145,16 @@ impl Envelope {
             },
             named => (named, data),
         };
-        let payload = Payload::new(data);
-        Self::Shared(Arc::new(Post { target, payload }))
+        let payload = PayloadCell::new(data);
+        Self::Allocated(Arc::new(Post { target, payload }))
     }
 
     /// The payload of such a message, once.
     pub(crate) fn unpost<T: 'static>(&mut self) -> Option<T> {
         match self {
             Self::Small(small) => small.take(),
-            Self::Shared(parcel) => {
-                let post = parcel.as_any().downcast_ref::<Post<T>>()?;
+            Self::Allocated(message) => {
+                let post = message.as_any().downcast_ref::<Post<T>>()?;
                 post.payload.take()
             }
             Self::Planned(planned) => planned.envelope.unpost(),
@@ -164,7 +164,7 @@ impl Envelope {
     pub(crate) fn route(&self) -> Route<'_> {
         match self {
             Self::Small(small) => Route::Known(small.kind),
-            Self::Shared(parcel) => parcel.route(),
+            Self::Allocated(message) => message.route(),
             Self::Planned(planned) => planned.envelope.route(),
         }
     }
@@ -178,7 +178,7 @@ impl Envelope {
     ) -> TypeMismatch {
         match self {
             Self::Small(small) => TypeMismatch::of_payload(kind, payload, small.type_name()),
-            Self::Shared(parcel) => parcel.mismatch(kind, payload, reply),
+            Self::Allocated(message) => message.mismatch(kind, payload, reply),
             Self::Planned(planned) => planned.envelope.mismatch(kind, payload, reply),
         }
     }
@@ -187,30 +187,30 @@ impl Envelope {
     pub(crate) fn settle_error(&self, error: Cause) -> bool {
         match self {
             Self::Small(_) => true,
-            Self::Shared(parcel) => parcel.settle_error(error),
+            Self::Allocated(message) => message.settle_error(error),
             Self::Planned(planned) => planned.envelope.settle_error(error),
         }
     }
 
     /// The message without its plan.
-    pub(crate) fn into_parcel(self) -> Option<Arc<dyn Parcel>> {
+    pub(crate) fn into_message(self) -> Option<Arc<dyn AnyMessage>> {
         match self {
             Self::Small(_) => None,
-            Self::Shared(parcel) => Some(parcel),
-            Self::Planned(planned) => planned.envelope.into_parcel(),
+            Self::Allocated(message) => Some(message),
+            Self::Planned(planned) => planned.envelope.into_message(),
         }
     }
 
     /// What came of the attempts before this one; `None` in the first.
     pub(crate) fn attempts(&self) -> Option<&Mutex<Attempts>> {
-        self.parcel()?.attempts()
+        self.message()?.attempts()
     }
 
     /// Puts `data`, which was moved out of a post to `kind`, back into one that can be shared.
     pub(crate) fn restore<T: Send + 'static>(&mut self, kind: KindId, data: T) {
         let target = Target::Known(kind);
-        let payload = Payload::new(data);
-        let post = Self::Shared(Arc::new(Post { target, payload }));
+        let payload = PayloadCell::new(data);
+        let post = Self::Allocated(Arc::new(Post { target, payload }));
         match self {
             Self::Planned(planned) => planned.envelope = post,
             // A message asks the same of its mailbox at all times.
@@ -253,20 +253,20 @@ impl Envelope {
     }
 
     /// What it shares with others.
-    pub(crate) fn parcel(&self) -> Option<&Arc<dyn Parcel>> {
+    pub(crate) fn message(&self) -> Option<&Arc<dyn AnyMessage>> {
         match self {
             Self::Small(_) => None,
-            Self::Shared(parcel) => Some(parcel),
-            Self::Planned(planned) => planned.envelope.parcel(),
+            Self::Allocated(message) => Some(message),
+            Self::Planned(planned) => planned.envelope.message(),
         }
     }
 
     /// The same, to put another in its place.
-    pub(crate) fn parcel_mut(&mut self) -> Option<&mut Arc<dyn Parcel>> {
+    pub(crate) fn message_mut(&mut self) -> Option<&mut Arc<dyn AnyMessage>> {
         match self {
             Self::Small(_) => None,
-            Self::Shared(parcel) => Some(parcel),
-            Self::Planned(planned) => planned.envelope.parcel_mut(),
+            Self::Allocated(message) => Some(message),
+            Self::Planned(planned) => planned.envelope.message_mut(),
         }
     }
 }
@@ -274,7 +274,7 @@ impl Envelope {
 impl Message for Envelope {
     fn ticket(&self) -> Option<Arc<dyn Ticket>> {
         match self {
-            Self::Shared(parcel) if parcel.state().is_some() => parcel.clone().into_ticket(),
+            Self::Allocated(message) if message.state().is_some() => message.clone().into_ticket(),
             Self::Planned(planned) => planned.envelope.ticket(),
             _ => None,
         }
@@ -284,7 +284,7 @@ impl Message for Envelope {
     fn state(&self) -> Option<&ReplyState> {
         match self {
             Self::Small(_) => None,
-            Self::Shared(parcel) => parcel.state(),
+            Self::Allocated(message) => message.state(),
             Self::Planned(planned) => planned.envelope.state(),
         }
     }
@@ -293,7 +293,7 @@ impl Message for Envelope {
     fn plan(&self) -> Option<&Plan> {
         match self {
             Self::Small(small) => small.plan(),
-            Self::Shared(_) => None,
+            Self::Allocated(_) => None,
             Self::Planned(planned) => planned.plan.as_ref(),
         }
     }
@@ -301,15 +301,18 @@ impl Message for Envelope {
     fn bytes(&self) -> usize {
         match self {
             Self::Small(small) => small.bytes(),
-            Self::Shared(parcel) => parcel.bytes(),
+            Self::Allocated(message) => message.bytes(),
             Self::Planned(planned) => planned.bytes,
         }
     }
 }
 
 /// Has the payload of `from` in a post to the handlers of `kind`.
-pub(crate) fn repost<T: Send + 'static>(from: &Payload<T>, kind: &str) -> Option<Arc<dyn Parcel>> {
-    let payload = Payload::new(from.take()?);
+pub(crate) fn repost<T: Send + 'static>(
+    from: &PayloadCell<T>,
+    kind: &str,
+) -> Option<Arc<dyn AnyMessage>> {
+    let payload = PayloadCell::new(from.take()?);
     let target = Target::Named(kind.into());
     Some(Arc::new(Post { target, payload }))
 }
@@ -317,18 +320,18 @@ pub(crate) fn repost<T: Send + 'static>(from: &Payload<T>, kind: &str) -> Option
 /// A message that no caller waits for, and that does not lie in its envelope.
 pub(crate) struct Post<T> {
     pub(crate) target: Target,
-    pub(crate) payload: Payload<T>,
+    pub(crate) payload: PayloadCell<T>,
 }
 
 impl<T: 'static> Post<T> {
     /// The message in `envelope`, if it is one of these that does not lie in place.
     pub(crate) fn within(envelope: &Envelope) -> Option<&Self> {
-        envelope.parcel()?.as_any().downcast_ref()
+        envelope.message()?.as_any().downcast_ref()
     }
 }
 
-impl<T: Send + 'static> Parcel for Post<T> {
-    fn repost(&self, kind: &str) -> Option<Arc<dyn Parcel>> {
+impl<T: Send + 'static> AnyMessage for Post<T> {
+    fn repost(&self, kind: &str) -> Option<Arc<dyn AnyMessage>> {
         repost(&self.payload, kind)
     }
 
@@ -371,14 +374,14 @@ impl<T: Send + 'static> Parcel for Post<T> {
 }
 
 /// A message whose reply another thread has settled (a deadline, a stop) while its handler ran.
-pub(crate) struct Late(pub(crate) Arc<dyn Parcel>);
+pub(crate) struct Late(pub(crate) Arc<dyn AnyMessage>);
 
-impl Parcel for Late {
+impl AnyMessage for Late {
     fn attempts(&self) -> Option<&Mutex<Attempts>> {
         self.0.attempts()
     }
 
-    fn repost(&self, kind: &str) -> Option<Arc<dyn Parcel>> {
+    fn repost(&self, kind: &str) -> Option<Arc<dyn AnyMessage>> {
         self.0.repost(kind)
     }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pytoweb_engine::contained;
 
 /// A value of the user's, moved out once.
-pub(crate) struct Payload<T> {
+pub(crate) struct PayloadCell<T> {
     /// There until `taken` is set; and while it is lent, which sets `taken` for as long.
     value: UnsafeCell<MaybeUninit<T>>,
     taken: AtomicBool,
@@ -21,9 +21,9 @@ pub(crate) struct Payload<T> {
 
 // SAFETY: the value is moved, or lent, to the one thread that sets `taken`, which needs `T: Send`; no two threads have a
 // reference to it at a time.
-unsafe impl<T: Send> Sync for Payload<T> {}
+unsafe impl<T: Send> Sync for PayloadCell<T> {}
 
-impl<T> Payload<T> {
+impl<T> PayloadCell<T> {
     pub(crate) const fn new(data: T) -> Self {
         Self {
             value: UnsafeCell::new(MaybeUninit::new(data)),
@@ -47,7 +47,7 @@ impl<T> Payload<T> {
         self.borrow().map(|loan| look(&loan))
     }
 
-    /// Lends the value until the loan is dropped. `None` as of [`Payload::lend`].
+    /// Lends the value until the loan is dropped. `None` as of [`PayloadCell::lend`].
     pub(crate) fn borrow(&self) -> Option<Loan<'_, T>> {
         // ORDERING: Acquire, see `take`.
         if self.taken.swap(true, Ordering::Acquire) {
@@ -62,7 +62,7 @@ impl<T> Payload<T> {
 
 /// The value of a payload, for as long as this stands.
 pub(crate) struct Loan<'a, T> {
-    of: &'a Payload<T>,
+    of: &'a PayloadCell<T>,
     /// With the thread that has it: the value need not be `Sync`.
     stays: PhantomData<*const T>,
 }
@@ -84,7 +84,7 @@ impl<T> Drop for Loan<'_, T> {
     }
 }
 
-impl<T> Drop for Payload<T> {
+impl<T> Drop for PayloadCell<T> {
     fn drop(&mut self) {
         if mem::needs_drop::<T>() && !*self.taken.get_mut() {
             // The panic hook has reported a destructor that panics, and there is no other place to tell.
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_payload_is_moved_out_once_by_one_thread() {
-        let payload = Payload::new("text".to_owned());
+        let payload = PayloadCell::new("text".to_owned());
         let taken = thread::scope(|scope| {
             let both = [(); 2].map(|()| scope.spawn(|| payload.take()));
             both.map(|thread| thread.join().expect("it does not panic"))
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_payload_is_lent_to_one_thread_at_a_time_and_comes_back() {
-        let payload = Payload::new(std::cell::Cell::new(0));
+        let payload = PayloadCell::new(std::cell::Cell::new(0));
         thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_loan_that_is_refused_ends_none_that_stands() {
-        let payload = Payload::new(1);
+        let payload = PayloadCell::new(1);
         let loan = payload.borrow().expect("it is there");
         assert!(payload.borrow().is_none() && payload.borrow().is_none());
         assert_eq!((*loan, payload.take()), (1, None));
@@ -155,11 +155,11 @@ mod tests {
             }
         }
         let held = Arc::new(());
-        drop(Payload::new(held.clone()));
-        let payload = Payload::new(held.clone());
+        drop(PayloadCell::new(held.clone()));
+        let payload = PayloadCell::new(held.clone());
         drop(payload.take());
         drop(payload);
-        drop(Payload::new(Sore {
+        drop(PayloadCell::new(Sore {
             _held: held.clone(),
         }));
         assert_eq!(Arc::strong_count(&held), 1);

@@ -22,16 +22,16 @@ impl WorkerId {
     /// thread that lets go of the worker is about to settle it.
     pub(crate) fn address(self) -> Option<Address> {
         let addresses = ADDRESSES.read().unwrap_or_else(PoisonError::into_inner);
-        // It is the caller that lets go of it, without the lock: the last reference takes it in `Entry::drop`.
+        // It is the caller that lets go of it, without the lock: the last reference takes it in `RegistryEntry::drop`.
         addresses.as_ref()?.get(&self.0)?.upgrade()
     }
 }
 
 /// The place of a worker in the registry, for as long as there is a worker.
 #[derive(Debug)]
-pub(crate) struct Entry(u64);
+pub(crate) struct RegistryEntry(u64);
 
-impl Entry {
+impl RegistryEntry {
     /// A number that leads nowhere yet.
     pub(crate) fn new() -> Self {
         // ORDERING: Relaxed, only uniqueness matters.
@@ -50,7 +50,7 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for RegistryEntry {
     fn drop(&mut self) {
         let mut addresses = ADDRESSES.write().unwrap_or_else(PoisonError::into_inner);
         let Some(addresses) = addresses.as_mut() else {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pytoweb_engine::{self as engine, Ticket, contained};
 
-use crate::ask::Answer;
+use crate::ask::TypedTicket;
 use crate::error::AskError;
 use crate::registry::WorkerId;
 
@@ -29,7 +29,7 @@ use crate::registry::WorkerId;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Reply<R> {
-    answer: Arc<dyn Answer<R>>,
+    ticket: Arc<dyn TypedTicket<R>>,
     /// A reply keeps no worker.
     worker: WorkerId,
 }
@@ -38,23 +38,23 @@ impl<R: 'static> fmt::Debug for Reply<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reply")
             .field("worker", &self.worker)
-            .field("state", self.answer.state())
+            .field("state", self.ticket.state())
             .finish_non_exhaustive()
     }
 }
 
 impl<R: Send + 'static> Reply<R> {
-    pub(crate) fn new(answer: Arc<dyn Answer<R>>, worker: WorkerId) -> Self {
-        Self { answer, worker }
+    pub(crate) fn new(ticket: Arc<dyn TypedTicket<R>>, worker: WorkerId) -> Self {
+        Self { ticket, worker }
     }
 
-    /// The answer, and whose it is.
-    pub(crate) fn into_parts(self) -> (Arc<dyn Answer<R>>, WorkerId) {
-        (self.answer, self.worker)
+    /// Its ticket, and whose it is.
+    pub(crate) fn into_parts(self) -> (Arc<dyn TypedTicket<R>>, WorkerId) {
+        (self.ticket, self.worker)
     }
 
     pub(crate) fn ticket(&self) -> Arc<dyn Ticket> {
-        self.answer.clone()
+        self.ticket.clone()
     }
 
     /// Whether the reply, or the reason why there is none, stands.
@@ -74,11 +74,11 @@ impl<R: Send + 'static> Reply<R> {
     /// ```
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.answer.state().is_done()
+        self.ticket.state().is_done()
     }
 
     fn take(&self) -> Result<R, AskError> {
-        match self.answer.take() {
+        match self.ticket.take() {
             Some(result) => result,
             None => panic!("a reply was polled after it had been taken"),
         }
@@ -161,7 +161,7 @@ impl<R: Send + 'static> Reply<R> {
         let address = self.worker.address();
         let cancelled = address.is_some_and(|address| address.cancel(&self.ticket()));
         if cancelled {
-            self.answer.discard();
+            self.ticket.discard();
         }
         cancelled
     }
@@ -190,10 +190,10 @@ impl<R: Send + 'static> Reply<R> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn on_done(self, callback: impl FnOnce(Result<R, AskError>) + Send + 'static) {
-        let answer = self.answer.clone();
-        self.answer.state().on_done(move || {
+        let ticket = self.ticket.clone();
+        self.ticket.state().on_done(move || {
             let _ = contained(|| {
-                if let Some(result) = answer.take() {
+                if let Some(result) = ticket.take() {
                     callback(result);
                 }
             });
@@ -212,7 +212,7 @@ impl<R: Send + 'static> Future for Reply<R> {
     type Output = Result<R, AskError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.answer.state().poll_done(context.waker()) {
+        if self.ticket.state().poll_done(context.waker()) {
             Poll::Ready(self.take())
         } else {
             Poll::Pending

@@ -10,27 +10,27 @@ use pytoweb_engine::{Failure, ReplyState, Ticket};
 
 use crate::attempts::Attempts;
 use crate::error::TypeMismatch;
-use crate::message::{Cause, Envelope, Parcel, Route};
+use crate::message::{AnyMessage, Cause, Envelope, Route};
 
 /// A message after its first attempt, with its payload.
 struct Retried {
-    message: Arc<dyn Parcel>,
+    message: Arc<dyn AnyMessage>,
     attempts: Mutex<Attempts>,
 }
 
 /// The attempts of the message in `envelope`, which is shared; counted from now on, where they were not yet.
 pub(crate) fn attempts_of(envelope: &mut Envelope) -> Option<&Mutex<Attempts>> {
-    let parcel = envelope.parcel_mut()?;
-    if parcel.attempts().is_none() {
-        *parcel = Arc::new(Retried {
-            message: parcel.clone(),
+    let message = envelope.message_mut()?;
+    if message.attempts().is_none() {
+        *message = Arc::new(Retried {
+            message: message.clone(),
             attempts: Mutex::default(),
         });
     }
-    parcel.attempts()
+    message.attempts()
 }
 
-impl Parcel for Retried {
+impl AnyMessage for Retried {
     fn route(&self) -> Route<'_> {
         self.message.route()
     }
@@ -63,7 +63,7 @@ impl Parcel for Retried {
         Some(&self.attempts)
     }
 
-    fn repost(&self, kind: &str) -> Option<Arc<dyn Parcel>> {
+    fn repost(&self, kind: &str) -> Option<Arc<dyn AnyMessage>> {
         self.message.repost(kind)
     }
 

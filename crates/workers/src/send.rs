@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 use pytoweb_engine::{self as engine, Overflow, PostError, Ticket};
 
-use crate::ask::{Answer, Ask, NamedAsk, Replying};
+use crate::ask::{Ask, NamedAsk, Replying, TypedTicket};
+use crate::closure::Closure;
 use crate::dead_letter::DeadLetter;
 use crate::dispatch::Dispatch;
 use crate::error::{SendError, TypeMismatch};
 use crate::kind_id::KindId;
-use crate::message::{Envelope, Parcel, Target};
-use crate::payload::Payload;
+use crate::message::{AnyMessage, Envelope, Target};
+use crate::payload_cell::PayloadCell;
 use crate::reply::Reply;
 use crate::spans;
-use crate::task::Task;
 use crate::wishes::Wishes;
 
 pub(crate) type Engine = engine::Worker<Dispatch>;
@@ -142,7 +142,7 @@ fn target<T: 'static, R: 'static>(engine: &Engine, kind: &str) -> Result<Target,
 fn new_ask<T: Send + 'static, R: Send + 'static>(kind: KindId, data: T) -> Ask<T, R> {
     Ask {
         kind,
-        payload: Payload::new(data),
+        payload: PayloadCell::new(data),
         reply: Replying::new(),
     }
 }
@@ -150,12 +150,12 @@ fn new_ask<T: Send + 'static, R: Send + 'static>(kind: KindId, data: T) -> Ask<T
 fn enter_ask<A, T, R>(
     engine: &Engine,
     ask: Arc<A>,
-    payload: impl Fn(&A) -> &Payload<T>,
-    plan: impl FnOnce(Arc<dyn Parcel>) -> Option<Envelope>,
+    payload: impl Fn(&A) -> &PayloadCell<T>,
+    plan: impl FnOnce(Arc<dyn AnyMessage>) -> Option<Envelope>,
     patience: Patience,
 ) -> Result<Reply<R>, SendError<T>>
 where
-    A: Parcel + Answer<R>,
+    A: AnyMessage + TypedTicket<R>,
     R: Send + 'static,
 {
     let asked = match patience {
@@ -247,7 +247,7 @@ pub(crate) fn post_again(engine: &Engine, letter: &DeadLetter) -> Result<bool, S
     let refused = enter(engine, &mut place, Patience::Wait);
     refused.map(|()| true).map_err(|error| {
         SendError::from_post(error, |envelope| {
-            if let Some(post) = envelope.into_parcel() {
+            if let Some(post) = envelope.into_message() {
                 letter.put_back(post);
             }
         })
@@ -264,21 +264,21 @@ where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    let task = Arc::new(Task {
+    let message = Arc::new(Closure {
         name,
-        closure: Payload::new(closure),
+        closure: PayloadCell::new(closure),
         reply: Replying::new(),
     });
     match enter(
         engine,
-        &mut Some(Envelope::of(task.clone())),
+        &mut Some(Envelope::of(message.clone())),
         Patience::Wait,
     ) {
-        Ok(()) => Ok(Reply::new(task, engine.handler().entry.id())),
-        Err(error) => Err(SendError::from_post(error, |_| take_back(&task.closure))),
+        Ok(()) => Ok(Reply::new(message, engine.handler().entry.id())),
+        Err(error) => Err(SendError::from_post(error, |_| take_back(&message.closure))),
     }
 }
 
-fn take_back<T>(payload: &Payload<T>) -> T {
+fn take_back<T>(payload: &PayloadCell<T>) -> T {
     payload.take().expect("a refused message is as it was sent")
 }

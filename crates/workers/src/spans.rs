@@ -77,8 +77,8 @@ mod on {
         envelope: &mut Envelope,
         handle: impl FnOnce(&mut Envelope) -> Handled<H>,
     ) -> Handled<H> {
-        let parcel = envelope.parcel();
-        if parcel.is_some_and(|parcel| parcel.as_any().is::<Farewell>()) {
+        let message = envelope.message();
+        if message.is_some_and(|message| message.as_any().is::<Farewell>()) {
             return handle(envelope);
         }
         let span = span_of(table, envelope);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 use pytoweb_engine::{self as engine, Ticket};
 
-use crate::ask::Answer;
+use crate::ask::TypedTicket;
 use crate::error::AskError;
 use crate::registry::WorkerId;
 use crate::reply::Reply;
@@ -186,7 +186,7 @@ pub(crate) struct StreamRequest<T, I> {
 /// A program that ends does not wait for handlers, so it need not read its streams to the end.
 pub struct StreamReply<I> {
     channel: Arc<Channel<I>>,
-    answer: Arc<dyn Answer<()>>,
+    ticket: Arc<dyn TypedTicket<()>>,
     worker: WorkerId,
     /// It has come to its end.
     over: bool,
@@ -219,9 +219,9 @@ impl<I: Send + 'static> StreamReply<I> {
         });
         let sender = StreamSender(channel.clone());
         let read = move |reply: Reply<()>| {
-            let (answer, worker) = reply.into_parts();
+            let (ticket, worker) = reply.into_parts();
             let ends = channel.clone();
-            answer.state().on_done(move || {
+            ticket.state().on_done(move || {
                 let mut state = ends.lock();
                 state.ended = true;
                 ends.tell_reader(state);
@@ -229,7 +229,7 @@ impl<I: Send + 'static> StreamReply<I> {
             });
             Self {
                 channel,
-                answer,
+                ticket,
                 worker,
                 over: false,
             }
@@ -264,7 +264,7 @@ impl<I: Send + 'static> StreamReply<I> {
         if let Poll::Ready(next) = self.next_now(None) {
             return Poll::Ready(next);
         }
-        let ticket: Arc<dyn Ticket> = self.answer.clone();
+        let ticket: Arc<dyn Ticket> = self.ticket.clone();
         let edge = match self.worker.address() {
             Some(address) => engine::edge_of_current(&address, &ticket),
             // Its message was settled before, or is so now.
@@ -308,7 +308,7 @@ impl<I: Send + 'static> StreamReply<I> {
             }
         }
         self.over = true;
-        let ended = self.answer.take();
+        let ended = self.ticket.take();
         Poll::Ready(ended.and_then(Result::err).map(Err))
     }
 }
@@ -342,13 +342,13 @@ impl<I> Drop for StreamReply<I> {
         };
         self.channel.room.notify_all();
         drop(items);
-        if self.answer.state().is_done() {
+        if self.ticket.state().is_done() {
             return;
         }
         if let Some(address) = self.worker.address() {
-            let ticket: Arc<dyn Ticket> = self.answer.clone();
+            let ticket: Arc<dyn Ticket> = self.ticket.clone();
             if address.cancel(&ticket) {
-                self.answer.discard();
+                self.ticket.discard();
             }
         }
     }

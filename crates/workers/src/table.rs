@@ -217,7 +217,7 @@ impl Table {
         let kind = self.kind_of(envelope);
         let post = match envelope.state() {
             Some(state) if given_up(state) => None,
-            _ => envelope.parcel().and_then(|parcel| parcel.repost(&kind)),
+            _ => envelope.message().and_then(|message| message.repost(&kind)),
         };
         let of_ask = envelope.state().is_some();
         let (kept, told) = if of_ask {

@@ -14,7 +14,7 @@ use crate::kept::Kept;
 use crate::kinds::{Registration, Together};
 use crate::message::{Ended, Envelope, Post, Route};
 use crate::noted;
-use crate::payload::{Loan, Payload};
+use crate::payload_cell::{Loan, PayloadCell};
 use crate::retry::Retry;
 use crate::table::Table;
 use crate::trying::{Failed, end, restore};
@@ -64,7 +64,7 @@ fn each_unknown(table: &Table, envelopes: &mut [&mut Envelope]) -> Vec<Ended> {
 
 /// Has the payload of a post that lies in its envelope in memory of its own, where it can be lent.
 fn share<T: Send + 'static>(envelope: &mut Envelope) {
-    if envelope.parcel().is_none()
+    if envelope.message().is_none()
         && let Some(data) = envelope.unpost::<T>().map(Kept::new)
         && let Route::Known(kind) = envelope.route()
     {
@@ -73,7 +73,7 @@ fn share<T: Send + 'static>(envelope: &mut Envelope) {
 }
 
 /// The payload of a message, if its types are those of the handler.
-fn payload_of<T: 'static, R: 'static>(envelope: &Envelope) -> Option<&Payload<T>> {
+fn payload_of<T: 'static, R: 'static>(envelope: &Envelope) -> Option<&PayloadCell<T>> {
     match Ask::<T, R>::within(envelope) {
         Some(ask) => Some(&ask.payload),
         None => Post::<T>::within(envelope).map(|post| &post.payload),
@@ -107,7 +107,7 @@ where
         Some(Ok(reply)) => {
             drop(
                 payload_of::<T, R>(envelope)
-                    .and_then(Payload::take)
+                    .and_then(PayloadCell::take)
                     .map(Kept::new),
             );
             complete::<T, R>(envelope, reply)

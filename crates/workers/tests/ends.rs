@@ -11,9 +11,9 @@ use pytoweb_workers::{StopOptions, Worker, WorkerPool, current_message, current_
 const LONG: Duration = Duration::from_secs(40);
 
 /// Tells which thread drops it.
-struct Told(mpsc::Sender<ThreadId>);
+struct DropReport(mpsc::Sender<ThreadId>);
 
-impl Drop for Told {
+impl Drop for DropReport {
     fn drop(&mut self) {
         let _ = self.0.send(thread::current().id());
     }
@@ -30,7 +30,7 @@ fn options() -> StopOptions {
 fn what_handlers_hold_is_dropped_on_the_workers_thread_at_its_end() {
     let worker = Worker::new("w");
     let (tell, told) = mpsc::channel();
-    let kept = Told(tell);
+    let kept = DropReport(tell);
     worker.on_message("thread", move |(): ()| {
         let _ = &kept;
         Ok::<_, Infallible>(thread::current().id())
