@@ -31,7 +31,7 @@ use pytoweb_process::frame::{
 };
 use pytoweb_process::{Arrival, ChildLink, Door, Parcel, Payload};
 
-use self::events::Outbox;
+use self::events::EventSender;
 use self::streams::{ChildStreamWriter, Sender, Streams};
 use crate::error;
 use crate::error::Named;
@@ -40,7 +40,7 @@ use crate::host::batches::{self, Results};
 use crate::host::flags;
 use crate::host::note;
 use crate::host::start_hook::StartHook;
-use crate::host::worker_message::{Delivery, ToHost, WorkerMessage};
+use crate::host::worker_message::{Site, ToHost, WorkerMessage};
 use crate::interpreter::context;
 use crate::interpreter::generation::Generation;
 use crate::interpreter::loops::LoopLabel;
@@ -67,7 +67,7 @@ struct Current {
     seq: u64,
     is_asked: bool,
     link: Arc<dyn ChildLink>,
-    outbox: Arc<Outbox>,
+    events: Arc<EventSender>,
     stream: Option<Sender>,
 }
 
@@ -83,11 +83,11 @@ impl Current {
             self.id.as_ref().map(|id| id.clone_ref(py)),
             self.worker.name.clone(),
             self.attempt,
-            Delivery::Child {
+            Site::Child {
                 link: self.link.clone(),
                 seq: self.seq,
                 is_asked: self.is_asked,
-                to_host: self.outbox.clone(),
+                to_host: self.events.clone(),
             },
         )
     }
@@ -116,7 +116,7 @@ pub(crate) fn running_in_child(py: Python<'_>) -> Vec<Running> {
     marks::visit(|seen| {
         // SAFETY: a call stays where it is while it is marked, and the thread that runs it does not go on before it has
         // the interpreter lock, which this thread holds: no Python code runs here.
-        let call = unsafe { seen.mark.call().cast::<Call<'_, '_>>().as_ref() };
+        let call = unsafe { seen.mark.call().cast::<ChildCall<'_, '_>>().as_ref() };
         found.extend(call.map(|call| {
             let kind = call.kind.as_unbound().clone_ref(py);
             let id = call.id.as_ref().map(|id| id.as_unbound().clone_ref(py));
@@ -133,13 +133,13 @@ pub(crate) fn report_running(py: Python<'_>, report: Bound<'_, PyTuple>) -> PyRe
     let running = CURRENT.with(|current| {
         let current = current.borrow();
         let current = current.as_ref()?;
-        Some((current.outbox.clone(), current.seq, current.is_asked))
+        Some((current.events.clone(), current.seq, current.is_asked))
     });
-    let Some((outbox, seq, is_asked)) = running else {
+    let Some((events, seq, is_asked)) = running else {
         return Ok(false);
     };
     if is_asked {
-        outbox.report(py, seq, report)?;
+        events.report(py, seq, report)?;
     }
     Ok(true)
 }
@@ -209,7 +209,7 @@ pub(crate) struct ChildEnd {
     /// What interrupts a coroutine that runs, by message.
     interrupters: Arc<Mutex<HashMap<u64, Py<PyAny>>>>,
     streams: Arc<Streams>,
-    outbox: Arc<Outbox>,
+    events: Arc<EventSender>,
     generation: Generation,
     functions: Functions,
 }
@@ -222,7 +222,7 @@ pub(crate) fn child_arrive() -> PyResult<ChildEnd> {
         PyOSError::new_err(format!("this process was not started by a pool: {error}"))
     })?;
     Ok(ChildEnd {
-        outbox: Outbox::new(&link),
+        events: EventSender::new(&link),
         link,
         report,
         door: Mutex::new(door),
@@ -235,7 +235,7 @@ pub(crate) fn child_arrive() -> PyResult<ChildEnd> {
 }
 
 /// Everything of a request but its payload.
-struct Head {
+struct RequestHead {
     seq: u64,
     worker: u32,
     attempt: u32,
@@ -335,7 +335,7 @@ impl ChildEnd {
         child: &Bound<'_, PyAny>,
         request: Request<'_, RawPayload<'_>>,
     ) -> PyResult<()> {
-        let head = Head {
+        let head = RequestHead {
             seq: request.seq,
             worker: request.worker,
             attempt: request.attempt,
@@ -350,7 +350,7 @@ impl ChildEnd {
             together: head.flags & control::TOGETHER != 0,
             one_of_list: false,
             streams: None,
-            outbox: self.outbox.clone(),
+            events: self.events.clone(),
         };
         if !self.link.begin(head.seq) {
             return answers.skipped(py);
@@ -384,7 +384,7 @@ impl ChildEnd {
             Sender::new(&self.link, &self.streams, head.seq, window, self.generation)
         });
         answers.streams = stream.is_some().then(|| self.streams.clone());
-        let call = Call {
+        let call = ChildCall {
             end: self,
             child,
             head,
@@ -409,7 +409,7 @@ impl ChildEnd {
         &self,
         py: Python<'_>,
         child: &Bound<'_, PyAny>,
-        head: &Head,
+        head: &RequestHead,
         parcel: &Parcel,
     ) -> PyResult<()> {
         if head.flags & control::SETUP != 0 {
@@ -481,17 +481,17 @@ enum Called<'py> {
 }
 
 /// One message that is being handled.
-struct Call<'a, 'py> {
+struct ChildCall<'a, 'py> {
     end: &'a ChildEnd,
     child: &'a Bound<'py, PyAny>,
-    head: Head,
+    head: RequestHead,
     worker: Arc<Own>,
     kind: Bound<'py, PyString>,
     id: Option<Bound<'py, PyString>>,
     stream: Option<Sender>,
 }
 
-impl<'py> Call<'_, 'py> {
+impl<'py> ChildCall<'_, 'py> {
     fn unpack(&self, py: Python<'py>, parcel: &Parcel) -> PyResult<Bound<'py, PyAny>> {
         pickling::unpack(py, parcel).map_err(|raised| {
             error::unreadable_payload(py, self.worker.named(), &self.kind.to_string(), raised)
@@ -585,7 +585,7 @@ impl<'py> Call<'_, 'py> {
                 seq: self.head.seq,
                 is_asked: self.head.flags & flags::NO_REPLY == 0,
                 link: self.end.link.clone(),
-                outbox: self.end.outbox.clone(),
+                events: self.end.events.clone(),
                 stream: self.stream.clone(),
             }))
         });
@@ -704,7 +704,7 @@ struct Answers {
     /// Where its stream is, if it has one.
     streams: Option<Arc<Streams>>,
     /// Events that it emitted go before it.
-    outbox: Arc<Outbox>,
+    events: Arc<EventSender>,
 }
 
 impl Answers {
@@ -718,7 +718,7 @@ impl Answers {
         if let Some(streams) = &self.streams {
             streams.forget(self.seq);
         }
-        self.outbox.end(py, self.seq);
+        self.events.end(py, self.seq);
         let run_ns = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         // The host releases it, perhaps before this returns.
         let _ = payload.detach();

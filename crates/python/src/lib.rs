@@ -109,7 +109,7 @@ mod _core {
     #[pymodule_export]
     const MOST_AHEAD: u32 = crate::host::flags::MOST_AHEAD;
     #[pymodule_export]
-    const KEPT_ENDS: usize = crate::host::ends::KEPT;
+    const KEPT_ENDS: usize = crate::host::ends::KEPT_ENDS;
     #[pymodule_export]
     const MOST_EVENTS: usize = crate::host::hearing::MOST_EVENTS;
     #[pymodule_export]

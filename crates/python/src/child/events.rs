@@ -29,7 +29,7 @@ use super::progress::Meters;
 const MOST_BYTES: usize = 16 << 20;
 
 #[derive(Debug)]
-struct Kept {
+struct PendingEvent {
     seq: u64,
     name: String,
     payload: Payload,
@@ -37,7 +37,7 @@ struct Kept {
     offset: Option<u64>,
 }
 
-impl Kept {
+impl PendingEvent {
     fn area(&self) -> &[u8] {
         match self.payload.place() {
             Place::Inline(area) => area,
@@ -60,7 +60,7 @@ impl Kept {
 
 #[derive(Debug, Default)]
 struct State {
-    kept: VecDeque<Kept>,
+    kept: VecDeque<PendingEvent>,
     bytes: usize,
     /// Events that were dropped and that the host does not know of.
     dropped: u64,
@@ -70,7 +70,7 @@ struct State {
 
 /// The events of a child that were not sent yet.
 #[derive(Debug)]
-pub(crate) struct Outbox {
+pub(crate) struct EventSender {
     link: Arc<dyn ChildLink>,
     /// Itself, for the thread that sends.
     own: Weak<Self>,
@@ -82,7 +82,7 @@ pub(crate) struct Outbox {
     sent: Condvar,
 }
 
-impl Outbox {
+impl EventSender {
     pub(super) fn new(link: &Arc<dyn ChildLink>) -> Arc<Self> {
         Arc::new_cyclic(|own| Self {
             link: link.clone(),
@@ -100,7 +100,7 @@ impl Outbox {
     }
 
     /// Keeps one more; returns those that make room for it.
-    fn keep(state: &mut State, event: Kept) -> Vec<Kept> {
+    fn keep(state: &mut State, event: PendingEvent) -> Vec<PendingEvent> {
         state.bytes += event.area().len();
         state.kept.push_back(event);
         let mut gone = Vec::new();
@@ -116,7 +116,7 @@ impl Outbox {
     }
 
     /// Gives back what the host will never see.
-    fn release(&self, gone: Vec<Kept>) {
+    fn release(&self, gone: Vec<PendingEvent>) {
         for event in gone {
             if let (Some(offset), Some(store)) = (event.offset, self.link.store()) {
                 store.release(offset);
@@ -198,7 +198,7 @@ impl Outbox {
     }
 }
 
-impl ToHost for Outbox {
+impl ToHost for EventSender {
     fn emit(&self, py: Python<'_>, seq: u64, name: &str, data: &Bound<'_, PyAny>) -> PyResult<()> {
         if !self.generation.is_here() {
             return Err(error::copied());
@@ -208,7 +208,7 @@ impl ToHost for Outbox {
                 let what = format!("the data of the event {}", Quoted(name));
                 error::unpicklable(py, &what, raised)
             })?;
-        let mut event = Kept {
+        let mut event = PendingEvent {
             seq,
             name: checked_name(name, "the name of an event")?.to_owned(),
             payload,
@@ -246,7 +246,7 @@ impl ToHost for Outbox {
         match wait {
             None => Ok(()),
             Some(wait) => {
-                let meter = Bound::new(py, ChildMeter { outbox: own, seq })?;
+                let meter = Bound::new(py, ChildMeter { events: own, seq })?;
                 reporting::later(py, meter.as_any(), wait)
             }
         }
@@ -257,7 +257,7 @@ impl ToHost for Outbox {
 #[pyclass(module = "pytoweb._core", frozen)]
 #[derive(Debug)]
 struct ChildMeter {
-    outbox: Arc<Outbox>,
+    events: Arc<EventSender>,
     seq: u64,
 }
 
@@ -265,8 +265,8 @@ struct ChildMeter {
 impl ChildMeter {
     /// Sends what was reported last, unless that is gone.
     fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let Self { outbox, seq } = slf.get();
-        if outbox.generation.is_here() && outbox.meters.flush(slf.py(), &outbox.link, *seq)? {
+        let Self { events, seq } = slf.get();
+        if events.generation.is_here() && events.meters.flush(slf.py(), &events.link, *seq)? {
             reporting::later(slf.py(), slf.as_any(), STEP)?;
         }
         Ok(())

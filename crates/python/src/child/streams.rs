@@ -22,9 +22,9 @@ use super::broken;
 
 /// Called when there is credit again, or none will come.
 #[derive(Debug)]
-struct Call(Py<PyAny>);
+struct WakeCallback(Py<PyAny>);
 
-impl StreamWake for Call {
+impl StreamWake for WakeCallback {
     fn wake(self) {
         Python::attach(|py| {
             if let Err(error) = self.0.call0(py) {
@@ -35,7 +35,7 @@ impl StreamWake for Call {
 }
 
 /// The stream of one message.
-type Outgoing = Credit<Call>;
+type Outgoing = Credit<WakeCallback>;
 
 /// The streams of the messages that run.
 #[derive(Debug, Default)]
@@ -222,7 +222,7 @@ impl ChildStreamWriter {
         if !sender.generation.is_here() {
             return Err(error::copied());
         }
-        let Some(may) = sender.outgoing.take(|| Some(Call(wake))) else {
+        let Some(may) = sender.outgoing.take(|| Some(WakeCallback(wake))) else {
             return Ok(Some(false));
         };
         if may {

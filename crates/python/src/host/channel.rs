@@ -27,14 +27,14 @@ impl From<Parcel> for Item {
 pub(crate) enum Wake {
     Thread(Arc<Parker>),
     /// Called without arguments.
-    Call(Py<PyAny>),
+    Callback(Py<PyAny>),
 }
 
 impl StreamWake for Wake {
     fn wake(self) {
         match self {
             Self::Thread(parker) => parker.unpark(),
-            Self::Call(function) => Python::attach(|py| {
+            Self::Callback(function) => Python::attach(|py| {
                 if let Err(error) = function.call0(py) {
                     error.write_unraisable(py, None);
                 }
@@ -45,4 +45,4 @@ impl StreamWake for Wake {
 
 pub(crate) type Channel = StreamChannel<Item, Wake>;
 
-pub(crate) type Found = StreamFound<Item>;
+pub(crate) type FoundItem = StreamFound<Item>;

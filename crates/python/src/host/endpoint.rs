@@ -16,8 +16,8 @@ use crate::error;
 use crate::host::fleet::Processes;
 use crate::host::handler::{PyHandler, Runner};
 use crate::host::packing::{LastKind, Packing};
-use crate::host::shared::Shared;
 use crate::host::threads::Threads;
+use crate::host::worker_shared::WorkerShared;
 use crate::interpreter::attached::Attached;
 use crate::interpreter::fork;
 use crate::interpreter::generation::Generation;
@@ -27,7 +27,7 @@ use crate::pickle::definitions::Definitions;
 #[derive(Debug)]
 pub(crate) struct Inner {
     worker: Option<Worker<PyHandler>>,
-    pub(crate) shared: Arc<Attached<Shared>>,
+    pub(crate) shared: Arc<Attached<WorkerShared>>,
     /// For an endpoint whose handlers run in other processes.
     pub(crate) packing: Option<Packing>,
     pub(crate) generation: Generation,
@@ -67,14 +67,14 @@ impl Inner {
 
     /// `shared`: a pool's own mailbox. `way`: the processes that run the handlers, with the lane and the attempts.
     pub(crate) fn make(
-        own: Attached<Shared>,
+        own: Attached<WorkerShared>,
         options: WorkerOptions,
         shared: bool,
         pool: &Pool,
         way: Option<(&Processes, Option<usize>, u32)>,
     ) -> PyResult<Self> {
         let own = Arc::new(own);
-        own.label.is_of::<Shared>(&own);
+        own.label.is_of::<WorkerShared>(&own);
         let packing = match way {
             None => None,
             Some((processes, lane, max_attempts)) => {

@@ -40,13 +40,13 @@ use crate::host::places::{Place, place_for};
 use crate::host::planning::{ByType, Wishes, with_wishes};
 use crate::host::reply_room::ReplyRoom;
 use crate::host::retrying::Policy;
-use crate::host::shared::Shared;
 use crate::host::sizes::Scale;
 use crate::host::start_hook::StartHook;
 use crate::host::tallies::Tallies;
 use crate::host::task::Head;
 use crate::host::threads::Threads;
-use crate::host::waiting::{self, Entry};
+use crate::host::waiting::{self, PostResult};
+use crate::host::worker_shared::WorkerShared;
 use crate::interpreter::attached::Attached;
 use crate::interpreter::marks::Label;
 use crate::pickle::pickling::{self, Way};
@@ -115,7 +115,7 @@ impl Endpoint {
             stuck_after: stuck_after.map(checked_seconds).transpose()?,
             bytes,
         };
-        let own = Attached::new(Shared {
+        let own = Attached::new(WorkerShared {
             label: Label::new(&name),
             name,
             is_pool: shared,
@@ -493,8 +493,8 @@ impl Endpoint {
         }
         let is_answered = place.is_some();
         match waiting::enter(worker, message, limit) {
-            Ok(Entry::In) => Ok(py.None().into_bound(py)),
-            Ok(Entry::Line(post)) => slf.get().parked(slf, post, None, is_answered, told),
+            Ok(PostResult::In) => Ok(py.None().into_bound(py)),
+            Ok(PostResult::Line(post)) => slf.get().parked(slf, post, None, is_answered, told),
             Err(refused) => {
                 if is_answered {
                     inner.shared.reply_room.give_back(py, 1);
@@ -516,8 +516,8 @@ impl Endpoint {
         let terms = inner.terms(worker, kind.bind(py), None, Wishes::default(), &data)?;
         let task = terms.of_repeated(kind.bind(py));
         let message = inner.message(py, kind, data, Some(task.clone()))?;
-        let entry = waiting::enter(worker, message, None)?;
-        Ok(Repeated::new(task, entry))
+        let posted = waiting::enter(worker, message, None)?;
+        Ok(Repeated::new(task, posted))
     }
 
     /// Refuses what a post of this would refuse, whatever room there is.

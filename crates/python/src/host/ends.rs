@@ -9,16 +9,16 @@ use pyo3::types::{PyDict, PyString};
 use pytoweb_engine::{DropReason, Failure};
 
 /// Messages with an id whose end is kept, of each worker.
-pub(crate) const KEPT: usize = 1_000;
+pub(crate) const KEPT_ENDS: usize = 1_000;
 /// Characters that are kept of what an error says.
 const ERROR_LENGTH: usize = 300;
 
 /// How messages with an id have ended: the last ones.
 #[derive(Debug, Default)]
-pub(crate) struct Ends(Mutex<Kept>);
+pub(crate) struct Ends(Mutex<EndLog>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct EndLog {
     ends: VecDeque<End>,
     /// Those that are dead letters, and whose reply is to come.
     dead: HashSet<Box<str>>,
@@ -35,13 +35,13 @@ struct End {
 }
 
 impl Ends {
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, EndLog> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A message with that id is a dead letter.
     pub(crate) fn dies(&self, py: Python<'_>, id: &Py<PyString>) {
-        self.kept()
+        self.lock()
             .dead
             .insert(id.bind(py).to_string_lossy().into());
     }
@@ -60,12 +60,12 @@ impl Ends {
             Ok(Some(error)) => ("failed", Some(text_of(error))),
             Err(failure) => (name_of(failure), None),
         };
-        let mut kept = self.kept();
-        let dead = kept.dead.remove(&id);
-        if kept.ends.len() == KEPT {
-            kept.ends.pop_front();
+        let mut log = self.lock();
+        let dead = log.dead.remove(&id);
+        if log.ends.len() == KEPT_ENDS {
+            log.ends.pop_front();
         }
-        kept.ends.push_back(End {
+        log.ends.push_back(End {
             id,
             outcome,
             error,
@@ -110,8 +110,8 @@ pub(crate) fn end_of<'py>(
     id: &Bound<'py, PyString>,
 ) -> PyResult<Option<Bound<'py, PyDict>>> {
     let id = id.to_string_lossy();
-    let kept = ends.kept();
-    let Some(end) = kept.ends.iter().rev().find(|end| *end.id == *id) else {
+    let log = ends.lock();
+    let Some(end) = log.ends.iter().rev().find(|end| *end.id == *id) else {
         return Ok(None);
     };
     let told = PyDict::new(py);

@@ -7,7 +7,7 @@ use pytoweb_engine::Exit;
 
 use crate::host::failure;
 use crate::host::handler::Runner;
-use crate::host::shared::Shared;
+use crate::host::worker_shared::WorkerShared;
 
 /// The reason of an end, and the exception behind it.
 pub(crate) type Reason = (&'static str, Option<Py<PyAny>>);
@@ -16,7 +16,7 @@ pub(crate) type Reason = (&'static str, Option<Py<PyAny>>);
 pub(crate) fn reason(
     py: Python<'_>,
     exit: Exit,
-    shared: &Shared,
+    shared: &WorkerShared,
     runner: Option<&Arc<Runner>>,
 ) -> Reason {
     if shared.broken.is_set() {

@@ -58,12 +58,12 @@ impl Processes {
 }
 
 /// What the children say, brought to the pool's `ProcessRuntime`.
-struct Told {
+struct RuntimeOverseer {
     /// A weak reference.
     runtime: Py<PyAny>,
 }
 
-impl Told {
+impl RuntimeOverseer {
     fn setup_now(&self, py: Python<'_>, lane: usize) -> PyResult<Setup> {
         let runtime = self.runtime.bind(py).call0()?;
         if runtime.is_none() {
@@ -94,19 +94,19 @@ impl Told {
         method: &Bound<'py, PyString>,
         args: impl PyCallArgs<'py>,
     ) {
-        let told = self.runtime.call0(py).and_then(|runtime| {
+        let called = self.runtime.call0(py).and_then(|runtime| {
             if !runtime.is_none(py) {
                 runtime.bind(py).call_method1(method, args)?;
             }
             Ok(())
         });
-        if let Err(error) = told {
+        if let Err(error) = called {
             error.write_unraisable(py, None);
         }
     }
 }
 
-impl Overseer for Told {
+impl Overseer for RuntimeOverseer {
     fn presence(&self) -> Box<dyn Send> {
         Box::new(Presence::new())
     }
@@ -202,7 +202,7 @@ impl Processes {
         grace: f64,
         start_timeout: Option<f64>,
     ) -> Self {
-        let told = Told { runtime };
+        let overseer = RuntimeOverseer { runtime };
         let options = Options {
             name,
             size,
@@ -220,7 +220,7 @@ impl Processes {
         };
         Self {
             name: options.name.clone(),
-            fleet: Some(Arc::new(Fleet::new(options, Box::new(told)))),
+            fleet: Some(Arc::new(Fleet::new(options, Box::new(overseer)))),
             generation: Generation::now(),
         }
     }

@@ -31,8 +31,8 @@ use crate::host::coroutines;
 use crate::host::edges::{self, WaitEdge};
 use crate::host::endpoint::Endpoint;
 use crate::host::handler::Runner;
-use crate::host::shared::Shared;
 use crate::host::task::Task;
+use crate::host::worker_shared::WorkerShared;
 use crate::interpreter::attached::Attached;
 use crate::interpreter::context::bare_instance;
 use crate::interpreter::generation::Generation;
@@ -57,7 +57,7 @@ pub(crate) struct Inner {
     /// Where the message is handled, if in another process.
     runner: Option<Arc<Runner>>,
     /// Of the endpoint that owes it.
-    shared: Option<Arc<Attached<Shared>>>,
+    shared: Option<Arc<Attached<WorkerShared>>>,
     generation: Generation,
 }
 

@@ -25,17 +25,17 @@ use crate::host::failure;
 use crate::host::message::{Apart, Body, PyMessage};
 use crate::host::retrying::Then;
 use crate::host::running;
-use crate::host::shared::Shared;
 use crate::host::stuck;
 use crate::host::task::value::Value;
+use crate::host::worker_shared::WorkerShared;
 use crate::interpreter::attached::Attached;
 use crate::interpreter::context::{self, Empty};
 use crate::interpreter::ending;
 use crate::interpreter::marks::{self, Mark};
 
-use self::calling::Call;
+use self::calling::HandlerCall;
 use self::hooks::is_terminated;
-use self::pending::{Batch, tasks_of};
+use self::pending::{RestOfBatch, tasks_of};
 use self::settling::Ended;
 
 /// Why a worker is stuck whose handler the watchdog has seen.
@@ -47,7 +47,7 @@ pub(crate) type Runner = pytoweb_process::Runner<PyHandler>;
 /// Runs Python messages.
 #[derive(Clone, Debug)]
 pub(crate) struct PyHandler {
-    pub(crate) shared: Arc<Attached<Shared>>,
+    pub(crate) shared: Arc<Attached<WorkerShared>>,
     /// Where messages go that are handled in another process.
     pub(crate) runner: Option<Arc<Runner>>,
 }
@@ -177,7 +177,7 @@ impl<'a> Serving<'a> {
         if cfg!(pytoweb_without_numbers) {
             return;
         }
-        let shared: &'a Shared = &self.handler.shared;
+        let shared: &'a WorkerShared = &self.handler.shared;
         let Body::Local { head, .. } = &message.body else {
             return shared.count(self.py, message, outcome);
         };
@@ -217,10 +217,10 @@ impl Course<PyHandler> for Serving<'_> {
         companions: Companions<PyHandler>,
     ) -> Handled<PyHandler> {
         let (py, shared) = (self.py, &self.handler.shared);
-        // ORDERING: Relaxed, see `Shared::end_worker`; Acquire as in `handle`.
+        // ORDERING: Relaxed, see `WorkerShared::end_worker`; Acquire as in `handle`.
         shared.began.store(true, Ordering::Relaxed);
         if !shared.broken.is_set()
-            && let Call::Batch(handler) = shared.call(py, message)
+            && let HandlerCall::Batch(handler) = shared.call(py, message)
         {
             let handled = self.run_batch(message, Some(companions), &handler);
             if let Handled::Done(outcome) = &handled {
@@ -310,7 +310,7 @@ impl Serving<'_> {
     #[inline(never)]
     fn run_one(&self, message: &PyMessage) -> Handled<PyHandler> {
         let (py, shared) = (self.py, &self.handler.shared);
-        // ORDERING: Relaxed, see `Shared::end_worker`.
+        // ORDERING: Relaxed, see `WorkerShared::end_worker`.
         if !shared.began.load(Ordering::Relaxed) {
             shared.began.store(true, Ordering::Relaxed);
         }
@@ -320,7 +320,7 @@ impl Serving<'_> {
             return Handled::Done(shared.settle(py, message, Err(error)));
         }
         let call = match shared.call(py, message) {
-            Call::Batch(handler) => return self.run_batch(message, None, &handler),
+            HandlerCall::Batch(handler) => return self.run_batch(message, None, &handler),
             call => call,
         };
         let awaits = call.awaits();
@@ -387,7 +387,7 @@ impl Serving<'_> {
         {
             let error = error.clone_ref(py);
             return Handled::Suspend(Box::new(move |suspension| {
-                Shared::fail_after(hook, error, suspension);
+                WorkerShared::fail_after(hook, error, suspension);
             }));
         }
         if awaits
@@ -431,7 +431,7 @@ impl Serving<'_> {
         {
             let (shared, coroutine) = (shared.clone(), coroutine.clone().unbind());
             return Handled::Suspend(Box::new(move |suspension| {
-                shared.go_on(&coroutine, suspension, Some(Batch(companions)));
+                shared.go_on(&coroutine, suspension, Some(RestOfBatch(companions)));
             }));
         }
         let address = pytoweb_engine::current();

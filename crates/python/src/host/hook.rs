@@ -7,8 +7,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::host::coroutines;
-use crate::host::shared::Shared;
 use crate::host::worker_message::WorkerMessage;
+use crate::host::worker_shared::WorkerShared;
 
 type Work = Box<dyn FnOnce(Python<'_>) + Send>;
 
@@ -60,7 +60,7 @@ impl Hook {
     pub(crate) fn run(
         self,
         py: Python<'_>,
-        shared: &Shared,
+        shared: &WorkerShared,
         then: impl FnOnce(Python<'_>) + Send + 'static,
     ) {
         coroutines::note();

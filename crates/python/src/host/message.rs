@@ -15,7 +15,7 @@ use crate::host::flags;
 use crate::host::planning::Planned;
 use crate::host::retrying::Retrying;
 use crate::host::task::{Head, Task};
-use crate::host::worker_message::{Delivery, WorkerMessage};
+use crate::host::worker_message::{Site, WorkerMessage};
 use crate::pickle::pickling;
 
 #[derive(Debug)]
@@ -243,7 +243,7 @@ impl PyMessage {
         task: Option<Arc<Task>>,
     ) -> PyResult<WorkerMessage> {
         Ok(WorkerMessage {
-            delivery: Some(Delivery::Here {
+            site: Some(Site::Here {
                 address: address.clone(),
                 task,
             }),
@@ -259,7 +259,7 @@ impl PyMessage {
             id: self.id().map(|id| id.clone_ref(py)),
             worker: worker.to_owned(),
             attempt: self.attempt(),
-            delivery: None,
+            site: None,
         })
     }
 }

@@ -10,9 +10,9 @@ use crate::error;
 use crate::host::endpoint::Endpoint;
 use crate::host::future::new_future;
 use crate::host::handler::PyHandler;
-use crate::host::shared::Shared;
 use crate::host::task::Task;
-use crate::host::waiting::{self, Entry};
+use crate::host::waiting::{self, PostResult};
+use crate::host::worker_shared::WorkerShared;
 use crate::interpreter::attached::Attached;
 use crate::interpreter::generation::Generation;
 
@@ -24,7 +24,7 @@ pub(crate) struct Parked {
     /// start another thread in its place.
     post: Mutex<Option<Arc<ParkedPost<PyHandler>>>>,
     endpoint: Py<Endpoint>,
-    shared: Arc<Attached<Shared>>,
+    shared: Arc<Attached<WorkerShared>>,
     /// Of an ask: its future's.
     task: Option<Arc<Task>>,
     /// It has a place for its reply, which is given back where it does not go in.
@@ -37,7 +37,7 @@ impl Parked {
     pub(crate) fn new(
         post: ParkedPost<PyHandler>,
         endpoint: Py<Endpoint>,
-        shared: Arc<Attached<Shared>>,
+        shared: Arc<Attached<WorkerShared>>,
         task: Option<Arc<Task>>,
         is_answered: bool,
         told: Py<PyAny>,
@@ -171,10 +171,10 @@ pub(crate) struct Repeated {
 }
 
 impl Repeated {
-    pub(crate) fn new(task: Arc<Task>, entry: Entry) -> Self {
-        let post = match entry {
-            Entry::In => None,
-            Entry::Line(post) => Some(post),
+    pub(crate) fn new(task: Arc<Task>, posted: PostResult) -> Self {
+        let post = match posted {
+            PostResult::In => None,
+            PostResult::Line(post) => Some(post),
         };
         Self {
             task,

@@ -9,8 +9,8 @@ use pytoweb_engine::{Overflow, PostError, Worker, WorkerState};
 
 use crate::error;
 use crate::host::handler::PyHandler;
-use crate::host::shared::Shared;
 use crate::host::waiting;
+use crate::host::worker_shared::WorkerShared;
 
 /// What came of a post's wish for a place.
 pub(crate) enum Place {
@@ -28,7 +28,7 @@ pub(crate) enum Place {
 pub(crate) fn place_for(
     py: Python<'_>,
     worker: &Worker<PyHandler>,
-    shared: &Shared,
+    shared: &WorkerShared,
     id: &Py<PyString>,
 ) -> PyResult<Place> {
     let room = &shared.reply_room;
@@ -67,7 +67,7 @@ pub(crate) fn place_for(
 pub(crate) fn wait_for_place(
     py: Python<'_>,
     worker: &Worker<PyHandler>,
-    shared: &Shared,
+    shared: &WorkerShared,
     limit: Option<Duration>,
 ) -> PyResult<()> {
     waiting::may_wait(py, worker, 1)?;
@@ -110,7 +110,11 @@ pub(crate) fn wait_for_place(
 }
 
 /// Refuses a wait for the caller itself: a reply handler, or the worker's own handler.
-fn refuse_deadlock(py: Python<'_>, worker: &Worker<PyHandler>, shared: &Shared) -> PyResult<()> {
+fn refuse_deadlock(
+    py: Python<'_>,
+    worker: &Worker<PyHandler>,
+    shared: &WorkerShared,
+) -> PyResult<()> {
     let own = worker.is_current() && worker.is_exclusive();
     if own
         || shared

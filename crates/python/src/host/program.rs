@@ -47,7 +47,7 @@ pub(crate) fn program_numbers(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 
 /// A worker, and how it fares: its pool's name, its own, whether it is the pool's own mailbox; the state, why, and for how
 /// many seconds.
-type Told = (String, String, bool, (&'static str, String, f64));
+type HealthRow = (String, String, bool, (&'static str, String, f64));
 
 /// How all workers of the program fare: how many are in each state, and of the `most` first ones that are restarting or worse,
 /// what is known. Without the interpreter lock, but for the result.
@@ -55,7 +55,7 @@ type Told = (String, String, bool, (&'static str, String, f64));
 pub(crate) fn program_health(
     py: Python<'_>,
     most: usize,
-) -> PyResult<(Bound<'_, PyDict>, Vec<Told>)> {
+) -> PyResult<(Bound<'_, PyDict>, Vec<HealthRow>)> {
     let registry = fork::of_process().registry;
     let mut states: Vec<(HealthState, usize)> = Vec::new();
     let mut worse = Vec::new();

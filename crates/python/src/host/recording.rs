@@ -16,16 +16,16 @@ use pytoweb_engine::{Bar, Fate, Lane, Recorded, Recorder};
 static RECORDERS: AtomicU32 = AtomicU32::new(0);
 static THREADS: AtomicU32 = AtomicU32::new(0);
 
-/// A failure that was told of on this thread: the recorder, and its number there.
-type Told = Option<(u32, usize)>;
+/// A failure that was reported on this thread: the recorder, and its number there.
+type ReportedFailure = Option<(u32, usize)>;
 
 thread_local! {
     static THREAD: u32 = {
         // ORDERING: Relaxed, only uniqueness matters.
         THREADS.fetch_add(1, Ordering::Relaxed)
     };
-    /// The last failure that was told of here, until its message ends.
-    static TOLD: Cell<Told> = const { Cell::new(None) };
+    /// The last failure that was reported here, until its message ends.
+    static REPORTED: Cell<ReportedFailure> = const { Cell::new(None) };
     /// Messages that ran beside the one that ends next.
     static BESIDE: Cell<u32> = const { Cell::new(0) };
 }
@@ -67,13 +67,13 @@ impl Active {
 
     /// The failure that was told of here last, and of which no message has ended since.
     pub(crate) fn told_here(&self) -> Option<usize> {
-        let (recorder, index) = TOLD.take()?;
+        let (recorder, index) = REPORTED.take()?;
         (recorder == self.number).then_some(index)
     }
 
     /// A failure was told of on this thread; its message ends here.
     pub(crate) fn tell_here(&self, failure: Option<usize>) {
-        TOLD.set(failure.map(|index| (self.number, index)));
+        REPORTED.set(failure.map(|index| (self.number, index)));
     }
 
     /// Another message ran beside the one that ends next on this thread.

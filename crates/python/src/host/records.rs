@@ -9,9 +9,9 @@ use pytoweb_engine::{Fate, Lane, Place, Ran, Span};
 
 use crate::host::message::PyMessage;
 use crate::host::recording::{Active, nanos};
-use crate::host::shared::Shared;
+use crate::host::worker_shared::WorkerShared;
 
-impl Shared {
+impl WorkerShared {
     /// A message that is timed has ended.
     #[inline]
     pub(crate) fn record_span(&self, message: &PyMessage, span: &Span) {
@@ -156,7 +156,7 @@ fn kind_of(message: &PyMessage) -> Option<String> {
         return Some(request.kind.to_string());
     }
     Python::attach(|py| {
-        let kind = Shared::kind_here(py, message)?;
+        let kind = WorkerShared::kind_here(py, message)?;
         Some(kind.to_string_lossy().into_owned())
     })
 }

@@ -23,10 +23,10 @@ use crate::host::hook::Hook;
 use crate::host::message::PyMessage;
 use crate::host::retrying::Then;
 use crate::host::running;
-use crate::host::shared::Shared;
 use crate::host::stuck;
 use crate::host::task::Task;
 use crate::host::task::value::{Remote, Value};
+use crate::host::worker_shared::WorkerShared;
 use crate::interpreter::context;
 
 /// The child processes of a pool, or of one worker.
@@ -304,7 +304,7 @@ fn fail(
 /// Puts a message back, if it is to be tried again. `Some`: it fails for good.
 fn try_again(
     py: Python<'_>,
-    shared: &Shared,
+    shared: &WorkerShared,
     delivery: Delivery<PyHandler>,
     error: &PyErr,
     (crashed, ran): (bool, Option<Duration>),

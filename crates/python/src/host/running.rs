@@ -15,9 +15,9 @@ use pyo3::types::PyString;
 use pytoweb_engine::{Message, ReplyState};
 
 use crate::host::message::{self, About, Body, PyMessage};
-use crate::host::shared::Shared;
 use crate::host::task::Head;
 use crate::host::worker_message::WorkerMessage;
+use crate::host::worker_shared::WorkerShared;
 use crate::interpreter::marks::{self, Mark};
 
 /// Marks `message` as the one that runs on this thread, for the time of `f`.
@@ -27,7 +27,7 @@ use crate::interpreter::marks::{self, Mark};
 pub(crate) fn with<R>(
     attached: Python<'_>,
     message: &PyMessage,
-    shared: &Shared,
+    shared: &WorkerShared,
     f: impl FnOnce() -> R,
 ) -> R {
     marks::own(|mark| with_mark(attached, mark, message, shared, f))
@@ -39,7 +39,7 @@ pub(crate) fn with_mark<R>(
     _attached: Python<'_>,
     mark: &Mark,
     message: &PyMessage,
-    shared: &Shared,
+    shared: &WorkerShared,
     f: impl FnOnce() -> R,
 ) -> R {
     struct Restore<'a>(&'a Mark, (*mut (), *mut ()));
@@ -57,9 +57,9 @@ pub(crate) fn with_mark<R>(
 }
 
 /// Runs `look` on the message and the worker's shared part, if a handler runs on this thread.
-pub(crate) fn look<R>(look: impl FnOnce(&PyMessage, &Shared) -> R) -> Option<R> {
+pub(crate) fn look<R>(look: impl FnOnce(&PyMessage, &WorkerShared) -> R) -> Option<R> {
     let (message, shared) = marks::own(Mark::get);
-    let (message, shared) = (message.cast::<PyMessage>(), shared.cast::<Shared>());
+    let (message, shared) = (message.cast::<PyMessage>(), shared.cast::<WorkerShared>());
     // SAFETY: `with` borrows both for as long as they are marked, on this very thread, and takes the marks away before it
     // returns, even by a panic. Null otherwise.
     unsafe { Some(look(message.as_ref()?, shared.as_ref()?)) }
@@ -106,7 +106,7 @@ pub(crate) fn thread_of(_attached: Python<'_>, ticket: &ReplyState) -> Option<(c
 }
 
 /// What runs on a thread, to be told without the lock of the list.
-struct Found {
+struct ThreadRun {
     ident: c_ulong,
     number: u64,
     owner: Py<PyAny>,
@@ -122,13 +122,13 @@ enum Kind {
     Function(Py<PyAny>),
 }
 
-impl Found {
+impl ThreadRun {
     /// Runs no Python code, and so keeps the interpreter lock.
     fn of(
         py: Python<'_>,
         listed: (c_ulong, u64),
         message: &PyMessage,
-        shared: &Shared,
+        shared: &WorkerShared,
     ) -> Option<Self> {
         let kind = match &message.body {
             Body::Local { head, .. } if message.head_kind() != Head::Type => {
@@ -176,13 +176,13 @@ pub(crate) fn running_on_threads(py: Python<'_>) -> PyResult<Vec<Running>> {
     let mut found = Vec::new();
     marks::visit(|seen| {
         let (message, shared) = seen.mark.get();
-        let (message, shared) = (message.cast::<PyMessage>(), shared.cast::<Shared>());
+        let (message, shared) = (message.cast::<PyMessage>(), shared.cast::<WorkerShared>());
         // SAFETY: the thread cannot leave `with`, and with it the message, before it has the interpreter lock, which this
         // thread holds and does not let go of before all is copied: no Python code runs here.
         let one = unsafe {
             match (message.as_ref(), shared.as_ref()) {
                 (Some(message), Some(shared)) => {
-                    Found::of(py, (seen.ident, seen.mark.number()), message, shared)
+                    ThreadRun::of(py, (seen.ident, seen.mark.number()), message, shared)
                 }
                 _ => None,
             }

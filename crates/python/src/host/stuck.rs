@@ -9,13 +9,13 @@ use pytoweb_engine::{Overrun, Stuck};
 
 use crate::host::message::PyMessage;
 use crate::host::running;
-use crate::host::shared::Shared;
+use crate::host::worker_shared::WorkerShared;
 use crate::interpreter::attached::Attached;
 use crate::interpreter::marks;
 use crate::interpreter::watchdog;
 
 /// Has a run logged, once the interpreter lock is to be had.
-pub(crate) fn tell(shared: &Arc<Attached<Shared>>, stuck: Stuck) {
+pub(crate) fn tell(shared: &Arc<Attached<WorkerShared>>, stuck: Stuck) {
     let shared = shared.clone();
     // The number now: the thread may be at another message by then.
     let mut place = None::<(c_ulong, u64)>;
@@ -45,7 +45,7 @@ pub(crate) fn tell(shared: &Arc<Attached<Shared>>, stuck: Stuck) {
 }
 
 /// Logs that the child was ended that ran a message past its deadline.
-pub(crate) fn tell_killed(py: Python<'_>, shared: &Shared, message: &PyMessage, pid: u32) {
+pub(crate) fn tell_killed(py: Python<'_>, shared: &WorkerShared, message: &PyMessage, pid: u32) {
     let told = message.kind(py).and_then(|kind| {
         let about = message.about(py);
         let seconds = about

@@ -13,12 +13,12 @@ use crate::host::hook::Hook;
 use crate::host::message::{About, PyMessage};
 use crate::host::retrying::{Retrying, Then};
 use crate::host::running;
-use crate::host::shared::Shared;
 use crate::host::task::value::Value;
 use crate::host::task::{Head, Task};
 use crate::host::watcher;
+use crate::host::worker_shared::WorkerShared;
 
-impl Shared {
+impl WorkerShared {
     /// Tells the error handler of a message that failed, else its future, else the log. The message does not wait for
     /// an error handler that is a coroutine.
     pub(crate) fn report(&self, py: Python<'_>, message: &PyMessage, error: &PyErr) {
@@ -198,7 +198,7 @@ impl Shared {
         }
     }
 
-    /// The same as [`Shared::bury`], for one whose next attempt is not made.
+    /// The same as [`WorkerShared::bury`], for one whose next attempt is not made.
     pub(crate) fn bury_last(&self, py: Python<'_>, message: &PyMessage) {
         if let Some(Then::DeadLetter(errors)) = message.retry().map(Retrying::over) {
             self.bury(py, message, errors);

@@ -17,8 +17,8 @@ use crate::host::failure::Limit;
 use crate::host::kinds::OfKind;
 use crate::host::planning::{Planned, Wishes};
 use crate::host::retrying::Retrying;
-use crate::host::shared::Shared;
 use crate::host::task::{Beside, Extras, Task};
+use crate::host::worker_shared::WorkerShared;
 
 #[derive(Debug, Default)]
 pub(crate) struct Terms {
@@ -31,7 +31,7 @@ impl Terms {
     /// Those of a message of the type `kind`. `limit`: its deadline.
     #[inline]
     pub(crate) fn of<'py>(
-        shared: &Shared,
+        shared: &WorkerShared,
         clock: &dyn Clock,
         kind: &Bound<'py, PyString>,
         limit: Option<Duration>,
@@ -46,7 +46,7 @@ impl Terms {
 
     #[inline(never)]
     fn found<'py>(
-        shared: &Shared,
+        shared: &WorkerShared,
         clock: &dyn Clock,
         kind: &Bound<'py, PyString>,
         limit: Option<Duration>,

@@ -87,7 +87,7 @@ pub(crate) fn set_deadline(
 }
 
 /// What a post that does not wait for room came to.
-pub(crate) enum Entry {
+pub(crate) enum PostResult {
     In,
     Line(ParkedPost<PyHandler>),
 }
@@ -100,15 +100,15 @@ pub(crate) fn enter(
     worker: &Worker<PyHandler>,
     message: PyMessage,
     limit: Option<Duration>,
-) -> PyResult<Entry> {
+) -> PyResult<PostResult> {
     let deadline = limit.zip(message.task.clone());
     match worker.park(message, limit) {
-        Ok(Some(parked)) => Ok(Entry::Line(parked)),
+        Ok(Some(parked)) => Ok(PostResult::Line(parked)),
         Ok(None) => {
             if let Some((limit, task)) = deadline {
                 set_deadline(worker, task, limit)?;
             }
-            Ok(Entry::In)
+            Ok(PostResult::In)
         }
         Err(error) => Err(refused(worker, error)),
     }
@@ -123,7 +123,7 @@ pub(crate) fn post_when_room(
 ) -> PyResult<()> {
     may_wait(py, worker, 1)?;
     let until = limit.and_then(|limit| Instant::now().checked_add(limit));
-    let Entry::Line(post) = enter(worker, message, limit)? else {
+    let PostResult::Line(post) = enter(worker, message, limit)? else {
         return Ok(());
     };
     let waited = wait_until(py, until, |step| post.wait(Some(step)));

@@ -23,7 +23,7 @@ pub(crate) trait ToHost: fmt::Debug + Send + Sync {
 
 /// Where a message is handled.
 #[derive(Debug)]
-pub(crate) enum Delivery {
+pub(crate) enum Site {
     /// In the process that it was posted in.
     Here {
         address: Address,
@@ -51,14 +51,14 @@ pub(crate) struct WorkerMessage {
     pub(crate) worker: String,
     pub(crate) attempt: u32,
     /// Where it is handled, if it is.
-    pub(crate) delivery: Option<Delivery>,
+    pub(crate) site: Option<Site>,
 }
 
 impl WorkerMessage {
     /// The ticket of a message that is handled in this process.
     pub(crate) fn ticket(&self) -> Option<Arc<dyn Ticket>> {
-        match &self.delivery {
-            Some(Delivery::Here { task, .. }) => task
+        match &self.site {
+            Some(Site::Here { task, .. }) => task
                 .as_ref()
                 .map(|task| -> Arc<dyn Ticket> { task.clone() }),
             _ => None,
@@ -67,11 +67,11 @@ impl WorkerMessage {
 
     /// Brings a report of its handler's progress to its future, if it may have one.
     pub(crate) fn report(&self, py: Python<'_>, report: Bound<'_, PyTuple>) -> PyResult<()> {
-        match &self.delivery {
-            Some(Delivery::Here {
+        match &self.site {
+            Some(Site::Here {
                 task: Some(task), ..
             }) if task.asked => task.report(py, report),
-            Some(Delivery::Child {
+            Some(Site::Child {
                 seq,
                 is_asked: true,
                 to_host,
@@ -88,7 +88,7 @@ impl WorkerMessage {
         id: Option<Py<PyString>>,
         worker: String,
         attempt: u32,
-        delivery: Delivery,
+        site: Site,
     ) -> Self {
         Self {
             kind,
@@ -96,7 +96,7 @@ impl WorkerMessage {
             id,
             worker,
             attempt,
-            delivery: Some(delivery),
+            site: Some(site),
         }
     }
 }
@@ -119,7 +119,7 @@ impl WorkerMessage {
             id,
             worker: worker.unwrap_or_default(),
             attempt: 1,
-            delivery: None,
+            site: None,
         }
     }
 
@@ -166,19 +166,19 @@ impl WorkerMessage {
     /// terminated. In a handler of batches it is the first message, and true once that holds for all of them.
     #[getter]
     fn cancelled(&self) -> bool {
-        match &self.delivery {
+        match &self.site {
             None => false,
-            Some(Delivery::Here { address, task }) => {
+            Some(Site::Here { address, task }) => {
                 address.is_terminated() || task.as_ref().is_some_and(|task| task.is_stop_asked())
             }
-            Some(Delivery::Child { link, seq, .. }) => link.is_stop_asked(*seq),
+            Some(Site::Child { link, seq, .. }) => link.is_stop_asked(*seq),
         }
     }
 
     /// Sends an event to the host; for a message of a child.
     fn _emit(&self, py: Python<'_>, name: &str, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        match &self.delivery {
-            Some(Delivery::Child { seq, to_host, .. }) => to_host.emit(py, *seq, name, data),
+        match &self.site {
+            Some(Site::Child { seq, to_host, .. }) => to_host.emit(py, *seq, name, data),
             _ => Err(PyRuntimeError::new_err("this is no message of a child")),
         }
     }

@@ -27,7 +27,7 @@ use crate::interpreter::marks::Label;
 
 /// What a worker's Python side and its engine side share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct WorkerShared {
     pub(crate) name: String,
     /// By it the watchdog knows the worker.
     pub(crate) label: Label,
@@ -76,7 +76,7 @@ pub(crate) struct Shared {
     pub(crate) ends: Ends,
 }
 
-impl Shared {
+impl WorkerShared {
     /// The same in a forked child, where none has begun, on the threads of that process.
     pub(crate) fn again(&self, py: Python<'_>, threads: &Threads) -> Self {
         Self {

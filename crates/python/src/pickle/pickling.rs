@@ -28,7 +28,7 @@ const MOST_BUFFERS: usize = 1024;
 /// Bytes of a payload that goes in a frame: the length of a frame is a `u32`, and there is its head.
 const LONGEST_INLINE: u64 = (u32::MAX - (1 << 20)) as u64;
 /// Idle picklers kept at most: threads that pickle at the same time.
-const MOST_KEPT: usize = 16;
+const MOST_IDLE_PICKLERS: usize = 16;
 
 #[derive(Default)]
 struct Filling {
@@ -148,21 +148,26 @@ impl Drop for Noted {
     }
 }
 
-struct Kept {
+/// A pickler, with the methods of it that are called.
+struct Pickler {
     sink: Py<Sink>,
     dump: Py<PyAny>,
     clear: Py<PyAny>,
 }
 
-static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
+static IDLE_PICKLERS: Mutex<Vec<Pickler>> = Mutex::new(Vec::new());
 
-fn kept(py: Python<'_>) -> PyResult<Kept> {
-    if let Some(kept) = KEPT.lock().unwrap_or_else(PoisonError::into_inner).pop() {
-        return Ok(kept);
+fn take_pickler(py: Python<'_>) -> PyResult<Pickler> {
+    if let Some(pickler) = IDLE_PICKLERS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .pop()
+    {
+        return Ok(pickler);
     }
     let sink = Bound::new(py, Sink(Mutex::default()))?;
     let pickler = helper(py, &MAKE_PICKLER, "make_pickler")?.call1((&sink,))?;
-    Ok(Kept {
+    Ok(Pickler {
         dump: pickler.getattr(intern!(py, "dump"))?.unbind(),
         clear: pickler.getattr(intern!(py, "clear_memo"))?.unbind(),
         sink: sink.unbind(),
@@ -211,13 +216,13 @@ pub(crate) fn pack(
     }
     let _noted = Noted::new(&PACKING);
     let store = store();
-    let kept = kept(py)?;
-    let sink = kept.sink.bind(py).get();
+    let pickler = take_pickler(py)?;
+    let sink = pickler.sink.bind(py).get();
     *sink.lock() = Filling {
         packer: Some(Packer::new(store.clone())),
         ..Filling::default()
     };
-    let mut dumped = kept.dump.call1(py, (object,)).map(drop);
+    let mut dumped = pickler.dump.call1(py, (object,)).map(drop);
     let again = match &dumped {
         Ok(()) => sink.lock().names_main,
         Err(raised) => !error::is_interrupt(py, raised),
@@ -232,7 +237,7 @@ pub(crate) fn pack(
             },
         );
         let otherwise = helper(py, &DUMP_OTHERWISE, "dump_otherwise")?;
-        match otherwise.call1((object, &kept.sink, way == Way::ToChild)) {
+        match otherwise.call1((object, &pickler.sink, way == Way::ToChild)) {
             Ok(done) if done.is_truthy()? => dumped = Ok(()),
             // There is no cloudpickle: the first attempt stands.
             Ok(_) => *sink.lock() = spare,
@@ -243,10 +248,10 @@ pub(crate) fn pack(
         }
     }
     let filling = std::mem::take(&mut *sink.lock());
-    kept.clear.call0(py)?;
-    let mut pool = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    if pool.len() < MOST_KEPT {
-        pool.push(kept);
+    pickler.clear.call0(py)?;
+    let mut pool = IDLE_PICKLERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if pool.len() < MOST_IDLE_PICKLERS {
+        pool.push(pickler);
     }
     drop(pool);
     dumped?;

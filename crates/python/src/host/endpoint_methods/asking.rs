@@ -12,7 +12,7 @@ use crate::host::handler::PyHandler;
 use crate::host::message::PyMessage;
 use crate::host::parked::Parked;
 use crate::host::task::Task;
-use crate::host::waiting::{self, Entry};
+use crate::host::waiting::{self, PostResult};
 
 impl Endpoint {
     pub(super) fn ask_for<'py>(
@@ -48,8 +48,8 @@ impl Endpoint {
         told: Py<PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         match waiting::enter(self.worker()?, message, limit)? {
-            Entry::In => new_future(slf.py(), self, task),
-            Entry::Line(post) => self.parked(slf, post, Some(task), false, told),
+            PostResult::In => new_future(slf.py(), self, task),
+            PostResult::Line(post) => self.parked(slf, post, Some(task), false, told),
         }
     }
 

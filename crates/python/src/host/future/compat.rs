@@ -43,7 +43,7 @@ impl FutureBase {
                     // `tell` is in Python: it is what `Future.set_result` does after the result is in.
                     let future = future.bind(py);
                     let told_them =
-                        future.call_method1(intern!(py, "_tell_waiters"), (Told(told),));
+                        future.call_method1(intern!(py, "_tell_waiters"), (WaitersTold(told),));
                     if let Err(error) = told_them {
                         error.write_unraisable(py, Some(future.as_any()));
                     }
@@ -59,10 +59,10 @@ impl FutureBase {
 /// Passed to `_tell_waiters`, which calls it while it holds the condition.
 #[pyclass(module = "pytoweb._core", frozen)]
 #[derive(Debug)]
-struct Told(Arc<AtomicBool>);
+struct WaitersTold(Arc<AtomicBool>);
 
 #[pymethods]
-impl Told {
+impl WaitersTold {
     fn __call__(&self) {
         // ORDERING: Release/Acquire with `_state`; the interpreter lock orders them as well.
         self.0.store(true, Ordering::Release);

@@ -7,11 +7,11 @@ use pytoweb_engine::{Fate, Outcome, Place, Span, Suspension, Tally};
 
 use crate::host::hook::Hook;
 use crate::host::message::PyMessage;
-use crate::host::shared::Shared;
+use crate::host::worker_shared::WorkerShared;
 
 use super::PyHandler;
 
-impl Shared {
+impl WorkerShared {
     /// Ends a message with `error` once the coroutine of its error handler is through.
     pub(super) fn fail_after(
         coroutine: Py<PyAny>,

@@ -8,12 +8,12 @@ use crate::error;
 use crate::host::around::Surroundings;
 use crate::host::batches;
 use crate::host::message::{Body, PyMessage};
-use crate::host::shared::Shared;
 use crate::host::task::Head;
+use crate::host::worker_shared::WorkerShared;
 use crate::interpreter::context;
 
 /// What to call for one message, apart from the message, which is elsewhere during the call.
-pub(super) enum Call<'py> {
+pub(super) enum HandlerCall<'py> {
     /// The handler, the type of the message, and its data.
     Handler(Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>),
     /// For a list of messages.
@@ -28,7 +28,7 @@ pub(super) enum Call<'py> {
     Refused(PyErr),
 }
 
-impl<'py> Call<'py> {
+impl<'py> HandlerCall<'py> {
     pub(super) fn run(self, surroundings: &Surroundings) -> PyResult<Bound<'py, PyAny>> {
         match self {
             Self::Handler(handler, kind, data) => {
@@ -55,11 +55,11 @@ impl<'py> Call<'py> {
     }
 }
 
-impl Shared {
+impl WorkerShared {
     /// The call of a message.
-    pub(super) fn call<'py>(&self, py: Python<'py>, message: &PyMessage) -> Call<'py> {
+    pub(super) fn call<'py>(&self, py: Python<'py>, message: &PyMessage) -> HandlerCall<'py> {
         let Body::Local { head, data, .. } = &message.body else {
-            return Call::Refused(PyRuntimeError::new_err(
+            return HandlerCall::Refused(PyRuntimeError::new_err(
                 "the message is for another process",
             ));
         };
@@ -68,26 +68,26 @@ impl Shared {
             Head::Type => match self.handlers.bind(py).get_item(head) {
                 Ok(Some(handler)) if self.kinds.has_batches() => {
                     match batches::list_handler(&handler) {
-                        Ok(Some(handler)) => Call::Batch(handler),
-                        Ok(None) => Call::Handler(handler, head.clone(), data),
-                        Err(error) => Call::Refused(error),
+                        Ok(Some(handler)) => HandlerCall::Batch(handler),
+                        Ok(None) => HandlerCall::Handler(handler, head.clone(), data),
+                        Err(error) => HandlerCall::Refused(error),
                     }
                 }
-                Ok(Some(handler)) => Call::Handler(handler, head.clone(), data),
-                Ok(None) => Call::Refused(error::unknown(self.named(), &head.to_string())),
-                Err(error) => Call::Refused(error),
+                Ok(Some(handler)) => HandlerCall::Handler(handler, head.clone(), data),
+                Ok(None) => HandlerCall::Refused(error::unknown(self.named(), &head.to_string())),
+                Err(error) => HandlerCall::Refused(error),
             },
             kind => {
                 let kwargs = message.task.as_ref().and_then(|task| task.kwargs());
                 let kwargs = kwargs.map(|kwargs| kwargs.bind(py).clone());
                 match data.cast_into::<PyTuple>() {
-                    Ok(args) => Call::Function {
+                    Ok(args) => HandlerCall::Function {
                         function: head.clone(),
                         args,
                         kwargs,
                         awaits: kind == Head::AsyncFunction,
                     },
-                    Err(error) => Call::Refused(error.into()),
+                    Err(error) => HandlerCall::Refused(error.into()),
                 }
             }
         }

@@ -5,10 +5,10 @@ use pyo3::types::{PyString, PyTuple};
 use pytoweb_engine::{Outcome, Span, Tally};
 
 use crate::host::message::{Apart, Body, PyMessage, name_of, run_chunk};
-use crate::host::shared::Shared;
 use crate::host::task::Head;
+use crate::host::worker_shared::WorkerShared;
 
-impl Shared {
+impl WorkerShared {
     /// Counts a message that ended where it was handled.
     #[inline]
     pub(super) fn count(&self, py: Python<'_>, message: &PyMessage, outcome: Outcome) {

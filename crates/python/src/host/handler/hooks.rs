@@ -10,12 +10,12 @@ use crate::error;
 use crate::host::coroutines;
 use crate::host::message::PyMessage;
 use crate::host::running;
-use crate::host::shared::Shared;
 use crate::host::telling::is_cancelled_error;
+use crate::host::worker_shared::WorkerShared;
 use crate::interpreter::context;
 use crate::interpreter::ending;
 
-impl Shared {
+impl WorkerShared {
     /// Runs the coroutine of a start hook on the pool's event loop, and waits for it: another thread of the pool may
     /// run meanwhile.
     pub(super) fn finish_hook(

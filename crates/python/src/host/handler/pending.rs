@@ -13,24 +13,24 @@ use crate::host::batches::OnceAllStop;
 use crate::host::coroutines;
 use crate::host::message::PyMessage;
 use crate::host::retrying::Then;
-use crate::host::shared::Shared;
 use crate::host::task::Task;
 use crate::host::telling::is_cancelled_error;
 use crate::host::worker_message::WorkerMessage;
+use crate::host::worker_shared::WorkerShared;
 use crate::interpreter::loops::LoopLabel;
 use crate::interpreter::marks::Residence;
 
 use super::PyHandler;
 use super::settling::Ended;
 
-impl Shared {
+impl WorkerShared {
     /// Hands a coroutine to the pool's event loop; the worker goes on when it is done. `batch`: it is the handler of
     /// several messages, or of one in a list.
     pub(super) fn go_on(
         &self,
         coroutine: &Py<PyAny>,
         suspension: Suspension<PyHandler>,
-        batch: Option<Batch>,
+        batch: Option<RestOfBatch>,
     ) {
         coroutines::note();
         Python::attach(|py| {
@@ -63,13 +63,13 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct Pending {
     suspension: Mutex<Option<Suspension<PyHandler>>>,
-    batch: Mutex<Option<Batch>>,
+    batch: Mutex<Option<RestOfBatch>>,
     residence: OnceLock<Residence>,
 }
 
 /// The messages that run with the first one of a batch, if there are any.
 #[derive(Debug)]
-pub(super) struct Batch(pub(super) Option<Companions<PyHandler>>);
+pub(super) struct RestOfBatch(pub(super) Option<Companions<PyHandler>>);
 
 impl Pending {
     fn finish(&self, py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<()> {
@@ -93,7 +93,7 @@ impl Pending {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(Batch(companions)) = batch {
+        if let Some(RestOfBatch(companions)) = batch {
             let address = suspension.address();
             match shared.end_batch(py, Some(&address), message, companions, result) {
                 Ended::Done(outcome) => suspension.finish(outcome),
@@ -189,7 +189,7 @@ impl Pending {
         if let Ok(guard) = self.suspension.lock()
             && let Some(suspension) = guard.as_ref()
         {
-            let residence = home.takes_in::<Shared>(&suspension.handler().shared);
+            let residence = home.takes_in::<WorkerShared>(&suspension.handler().shared);
             // Of no consequence where it has one.
             let _ = self.residence.set(residence);
         }
@@ -220,7 +220,7 @@ impl Pending {
         let company = {
             let batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
             match batch.as_ref() {
-                Some(Batch(Some(companions))) => tasks_of(companions),
+                Some(RestOfBatch(Some(companions))) => tasks_of(companions),
                 _ => Vec::new(),
             }
         };

@@ -9,8 +9,8 @@ use pytoweb_engine::{Handled, Outcome};
 
 use crate::host::message::{Body, PyMessage};
 use crate::host::running;
-use crate::host::shared::Shared;
 use crate::host::task::Head;
+use crate::host::worker_shared::WorkerShared;
 use crate::interpreter::context;
 use crate::interpreter::ending;
 
@@ -57,11 +57,11 @@ impl Serving<'_> {
     }
 }
 
-impl Shared {
+impl WorkerShared {
     /// Whether nothing is to be done before a handler, and nothing goes around it.
     #[inline]
     fn calls_plainly(&self) -> bool {
-        // ORDERING: Relaxed, see `Shared::end_worker`.
+        // ORDERING: Relaxed, see `WorkerShared::end_worker`.
         self.began.load(Ordering::Relaxed)
             && !self.broken.is_set()
             && !self.start_hook.waits()

@@ -11,9 +11,9 @@ use crate::host::batches::Results;
 use crate::host::message::PyMessage;
 use crate::host::retrying::Then;
 use crate::host::running;
-use crate::host::shared::Shared;
 use crate::host::task::value::Value;
 use crate::host::telling::is_cancelled_error;
+use crate::host::worker_shared::WorkerShared;
 use crate::interpreter::context;
 
 use super::PyHandler;
@@ -26,7 +26,7 @@ pub(super) enum Ended {
     Again(Duration, PyErr),
 }
 
-impl Shared {
+impl WorkerShared {
     /// Settles the reply of a message that has run. Returns what it counts as.
     pub(super) fn settle(
         &self,

@@ -11,7 +11,7 @@ use pyo3::types::PyTuple;
 use pytoweb_engine::Ticket;
 
 use crate::error;
-use crate::host::channel::{Channel, Found, Item, Wake};
+use crate::host::channel::{Channel, FoundItem, Item, Wake};
 use crate::host::edges;
 use crate::host::future::{FutureBase, SIGNAL_LOOK};
 use crate::interpreter::parker::Parker;
@@ -57,8 +57,8 @@ impl StreamReader {
     fn __next__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
         match slf.get().channel.take(|| None) {
-            Found::Item(item) => slf.get().unpacked(py, item).map(Bound::unbind),
-            Found::Nothing | Found::End => slf
+            FoundItem::Item(item) => slf.get().unpacked(py, item).map(Bound::unbind),
+            FoundItem::Nothing | FoundItem::End => slf
                 .call_method0(intern!(py, "_wait_for_item"))
                 .map(Bound::unbind),
         }
@@ -112,7 +112,7 @@ impl StreamReader {
         py: Python<'py>,
         wake: Py<PyAny>,
     ) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let found = self.channel.take(|| Some(Wake::Call(wake)));
+        let found = self.channel.take(|| Some(Wake::Callback(wake)));
         let found = self.found(py, found)?;
         if found.is_none() {
             self.future.get().stream_parts()?.call_lane();
@@ -145,11 +145,15 @@ impl StreamReader {
 }
 
 impl StreamReader {
-    fn found<'py>(&self, py: Python<'py>, found: Found) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    fn found<'py>(
+        &self,
+        py: Python<'py>,
+        found: FoundItem,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
         match found {
-            Found::Nothing => Ok(None),
-            Found::End => Ok(Some(PyTuple::empty(py))),
-            Found::Item(item) => PyTuple::new(py, [self.unpacked(py, item)?]).map(Some),
+            FoundItem::Nothing => Ok(None),
+            FoundItem::End => Ok(Some(PyTuple::empty(py))),
+            FoundItem::Item(item) => PyTuple::new(py, [self.unpacked(py, item)?]).map(Some),
         }
     }
 

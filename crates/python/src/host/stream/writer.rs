@@ -76,7 +76,7 @@ impl StreamWriter {
     fn put_soon(&self, item: Bound<'_, PyAny>, wake: Py<PyAny>) -> Option<bool> {
         match self
             .channel
-            .put(Item::Here(item.unbind()), || Some(Wake::Call(wake)))
+            .put(Item::Here(item.unbind()), || Some(Wake::Callback(wake)))
         {
             StreamPut::Done => Some(true),
             StreamPut::Unwanted => Some(false),
