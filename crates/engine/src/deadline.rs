@@ -107,14 +107,14 @@ impl Due {
     }
 }
 
-struct Entry {
+struct Deadline {
     at: Timestamp,
     /// The message that expires; `None`: the worker is to look at what sleeps in its mailbox.
     ticket: Option<Weak<dyn Ticket>>,
     cell: Weak<dyn AnyCell>,
 }
 
-impl Entry {
+impl Deadline {
     /// Whether its message is over. The ticket goes to `looked_at`: see [`Deadlines::add`].
     fn is_over(&self, looked_at: &mut Vec<Arc<dyn Ticket>>) -> bool {
         let Some(ticket) = &self.ticket else {
@@ -132,21 +132,21 @@ impl Entry {
     }
 }
 
-impl PartialEq for Entry {
+impl PartialEq for Deadline {
     fn eq(&self, other: &Self) -> bool {
         self.at == other.at
     }
 }
 
-impl Eq for Entry {}
+impl Eq for Deadline {}
 
-impl PartialOrd for Entry {
+impl PartialOrd for Deadline {
     fn partial_cmp(&self, other: &Self) -> Option<Order> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Entry {
+impl Ord for Deadline {
     /// Earlier is greater: the heap's top is the next deadline.
     fn cmp(&self, other: &Self) -> Order {
         other.at.cmp(&self.at)
@@ -155,7 +155,7 @@ impl Ord for Entry {
 
 #[derive(Default)]
 struct State {
-    heap: BinaryHeap<Entry>,
+    heap: BinaryHeap<Deadline>,
     sweep_at: usize,
     /// Apart from the heap, whose entries are as small as they can be.
     timers: BTreeMap<(Timestamp, u64), Weak<dyn Timer>>,
@@ -227,7 +227,7 @@ impl Deadlines {
             state.sweep(&mut looked_at);
         }
         let first = state.next().is_none_or(|next| at < next);
-        state.heap.push(Entry {
+        state.heap.push(Deadline {
             at,
             ticket: ticket.map(Arc::downgrade),
             cell: Arc::downgrade(cell),

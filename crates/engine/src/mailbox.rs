@@ -95,7 +95,7 @@ pub(crate) use post::{Posted, Refused};
 pub(crate) use queue::Tray;
 pub(crate) use removal::{Removal, Rest, Swept};
 pub use shedding::Shed;
-pub(crate) use take::{Found, Next, Take};
+pub(crate) use take::{Next, Take, TakeResult};
 
 use accounts::Worked;
 use admission::Admission;

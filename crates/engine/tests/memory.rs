@@ -48,9 +48,9 @@ struct InOrder {
 }
 
 #[derive(Debug)]
-struct Payload(Box<[u8]>);
+struct Numbered(Box<[u8]>);
 
-impl Message for Payload {
+impl Message for Numbered {
     fn ticket(&self) -> Option<Arc<dyn Ticket>> {
         None
     }
@@ -61,20 +61,20 @@ impl Message for Payload {
 }
 
 impl Handler for InOrder {
-    type Message = Payload;
+    type Message = Numbered;
 
-    fn handle(&self, message: &mut Payload) -> Handled<Self> {
+    fn handle(&self, message: &mut Numbered) -> Handled<Self> {
         self.open.pass();
         let number = usize::from_le_bytes(message.0[..8].try_into().expect("eight bytes"));
         assert_eq!(self.next.fetch_add(1, Ordering::Relaxed), number);
         Handled::Done(Outcome::Completed)
     }
 
-    fn finish(&self, _message: Payload) -> Wake {
+    fn finish(&self, _message: Numbered) -> Wake {
         Wake::none()
     }
 
-    fn abandon(&self, _message: Payload, _failure: Failure) {}
+    fn abandon(&self, _message: Numbered, _failure: Failure) {}
 }
 
 fn a_million_messages() {
@@ -95,7 +95,7 @@ fn a_million_messages() {
     for number in 0..MESSAGES {
         let mut payload = vec![0; PAYLOAD].into_boxed_slice();
         payload[..8].copy_from_slice(&number.to_le_bytes());
-        worker.post(Payload(payload), Some(LONG)).expect("room");
+        worker.post(Numbered(payload), Some(LONG)).expect("room");
     }
     let each = (live() - before) / MESSAGES;
     assert!(each <= 300, "{each} bytes each");

@@ -138,14 +138,14 @@ fn a_message_with_others_behind_it_is_timed() {
 
 /// What a handler was told of its messages.
 #[derive(Default)]
-struct Told {
+struct Reports {
     ended: Mutex<Vec<(u8, Outcome)>>,
     timed: Mutex<Vec<(u8, Span)>>,
 }
 
 /// Works for 20 ms on each message; those of type 1 go on for another 30 ms elsewhere, and fail. Those of type 9 take no time.
 struct Telling {
-    told: Arc<Told>,
+    reports: Arc<Reports>,
     clock: Arc<HandClock>,
 }
 
@@ -187,12 +187,12 @@ impl Handler for Telling {
     }
 
     fn ended(&self, message: &Typed, outcome: Outcome) {
-        let mut ended = self.told.ended.lock().expect("not poisoned");
+        let mut ended = self.reports.ended.lock().expect("not poisoned");
         ended.push((message.0, outcome));
     }
 
     fn timed(&self, message: &Typed, span: &Span) {
-        let mut timed = self.told.timed.lock().expect("not poisoned");
+        let mut timed = self.reports.timed.lock().expect("not poisoned");
         timed.push((message.0, *span));
     }
 
@@ -203,9 +203,9 @@ impl Handler for Telling {
 fn a_handler_is_told_of_times_and_of_what_ends_elsewhere() {
     bounded(|| {
         let (pool, clock) = pool_with_clock(1);
-        let told = Arc::<Told>::default();
+        let reports = Arc::<Reports>::default();
         let handler = Telling {
-            told: told.clone(),
+            reports: reports.clone(),
             clock: clock.clone(),
         };
         let one = Worker::new("one", handler, WorkerOptions::default(), &pool);
@@ -216,7 +216,7 @@ fn a_handler_is_told_of_times_and_of_what_ends_elsewhere() {
         assert!(one.start().expect("a thread"));
         assert_eq!(one.stop(StopMode::Drain, Some(LONG)), Ok(()));
         assert_eq!(
-            *told.ended.lock().expect("not poisoned"),
+            *reports.ended.lock().expect("not poisoned"),
             [(1, Outcome::Failed)]
         );
         let millis = Duration::from_millis;
@@ -228,7 +228,7 @@ fn a_handler_is_told_of_times_and_of_what_ends_elsewhere() {
         };
         let (done, failed) = (Outcome::Completed, Outcome::Failed);
         assert_eq!(
-            *told.timed.lock().expect("not poisoned"),
+            *reports.timed.lock().expect("not poisoned"),
             [
                 (0, span(SECOND, 20, done, Place::Turn)),
                 (1, span(SECOND + millis(20), 50, failed, Place::Suspended)),
@@ -245,20 +245,20 @@ fn a_handler_is_told_of_times_and_of_what_ends_elsewhere() {
 fn all_messages_are_timed_while_that_is_asked_for() {
     bounded(|| {
         let (pool, clock) = pool_with_clock(1);
-        let told = Arc::<Told>::default();
+        let reports = Arc::<Reports>::default();
         let handler = Telling {
-            told: told.clone(),
+            reports: reports.clone(),
             clock,
         };
         let one = Worker::new("one", handler, WorkerOptions::default(), &pool);
         assert!(one.start().expect("a thread"));
         let hundred_timed = || {
-            told.timed.lock().expect("not poisoned").clear();
+            reports.timed.lock().expect("not poisoned").clear();
             for _ in 0..100 {
                 one.try_post(Typed(9)).expect("room");
             }
             assert!(one.wait_idle(Some(LONG)).expect("no circle"));
-            told.timed.lock().expect("not poisoned").len()
+            reports.timed.lock().expect("not poisoned").len()
         };
         // Until the average of the run times says that they are quick.
         while hundred_timed() == 100 {}

@@ -25,14 +25,14 @@ use super::{Handler, Place, RunKey, Span};
 use crate::address::{Address, AnyCell};
 use crate::clock::Timestamp;
 use crate::contained::contained;
-use crate::mailbox::{Bundle, Entry, Finished, Found, Spot, Whence};
+use crate::mailbox::{Bundle, Entry, Finished, Spot, TakeResult, Whence};
 use crate::message::Message;
 use crate::outcome::{Failure, Outcome};
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 use crate::wait;
 
 /// What the messages of one batch share.
-struct Batch<H: Handler> {
+struct BatchState<H: Handler> {
     cell: Arc<Cell<H>>,
     /// Messages of the batch that are not over.
     open: AtomicUsize,
@@ -50,7 +50,7 @@ pub struct BatchKey(NonZeroUsize);
 ///
 /// Dropped without [`Delivery::finish`], the message fails as if its worker had stopped.
 pub struct Delivery<H: Handler> {
-    batch: Arc<Batch<H>>,
+    batch: Arc<BatchState<H>>,
     message: Option<H::Message>,
     posted_at: Option<Timestamp>,
     /// Those that run together with it.
@@ -206,7 +206,7 @@ impl<H: Handler> Delivery<H> {
     /// The first message of a batch stays where it is: with it goes the token, and the mailbox would hand over anew
     /// what it just got back.
     pub fn put_back(deliveries: Vec<Self>) {
-        let mut batches: Vec<(Arc<Batch<H>>, Vec<Self>)> = Vec::new();
+        let mut batches: Vec<(Arc<BatchState<H>>, Vec<Self>)> = Vec::new();
         let each = deliveries.into_iter().flat_map(|mut delivery| {
             let companions = delivery.take_companions();
             std::iter::once(delivery).chain(companions)
@@ -291,7 +291,7 @@ impl<H: Handler> Delivery<H> {
 }
 
 /// Takes a message off its batch, also when its end unwinds; with where it ran.
-struct Leave<'a, H: Handler>(&'a Arc<Batch<H>>, Option<Spot>);
+struct Leave<'a, H: Handler>(&'a Arc<BatchState<H>>, Option<Spot>);
 
 impl<H: Handler> Drop for Leave<'_, H> {
     fn drop(&mut self) {
@@ -305,7 +305,7 @@ impl<H: Handler> Drop for Delivery<H> {
     }
 }
 
-fn put_back_batch<H: Handler>(batch: &Arc<Batch<H>>, mut deliveries: Vec<Delivery<H>>) {
+fn put_back_batch<H: Handler>(batch: &Arc<BatchState<H>>, mut deliveries: Vec<Delivery<H>>) {
     let entries = deliveries
         .iter_mut()
         .filter_map(|delivery| {
@@ -323,7 +323,7 @@ fn put_back_batch<H: Handler>(batch: &Arc<Batch<H>>, mut deliveries: Vec<Deliver
 }
 
 /// `count` messages of the batch are over, at `spot`, or elsewhere. The last one takes the next batch.
-fn leave<H: Handler>(batch: &Arc<Batch<H>>, count: usize, spot: Option<Spot>) {
+fn leave<H: Handler>(batch: &Arc<BatchState<H>>, count: usize, spot: Option<Spot>) {
     let window = batch.cell.window();
     // ORDERING: Relaxed, a hint: to top up late or not at all costs time only.
     let left = batch.open.load(Ordering::Relaxed) - count;
@@ -348,7 +348,7 @@ impl<H: Handler> Cell<H> {
         let window = self.window().max(1);
         let clock = &*self.pool.inner().clock;
         let take = self.mailbox.take_many((window, spot), &mut entries, clock);
-        if !matches!(take.found, Found::Next | Found::Last) {
+        if !matches!(take.found, TakeResult::Next | TakeResult::Last) {
             self.abandon_all(take.leftovers);
             self.tell(take.told);
             self.set_alarm(take.alarm);
@@ -364,11 +364,11 @@ impl<H: Handler> Cell<H> {
             return;
         }
         self.pool.inner().scheduler.suspended(true);
-        let batch = Arc::new(Batch {
+        let batch = Arc::new(BatchState {
             cell: self.clone(),
             open: AtomicUsize::new(count(&entries)),
             topping_up: AtomicBool::new(false),
-            is_last: take.found == Found::Last,
+            is_last: take.found == TakeResult::Last,
         });
         self.give_to_carrier(&batch, entries, spot);
         self.mailbox.handed_over();
@@ -385,7 +385,7 @@ impl<H: Handler> Cell<H> {
 
     fn give_to_carrier(
         &self,
-        batch: &Arc<Batch<H>>,
+        batch: &Arc<BatchState<H>>,
         entries: Vec<Bundle<H::Message>>,
         spot: Option<Spot>,
     ) {
@@ -397,7 +397,7 @@ impl<H: Handler> Cell<H> {
     }
 
     /// Hands over more messages of a batch that the caller keeps open.
-    fn top_up(self: &Arc<Self>, batch: &Arc<Batch<H>>, most: usize, spot: Option<Spot>) {
+    fn top_up(self: &Arc<Self>, batch: &Arc<BatchState<H>>, most: usize, spot: Option<Spot>) {
         let mut entries = Vec::new();
         let clock = &*self.pool.inner().clock;
         let topping = self.mailbox.take_ahead((most, spot), &mut entries, clock);
@@ -420,7 +420,7 @@ fn count<M>(bundles: &[Bundle<M>]) -> usize {
 }
 
 fn deliveries<H: Handler>(
-    batch: &Arc<Batch<H>>,
+    batch: &Arc<BatchState<H>>,
     bundles: Vec<Bundle<H::Message>>,
     spot: Option<Spot>,
 ) -> Vec<Delivery<H>> {

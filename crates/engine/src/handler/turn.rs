@@ -16,7 +16,7 @@ use crate::address::Turn;
 use crate::clock::Timestamp;
 use crate::contained::contained;
 use crate::key::Key;
-use crate::mailbox::{Entry, Finished, Found, Next, Take, TicketKey, Times, Tray};
+use crate::mailbox::{Entry, Finished, Next, Take, TakeResult, TicketKey, Times, Tray};
 use crate::message::Message;
 use crate::outcome::{Failure, Outcome};
 use crate::wait;
@@ -247,14 +247,14 @@ impl<H: Handler> Cell<H> {
         started: Timestamp,
     ) -> Option<Turn> {
         progress.step = match take.found {
-            Found::Next => Step::Begin,
-            Found::Last => {
+            TakeResult::Next => Step::Begin,
+            TakeResult::Last => {
                 progress.is_last = true;
                 Step::Begin
             }
-            Found::Expired => Step::Take,
-            Found::More => Step::More,
-            Found::Idle => Step::Over,
+            TakeResult::Expired => Step::Take,
+            TakeResult::More => Step::More,
+            TakeResult::Idle => Step::Over,
         };
         progress.key = take.key;
         progress.lane = take.lane;

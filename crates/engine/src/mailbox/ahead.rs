@@ -15,7 +15,7 @@ use super::entry::{Bundle, Entry, Finished, Leftover, Punctual, Spot};
 use super::line::Told;
 use super::outbox::{Outbox, lane};
 use super::removal::Swept;
-use super::take::{Found, SAMPLE_UNDER_LOAD, Take};
+use super::take::{SAMPLE_UNDER_LOAD, Take, TakeResult};
 use crate::clock::{Clock, Timestamp};
 use crate::message::{Message, Ticket};
 use crate::outcome::Failure;
@@ -93,7 +93,7 @@ impl<M: Message> Mailbox<M> {
         let mut outbox = self.outbox.0.lock();
         if outbox.held > 0 {
             outbox.waiting_tokens += 1;
-            return Take::of(Found::Idle, leftovers);
+            return Take::of(TakeResult::Idle, leftovers);
         }
         let activate = self.gather(&mut outbox, clock);
         loop {
@@ -126,7 +126,7 @@ impl<M: Message> Mailbox<M> {
                     alarm: outbox.set_alarm(clock),
                     // The first one runs, and takes no place any more.
                     told: self.admit(&mut outbox, inbox),
-                    ..Take::of(Found::Next, leftovers)
+                    ..Take::of(TakeResult::Next, leftovers)
                 };
             }
             if dry && let Some(last) = inbox.take_last() {
@@ -139,7 +139,7 @@ impl<M: Message> Mailbox<M> {
                 return Take {
                     activate,
                     told: self.admit(&mut outbox, inbox),
-                    ..Take::of(Found::Last, leftovers)
+                    ..Take::of(TakeResult::Last, leftovers)
                 };
             }
             if dry {
@@ -152,7 +152,7 @@ impl<M: Message> Mailbox<M> {
                     roomy: outbox.order.is_roomy(&inbox.queue),
                     publishing,
                     told: self.admit(&mut outbox, inbox),
-                    ..Take::of(Found::Idle, leftovers)
+                    ..Take::of(TakeResult::Idle, leftovers)
                 };
             }
             outbox.refill(inbox, clock);

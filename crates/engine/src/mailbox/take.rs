@@ -23,7 +23,7 @@ pub(super) const SAMPLE_UNDER_LOAD: u32 = 64;
 
 /// What [`Mailbox::take`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum TakeResult {
     /// A message to run. The token is kept.
     Next,
     /// The budget is used up and there is more. The token is kept.
@@ -38,7 +38,7 @@ pub(crate) enum Found {
 
 /// What [`Mailbox::take`] found, and what is to be done after its locks are released.
 pub(crate) struct Take<M> {
-    pub(crate) found: Found,
+    pub(crate) found: TakeResult,
     pub(crate) leftovers: Vec<Leftover<M>>,
     /// `Idle`, and the mailbox holds large buffers: see [`Mailbox::shrink`].
     pub(crate) roomy: bool,
@@ -74,7 +74,7 @@ pub(crate) struct Nudged {
 }
 
 impl<M> Take<M> {
-    pub(super) const fn of(found: Found, leftovers: Vec<Leftover<M>>) -> Self {
+    pub(super) const fn of(found: TakeResult, leftovers: Vec<Leftover<M>>) -> Self {
         Self {
             found,
             leftovers,
@@ -211,13 +211,13 @@ impl<M: Message> Mailbox<M> {
         match self.take_next(None, finished, ended_key, may_run, next, clock) {
             Next::Taken { key } => Take {
                 key,
-                ..Take::of(Found::Next, Vec::new())
+                ..Take::of(TakeResult::Next, Vec::new())
             },
             Next::Planned { key, lane, _ended } => Take {
                 key,
                 lane,
                 _ended,
-                ..Take::of(Found::Next, Vec::new())
+                ..Take::of(TakeResult::Next, Vec::new())
             },
             Next::Other(take) => take,
         }
@@ -266,7 +266,7 @@ impl<M: Message> Mailbox<M> {
                             alarm: outbox.set_alarm(clock),
                             told: told.and(self.release_admitting(outbox)),
                             _ended,
-                            ..Take::of(Found::Next, leftovers)
+                            ..Take::of(TakeResult::Next, leftovers)
                         };
                     }
                     Popped::Expired => {
@@ -275,7 +275,7 @@ impl<M: Message> Mailbox<M> {
                             activate,
                             told: told.and(self.release_admitting(outbox)),
                             _ended,
-                            ..Take::of(Found::Expired, leftovers)
+                            ..Take::of(TakeResult::Expired, leftovers)
                         };
                     }
                     Popped::Nothing => {}
@@ -285,7 +285,7 @@ impl<M: Message> Mailbox<M> {
                     activate,
                     told,
                     _ended,
-                    ..Take::of(Found::More, leftovers)
+                    ..Take::of(TakeResult::More, leftovers)
                 };
             }
             let mut guard = self.inbox.0.lock();
@@ -298,7 +298,7 @@ impl<M: Message> Mailbox<M> {
                         activate,
                         told,
                         _ended,
-                        ..Take::of(Found::Last, leftovers)
+                        ..Take::of(TakeResult::Last, leftovers)
                     };
                 }
                 if outbox.order.is_spent()
@@ -310,7 +310,7 @@ impl<M: Message> Mailbox<M> {
                 inbox.publishing += usize::from(publishing);
                 self.give_back(inbox);
                 return Take {
-                    found: Found::Idle,
+                    found: TakeResult::Idle,
                     leftovers,
                     roomy: outbox.order.is_roomy(&inbox.queue),
                     publishing,
@@ -330,7 +330,7 @@ impl<M: Message> Mailbox<M> {
                     activate,
                     told,
                     _ended,
-                    ..Take::of(Found::More, leftovers)
+                    ..Take::of(TakeResult::More, leftovers)
                 };
             }
             outbox.refill(inbox, clock);

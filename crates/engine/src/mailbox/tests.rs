@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 
 use super::{
-    Entered, Finished, Found, Gate, Leftover, Limits, Mailbox, Parking, Place, Refused, Rest,
-    Settled, Told, Tray,
+    Entered, Finished, Gate, Leftover, Limits, Mailbox, Parking, Place, Refused, Rest, Settled,
+    TakeResult, Told, Tray,
 };
 use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::message::{Message, Ticket};
@@ -444,9 +444,9 @@ impl Run {
             .copied()
             .filter(|id| may_run && self.model.deadlines.get(id).is_some_and(|at| *at <= now));
         // A token beyond those that may run takes only what is in the outbox already.
-        let expected =
-            late.filter(|_| take.found == Found::Expired || self.turns.len() <= self.model.limit);
-        assert_eq!(take.found == Found::Expired, expected.is_some());
+        let expected = late
+            .filter(|_| take.found == TakeResult::Expired || self.turns.len() <= self.model.limit);
+        assert_eq!(take.found == TakeResult::Expired, expected.is_some());
         if let Some(id) = expected {
             self.model.queue.pop_front();
             self.model.counters.expired += 1;
@@ -455,17 +455,17 @@ impl Run {
             self.leftovers(take.leftovers, &[]);
         }
         match take.found {
-            Found::Next => {
+            TakeResult::Next => {
                 let entry = next.take().expect("it was found");
                 assert!(may_run);
                 assert_eq!(Some(entry.message.id), self.model.queue.pop_front());
                 self.model.counters.running += 1;
                 self.turns[turn] = Some(entry.message);
             }
-            Found::Last => unreachable!("there is none"),
-            Found::More => assert!(!may_run),
-            Found::Expired => assert!(next.message.is_none()),
-            Found::Idle => {
+            TakeResult::Last => unreachable!("there is none"),
+            TakeResult::More => assert!(!may_run),
+            TakeResult::Expired => assert!(next.message.is_none()),
+            TakeResult::Idle => {
                 assert!(
                     self.model.queue.is_empty() || self.turns.len() > self.model.limit,
                     "{:?} wait",
@@ -680,14 +680,14 @@ fn a_message_without_a_deadline_costs_no_look_at_the_clock() {
     let mut next = Tray::empty();
     assert_eq!(
         run.mailbox.take(None, true, &mut next, &Hidden).found,
-        Found::Next
+        TakeResult::Next
     );
     let mut batch = Vec::new();
     assert_eq!(
         run.mailbox
             .take_many((1, None), &mut batch, &Hand::default())
             .found,
-        Found::Next
+        TakeResult::Next
     );
     let mut behind = Vec::new();
     drop(run.mailbox.take_ahead((1, None), &mut behind, &Hidden));

@@ -9,8 +9,8 @@ use loom::thread;
 
 use crate::clock::{Clock, MonotonicClock, Timestamp};
 use crate::mailbox::{
-    Entered, Entry, Finished, Found, Gate, Leftover, Limits, Mailbox, Parking, Posted, Refused,
-    Rest, Settled, Swept, Told, Tray,
+    Entered, Entry, Finished, Gate, Leftover, Limits, Mailbox, Parking, Posted, Refused, Rest,
+    Settled, Swept, TakeResult, Told, Tray,
 };
 use crate::message::Ticket;
 use crate::models::{Call, Count, Exclusive, Note, model};
@@ -86,10 +86,10 @@ impl Box {
                     }
                     ended = Some(entry.message);
                 }
-                None if take.found == Found::More => {
+                None if take.found == TakeResult::More => {
                     unreachable!("the budget is not modelled here")
                 }
-                None if take.found == Found::Expired => {}
+                None if take.found == TakeResult::Expired => {}
                 None => {
                     if take.publishing {
                         self.mailbox.published();

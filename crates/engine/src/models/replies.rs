@@ -58,12 +58,12 @@ fn two_waiting_threads_see_it_though_the_wake_is_put_off() {
 
 /// What an executor of one task is: a flag and a thread that waits for it.
 #[derive(Default)]
-struct Task {
+struct Executor {
     woken: Mutex<bool>,
     wakes: Condvar,
 }
 
-impl std::task::Wake for Task {
+impl std::task::Wake for Executor {
     fn wake(self: Arc<Self>) {
         *self.woken.lock().expect("not poisoned") = true;
         self.wakes.notify_all();
@@ -81,12 +81,12 @@ fn a_future_is_woken() {
                 assert!(call.settle_and_publish(7));
             })
         };
-        let task = Arc::new(Task::default());
-        let waker = Waker::from(task.clone());
+        let executor = Arc::new(Executor::default());
+        let waker = Waker::from(executor.clone());
         if !call.slot.state().poll_done(&waker) {
-            let mut woken = task.woken.lock().expect("not poisoned");
+            let mut woken = executor.woken.lock().expect("not poisoned");
             while !*woken {
-                woken = task.wakes.wait(woken).expect("not poisoned");
+                woken = executor.wakes.wait(woken).expect("not poisoned");
             }
             drop(woken);
             assert!(call.slot.state().poll_done(&waker));
