@@ -21,7 +21,7 @@ use crate::cargo::Cargo;
 use crate::crash::{Cause, Crash};
 use crate::flight::Flight;
 use crate::lane::reading::Word;
-use crate::lane::stopping::Waiting;
+use crate::lane::stopping::WaitingLook;
 use crate::lane::{Fares, Lane, Standing};
 use crate::options::{END_LIMIT, Options, Transport};
 use crate::start::Setup;
@@ -99,7 +99,7 @@ impl SupervisorBell {
 
 /// Where large payloads go.
 #[derive(Debug)]
-enum Stored {
+enum StoreState {
     /// Not known yet.
     Unasked,
     Here(Arc<Store>),
@@ -162,7 +162,7 @@ struct Inner<C: Cargo> {
     options: Options,
     lanes: Vec<Lane<C>>,
     /// Made for the first large payload or the first child.
-    store: Mutex<Stored>,
+    store: Mutex<StoreState>,
     /// The system has refused shared memory.
     refused: AtomicBool,
     overseer: Box<dyn Overseer>,
@@ -201,7 +201,7 @@ impl<C: Cargo> Fleet<C> {
         Self(Arc::new(Inner {
             lanes: (0..options.size).map(|_| Lane::new()).collect(),
             options,
-            store: Mutex::new(Stored::Unasked),
+            store: Mutex::new(StoreState::Unasked),
             refused: AtomicBool::new(false),
             overseer,
             bell: Mutex::new(None),
@@ -607,16 +607,17 @@ impl<C: Cargo> Inner<C> {
             return None;
         }
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*store, Stored::Unasked) {
+        if matches!(*store, StoreState::Unasked) {
             // The first answer stands: what was packed for the one transport cannot go over the other.
-            *store = Store::create("pytoweb-requests").map_or(Stored::Nowhere, Stored::Here);
+            *store =
+                Store::create("pytoweb-requests").map_or(StoreState::Nowhere, StoreState::Here);
             // ORDERING: Relaxed, see `Fleet::runs_ahead`.
             self.refused
-                .store(matches!(*store, Stored::Nowhere), Ordering::Relaxed);
+                .store(matches!(*store, StoreState::Nowhere), Ordering::Relaxed);
         }
         match &*store {
-            Stored::Here(store) => Some(store.clone()),
-            Stored::Unasked | Stored::Nowhere => None,
+            StoreState::Here(store) => Some(store.clone()),
+            StoreState::Unasked | StoreState::Nowhere => None,
         }
     }
 
@@ -635,7 +636,7 @@ impl<C: Cargo> Inner<C> {
         self.closed.store(true, Ordering::Release);
         let store = std::mem::replace(
             &mut *self.store.lock().unwrap_or_else(PoisonError::into_inner),
-            Stored::Nowhere,
+            StoreState::Nowhere,
         );
         drop(store);
         self.ring();
@@ -813,7 +814,7 @@ impl<C: Cargo> Inner<C> {
             *looked = Instant::now();
             // ORDERING: Relaxed, before the look: what is handed over after it sets it again.
             self.watching.store(false, Ordering::Relaxed);
-            let looks: Vec<Waiting> = self.used().iter().map(Lane::look_at_waiting).collect();
+            let looks: Vec<WaitingLook> = self.used().iter().map(Lane::look_at_waiting).collect();
             for (number, look) in looks.iter().enumerate().filter(|(_, look)| look.ahead) {
                 let idle = self
                     .quietest()
@@ -835,7 +836,7 @@ impl<C: Cargo> Inner<C> {
     }
 
     /// Moves what waits in a lane behind another message, each the first of its batch, to lanes that run it sooner.
-    fn move_waiting(&self, from: usize, looks: &[Waiting]) {
+    fn move_waiting(&self, from: usize, looks: &[WaitingLook]) {
         let _moving = self.lock_moving();
         while let Some(to) = self.sooner(from, looks)
             && let Some(mut flight) = self.lanes[from].take_waiting()
@@ -850,7 +851,7 @@ impl<C: Cargo> Inner<C> {
 
     /// The lane that runs what waits in `from` sooner: one that has nothing to do, else one that goes on while `from` does
     /// not.
-    fn sooner(&self, from: usize, looks: &[Waiting]) -> Option<usize> {
+    fn sooner(&self, from: usize, looks: &[WaitingLook]) -> Option<usize> {
         let idle = self
             .quietest()
             .filter(|(_, standing)| *standing < Standing::Busy(0));

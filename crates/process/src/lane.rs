@@ -41,10 +41,10 @@ use crate::link::HostLink;
 use crate::options::Options;
 use crate::payload::Payload;
 use crate::spawn::Child;
-use crate::start::{Report, Setup, start_child};
+use crate::start::{LastWords, Setup, start_child};
 use crate::store::Store;
 
-use health::Health;
+use health::LaneHealth;
 use stopping::TakingUp;
 
 /// What a lane is doing.
@@ -65,7 +65,7 @@ enum Phase {
 }
 
 /// What a child was sent under one number.
-struct Tracked<C> {
+struct TrackedRequest<C> {
     seq: u64,
     /// Taken back before it began.
     revoked: bool,
@@ -89,7 +89,7 @@ enum Aboard<C> {
     Gone,
 }
 
-impl<C> Tracked<C> {
+impl<C> TrackedRequest<C> {
     fn flight(&self) -> Option<&Flight<C>> {
         match &self.what {
             Aboard::Message(flight) => Some(flight),
@@ -126,11 +126,11 @@ struct State<C> {
     failed: Option<Arc<Crash>>,
     /// It is not any more, and the supervisor has not been told.
     recovered: bool,
-    health: Health,
+    health: LaneHealth,
     link: Option<Arc<dyn HostLink>>,
     child: Option<Child>,
-    report: Option<Report>,
-    table: Vec<Option<Tracked<C>>>,
+    report: Option<LastWords>,
+    table: Vec<Option<TrackedRequest<C>>>,
     on_their_way: usize,
     /// Those of them that are set-ups and configurations.
     controls: usize,
@@ -234,7 +234,7 @@ impl<C: Cargo> Lane<C> {
                 phase: Phase::Idle,
                 failed: None,
                 recovered: false,
-                health: Health::default(),
+                health: LaneHealth::default(),
                 link: None,
                 child: None,
                 report: None,

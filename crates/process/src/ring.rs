@@ -32,7 +32,7 @@ use crate::sync::{Atomic, Ordering};
 #[cfg(target_os = "linux")]
 pub(crate) use sides::{ChildSide, HostSide, SharedBell, SharedClaims};
 #[cfg(target_os = "linux")]
-pub(crate) use span::Span;
+pub(crate) use span::RingSpan;
 
 /// The bytes of each ring: four of the largest frames that the layer above makes, or some two thousand small ones.
 ///

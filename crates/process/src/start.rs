@@ -33,9 +33,9 @@ const BY_SOCKET: u8 = 2;
 
 /// A file that the child writes its last words to, and the host reads after its end.
 #[derive(Debug)]
-pub(crate) struct Report(File);
+pub(crate) struct LastWords(File);
 
-impl Report {
+impl LastWords {
     fn create() -> io::Result<Self> {
         #[cfg(target_os = "linux")]
         if let Ok(memory) = crate::memory::SharedFile::nameless("pytoweb-report") {
@@ -94,7 +94,7 @@ pub struct Setup {
 }
 
 /// What [`start_child`] makes.
-pub(crate) type Started = (Child, Arc<dyn HostLink>, Option<Report>);
+pub(crate) type Started = (Child, Arc<dyn HostLink>, Option<LastWords>);
 
 /// Starts a child and the host's end of its link.
 pub(crate) fn start_child(
@@ -102,7 +102,7 @@ pub(crate) fn start_child(
     program: &Program,
     store: Option<&Arc<Store>>,
 ) -> io::Result<Started> {
-    let report = Report::create()?;
+    let report = LastWords::create()?;
     let (door, theirs) = Door::pair()?;
     match (transport, store) {
         #[cfg(target_os = "linux")]

@@ -86,7 +86,7 @@ pub(crate) fn encode_notice(notice: Notice, frame: &mut Vec<u8>) {
 /// A text, the context or the number of buffers is beyond 32 bits. `head` is then of no use.
 pub fn encode_request(request: &Request<'_, &Payload>, head: &mut Vec<u8>) -> Result<(), TooLong> {
     let id = request.id.unwrap_or_default();
-    let mut header = Header::new(tag::REQUEST, request.worker);
+    let mut header = HeaderBytes::new(tag::REQUEST, request.worker);
     header.bits(if request.id.is_some() {
         bits::HAS_ID
     } else {
@@ -109,7 +109,7 @@ pub fn encode_request(request: &Request<'_, &Payload>, head: &mut Vec<u8>) -> Re
 /// # Errors
 /// The note or the number of buffers is beyond 32 bits. `head` is then of no use.
 pub fn encode_reply(reply: &Reply<'_, &Payload>, head: &mut Vec<u8>) -> Result<(), TooLong> {
-    let mut header = Header::new(tag::REPLY, length(reply.note.len())?);
+    let mut header = HeaderBytes::new(tag::REPLY, length(reply.note.len())?);
     header.0[at::STATUS] = reply.status as u8;
     header.u64(at::SEQ, reply.seq);
     header.u64(at::RUN_NS, reply.run_ns);
@@ -135,7 +135,7 @@ pub fn encode_progress(seq: u64, payload: &Payload, head: &mut Vec<u8>) -> Resul
 }
 
 fn encode_said(tag: u8, seq: u64, payload: &Payload, head: &mut Vec<u8>) -> Result<(), TooLong> {
-    let mut header = Header::new(tag, 0);
+    let mut header = HeaderBytes::new(tag, 0);
     header.u64(at::SEQ, seq);
     header.payload(payload)?;
     write(head, &header, payload, []);
@@ -147,7 +147,7 @@ fn encode_said(tag: u8, seq: u64, payload: &Payload, head: &mut Vec<u8>) -> Resu
 /// # Errors
 /// The name or the number of buffers is beyond 32 bits. `head` is then of no use.
 pub fn encode_event(event: &Event<'_, &Payload>, head: &mut Vec<u8>) -> Result<(), TooLong> {
-    let mut header = Header::new(tag::EVENT, length(event.name.len())?);
+    let mut header = HeaderBytes::new(tag::EVENT, length(event.name.len())?);
     header.u64(at::SEQ, event.seq);
     header.u64(at::DROPPED, event.dropped);
     header.payload(event.payload)?;
@@ -169,7 +169,7 @@ fn length(len: usize) -> Result<u32, TooLong> {
 
 fn write<const N: usize>(
     head: &mut Vec<u8>,
-    header: &Header,
+    header: &HeaderBytes,
     payload: &Payload,
     texts: [&[u8]; N],
 ) {
@@ -186,9 +186,9 @@ fn write<const N: usize>(
 }
 
 /// The first bytes of a request or a reply, made in one piece on the stack.
-struct Header([u8; HEADER]);
+struct HeaderBytes([u8; HEADER]);
 
-impl Header {
+impl HeaderBytes {
     fn new(tag: u8, word: u32) -> Self {
         let mut header = Self([0; HEADER]);
         header.0[0] = tag;

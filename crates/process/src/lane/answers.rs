@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{State, Tracked};
+use super::{State, TrackedRequest};
 use crate::cargo::{Cargo, Feed, Listener};
 use crate::frame::ReplyStatus;
 
@@ -32,7 +32,7 @@ impl<C: Cargo> State<C> {
         let tracked = self.table.get(Self::place(seq))?.as_ref()?;
         let flight = Some(tracked)
             .filter(|tracked| tracked.seq == seq && !tracked.revoked)
-            .and_then(Tracked::flight)?;
+            .and_then(TrackedRequest::flight)?;
         Some(&flight.cargo)
     }
 
@@ -61,6 +61,6 @@ impl<C: Cargo> State<C> {
             tracked.disputed = true;
             return Err(format!("it ran message {seq}, which was taken back"));
         }
-        Ok(self.take(seq).and_then(Tracked::into_cargo))
+        Ok(self.take(seq).and_then(TrackedRequest::into_cargo))
     }
 }

@@ -11,7 +11,7 @@ use crate::crash::{Cause, Crash};
 use crate::flight::Flight;
 use crate::link::HostLink;
 use crate::options::Options;
-use crate::start::Report;
+use crate::start::LastWords;
 
 /// Told why a lane is given up, and for how long if it was not before. Takes what other lanes could run.
 pub(crate) type GivenUp<'a, C> = &'a dyn Fn(&Arc<Crash>, Option<Duration>, &mut Vec<Flight<C>>);
@@ -30,7 +30,7 @@ impl<C: Cargo> Lane<C> {
             let Some((exitcode, signal)) = child.try_wait(told) else {
                 return;
             };
-            let stack = state.report.take().map(Report::read).unwrap_or_default();
+            let stack = state.report.take().map(LastWords::read).unwrap_or_default();
             state.child = None;
             let cause = match (state.kill.take(), state.unfit.take()) {
                 (_, Some(bytes)) => Cause::Initializer(bytes),

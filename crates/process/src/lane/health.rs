@@ -28,7 +28,7 @@ pub(super) enum Outlook {
 
 /// The record of a lane's children.
 #[derive(Debug, Default)]
-pub(super) struct Health {
+pub(super) struct LaneHealth {
     /// Children that were started.
     started: u64,
     /// When the present one said that it is ready.
@@ -43,7 +43,7 @@ pub(super) struct Health {
     given_up: Option<Instant>,
 }
 
-impl Health {
+impl LaneHealth {
     /// A child was started.
     pub(super) fn begins(&mut self) {
         self.started += 1;
@@ -166,7 +166,7 @@ mod tests {
 
     /// A child that started and ended after `lasted`. Says how long until the next one, and whether the lane is given up.
     fn life(
-        health: &mut Health,
+        health: &mut LaneHealth,
         lasted: Duration,
         cause: Cause,
         planned: bool,
@@ -181,13 +181,13 @@ mod tests {
         }
     }
 
-    fn crash(health: &mut Health, options: &Options) -> (u64, bool) {
+    fn crash(health: &mut LaneHealth, options: &Options) -> (u64, bool) {
         life(health, Duration::ZERO, Cause::Itself, false, options)
     }
 
     #[test]
     fn a_lane_is_given_up_after_so_many_restarts_and_rests_ever_longer() {
-        let (mut health, options) = (Health::default(), options(Some(3)));
+        let (mut health, options) = (LaneHealth::default(), options(Some(3)));
         for _ in 0..3 {
             assert_eq!(crash(&mut health, &options), (0, false));
         }
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_child_that_began_a_message_or_lasted_starts_the_count_anew() {
-        let (mut health, options) = (Health::default(), options(Some(1)));
+        let (mut health, options) = (LaneHealth::default(), options(Some(1)));
         for useful in [true, false] {
             for rest in [(0, false), (1, true), (2, true)] {
                 assert_eq!(crash(&mut health, &options), rest);
@@ -226,7 +226,7 @@ mod tests {
             Cause::Initializer(Vec::new()),
             Cause::SlowStart(Duration::ZERO),
         ] {
-            let (mut health, options) = (Health::default(), options(None));
+            let (mut health, options) = (LaneHealth::default(), options(None));
             for rest in [1, 2] {
                 let outlook = life(&mut health, Duration::ZERO, cause.clone(), false, &options);
                 assert_eq!(outlook, (rest, true));
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_no_lane_is_given_up_but_the_pace_slows_down() {
-        let (mut health, options) = (Health::default(), options(None));
+        let (mut health, options) = (LaneHealth::default(), options(None));
         for rest in [0, 0, 0, 1, 2, 4] {
             assert_eq!(crash(&mut health, &options), (rest, false));
         }
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn an_end_that_this_side_wanted_does_not_count() {
-        let (mut health, options) = (Health::default(), options(Some(0)));
+        let (mut health, options) = (LaneHealth::default(), options(Some(0)));
         for _ in 0..5 {
             let outlook = life(&mut health, Duration::ZERO, Cause::Silent, true, &options);
             assert_eq!(outlook, (0, false));

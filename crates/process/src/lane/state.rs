@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Aboard, Phase, State, Tracked};
+use super::{Aboard, Phase, State, TrackedRequest};
 use crate::cargo::Cargo;
 use crate::claims::SLOTS;
 use crate::crash::Cause;
@@ -15,7 +15,7 @@ use crate::payload::Payload;
 
 /// What is to be done for messages that were sent, once the lane's lock is released.
 #[must_use]
-pub(super) struct Sent<C> {
+pub(super) struct AfterSend<C> {
     link: Arc<dyn HostLink>,
     /// Those that were not: their deadline has passed.
     late: Vec<C>,
@@ -23,7 +23,7 @@ pub(super) struct Sent<C> {
     unread: Vec<C>,
 }
 
-impl<C: Cargo> Sent<C> {
+impl<C: Cargo> AfterSend<C> {
     pub(super) fn conclude(self) {
         self.link.flush();
         for cargo in self.late {
@@ -53,7 +53,7 @@ impl<C: Cargo> State<C> {
         numbers
     }
 
-    pub(super) fn take(&mut self, seq: u64) -> Option<Tracked<C>> {
+    pub(super) fn take(&mut self, seq: u64) -> Option<TrackedRequest<C>> {
         let place = self.table.get_mut(Self::place(seq))?;
         if place.as_ref()?.seq != seq {
             return None;
@@ -116,7 +116,7 @@ impl<C: Cargo> State<C> {
     }
 
     /// Sends what is held, as far as there is place.
-    pub(super) fn send_held(&mut self) -> Option<Sent<C>> {
+    pub(super) fn send_held(&mut self) -> Option<AfterSend<C>> {
         if !matches!(self.phase, Phase::Up) || self.held.is_empty() {
             return None;
         }
@@ -151,7 +151,7 @@ impl<C: Cargo> State<C> {
             }
             self.send(&link, flight);
         }
-        Some(Sent { link, late, unread })
+        Some(AfterSend { link, late, unread })
     }
 
     /// A message was taken back that the child had not begun: it may handle another one for it.
@@ -250,7 +250,7 @@ impl<C: Cargo> State<C> {
 
     #[inline]
     fn track(&mut self, seq: u64, what: Aboard<C>, sent: Result<(), Broken>) {
-        self.table[Self::place(seq)] = Some(Tracked {
+        self.table[Self::place(seq)] = Some(TrackedRequest {
             seq,
             revoked: false,
             disputed: false,

@@ -29,7 +29,7 @@ pub(super) struct TakingUp {
 
 /// What [`Lane::look_at_waiting`] found.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct WaitingLook {
     pub(crate) ahead: bool,
     pub(crate) stuck: bool,
 }
@@ -106,11 +106,11 @@ impl<C: Cargo> Lane<C> {
 
     /// Whether messages wait here behind another one that could run elsewhere, and whether the child has answered nothing
     /// since this was last called.
-    pub(crate) fn look_at_waiting(&self) -> Waiting {
+    pub(crate) fn look_at_waiting(&self) -> WaitingLook {
         let mut state = self.state();
         let stuck = state.answered == state.answered_seen;
         state.answered_seen = state.answered;
-        Waiting {
+        WaitingLook {
             ahead: state.is_ahead(),
             stuck,
         }

@@ -14,7 +14,7 @@ use self::parts::{FRAME_LIMIT, Whole, parts};
 use super::{Broken, ChildLink, HostLink};
 use crate::frame::{self, RawPayload, ToHost};
 use crate::payload::{Parcel, Release};
-use crate::ring::{ChildSide, Consumer, HostSide, Producer, SharedBell, SharedClaims, Span};
+use crate::ring::{ChildSide, Consumer, HostSide, Producer, RingSpan, SharedBell, SharedClaims};
 use crate::store::{Store, View};
 
 /// How long a child that finds no room for a reply sleeps before it looks again: the host reads faster than a child
@@ -37,13 +37,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[derive(Debug)]
-struct Line {
-    ring: Producer<Span>,
+struct RequestLine {
+    ring: Producer<RingSpan>,
     /// What has no room yet, in order.
     waiting: VecDeque<Vec<u8>>,
 }
 
-impl Line {
+impl RequestLine {
     /// Sends a frame, or keeps what has no room of it. True: nothing was kept before.
     fn push(&mut self, head: &[u8], area: &[u8]) -> Result<bool, Broken> {
         self.flush()?;
@@ -80,7 +80,7 @@ impl Line {
 
 #[derive(Debug)]
 struct RingReader {
-    ring: Consumer<Span>,
+    ring: Consumer<RingSpan>,
     frame: Vec<u8>,
     whole: Whole,
 }
@@ -89,7 +89,7 @@ struct RingReader {
 #[derive(Debug)]
 pub(crate) struct SharedHost {
     own: Weak<Self>,
-    line: Mutex<Line>,
+    line: Mutex<RequestLine>,
     reader: Mutex<RingReader>,
     child_bell: SharedBell,
     host_bell: SharedBell,
@@ -106,7 +106,7 @@ impl SharedHost {
     pub(crate) fn new(side: HostSide, store: Arc<Store>, socket: UnixStream) -> Arc<Self> {
         Arc::new_cyclic(|own| Self {
             own: own.clone(),
-            line: Mutex::new(Line {
+            line: Mutex::new(RequestLine {
                 ring: side.requests,
                 waiting: VecDeque::new(),
             }),
@@ -243,8 +243,8 @@ impl HostLink for SharedHost {
 /// The child's end.
 #[derive(Debug)]
 pub(crate) struct SharedChild {
-    requests: Mutex<Requests>,
-    replies: Mutex<Producer<Span>>,
+    requests: Mutex<RingRequests>,
+    replies: Mutex<Producer<RingSpan>>,
     child_bell: SharedBell,
     host_bell: SharedBell,
     claims: SharedClaims,
@@ -254,8 +254,8 @@ pub(crate) struct SharedChild {
 }
 
 #[derive(Debug)]
-struct Requests {
-    ring: Consumer<Span>,
+struct RingRequests {
+    ring: Consumer<RingSpan>,
     whole: Whole,
 }
 
@@ -263,7 +263,7 @@ impl SharedChild {
     /// Without a store, large replies go through the ring in parts.
     pub(crate) fn new(side: ChildSide, view: Arc<View>, store: Option<Arc<Store>>) -> Self {
         Self {
-            requests: Mutex::new(Requests {
+            requests: Mutex::new(RingRequests {
                 ring: side.requests,
                 whole: Whole::default(),
             }),
@@ -280,7 +280,7 @@ impl SharedChild {
 
 impl SharedChild {
     /// Waits for room, and pushes a frame.
-    fn push(&self, replies: &mut Producer<Span>, pieces: &[&[u8]]) -> Result<(), Broken> {
+    fn push(&self, replies: &mut Producer<RingSpan>, pieces: &[&[u8]]) -> Result<(), Broken> {
         while !replies.push(pieces).map_err(nonsense)? {
             self.host_bell.ring();
             std::thread::sleep(ROOM_LOOK);

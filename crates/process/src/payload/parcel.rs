@@ -16,28 +16,28 @@ pub type Release = Arc<dyn Fn(u64) + Send + Sync>;
 ///
 /// Dropping it gives its block back to the process that wrote it.
 pub struct Parcel {
-    body: Body,
+    body: ParcelArea,
     stream_len: usize,
     /// Where in the area the buffers begin, and their lengths.
     buffers: Vec<(usize, usize)>,
 }
 
-enum Body {
+enum ParcelArea {
     Own(Vec<u8>),
-    Lent(Lent),
+    Lent(LentRange),
     /// There was no memory for a copy, of so many bytes.
     Lost(usize),
 }
 
 /// A range of another process's store.
-struct Lent {
+struct LentRange {
     view: Arc<View>,
     /// There until the drop.
     window: Option<Window>,
     _given_back: GivenBack,
 }
 
-impl Drop for Lent {
+impl Drop for LentRange {
     fn drop(&mut self) {
         if let Some(window) = self.window.take() {
             self.view.close(window);
@@ -57,12 +57,12 @@ impl Drop for GivenBack {
 }
 
 /// A copy made by `fill` in ordinary memory, as far as there is memory and `fill` succeeds.
-fn copied(len: usize, fill: impl FnOnce(&mut Vec<u8>) -> bool) -> Body {
+fn copied(len: usize, fill: impl FnOnce(&mut Vec<u8>) -> bool) -> ParcelArea {
     let mut bytes = Vec::new();
     if bytes.try_reserve_exact(len).is_ok() && fill(&mut bytes) {
-        Body::Own(bytes)
+        ParcelArea::Own(bytes)
     } else {
-        Body::Lost(len)
+        ParcelArea::Lost(len)
     }
 }
 
@@ -88,7 +88,7 @@ impl Parcel {
     /// A parcel of `len` bytes that there was no memory for.
     pub(crate) fn lost_of(len: u64) -> Self {
         Self {
-            body: Body::Lost(usize::try_from(len).unwrap_or(usize::MAX)),
+            body: ParcelArea::Lost(usize::try_from(len).unwrap_or(usize::MAX)),
             ..Self::empty()
         }
     }
@@ -96,7 +96,7 @@ impl Parcel {
     /// A parcel of nothing.
     pub(crate) const fn empty() -> Self {
         Self {
-            body: Body::Own(Vec::new()),
+            body: ParcelArea::Own(Vec::new()),
             stream_len: 0,
             buffers: Vec::new(),
         }
@@ -117,7 +117,7 @@ impl Parcel {
         let (stream_len, buffers) = lay_out(len, stream_len, buffers)?;
         let given_back = GivenBack(offset, release.cloned());
         let body = match view.window(offset, len) {
-            Some(window) => Body::Lent(Lent {
+            Some(window) => ParcelArea::Lent(LentRange {
                 view: Arc::clone(view),
                 window: Some(window),
                 _given_back: given_back,
@@ -141,7 +141,7 @@ impl Parcel {
     #[must_use]
     pub const fn lost(&self) -> Option<usize> {
         match self.body {
-            Body::Lost(len) => Some(len),
+            ParcelArea::Lost(len) => Some(len),
             _ => None,
         }
     }
@@ -173,15 +173,15 @@ impl Parcel {
 
     fn bytes(&self, start: usize, len: usize) -> Bytes<'_> {
         let found = match &self.body {
-            Body::Own(area) => area
+            ParcelArea::Own(area) => area
                 .get(start..)
                 .and_then(|rest| rest.get(..len))
                 .map(Source::Own),
-            Body::Lent(Lent { window, .. }) => window
+            ParcelArea::Lent(LentRange { window, .. }) => window
                 .as_ref()
                 .and_then(|window| window.pointer(start, len))
                 .map(|start| Source::Lent { start, len }),
-            Body::Lost(_) => Some(Source::Own(&[])),
+            ParcelArea::Lost(_) => Some(Source::Own(&[])),
         };
         debug_assert!(found.is_some(), "checked when the parcel was made");
         Bytes {
@@ -196,7 +196,7 @@ impl fmt::Debug for Parcel {
         f.debug_struct("Parcel")
             .field("stream_len", &self.stream_len)
             .field("buffers", &self.buffers)
-            .field("stored", &matches!(self.body, Body::Lent(_)))
+            .field("stored", &matches!(self.body, ParcelArea::Lent(_)))
             .finish_non_exhaustive()
     }
 }

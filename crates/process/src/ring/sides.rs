@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{CAPACITY, Consumer, Producer, Span};
+use super::{CAPACITY, Consumer, Producer, RingSpan};
 use crate::bell::Bell;
 use crate::claims::{Claims, SLOTS};
 use crate::memory::{Memory, SharedAtomics};
@@ -43,8 +43,8 @@ const LEN: usize = AT_REPLIES + CAPACITY;
 /// The fields are independent of each other: take them apart and give each to the thread that needs it.
 #[derive(Debug)]
 pub(crate) struct HostSide {
-    pub(crate) requests: Producer<Span>,
-    pub(crate) replies: Consumer<Span>,
+    pub(crate) requests: Producer<RingSpan>,
+    pub(crate) replies: Consumer<RingSpan>,
     /// The child sleeps on it; ring it after pushing a request.
     pub(crate) child_bell: SharedBell,
     /// The host sleeps on it.
@@ -82,8 +82,8 @@ impl HostSide {
 /// The fields are independent of each other: take them apart and give each to the thread that needs it.
 #[derive(Debug)]
 pub(crate) struct ChildSide {
-    pub(crate) requests: Consumer<Span>,
-    pub(crate) replies: Producer<Span>,
+    pub(crate) requests: Consumer<RingSpan>,
+    pub(crate) replies: Producer<RingSpan>,
     /// The child sleeps on it.
     pub(crate) child_bell: SharedBell,
     /// The host sleeps on it; ring it after pushing a reply.
@@ -133,8 +133,8 @@ fn is_ours(memory: &Memory) -> bool {
         })
 }
 
-fn requests(memory: &Arc<Memory>) -> Option<Span> {
-    Span::new(
+fn requests(memory: &Arc<Memory>) -> Option<RingSpan> {
+    RingSpan::new(
         memory,
         AT_REQUESTS_HEAD,
         AT_REQUESTS_TAIL,
@@ -143,8 +143,8 @@ fn requests(memory: &Arc<Memory>) -> Option<Span> {
     )
 }
 
-fn replies(memory: &Arc<Memory>) -> Option<Span> {
-    Span::new(
+fn replies(memory: &Arc<Memory>) -> Option<RingSpan> {
+    RingSpan::new(
         memory,
         AT_REPLIES_HEAD,
         AT_REPLIES_TAIL,

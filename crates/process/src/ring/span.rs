@@ -8,7 +8,7 @@ use crate::memory::{Memory, SharedAtomics};
 
 /// Where a ring lies in a [`Memory`].
 #[derive(Clone, Debug)]
-pub(crate) struct Span {
+pub(crate) struct RingSpan {
     memory: Arc<Memory>,
     head: SharedAtomics<AtomicU64>,
     tail: SharedAtomics<AtomicU64>,
@@ -17,7 +17,7 @@ pub(crate) struct Span {
     capacity: usize,
 }
 
-impl Span {
+impl RingSpan {
     /// A ring of `capacity` bytes at `data`, with its two counts elsewhere; none if anything is out of place.
     pub(crate) fn new(
         memory: &Arc<Memory>,
@@ -39,7 +39,7 @@ impl Span {
 }
 
 // What `new` checked makes every access below succeed; a range that does not fit would be left out, not touched.
-impl RingMemory for Span {
+impl RingMemory for RingSpan {
     type Index = AtomicU64;
 
     #[inline]

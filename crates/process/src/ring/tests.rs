@@ -11,7 +11,7 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Consumer, Producer, Span, Violation, frame_size};
+use super::{Consumer, Producer, RingSpan, Violation, frame_size};
 use crate::memory::Memory;
 use pytoweb_engine::testing::cases;
 
@@ -24,11 +24,11 @@ fn memory(capacity: usize) -> Arc<Memory> {
     Arc::new(Memory::create("test", DATA + capacity, false).expect("shared memory"))
 }
 
-fn span(memory: &Arc<Memory>, capacity: usize) -> Span {
-    Span::new(memory, HEAD, TAIL, DATA, capacity).expect("within the memory")
+fn span(memory: &Arc<Memory>, capacity: usize) -> RingSpan {
+    RingSpan::new(memory, HEAD, TAIL, DATA, capacity).expect("within the memory")
 }
 
-fn ends(capacity: usize) -> (Producer<Span>, Consumer<Span>) {
+fn ends(capacity: usize) -> (Producer<RingSpan>, Consumer<RingSpan>) {
     let memory = memory(capacity);
     let span = span(&memory, capacity);
     (Producer::new(span.clone()), Consumer::new(span))

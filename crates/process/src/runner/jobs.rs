@@ -27,7 +27,7 @@ const MOST_WAITING: usize = 128;
 
 /// Jobs, which run one after the other.
 pub(super) struct Jobs {
-    worker: Worker<Run>,
+    worker: Worker<JobHandler>,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -44,7 +44,7 @@ impl Jobs {
             ..WorkerOptions::default()
         };
         Self {
-            worker: Worker::hidden(name, Run, options, pool),
+            worker: Worker::hidden(name, JobHandler, options, pool),
             waiting: Arc::default(),
         }
     }
@@ -98,9 +98,9 @@ impl Message for Job {
     }
 }
 
-struct Run;
+struct JobHandler;
 
-impl Handler for Run {
+impl Handler for JobHandler {
     type Message = Job;
 
     fn handle(&self, job: &mut Job) -> Handled<Self> {

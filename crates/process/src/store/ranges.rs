@@ -32,7 +32,7 @@ pub(crate) struct Surplus {
 
 /// The free ranges of one class. None is in both lists.
 #[derive(Debug, Default)]
-struct Class {
+struct SizeClass {
     /// Those with pages and when they became free, the oldest first.
     warm: VecDeque<(u64, Range)>,
     cold: Vec<usize>,
@@ -46,7 +46,7 @@ pub(crate) struct Ranges {
     len: usize,
     /// Where the part begins that was never handed out.
     fresh: usize,
-    classes: Vec<Class>,
+    classes: Vec<SizeClass>,
     /// The sum of `touched` over all warm ranges.
     warm_bytes: usize,
     /// Counts releases: what the age of a warm range is measured in.
@@ -63,7 +63,7 @@ impl Ranges {
             unit,
             len,
             fresh: 0,
-            classes: std::iter::repeat_with(Class::default)
+            classes: std::iter::repeat_with(SizeClass::default)
                 .take(classes)
                 .collect(),
             warm_bytes: 0,

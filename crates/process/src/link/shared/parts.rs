@@ -19,14 +19,14 @@ pub(super) const FRAME_LIMIT: usize = u32::MAX as usize;
 const HEADER: usize = 16;
 
 /// One part of a frame made of two pieces: its header, and what it has of each piece.
-pub(super) type Part<'a> = ([u8; HEADER], &'a [u8], &'a [u8]);
+pub(super) type FramePart<'a> = ([u8; HEADER], &'a [u8], &'a [u8]);
 
 /// The parts of a frame, each at most `longest` bytes with its header.
 pub(super) fn parts<'a>(
     mut head: &'a [u8],
     mut area: &'a [u8],
     longest: usize,
-) -> impl Iterator<Item = Part<'a>> {
+) -> impl Iterator<Item = FramePart<'a>> {
     std::iter::from_fn(move || {
         let left = head.len() + area.len();
         if left == 0 {

@@ -7,7 +7,7 @@ use crate::link::Broken;
 
 /// What waits until the child comes for it, in order.
 #[derive(Debug)]
-enum Waiting {
+enum WaitingFrame {
     Request(u64, Vec<u8>),
     Other(Vec<u8>),
 }
@@ -22,7 +22,7 @@ struct Front {
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     front: Option<Front>,
-    line: VecDeque<Waiting>,
+    line: VecDeque<WaitingFrame>,
     /// Begun, and left to themselves by the child.
     background: BTreeSet<u64>,
     /// Asked to stop, or refused by the socket: they must not begin anew in another child.
@@ -49,14 +49,14 @@ impl Requests {
     }
 
     pub(super) fn request_waits(&mut self, seq: u64, frame: Vec<u8>) {
-        self.line.push_back(Waiting::Request(seq, frame));
+        self.line.push_back(WaitingFrame::Request(seq, frame));
     }
 
     /// Keeps a frame behind the requests that wait. False: none does.
     pub(super) fn other_waits(&mut self, frame: &[u8]) -> bool {
         let waits = !self.line.is_empty();
         if waits {
-            self.line.push_back(Waiting::Other(frame.to_vec()));
+            self.line.push_back(WaitingFrame::Other(frame.to_vec()));
         }
         waits
     }
@@ -67,20 +67,19 @@ impl Requests {
             return None;
         }
         match self.line.pop_front()? {
-            Waiting::Request(seq, frame) => {
+            WaitingFrame::Request(seq, frame) => {
                 self.send(seq);
                 Some(frame)
             }
-            Waiting::Other(frame) => Some(frame),
+            WaitingFrame::Other(frame) => Some(frame),
         }
     }
 
     /// Takes `seq` back if it still waits.
     pub(super) fn revoke(&mut self, seq: u64) -> bool {
-        let place = self
-            .line
-            .iter()
-            .position(|waiting| matches!(waiting, Waiting::Request(number, _) if *number == seq));
+        let place = self.line.iter().position(
+            |waiting| matches!(waiting, WaitingFrame::Request(number, _) if *number == seq),
+        );
         if let Some(place) = place {
             self.line.remove(place);
             self.skipped.push(seq);

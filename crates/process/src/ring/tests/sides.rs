@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::claims::SLOTS;
 use crate::memory::Memory;
-use crate::ring::{ChildSide, Consumer, HostSide, Producer, SharedBell, Span};
+use crate::ring::{ChildSide, Consumer, HostSide, Producer, RingSpan, SharedBell};
 use crate::sync::{Ordering, look_while_yielding};
 
 /// A sleep that lasts this long has missed its wake-up.
@@ -30,7 +30,7 @@ fn sleep(bell: &SharedBell, ready: impl FnOnce() -> bool) {
 }
 
 /// What a sender does.
-fn push(producer: &mut Producer<Span>, own: &SharedBell, other: &SharedBell, bytes: &[u8]) {
+fn push(producer: &mut Producer<RingSpan>, own: &SharedBell, other: &SharedBell, bytes: &[u8]) {
     let mut push = || producer.push(&[bytes]).expect("an honest peer");
     let mut pushed = look_while_yielding(|| push().then_some(())).is_some();
     while !pushed {
@@ -43,7 +43,12 @@ fn push(producer: &mut Producer<Span>, own: &SharedBell, other: &SharedBell, byt
 }
 
 /// What a receiver does.
-fn pop(consumer: &mut Consumer<Span>, own: &SharedBell, other: &SharedBell, frame: &mut Vec<u8>) {
+fn pop(
+    consumer: &mut Consumer<RingSpan>,
+    own: &SharedBell,
+    other: &SharedBell,
+    frame: &mut Vec<u8>,
+) {
     while !consumer.pop(frame).expect("an honest peer") {
         if look_while_yielding(|| (!consumer.is_empty()).then_some(())).is_none() {
             sleep(own, || !consumer.is_empty());
