@@ -11,11 +11,11 @@ use pytoweb_engine::{Failure, ReplyState, Single, Slot, Ticket};
 use crate::error::{AskError, TypeMismatch};
 use crate::kept::Kept;
 use crate::kind_id::KindId;
-use crate::message::{AnyMessage, Cause, Envelope, Route, repost};
+use crate::message::{AnyMessage, Envelope, FailureCause, Route, repost};
 use crate::payload_cell::PayloadCell;
 
 /// A typed reply slot.
-pub(crate) struct Replying<R>(pub(crate) Slot<Result<Kept<R>, Cause>, Single>);
+pub(crate) struct Replying<R>(pub(crate) Slot<Result<Kept<R>, FailureCause>, Single>);
 
 impl<R: Send + 'static> Replying<R> {
     pub(crate) fn new() -> Self {
@@ -26,7 +26,7 @@ impl<R: Send + 'static> Replying<R> {
         self.0.state()
     }
 
-    pub(crate) fn settle(&self, value: Result<R, Cause>) -> bool {
+    pub(crate) fn settle(&self, value: Result<R, FailureCause>) -> bool {
         self.0.settle(Ok(value.map(Kept::new)))
     }
 
@@ -108,7 +108,7 @@ impl<T: Send + 'static, R: Send + 'static> AnyMessage for Ask<T, R> {
         }
     }
 
-    fn settle_error(&self, error: Cause) -> bool {
+    fn settle_error(&self, error: FailureCause) -> bool {
         self.reply.settle(Err(error))
     }
 
@@ -181,7 +181,7 @@ impl<T: Send + 'static, R: Send + 'static> AnyMessage for NamedAsk<T, R> {
         self.ask.mismatch(kind, payload, reply)
     }
 
-    fn settle_error(&self, error: Cause) -> bool {
+    fn settle_error(&self, error: FailureCause) -> bool {
         self.ask.settle_error(error)
     }
 

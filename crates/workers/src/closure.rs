@@ -8,7 +8,7 @@ use pytoweb_engine::{Failure, Outcome, ReplyState, Ticket, contained};
 use crate::ask::{Replying, TypedTicket};
 use crate::error::{AskError, TypeMismatch};
 use crate::kept::Kept;
-use crate::message::{AnyMessage, Cause, Ended, Envelope, Route};
+use crate::message::{AnyMessage, Ended, Envelope, FailureCause, Route};
 use crate::noted;
 use crate::payload_cell::PayloadCell;
 
@@ -70,7 +70,7 @@ where
         TypeMismatch::payload::<F>(kind, payload)
     }
 
-    fn settle_error(&self, error: Cause) -> bool {
+    fn settle_error(&self, error: FailureCause) -> bool {
         self.reply.settle(Err(error))
     }
 

@@ -7,7 +7,7 @@ use pytoweb_engine::{Failure, ReplyState, Ticket};
 
 use crate::attempts::Attempts;
 use crate::error::TypeMismatch;
-use crate::message::{AnyMessage, Cause, Envelope, Route};
+use crate::message::{AnyMessage, Envelope, FailureCause, Route};
 
 /// The messages of a batch, as their handler sees them. In no mailbox.
 struct Company {
@@ -36,7 +36,7 @@ impl AnyMessage for Company {
         TypeMismatch::payload::<()>(kind, payload)
     }
 
-    fn settle_error(&self, _: Cause) -> bool {
+    fn settle_error(&self, _: FailureCause) -> bool {
         true
     }
 

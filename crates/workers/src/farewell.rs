@@ -10,7 +10,7 @@ use std::sync::Arc;
 use pytoweb_engine::{Failure, Outcome, ReplyState, Ticket, contained};
 
 use crate::error::TypeMismatch;
-use crate::message::{AnyMessage, Cause, Ended, Envelope, Route};
+use crate::message::{AnyMessage, Ended, Envelope, FailureCause, Route};
 use crate::noted;
 use crate::table::Table;
 
@@ -42,7 +42,7 @@ impl AnyMessage for Farewell {
         TypeMismatch::payload::<()>(kind, payload)
     }
 
-    fn settle_error(&self, _: Cause) -> bool {
+    fn settle_error(&self, _: FailureCause) -> bool {
         true
     }
 

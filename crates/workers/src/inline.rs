@@ -16,23 +16,23 @@ use pytoweb_engine::{Plan, Priority, contained};
 use crate::kind_id::KindId;
 
 /// Room for a `String`, and no more: a mailbox has as many of them as entries.
-type Words = [usize; 3];
+type SmallRoom = [usize; 3];
 
-/// The type of a value that lies in [`Words`].
+/// The type of a value that lies in [`SmallRoom`].
 struct Of {
     id: fn() -> TypeId,
     name: fn() -> &'static str,
     bytes: usize,
     needs_drop: bool,
     /// Drops the value at that address.
-    drop: unsafe fn(*mut Words),
+    drop: unsafe fn(*mut SmallRoom),
 }
 
 struct For<T>(T);
 
 impl<T: 'static> For<T> {
     const FITS: bool =
-        size_of::<T>() <= size_of::<Words>() && align_of::<T>() <= align_of::<Words>();
+        size_of::<T>() <= size_of::<SmallRoom>() && align_of::<T>() <= align_of::<SmallRoom>();
     const OF: &'static Of = &Of {
         id: TypeId::of::<T>,
         name: type_name::<T>,
@@ -43,7 +43,7 @@ impl<T: 'static> For<T> {
 
     /// # Safety
     /// A `T` lies at `words`, and is used by nothing else, now or later.
-    unsafe fn drop(words: *mut Words) {
+    unsafe fn drop(words: *mut SmallRoom) {
         // SAFETY: as the caller says.
         unsafe { ptr::drop_in_place(words.cast::<T>()) };
     }
@@ -75,7 +75,7 @@ impl Alone {
 /// A message that no caller waits for, with its payload.
 pub(crate) struct Small {
     /// The payload, of the type that `of` names, while `full`. A value that is `Send`: see [`Small::new`].
-    words: MaybeUninit<Words>,
+    words: MaybeUninit<SmallRoom>,
     of: &'static Of,
     pub(crate) kind: KindId,
     full: bool,
@@ -89,7 +89,7 @@ impl Small {
         if !For::<T>::FITS {
             return Err(data);
         }
-        let mut words = MaybeUninit::<Words>::uninit();
+        let mut words = MaybeUninit::<SmallRoom>::uninit();
         // SAFETY: the place is large enough and aligned for a `T`, as was just checked.
         unsafe { words.as_mut_ptr().cast::<T>().write(data) };
         Ok(Self {

@@ -267,7 +267,7 @@ fn fingerprint<T: 'static>() -> u64 {
 /// On cache lines of its own, also where the processor fetches them in pairs: the worker writes it for each message, or each
 /// turn, and senders read what lies beside it for each message.
 #[repr(align(128))]
-struct Apart<T>(T);
+struct OwnLines<T>(T);
 
 /// One kind and its handler.
 pub(crate) struct Kind<C> {
@@ -275,12 +275,12 @@ pub(crate) struct Kind<C> {
     payload: AtomicU64,
     reply: AtomicU64,
     signature: Mutex<Signature>,
-    worked: Apart<Worked<C>>,
+    worked: OwnLines<WorkerWrites<C>>,
     next: OnceLock<Box<Self>>,
 }
 
 /// What the worker writes.
-struct Worked<C> {
+struct WorkerWrites<C> {
     stored: Stored<C>,
     tally: Tally,
 }
@@ -296,7 +296,7 @@ impl<C: 'static> Kind<C> {
             payload: AtomicU64::new(signature.payload),
             reply: AtomicU64::new(signature.reply),
             signature: Mutex::new(signature),
-            worked: Apart(Worked {
+            worked: OwnLines(WorkerWrites {
                 stored,
                 tally: Tally::default(),
             }),

@@ -15,9 +15,9 @@ use crate::payload_cell::PayloadCell;
 use crate::sent::Sent;
 
 /// Why a message failed: a handler's own error, maybe. Boxed, because most replies are none.
-pub(crate) type Cause = Kept<Box<AskError>>;
+pub(crate) type FailureCause = Kept<Box<AskError>>;
 
-impl From<AskError> for Cause {
+impl From<AskError> for FailureCause {
     fn from(error: AskError) -> Self {
         Self::new(Box::new(error))
     }
@@ -76,7 +76,7 @@ pub(crate) trait AnyMessage: Any + Send + Sync {
     fn mismatch(&self, kind: &str, payload: &'static str, reply: &'static str) -> TypeMismatch;
 
     /// Settles the reply with `error`, if there is one. False: another thread has settled it.
-    fn settle_error(&self, error: Cause) -> bool;
+    fn settle_error(&self, error: FailureCause) -> bool;
 
     /// Publishes what was settled. True: threads are to be woken.
     fn publish(&self) -> bool;
@@ -184,7 +184,7 @@ impl Envelope {
     }
 
     /// Settles the reply with `error`, if there is one. False: another thread has settled it.
-    pub(crate) fn settle_error(&self, error: Cause) -> bool {
+    pub(crate) fn settle_error(&self, error: FailureCause) -> bool {
         match self {
             Self::Small(_) => true,
             Self::Allocated(message) => message.settle_error(error),
@@ -350,7 +350,7 @@ impl<T: Send + 'static> AnyMessage for Post<T> {
         TypeMismatch::payload::<T>(kind, payload)
     }
 
-    fn settle_error(&self, _: Cause) -> bool {
+    fn settle_error(&self, _: FailureCause) -> bool {
         true
     }
 
@@ -397,7 +397,7 @@ impl AnyMessage for Late {
         self.0.mismatch(kind, payload, reply)
     }
 
-    fn settle_error(&self, _: Cause) -> bool {
+    fn settle_error(&self, _: FailureCause) -> bool {
         false
     }
 

@@ -80,7 +80,7 @@ impl Default for Collector {
 
 impl collector::Collector for Collector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let samples = Samples::of(&self.0);
+        let samples = MetricSamples::of(&self.0);
         for metric in METRICS {
             let (name, kind) = match metric.kind {
                 // The encoder gives it back its suffix.
@@ -104,12 +104,12 @@ impl collector::Collector for Collector {
 }
 
 /// The value of a sample.
-enum Value {
+enum SampleValue {
     Number(f64),
     Times(TimeBuckets),
 }
 
-impl Value {
+impl SampleValue {
     fn encode(&self, kind: MetricKind, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
         match self {
             Self::Number(number) if kind == MetricKind::Counter => {
@@ -135,9 +135,9 @@ impl Value {
 
 /// The samples of each metric by their labels, those with the same labels as one.
 #[derive(Default)]
-struct Samples(BTreeMap<&'static str, BTreeMap<Vec<String>, Value>>);
+struct MetricSamples(BTreeMap<&'static str, BTreeMap<Vec<String>, SampleValue>>);
 
-impl Samples {
+impl MetricSamples {
     fn of(registry: &Registry) -> Self {
         let mut samples = Self::default();
         for pool in registry.pools() {
@@ -155,7 +155,7 @@ impl Samples {
         samples
     }
 
-    fn add(&mut self, metric: Metric, labels: &[&str], value: Value) {
+    fn add(&mut self, metric: Metric, labels: &[&str], value: SampleValue) {
         let all = self.0.entry(metric.name).or_default();
         let labels = labels.iter().map(|label| (*label).to_owned()).collect();
         let found = match all.entry(labels) {
@@ -166,7 +166,7 @@ impl Samples {
             Entry::Occupied(entry) => entry.into_mut(),
         };
         match (found, value) {
-            (Value::Number(found), Value::Number(more)) => {
+            (SampleValue::Number(found), SampleValue::Number(more)) => {
                 // An age and a state have no sum.
                 *found = if [Metric::HEALTH, Metric::OLDEST].contains(&metric) {
                     found.max(more)
@@ -174,7 +174,7 @@ impl Samples {
                     *found + more
                 };
             }
-            (Value::Times(found), Value::Times(more)) => found.add(&more),
+            (SampleValue::Times(found), SampleValue::Times(more)) => found.add(&more),
             _ => {}
         }
     }
@@ -184,11 +184,11 @@ impl Samples {
         reason = "Prometheus has no other numbers"
     )]
     fn count(&mut self, metric: Metric, labels: &[&str], count: u64) {
-        self.add(metric, labels, Value::Number(count as f64));
+        self.add(metric, labels, SampleValue::Number(count as f64));
     }
 
     fn seconds(&mut self, metric: Metric, labels: &[&str], time: Duration) {
-        self.add(metric, labels, Value::Number(time.as_secs_f64()));
+        self.add(metric, labels, SampleValue::Number(time.as_secs_f64()));
     }
 
     fn add_worker(&mut self, worker: &Address, pool: &str) {
@@ -257,8 +257,16 @@ impl Samples {
             self.count(Metric::PROCESSED, &[worker, pool, kind, outcome], count);
         }
         let labels = [worker, pool, kind];
-        self.add(Metric::WAIT, &labels, Value::Times(stats.wait_times()));
-        self.add(Metric::PROCESS, &labels, Value::Times(stats.run_times()));
+        self.add(
+            Metric::WAIT,
+            &labels,
+            SampleValue::Times(stats.wait_times()),
+        );
+        self.add(
+            Metric::PROCESS,
+            &labels,
+            SampleValue::Times(stats.run_times()),
+        );
     }
 }
 

@@ -10,7 +10,7 @@ use pytoweb_engine::{Failure, ReplyState, Ticket};
 
 use crate::attempts::Attempts;
 use crate::error::TypeMismatch;
-use crate::message::{AnyMessage, Cause, Envelope, Route};
+use crate::message::{AnyMessage, Envelope, FailureCause, Route};
 
 /// A message after its first attempt, with its payload.
 struct Retried {
@@ -43,7 +43,7 @@ impl AnyMessage for Retried {
         self.message.mismatch(kind, payload, reply)
     }
 
-    fn settle_error(&self, error: Cause) -> bool {
+    fn settle_error(&self, error: FailureCause) -> bool {
         self.message.settle_error(error)
     }
 

@@ -58,7 +58,7 @@ where
 }
 
 /// An attempt that failed.
-pub(crate) struct Failed {
+pub(crate) struct FailedAttempt {
     pub(crate) error: AskError,
     /// There may be another one after this error.
     pub(crate) again: bool,
@@ -70,7 +70,7 @@ fn attempt<T, R, E: Into<BoxError>>(
     retry: &Retry<E>,
     handler: impl FnOnce(&T) -> Result<R, E>,
     data: &T,
-) -> Result<R, Failed> {
+) -> Result<R, FailedAttempt> {
     let called = noted::during(envelope, || {
         contained(|| match handler(data) {
             Ok(reply) => Ok(reply),
@@ -83,11 +83,11 @@ fn attempt<T, R, E: Into<BoxError>>(
     });
     match called {
         Ok(Ok(reply)) => Ok(reply),
-        Ok(Err((error, again))) => Err(Failed {
+        Ok(Err((error, again))) => Err(FailedAttempt {
             error: AskError::Failed(error),
             again,
         }),
-        Err(panic) => Err(Failed {
+        Err(panic) => Err(FailedAttempt {
             error: AskError::Panicked(panic.into_text()),
             again: retry.is_for_panics(),
         }),
@@ -163,9 +163,9 @@ pub(crate) fn end<E>(
     table: &Table,
     envelope: &mut Envelope,
     retry: &Retry<E>,
-    failed: Failed,
+    failed: FailedAttempt,
 ) -> Ended {
-    let Failed { error, again } = failed;
+    let FailedAttempt { error, again } = failed;
     // A caller that has given it up waits for no more attempts.
     let given_up = envelope
         .state()

@@ -17,7 +17,7 @@ use crate::noted;
 use crate::payload_cell::{Loan, PayloadCell};
 use crate::retry::Retry;
 use crate::table::Table;
-use crate::trying::{Failed, end, restore};
+use crate::trying::{FailedAttempt, end, restore};
 
 /// A handler for one batch at a time.
 pub(crate) fn exclusive<T, R, E, I>(
@@ -118,7 +118,7 @@ where
 }
 
 /// What an attempt made of each message; `None` where its types do not agree with those of the handler.
-type Tried<R> = Option<Result<Kept<R>, Failed>>;
+type TriedEach<R> = Option<Result<Kept<R>, FailedAttempt>>;
 
 /// Makes one attempt.
 fn attempt<T, R, E, I>(
@@ -126,7 +126,7 @@ fn attempt<T, R, E, I>(
     envelopes: &[&mut Envelope],
     retry: &Retry<E>,
     handler: impl FnOnce(&[&T]) -> I,
-) -> Vec<Tried<R>>
+) -> Vec<TriedEach<R>>
 where
     T: Send + 'static,
     R: Send + 'static,
@@ -153,7 +153,7 @@ where
                     // The panic hook has reported a predicate that panics.
                     let again = contained(|| retry.is_for(&error)).unwrap_or(false);
                     let error = AskError::Failed(error.into());
-                    Err(Failed { error, again })
+                    Err(FailedAttempt { error, again })
                 }
             });
             each.collect::<Vec<_>>()
@@ -166,7 +166,7 @@ where
                 "the handler of `{kind}` returned {} results for a batch of {count} messages",
                 results.len()
             );
-            let fail = || Failed {
+            let fail = || FailedAttempt {
                 error: AskError::Failed(text.clone().into()),
                 // It would not count better.
                 again: false,
@@ -175,7 +175,7 @@ where
         }
         Err(panic) => {
             let text = panic.into_text();
-            let fail = || Failed {
+            let fail = || FailedAttempt {
                 error: AskError::Panicked(text.clone()),
                 again: retry.is_for_panics(),
             };
