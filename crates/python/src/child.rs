@@ -34,13 +34,13 @@ use pytoweb_process::{Arrival, ChildLink, Door, Parcel, Payload};
 use self::events::EventSender;
 use self::streams::{ChildStreamWriter, Sender, Streams};
 use crate::error;
-use crate::error::Named;
+use crate::error::NamedOwner;
 use crate::host::around::Surroundings;
 use crate::host::batches::{self, Results};
 use crate::host::flags;
 use crate::host::note;
 use crate::host::start_hook::StartHook;
-use crate::host::worker_message::{Site, ToHost, WorkerMessage};
+use crate::host::worker_message::{HostChannel, Site, WorkerMessage};
 use crate::interpreter::context;
 use crate::interpreter::generation::Generation;
 use crate::interpreter::loops::LoopLabel;
@@ -58,11 +58,11 @@ const YIELDS: usize = 16;
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// What runs on a thread of a child.
-struct Current {
+struct CurrentInChild {
     kind: Py<PyString>,
     data: Py<PyAny>,
     id: Option<Py<PyString>>,
-    worker: Arc<Own>,
+    worker: Arc<ChildWorker>,
     attempt: u32,
     seq: u64,
     is_asked: bool,
@@ -72,10 +72,10 @@ struct Current {
 }
 
 thread_local! {
-    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<CurrentInChild>> = const { RefCell::new(None) };
 }
 
-impl Current {
+impl CurrentInChild {
     fn view(&self, py: Python<'_>) -> WorkerMessage {
         WorkerMessage::of_child(
             self.kind.clone_ref(py),
@@ -99,7 +99,7 @@ pub(crate) fn running_message(py: Python<'_>) -> PyResult<Option<WorkerMessage>>
 }
 
 /// A message that runs: thread, number on it, worker, type, id, attempt.
-type Running = (
+type ChildRunRow = (
     c_ulong,
     u64,
     String,
@@ -111,7 +111,7 @@ type Running = (
 /// The messages whose handlers run on threads of this process, which is a child: for each the thread's identifier, the
 /// number of the message on that thread, the worker's name, the message's type, its id, and the attempt.
 #[pyfunction]
-pub(crate) fn running_in_child(py: Python<'_>) -> Vec<Running> {
+pub(crate) fn running_in_child(py: Python<'_>) -> Vec<ChildRunRow> {
     let mut found = Vec::new();
     marks::visit(|seen| {
         // SAFETY: a call stays where it is while it is marked, and the thread that runs it does not go on before it has
@@ -162,7 +162,7 @@ pub(crate) fn running_owner(py: Python<'_>) -> Option<Py<PyAny>> {
 }
 
 /// What `Child.configure` returns.
-type Configured = (
+type WorkerParts = (
     String,
     bool,
     Py<PyAny>,
@@ -174,7 +174,7 @@ type Configured = (
 );
 
 /// A worker, as its child knows it.
-struct Own {
+struct ChildWorker {
     name: String,
     /// By it the watchdog knows the worker.
     label: Label,
@@ -189,9 +189,9 @@ struct Own {
     unfit: Option<Py<PyAny>>,
 }
 
-impl Own {
-    fn named(&self) -> Named<'_> {
-        Named {
+impl ChildWorker {
+    fn named(&self) -> NamedOwner<'_> {
+        NamedOwner {
             name: &self.name,
             is_pool: self.is_pool,
         }
@@ -205,7 +205,7 @@ pub(crate) struct ChildEnd {
     report: std::os::fd::OwnedFd,
     /// Held by the thread that waits for an answer.
     door: Mutex<Door>,
-    workers: Mutex<HashMap<u32, Arc<Own>>>,
+    workers: Mutex<HashMap<u32, Arc<ChildWorker>>>,
     /// What interrupts a coroutine that runs, by message.
     interrupters: Arc<Mutex<HashMap<u64, Py<PyAny>>>>,
     streams: Arc<Streams>,
@@ -258,7 +258,7 @@ impl Drop for Resting {
     }
 }
 
-enum Step {
+enum AfterFrame {
     GoOn,
     Quit,
 }
@@ -294,7 +294,7 @@ impl ChildEnd {
         Ok(())
     }
 
-    fn step(&self, py: Python<'_>, child: &Bound<'_, PyAny>, frame: &[u8]) -> PyResult<Step> {
+    fn step(&self, py: Python<'_>, child: &Bound<'_, PyAny>, frame: &[u8]) -> PyResult<AfterFrame> {
         match decode_for_child(frame).map_err(broken)? {
             ToChild::Request(request) => self.request(py, child, request)?,
             ToChild::Release { offset } => {
@@ -308,9 +308,9 @@ impl ChildEnd {
                 self.streams.close(seq);
                 self.interrupt(py, seq);
             }
-            ToChild::Quit => return Ok(Step::Quit),
+            ToChild::Quit => return Ok(AfterFrame::Quit),
         }
-        Ok(Step::GoOn)
+        Ok(AfterFrame::GoOn)
     }
 
     /// Cancels the coroutine of a message, if it runs one.
@@ -430,9 +430,9 @@ impl ChildEnd {
             .cloned();
         let own = match known {
             Ok(parts) => {
-                let (name, is_pool, owner, handlers, on_start, one_by_one, around, unfit): Configured =
+                let (name, is_pool, owner, handlers, on_start, one_by_one, around, unfit): WorkerParts =
                     parts.extract()?;
-                Own {
+                ChildWorker {
                     label: Label::new(&name),
                     name,
                     is_pool,
@@ -448,7 +448,7 @@ impl ChildEnd {
                     unfit,
                 }
             }
-            Err(raised) => Own {
+            Err(raised) => ChildWorker {
                 label: Label::new(""),
                 name: String::new(),
                 is_pool: false,
@@ -461,7 +461,7 @@ impl ChildEnd {
             },
         };
         let own = Arc::new(own);
-        own.label.is_of::<Own>(&own);
+        own.label.is_of::<ChildWorker>(&own);
         self.workers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -476,7 +476,7 @@ enum Called<'py> {
     Later {
         coroutine: Bound<'py, PyAny>,
         context: Option<Bound<'py, PyAny>>,
-        message: Option<Current>,
+        message: Option<CurrentInChild>,
     },
 }
 
@@ -485,7 +485,7 @@ struct ChildCall<'a, 'py> {
     end: &'a ChildEnd,
     child: &'a Bound<'py, PyAny>,
     head: RequestHead,
-    worker: Arc<Own>,
+    worker: Arc<ChildWorker>,
     kind: Bound<'py, PyString>,
     id: Option<Bound<'py, PyString>>,
     stream: Option<Sender>,
@@ -576,7 +576,7 @@ impl<'py> ChildCall<'_, 'py> {
             )?)
         };
         let before = CURRENT.with(|current| {
-            current.replace(Some(Current {
+            current.replace(Some(CurrentInChild {
                 kind: self.kind.clone().unbind(),
                 data: data.clone().unbind(),
                 id: self.id.as_ref().map(|id| id.clone().unbind()),
@@ -590,7 +590,7 @@ impl<'py> ChildCall<'_, 'py> {
             }))
         });
         // Until after `CURRENT` was put back: `running_in_child` reads of `self` alone.
-        marks::own(|mark| mark.begin_in_child::<Own, Self>(&self.worker, self));
+        marks::own(|mark| mark.begin_in_child::<ChildWorker, Self>(&self.worker, self));
         let result = context::inside(py, context.as_ref(), || {
             let started = self.worker.start_hook.run(py, false, |coroutine| {
                 let message = running_message(py)?;
@@ -651,7 +651,7 @@ impl<'py> ChildCall<'_, 'py> {
         (coroutine, context, message): (
             Bound<'py, PyAny>,
             Option<Bound<'py, PyAny>>,
-            Option<Current>,
+            Option<CurrentInChild>,
         ),
     ) -> PyResult<()> {
         let Some(message) = message else {
@@ -814,7 +814,7 @@ impl Answers {
 /// A message of a child whose coroutine runs.
 #[pyclass(module = "pytoweb._core", frozen)]
 pub(crate) struct ChildPending {
-    message: Current,
+    message: CurrentInChild,
     child: Py<PyAny>,
     answers: Mutex<Option<Answers>>,
     answered: Condvar,
@@ -878,7 +878,7 @@ impl ChildPending {
         // Of no consequence where it has one.
         let _ = self
             .residence
-            .set(home.takes_in::<Own>(&self.message.worker));
+            .set(home.takes_in::<ChildWorker>(&self.message.worker));
         self.message(py)
     }
 
@@ -989,8 +989,8 @@ impl ChildEnd {
         loop {
             self.next(py, &mut frame)?;
             match self.step(py, child, &frame)? {
-                Step::GoOn => {}
-                Step::Quit => return Ok(()),
+                AfterFrame::GoOn => {}
+                AfterFrame::Quit => return Ok(()),
             }
         }
     }

@@ -96,12 +96,12 @@ impl fmt::Display for Quoted<'_> {
 
 /// A worker or a pool in a text, as users know it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Named<'a> {
+pub(crate) struct NamedOwner<'a> {
     pub(crate) name: &'a str,
     pub(crate) is_pool: bool,
 }
 
-impl fmt::Display for Named<'_> {
+impl fmt::Display for NamedOwner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.is_pool { "pool" } else { "worker" };
         write!(f, "{kind} {}", Quoted(self.name))
@@ -121,7 +121,7 @@ pub(crate) fn unreadable_reply(py: Python<'_>, raised: PyErr) -> Py<PyAny> {
 /// A payload that came to a child and cannot be read there.
 pub(crate) fn unreadable_payload(
     py: Python<'_>,
-    by: Named<'_>,
+    by: NamedOwner<'_>,
     kind: &str,
     raised: PyErr,
 ) -> PyErr {
@@ -140,7 +140,7 @@ pub(crate) fn unreadable_payload(
 }
 
 /// A message of a type without a handler.
-pub(crate) fn unknown(by: Named<'_>, kind: &str) -> PyErr {
+pub(crate) fn unknown(by: NamedOwner<'_>, kind: &str) -> PyErr {
     UnknownMessageError::new_err(format!(
         "{by} has no handler for messages of type {}; register one with on_message",
         Quoted(kind)

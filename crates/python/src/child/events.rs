@@ -18,7 +18,7 @@ use crate::host::hearing::MOST_EVENTS;
 use crate::host::packing::checked_name;
 use crate::host::progress::STEP;
 use crate::host::reporting;
-use crate::host::worker_message::ToHost;
+use crate::host::worker_message::HostChannel;
 use crate::interpreter::generation::Generation;
 use crate::pickle::pickling::{self, Way};
 
@@ -198,7 +198,7 @@ impl EventSender {
     }
 }
 
-impl ToHost for EventSender {
+impl HostChannel for EventSender {
     fn emit(&self, py: Python<'_>, seq: u64, name: &str, data: &Bound<'_, PyAny>) -> PyResult<()> {
         if !self.generation.is_here() {
             return Err(error::copied());

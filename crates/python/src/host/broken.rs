@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 /// Whether the initializer of a pool has failed, and when.
 #[derive(Debug, Default)]
-pub(crate) struct Broken(OnceLock<Instant>);
+pub(crate) struct InitializerFailure(OnceLock<Instant>);
 
-impl Broken {
+impl InitializerFailure {
     pub(crate) fn set(&self) {
         let _ = self.0.get_or_init(Instant::now);
     }

@@ -24,13 +24,13 @@ impl From<Parcel> for Item {
 
 /// What is to be woken.
 #[derive(Debug)]
-pub(crate) enum Wake {
+pub(crate) enum StreamWaker {
     Thread(Arc<Parker>),
     /// Called without arguments.
     Callback(Py<PyAny>),
 }
 
-impl StreamWake for Wake {
+impl StreamWake for StreamWaker {
     fn wake(self) {
         match self {
             Self::Thread(parker) => parker.unpark(),
@@ -43,6 +43,6 @@ impl StreamWake for Wake {
     }
 }
 
-pub(crate) type Channel = StreamChannel<Item, Wake>;
+pub(crate) type Channel = StreamChannel<Item, StreamWaker>;
 
 pub(crate) type FoundItem = StreamFound<Item>;

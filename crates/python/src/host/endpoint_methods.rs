@@ -27,7 +27,7 @@ use crate::host::channel::Channel;
 use crate::host::edges::{block_loop, end_edge_of_coroutine};
 use crate::host::end_hooks::EndHooks;
 use crate::host::endpoint::{Endpoint, Inner};
-use crate::host::ends::{self, Ends};
+use crate::host::ends::{self, RecentEnds};
 use crate::host::exits::{self, Reason};
 use crate::host::explaining::{self, Wanted};
 use crate::host::fleet::Processes;
@@ -144,7 +144,7 @@ impl Endpoint {
             hearing: Hearing::default(),
             last_crash: LastCrash::default(),
             recording: threads.recording.clone(),
-            ends: Ends::default(),
+            ends: RecentEnds::default(),
         });
         let way = processes.map(|processes| (processes.get(), lane, max_attempts));
         self.fill(Inner::make(own, options, shared, threads.pool()?, way)?)

@@ -15,7 +15,7 @@ const ERROR_LENGTH: usize = 300;
 
 /// How messages with an id have ended: the last ones.
 #[derive(Debug, Default)]
-pub(crate) struct Ends(Mutex<EndLog>);
+pub(crate) struct RecentEnds(Mutex<EndLog>);
 
 #[derive(Debug, Default)]
 struct EndLog {
@@ -34,7 +34,7 @@ struct End {
     at: Instant,
 }
 
-impl Ends {
+impl RecentEnds {
     fn lock(&self) -> MutexGuard<'_, EndLog> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -106,7 +106,7 @@ pub(crate) fn text_of(error: &Bound<'_, PyAny>) -> Box<str> {
 /// How a message with that id has ended, if that is known.
 pub(crate) fn end_of<'py>(
     py: Python<'py>,
-    ends: &Ends,
+    ends: &RecentEnds,
     id: &Bound<'py, PyString>,
 ) -> PyResult<Option<Bound<'py, PyDict>>> {
     let id = id.to_string_lossy();

@@ -37,7 +37,7 @@ fn task_of(ticket: &Arc<dyn Ticket>) -> Option<&Task> {
 
 /// What is known of the message while it is found, under the mailbox's lock: no Python code runs there.
 #[derive(Default)]
-struct Seen {
+struct Sighting {
     kind: Option<Py<PyString>>,
     attempt: u32,
     attempts: u32,
@@ -46,7 +46,7 @@ struct Seen {
     task: Option<Arc<Task>>,
 }
 
-impl Seen {
+impl Sighting {
     fn of_task(&mut self, task: &Task) {
         let retry = task.retry();
         self.attempts = retry.map_or(0, |retry| retry.attempts());
@@ -61,7 +61,7 @@ pub(crate) fn explain<'py>(
     worker: &Worker<PyHandler>,
     wanted: &Wanted<'py>,
 ) -> PyResult<Option<Bound<'py, PyDict>>> {
-    let seen = RefCell::new(Seen::default());
+    let seen = RefCell::new(Sighting::default());
     let of = |message: &PyMessage| {
         let found = message.task.as_ref().filter(|task| wanted.is(task));
         if let Some(task) = found {

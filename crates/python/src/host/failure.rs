@@ -9,7 +9,7 @@ use pytoweb_engine::{DropReason, Failure};
 use pytoweb_process::{Cause, Crash, Parcel};
 
 use crate::error::{
-    CancelledError, DeadlineError, MailboxFullError, Named, Quoted, WorkerStoppedError,
+    CancelledError, DeadlineError, MailboxFullError, NamedOwner, Quoted, WorkerStoppedError,
 };
 use crate::host::note;
 use crate::pickle::pickling;
@@ -35,7 +35,7 @@ impl Limit {
 /// asked.
 pub(crate) fn failure(
     failure: Failure,
-    to: Named<'_>,
+    to: NamedOwner<'_>,
     limit: Option<&Limit>,
     asked_to_stop: bool,
 ) -> PyErr {
@@ -55,7 +55,7 @@ pub(crate) fn failure(
     }
 }
 
-fn expired(to: Named<'_>, limit: Option<&Limit>, asked_to_stop: bool) -> String {
+fn expired(to: NamedOwner<'_>, limit: Option<&Limit>, asked_to_stop: bool) -> String {
     let Some(limit) = limit else {
         return format!("{to} did not finish the message before its deadline");
     };
@@ -93,7 +93,7 @@ pub(crate) fn crashed(
     py: Python<'_>,
     crash: &Crash,
     kind: Option<Py<PyString>>,
-    by: Option<Named<'_>>,
+    by: Option<NamedOwner<'_>>,
     rest: Option<Duration>,
 ) -> PyErr {
     let what = match (by, &crash.cause, kind) {

@@ -26,7 +26,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 use pytoweb_engine::{Address, DropReason, Failure, Ticket, Unpark, Waiter};
 
-use crate::error::{self, Named};
+use crate::error::{self, NamedOwner};
 use crate::host::coroutines;
 use crate::host::edges::{self, WaitEdge};
 use crate::host::endpoint::Endpoint;
@@ -72,8 +72,8 @@ impl Inner {
         self.address.as_ref().map_or("", Address::name)
     }
 
-    fn named(&self) -> Named<'_> {
-        Named {
+    fn named(&self) -> NamedOwner<'_> {
+        NamedOwner {
             name: self.worker_name(),
             is_pool: self.is_pool,
         }
@@ -159,7 +159,7 @@ pub(crate) struct FutureBase {
 }
 
 /// What a reply came to: the result, or the exception.
-pub(crate) type Settled<'a> = Result<&'a Py<PyAny>, &'a Py<PyAny>>;
+pub(crate) type SettledReply<'a> = Result<&'a Py<PyAny>, &'a Py<PyAny>>;
 
 /// A new future for `task`, which `endpoint` owes.
 pub(crate) fn new_future<'py>(
@@ -199,7 +199,7 @@ impl FutureBase {
     }
 
     /// The reply for the code that asks: a failure counts as read from here on.
-    fn value<'a>(&'a self, py: Python<'_>, inner: &'a Inner) -> PyResult<Option<Settled<'a>>> {
+    fn value<'a>(&'a self, py: Python<'_>, inner: &'a Inner) -> PyResult<Option<SettledReply<'a>>> {
         let value = self.peek(py, inner)?;
         if let Some(Err(_)) = value {
             inner.task.unread.note_read();
@@ -207,7 +207,7 @@ impl FutureBase {
         Ok(value)
     }
 
-    fn peek<'a>(&'a self, py: Python<'_>, inner: &'a Inner) -> PyResult<Option<Settled<'a>>> {
+    fn peek<'a>(&'a self, py: Python<'_>, inner: &'a Inner) -> PyResult<Option<SettledReply<'a>>> {
         let Some(reply) = inner.task.slot.get() else {
             return Ok(None);
         };
@@ -284,7 +284,7 @@ impl FutureBase {
         &'a self,
         py: Python<'_>,
         timeout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Settled<'a>> {
+    ) -> PyResult<SettledReply<'a>> {
         let inner = self.inner()?;
         if let Some(value) = self.value(py, inner)? {
             return Ok(value);
@@ -347,7 +347,7 @@ impl FutureBase {
     }
 
     /// What came of it, once that stands.
-    pub(crate) fn outcome(&self, py: Python<'_>) -> PyResult<Option<Settled<'_>>> {
+    pub(crate) fn outcome(&self, py: Python<'_>) -> PyResult<Option<SettledReply<'_>>> {
         self.value(py, self.inner()?)
     }
 

@@ -36,7 +36,7 @@ use crate::interpreter::marks::{self, Mark};
 use self::calling::HandlerCall;
 use self::hooks::is_terminated;
 use self::pending::{RestOfBatch, tasks_of};
-use self::settling::Ended;
+use self::settling::BatchEnd;
 
 /// Why a worker is stuck whose handler the watchdog has seen.
 const KEPT_THE_LOCK: &str = "a handler has run on while the interpreter lock could not be had";
@@ -436,8 +436,8 @@ impl Serving<'_> {
         }
         let address = pytoweb_engine::current();
         match shared.end_batch(py, address.as_ref(), message, companions, result) {
-            Ended::Done(outcome) => Handled::Done(outcome),
-            Ended::Again(wait, error) => {
+            BatchEnd::Done(outcome) => Handled::Done(outcome),
+            BatchEnd::Again(wait, error) => {
                 let shared = shared.clone();
                 Handled::Suspend(Box::new(move |suspension| {
                     Python::attach(|py| {

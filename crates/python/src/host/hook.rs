@@ -10,12 +10,12 @@ use crate::host::coroutines;
 use crate::host::worker_message::WorkerMessage;
 use crate::host::worker_shared::WorkerShared;
 
-type Work = Box<dyn FnOnce(Python<'_>) + Send>;
+type HookWork = Box<dyn FnOnce(Python<'_>) + Send>;
 
 /// What is done once a hook is through. Dropped before, because no event loop runs it any more, it is done then: a
 /// message may hang on it.
 #[pyclass(module = "pytoweb._core", frozen)]
-struct Afterwards(Mutex<Option<Work>>);
+struct Afterwards(Mutex<Option<HookWork>>);
 
 impl fmt::Debug for Afterwards {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -24,7 +24,7 @@ impl fmt::Debug for Afterwards {
 }
 
 impl Afterwards {
-    fn take(&self) -> Option<Work> {
+    fn take(&self) -> Option<HookWork> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

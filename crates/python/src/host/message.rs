@@ -9,7 +9,7 @@ use pyo3::types::PyString;
 use pytoweb_engine::{Address, Failure, Message, Plan, ReplyState, Ticket};
 use pytoweb_process::OwnedRequest;
 
-use crate::error::Named;
+use crate::error::NamedOwner;
 use crate::host::failure;
 use crate::host::flags;
 use crate::host::planning::Planned;
@@ -160,7 +160,7 @@ impl PyMessage {
     }
 
     /// Why it was not handled by `to`, as what Python raises.
-    pub(crate) fn error_of(&self, failure: Failure, to: Named<'_>) -> PyErr {
+    pub(crate) fn error_of(&self, failure: Failure, to: NamedOwner<'_>) -> PyErr {
         match &self.task {
             Some(task) => task.error_of(failure, to),
             None => failure::failure(failure, to, None, false),

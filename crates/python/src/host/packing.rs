@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use pytoweb_process::OwnedRequest;
 
 use crate::error;
-use crate::error::{Named, Quoted};
+use crate::error::{NamedOwner, Quoted};
 use crate::host::failure;
 use crate::host::flags;
 use crate::host::handler::Runner;
@@ -57,7 +57,7 @@ impl LastKind {
 impl Packing {
     /// Refuses messages while no process can be started that would run them, or may be. A named worker was asked when
     /// it was started.
-    fn check(&self, py: Python<'_>, to: Named<'_>) -> PyResult<()> {
+    fn check(&self, py: Python<'_>, to: NamedOwner<'_>) -> PyResult<()> {
         // ORDERING: Relaxed, written and read under the interpreter lock.
         if !self.may_start.load(Ordering::Relaxed) {
             self.runtime
@@ -92,7 +92,7 @@ impl Packing {
     pub(crate) fn message(
         &self,
         py: Python<'_>,
-        to: Named<'_>,
+        to: NamedOwner<'_>,
         kind: &Bound<'_, PyString>,
         data: &Bound<'_, PyAny>,
         task: Option<&Task>,
@@ -139,7 +139,7 @@ impl Packing {
     pub(crate) fn call(
         &self,
         py: Python<'_>,
-        to: Named<'_>,
+        to: NamedOwner<'_>,
         head: Head,
         function: &Bound<'_, PyAny>,
         args: Py<PyTuple>,

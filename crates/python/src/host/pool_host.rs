@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
 use pytoweb_engine::Host;
 
-use crate::host::broken::Broken;
+use crate::host::broken::InitializerFailure;
 use crate::interpreter::attached::Attached;
 use crate::interpreter::context;
 use crate::interpreter::ending::Presence;
@@ -33,7 +33,7 @@ pub(crate) struct PyHost {
     /// The pool's `PoolRuntime`.
     pub(crate) runtime: Attached<Py<PyAny>>,
     /// Set once the initializer has failed.
-    pub(crate) broken: Arc<Broken>,
+    pub(crate) broken: Arc<InitializerFailure>,
     /// How long threads with work have waited for the interpreter lock, in nanoseconds.
     pub(crate) waited_nanos: Arc<AtomicU64>,
     /// Waits for work.

@@ -41,27 +41,27 @@ struct State {
 
 /// The progress of one message.
 #[derive(Debug, Default)]
-pub(crate) struct Meter(Mutex<State>);
+pub(crate) struct ReportMeter(Mutex<State>);
 
 /// What is to follow a report.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Then {
+pub(crate) enum AfterReport {
     Nothing,
     Flush,
     FlushAfter(Duration),
 }
 
-impl Meter {
+impl ReportMeter {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a report. `coalesced`: it comes from where that was done.
-    pub(crate) fn note(&self, report: Report, coalesced: bool) -> Then {
+    pub(crate) fn note(&self, report: Report, coalesced: bool) -> AfterReport {
         let (before, then) = {
             let mut state = self.lock();
             if state.is_over {
-                return Then::Nothing;
+                return AfterReport::Nothing;
             }
             state.version += 1;
             let before = state.latest.replace(report);
@@ -101,16 +101,16 @@ impl Meter {
 }
 
 impl State {
-    fn due(&mut self, coalesced: bool) -> Then {
+    fn due(&mut self, coalesced: bool) -> AfterReport {
         if self.watchers.is_empty() || self.is_due {
-            return Then::Nothing;
+            return AfterReport::Nothing;
         }
         self.is_due = true;
         let since = self.told.map_or(STEP, |told| told.elapsed());
         if coalesced || since >= STEP {
-            Then::Flush
+            AfterReport::Flush
         } else {
-            Then::FlushAfter(STEP - since)
+            AfterReport::FlushAfter(STEP - since)
         }
     }
 }

@@ -14,7 +14,7 @@ use pytoweb_process::{
     Answer, Codec, Crash, EmittedEvent, Ends, Feed, LaneNote, Listener, OwnedRequest, Parcel,
 };
 
-use crate::error::Named;
+use crate::error::NamedOwner;
 use crate::host::batches::Results;
 use crate::host::failure;
 use crate::host::handler::{PyHandler, Runner};
@@ -272,7 +272,7 @@ fn fail(
     delivery: Delivery<PyHandler>,
     crashed: bool,
     ran: Option<Duration>,
-    raised: impl FnOnce(Option<&PyMessage>, Named<'_>) -> PyErr,
+    raised: impl FnOnce(Option<&PyMessage>, NamedOwner<'_>) -> PyErr,
 ) {
     let shared = delivery.handler().shared.clone();
     let Some(message) = delivery.message() else {

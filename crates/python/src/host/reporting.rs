@@ -10,13 +10,13 @@ use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyTuple};
 use pytoweb_process::Parcel;
 
 use crate::error;
-use crate::host::progress::{Meter, Report, Then};
+use crate::host::progress::{AfterReport, Report, ReportMeter};
 use crate::host::task::Task;
 use crate::interpreter::attached::Attached;
 use crate::pickle::pickling;
 
 impl Task {
-    fn meter(&self) -> &Meter {
+    fn meter(&self) -> &ReportMeter {
         &self.beside().meter
     }
 
@@ -31,9 +31,9 @@ impl Task {
         }
         let report = Report::Here(Arc::new(Attached::new(report.unbind())));
         match self.meter().note(report, false) {
-            Then::Nothing => {}
-            Then::Flush => self.flush(py),
-            Then::FlushAfter(wait) => {
+            AfterReport::Nothing => {}
+            AfterReport::Flush => self.flush(py),
+            AfterReport::FlushAfter(wait) => {
                 let meter = Bound::new(py, ProgressMeter(self.clone()))?;
                 later(py, meter.as_any(), wait)?;
             }
@@ -44,7 +44,7 @@ impl Task {
     /// Its child says how far the handler is. True: it is to be flushed.
     pub(crate) fn report_remote(&self, parcel: Parcel) -> bool {
         !self.slot.state().is_done()
-            && self.meter().note(Report::Remote(Arc::new(parcel)), true) == Then::Flush
+            && self.meter().note(Report::Remote(Arc::new(parcel)), true) == AfterReport::Flush
     }
 
     /// Tells the watchers.

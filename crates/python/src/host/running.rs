@@ -111,12 +111,12 @@ struct ThreadRun {
     number: u64,
     owner: Py<PyAny>,
     name: String,
-    kind: Kind,
+    kind: RunKind,
     id: Option<Py<PyString>>,
     attempt: u32,
 }
 
-enum Kind {
+enum RunKind {
     Type(Py<PyString>),
     /// A function, whose name may be a property in Python.
     Function(Py<PyAny>),
@@ -132,9 +132,9 @@ impl ThreadRun {
     ) -> Option<Self> {
         let kind = match &message.body {
             Body::Local { head, .. } if message.head_kind() != Head::Type => {
-                Kind::Function(head.clone_ref(py))
+                RunKind::Function(head.clone_ref(py))
             }
-            _ => Kind::Type(message.kind(py).ok()?),
+            _ => RunKind::Type(message.kind(py).ok()?),
         };
         Some(Self {
             ident: listed.0,
@@ -147,10 +147,10 @@ impl ThreadRun {
         })
     }
 
-    fn told(self, py: Python<'_>) -> PyResult<Running> {
+    fn told(self, py: Python<'_>) -> PyResult<ThreadRunRow> {
         let kind = match self.kind {
-            Kind::Type(kind) => kind,
-            Kind::Function(function) => message::name_of(function.bind(py))?.unbind(),
+            RunKind::Type(kind) => kind,
+            RunKind::Function(function) => message::name_of(function.bind(py))?.unbind(),
         };
         let owner = self.owner.call0(py)?;
         let (id, attempt) = (self.id, self.attempt);
@@ -159,7 +159,7 @@ impl ThreadRun {
 }
 
 /// Thread, number of its message, worker or pool, its name, type, id, attempt.
-type Running = (
+type ThreadRunRow = (
     c_ulong,
     u64,
     Py<PyAny>,
@@ -172,7 +172,7 @@ type Running = (
 /// The messages whose handlers run on threads of this process: for each the thread's identifier, the number of the
 /// message on that thread, the worker or pool or None, its name, the message's type, its id, and the attempt.
 #[pyfunction]
-pub(crate) fn running_on_threads(py: Python<'_>) -> PyResult<Vec<Running>> {
+pub(crate) fn running_on_threads(py: Python<'_>) -> PyResult<Vec<ThreadRunRow>> {
     let mut found = Vec::new();
     marks::visit(|seen| {
         let (message, shared) = seen.mark.get();

@@ -20,9 +20,9 @@ pub(crate) struct StartHook {
 }
 
 /// While it is there, messages wait that are to begin after the hook.
-struct Running<'a>(&'a StartHook);
+struct HookRuns<'a>(&'a StartHook);
 
-impl Drop for Running<'_> {
+impl Drop for HookRuns<'_> {
     fn drop(&mut self) {
         *self.0.runs.lock().unwrap_or_else(PoisonError::into_inner) = false;
         self.0.over.notify_all();
@@ -103,7 +103,7 @@ impl StartHook {
         Ok(())
     }
 
-    fn begin(&self, py: Python<'_>) -> Running<'_> {
+    fn begin(&self, py: Python<'_>) -> HookRuns<'_> {
         let wait = || {
             let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
             let mut runs = self
@@ -118,7 +118,7 @@ impl StartHook {
             Ok(_lent) => wait(),
             Err(_) => wait(),
         });
-        Running(self)
+        HookRuns(self)
     }
 
     /// Takes the hook that is to run next. One that has registered itself waits for the next message.

@@ -18,14 +18,14 @@ use pyo3::types::{PyDict, PyString};
 use pytoweb_engine::{Failure, ReplyState, Shared, Slot, StreamProgress, Ticket};
 use pytoweb_process::LaneNote;
 
-use crate::error::Named;
+use crate::error::NamedOwner;
 use crate::host::channel::Channel;
 use crate::host::failure::{self, Limit};
 use crate::host::planning::Planned;
-use crate::host::progress::Meter;
+use crate::host::progress::ReportMeter;
 use crate::host::retrying::Retrying;
 
-use self::unread::{Failed, Unread};
+use self::unread::{UnreadFailure, UnreadNote};
 use self::value::Value;
 
 /// What the head of a message is.
@@ -67,7 +67,7 @@ pub(crate) struct Task {
     pub(crate) limit: Option<Box<Limit>>,
     /// What it asks of the mailbox.
     pub(crate) plan: Option<Planned>,
-    pub(crate) unread: Unread,
+    pub(crate) unread: UnreadNote,
     pub(crate) extras: Option<Box<Extras>>,
     pub(crate) beside: OnceLock<Box<Beside>>,
 }
@@ -110,13 +110,13 @@ impl Extras {
 pub(crate) struct Beside {
     /// Where its handler puts items, if it is to stream.
     stream: Option<Arc<Channel>>,
-    pub(crate) meter: Meter,
+    pub(crate) meter: ReportMeter,
     /// Called to interrupt an `async def` handler that runs. It refers to the coroutine, whose context refers to this
     /// message: [`Task::forget_interrupter`] breaks the circle, which the collector cannot see.
     interrupter: Mutex<Option<Py<PyAny>>>,
     /// While it runs as the first of a batch: the others, which are to be stopped as well before the handler is.
     company: Mutex<Company>,
-    failure: OnceLock<Failed>,
+    failure: OnceLock<UnreadFailure>,
 }
 
 impl Beside {
@@ -235,7 +235,7 @@ impl Task {
     }
 
     /// Why it was not handled by `to`, as what Python raises.
-    pub(crate) fn error_of(&self, failure: Failure, to: Named<'_>) -> PyErr {
+    pub(crate) fn error_of(&self, failure: Failure, to: NamedOwner<'_>) -> PyErr {
         let asked_to_stop = self.is_own_stop_asked();
         failure::failure(failure, to, self.limit.as_deref(), asked_to_stop)
     }

@@ -9,7 +9,7 @@ use pyo3::types::PyDict;
 use pytoweb_engine::{Clock, MonotonicClock, Pool, PoolOptions};
 
 use crate::error;
-use crate::host::broken::Broken;
+use crate::host::broken::InitializerFailure;
 use crate::host::clocks::{self, HandClock};
 use crate::host::pool_host::PyHost;
 use crate::host::recording::Recording;
@@ -23,7 +23,7 @@ use crate::interpreter::generation::Generation;
 pub(crate) struct Threads {
     pool: Option<Pool>,
     pub(crate) runtime: Py<PyAny>,
-    pub(crate) broken: Arc<Broken>,
+    pub(crate) broken: Arc<InitializerFailure>,
     pub(crate) recording: Arc<Recording>,
     waited_nanos: Arc<AtomicU64>,
     generation: Generation,
@@ -63,7 +63,7 @@ impl Threads {
             Some(clock) => clock.get().0.clone(),
             None => Arc::new(MonotonicClock::new()),
         };
-        let broken = Arc::<Broken>::default();
+        let broken = Arc::<InitializerFailure>::default();
         let waited_nanos = Arc::<AtomicU64>::default();
         Python::attach(|py| {
             let host = PyHost {

@@ -17,23 +17,23 @@ use crate::host::task::Task;
 pub(crate) const SIGNAL_SLICE: Duration = Duration::from_millis(50);
 
 /// A message that was refused, or nothing of it.
-pub(crate) trait Refused {
+pub(crate) trait RefusedMessage {
     /// Its bytes, if it is there.
     fn weight(&self) -> Option<usize> {
         None
     }
 }
 
-impl Refused for () {}
+impl RefusedMessage for () {}
 
-impl Refused for PyMessage {
+impl RefusedMessage for PyMessage {
     fn weight(&self) -> Option<usize> {
         Some(self.bytes())
     }
 }
 
 /// What a refused post raises.
-pub(crate) fn refused<M: Refused>(worker: &Worker<PyHandler>, error: PostError<M>) -> PyErr {
+pub(crate) fn refused<M: RefusedMessage>(worker: &Worker<PyHandler>, error: PostError<M>) -> PyErr {
     match error {
         PostError::Full(_) => full(
             worker,

@@ -13,7 +13,7 @@ use crate::error::Quoted;
 use crate::host::task::Task;
 
 /// The way from a handler in a child to its host.
-pub(crate) trait ToHost: fmt::Debug + Send + Sync {
+pub(crate) trait HostChannel: fmt::Debug + Send + Sync {
     /// Sends an event of message `seq`, or keeps it to be sent soon.
     fn emit(&self, py: Python<'_>, seq: u64, name: &str, data: &Bound<'_, PyAny>) -> PyResult<()>;
 
@@ -35,7 +35,7 @@ pub(crate) enum Site {
         seq: u64,
         /// Whether a future may wait for it.
         is_asked: bool,
-        to_host: Arc<dyn ToHost>,
+        to_host: Arc<dyn HostChannel>,
     },
 }
 

@@ -7,11 +7,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::error::{self, Named};
+use crate::error::{self, NamedOwner};
 use crate::host::around::Surroundings;
-use crate::host::broken::Broken;
+use crate::host::broken::InitializerFailure;
 use crate::host::end_hooks::EndHooks;
-use crate::host::ends::Ends;
+use crate::host::ends::RecentEnds;
 use crate::host::hearing::Hearing;
 use crate::host::kinds::Kinds;
 use crate::host::last_crash::LastCrash;
@@ -44,7 +44,7 @@ pub(crate) struct WorkerShared {
     /// A weak reference to the `PythonWorker` or `WorkerPool`.
     pub(crate) owner: Py<PyAny>,
     /// Set once the pool's initializer has failed.
-    pub(crate) broken: Arc<Broken>,
+    pub(crate) broken: Arc<InitializerFailure>,
     /// Set once a pool is to close when the calls of its `map` are posted.
     pub(crate) closing: AtomicBool,
     pub(crate) start_hook: StartHook,
@@ -73,7 +73,7 @@ pub(crate) struct WorkerShared {
     /// That of its threads.
     pub(crate) recording: Arc<Recording>,
     /// How messages with an id have ended.
-    pub(crate) ends: Ends,
+    pub(crate) ends: RecentEnds,
 }
 
 impl WorkerShared {
@@ -108,12 +108,12 @@ impl WorkerShared {
             hearing: Hearing::default(),
             last_crash: LastCrash::default(),
             recording: threads.recording.clone(),
-            ends: Ends::default(),
+            ends: RecentEnds::default(),
         }
     }
 
-    pub(crate) fn named(&self) -> Named<'_> {
-        Named {
+    pub(crate) fn named(&self) -> NamedOwner<'_> {
+        NamedOwner {
             name: &self.name,
             is_pool: self.is_pool,
         }

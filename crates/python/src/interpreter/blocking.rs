@@ -10,7 +10,7 @@ use pyo3::types::PyTuple;
 use crate::error;
 use crate::interpreter::generation::Generation;
 
-type Entered = (Generation, pytoweb_engine::Blocking);
+type BlockingSince = (Generation, pytoweb_engine::Blocking);
 
 /// Lets another thread of the pool run while this one waits in a ``with`` block.
 ///
@@ -30,11 +30,11 @@ type Entered = (Generation, pytoweb_engine::Blocking);
 #[pyclass(module = "pytoweb.workers", name = "blocking", frozen)]
 #[derive(Debug, Default)]
 pub(crate) struct Blocking {
-    entered: Mutex<Option<Entered>>,
+    entered: Mutex<Option<BlockingSince>>,
 }
 
 impl Blocking {
-    fn lock(&self) -> MutexGuard<'_, Option<Entered>> {
+    fn lock(&self) -> MutexGuard<'_, Option<BlockingSince>> {
         self.entered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -51,7 +51,7 @@ impl Drop for Blocking {
 }
 
 /// A thread of the parent process is not taken back in a forked child.
-fn leave(entered: Option<Entered>) {
+fn leave(entered: Option<BlockingSince>) {
     if let Some((generation, guard)) = entered
         && !generation.is_here()
     {

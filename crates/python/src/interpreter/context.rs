@@ -60,13 +60,13 @@ pub(crate) fn enter<'a, 'py>(
     py: Python<'py>,
     empty: &'a Empty,
     context: Option<&'a Bound<'py, PyAny>>,
-) -> PyResult<Entered<'a, 'py>> {
+) -> PyResult<EnteredContext<'a, 'py>> {
     match context {
         Some(context) => push(context)?,
         None if empty.0.borrow().is_none() => empty.begin(py)?,
         None => {}
     }
-    Ok(Entered { py, empty, context })
+    Ok(EnteredContext { py, empty, context })
 }
 
 /// Runs `f` in `context`, or in the empty one of the calling pool thread.
@@ -142,13 +142,13 @@ pub(crate) fn leave_empty(py: Python<'_>) {
 }
 
 /// What [`enter`] made the current context is that no longer once this is dropped.
-pub(crate) struct Entered<'a, 'py> {
+pub(crate) struct EnteredContext<'a, 'py> {
     py: Python<'py>,
     empty: &'a Empty,
     context: Option<&'a Bound<'py, PyAny>>,
 }
 
-impl Drop for Entered<'_, '_> {
+impl Drop for EnteredContext<'_, '_> {
     #[inline]
     fn drop(&mut self) {
         match self.context {

@@ -432,7 +432,7 @@ pub(super) fn sleep_while_all_rest() {
 
 /// A handler that runs on and on.
 #[derive(Clone, Debug)]
-struct Held {
+struct LongRun {
     ident: c_ulong,
     number: u64,
     since: Instant,
@@ -443,7 +443,7 @@ struct Labelled {
     name: Box<str>,
     /// Of an event loop, and no worker.
     residents: Option<Residents>,
-    held: Mutex<Option<Held>>,
+    held: Mutex<Option<LongRun>>,
 }
 
 /// The coroutines of handlers on an event loop, as far as it is to be known whose they are. Written under the interpreter
@@ -590,7 +590,7 @@ pub(super) fn note_held(
         labelled = sole.and_then(find);
     }
     if let Some(labelled) = &labelled {
-        *locked(&labelled.held) = Some(Held {
+        *locked(&labelled.held) = Some(LongRun {
             ident,
             number,
             since,

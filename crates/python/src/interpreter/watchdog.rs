@@ -85,7 +85,7 @@ pub(crate) fn ensure(py: Python<'_>) {
 }
 
 /// A message that was seen to run.
-struct Run {
+struct SeenRun {
     number: u64,
     since: Instant,
     /// It was seen before the last look.
@@ -104,7 +104,7 @@ struct Asked {
 
 struct Watchdog {
     dump: Option<Dump>,
-    runs: HashMap<c_ulong, Run>,
+    runs: HashMap<c_ulong, SeenRun>,
     prober: Option<mpsc::Sender<Presence>>,
     /// How often the prober had the lock.
     had: Arc<AtomicU64>,
@@ -183,10 +183,10 @@ impl Watchdog {
             }
             let number = seen.mark.number();
             let run = match before.remove(&seen.ident) {
-                Some(run) if run.number == number => Run { again: true, ..run },
+                Some(run) if run.number == number => SeenRun { again: true, ..run },
                 _ => {
                     fresh = true;
-                    Run {
+                    SeenRun {
                         number,
                         since: now,
                         again: false,
@@ -292,7 +292,7 @@ impl Watchdog {
             found.retain(|(.., used, _)| *used);
         }
         let stacks = self.dump.as_mut().and_then(Dump::take).unwrap_or_default();
-        let stacks = Stacks::of(&stacks);
+        let stacks = ThreadStacks::of(&stacks);
         let mut told = Vec::new();
         for (ident, number, since, shared, _, thread) in &found {
             let noted = marks::note_held(*shared, *ident, *number, now - waited);
@@ -385,9 +385,9 @@ fn without_loop(lines: &str) -> &str {
 }
 
 /// The stacks of all threads, as `faulthandler` writes them.
-struct Stacks<'a>(Vec<(c_ulong, &'a str)>);
+struct ThreadStacks<'a>(Vec<(c_ulong, &'a str)>);
 
-impl<'a> Stacks<'a> {
+impl<'a> ThreadStacks<'a> {
     fn of(text: &'a str) -> Self {
         let mut stacks = Vec::new();
         for part in text.split("\n\n") {

@@ -23,14 +23,14 @@ static NUMBERS: AtomicU32 = AtomicU32::new(1);
 
 /// A function as children get it.
 #[derive(Debug)]
-pub(crate) struct Definition {
+pub(crate) struct FunctionDefinition {
     /// What the function is called.
     pub(crate) kind: Arc<str>,
     pub(crate) sent: Arc<pytoweb_process::Definition>,
 }
 
 /// What must be as it was for a definition to hold, of a function that goes by value.
-struct Watch {
+struct DefinitionWatch {
     code: Py<PyAny>,
     /// Globals: a dictionary, a name and the value there, again and again.
     names: Py<PyTuple>,
@@ -41,7 +41,7 @@ struct Watch {
 /// Stands for a global that is not there.
 static ABSENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-impl Watch {
+impl DefinitionWatch {
     fn holds(&self, py: Python<'_>, function: &Bound<'_, PyAny>) -> PyResult<bool> {
         if !function
             .getattr(intern!(py, "__code__"))?
@@ -71,8 +71,8 @@ impl Watch {
 
 struct Known {
     function: Py<PyWeakrefReference>,
-    watch: Option<Watch>,
-    definition: Arc<Definition>,
+    watch: Option<DefinitionWatch>,
+    definition: Arc<FunctionDefinition>,
 }
 
 impl Known {
@@ -110,7 +110,7 @@ impl Definitions {
         py: Python<'_>,
         function: &Bound<'_, PyAny>,
         store: impl FnOnce() -> Option<Arc<Store>>,
-    ) -> PyResult<Option<Arc<Definition>>> {
+    ) -> PyResult<Option<Arc<FunctionDefinition>>> {
         if !function.is_exact_instance_of::<PyFunction>() {
             return Ok(None);
         }
@@ -174,7 +174,7 @@ fn describe(
         return Ok(None);
     };
     let watch = match names {
-        Some(names) => Some(Watch {
+        Some(names) => Some(DefinitionWatch {
             code: function.getattr(intern!(py, "__code__"))?.unbind(),
             names: names.unbind(),
             is_as_before: is_as_before.map(Bound::unbind),
@@ -192,7 +192,7 @@ fn describe(
     Ok(Some(Known {
         function: PyWeakrefReference::new(function)?.unbind(),
         watch,
-        definition: Arc::new(Definition {
+        definition: Arc::new(FunctionDefinition {
             kind: kind.str()?.to_string_lossy().into(),
             sent: Arc::new(pytoweb_process::Definition {
                 // ORDERING: Relaxed, only uniqueness matters.

@@ -134,15 +134,15 @@ pub(crate) fn is_unpacking() -> bool {
 type Flag = std::thread::LocalKey<Cell<bool>>;
 
 /// Notes what this thread does, as long as it lives.
-struct Noted(&'static Flag, bool);
+struct FlagSet(&'static Flag, bool);
 
-impl Noted {
+impl FlagSet {
     fn new(flag: &'static Flag) -> Self {
         Self(flag, flag.replace(true))
     }
 }
 
-impl Drop for Noted {
+impl Drop for FlagSet {
     fn drop(&mut self) {
         self.0.set(self.1);
     }
@@ -214,7 +214,7 @@ pub(crate) fn pack(
     if let Some(stream) = simple::write(object) {
         return Ok(Payload::of_stream(stream));
     }
-    let _noted = Noted::new(&PACKING);
+    let _noted = FlagSet::new(&PACKING);
     let store = store();
     let pickler = take_pickler(py)?;
     let sink = pickler.sink.bind(py).get();
@@ -291,7 +291,7 @@ pub(crate) fn load<'py>(
     py: Python<'py>,
     pickle: &Bound<'py, PyBytes>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let _noted = Noted::new(&UNPACKING);
+    let _noted = FlagSet::new(&UNPACKING);
     helper(py, &LOADS, "loads")?.call1((pickle,))
 }
 
@@ -314,7 +314,7 @@ pub(crate) fn unpack<'py>(py: Python<'py>, parcel: &Parcel) -> PyResult<Bound<'p
     {
         return Ok(object);
     }
-    let _noted = Noted::new(&UNPACKING);
+    let _noted = FlagSet::new(&UNPACKING);
     let loads = helper(py, &LOADS, "loads")?;
     let stream = buffers::lend(py, &stream)?;
     if parcel.buffers() == 0 {

@@ -11,7 +11,7 @@ use super::{FutureBase, outcome};
 
 /// How far the replies are, counted by the threads that settle them.
 #[derive(Debug)]
-struct Progress {
+struct GatherProgress {
     left: AtomicUsize,
     /// The first to fail, where that ends the wait.
     failed: OnceLock<usize>,
@@ -25,12 +25,12 @@ pub(super) struct Gathered {
     return_exceptions: bool,
     /// The replies report to `progress`.
     watched: AtomicBool,
-    progress: Arc<Progress>,
+    progress: Arc<GatherProgress>,
 }
 
 impl Gathered {
     pub(super) fn new(futures: Vec<Py<FutureBase>>, return_exceptions: bool) -> Self {
-        let progress = Progress {
+        let progress = GatherProgress {
             left: AtomicUsize::new(futures.len()),
             failed: OnceLock::new(),
         };

@@ -14,11 +14,11 @@ use crate::interpreter::context;
 use super::waiter::Completions;
 
 /// A loop and its completions, both weakly.
-type Known = (Py<PyWeakrefReference>, Py<PyWeakrefReference>);
+type KnownLoop = (Py<PyWeakrefReference>, Py<PyWeakrefReference>);
 
 thread_local! {
     /// The loops that awaited on this thread and still exist. Nearly always one; more where loops take turns.
-    static KNOWN: RefCell<Vec<Known>> = const { RefCell::new(Vec::new()) };
+    static KNOWN: RefCell<Vec<KnownLoop>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The loop that runs on this thread and its completions, where that is the last one that awaited here.
@@ -64,7 +64,7 @@ fn completions_of<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Co
         PyWeakrefReference::new(event_loop)?.unbind(),
         PyWeakrefReference::new(made.as_any())?.unbind(),
     );
-    let gone: Vec<Known> = KNOWN.with(|known| {
+    let gone: Vec<KnownLoop> = KNOWN.with(|known| {
         let mut known = known.borrow_mut();
         let (kept, gone) = known.drain(..).partition(|(weak, made)| {
             weak.bind(py).upgrade().is_some() && made.bind(py).upgrade().is_some()

@@ -27,7 +27,7 @@ use super::gathering::Gathered;
 use super::outcome;
 
 #[derive(Debug, Default)]
-struct Queue {
+struct ReadyWaiters {
     /// Waiters whose reply stands.
     ready: VecDeque<Py<Waiter>>,
     /// The loop was told to drain.
@@ -38,7 +38,7 @@ struct Queue {
 #[pyclass(module = "pytoweb._core", frozen, weakref)]
 #[derive(Debug)]
 pub(crate) struct Completions {
-    queue: Mutex<Queue>,
+    queue: Mutex<ReadyWaiters>,
     event_loop: Py<PyAny>,
     /// `None` where the loop takes no readers.
     doorbell: Option<Doorbell>,
@@ -49,7 +49,7 @@ pub(crate) struct Completions {
 
 impl Completions {
     /// Nothing of Python runs while the lock is held.
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, ReadyWaiters> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

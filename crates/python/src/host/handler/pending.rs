@@ -21,7 +21,7 @@ use crate::interpreter::loops::LoopLabel;
 use crate::interpreter::marks::Residence;
 
 use super::PyHandler;
-use super::settling::Ended;
+use super::settling::BatchEnd;
 
 impl WorkerShared {
     /// Hands a coroutine to the pool's event loop; the worker goes on when it is done. `batch`: it is the handler of
@@ -96,8 +96,8 @@ impl Pending {
         if let Some(RestOfBatch(companions)) = batch {
             let address = suspension.address();
             match shared.end_batch(py, Some(&address), message, companions, result) {
-                Ended::Done(outcome) => suspension.finish(outcome),
-                Ended::Again(wait, error) => {
+                BatchEnd::Done(outcome) => suspension.finish(outcome),
+                BatchEnd::Again(wait, error) => {
                     shared.try_again_or_fail(py, suspension, (Place::Suspended, wait), error);
                 }
             }

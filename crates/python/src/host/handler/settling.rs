@@ -19,7 +19,7 @@ use crate::interpreter::context;
 use super::PyHandler;
 
 /// How a message of a batch ended.
-pub(super) enum Ended {
+pub(super) enum BatchEnd {
     /// Its reply is settled; it counts as this.
     Done(Outcome),
     /// It is to be tried again after a wait, because of an error.
@@ -83,7 +83,7 @@ impl WorkerShared {
         message: &PyMessage,
         companions: Option<Companions<PyHandler>>,
         returned: PyResult<Bound<'py, PyAny>>,
-    ) -> Ended {
+    ) -> BatchEnd {
         let results = Results::of(returned);
         if let Some(task) = &message.task {
             task.part();
@@ -108,11 +108,11 @@ impl WorkerShared {
         py: Python<'_>,
         address: Option<&Address>,
         mut companions: Companions<PyHandler>,
-        ended: Vec<Ended>,
+        ended: Vec<BatchEnd>,
     ) {
         let mut waits = Vec::new();
         for (index, ended) in ended.iter().enumerate() {
-            if let Ended::Again(wait, error) = ended
+            if let BatchEnd::Again(wait, error) = ended
                 && let Some(message) = companions.get(index)
             {
                 self.tell_of_retry(py, message, *wait, error);
@@ -124,12 +124,12 @@ impl WorkerShared {
         let last = companions.again(waits);
         let outcomes = ended.into_iter().enumerate().map(|(index, ended)| {
             let (error, message) = match (ended, companions.get(index)) {
-                (Ended::Done(outcome), _) => return outcome,
-                (Ended::Again(_, error), Some(message)) if last.contains(&index) => {
+                (BatchEnd::Done(outcome), _) => return outcome,
+                (BatchEnd::Again(_, error), Some(message)) if last.contains(&index) => {
                     (error, message)
                 }
                 // It is back in the queue, and counted there.
-                (Ended::Again(..), _) => return Outcome::Failed,
+                (BatchEnd::Again(..), _) => return Outcome::Failed,
             };
             message.goes_on(false);
             self.with_tally(py, message, Tally::uncount_retry);
@@ -150,12 +150,12 @@ impl WorkerShared {
         message: &PyMessage,
         companions: Option<&Companions<PyHandler>>,
         result: PyResult<Bound<'_, PyAny>>,
-    ) -> Ended {
+    ) -> BatchEnd {
         if let Some(task) = &message.task {
             task.forget_interrupter();
         }
         let Err(error) = &result else {
-            return Ended::Done(self.settle(py, message, result));
+            return BatchEnd::Done(self.settle(py, message, result));
         };
         let is_cancelled = is_cancelled_error(py, error);
         if let Some(task) = &message.task
@@ -163,7 +163,7 @@ impl WorkerShared {
             && is_cancelled
             && task.fail(false, Failure::Cancelled)
         {
-            return Ended::Done(Outcome::Cancelled);
+            return BatchEnd::Done(Outcome::Cancelled);
         }
         let is_terminated = is_cancelled && address.is_some_and(Address::is_terminated);
         let mut letter = Vec::new();
@@ -172,7 +172,7 @@ impl WorkerShared {
             && !message.state().is_some_and(ReplyState::is_done)
         {
             match retry.failed(py, error, false) {
-                Then::Again(wait) => return Ended::Again(wait, error.clone_ref(py)),
+                Then::Again(wait) => return BatchEnd::Again(wait, error.clone_ref(py)),
                 Then::DeadLetter(errors) => letter = errors,
             }
         }
@@ -186,7 +186,7 @@ impl WorkerShared {
             self.tell_of_batch(py, address, message, companions, &error);
         }
         self.bury(py, message, letter);
-        Ended::Done(self.settle(py, message, result))
+        BatchEnd::Done(self.settle(py, message, result))
     }
 
     fn tell_of_batch(

@@ -11,7 +11,7 @@ use pyo3::types::PyTuple;
 use pytoweb_engine::Ticket;
 
 use crate::error;
-use crate::host::channel::{Channel, FoundItem, Item, Wake};
+use crate::host::channel::{Channel, FoundItem, Item, StreamWaker};
 use crate::host::edges;
 use crate::host::future::{FutureBase, SIGNAL_LOOK};
 use crate::interpreter::parker::Parker;
@@ -89,7 +89,7 @@ impl StreamReader {
         };
         loop {
             py.check_signals()?;
-            let found = self.channel.take(|| Some(Wake::Thread(own.clone())));
+            let found = self.channel.take(|| Some(StreamWaker::Thread(own.clone())));
             if let Some(found) = self.found(py, found)? {
                 return Ok(Some(found));
             }
@@ -112,7 +112,7 @@ impl StreamReader {
         py: Python<'py>,
         wake: Py<PyAny>,
     ) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let found = self.channel.take(|| Some(Wake::Callback(wake)));
+        let found = self.channel.take(|| Some(StreamWaker::Callback(wake)));
         let found = self.found(py, found)?;
         if found.is_none() {
             self.future.get().stream_parts()?.call_lane();

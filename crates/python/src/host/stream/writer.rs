@@ -11,7 +11,7 @@ use pytoweb_engine::StreamPut;
 use crate::host::running;
 use crate::interpreter::parker::Parker;
 
-use crate::host::channel::{Channel, Item, Wake};
+use crate::host::channel::{Channel, Item, StreamWaker};
 
 /// A wait that is over within this time has no other thread take the place of this one.
 const BRIEFLY: Duration = Duration::from_micros(200);
@@ -74,10 +74,9 @@ impl StreamWriter {
 
     /// Puts an item without waiting: None where there is no room, and `wake()` is called when it is time to try again.
     fn put_soon(&self, item: Bound<'_, PyAny>, wake: Py<PyAny>) -> Option<bool> {
-        match self
-            .channel
-            .put(Item::Here(item.unbind()), || Some(Wake::Callback(wake)))
-        {
+        match self.channel.put(Item::Here(item.unbind()), || {
+            Some(StreamWaker::Callback(wake))
+        }) {
             StreamPut::Done => Some(true),
             StreamPut::Unwanted => Some(false),
             StreamPut::Full(_) => None,
@@ -108,7 +107,7 @@ impl StreamWriter {
             .ok_or_else(|| PyRuntimeError::new_err("can't allocate lock"))?;
         let limit = Duration::try_from_secs_f64(limit).unwrap_or_default();
         for wait in [BRIEFLY, limit] {
-            let wake = || Some(Wake::Thread(own.clone()));
+            let wake = || Some(StreamWaker::Thread(own.clone()));
             item = match self.channel.put(item, wake) {
                 StreamPut::Full(item) => item,
                 put => return Ok(put),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::error::Named;
+use crate::error::NamedOwner;
 
 use super::Task;
 use super::value::Value;
@@ -27,18 +27,18 @@ static LOG: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// What the log says of a message whose failure is left to its future, besides the exception.
 #[derive(Debug)]
-pub(super) struct Failed {
+pub(super) struct UnreadFailure {
     /// The message's type, or the name of the function.
     kind: Py<PyAny>,
     attempt: u32,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Unread {
+pub(crate) struct UnreadNote {
     flags: AtomicU8,
 }
 
-impl Unread {
+impl UnreadNote {
     /// Some code got the failure.
     pub(crate) fn note_read(&self) {
         // ORDERING: Relaxed, the thread that drops the future has it from the one that read.
@@ -57,7 +57,7 @@ impl Task {
             error.write_unraisable(py, None);
         }
         let kind = kind.clone().unbind();
-        let _ = self.beside().failure.set(Failed { kind, attempt });
+        let _ = self.beside().failure.set(UnreadFailure { kind, attempt });
     }
 
     /// Whether the failure was left to the future.
@@ -65,12 +65,12 @@ impl Task {
         self.left().is_some()
     }
 
-    fn left(&self) -> Option<&Failed> {
+    fn left(&self) -> Option<&UnreadFailure> {
         self.beside.get()?.failure.get()
     }
 
     /// The reply stands: logs a failure that was left to a future which is gone.
-    pub(crate) fn ended(&self, by: Named<'_>) {
+    pub(crate) fn ended(&self, by: NamedOwner<'_>) {
         if !self.is_left() {
             return;
         }
@@ -82,7 +82,7 @@ impl Task {
     }
 
     /// The future is gone: logs the failure that stands and that no code got.
-    pub(crate) fn dropped(&self, by: Named<'_>) {
+    pub(crate) fn dropped(&self, by: NamedOwner<'_>) {
         let has_result = self
             .slot
             .get()
@@ -97,7 +97,7 @@ impl Task {
         }
     }
 
-    fn log_unread(&self, by: Named<'_>) {
+    fn log_unread(&self, by: NamedOwner<'_>) {
         let Some(about) = self.left() else {
             return;
         };
