@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Un
 HAS_RICH = importlib.util.find_spec("rich") is not None
 if HAS_RICH and sys.platform != "win32":
     from pytoweb._top_rows import COLUMNS, count_text, fitting, rows_of, size_text
-    from pytoweb._top_screen import View
+    from pytoweb._top_screen import ScreenView
     from pytoweb._top_view import keys_of, pause_of
 
 
@@ -244,7 +244,7 @@ sys.stdin.readline()
 
 
 def test_a_program_that_does_not_answer_is_told_of(runtime, monkeypatch, capsys):
-    monkeypatch.setattr(_top_client.Program.ask, "__defaults__", (0.1,))
+    monkeypatch.setattr(_top_client.ProgramConnection.ask, "__defaults__", (0.1,))
     monkeypatch.setattr(_top_client, "GLANCE", 0.1)
     os.mkdir(f"{runtime}/pytoweb")
     with socket.socket(socket.AF_UNIX) as silent:
@@ -261,7 +261,7 @@ def test_what_the_program_refuses_is_told(runtime, worker, capsys):
     path = worker("seen").expose()
     with contextlib.ExitStack() as views:
         for _ in range(16):
-            view = views.enter_context(contextlib.closing(_top_client.Program(path)))
+            view = views.enter_context(contextlib.closing(_top_client.ProgramConnection(path)))
             view.ask("stacks")
         assert main(["top", "--json"]) == 1
     assert "the program refuses: 16 views look at this program already" in capsys.readouterr().err
@@ -375,7 +375,7 @@ def press(view, *keys):
 
 @pytest.fixture
 def view():
-    made = View()
+    made = ScreenView()
     made.take(
         snapshot(
             numbers("mail", depth=5, failed=1), numbers("images", depth=9), numbers("index", failed=7)
@@ -442,7 +442,7 @@ def drawn(view, width, height, **others):
 @pytest.mark.parametrize(("width", "height"), [(60, 24), (60, 10), (200, 50), (20, 6)])
 @pytest.mark.parametrize("keys", [(), ("enter",), ("/", "x"), ("p",)])
 def test_a_screen_is_as_large_as_the_terminal(width, height, keys):
-    view = View()
+    view = ScreenView()
     hostile = "evil\x1b[2J\nname[bold]" + "x" * 300
     seen = snapshot(*(numbers(f"w{number}") for number in range(100)), numbers(hostile, failed=10**9))
     failure = {"time": 99.0, "worker": hostile, "type": hostile, "error": hostile}
@@ -457,7 +457,7 @@ def test_a_screen_is_as_large_as_the_terminal(width, height, keys):
 
 
 def test_before_the_first_answer_there_is_a_screen():
-    assert drawn(View(), 80, 24) == ["waiting for the first answer"]
+    assert drawn(ScreenView(), 80, 24) == ["waiting for the first answer"]
 
 
 def test_what_is_out_of_the_ordinary_is_said(view):

@@ -241,10 +241,10 @@ def test_a_task_of_a_coroutine_that_holds_the_lock_is_told_of(speaking, alone):
     said = speaking(f"""
         import asyncio
         logging.basicConfig(format="log of %(name)s, %(worker_name)s, %(message_type)s, %(message_id)s")
-        class Told(logging.Handler):
+        class LogWatch(logging.Handler):
             def emit(self, record):
                 loop.call_soon_threadsafe(lambda: told().set())
-        logging.getLogger().addHandler(Told())
+        logging.getLogger().addHandler(LogWatch())
         events = []
         def told():
             # On the loop, to which Python 3.9 binds it.

@@ -160,11 +160,11 @@ def top(browser, directory):
 
     from pytoweb import _snapshot
     from pytoweb._core import watch_failures
-    from pytoweb._top_screen import View
+    from pytoweb._top_screen import ScreenView
 
     failures = _snapshot.Failures()
     watch_failures(failures.note)
-    shop, view = Shop(), View()
+    shop, view = Shop(), ScreenView()
     with shop.pool, ThreadPoolExecutor(1) as customers:
         served = customers.submit(shop.serve)
         for _ in range(2):

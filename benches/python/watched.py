@@ -30,9 +30,9 @@ OTHER_TYPES = ("resize", "store", "mail")
 
 VIEW = """
 import sys, time
-from pytoweb._top_client import Program, ProgramEnded
+from pytoweb._top_client import ProgramConnection, ProgramEnded
 
-program = Program(sys.argv[1])
+program = ProgramConnection(sys.argv[1])
 print("attached", flush=True)
 try:
     while True:

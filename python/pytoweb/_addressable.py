@@ -27,7 +27,7 @@ from pytoweb._internals import Internals
 from pytoweb._limits import Limits, Rate, checked_rate, wished
 from pytoweb._replies import ERROR, RESPONSE, Replies
 from pytoweb._retry import DeadLetter, Retry
-from pytoweb._room import Told, enter, line_of
+from pytoweb._room import PostWaiter, enter, line_of
 from pytoweb._runtime import PoolRuntime, cast_processes
 from pytoweb._streaming import Streaming
 from pytoweb._telling import Telling
@@ -701,22 +701,22 @@ class Addressable(Streaming, Telling, Exposing):
 
     async def _pytoweb_when_room(
         self,
-        park: Callable[[float | None, Told], Any],
+        park: Callable[[float | None, PostWaiter], Any],
         timeout: float | None,
         *,
         is_answered: bool = False,
     ) -> Any:
-        """What ``park(seconds left, told)`` returns once the message is in."""
+        """What ``park(seconds left, waiter)`` returns once the message is in."""
         timeout = checked_timeout(timeout)
         line = self._pytoweb.line if is_answered else None
         if line is None or not line:
-            told = Told()
-            result = park(timeout, told)
+            waiter = PostWaiter()
+            result = park(timeout, waiter)
             if type(result) is Parked:
                 if _aio.running_owner() is self:
                     # Its own handler does not wait for the room that it makes itself.
                     return result.outcome(_WOULD_DEADLOCK)
-                return await told.wait(result, timeout)
+                return await waiter.wait(result, timeout)
             if result is not False:
                 return result
         if _aio.running_owner() is self:

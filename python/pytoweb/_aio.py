@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 
-class Running:
+class RunningCoroutine:
     """The message of the ``async def`` handler that runs in a context, its worker, and its part in a loop.
 
     Tasks that the handler started have copies of its context and may outlive the message. They would keep its
@@ -51,7 +51,7 @@ class Running:
         self.pending = None
 
 
-running: ContextVar[Running | None] = ContextVar("pytoweb_running", default=None)
+running: ContextVar[RunningCoroutine | None] = ContextVar("pytoweb_running", default=None)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

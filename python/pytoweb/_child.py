@@ -13,7 +13,7 @@ import types
 import weakref
 
 from pytoweb import _loops, _parentage, _pickling, _signals
-from pytoweb._aio import Running, running
+from pytoweb._aio import RunningCoroutine, running
 from pytoweb._around import Around
 from pytoweb._batch import batch_handler
 from pytoweb._callables import has_yield, may_yield
@@ -40,7 +40,7 @@ LONGEST_ERROR = 16 << 10
 is_child = False
 
 
-class ToHost(logging.Handler):
+class HostLogHandler(logging.Handler):
     """Sends log records to the host, which handles them as its own."""
 
     def __init__(self, end: ChildEnd, process_name: str) -> None:
@@ -102,7 +102,7 @@ class Child:
         self._start_numbers: dict[int, int] = {}
         #: By worker: its stand-in, and what runs when this process ends.
         self._end_hooks: dict[int, tuple[Any, list[Callable[[], object]]]] = {}
-        self._to_host: ToHost | None = None
+        self._to_host: HostLogHandler | None = None
 
     def set_up(self, setup: dict[str, Any]) -> None:
         """Makes this process like the host's, and runs the pool's initializer."""
@@ -114,7 +114,7 @@ class Child:
         main = sys.modules["__main__"] if is_frozen else HostMain(setup["main"])
         sys.modules["__main__"] = sys.modules["__mp_main__"] = main
         _parentage.adopt(setup["name"], setup["number"], setup["family"], self._end.borrow)
-        self._to_host = ToHost(self._end, setup["name"])
+        self._to_host = HostLogHandler(self._end, setup["name"])
         logging.getLogger().addHandler(self._to_host)
         for name, level in setup["levels"].items():
             logging.getLogger(name or None).setLevel(level)
@@ -286,7 +286,7 @@ class Child:
     def _run_end_hook(self, owner: Any, hook: Callable[[], object]) -> None:
         """Runs one end hook; what it raises is logged by the host."""
         name = owner._pytoweb.name
-        running.set(Running(None, weakref.ref(owner)))
+        running.set(RunningCoroutine(None, weakref.ref(owner)))
         try:
             returned = hook()
             if isinstance(returned, types.CoroutineType):

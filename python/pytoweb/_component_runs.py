@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Runs"]
 
 
-class Run:
+class ComponentRun:
     """One call of a function."""
 
     __slots__ = ("exclusive", "future", "is_started", "key", "superseded")
@@ -45,7 +45,7 @@ class Run:
         #: The state says so.
         self.is_started = False
         #: Those that it ends.
-        self.superseded: list[Run] = []
+        self.superseded: list[ComponentRun] = []
 
     def give_up(self) -> None:
         """Cancels it, its failure unlogged. That runs callbacks of its future, so no lock may be held."""
@@ -61,9 +61,9 @@ class Runs:
         self._cell = cell
         self._name = name
         #: By key, in order of start: those whose end the state is to show; the last one is the owner.
-        self._wanted: dict[str, list[Run]] = {}
+        self._wanted: dict[str, list[ComponentRun]] = {}
         #: All that have not ended.
-        self._live: dict[Run, None] = {}
+        self._live: dict[ComponentRun, None] = {}
         #: Keys whose owner was given up by `close`.
         self._abandoned: set[str] = set()
         self._closed = False
@@ -91,7 +91,7 @@ class Runs:
                 "call run() after update_state()"
             )
         self._check_open()
-        run = Run(key, exclusive, _submit_of(pool)(function, *args, **kwargs))
+        run = ComponentRun(key, exclusive, _submit_of(pool)(function, *args, **kwargs))
         try:
             self._cell.update(partial(self._begin, run), {})
         finally:
@@ -127,7 +127,7 @@ class Runs:
         if self._closed:
             raise RuntimeError(f"{self._name} is unmounted, and runs nothing: mount() it first")
 
-    def _follow(self, run: Run) -> None:
+    def _follow(self, run: ComponentRun) -> None:
         for older in run.superseded:
             older.give_up()
         run.superseded.clear()
@@ -135,16 +135,16 @@ class Runs:
         run.future.on_progress(partial(self._report, run))
         run.future.add_done_callback(partial(self._ended, run))
 
-    def _ended(self, run: Run, future: WorkerFuture[Any]) -> None:
+    def _ended(self, run: ComponentRun, future: WorkerFuture[Any]) -> None:
         result, error = _outcome(future)
         self._cell.post(partial(self._end, run, result, error, future.progress))
 
-    def _report(self, run: Run, progress: Progress) -> None:
+    def _report(self, run: ComponentRun, progress: Progress) -> None:
         self._cell.post(partial(self._show, run, progress))
 
     # -- patches, under the lock of the state
 
-    def _begin(self, run: Run, state: Mapping[str, Any]) -> dict[str, Any]:
+    def _begin(self, run: ComponentRun, state: Mapping[str, Any]) -> dict[str, Any]:
         self._check_open()
         wanted = self._wanted.setdefault(run.key, [])
         if run.exclusive:
@@ -156,7 +156,7 @@ class Runs:
         run.is_started = True
         return {run.key: AsyncResult("loading", previous=_latest(state, run.key))}
 
-    def _show(self, run: Run, progress: Progress, state: Mapping[str, Any]) -> dict[str, Any]:
+    def _show(self, run: ComponentRun, progress: Progress, state: Mapping[str, Any]) -> dict[str, Any]:
         wanted = self._wanted.get(run.key)
         if not wanted or wanted[-1] is not run:
             return {}
@@ -164,7 +164,7 @@ class Runs:
 
     def _end(
         self,
-        run: Run,
+        run: ComponentRun,
         result: Any,
         error: BaseException | None,
         progress: Progress | None,

@@ -92,7 +92,7 @@ async def _awaited(awaitable: Any) -> object:
 _tasks: set[Any] = set()
 
 
-class Route:
+class EventRoute:
     """The handler of one event, and the line or event loop that calls it."""
 
     __slots__ = ("handler", "way")
@@ -185,12 +185,12 @@ class Events:
     def __init__(self, name: str) -> None:
         self.name = name
         #: By the names of events.
-        self.routes: dict[str, Route] = {}
+        self.routes: dict[str, EventRoute] = {}
         self._outlets: dict[Way, Outlet] = {}
         #: Events that were dropped, because their handlers are behind.
         self.dropped = 0
 
-    def put(self, route: Route, name: str, data: object, message_id: str | None) -> None:
+    def put(self, route: EventRoute, name: str, data: object, message_id: str | None) -> None:
         """Has the handler called, after those before it."""
         with _lock:
             is_losing = self.outlet(route.way).put(route.handler, name, data, message_id)

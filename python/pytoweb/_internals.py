@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from pytoweb._every import WorkerTimer
     from pytoweb._exits import Exits
     from pytoweb._limits import Rate
-    from pytoweb._map import Feed
+    from pytoweb._map import MapFeed
     from pytoweb._named import Named
     from pytoweb._pool import WorkerPool
     from pytoweb._replies import Replies
-    from pytoweb._room import Line
+    from pytoweb._room import PlaceLine
     from pytoweb._runtime import PoolRuntime
     from pytoweb._worker import Backend, PythonWorker
 
@@ -120,7 +120,7 @@ class Internals:
         #: The end of the program does not wait for it: its owner has waited long enough, or abandoned it.
         self.given_up = False
         #: The coroutines that wait for a place for a reply, once there were some.
-        self.line: Line | None = None
+        self.line: PlaceLine | None = None
         #: Error handlers and start hooks that run on the pool's event loop.
         self.has_coroutine_hooks = False
         #: Start hooks that were registered.
@@ -151,7 +151,7 @@ class PoolInternals(Internals):
         #: By topic the names of workers, in the order of their subscriptions.
         self.subscribers: dict[str, dict[str, None]] = {}
         #: Each `map` whose calls wait for room.
-        self.feeds: set[Feed] = set()
+        self.feeds: set[MapFeed] = set()
         self.lock = threading.RLock()
 
 

@@ -152,7 +152,7 @@ class LoopThread(threading.Thread):
 class Blocked:
     """A coroutine blocks its loop until something of a worker has ended; the others there wait for it."""
 
-    def __init__(self, home: LoopThread, running: _aio.Running) -> None:
+    def __init__(self, home: LoopThread, running: _aio.RunningCoroutine) -> None:
         self._home = home
         self._running = running
         self._before = home.blocked
@@ -174,7 +174,7 @@ class Blocked:
             self.end()
             raise
 
-    def hold_up(self, running: _aio.Running) -> None:
+    def hold_up(self, running: _aio.RunningCoroutine) -> None:
         """Notes that another coroutine cannot go on.
 
         Raises:
@@ -220,11 +220,13 @@ class Tenant:
         #: The hooks that run.
         self._hooks: set[asyncio.Task[None]] = set()
         #: The handlers and hooks that run, or will, and their tasks once they have begun.
-        self.runs: dict[_aio.Running, asyncio.Task[None] | None] = {}
+        self.runs: dict[_aio.RunningCoroutine, asyncio.Task[None] | None] = {}
         #: Those handlers of messages without a future, an id and a deadline, and their workers.
         self._posted: dict[Pending, tuple[asyncio.Task[None], weakref.ref[Endpoint]]] = {}
         #: What they have begun, where tasks cannot be asked for their contexts.
-        self.tasks: weakref.WeakKeyDictionary[asyncio.Task[Any], _aio.Running] = weakref.WeakKeyDictionary()
+        self.tasks: weakref.WeakKeyDictionary[asyncio.Task[Any], _aio.RunningCoroutine] = (
+            weakref.WeakKeyDictionary()
+        )
         self._ended = threading.Event()
 
     def run(
@@ -235,7 +237,7 @@ class Tenant:
         owner: weakref.ref[Endpoint],
     ) -> None:
         """Runs the coroutine of a handler, and tells ``pending`` of its end; does not wait."""
-        running = _aio.Running(None, owner, self)
+        running = _aio.RunningCoroutine(None, owner, self)
         try:
             running.message = pending.comes_to(self._home.label)
             running.pending = pending
@@ -249,7 +251,7 @@ class Tenant:
             coroutine.close()
             raise
 
-    def _enter(self, running: _aio.Running) -> None:
+    def _enter(self, running: _aio.RunningCoroutine) -> None:
         """Notes a coroutine that is to run, before it is on the loop.
 
         Raises:
@@ -266,7 +268,7 @@ class Tenant:
         coroutine: Coroutine[Any, Any, object],
         context: Context | None,
         pending: Pending,
-        running: _aio.Running,
+        running: _aio.RunningCoroutine,
     ) -> None:
         task = self._task(context, running, self._drive(coroutine, pending, running))
         if task.done():
@@ -290,7 +292,7 @@ class Tenant:
         self._loop.call_soon(task.cancel)
 
     def _task(
-        self, context: Context | None, running: _aio.Running, coroutine: Coroutine[Any, Any, None]
+        self, context: Context | None, running: _aio.RunningCoroutine, coroutine: Coroutine[Any, Any, None]
     ) -> asyncio.Task[None]:
         """A task with a copy of ``context``, in which ``running`` runs."""
         context = contextvars.Context() if context is None else context.copy()
@@ -313,7 +315,7 @@ class Tenant:
             self._cancel(task)
 
     async def _drive(
-        self, coroutine: Coroutine[Any, Any, object], pending: Pending, running: _aio.Running
+        self, coroutine: Coroutine[Any, Any, object], pending: Pending, running: _aio.RunningCoroutine
     ) -> None:
         try:
             result = await coroutine
@@ -339,7 +341,7 @@ class Tenant:
 
         Its task is put into ``begun``.
         """
-        running = _aio.Running(message, owner, self)
+        running = _aio.RunningCoroutine(message, owner, self)
         try:
             self._enter(running)
             hook = coroutine, context, running, then, begun
@@ -354,7 +356,7 @@ class Tenant:
         self,
         coroutine: Coroutine[Any, Any, object],
         context: Context | None,
-        running: _aio.Running,
+        running: _aio.RunningCoroutine,
         then: Callable[[BaseException | None], object],
         begun: SimpleQueue[asyncio.Task[None]] | None,
     ) -> None:
@@ -370,7 +372,7 @@ class Tenant:
     async def _drive_hook(
         self,
         coroutine: Coroutine[Any, Any, object],
-        running: _aio.Running,
+        running: _aio.RunningCoroutine,
         then: Callable[[BaseException | None], object],
     ) -> None:
         try:
@@ -382,7 +384,7 @@ class Tenant:
             self._leave(running)
             then(None)
 
-    def _leave(self, running: _aio.Running) -> None:
+    def _leave(self, running: _aio.RunningCoroutine) -> None:
         running.end()
         self.runs.pop(running, None)
 
@@ -482,10 +484,10 @@ def _tenant_of(task: asyncio.Task[Any]) -> object:
     return None if running is None else running.tenant
 
 
-def _running_of(task: asyncio.Task[Any]) -> _aio.Running | None:
+def _running_of(task: asyncio.Task[Any]) -> _aio.RunningCoroutine | None:
     """The handler or hook that is a task, or began it."""
     if _KNOWS_CONTEXTS:
-        found: _aio.Running | None = task.get_context().get(_aio.running)  # type: ignore[attr-defined]
+        found: _aio.RunningCoroutine | None = task.get_context().get(_aio.running)  # type: ignore[attr-defined]
         return found
     begun = (tenant.tasks.get(task) for home in _homes() for tenant in list(home.tenants))
     own = (running for _, running, of_run in running_now() if of_run is task)
@@ -561,12 +563,12 @@ def _tenant(home: LoopThread) -> Tenant:
     return tenant
 
 
-def running_now() -> list[tuple[LoopThread, _aio.Running, asyncio.Task[None]]]:
+def running_now() -> list[tuple[LoopThread, _aio.RunningCoroutine, asyncio.Task[None]]]:
     """The coroutines of handlers that have begun, on all loops."""
     return [(home, running, task) for home, running, task in runs_now() if task is not None]
 
 
-def runs_now() -> list[tuple[LoopThread, _aio.Running, asyncio.Task[None] | None]]:
+def runs_now() -> list[tuple[LoopThread, _aio.RunningCoroutine, asyncio.Task[None] | None]]:
     """The same with those that are still to begin."""
     return [
         (home, running, task)
@@ -581,7 +583,7 @@ def _homes() -> list[LoopThread]:
         return list(_living)
 
 
-class Turn:
+class LoopTurn:
     """The turn of a loop from one wait to the next: it runs, or has just run.
 
     Attributes:
@@ -606,13 +608,13 @@ class Turn:
         if self.number is None or self.task is None:
             return False
         time.sleep(seconds)
-        now = Turn(self.home)
+        now = LoopTurn(self.home)
         return (now.number, now.task) == (self.number, self.task)
 
 
-def turn_on(ident: int) -> Turn | None:
+def turn_on(ident: int) -> LoopTurn | None:
     """The turn of the loop of that thread, if it has one."""
-    return next((Turn(home) for home in _homes() if home.ident == ident), None)
+    return next((LoopTurn(home) for home in _homes() if home.ident == ident), None)
 
 
 def _start_afresh() -> None:

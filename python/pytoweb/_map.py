@@ -1,7 +1,7 @@
 """``WorkerPool.map``: calls of one function on many inputs, and their results in order.
 
 The input is read at once, as the standard library reads it. Calls that find no room in the mailbox wait in a
-`Feed`, which posts them as room comes, on the threads that make it, so that all are run although no code
+`MapFeed`, which posts them as room comes, on the threads that make it, so that all are run although no code
 takes a result. With ``buffersize`` the input is read as the results are taken instead.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pytoweb._pool import WorkerPool
     from pytoweb.futures import WorkerFuture
 
-__all__ = ["Feed", "map_calls"]
+__all__ = ["MapFeed", "map_calls"]
 
 #: Called for each call that is posted; ``pytoweb.otel`` counts them.
 on_posted: Callable[[WorkerPool], object] | None = None
@@ -88,7 +88,7 @@ def _posted(
     calls: Iterator[tuple[Any, ...]],
     timeout: float | None,
     wishes: Wishes | None,
-) -> Feed:
+) -> MapFeed:
     """Posts the calls for which there is room, and reads the others."""
     futures: deque[Any] = deque()
     try_call = pool._pytoweb_try_call
@@ -110,7 +110,7 @@ def _posted(
         # None of the calls is of use to the caller.
         _cancel_all(futures)
         raise
-    feed = Feed(pool, function, futures, rest, timeout, wishes)
+    feed = MapFeed(pool, function, futures, rest, timeout, wishes)
     if rest:
         with own.lock:
             own.feeds.add(feed)
@@ -131,7 +131,7 @@ class _Failed:
         return False
 
 
-class Feed:
+class MapFeed:
     """The calls of one ``map``: the futures of those that were posted, and those that wait for room."""
 
     def __init__(

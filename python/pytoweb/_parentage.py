@@ -105,7 +105,7 @@ def _share_tracker(module: Any) -> None:
     tracker = module._resource_tracker
     own: Any = type(tracker)
 
-    class Shared(own):  # type: ignore[misc]
+    class HostTracker(own):  # type: ignore[misc]
         _fd: int | None
 
         def ensure_running(self) -> None:
@@ -120,7 +120,7 @@ def _share_tracker(module: Any) -> None:
             if self._fd is None:
                 self._fd = borrow(TRACKER)
 
-    tracker.__class__ = Shared
+    tracker.__class__ = HostTracker
     module.ensure_running = tracker.ensure_running
 
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from pytoweb._explain import Explanation
     from pytoweb._health import PoolHealth
     from pytoweb._limits import Limits
-    from pytoweb._map import Feed
+    from pytoweb._map import MapFeed
     from pytoweb._report import Report
     from pytoweb._stats import PoolStats
     from pytoweb._worker import Backend, Overflow, Transport, WorkerOptions
@@ -676,7 +676,7 @@ class WorkerPool(Addressable, Executor):
         self._pytoweb.threads.shutdown()
         self._pytoweb.runtime.close(self._pytoweb.threads)
 
-    def _pytoweb_feed_ended(self, feed: Feed) -> None:
+    def _pytoweb_feed_ended(self, feed: MapFeed) -> None:
         """The calls of a ``map`` are all posted, or given up."""
         with self._pytoweb.lock:
             self._pytoweb.feeds.discard(feed)

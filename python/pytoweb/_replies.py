@@ -46,7 +46,7 @@ def _unlock() -> None:
 _exit.unlock_after_fork(_unlock)
 
 
-class Route:
+class ReplyRoute:
     """Where the replies of one kind go: a handler, and the line or the event loop that calls it."""
 
     __slots__ = ("handler", "waiting", "way")
@@ -58,7 +58,7 @@ class Route:
         self.waiting = 0
 
 
-class Place:
+class ReplyPlace:
     """What a reply takes of the mailbox's room, until its handler is through or needs it for a post."""
 
     __slots__ = ("_is_held", "replies")
@@ -75,7 +75,7 @@ class Place:
 
 
 #: The place of the reply whose handler runs in this context.
-_place: ContextVar[Place | None] = ContextVar("pytoweb_place", default=None)
+_place: ContextVar[ReplyPlace | None] = ContextVar("pytoweb_place", default=None)
 
 
 class Replies:
@@ -107,9 +107,9 @@ class Replies:
         self._runtime = runtime
         self._owner = owner
         #: By "response" and "error".
-        self._routes: dict[str, Route] = {}
+        self._routes: dict[str, ReplyRoute] = {}
         #: Routes of handlers that were replaced, with replies on the way.
-        self._replaced: list[Route] = []
+        self._replaced: list[ReplyRoute] = []
         self._kept: dict[str, deque[WorkerMessage]] | None = None
         self._is_losing = False
         self._is_warned = False
@@ -125,7 +125,7 @@ class Replies:
             self._replaced = [route for route in self._replaced if route.waiting]
             if before is not None and before.waiting:
                 self._replaced.append(before)
-            self._routes[kind] = Route(handler, way)
+            self._routes[kind] = ReplyRoute(handler, way)
             self._is_warned = False
             kept = None if self._kept is None else self._kept.pop(kind, None)
             for message in kept or ():
@@ -232,18 +232,18 @@ class Replies:
     def _log(self) -> logging.Logger:
         return logging.getLogger(f"pytoweb.worker.{self._name}")
 
-    def _begin(self, route: Route, message: WorkerMessage) -> None:
+    def _begin(self, route: ReplyRoute, message: WorkerMessage) -> None:
         with _lock:
             if route.waiting:
                 route.waiting -= 1
-                place = Place(self)
+                place = ReplyPlace(self)
             else:
                 # Its place was given back, because its event loop seemed closed.
                 place = None
         self._call(route.handler, message, place)
 
     def _call(
-        self, handler: Callable[[WorkerMessage], object], message: WorkerMessage, place: Place | None
+        self, handler: Callable[[WorkerMessage], object], message: WorkerMessage, place: ReplyPlace | None
     ) -> None:
         token = _place.set(place)
         try:
@@ -268,7 +268,7 @@ class Replies:
             if place is not None:
                 place.give_back()
 
-    def _task_done(self, kind: str, place: Place | None, task: Any) -> None:
+    def _task_done(self, kind: str, place: ReplyPlace | None, task: Any) -> None:
         _tasks.discard(task)
         if place is not None:
             place.give_back()

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from pytoweb._addressable import Addressable
 
-__all__ = ["Told", "enter", "line_of"]
+__all__ = ["PostWaiter", "enter", "line_of"]
 
 #: One lock for all: it is held for a few operations on a deque, and a lock each would cost every worker.
 #: Reentrant, because the collector may run a worker's `__del__` anywhere.
 _lock = threading.RLock()
 
 
-class Told:
+class PostWaiter:
     """Wakes a coroutine whose post is in, or refused; called by the thread that made it so."""
 
     __slots__ = ("_is_settled", "_place")
@@ -65,11 +65,11 @@ class Told:
         return parked.outcome("it was woken without a place")
 
 
-async def enter(park: Callable[[float | None, Told], Any], timeout: float | None) -> Any:
-    """What ``park(seconds left, told)`` gives once the message is in; False for want of a reply's place."""
-    told = Told()
-    result = park(timeout, told)
-    return await told.wait(result, timeout) if type(result) is Parked else result
+async def enter(park: Callable[[float | None, PostWaiter], Any], timeout: float | None) -> Any:
+    """What ``park(seconds left, waiter)`` gives once the message is in; False for want of a reply's place."""
+    waiter = PostWaiter()
+    result = park(timeout, waiter)
+    return await waiter.wait(result, timeout) if type(result) is Parked else result
 
 
 def _cancel(parked: Parked) -> None:
@@ -82,16 +82,16 @@ def _cancel(parked: Parked) -> None:
         future.cancel()
 
 
-def line_of(endpoint: Addressable) -> Line:
+def line_of(endpoint: Addressable) -> PlaceLine:
     """The line of those that wait for places for replies of ``endpoint``."""
     own = endpoint._pytoweb
     with _lock:
         if own.line is None:
-            own.line = Line()
+            own.line = PlaceLine()
         return own.line
 
 
-class Line:
+class PlaceLine:
     """The coroutines that wait for a place for the reply of a message with an id. True while there are some.
 
     A free place wakes one of them, so that a thousand that wait cost no more each than ten.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pytoweb._internals import Internals
-    from pytoweb._room import Told
+    from pytoweb._room import PostWaiter
     from pytoweb._worker_stream import WorkerStream
     from pytoweb.futures import WorkerFuture
 
@@ -31,7 +31,7 @@ class Streaming(Endpoint):
         apost_message: Callable[..., Coroutine[Any, Any, None]]
 
         async def _pytoweb_when_room(
-            self, park: Callable[[float | None, Told], Any], timeout: float | None
+            self, park: Callable[[float | None, PostWaiter], Any], timeout: float | None
         ) -> Any: ...
 
     def stream(

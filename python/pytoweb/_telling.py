@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar, overload
 
     from pytoweb._core import WorkerMessage
-    from pytoweb._events import Events, Route
+    from pytoweb._events import EventRoute, Events
     from pytoweb._exits import Exit
     from pytoweb._internals import Internals
 
@@ -139,12 +139,12 @@ class Telling(Endpoint):
             return lambda function: self.on_event(name, function)
         checked_handler(handler, "the handler of an event")
         self._pytoweb_state()
-        from pytoweb._events import Route, way_from_here
+        from pytoweb._events import EventRoute, way_from_here
 
         own = self._pytoweb
         events = self._pytoweb_events()
         is_new = name not in events.routes
-        events.routes[name] = Route(handler, way_from_here(own.runtime))
+        events.routes[name] = EventRoute(handler, way_from_here(own.runtime))
         if is_new and own.backend == "process":
             # The child sends those that there is a handler for.
             self._pytoweb_tell_surrounded()
@@ -211,7 +211,7 @@ class Telling(Endpoint):
             own.events = Events(own.name)
         return own.events
 
-    def _pytoweb_event_route(self, name: str) -> Route | None:
+    def _pytoweb_event_route(self, name: str) -> EventRoute | None:
         """The way of an event: the worker's own, else that of its pool."""
         own = self._pytoweb
         events = own.events

@@ -12,7 +12,7 @@ import socket
 import sys
 
 from pytoweb._exposing import VARIABLE
-from pytoweb._top_client import Program, ProgramEnded, TopError, found_programs, sockets
+from pytoweb._top_client import ProgramConnection, ProgramEnded, TopError, found_programs, sockets
 from pytoweb._top_text import printable, stack_lines
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -30,7 +30,7 @@ def main(options: Any) -> int:
         if not (options.json or options.stacks):
             # Before a program is looked for: it would be in vain.
             view = _view()
-        program = Program(options.socket or _path_of(options.pid))
+        program = ProgramConnection(options.socket or _path_of(options.pid))
         with contextlib.closing(program):
             if options.stacks:
                 stacks = program.ask("stacks")

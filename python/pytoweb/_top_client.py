@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["Program", "ProgramEnded", "TopError", "found_programs", "sockets"]
+__all__ = ["ProgramConnection", "ProgramEnded", "TopError", "found_programs", "sockets"]
 
 #: Seconds that a program may take to answer where the answer is printed once. One whose code holds the
 #: interpreter lock does not answer meanwhile.
@@ -39,7 +39,7 @@ class ProgramEnded(Exception):
     """The program has closed the connection, as it does at its end."""
 
 
-class Program:
+class ProgramConnection:
     """A connection to a running program."""
 
     def __init__(self, path: str) -> None:
@@ -128,7 +128,7 @@ def found_programs() -> list[tuple[int, str, str]]:
     found = []
     for path, number in sockets():
         try:
-            with contextlib.closing(Program(path)) as program:
+            with contextlib.closing(ProgramConnection(path)) as program:
                 name = str(program.ask("snapshot", GLANCE)["program"])
         except ProgramEnded:
             continue
@@ -142,7 +142,7 @@ def found_programs() -> list[tuple[int, str, str]]:
 
 def _is_there(path: str) -> bool:
     try:
-        Program(path).close()
+        ProgramConnection(path).close()
     except TopError:
         return False
     return True

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["SHOWN_FAILURES", "View"]
+__all__ = ["SHOWN_FAILURES", "ScreenView"]
 
 #: Failures below the table, of those that there are.
 SHOWN_FAILURES = 5
@@ -26,7 +26,7 @@ HELP = "q quit  </> sort  r reverse  / filter  p pause  up/down select  enter de
 DETAIL_HELP = "q quit  esc back  p pause  up/down scroll"
 
 
-class View:
+class ScreenView:
     """What is shown: the last snapshot, and what the user has chosen of it."""
 
     def __init__(self) -> None:

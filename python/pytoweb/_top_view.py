@@ -14,8 +14,8 @@ import tty
 from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 
-from pytoweb._top_client import Program, ProgramEnded
-from pytoweb._top_screen import SHOWN_FAILURES, View
+from pytoweb._top_client import ProgramConnection, ProgramEnded
+from pytoweb._top_screen import SHOWN_FAILURES, ScreenView
 from pytoweb._top_text import printable
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -85,9 +85,9 @@ def _leave(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def watch(program: Program, interval: float) -> int:
+def watch(program: ProgramConnection, interval: float) -> int:
     """Shows a program until it ends or the user leaves. Returns the exit code."""
-    view = View()
+    view = ScreenView()
     signal.signal(signal.SIGTERM, _leave)
     try:
         # `rich` leaves colours out for NO_COLOR.
@@ -112,7 +112,9 @@ def pause_of(interval: float, snapshot: dict[str, Any] | None) -> float:
 class _Watching:
     """The loop of the live view: it waits for keys, answers, and the time of the next look."""
 
-    def __init__(self, view: View, program: Program, interval: float, console: Console, live: Live) -> None:
+    def __init__(
+        self, view: ScreenView, program: ProgramConnection, interval: float, console: Console, live: Live
+    ) -> None:
         self.view = view
         self.program = program
         self.interval = interval

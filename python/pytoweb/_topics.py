@@ -9,7 +9,7 @@ from pytoweb._checks import checked_text
 from pytoweb._core import Parked, check_wishes, checked_timeout
 from pytoweb._limits import wished
 from pytoweb._replies import ERROR, RESPONSE
-from pytoweb._room import Told
+from pytoweb._room import PostWaiter
 from pytoweb.errors import MailboxFullError, WorkerCrashedError, WorkerStoppedError
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -137,15 +137,15 @@ class Many:
         self._end = None if timeout is None else time.monotonic() + timeout
         #: How many have it.
         self.posted = 0
-        self._parked: list[tuple[PythonWorker, Parked, Told]] = []
+        self._parked: list[tuple[PythonWorker, Parked, PostWaiter]] = []
         for worker in workers:
-            told = Told()
+            waiter = PostWaiter()
             try:
-                result = worker._pytoweb_park_post(message_type, data, None, self._left(), told, wishes)
+                result = worker._pytoweb_park_post(message_type, data, None, self._left(), waiter, wishes)
             except _REFUSED:
                 continue
             if isinstance(result, Parked):
-                self._parked.append((worker, result, told))
+                self._parked.append((worker, result, waiter))
             else:
                 self.posted += 1
 
@@ -170,12 +170,12 @@ class Many:
 
     async def await_room(self) -> int:
         """``wait`` for coroutines."""
-        for worker, parked, told in self._parked:
+        for worker, parked, waiter in self._parked:
             try:
                 if _aio.running_owner() is worker:
                     parked.outcome(_WOULD_DEADLOCK)
                 else:
-                    await told.wait(parked, self._left())
+                    await waiter.wait(parked, self._left())
                 self.posted += 1
             except _REFUSED:
                 continue

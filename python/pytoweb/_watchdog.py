@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any, Optional
 
-    from pytoweb._aio import Running
+    from pytoweb._aio import RunningCoroutine
     from pytoweb._core import WorkerMessage
-    from pytoweb._loops import LoopThread, Turn
+    from pytoweb._loops import LoopThread, LoopTurn
 
     #: The type, id and attempt of a message, as far as they are known.
     About = tuple[Optional[str], Optional[str], Optional[int]]
@@ -45,7 +45,7 @@ HELD_UP = 0.1
 _told: dict[int, int] = {}
 MOST_TOLD = 1000
 #: Coroutines that were told of. They are kept, so that no other one has their places; their messages are not.
-_told_runs: dict[int, Running] = {}
+_told_runs: dict[int, RunningCoroutine] = {}
 
 #: The process that is armed, its signal, and the descriptor that the signal's handler writes the stacks to.
 _armed: tuple[int, int, int] | None = None
@@ -138,7 +138,7 @@ def _is_news(place: tuple[int, int]) -> bool:
     return True
 
 
-def _is_news_of(running: Running) -> bool:
+def _is_news_of(running: RunningCoroutine) -> bool:
     """The same of a coroutine."""
     if id(running) in _told_runs:
         return False
@@ -208,13 +208,13 @@ def tell_held(told: list[tuple[int, int, str | None, str | None, float, float, s
             contained(_log, worker, about, ran, text)
 
 
-def _name_of(running: Running) -> str | None:
+def _name_of(running: RunningCoroutine) -> str | None:
     """The name of the worker whose handler or hook that is, if it still exists."""
     owner: Any = None if running.owner is None else running.owner()
     return None if owner is None else owner._pytoweb.name
 
 
-def _turn_on(ident: int) -> Turn | None:
+def _turn_on(ident: int) -> LoopTurn | None:
     loops: Any = sys.modules.get("pytoweb._loops")
     return None if loops is None else loops.turn_on(ident)
 

@@ -34,7 +34,7 @@ def limited(kind: int, soft: int) -> Iterator[None]:
         resource.setrlimit(kind, usual)
 
 
-class Told:
+class Tries:
     """Counts how what was tried under a limit ended."""
 
     def __init__(self, trial: Trial) -> None:
@@ -102,7 +102,7 @@ def free_descriptors(count: int) -> list[int]:
 @row("no-descriptors", 120)
 def no_descriptors(trial: Trial) -> None:
     """Workers that start, and children that are replaced, with ever more descriptors free."""
-    told = Told(trial)
+    tries = Tries(trial)
     for _ in range(trial.count(10)):
         for more in range(STEPS):
             new, old = New(trial, f"new-{more}"), trial.worker("old", [echo, pid]).start()
@@ -110,25 +110,25 @@ def no_descriptors(trial: Trial) -> None:
             opened = free_descriptors(8)
             try:
                 with limited(resource.RLIMIT_NOFILE, max(opened) + 1 + more):
-                    told.attempt(f"new worker, {more} free", new)
+                    tries.attempt(f"new worker, {more} free", new)
                     os.kill(child, signal.SIGKILL)
                     until(lambda child=child: not os.path.exists(f"/proc/{child}"))
-                    told.attempt(f"next child, {more} free", lambda old=old: old.ask("echo", 1))
+                    tries.attempt(f"next child, {more} free", lambda old=old: old.ask("echo", 1))
             finally:
                 for number in opened:
                     os.close(number)
-            told.again(f"next child, {more} free", old)
+            tries.again(f"next child, {more} free", old)
             new.worker.start()
-            told.again(f"new worker, {more} free", new.worker)
+            tries.again(f"new worker, {more} free", new.worker)
             for one in (old, new.worker):
                 one.stop(timeout=LIMIT)
-    told.figures(STEPS // 4)
+    tries.figures(STEPS // 4)
 
 
 @row("no-processes", 120)
 def no_processes(trial: Trial) -> None:
     """An interpreter that cannot be executed for a while."""
-    told = Told(trial)
+    tries = Tries(trial)
     wrapper = trial.path("python")
     with open(wrapper, "w", encoding="utf-8") as file:
         file.write(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
@@ -139,17 +139,17 @@ def no_processes(trial: Trial) -> None:
             old, new = trial.worker("old", [echo, pid]).start(), trial.worker("new", [echo])
             child = trial.outcome(old.ask("pid")).value
             os.chmod(wrapper, 0o600)
-            told.attempt("new worker", lambda new=new: new.start().ask("echo", 1))
+            tries.attempt("new worker", lambda new=new: new.start().ask("echo", 1))
             os.kill(child, signal.SIGKILL)
             until(lambda child=child: not os.path.exists(f"/proc/{child}"))
-            told.attempt("next child", lambda old=old, number=number: old.ask("echo", number))
+            tries.attempt("next child", lambda old=old, number=number: old.ask("echo", number))
             os.chmod(wrapper, 0o700)
             for one in (old, new):
-                told.again("an interpreter", one)
+                tries.again("an interpreter", one)
                 one.stop(timeout=LIMIT)
     finally:
         del os.environ["PYTOWEB_PYTHON"]
-    told.figures(trial.injected)
+    tries.figures(trial.injected)
 
 
 @contextlib.contextmanager
@@ -176,7 +176,7 @@ def crowd() -> Iterator[None]:
 @row("no-threads", 120)
 def no_threads(trial: Trial) -> None:
     """Address space for ever more threads, but not for all that a worker needs."""
-    told = Told(trial)
+    tries = Tries(trial)
     for number in range(trial.count(80, least=8)):
         new = New(trial, f"new-{number}")
         with crowd():
@@ -184,11 +184,11 @@ def no_threads(trial: Trial) -> None:
                 used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
             # From half a stack of a thread on, in steps of half a stack.
             with limited(resource.RLIMIT_AS, used + (1 + number % 8) * MIB):
-                told.attempt("new worker", new)
+                tries.attempt("new worker", new)
         new.worker.start()
-        told.again("threads", new.worker)
+        tries.again("threads", new.worker)
         new.worker.stop(timeout=LIMIT)
-    told.figures(trial.injected // 4)
+    tries.figures(trial.injected // 4)
 
 
 @row("interruptions", 60)

@@ -279,7 +279,7 @@ def note_batch(items: list[Any]) -> list[Any]:
     return numbers
 
 
-class Answer:
+class Constant:
     """A handler that returns always the same."""
 
     def __init__(self, result: Any) -> None:

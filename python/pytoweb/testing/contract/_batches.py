@@ -143,13 +143,13 @@ class BatchContract(Subject):
     def test_one_result_that_is_no_list_is_for_all(self) -> None:
         """Also None, and a tuple."""
         for result in (None, "one", (1, 2, 3)):
-            one = self.batched(Batch(3, max_wait=LONG), _handlers.Answer(result)).start()
+            one = self.batched(Batch(3, max_wait=LONG), _handlers.Constant(result)).start()
             futures = [one.ask("batch", number) for number in range(3)]
             assert [future.result(WAIT) for future in futures] == [result] * 3
 
     def test_a_list_of_another_length_fails_all(self) -> None:
         """The error names both lengths."""
-        one = self.batched(Batch(3, max_wait=LONG), _handlers.Answer([1, 2])).start()
+        one = self.batched(Batch(3, max_wait=LONG), _handlers.Constant([1, 2])).start()
         for future in [one.ask("batch", number) for number in range(3)]:
             error = future.exception(WAIT)
             assert isinstance(error, HandlerError)
@@ -252,7 +252,7 @@ class BatchContract(Subject):
         futures += [one.ask("batch", number) for number in range(6, 9)]
         one.start()
         assert [future.result(WAIT) for future in futures] == list(range(1, 10))
-        one.on_message("batch", _handlers.Answer([7]), batch=Batch(1))
+        one.on_message("batch", _handlers.Constant([7]), batch=Batch(1))
         assert one.ask("batch", 1).result(WAIT) == 7
 
     def test_messages_of_a_key_are_batched_with_their_own(self) -> None:

@@ -25,7 +25,7 @@ KINDS = ("emit_each", "emit_each_later")
 """Handlers that emit what they get."""
 
 
-class Kept(logging.Handler):
+class LogRecords(logging.Handler):
     """Keeps log records."""
 
     def __init__(self) -> None:
@@ -152,8 +152,8 @@ class EventContract(Subject):
             came.append(event.data)
 
         one.on_event("number", stand)
-        log, kept = logging.getLogger(f"pytoweb.worker.{one.name}"), Kept()
-        log.addHandler(kept)
+        log, logged = logging.getLogger(f"pytoweb.worker.{one.name}"), LogRecords()
+        log.addHandler(logged)
         log.propagate, before = False, log.propagate
         try:
             one.start()
@@ -166,12 +166,12 @@ class EventContract(Subject):
         finally:
             gate.set()
             one.stop(timeout=WAIT)
-            log.removeHandler(kept)
+            log.removeHandler(logged)
             log.propagate = before
         assert came[-1] == many - 1
         assert came == sorted(came)  # type: ignore[type-var]
         assert len(came) + one._pytoweb_events_dropped() == many
-        assert [record.levelname for record in kept.records] == ["WARNING"]
+        assert [record.levelname for record in logged.records] == ["WARNING"]
 
     def test_what_cannot_be_emitted_is_an_error_of_the_call(self) -> None:
         """Outside of handlers, a name that is no str, and data that cannot reach the owner."""
@@ -196,17 +196,17 @@ class EventContract(Subject):
                 raise ValueError("no")
 
         one.on_event("number", fail)
-        log, kept = logging.getLogger(f"pytoweb.worker.{one.name}"), Kept()
-        log.addHandler(kept)
+        log, logged = logging.getLogger(f"pytoweb.worker.{one.name}"), LogRecords()
+        log.addHandler(logged)
         log.propagate, before = False, log.propagate
         try:
             one.start().ask("emit_many", 2).result(WAIT)
             one.stop(timeout=WAIT)
         finally:
-            log.removeHandler(kept)
+            log.removeHandler(logged)
             log.propagate = before
         assert came == [0, 1]
-        assert [record.levelname for record in kept.records] == ["ERROR"]
+        assert [record.levelname for record in logged.records] == ["ERROR"]
 
 
 class PoolEventContract(Subject):
