@@ -184,6 +184,7 @@ lint: $(VENV)/.lint ## formatting, lints, types, stubs, documentation and layeri
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features $(LOCKED)
 	tools/layers.sh
 	$(PY) tools/map.py
+	$(PY) tools/names.py
 	tools/targets.sh $(LOCKED)
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 		else echo "cargo-deny is not installed: licences and sources are not checked"; fi
