@@ -110,20 +110,21 @@ pub(crate) fn ask<T: Send + 'static, R: Send + 'static>(
     wishes: Option<Wishes>,
     patience: Patience,
 ) -> Result<Reply<R>, SendError<T>> {
-    let plan = |ask| {
-        let mut place = Some(Envelope::of(ask));
-        plan(engine, kind, &mut place, wishes);
-        place
-    };
     match target::<T, R>(engine, kind) {
         Ok(Target::Known(id)) => {
             let ask = Arc::new(new_ask(id, data));
-            enter_ask(engine, ask, |ask| &ask.payload, plan, patience)
+            enter_ask((engine, kind), ask, |ask| &ask.payload, wishes, patience)
         }
         Ok(Target::Named(name)) => {
             let ask = new_ask(KindId::NONE, data);
             let ask = Arc::new(NamedAsk { name, ask });
-            enter_ask(engine, ask, |ask| &ask.ask.payload, plan, patience)
+            enter_ask(
+                (engine, kind),
+                ask,
+                |ask| &ask.ask.payload,
+                wishes,
+                patience,
+            )
         }
         Err(mismatch) => Err(SendError::WrongType(data, mismatch)),
     }
@@ -147,11 +148,12 @@ fn new_ask<T: Send + 'static, R: Send + 'static>(kind: KindId, data: T) -> Ask<T
     }
 }
 
+#[inline]
 fn enter_ask<A, T, R>(
-    engine: &Engine,
+    (engine, kind): (&Engine, &str),
     ask: Arc<A>,
     payload: impl Fn(&A) -> &PayloadCell<T>,
-    plan: impl FnOnce(Arc<dyn AnyMessage>) -> Option<Envelope>,
+    wishes: Option<Wishes>,
     patience: Patience,
 ) -> Result<Reply<R>, SendError<T>>
 where
@@ -162,7 +164,9 @@ where
         Patience::Deadline(_) => Some(Instant::now()),
         _ => None,
     };
-    if let Err(error) = enter(engine, &mut plan(ask.clone()), patience) {
+    let mut place = Some(Envelope::of(ask.clone()));
+    plan(engine, kind, &mut place, wishes);
+    if let Err(error) = enter(engine, &mut place, patience) {
         return Err(SendError::from_post(error, |_| take_back(payload(&ask))));
     }
     if let (Patience::Deadline(limit), Some(asked)) = (patience, asked) {
