@@ -27,7 +27,7 @@ use std::time::Duration;
 use crate::health::Condition;
 use crate::message::Message;
 use crate::outcome::{Failure, Outcome};
-use crate::tally::TypeStats;
+use crate::tally::{Tally, TypeStats};
 use crate::wake::Wake;
 
 pub use carrier::Carrier;
@@ -122,9 +122,14 @@ pub trait Handler: Send + Sync + Sized + 'static {
     }
 
     /// Whether its tallies have the times of all messages that are timed: then the mailbox keeps none of its own, and
-    /// [`Address::stats`](crate::Address::stats) adds those up. The same at all times.
+    /// [`Address::stats`](crate::Address::stats) adds those of [`Handler::tallies`] up. The same at all times.
     fn keeps_times(&self) -> bool {
         false
+    }
+
+    /// Calls `see` for each of its tallies. As [`Handler::type_stats`].
+    fn tallies(&self, see: &mut dyn FnMut(&Tally)) {
+        let _ = see;
     }
 
     /// How many of its messages became dead letters, where it has such. As [`Handler::type_stats`].

@@ -81,6 +81,11 @@ impl Tally {
         timings.run.record(run);
     }
 
+    /// Adds the times of its messages to others.
+    pub(crate) fn add_times_to(&self, sum: &mut Timings) {
+        sum.add(&self.timings.lock());
+    }
+
     /// The numbers.
     #[must_use]
     pub fn stats(&self) -> TypeStats {
@@ -130,15 +135,6 @@ impl TypeStats {
     #[must_use]
     pub fn run_times(&self) -> TimeBuckets {
         self.raw_timings.run.folded()
-    }
-
-    /// The times of all of them. `None`: none was timed.
-    pub(crate) fn timings_of<'a>(all: impl IntoIterator<Item = &'a Self>) -> Option<Timings> {
-        let mut sum = Timings::new();
-        for stats in all {
-            sum.add(&stats.raw_timings);
-        }
-        sum.run.longest().map(|_| sum)
     }
 
     /// Adds those of the same type in another worker.

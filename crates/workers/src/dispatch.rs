@@ -325,6 +325,10 @@ impl Handler for Dispatch {
         true
     }
 
+    fn tallies(&self, see: &mut dyn FnMut(&Tally)) {
+        self.table.each_tally(see);
+    }
+
     fn type_stats(&self) -> BTreeMap<String, TypeStats> {
         self.table.type_stats()
     }

@@ -30,6 +30,10 @@ impl Strays {
         tally
     }
 
+    pub(crate) fn each_tally(&self, see: &mut dyn FnMut(&Tally)) {
+        lock(&self.0).iter().for_each(|(_, tally)| see(tally));
+    }
+
     pub(crate) fn stats(&self) -> Vec<(String, TypeStats)> {
         let tallies = lock(&self.0);
         let each = tallies.iter();

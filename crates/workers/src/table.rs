@@ -158,6 +158,12 @@ impl Table {
         count(&self.strays.tally(name))
     }
 
+    /// Calls `see` for the tally of each kind.
+    pub(crate) fn each_tally(&self, see: &mut dyn FnMut(&Tally)) {
+        self.kinds.all().for_each(|kind| see(kind.tally()));
+        self.strays.each_tally(see);
+    }
+
     /// What became of the messages of each kind.
     pub(crate) fn type_stats(&self) -> BTreeMap<String, TypeStats> {
         let kinds = self.kinds.all();

@@ -24,7 +24,7 @@ use crate::options::WorkerOptions;
 use crate::outcome::{DropReason, Failure};
 use crate::plan::{Meter, Rate};
 use crate::pool::Pool;
-use crate::stats::{Numbers, WorkerState, WorkerStats};
+use crate::stats::{Numbers, Timings, WorkerState, WorkerStats};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::tally::TypeStats;
 use crate::wait_error::WaitError;
@@ -281,7 +281,10 @@ impl<H: Handler> Cell<H> {
     /// Its numbers at one instant.
     pub(crate) fn stats(&self) -> WorkerStats {
         let timings = if self.handler.keeps_times() {
-            TypeStats::timings_of(self.handler.type_stats().values()).map(Box::new)
+            let mut sum = Timings::new();
+            self.handler
+                .tallies(&mut |tally| tally.add_times_to(&mut sum));
+            sum.run.longest().map(|_| Box::new(sum))
         } else {
             self.mailbox.timings()
         };

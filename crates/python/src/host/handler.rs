@@ -122,6 +122,10 @@ impl Handler for PyHandler {
         true
     }
 
+    fn tallies(&self, see: &mut dyn FnMut(&Tally)) {
+        self.shared.tallies.each(see);
+    }
+
     fn type_stats(&self) -> BTreeMap<String, TypeStats> {
         let each = self.shared.tallies.stats().into_iter();
         each.map(|(kind, stats)| (kind.into(), stats)).collect()

@@ -95,6 +95,13 @@ impl Tallies {
         self.0.get_or_init(Box::default)
     }
 
+    /// Calls `see` for the tally of each type.
+    pub(crate) fn each(&self, see: &mut dyn FnMut(&Tally)) {
+        if let Some(made) = self.0.get() {
+            lock(&made.by_name).values().for_each(|tally| see(tally));
+        }
+    }
+
     /// The numbers of each type.
     pub(crate) fn stats(&self) -> Vec<(Box<str>, TypeStats)> {
         let Some(made) = self.0.get() else {

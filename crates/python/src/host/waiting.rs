@@ -68,7 +68,7 @@ pub(crate) fn refused<M: RefusedMessage>(worker: &Worker<PyHandler>, error: Post
 pub(crate) fn full(worker: &Worker<PyHandler>, hint: &str) -> PyErr {
     let bytes = worker
         .byte_limit()
-        .map(|limit| (worker.stats().counters.bytes, limit));
+        .map(|limit| (worker.address().numbers().counters.bytes, limit));
     error::full(worker.name(), worker.capacity(), bytes, hint)
 }
 

@@ -161,11 +161,10 @@ impl WorkerPool {
     }
 
     fn posted(&self, workers: &[Worker]) -> u64 {
-        let own = self.0.own.stats().counters.posted;
-        own + workers
-            .iter()
-            .map(|worker| worker.stats().counters.posted)
-            .sum::<u64>()
+        let engines = workers.iter().map(Worker::engine);
+        let all = [&self.0.own].into_iter().chain(engines);
+        all.map(|engine| engine.address().numbers().counters.posted)
+            .sum()
     }
 }
 
