@@ -44,14 +44,17 @@ class Explanation:
     """Of one that waits: messages that go before it as things are; with keys and priorities at least so
     many."""
     since: float | None = None
-    """Of one that waits, if it is among those that are timed: when it was posted. Of one that is done: when
-    it ended, if that is known. In seconds as ``time.time()`` has them."""
+    """Of one that waits, if it is among those that are timed: when it was posted. Of one that runs: when its
+    handler began, if that is known. Of one that is done: when it ended, if that is known. In seconds as
+    ``time.time()`` has them."""
     due: float | None = None
     """Of one that waits for a time, such as its delay, a rate or its next attempt: when that is, likewise."""
     attempt: int | None = None
     """Of one with ``retry=`` that waits or runs: which attempt it is, or will be, from 1 on."""
     outcome: Literal["completed", "failed", "cancelled", "expired", "dropped", "stopped"] | None = None
     """Of one that is done."""
+    begun: bool | None = None
+    """Of one that expired: whether its handler had begun, and may have done a part of its work."""
     error: str | None = None
     """Of one that failed: the class and the text of what its handler raised, in a line of 300 characters at
     most."""
@@ -107,7 +110,9 @@ def _of_living(endpoint: Any, message: Message, found: dict[str, Any]) -> Explan
     attempt = found["attempt"] or None
     if found["code"] == "running":
         reason, pid = _where(endpoint, message, found)
-        return Explanation("running", reason, name, attempt=attempt, pid=pid)
+        ran = found["ran"]
+        since = None if ran is None else now - ran
+        return Explanation("running", reason, name, since=since, attempt=attempt, pid=pid)
     left, waited = found.get("left"), found.get("waited")
     return Explanation(
         "waiting", _why(endpoint, found), name, ahead=found["ahead"], attempt=attempt,
@@ -196,10 +201,15 @@ _ENDS: dict[str, tuple[Any, str]] = {
     "failed": ("failed", "it failed"),
     "dropped_oldest": ("dropped", "it was dropped from the full mailbox as the oldest message"),
     "dropped_newest": ("dropped", "it was dropped, because it came when the mailbox was full"),
+    "dropped_unanswerable": (
+        "dropped",
+        "it was dropped, because replies that wait for the 'response' and 'error' handlers took the room",
+    ),
     "replaced": ("dropped", "a newer message with the same key took its place"),
     "stopped": ("stopped", "the worker stopped before it was handled"),
     "cancelled": ("cancelled", "it was cancelled"),
-    "expired": ("expired", "its deadline passed before its handler had begun, or had returned"),
+    "expired": ("expired", "its deadline passed before its handler had begun"),
+    "expired_begun": ("expired", "its deadline passed while its handler ran, which was asked to stop"),
 }
 
 
@@ -210,7 +220,8 @@ def _of_done(name: str, found: dict[str, Any]) -> Explanation:
         reason += f": {error}"
     if found["dead"]:
         reason += "; it is a dead letter"
-    return Explanation("done", reason, name, since=found["since"], outcome=outcome, error=error)
+    begun = found["outcome"] == "expired_begun" if outcome == "expired" else None
+    return Explanation("done", reason, name, since=found["since"], outcome=outcome, begun=begun, error=error)
 
 
 def _of_future(future: WorkerFuture[Any], where: str, names: list[str]) -> Explanation:

@@ -350,6 +350,12 @@ impl<M: Message> Mailbox<M> {
         self
     }
 
+    /// See [`Worker::carried_for`](crate::Worker::carried_for).
+    pub(crate) fn carried_for(&self, clock: &dyn Clock) -> Option<Duration> {
+        let since = self.outbox.0.lock().accounts.carried_since()?;
+        Some(clock.now().since(since))
+    }
+
     /// How long messages waited and ran.
     pub(crate) fn timings(&self) -> Option<Box<Timings>> {
         self.outbox.0.lock().accounts.timings()

@@ -591,6 +591,17 @@ impl<H: Handler> Worker<H> {
     ) -> Option<Whereabouts> {
         self.cell.whereabouts(of, of_ticket, has_key)
     }
+
+    /// For how long the message has run that its carrier runs: since it was handed over, or the one before it ended, to about
+    /// a millisecond. `None`: none does, no carrier, or several may run at the same time.
+    #[must_use]
+    pub fn carried_for(&self) -> Option<Duration> {
+        let alone = self.cell.exclusive && self.cell.handler.carrier().is_some();
+        let clock = &*self.cell.pool.inner().clock;
+        alone
+            .then(|| self.cell.mailbox.carried_for(clock))
+            .flatten()
+    }
 }
 
 impl<H: Handler> Drop for Worker<H> {

@@ -26,6 +26,7 @@ pub(crate) mod kinds;
 pub(crate) mod last_crash;
 pub(crate) mod message;
 pub(crate) mod note;
+mod noting;
 pub(crate) mod packing;
 pub(crate) mod parked;
 pub(crate) mod places;

@@ -254,6 +254,12 @@ impl Accounts {
         self.times_are_kept = true;
     }
 
+    /// When the message began that runs elsewhere, as far as that is known, where it is the only one.
+    pub(super) fn carried_since(&self) -> Option<Timestamp> {
+        let only = self.counts.running == 1;
+        self.work.carried_since.filter(|_| only)
+    }
+
     pub(super) fn timings(&self) -> Option<Box<Timings>> {
         self.timings.clone()
     }

@@ -8,6 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use pytoweb_engine::{DropReason, Failure};
 
+use crate::host::task::Task;
+
 /// Messages with an id whose end is kept, of each worker.
 pub(crate) const KEPT_ENDS: usize = 1_000;
 /// Characters that are kept of what an error says.
@@ -32,6 +34,8 @@ struct End {
     error: Option<Box<str>>,
     dead: bool,
     at: Instant,
+    /// More is to be said of it: it was noted as its message left the mailbox, before its reply went anywhere.
+    early: bool,
 }
 
 impl RecentEnds {
@@ -46,43 +50,55 @@ impl RecentEnds {
             .insert(id.bind(py).to_string_lossy().into());
     }
 
-    /// A message has ended so, or with that failure.
-    pub(crate) fn note(
-        &self,
-        py: Python<'_>,
-        id: &Py<PyString>,
-        reply: Result<Option<&Bound<'_, PyAny>>, Failure>,
-    ) {
-        let id: Box<str> = id.bind(py).to_string_lossy().into();
-        let (outcome, error) = match reply {
-            Ok(None) => ("completed", None),
-            // Before the lock: its text is the program's code.
-            Ok(Some(error)) => ("failed", Some(text_of(error))),
-            Err(failure) => (name_of(failure), None),
-        };
+    /// A message was dropped before it came to the mailbox, as there was no place for its reply.
+    pub(crate) fn note_unanswerable(&self, py: Python<'_>, id: &Py<PyString>) {
+        let id = id.bind(py).to_string_lossy();
+        self.note_early(&id, "dropped_unanswerable");
+        self.note(&id, "dropped_unanswerable", None);
+    }
+
+    /// A message ends so; [`RecentEnds::note`] says more of it.
+    pub(crate) fn note_early(&self, id: &str, outcome: &'static str) {
         let mut log = self.lock();
-        let dead = log.dead.remove(&id);
+        let dead = log.dead.remove(id);
         if log.ends.len() == KEPT_ENDS {
             log.ends.pop_front();
         }
         log.ends.push_back(End {
-            id,
+            id: id.into(),
             outcome,
-            error,
+            error: None,
             dead,
             at: Instant::now(),
+            early: true,
         });
+    }
+
+    /// What became of a message that was noted early.
+    pub(crate) fn note(&self, id: &str, outcome: &'static str, error: Option<Box<str>>) {
+        let mut log = self.lock();
+        let dead = log.dead.remove(id);
+        let mut ends = log.ends.iter_mut().rev();
+        // None where so many others have ended since.
+        if let Some(end) = ends.find(|end| end.early && *end.id == *id) {
+            end.outcome = outcome;
+            end.error = error;
+            end.dead |= dead;
+            end.early = false;
+        }
     }
 }
 
 /// How a message ended with that failure, in a word.
-pub(crate) const fn name_of(failure: Failure) -> &'static str {
+pub(crate) fn name_of(failure: Failure, task: &Task) -> &'static str {
     match failure {
         Failure::Dropped(DropReason::Oldest) => "dropped_oldest",
         Failure::Dropped(DropReason::Newest) => "dropped_newest",
         Failure::Dropped(_) => "replaced",
         Failure::Stopped => "stopped",
         Failure::Cancelled => "cancelled",
+        // As its error says it: a handler that has begun was asked to stop.
+        Failure::Expired if task.is_own_stop_asked() => "expired_begun",
         Failure::Expired => "expired",
         _ => "failed",
     }

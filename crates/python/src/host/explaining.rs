@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
-use pytoweb_engine::{Failure, Key, Plan, Ticket, Waits, Whereabouts, Worker};
+use pytoweb_engine::{Key, Plan, Ticket, Waits, Whereabouts, Worker};
 
 use crate::host::ends;
 use crate::host::handler::PyHandler;
@@ -42,6 +42,8 @@ struct Sighting {
     attempt: u32,
     attempts: u32,
     late: bool,
+    /// That of one that was taken.
+    ticket: Option<Arc<dyn Ticket>>,
     /// The task of one that is queued, or gone.
     task: Option<Arc<Task>>,
 }
@@ -80,6 +82,7 @@ pub(crate) fn explain<'py>(
             let mut seen = seen.borrow_mut();
             seen.of_task(task);
             seen.kind = None;
+            seen.ticket = Some(ticket.clone());
         }
         found.is_some()
     };
@@ -95,15 +98,12 @@ pub(crate) fn explain<'py>(
     let told = PyDict::new(py);
     let seen = seen.into_inner();
     if matches!(found, Whereabouts::Gone) {
-        let failure = seen.task.as_ref().and_then(|task| match task.slot.get() {
-            Some(Err(failure)) => Some(*failure),
+        let outcome = seen.task.as_ref().and_then(|task| match task.slot.get() {
+            Some(Err(failure)) => Some(ends::name_of(*failure, task)),
             _ => None,
         });
         told.set_item("code", "done")?;
-        told.set_item(
-            "outcome",
-            ends::name_of(failure.unwrap_or(Failure::Cancelled)),
-        )?;
+        told.set_item("outcome", outcome.unwrap_or("cancelled"))?;
         for unknown in ["error", "since"] {
             told.set_item(unknown, py.None())?;
         }
@@ -134,16 +134,25 @@ pub(crate) fn explain<'py>(
         if let Some(behind) = behind {
             let id = task_of(&behind).and_then(|task| task.id());
             told.set_item("behind_id", id.map(|id| id.clone_ref(py)))?;
-            told.set_item("behind", running::thread_of(py, behind.state()))?;
+            let place = running::thread_of(py, behind.state());
+            told.set_item("behind", place.map(|(ident, number, _)| (ident, number)))?;
         }
     } else if let Whereabouts::Ahead(before) = found {
         told.set_item("code", "child")?;
         told.set_item("ahead", before)?;
     } else {
         told.set_item("code", "running")?;
-        if let Wanted::Task(task) = wanted {
-            told.set_item("place", running::thread_of(py, task.slot.state()))?;
-        }
+        let ticket = seen.ticket.as_ref();
+        let place = ticket.and_then(|ticket| running::thread_of(py, ticket.state()));
+        told.set_item("place", place.map(|(ident, number, _)| (ident, number)))?;
+        let ran = match place {
+            Some((_, _, ran)) => ran,
+            None => ticket
+                .and_then(task_of)
+                .and_then(Task::awaited_for)
+                .or_else(|| worker.carried_for()),
+        };
+        told.set_item("ran", ran.map(|ran| ran.as_secs_f64()))?;
     }
     told.set_item("kind", seen.kind)?;
     told.set_item("attempt", seen.attempt)?;

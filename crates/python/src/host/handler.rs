@@ -153,6 +153,7 @@ impl Handler for PyHandler {
             });
             return;
         }
+        self.shared.note_failure(&message, failure);
         match &self.runner {
             Some(runner) => self.abandon_remote(message, failure, runner),
             None => Python::attach(|py| {

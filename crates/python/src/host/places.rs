@@ -54,6 +54,7 @@ pub(crate) fn place_for(
         Overflow::DropOldest if room.take_of_twice() => Ok(Place::Taken),
         _ => {
             worker.drop_newest();
+            shared.ends.note_unanswerable(py, id);
             replies.call_method1(intern!(py, "lost"), (id,))?;
             Ok(Place::Dropped)
         }

@@ -9,6 +9,7 @@
 
 use std::ffi::c_ulong;
 use std::ptr;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -42,16 +43,23 @@ pub(crate) fn with_mark<R>(
     shared: &WorkerShared,
     f: impl FnOnce() -> R,
 ) -> R {
-    struct Restore<'a>(&'a Mark, (*mut (), *mut ()));
+    struct Restore<'a>(&'a Mark, (*mut (), *mut ()), u64);
 
     impl Drop for Restore<'_> {
         #[inline]
         fn drop(&mut self) {
             self.0.set(self.1);
+            self.0.note_began(self.2);
         }
     }
 
-    let _restore = Restore(mark, mark.get());
+    // One without a task has neither a future nor an id to be looked for by.
+    let now = if message.task.is_some() {
+        marks::coarse()
+    } else {
+        0
+    };
+    let _restore = Restore(mark, mark.get(), mark.note_began(now));
     mark.begin(message, shared);
     f()
 }
@@ -86,10 +94,13 @@ pub(crate) fn owner(py: Python<'_>) -> Option<Py<PyAny>> {
     look(|_, shared| shared.owner.clone_ref(py))
 }
 
-/// Which thread runs the message of that ticket, and its number there.
+/// Which thread runs the message of that ticket, its number there, and for how long it has run, if that is known.
 ///
 /// `_attached` is what makes it safe to follow the marks of other threads.
-pub(crate) fn thread_of(_attached: Python<'_>, ticket: &ReplyState) -> Option<(c_ulong, u64)> {
+pub(crate) fn thread_of(
+    _attached: Python<'_>,
+    ticket: &ReplyState,
+) -> Option<(c_ulong, u64, Option<Duration>)> {
     let mut found = None;
     marks::visit(|seen| {
         let (message, _) = seen.mark.get();
@@ -99,7 +110,7 @@ pub(crate) fn thread_of(_attached: Python<'_>, ticket: &ReplyState) -> Option<(c
             .and_then(Message::state)
             .is_some_and(|state| ptr::eq(state, ticket))
         {
-            found = Some((seen.ident, seen.mark.number()));
+            found = Some((seen.ident, seen.mark.number(), seen.mark.ran()));
         }
     });
     found

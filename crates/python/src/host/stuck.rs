@@ -28,7 +28,10 @@ pub(crate) fn tell(shared: &Arc<Attached<WorkerShared>>, stuck: Stuck) {
     }
     watchdog::tell(move |py| {
         let ticket = stuck.ticket.as_deref();
-        let place = place.or_else(|| running::thread_of(py, ticket?.state()));
+        let place = place.or_else(|| {
+            let (ident, number, _) = running::thread_of(py, ticket?.state())?;
+            Some((ident, number))
+        });
         let limit = match stuck.why {
             Overrun::Limit(limit) => Some(limit.as_secs_f64()),
             _ => None,

@@ -12,6 +12,7 @@ pub(crate) mod value;
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -87,6 +88,8 @@ pub(crate) struct Extras {
     pub(crate) bytes: usize,
     /// Whether it is tried again when it fails.
     pub(crate) retry: Option<Box<Retrying>>,
+    /// How it ends is known to `explain`: see `ends.rs`.
+    pub(crate) noted: AtomicBool,
 }
 
 impl Extras {
@@ -98,6 +101,7 @@ impl Extras {
             kwargs,
             bytes,
             retry,
+            noted: _,
         } = &self;
         let none = id.is_none() && kwargs.is_none() && *bytes == 0 && retry.is_none();
         (!none).then(|| Box::new(self))
@@ -114,6 +118,8 @@ pub(crate) struct Beside {
     /// Called to interrupt an `async def` handler that runs. It refers to the coroutine, whose context refers to this
     /// message: [`Task::forget_interrupter`] breaks the circle, which the collector cannot see.
     interrupter: Mutex<Option<Py<PyAny>>>,
+    /// When its coroutine began.
+    awaits_since: OnceLock<Instant>,
     /// While it runs as the first of a batch: the others, which are to be stopped as well before the handler is.
     company: Mutex<Company>,
     failure: OnceLock<UnreadFailure>,
@@ -162,6 +168,7 @@ impl Task {
 
     /// Has `interrupter` called when the running handler is asked to stop; here and now if it was asked already.
     pub(crate) fn on_interrupt(&self, interrupter: Py<PyAny>) {
+        self.beside().awaits_since.get_or_init(Instant::now);
         let before = self.beside().lock_interrupter().replace(interrupter);
         drop(before);
         if self.slot.state().is_cancel_requested() {
@@ -195,6 +202,11 @@ impl Task {
             let company = std::mem::take(&mut *beside.lock_company());
             drop(company);
         }
+    }
+
+    /// For how long its coroutine has run, where it is one.
+    pub(crate) fn awaited_for(&self) -> Option<Duration> {
+        Some(self.beside.get()?.awaits_since.get()?.elapsed())
     }
 
     /// The handler is through: there is nothing to interrupt any more.
@@ -248,6 +260,14 @@ impl Task {
     /// Whether the id, if it has one, is for logs and `explain` alone.
     pub(crate) fn is_silent(&self) -> bool {
         self.extras.as_ref().is_some_and(|extras| extras.silent)
+    }
+
+    /// Whether its end is not noted yet; from now on it is.
+    pub(crate) fn is_noted_first(&self) -> bool {
+        // ORDERING: Relaxed, one thread at a time ends a message, and the locks of the ends order the rest.
+        self.extras
+            .as_ref()
+            .is_some_and(|extras| !extras.noted.swap(true, Ordering::Relaxed))
     }
 
     /// Whether the reply stands and is no result.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 use pytoweb_engine::{Address, Failure, Fate};
 
 use crate::error;
@@ -114,10 +113,11 @@ impl WorkerShared {
         let (Some(id), Some(reply)) = (task.id(), task.slot.get()) else {
             return;
         };
+        self.note_reply(py, task, reply);
         // Its events came before it.
         self.hear(py);
         if task.is_silent() {
-            return self.note_end(py, id, reply);
+            return self.note_unread(py, task, reply);
         }
         let replies = self.replies.bind(py);
         let got = reply.as_ref().map(|value| value.get(py));
@@ -128,7 +128,7 @@ impl WorkerShared {
             Ok(Err(_)) => Ok(None),
             Err(failure) => Err(**failure),
         };
-        self.ends.note(py, id, end);
+        self.note_end(py, task, end);
         let told = match got {
             Ok(Err(interrupt)) => {
                 // No code that asks for it is interrupted here: the unpickling has raised it by itself.
@@ -150,16 +150,16 @@ impl WorkerShared {
 
     /// Keeps how a message ended whose reply goes nowhere. A result is not looked at: to unpickle it may run the user's
     /// code, and take long.
-    fn note_end(&self, py: Python<'_>, id: &Py<PyString>, reply: &Result<Value, Failure>) {
+    fn note_unread(&self, py: Python<'_>, task: &Task, reply: &Result<Value, Failure>) {
         match reply {
-            Ok(value) if value.is_result() => self.ends.note(py, id, Ok(None)),
+            Ok(value) if value.is_result() => self.note_end(py, task, Ok(None)),
             Ok(value) => {
                 let got = value.get(py);
                 let error = got.as_ref().ok().and_then(|got| got.as_ref().err());
                 let error = error.map(|error| error.bind(py));
-                self.ends.note(py, id, Ok(error));
+                self.note_end(py, task, Ok(error));
             }
-            Err(failure) => self.ends.note(py, id, Err(*failure)),
+            Err(failure) => self.note_end(py, task, Err(*failure)),
         }
     }
 

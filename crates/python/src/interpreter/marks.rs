@@ -42,6 +42,8 @@ pub(crate) struct Mark {
     /// One more for each message, by which a later look knows the same one again; no two threads have the same. On the
     /// thread of an event loop that of the loop's turn.
     number: AtomicU64,
+    /// When the handler of that message began, as `coarse` has it; 0: it is not looked at.
+    began: AtomicU64,
     /// It is a thread of a pool, or the one of a child. Others may run an error handler now and then.
     serves: AtomicBool,
     /// Such a thread does not wait for work.
@@ -59,6 +61,7 @@ thread_local! {
             own_loop: AtomicPtr::new(ptr::null_mut()),
             turns: AtomicU64::new(0),
             number: AtomicU64::new(0),
+            began: AtomicU64::new(0),
             serves: AtomicBool::new(false),
             awake: AtomicBool::new(false),
         }
@@ -98,6 +101,20 @@ impl Mark {
             ptr::from_ref(message).cast_mut().cast(),
             ptr::from_ref(shared).cast_mut().cast(),
         ));
+    }
+
+    /// Notes that the handler begins now, or that it began then, or nothing of it. Returns what was noted before.
+    #[inline]
+    pub(crate) fn note_began(&self, at: u64) -> u64 {
+        let before = self.began.load(Ordering::Relaxed);
+        self.began.store(at, Ordering::Relaxed);
+        before
+    }
+
+    /// For how long the handler has run, if that was noted.
+    pub(crate) fn ran(&self) -> Option<Duration> {
+        let began = self.began.load(Ordering::Relaxed);
+        (began > 0).then(|| Duration::from_nanos(coarse().saturating_sub(began)))
     }
 
     /// The same in a child, for a message of that worker.
@@ -180,6 +197,29 @@ impl Mark {
     /// The number of the message, on this thread.
     pub(crate) fn number(&self) -> u64 {
         self.number.load(Ordering::Relaxed)
+    }
+}
+
+/// The time since some moment, in nanoseconds, right to a hundredth of a second: what people are told of a handler needs no
+/// more, and the exact clock costs several times as much, for each ask.
+#[inline]
+pub(crate) fn coarse() -> u64 {
+    #[cfg(target_os = "linux")]
+    {
+        let mut now = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: `now` is the caller's own, for as long as the call takes.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
+        u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000
+            + u64::try_from(now.tv_nsec).unwrap_or(0)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        let start = START.get_or_init(Instant::now);
+        1 + u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX - 1)
     }
 }
 

@@ -30,11 +30,14 @@ class ExplainContract(Subject):
         one, gate = self.new_worker(), self.gate()
         one.on_message("gate", gate)
         one.start()
+        before = time.time()
         future = one.ask("gate")
         gate.wait_entered()
         told = one.explain(future)
         assert (told.state, told.worker, told.outcome) == ("running", one.name, None)
         (pid,) = gate.pids()
+        assert told.since is not None
+        assert before - SOON <= told.since <= time.time() + SOON
         assert "handler of 'gate' runs" in told.reason
         assert (f"in process {pid}" in told.reason) == (pid != os.getpid())
         gate.open()
@@ -172,6 +175,70 @@ class ExplainContract(Subject):
         assert told.reason == "it failed: ValueError: no such order"
         told = one.explain("buried")
         assert told.reason == "it failed: ValueError: no; it is a dead letter"
+
+    def test_a_message_is_never_unknown_on_its_way_out(self) -> None:
+        """As soon as the call returns that dropped or stopped it, and any moment until it is handled."""
+        one, gate = self.blocked(capacity=2, overflow="drop_oldest")
+        for number in range(40):
+            one.post_message("echo", number, f"number {number}", reply=False)
+        told = [one.explain(f"number {number}") for number in range(40)]
+        assert {each.outcome for each in told[:38]} == {"dropped"}
+        assert {each.outcome for each in told[38:]} == {None}
+        gate.open()
+        states = set()
+        while one.explain("number 39").state != "done":
+            states.add(one.explain("number 39").state)
+        assert states <= {"waiting", "running", "done"}
+        assert one.explain("number 39").outcome == "completed"
+        other, _ = self.blocked("other")
+        other.on_error(lambda error: None)
+        for number in range(40):
+            other.post_message("echo", number, f"number {number}", reply=number % 2 == 0)
+        other.terminate()
+        assert {other.explain(f"number {number}").outcome for number in range(40)} == {"stopped"}
+
+    def test_a_message_that_is_dropped_for_its_reply_says_so(self) -> None:
+        """There are as many replies as messages, and no handler takes them."""
+        one, _ = self.blocked(capacity=1, overflow="drop_newest")
+        for number in range(3):
+            one.post_message("echo", number, f"number {number}")
+        told = [one.explain(f"number {number}") for number in range(3)]
+        assert "dropped" in {each.outcome for each in told}
+        assert "unknown" not in {each.state for each in told}
+
+    def test_a_message_that_expired_says_whether_it_was_begun(self) -> None:
+        """By its id and by its future."""
+        one, gate = self.worker(), self.gate()
+        one.on_message("gate", gate)
+        # Its process is there from now on.
+        one.ask("echo").result(WAIT)
+        running = one.ask("gate", timeout=0.5)
+        gate.wait_entered()
+        one.post_message("echo", 1, "not begun", timeout=0.01)
+        self.until(lambda: one.explain("not begun").state == "done", "the deadline")
+        self.until(running.done, "the deadline of the first")
+        assert running.exception(WAIT) is not None
+        gate.open()
+        self.until(lambda: one.explain(running).state == "done", "the end")
+        told = one.explain(running)
+        assert (told.outcome, told.begun) == ("expired", True)
+        assert told.reason == "its deadline passed while its handler ran, which was asked to stop"
+        told = one.explain("not begun")
+        assert (told.outcome, told.begun) == ("expired", False)
+        assert told.reason == "its deadline passed before its handler had begun"
+
+    def test_a_coroutine_says_since_when_it_runs(self) -> None:
+        """As a function does."""
+        one = self.new_worker()
+        one.on_message("wait", _handlers.pass_gate)
+        before = time.time()
+        one.start().post_message("wait", (self._directory.name, "waits"), "waits")
+        self.until(lambda: one.explain("waits").state == "running", "the coroutine")
+        self.until(lambda: one.explain("waits").since, "its time")
+        since = one.explain("waits").since
+        assert since is not None
+        assert before - SOON <= since <= time.time() + SOON
+        one.terminate()
 
     def test_a_message_that_expired_or_never_ran_says_so(self) -> None:
         """Its deadline passed, or the worker stopped."""

@@ -284,7 +284,7 @@ impl FutureBase {
         let task = &self.inner()?.task;
         Ok(match task.slot.get() {
             None => None,
-            Some(Err(failure)) => Some((ends::name_of(*failure), None, false)),
+            Some(Err(failure)) => Some((ends::name_of(*failure, task), None, false)),
             Some(Ok(value)) => Some(match value.get(py)? {
                 Ok(_) => ("completed", None, false),
                 Err(error) => {

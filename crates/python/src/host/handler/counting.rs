@@ -112,6 +112,7 @@ impl WorkerShared {
 
     /// See [`Handler::ended`](pytoweb_engine::Handler::ended).
     pub(super) fn count_ended(&self, message: &PyMessage, outcome: Outcome) {
+        self.note_outcome(message, outcome);
         self.with_tally_anywhere(message, |tally| tally.count(outcome));
     }
 }
