@@ -163,7 +163,29 @@ def test_a_worker_that_was_never_started_does_not_hold_the_exit(run):
     rc, lines, stderr = run(
         "worker.post_messages('say', range(10))\nfuture = worker.ask('say', 11)\nsay('end')"
     )
-    assert (rc, lines, stderr) == (0, ["end"], "")
+    assert (rc, lines) == (0, ["end"])
+    assert "was never started: 10 messages" in stderr
+
+
+def test_messages_that_are_not_handled_are_told_of_at_the_exit(run):
+    rc, lines, stderr = run("""
+worker.post_messages("say", range(100))
+held = worker.ask("say", "held")
+worker.ask("say", "its future is dropped")
+late, pool = PythonWorker("late").start(), WorkerPool(1, name="shop")
+for one in (late, pool):
+    one.on_message("say", say)
+    one.post_message("say", 1, delay=3600)
+never = pool.create_worker("never")
+never.post_message("say", 1)
+""")
+    assert (rc, lines) == (0, [])
+    told = sorted(stderr.splitlines())
+    assert len(told) == 4, stderr
+    assert told[0].startswith("pool 'shop' stops before the time of delayed messages: 1 message will not be")
+    assert told[1].startswith("worker 'exiting' was never started: 101 messages posted to it will not be")
+    assert told[2].startswith("worker 'late' stops before the time of delayed messages: 1 message will not")
+    assert told[3].startswith("worker 'never' was never started: 1 message posted to it will not be handled")
 
 
 def test_an_idle_worker_does_not_hold_the_exit(run):

@@ -79,7 +79,7 @@ for number in range(50):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "end", ["pass", "worker.start()", "worker.ask('echo')", "worker.start().terminate()"]
+    "end", ["pass", "worker.start()", "future = worker.ask('echo')", "worker.start().terminate()"]
 )
 def test_an_interpreter_ends_whatever_its_worker_does(run, end):
     assert run(end + "\n") == (0, [], "")

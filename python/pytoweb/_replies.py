@@ -221,6 +221,27 @@ class Replies:
             message_id,
         )
 
+    def tell_of_untold(self, count: int, was_new: bool, is_pool: bool) -> None:
+        """Logs messages that the worker has not begun as it stops; neither future nor reply tells of them."""
+        which = "pool" if is_pool else "worker"
+        messages = "1 message" if count == 1 else f"{count} messages"
+        if was_new:
+            why = f"was never started: {messages} posted to it"
+            instead = "start() it first"
+        else:
+            why = f"stops before the time of delayed messages: {messages}"
+            instead = "stop it later"
+        end = "shutdown(cancel_futures=True)" if is_pool else "stop(drain=False)"
+        self._log().warning(
+            "%s %r %s will not be handled, and no future or reply says so; %s, or end it with %s if they are "
+            "not wanted",
+            which,
+            self._name,
+            why,
+            instead,
+            end,
+        )
+
     def _keep(self, kind: str, message: WorkerMessage) -> bool:
         if self._kept is None:
             self._kept = {}

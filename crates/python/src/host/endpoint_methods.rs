@@ -18,7 +18,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
-use pytoweb_engine::{Overflow, PostError, StopMode, WorkerOptions};
+use pytoweb_engine::{Overflow, PostError, StopMode, WorkerOptions, WorkerState};
 
 use crate::arguments;
 use crate::error;
@@ -145,6 +145,7 @@ impl Endpoint {
             last_crash: LastCrash::default(),
             recording: threads.recording.clone(),
             ends: RecentEnds::default(),
+            untold: AtomicU64::new(0),
         });
         let way = processes.map(|processes| (processes.get(), lane, max_attempts));
         self.fill(Inner::make(own, options, shared, threads.pool()?, way)?)
@@ -759,12 +760,18 @@ impl Endpoint {
     /// many messages failed.
     fn _pytoweb_close(&self, py: Python<'_>, mode: &str) -> PyResult<usize> {
         let (inner, worker) = self.inner()?;
+        let was_new = worker.state() == WorkerState::New;
+        // What was abandoned before was so by a call that said it.
+        // ORDERING: Relaxed, see `WorkerShared::tell_of_untold`.
+        inner.shared.untold.store(0, Ordering::Relaxed);
         let failed = worker.close(match mode {
             "drain" => StopMode::Drain,
             "cancel" => StopMode::CancelQueued,
             _ => StopMode::FinishRunning,
         });
         inner.shared.reply_room.close(py);
+        // Who does not drain has said that they are not wanted.
+        inner.shared.tell_of_untold(py, mode == "drain", was_new);
         Ok(failed)
     }
 

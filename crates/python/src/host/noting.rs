@@ -3,6 +3,8 @@
 //! Their replies go to their owner on a thread of the pool, maybe much later: a message that is asked for by its id stands in
 //! the mailbox, or among the ends.
 
+use std::sync::atomic::Ordering;
+
 use pyo3::prelude::*;
 use pytoweb_engine::{Failure, Outcome};
 
@@ -31,6 +33,11 @@ impl WorkerShared {
 
     /// The same of one that no handler gets.
     pub(crate) fn note_failure(&self, message: &PyMessage, failure: Failure) {
+        if failure == Failure::Stopped && message.task.as_ref().is_none_or(|task| task.is_untold())
+        {
+            // ORDERING: Relaxed, a number for the log.
+            self.untold.fetch_add(1, Ordering::Relaxed);
+        }
         if let Some(task) = message.task.as_ref().filter(|task| task.id().is_some()) {
             let tried =
                 failure == Failure::Stopped && task.retry().is_some_and(|retry| retry.made() > 0);

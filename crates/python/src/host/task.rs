@@ -270,6 +270,14 @@ impl Task {
             .is_some_and(|extras| !extras.noted.swap(true, Ordering::Relaxed))
     }
 
+    /// Whether no code learns of it where it fails without having been begun: it has no reply and no future, or that was
+    /// dropped; and no attempt of it has failed.
+    pub(crate) fn is_untold(&self) -> bool {
+        let has_future = self.asked && !self.unread.is_dropped();
+        let was_tried = self.retry().is_some_and(|retry| retry.made() > 0);
+        !has_future && !self.is_answered() && !was_tried
+    }
+
     /// Whether the reply stands and is no result.
     pub(crate) fn has_failed(&self) -> bool {
         match self.slot.get() {

@@ -179,6 +179,22 @@ impl WorkerShared {
         }
     }
 
+    /// Logs how many messages were never begun as the worker was closed, of which nothing else tells; once, if that `counts`.
+    pub(crate) fn tell_of_untold(&self, py: Python<'_>, counts: bool, was_new: bool) {
+        // ORDERING: Relaxed, counted by this very thread as it closed the mailbox.
+        let untold = self.untold.swap(0, Ordering::Relaxed);
+        if !counts || untold == 0 {
+            return;
+        }
+        let told = self.replies.bind(py).call_method1(
+            intern!(py, "tell_of_untold"),
+            (untold, was_new, self.is_pool),
+        );
+        if let Err(error) = told {
+            error.write_unraisable(py, None);
+        }
+    }
+
     pub(crate) fn tell_of_retry(
         &self,
         py: Python<'_>,

@@ -67,6 +67,8 @@ pub(crate) struct WorkerShared {
     pub(crate) tallies: Tallies,
     /// Messages that became dead letters.
     pub(crate) dead: AtomicU64,
+    /// Messages that were never begun as the worker stopped, and of which no future and no reply tells.
+    pub(crate) untold: AtomicU64,
     /// Events that came from a child.
     pub(crate) hearing: Hearing,
     pub(crate) last_crash: LastCrash,
@@ -105,6 +107,7 @@ impl WorkerShared {
             retries: self.retries.again(Arc::clone),
             tallies: Tallies::default(),
             dead: AtomicU64::new(0),
+            untold: AtomicU64::new(0),
             hearing: Hearing::default(),
             last_crash: LastCrash::default(),
             recording: threads.recording.clone(),

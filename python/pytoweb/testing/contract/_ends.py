@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
 
 from pytoweb.workers import DeadlineError, WorkerStoppedError
 
-from ._subject import NEVER, WAIT, Subject, raised
+from ._subject import NEVER, WAIT, LogRecords, Subject, raised
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -215,6 +216,32 @@ class StopContract(Subject):
             assert isinstance(future.exception(WAIT), WorkerStoppedError)
             assert one.state == "stopped"
         assert self.noted() == []
+
+    def test_messages_that_no_end_tells_of_are_logged_once(self) -> None:
+        """Those of a worker that was never started, and delayed ones, posted without a future or a reply."""
+        kept, text = LogRecords(), "will not be handled"
+        log = logging.getLogger("pytoweb.worker")
+        log.addHandler(kept)
+        try:
+            new, delayed, unwanted = (self.new_worker(name) for name in ("new", "delayed", "unwanted"))
+            futures = [new.ask("echo", 1), delayed.ask("echo", 1, delay=3600)]
+            new.post_messages("echo", range(100))
+            delayed.post_message("echo", 1, delay=3600)
+            delayed.post_message("echo", 2, "with a reply", delay=3600)
+            unwanted.post_messages("echo", range(10))
+            delayed.start()
+            for one in (new, delayed):
+                one.stop(timeout=WAIT)
+                one.stop(timeout=WAIT)
+            unwanted.stop(drain=False, timeout=WAIT)
+        finally:
+            log.removeHandler(kept)
+        for future in futures:
+            assert isinstance(future.exception(WAIT), WorkerStoppedError)
+        first, second = (record.getMessage() for record in kept.records if text in record.getMessage())
+        assert first.startswith("worker 'new' was never started: 100 messages posted to it will not be")
+        assert second.startswith("worker 'delayed' stops before the time of delayed messages: 1 message will")
+        assert {record.levelname for record in kept.records} == {"WARNING"}
 
     def test_stop_right_after_the_start_finishes_the_queue(self) -> None:
         """However long the backend takes to come up."""

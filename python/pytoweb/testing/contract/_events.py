@@ -11,7 +11,7 @@ from pytoweb._core import MOST_EVENTS
 from pytoweb.testing import _handlers
 from pytoweb.workers import WorkerMessage
 
-from ._subject import WAIT, Subject, raised
+from ._subject import WAIT, LogRecords, Subject, raised
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -23,17 +23,6 @@ __all__ = ["EventContract", "PoolEventContract"]
 
 KINDS = ("emit_each", "emit_each_later")
 """Handlers that emit what they get."""
-
-
-class LogRecords(logging.Handler):
-    """Keeps log records."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
 
 
 def equip(one: Any) -> Any:

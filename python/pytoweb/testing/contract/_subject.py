@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import threading
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     E = TypeVar("E", bound=BaseException)
 
-__all__ = ["NEVER", "WAIT", "Subject", "check_adds_up", "raised"]
+__all__ = ["NEVER", "WAIT", "LogRecords", "Subject", "check_adds_up", "raised"]
 
 WAIT = 10.0
 """Seconds after which a wait counts as a hang: far above what any state takes to come."""
@@ -42,6 +43,17 @@ def check_adds_up(stats: WorkerStats | PoolStats) -> None:
     """Checks that every accepted message is counted in exactly one place."""
     ended = stats.completed + stats.failed + stats.dropped + stats.cancelled + stats.expired
     assert stats.posted == ended + stats.depth + stats.running, f"the counters do not add up: {stats}"
+
+
+class LogRecords(logging.Handler):
+    """Keeps log records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
 
 
 class Subject:

@@ -39,6 +39,12 @@ pub(crate) struct UnreadNote {
 }
 
 impl UnreadNote {
+    /// The future is gone.
+    pub(crate) fn is_dropped(&self) -> bool {
+        // ORDERING: Relaxed, a future that goes at this moment may count either way.
+        self.flags.load(Ordering::Relaxed) & DROPPED != 0
+    }
+
     /// Some code got the failure.
     pub(crate) fn note_read(&self) {
         // ORDERING: Relaxed, the thread that drops the future has it from the one that read.
