@@ -371,6 +371,43 @@ worker.start().post_message("endless")
             child.kill()
 
 
+@pytest.mark.parametrize("interrupted", [True, False], ids=["interrupted", "not interrupted"])
+def test_the_end_says_what_it_waits_for(run, interrupted):
+    rc, lines, stderr = run(f"""
+import logging
+from pytoweb import _leaving
+
+_leaving.SOON = _leaving.STILL = 0.05
+gate, entered = threading.Event(), threading.Event()
+pool = WorkerPool(1, name="shop")
+
+class Opens(logging.StreamHandler):
+    def emit(self, record):
+        super().emit(record)
+        gate.set()
+
+logging.getLogger("pytoweb").addHandler(Opens())
+
+@worker.on_message("wait")
+def wait(data):
+    entered.set()
+    gate.wait({WAIT})
+
+worker.start().post_messages("wait", range(4))
+pool.submit(wait, 1)
+assert entered.wait(10)
+if {interrupted}:
+    sys.last_type = KeyboardInterrupt
+""")
+    assert (rc, lines) == (0, [])
+    (text,) = stderr.splitlines()
+    assert text.startswith("the program ends once ")
+    assert "worker 'exiting' (queued messages: 3, running: 1)" in text
+    assert "pool 'shop' (queued messages: 0, running: 1)" in text
+    press = "a second Ctrl-C" if interrupted else "Ctrl-C"
+    assert text.endswith(f" have ended; {press} ends the wait at once, and what is queued is not handled")
+
+
 def test_a_worker_made_in_an_atexit_function_harms_nothing(run):
     rc, lines, stderr = run("""
 import atexit

@@ -49,6 +49,19 @@ def test_the_states_of_a_life(blocked, gate, spawn, until):
     assert (one.state, one.is_alive()) == ("stopped", False)
 
 
+def test_a_block_that_is_left_without_ctrl_c_finishes_its_queue_quietly(
+    blocked, gate, spawn, monkeypatch, caplog
+):
+    monkeypatch.setattr("pytoweb._leaving.SOON", 0.001)
+    one = blocked()
+    leaving = spawn(one.__exit__, None, None, None)
+    with pytest.raises(FutureTimeout):
+        leaving.result(NEVER)
+    gate.open()
+    leaving.result(WAIT)
+    assert caplog.records == []
+
+
 def test_start_is_idempotent_and_returns_the_worker(worker, spawn):
     one = worker()
     handled = echo(one)

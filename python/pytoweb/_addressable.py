@@ -24,6 +24,7 @@ from pytoweb._core import Parked, checked_timeout
 from pytoweb._exposing import Exposing
 from pytoweb._functions import is_coroutine_function
 from pytoweb._internals import Internals
+from pytoweb._leaving import wait_for_end
 from pytoweb._limits import Limits, Rate, checked_rate, wished
 from pytoweb._replies import ERROR, RESPONSE, Replies
 from pytoweb._retry import DeadLetter, Retry
@@ -758,7 +759,7 @@ class Addressable(Streaming, Telling, Exposing):
             DeadlineError: ``timeout`` passed first; the rest has failed.
         """
         self._pytoweb_close(mode)
-        ended = self._pytoweb_wait_ended(timeout)
+        ended = wait_for_end(self) if timeout is None else self._pytoweb_wait_ended(timeout)
         if ended is False:
             running = self._pytoweb_stats()["running"]
             in_hook = self._pytoweb_runs_end_hooks()

@@ -17,6 +17,7 @@ import warnings
 import weakref
 
 from pytoweb._core import load_errors, wait_for_threads
+from pytoweb._leaving import Leaving, everything_of
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -202,8 +203,15 @@ def _finish(roots: list[Root]) -> bool:
     """
     for root in roots:
         root._pytoweb_begin_exit()
-    for root in roots:
-        root._pytoweb_finish_exit()
+    with Leaving(
+        "the program ends",
+        lambda: (one for root in roots if not root._pytoweb.given_up for one in everything_of(root)),
+        interrupted=getattr(sys, "last_type", None) is KeyboardInterrupt,
+        breaks=isinstance(signal.getsignal(signal.SIGINT), _FirstInterrupt),
+        ends_program=True,
+    ):
+        for root in roots:
+            root._pytoweb_finish_exit()
     for runtime, threads in list(_orphans.items()):
         if runtime not in _abandoned:
             runtime.ended.wait()

@@ -31,6 +31,7 @@ from pytoweb._clocks import make_threads
 from pytoweb._core import Endpoint, checked_timeout, running_owner
 from pytoweb._cpus import usable_cpus
 from pytoweb._internals import PoolInternals
+from pytoweb._leaving import leaving_block
 from pytoweb._limits import checked_limits, wished
 from pytoweb._map import map_calls
 from pytoweb._options import PoolOptions
@@ -639,9 +640,10 @@ class WorkerPool(Addressable, Executor):
             worker.terminate()
         self._pytoweb_close_all("finish")
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
         try:
-            self.shutdown()
+            with leaving_block(self, kind):
+                self.shutdown()
         except KeyboardInterrupt:
             # The second Ctrl-C, as a rule: the first one left the block. Queued messages are not run.
             self.terminate()
@@ -650,8 +652,9 @@ class WorkerPool(Addressable, Executor):
     async def __aenter__(self: Self) -> Self:
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.ashutdown()
+    async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        with leaving_block(self, kind, is_async=True):
+            await self.ashutdown()
 
     def _pytoweb_stopped(self) -> WorkerStoppedError:
         return WorkerStoppedError(_exit.no_more(f"pool {self._pytoweb.name!r}", "is shut down"))

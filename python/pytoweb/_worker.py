@@ -23,6 +23,7 @@ from pytoweb._checks import (
 from pytoweb._clocks import make_threads
 from pytoweb._core import checked_timeout
 from pytoweb._internals import Internals
+from pytoweb._leaving import leaving_block
 from pytoweb._limits import Limits, checked_limits
 from pytoweb._runtime import PoolRuntime, cast_processes
 from pytoweb.errors import DeadlineError, WorkerStoppedError
@@ -402,9 +403,10 @@ class PythonWorker(Addressable):
     def __enter__(self: Self) -> Self:
         return self.start()
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
         try:
-            self.stop()
+            with leaving_block(self, kind):
+                self.stop()
         except KeyboardInterrupt:
             # The second Ctrl-C, as a rule: the first one left the block. Queued messages are not run.
             self.terminate()
@@ -413,8 +415,9 @@ class PythonWorker(Addressable):
     async def __aenter__(self: Self) -> Self:
         return self.start()
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.astop()
+    async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        with leaving_block(self, kind, is_async=True):
+            await self.astop()
 
     def __repr__(self) -> str:
         try:

@@ -192,6 +192,12 @@ def _end_wait(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
+def open_of(names: set[str]) -> int:
+    """How many streams of the workers of these names are open, whose handlers have not ended."""
+    futures = [stream._future for stream in list(_open)]
+    return sum(not future.done() and future._worker_name() in names for future in futures)
+
+
 def _close_all() -> None:
     """The main thread is over: handlers that wait for a reader would keep the program from ending."""
     for stream in list(_open):

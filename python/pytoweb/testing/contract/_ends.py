@@ -7,13 +7,14 @@ import logging
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
 
+from pytoweb.testing import _handlers
 from pytoweb.workers import DeadlineError, WorkerStoppedError
 
 from ._subject import NEVER, WAIT, LogRecords, Subject, raised
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
-    from pytoweb.workers import PythonWorker
+    from pytoweb.workers import PythonWorker, WorkerStream
 
 __all__ = ["CancelContract", "DeadlineContract", "StopContract"]
 
@@ -234,6 +235,11 @@ class StopContract(Subject):
                 one.stop(timeout=WAIT)
                 one.stop(timeout=WAIT)
             unwanted.stop(drain=False, timeout=WAIT)
+            busy, gate = self.blocked("busy")
+            busy.post_messages("echo", range(10))
+            busy.terminate()
+            gate.open()
+            busy.stop(timeout=WAIT)
         finally:
             log.removeHandler(kept)
         for future in futures:
@@ -303,6 +309,32 @@ class StopContract(Subject):
         raised(ZeroDivisionError, leave)
         assert other.state == "stopped"
         assert self.noted("left") == ["1"]
+
+    def test_a_block_that_ctrl_c_has_left_says_what_it_waits_for(self) -> None:
+        """Once, after a second."""
+        one, gate = self.blocked("leaving")
+        one.post_messages("echo", range(5))
+
+        def leave() -> None:
+            with one:
+                raise KeyboardInterrupt
+
+        with LogRecords.of(one, gate.open) as kept:
+            raised(KeyboardInterrupt, leave)
+        (text,) = (record.getMessage() for record in kept.records)
+        assert text.startswith("the block is left once worker 'leaving' (queued messages: 5, running: 1) has")
+        assert one.stats().completed == 6
+
+    def test_a_block_that_is_left_with_an_open_stream_says_so(self) -> None:
+        """Its handler waits for the reader, and would do so for ever."""
+        one = self.new_worker("streaming")
+        streams: list[WorkerStream[int]] = []
+        one.on_message("count", _handlers.count)
+        with LogRecords.of(one, lambda: streams[0].close()) as kept, one:
+            streams.append(one.stream("count", 1000, window=1))
+            assert next(streams[0]) == 0
+        (text,) = (record.getMessage() for record in kept.records)
+        assert "open streams: 1, each to be read to its end or closed with close()" in text
 
     def test_an_async_with_block_does_the_same_on_an_event_loop(self) -> None:
         """Without blocking it."""

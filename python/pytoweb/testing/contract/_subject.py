@@ -48,12 +48,30 @@ def check_adds_up(stats: WorkerStats | PoolStats) -> None:
 class LogRecords(logging.Handler):
     """Keeps log records."""
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[], object] | None = None) -> None:
         super().__init__()
         self.records: list[logging.LogRecord] = []
+        self._then = then
+        self._log = logging.getLogger("pytoweb.worker")
+
+    @classmethod
+    def of(cls, worker: PythonWorker, then: Callable[[], object]) -> LogRecords:
+        """Those of a worker, in a ``with`` block; ``then`` is called after each."""
+        kept = cls(then)
+        kept._log = logging.getLogger(f"pytoweb.worker.{worker.name}")
+        return kept
+
+    def __enter__(self) -> LogRecords:
+        self._log.addHandler(self)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._log.removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.records.append(record)
+        if self._then is not None:
+            self._then()
 
 
 class Subject:
