@@ -53,6 +53,24 @@ def test_as_many_messages_begin_as_a_rate_allows(backend, worker, of, rate, inte
     one.stop(drain=False, timeout=WAIT)
 
 
+@pytest.mark.parametrize(("units", "seconds"), [
+    (("s", "sec", "second"), 1),
+    (("m", "min", "minute"), 60),
+    (("h", "hour"), 3_600),
+    (("d", "day"), 86_400),
+])  # fmt: skip
+def test_a_rate_takes_the_units_of_its_documents(units, seconds):
+    for unit in units:
+        assert Rate(f"5/{unit}").numbers() == (5, seconds, 1)
+        assert Rate(f"5 / {unit}").numbers() == (5, seconds, 1)
+        assert Rate(f"5/10{unit}").numbers() == (5, 10 * seconds, 1)
+        assert Rate(f"0.5/{unit}").numbers() == (5, 10 * seconds, 1)
+        with pytest.raises(ValueError, match=rf"units .*\b{unit}\b"):
+            Rate("5/month")
+        with pytest.raises(ValueError, match="no such rate"):
+            Rate(f"5/{unit.upper()}")
+
+
 def test_the_rates_of_types_do_not_slow_each_other_down(backend, worker):
     with frozen_clock() as clock:
         one = worker("metered", backend=backend)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits", "Rate", "Shed", "checked_limits", "checked_rate", "wished"]
 
-#: Seconds of each unit that a rate may be given in.
-_UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "m": 60.0, "minute": 60.0}
+#: Seconds of each unit that a rate may be given in. "m" is a minute: no rate is worth a name for months.
+_UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "m": 60.0, "min": 60.0, "minute": 60.0}
 _UNITS |= {"h": 3600.0, "hour": 3600.0, "d": 86_400.0, "day": 86_400.0}
 
 #: The burst of a rate that says none: what it allows in this time, at least one message.
@@ -36,6 +36,9 @@ class Rate:
 
     Args:
         text: such as ``"100/s"``, ``"20/min"``, ``"1000/h"`` or ``"5/d"``; or a number of messages a second.
+            The units are ``s``, ``sec``, ``second``; ``m``, ``min``, ``minute``; ``h``, ``hour``; ``d``,
+            ``day``. With a number before it, it is so many of them: ``"3/10s"`` is three messages in ten
+            seconds.
         burst: messages that may begin at once after a rest; None is what the rate allows in 10 ms, at least
             one.
         per_key: it counts for the messages of each ``key`` by themselves, and for none without a key. For
@@ -132,7 +135,8 @@ def _parse(text: object) -> tuple[int, float]:
 
 def _no_rate(text: object) -> ValueError:
     return ValueError(
-        f"no such rate: {text!r}; use messages/unit with the unit s, min, h or d, such as '100/s' or '5/min'"
+        f"no such rate: {text!r}; use messages/unit, such as '100/s', '5/min' or '3/10s', with one of the "
+        f"units {', '.join(_UNITS)}"
     )
 
 
