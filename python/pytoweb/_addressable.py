@@ -581,7 +581,7 @@ class Addressable(Streaming, Telling, Exposing):
         at: datetime | None = None,
         keep_latest: bool = False,
         retry: Retry | None = None,
-        reply: bool = True,
+        reply: bool | None = None,
     ) -> None:
         """``post_message`` for coroutines: waits for room without blocking the event loop.
 
@@ -604,6 +604,7 @@ class Addressable(Streaming, Telling, Exposing):
         Raises:
             MailboxFullError: no room came within ``timeout``, or the policy refuses instead of waiting.
             WorkerStoppedError: the worker is stopped.
+            ValueError: as for ``post_message``.
         """
         wishes = wished(priority, key, delay, at, keep_latest, retry)
         await self._pytoweb_when_room(

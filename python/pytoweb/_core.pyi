@@ -401,7 +401,8 @@ class Endpoint:
             keep_latest: With a key: takes the place of the queued message of this type with the same key that
                 was posted so, if there is one, whose future is cancelled. With a delay that begins anew.
             retry: How often it is tried when it fails, instead of what ``on_message`` says of its type.
-            reply: False: the ``message_id`` asks for no reply. Without an id there is none anyway.
+            reply: False: the ``message_id`` asks for no reply. Without an id there is none, and
+                True is refused.
 
         Raises:
             MailboxFullError: The mailbox is full, and the policy is ``"reject"``, or ``"block"`` and no room
@@ -415,8 +416,8 @@ class Endpoint:
                 or another argument of a wrong type.
             ValueError: ``message_type`` is reserved, ``timeout`` or ``delay`` negative or NaN, ``timeout``
                 not longer than ``delay``, ``priority`` not from 0 to 9, ``at`` without a time zone, ``delay``
-                and ``at`` are both given, ``keep_latest`` without a key, or ``message_type`` or
-                ``message_id`` with lone surrogates.
+                and ``at`` are both given, ``keep_latest`` without a key, ``reply=True`` without a
+                ``message_id``, or ``message_type`` or ``message_id`` with lone surrogates.
         """
 
     def ask(

@@ -157,7 +157,9 @@ class DeadLetter:
         worker = self._worker()
         if worker is None:
             raise RuntimeError(f"the worker {self.worker!r} of this dead letter is gone")
-        worker.post_message(self.message_type, self.data, self.message_id, reply=self._reply)
+        # Without an id it asks for none.
+        reply = None if self._reply else False
+        worker.post_message(self.message_type, self.data, self.message_id, reply=reply)
         with contextlib.suppress(ValueError):
             worker._pytoweb.dead_letters.letters.remove(self)
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pyo3::exceptions::{PyOverflowError, PyTypeError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyString};
 
@@ -49,6 +49,19 @@ pub(crate) fn flag(object: Option<&Bound<'_, PyAny>>, what: &str, default: bool)
             ))),
         },
     }
+}
+
+/// Whether a message with or without an id asks for a reply: one with an id does, if nothing is said.
+pub(crate) fn reply(object: Option<&Bound<'_, PyAny>>, has_id: bool) -> PyResult<bool> {
+    let reply = flag(object, "reply", true)?;
+    let is_said = object.is_some_and(|object| !object.is_none());
+    if is_said && reply && !has_id {
+        return Err(PyValueError::new_err(
+            "reply=True needs a message_id, by which the 'response' handler knows the message: pass one, or use ask() for \
+             the future of a reply",
+        ));
+    }
+    Ok(reply)
 }
 
 pub(crate) fn timeout(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {

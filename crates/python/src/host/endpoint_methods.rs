@@ -193,7 +193,8 @@ impl Endpoint {
     ///     keep_latest: With a key: takes the place of the queued message of this type with the same key that
     ///         was posted so, if there is one, whose future is cancelled. With a delay that begins anew.
     ///     retry: How often it is tried when it fails, instead of what ``on_message`` says of its type.
-    ///     reply: False: the ``message_id`` asks for no reply. Without an id there is none anyway.
+    ///     reply: False: the ``message_id`` asks for no reply. Without an id there is none, and
+    ///         True is refused.
     ///
     /// Raises:
     ///     MailboxFullError: The mailbox is full, and the policy is ``"reject"``, or ``"block"`` and no room
@@ -207,8 +208,8 @@ impl Endpoint {
     ///         or another argument of a wrong type.
     ///     ValueError: ``message_type`` is reserved, ``timeout`` or ``delay`` negative or NaN, ``timeout``
     ///         not longer than ``delay``, ``priority`` not from 0 to 9, ``at`` without a time zone, ``delay``
-    ///         and ``at`` are both given, ``keep_latest`` without a key, or ``message_type`` or
-    ///         ``message_id`` with lone surrogates.
+    ///         and ``at`` are both given, ``keep_latest`` without a key, ``reply=True`` without a
+    ///         ``message_id``, or ``message_type`` or ``message_id`` with lone surrogates.
     #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     #[pyo3(signature = (message_type, data=None, message_id=None, *, timeout=None, priority=None, key=None, delay=None, at=None, keep_latest=None, retry=None, reply=None))]
     fn post_message<'py>(
@@ -228,7 +229,7 @@ impl Endpoint {
     ) -> PyResult<()> {
         let kind = arguments::message_type(message_type)?;
         let id = arguments::message_id(message_id)?;
-        let reply = arguments::flag(reply, "reply", true)?;
+        let reply = arguments::reply(reply, id.is_some())?;
         let limit = arguments::timeout(timeout)?;
         let (inner, worker) = self.inner()?;
         let data = data.unwrap_or_else(|| py.None());
@@ -476,7 +477,7 @@ impl Endpoint {
         let (inner, worker) = slf.get().inner()?;
         let kind = arguments::message_type(message_type)?;
         let id = arguments::message_id(message_id)?;
-        let reply = arguments::flag(reply, "reply", true)?;
+        let reply = arguments::reply(reply, id.is_some())?;
         let limit = arguments::timeout(timeout)?;
         let terms = with_wishes(wishes, |wishes| {
             inner.terms(worker, kind.bind(py), limit, wishes, &data)

@@ -400,6 +400,9 @@ class ControlContract(Subject):
                 assert name in str(raised(error, post, "echo", 1, **options))
             assert name in str(raised(error, asyncio.run, one.apost_message("echo", 1, **options)))
         assert "delay" in str(raised(ValueError, one.ask, "echo", 1, delay=2, timeout=1))
+        assert "message_id" in str(raised(ValueError, one.post_message, "echo", 1, reply=True))
+        posting = one.apost_message("echo", 1, reply=True)
+        assert "message_id" in str(raised(ValueError, asyncio.run, posting))
         both = {"delay": 2, "at": datetime.now(timezone.utc)}
         assert "both" in str(raised(ValueError, one.ask, "echo", 1, **both))
         for rate in ("fast", "0/s", "1/fortnight", -1, 0, float("nan")):
