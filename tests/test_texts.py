@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -11,12 +12,15 @@ import threading
 import process_handlers
 import pytest
 
+from pytoweb.components import Component
 from pytoweb.workers import (
     DeadlineError,
     MailboxFullError,
+    PythonWorker,
     SerializationError,
     UnknownMessageError,
     WorkerCrashedError,
+    WorkerPool,
     WorkerStoppedError,
     current_worker,
 )
@@ -215,6 +219,33 @@ def test_names_are_quoted_as_python_quotes_them(worker, name, quoted):
 def test_a_wrong_call_names_no_class_that_users_do_not_know(worker, method):
     with pytest.raises(TypeError, match=rf"^PythonWorker\.{method}\(\) missing 1 required|2 required"):
         getattr(worker("mail"), method)()
+
+
+METHODS = [
+    (kind, name)
+    for kind in (PythonWorker, WorkerPool)
+    for name in dir(kind)
+    if not name.startswith("_") and callable(getattr(kind, name)) and name != "submit"
+]
+"""All but the one whose keywords are those of the function."""
+
+
+@pytest.mark.parametrize(("kind", "method"), METHODS)
+def test_an_unknown_keyword_is_told_with_the_public_name_of_the_method(worker, pool, kind, method):
+    one = worker("mail") if kind is PythonWorker else pool(1)
+    args = ("name",) if method == "create_worker" else ()
+    with pytest.raises(TypeError) as raised:
+        getattr(one, method)(*args, message_idx="m-1")
+    owner, text = rf"({kind.__name__}|PythonWorker)\.", str(raised.value)
+    assert re.match(rf"({owner})?{method}\(\) (got an unexpected keyword|missing \d required)", text), text
+
+
+def test_a_component_and_a_pool_without_a_function_name_their_methods_too(pool):
+    with pytest.raises(TypeError, match=r"^Component\.create_worker\(\) got an unexpected keyword"):
+        Component().create_worker("mail", sizes=1)
+    for wrong in ((), (None,)):
+        with pytest.raises(TypeError, match=r"must be a function to call, .*: submit\(function, "):
+            pool(1).submit(*wrong)
 
 
 def test_a_pool_that_is_shut_down_says_so_in_the_words_of_the_library(pool):

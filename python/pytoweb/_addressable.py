@@ -19,7 +19,7 @@ from pytoweb._callables import (
     may_be_async_generator,
     may_yield,
 )
-from pytoweb._checks import checked_text
+from pytoweb._checks import checked_text, named_by_themselves
 from pytoweb._core import Parked, checked_timeout
 from pytoweb._exposing import Exposing
 from pytoweb._functions import is_coroutine_function
@@ -63,6 +63,7 @@ _WOULD_DEADLOCK = (
 MESSAGE_TYPES = "__pytoweb_message_types__"
 
 
+@named_by_themselves
 class Addressable(Streaming, Telling, Exposing):
     """What a worker and a pool have in common: handlers, posts and replies.
 

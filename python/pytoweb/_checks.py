@@ -5,10 +5,14 @@ from __future__ import annotations
 import operator
 import os
 import sys
+import types
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Mapping
+    from typing import Any, TypeVar
+
+    C = TypeVar("C", bound=type)
 
 __all__ = [
     "MAX_ATTEMPTS",
@@ -19,9 +23,11 @@ __all__ = [
     "checked_count",
     "checked_initargs",
     "checked_name",
+    "checked_options",
     "checked_overflow",
     "checked_size",
     "checked_text",
+    "named_by_themselves",
     "refuse_process_options",
 ]
 
@@ -33,6 +39,21 @@ MAX_PROCESSES = 4_096
 MAX_THREADS = 1_000_000
 
 OVERFLOWS = ("block", "reject", "drop_newest", "drop_oldest")
+
+
+def named_by_themselves(cls: C) -> C:
+    """A decorator for classes that users do not know: wrong calls of their methods name these alone."""
+    for name, method in vars(cls).items():
+        if not name.startswith("_") and isinstance(method, types.FunctionType):
+            method.__qualname__ = name
+    return cls
+
+
+def checked_options(options: Mapping[str, object], taken: Mapping[str, object], call: str) -> None:
+    """Refuses keywords that ``call`` passes on to one that does not take them."""
+    for name in options:
+        if name not in taken or name.startswith("_"):
+            raise TypeError(f"{call} got an unexpected keyword argument {name!r}")
 
 
 def checked_name(name: object) -> str:

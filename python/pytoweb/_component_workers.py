@@ -29,8 +29,12 @@ def worker_class() -> type[PythonWorker] | None:
 
 def make_worker(name: str, options: WorkerOptions) -> PythonWorker:
     """Returns a new worker, not started."""
-    from pytoweb.workers import PythonWorker  # components without workers do not pay for the engine
+    # Components without workers do not pay for the engine.
+    from pytoweb._checks import checked_options
+    from pytoweb._worker import WORKER_OPTIONS
+    from pytoweb.workers import PythonWorker
 
+    checked_options(options, WORKER_OPTIONS, "Component.create_worker()")
     return PythonWorker(name, **options)
 
 

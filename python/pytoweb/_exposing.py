@@ -6,6 +6,7 @@ import os
 import sys
 
 from pytoweb import _exit
+from pytoweb._checks import named_by_themselves
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ __all__ = ["VARIABLE", "Exposing"]
 VARIABLE = "PYTOWEB_EXPOSE"
 
 
+@named_by_themselves
 class Exposing:
     """What workers and pools have for the view from outside."""
 

@@ -23,6 +23,7 @@ from pytoweb._checks import (
     checked_count,
     checked_initargs,
     checked_name,
+    checked_options,
     checked_overflow,
     checked_size,
     refuse_process_options,
@@ -37,7 +38,7 @@ from pytoweb._map import map_calls
 from pytoweb._options import PoolOptions
 from pytoweb._runtime import PoolRuntime, cast_processes
 from pytoweb._start import start_all
-from pytoweb._worker import PythonWorker
+from pytoweb._worker import WORKER_OPTIONS, PythonWorker
 from pytoweb.errors import DeadlineError, WorkerStoppedError
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -246,13 +247,14 @@ class WorkerPool(Addressable, Executor):
             **options: ``capacity`` and ``overflow``, as for ``PythonWorker``.
 
         Raises:
-            TypeError: ``pin`` is not a bool.
+            TypeError: ``pin`` is not a bool, or an option is none of a worker.
             ValueError: the name is taken.
             WorkerStoppedError: the pool is shut down.
         """
         name = checked_name(name)
         if not isinstance(pin, bool):
             raise TypeError(f"pin must be a bool, not {type(pin).__name__}")
+        checked_options(options, WORKER_OPTIONS, "WorkerPool.create_worker()")
         own = self._pytoweb
         with own.lock:
             if own.shut_down:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytoweb._checks import checked_count
+from pytoweb._checks import checked_count, named_by_themselves
 from pytoweb._core import MOST_AHEAD, Endpoint, checked_timeout
 from pytoweb._limits import wished
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 WINDOW = (32, 1024)
 
 
+@named_by_themselves
 class Streaming(Endpoint):
     """Messages whose handlers are generator functions, and messages from iterators."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytoweb import _aio
 from pytoweb._callables import checked_handler
-from pytoweb._checks import checked_text
+from pytoweb._checks import checked_text, named_by_themselves
 from pytoweb._core import Endpoint, report_progress, running_message, running_owner
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     X = TypeVar("X", bound=Callable[[Exit], object])
 
 
+@named_by_themselves
 class Telling(Endpoint):
     """Events of handlers, and their handlers on the owner's side."""
 

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
         max_attempts: int
 
 
-__all__ = ["PythonWorker"]
+__all__ = ["WORKER_OPTIONS", "PythonWorker"]
 
 
 class PythonWorker(Addressable):
@@ -487,5 +487,8 @@ class PythonWorker(Addressable):
     def _pytoweb_break_exit(self) -> None:
         self.terminate()
 
+
+#: What it takes by keyword.
+WORKER_OPTIONS: dict[str, object] = PythonWorker.__init__.__kwdefaults__ or {}
 
 PythonWorker.__module__ = "pytoweb.workers"

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
@@ -361,20 +361,26 @@ impl Endpoint {
     ///     WorkerStoppedError: The pool is shut down.
     ///     WorkerCrashedError: The pool's initializer failed.
     ///     ForkedProcessError: It belongs to the parent process.
-    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    #[pyo3(signature = (r#fn=None, /, *args, **kwargs), text_signature = "($self, fn, /, *args, **kwargs)")]
     fn _pytoweb_submit<'py>(
         &self,
         py: Python<'py>,
-        r#fn: Py<PyAny>,
+        r#fn: Option<Py<PyAny>>,
         args: Py<PyTuple>,
         kwargs: Option<Py<PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        // Not what the interpreter says, which would name this method.
+        let function = r#fn.ok_or_else(|| {
+            PyTypeError::new_err(
+                "the first argument must be a function to call, not NoneType: submit(function, *args, **kwargs)",
+            )
+        })?;
         let (inner, _) = self.inner()?;
         if inner.shared.broken.is_set() {
             return Err(inner.shared.broken_error(py));
         }
         let (message, task) =
-            inner.call(py, Head::AsyncFunction, r#fn, args, kwargs, None, None)?;
+            inner.call(py, Head::AsyncFunction, function, args, kwargs, None, None)?;
         self.ask_for(py, message, task, None)
     }
 
