@@ -13,6 +13,7 @@ import wsgiref.validate
 
 import pytest
 
+from pytoweb import metrics
 from pytoweb.health import HealthCheck, livez, readyz
 from pytoweb.testing import frozen_clock
 from pytoweb.workers import MailboxFullError
@@ -165,16 +166,30 @@ def test_it_may_be_the_whole_application_of_an_asgi_server():
     assert sent[2:] == ["websocket.close"]
 
 
-def test_starlette_mounts_it(worker):
-    applications = pytest.importorskip("starlette.applications")
-    routing = pytest.importorskip("starlette.routing")
-    one = worker("well").start()
-    app = applications.Starlette(routes=[routing.Mount("/readyz", app=readyz.of(one))])
+@pytest.mark.parametrize("framework", ["starlette", "fastapi"])
+def test_a_route_answers_at_its_path(worker, framework):
+    """With the status itself: a monitor takes a redirect for neither."""
     httpx = pytest.importorskip("httpx")
+    one = worker("well").start()
+    if framework == "starlette":
+        route = pytest.importorskip("starlette.routing").Route
+        routes = [route("/readyz", readyz.of(one)), route("/metrics", metrics.app)]
+        app = pytest.importorskip("starlette.applications").Starlette(routes=routes)
+    else:
+        app = pytest.importorskip("fastapi").FastAPI()
+        app.add_route("/readyz", readyz.of(one))
+        app.add_route("/metrics", metrics.app)
 
-    async def ask():
+    async def ask(method, path):
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.get("/readyz/")
+            return await client.request(method, path)
 
-    assert asyncio.run(ask()).json()["status"] == "ok"
+    assert asyncio.run(ask("GET", "/metrics")).text == metrics.render()
+    answer = asyncio.run(ask("GET", "/readyz"))
+    assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+    assert asyncio.run(ask("HEAD", "/readyz")).status_code == 200
+    assert asyncio.run(ask("POST", "/readyz")).status_code == 405
+    one.stop()
+    answer = asyncio.run(ask("GET", "/readyz"))
+    assert (answer.status_code, answer.json()["status"]) == (503, "failing")

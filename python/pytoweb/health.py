@@ -4,7 +4,9 @@
 answers 200 or 503 with JSON, and tells of all workers and pools of the process; ``readyz.of(pool)`` of
 those that it is given.
 
-    app.mount("/readyz", pytoweb.health.readyz)                      # Starlette, FastAPI
+    app.add_route("/readyz", pytoweb.health.readyz)                  # Starlette, FastAPI
+
+As a route, not a mount: a mount of Starlette is at ``/readyz/``, and redirects ``/readyz`` to that.
 
 They are for the machine that watches over the program: what is in the answers (names of workers, reasons)
 is not for the public.

@@ -3,7 +3,7 @@
     from pytoweb import metrics
 
     metrics.render()            # the text that Prometheus scrapes
-    app.mount("/metrics", metrics.app)          # the same as an ASGI application
+    app.add_route("/metrics", metrics.app)      # the same as an ASGI application
 
     registry.register(metrics.Collector())      # or beside others, with prometheus_client
 
@@ -178,27 +178,35 @@ def render() -> str:
     return "\n".join(_lines()) + "\n"
 
 
-async def app(
-    scope: dict[str, Any],
-    receive: Callable[[], Awaitable[dict[str, Any]]],
-    send: Callable[[dict[str, Any]], Awaitable[None]],
-) -> None:
-    """An ASGI application that answers GET and HEAD with ``render()``, and other methods with 405."""
-    if scope["type"] == "lifespan":
-        while (await receive())["type"] != "lifespan.shutdown":
-            await send({"type": "lifespan.startup.complete"})
-        await send({"type": "lifespan.shutdown.complete"})
-        return
-    if scope["type"] != "http":
-        raise ValueError(f"metrics.app answers http requests, not {scope['type']!r}")
-    allowed = scope["method"] in ("GET", "HEAD")
-    body = render().encode() if allowed else b"use GET\n"
-    headers = [
-        (b"content-type", CONTENT_TYPE.encode() if allowed else b"text/plain"),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    await send({"type": "http.response.start", "status": 200 if allowed else 405, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+class _Application:
+    """An object: a route of Starlette calls a function with a request, and an object as an application."""
+
+    async def __call__(
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Answers a request, as the ASGI specification has it."""
+        if scope["type"] == "lifespan":
+            while (await receive())["type"] != "lifespan.shutdown":
+                await send({"type": "lifespan.startup.complete"})
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        if scope["type"] != "http":
+            raise ValueError(f"metrics.app answers http requests, not {scope['type']!r}")
+        allowed = scope["method"] in ("GET", "HEAD")
+        body = render().encode() if allowed else b"use GET\n"
+        headers = [
+            (b"content-type", CONTENT_TYPE.encode() if allowed else b"text/plain"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await send({"type": "http.response.start", "status": 200 if allowed else 405, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+app = _Application()
+"""An ASGI application that answers GET and HEAD with ``render()``, and other methods with 405."""
 
 
 class Collector:
