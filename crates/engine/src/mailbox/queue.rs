@@ -159,7 +159,7 @@ impl<M> Queue<M> {
         trays.filter_map(|tray| Some((tray.message.as_ref()?, tray.posted_at)))
     }
 
-    /// Takes all out, first to last.
+    /// Takes them out as they are asked for, first to last.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Entry<M>> + '_ {
         std::iter::from_fn(|| self.pop_front())
     }
