@@ -101,16 +101,16 @@ impl<M> Queue<M> {
     #[cold]
     #[inline(never)]
     fn grow(&mut self) {
-        let trays = (self.trays.len() * 2).max(FIRST);
-        let mut larger = Vec::with_capacity(trays);
-        let (behind, front) = self.trays.split_at_mut(self.first);
-        larger.extend(front.iter_mut().chain(behind).map(|tray| Tray {
-            message: tray.message.take(),
-            posted_at: tray.posted_at,
-        }));
-        larger.resize_with(trays, Tray::empty);
-        self.trays = larger;
-        self.first = 0;
+        let full = self.trays.len();
+        let trays = (full * 2).max(FIRST);
+        // In place, where the allocator can: a large ring is not copied then.
+        self.trays.reserve_exact(trays - full);
+        self.trays.resize_with(trays, Tray::empty);
+        // Those that lay before the first one lie behind the others.
+        let (old, new) = self.trays.split_at_mut(full);
+        for (from, to) in old[..self.first].iter_mut().zip(new) {
+            mem::swap(from, to);
+        }
     }
 
     pub(super) fn push_back(&mut self, entry: Entry<M>) {

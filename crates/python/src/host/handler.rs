@@ -26,6 +26,7 @@ use crate::host::message::{Apart, Body, PyMessage};
 use crate::host::retrying::Then;
 use crate::host::running;
 use crate::host::stuck;
+use crate::host::task::Head;
 use crate::host::task::value::Value;
 use crate::host::worker_shared::WorkerShared;
 use crate::interpreter::attached::Attached;
@@ -173,6 +174,9 @@ struct Serving<'a> {
     empty: &'a Empty,
     /// The last type that was counted, by its address, and its tally.
     counted: Option<(*mut ffi::PyObject, &'a Tally)>,
+    /// The last function that was counted, of the messages that call one, with the tally of its name. Kept until the turn rests,
+    /// so that its address is no other's.
+    called: Option<(Py<PyAny>, Arc<Tally>)>,
 }
 
 impl<'a> Serving<'a> {
@@ -191,11 +195,37 @@ impl<'a> Serving<'a> {
         {
             return shared.count_with(tally, outcome);
         }
+        if message.head_kind() != Head::Type {
+            return self.count_call(message, outcome);
+        }
         shared.count(self.py, message, outcome);
         // The tallies keep the string of a type that they have at hand, so its address is no other's.
         self.counted = shared
             .tally_at_hand(message)
             .map(|tally| (head.as_ptr(), tally));
+    }
+
+    /// The same for a message that calls a function.
+    fn count_call(&mut self, message: &PyMessage, outcome: Outcome) {
+        let shared = &self.handler.shared;
+        let Body::Local { head, .. } = &message.body else {
+            return;
+        };
+        if let Some((known, tally)) = &self.called
+            && known.as_ptr() == head.as_ptr()
+        {
+            return shared.count_with(tally, outcome);
+        }
+        let old = self.called.take();
+        match shared.tally_of_call(self.py, head) {
+            Some(tally) => {
+                shared.count_with(&tally, outcome);
+                self.called = Some((head.clone_ref(self.py), tally));
+            }
+            None => shared.count(self.py, message, outcome),
+        }
+        // It may be the last reference to a function.
+        drop(old);
     }
 }
 
@@ -245,7 +275,9 @@ impl Course<PyHandler> for Serving<'_> {
         }
     }
 
-    fn rest(&mut self) {}
+    fn rest(&mut self) {
+        drop(self.called.take());
+    }
 }
 
 impl PyHandler {
@@ -260,6 +292,7 @@ impl PyHandler {
                         mark,
                         empty,
                         counted: None,
+                        called: None,
                     })
                 })
             })

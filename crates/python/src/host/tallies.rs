@@ -91,6 +91,11 @@ impl Tallies {
         count(&tally)
     }
 
+    /// The tally of that name.
+    pub(crate) fn named(&self, kind: &str) -> Arc<Tally> {
+        self.made().named(kind)
+    }
+
     fn made(&self) -> &Made {
         self.0.get_or_init(Box::default)
     }

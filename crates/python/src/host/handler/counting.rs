@@ -1,5 +1,7 @@
 //! What messages count as with the tally of their type.
 
+use std::sync::Arc;
+
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use pytoweb_engine::{Outcome, Span, Tally};
@@ -52,6 +54,15 @@ impl WorkerShared {
             Body::Local { head, .. } => self.tallies.at_hand(head),
             Body::Apart(_) => None,
         }
+    }
+
+    /// That of the messages that call `function`. `None`: it calls others, and each counts under the name of its own.
+    pub(super) fn tally_of_call(&self, py: Python<'_>, function: &Py<PyAny>) -> Option<Arc<Tally>> {
+        if function.is(run_chunk(py).ok()?) {
+            return None;
+        }
+        let name = name_of(function.bind(py)).ok()?;
+        Some(self.tallies.named(&name.to_string_lossy()))
     }
 
     #[cold]
