@@ -16,7 +16,7 @@
 //! | `parked` | outbox | posts that wait for a place |
 //!
 //! `post`, `take`, `ahead` and `removal` are the operations on them: what senders, turns, backends in other processes, and
-//! cancels, deadlines and stops do.
+//! cancels, deadlines and stops do. The queues of both sides are rings of `queue`, which says how a message is moved.
 //!
 //! - **Claiming.** The thread that takes a message out (to run, drop, cancel or fail it) claims it under the outbox lock, so
 //!   each message has one fate and one counter.
