@@ -122,9 +122,11 @@ impl Histogram {
             self.first = first;
         }
         let missing = self.first.saturating_sub(first);
-        self.counts.splice(0..0, std::iter::repeat_n(0, missing));
         self.first -= missing;
-        let buckets = self.counts.len().max(first + len - self.first);
+        let buckets = (self.counts.len() + missing).max(first + len - self.first);
+        // No more than they need: there are two of these for each type of each worker.
+        self.counts.reserve_exact(buckets - self.counts.len());
+        self.counts.splice(0..0, std::iter::repeat_n(0, missing));
         self.counts.resize(buckets, 0);
     }
 

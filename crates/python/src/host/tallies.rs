@@ -3,7 +3,6 @@
 //! A message of a handler here counts with a look at the address of its type: that is a constant of the sender's code most
 //! of the time. A type that is a new string each time, read from JSON say, costs a look by name.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pyo3::prelude::*;
@@ -14,8 +13,8 @@ use pytoweb_engine::{Tally, TypeStats};
 const MOST_TYPES: usize = 128;
 /// What all others are counted under.
 const OTHERS: &str = "(others)";
-/// Types that are found by their address.
-const BY_ADDRESS: usize = 8;
+/// Types that are found by their address, besides the first one.
+const BY_ADDRESS: usize = 7;
 
 type Cached = OnceLock<(Py<PyAny>, Arc<Tally>)>;
 
@@ -34,8 +33,11 @@ pub(crate) struct Tallies(OnceLock<Box<Made>>);
 #[derive(Debug, Default)]
 struct Made {
     /// The string is kept, so its address is no other's. A place that is taken stays so.
-    by_address: [Cached; BY_ADDRESS],
-    by_name: Mutex<HashMap<Box<str>, Arc<Tally>>>,
+    first: Cached,
+    /// Made with the second one: many workers have one type.
+    others: OnceLock<Box<[Cached; BY_ADDRESS]>>,
+    /// By name, in its order.
+    by_name: Mutex<Vec<(Box<str>, Arc<Tally>)>>,
     /// The last one of a message that ran in a child.
     last: Mutex<Option<(Arc<str>, Arc<Tally>)>>,
 }
@@ -49,13 +51,16 @@ impl Tallies {
     #[inline]
     pub(crate) fn at_hand(&self, kind: &Py<PyAny>) -> Option<&Tally> {
         let made = self.0.get()?;
-        for place in places(kind) {
-            let (known, tally) = made.by_address[place].get()?;
-            if known.as_ptr() == kind.as_ptr() {
-                return Some(tally);
+        let is_it = |(known, _): &&(Py<PyAny>, _)| known.as_ptr() == kind.as_ptr();
+        let (_, tally) = match made.first.get().filter(is_it) {
+            Some(found) => found,
+            None => {
+                let others = made.others.get()?;
+                let each = places(kind).map_while(|place| others[place].get());
+                each.into_iter().find(is_it)?
             }
-        }
-        None
+        };
+        Some(tally)
     }
 
     /// Counts with the tally of a type that is not at hand.
@@ -71,8 +76,12 @@ impl Tallies {
         }
         let made = self.made();
         let tally = made.named(&kind.to_string_lossy());
-        if let Some(free) = places(&kept).find(|&place| made.by_address[place].get().is_none()) {
-            let _ = made.by_address[free].set((kept, tally.clone()));
+        if let Err((kept, tally)) = made.first.set((kept, tally.clone())) {
+            let others = made.others.get_or_init(Box::default);
+            let free = places(&kept).find(|&place| others[place].get().is_none());
+            if let Some(free) = free {
+                let _ = others[free].set((kept, tally));
+            }
         }
         count(&tally)
     }
@@ -103,7 +112,7 @@ impl Tallies {
     /// Calls `see` for the tally of each type.
     pub(crate) fn each(&self, see: &mut dyn FnMut(&Tally)) {
         if let Some(made) = self.0.get() {
-            lock(&made.by_name).values().for_each(|tally| see(tally));
+            lock(&made.by_name).iter().for_each(|(_, tally)| see(tally));
         }
     }
 
@@ -123,14 +132,20 @@ impl Made {
     #[cold]
     fn named(&self, kind: &str) -> Arc<Tally> {
         let mut by_name = lock(&self.by_name);
-        if let Some(known) = by_name.get(kind) {
-            return known.clone();
-        }
-        let name = if by_name.len() < MOST_TYPES {
-            kind
-        } else {
-            OTHERS
+        let place = |by_name: &[(Box<str>, _)], kind: &str| {
+            by_name.binary_search_by(|(name, _)| (**name).cmp(kind))
         };
-        by_name.entry(name.into()).or_default().clone()
+        let mut name = kind;
+        let mut found = place(&by_name, kind);
+        if found.is_err() && by_name.len() >= MOST_TYPES {
+            name = OTHERS;
+            found = place(&by_name, name);
+        }
+        let at = found.unwrap_or_else(|at| {
+            by_name.reserve_exact(1);
+            by_name.insert(at, (name.into(), Arc::default()));
+            at
+        });
+        by_name[at].1.clone()
     }
 }
