@@ -235,6 +235,10 @@ impl Accounts {
         if cfg!(pytoweb_without_numbers) {
             return;
         }
+        // Where it ran it was timed, be it timed here or not.
+        if !ran.is_zero() {
+            self.average_run = (self.average_run * 3 + ran) / 4;
+        }
         let work = &mut self.work;
         let ran = u64::try_from(ran.as_nanos()).unwrap_or(u64::MAX);
         work.busy_nanos = work.busy_nanos.saturating_add(ran);

@@ -15,7 +15,7 @@ use super::entry::{Bundle, Entry, Finished, Leftover, Punctual, Spot};
 use super::line::Told;
 use super::outbox::{Outbox, lane};
 use super::removal::Swept;
-use super::take::{SAMPLE_UNDER_LOAD, Take, TakeResult};
+use super::take::{Take, TakeResult};
 use crate::clock::{Clock, Timestamp};
 use crate::message::{Message, Ticket};
 use crate::outcome::Failure;
@@ -156,8 +156,7 @@ impl<M: Message> Mailbox<M> {
                 };
             }
             outbox.refill(inbox, clock);
-            // The backend says how long they took, so timing costs one look at the clock here.
-            inbox.sample(SAMPLE_UNDER_LOAD);
+            outbox.sample(inbox);
         }
     }
 
@@ -209,6 +208,7 @@ impl<M: Message> Mailbox<M> {
                 };
             }
             outbox.refill(inbox, clock);
+            outbox.sample(inbox);
         }
     }
 

@@ -16,6 +16,11 @@ use crate::plan::{Meter, Plan};
 /// Keeps a worker alive whose messages sleep, though its owner has let go of it.
 pub(crate) type Held = Option<Arc<dyn Any + Send + Sync>>;
 
+/// Under load one message in this many is timed, so that the three clock readings, and the two numbers that each adds to
+/// two histograms, stay a few per cent of a message. One turn has as many messages at most: its length tells of those that
+/// were slow and not timed.
+const SAMPLE_UNDER_LOAD: u32 = 64;
+
 /// The lane in which a message waits, where that is not the common one.
 pub(super) fn lane(message: &impl Message) -> Option<&Key> {
     message.plan().and_then(Plan::lane)
@@ -59,6 +64,16 @@ impl<M: Message> Outbox<M> {
     pub(super) fn refill(&mut self, inbox: &mut Inbox<M>, clock: &dyn Clock) -> usize {
         self.since = inbox.since;
         self.order.refill(&mut inbox.queue, clock)
+    }
+
+    /// Says how many of the messages that are posted from now on are timed: while handlers are slow, all.
+    #[inline]
+    pub(super) fn sample(&self, inbox: &mut Inbox<M>) {
+        inbox.sample(if self.accounts.is_slow() {
+            1
+        } else {
+            SAMPLE_UNDER_LOAD
+        });
     }
 
     /// When the first of those was posted that were taken in last.

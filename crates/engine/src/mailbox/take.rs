@@ -16,11 +16,6 @@ use crate::message::{Message, Ticket};
 use crate::outcome::Failure;
 use crate::sync::MutexGuard;
 
-/// Under load one message in this many is timed, so that the three clock readings, and the two numbers that each adds to
-/// two histograms, stay a few per cent of a message. One turn has as many messages at most: its length tells of those that
-/// were slow and not timed.
-pub(super) const SAMPLE_UNDER_LOAD: u32 = 64;
-
 /// What [`Mailbox::take`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TakeResult {
@@ -334,11 +329,7 @@ impl<M: Message> Mailbox<M> {
                 };
             }
             outbox.refill(inbox, clock);
-            inbox.sample(if outbox.accounts.is_slow() {
-                1
-            } else {
-                SAMPLE_UNDER_LOAD
-            });
+            outbox.sample(inbox);
         }
     }
 
@@ -351,11 +342,7 @@ impl<M: Message> Mailbox<M> {
         }
         let mut inbox = self.inbox.0.lock();
         if !inbox.queue.is_empty() {
-            inbox.sample(if outbox.accounts.is_slow() {
-                1
-            } else {
-                SAMPLE_UNDER_LOAD
-            });
+            outbox.sample(&mut inbox);
         }
         if let Some(door) = &mut inbox.door {
             door.opens();

@@ -512,6 +512,41 @@ fn one_message_in_64_is_timed_as_in_the_other_order_until_a_turn_was_slow() {
     assert_eq!(timed.count(), 64);
 }
 
+#[test]
+fn messages_that_run_elsewhere_are_all_timed_while_they_are_slow() {
+    let mailbox = Mailbox::new(1_000, Overflow::Block, 1, Gate::Open, Limits::default());
+    let clock = Hand::default();
+    let timed = |ran| {
+        let run = |id| {
+            let note = Note {
+                id,
+                call: Arc::default(),
+                plan: None,
+            };
+            assert!(mailbox.try_post(note, &clock).is_ok());
+            let mut batch = Vec::new();
+            drop(mailbox.take_many((1, None), &mut batch, &clock));
+            mailbox.handed_over();
+            let bundle = batch.pop().expect("a message");
+            let finished = Finished {
+                message: &bundle.first.message,
+                outcome: Outcome::Completed,
+                timed: None,
+            };
+            drop(mailbox.finish_delivery(&finished, (ran, None), false, None, &clock));
+            bundle.first.posted_at.is_some()
+        };
+        (0..640).filter(|id| run(*id)).count()
+    };
+    assert_eq!(timed(Duration::from_millis(20)), 640);
+    // Until the average is below the bound.
+    let quick = timed(Duration::from_micros(1));
+    assert!((10..=60).contains(&quick), "{quick}");
+    // And until that is seen: with the next one that is taken in.
+    let slow = timed(Duration::from_millis(20));
+    assert!(slow >= 600, "{slow}");
+}
+
 proptest! {
     #![proptest_config(cases(1_000))]
 
