@@ -122,6 +122,20 @@ impl Inner {
         }
     }
 
+    /// A stream ends with its future, which its reader holds: where an interrupt came before there was a reader, there will be
+    /// none.
+    fn end_stream(&self) {
+        let Some(channel) = self.task.stream() else {
+            return;
+        };
+        if self.task.slot.state().is_done() {
+            return;
+        }
+        channel.close();
+        let ticket: Arc<dyn Ticket> = self.task.clone();
+        Python::attach(|py| py.detach(|| self.give_up(&ticket)));
+    }
+
     /// So many items of its stream were read: the child may send as many more.
     pub(crate) fn grant(&self, items: u32) {
         if let Some(runner) = &self.runner
@@ -136,6 +150,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if self.generation.is_here() {
+            self.end_stream();
             self.task.dropped(self.named());
         } else {
             // The last reference to a worker would take locks that no thread of this process can release.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+from unittest import mock
 
 from pytoweb.testing import _handlers
 from pytoweb.workers import (
@@ -51,6 +53,16 @@ class StreamContract(Subject):
     def until_closed(self) -> None:
         """Waits until a handler has noted its end."""
         self.until(lambda: self.noted()[-1:] == ["closed"], "the end of the generator")
+
+    def test_a_stream_whose_reader_was_never_made_ends(self) -> None:
+        """Ctrl-C came between the post and the stream: nothing is left that could close it."""
+        one = self.streaming()
+        with mock.patch.object(type(one), "_pytoweb_read", side_effect=KeyboardInterrupt):
+            for _ in range(3):
+                with contextlib.suppress(KeyboardInterrupt):
+                    one.stream("count_on")
+        assert list(one.stream("count", 3)) == [0, 1, 2]
+        one.run_until_idle(WAIT)
 
     def test_items_come_in_order_and_then_the_end(self) -> None:
         """All of them, however many there are, through a window of any size."""
