@@ -75,9 +75,9 @@ impl<M> Queue<M> {
         self.trays.len()
     }
 
-    /// The tray so many behind the first one. Of an empty ring it is out of bounds.
+    /// The number of the tray so many behind the first one. Of an empty ring it is out of bounds.
     #[inline]
-    const fn place(&self, behind: usize) -> usize {
+    const fn at(&self, behind: usize) -> usize {
         (self.first + behind) & self.trays.len().wrapping_sub(1)
     }
 
@@ -90,7 +90,7 @@ impl<M> Queue<M> {
         if self.len == self.trays.len() {
             self.grow();
         }
-        let last = self.place(self.len);
+        let last = self.at(self.len);
         if let Some(tray) = self.trays.get_mut(last) {
             mem::swap(&mut tray.message, place);
             tray.posted_at = posted_at;
@@ -121,7 +121,7 @@ impl<M> Queue<M> {
         if self.len == self.trays.len() {
             self.grow();
         }
-        self.first = self.place(self.trays.len() - 1);
+        self.first = self.at(self.trays.len() - 1);
         self.trays[self.first] = Tray::of(entry);
         self.len += 1;
     }
@@ -142,7 +142,7 @@ impl<M> Queue<M> {
         if let Some(tray) = self.trays.get_mut(self.first) {
             mem::swap(&mut tray.message, &mut next.message);
             next.posted_at = tray.posted_at;
-            self.first = self.place(1);
+            self.first = self.at(1);
             self.len -= 1;
         }
     }
@@ -155,7 +155,7 @@ impl<M> Queue<M> {
 
     /// The messages, first to last, and when each was posted.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&M, Option<Timestamp>)> {
-        let trays = (0..self.len).filter_map(|behind| self.trays.get(self.place(behind)));
+        let trays = (0..self.len).filter_map(|behind| self.trays.get(self.at(behind)));
         trays.filter_map(|tray| Some((tray.message.as_ref()?, tray.posted_at)))
     }
 
