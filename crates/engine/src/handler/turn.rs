@@ -137,7 +137,7 @@ impl<H: Handler> Cell<H> {
                             timed: progress.times.as_ref(),
                         });
                 let (ended_key, may_run) = (progress.key, progress.left > 0);
-                match self.mailbox.take_next(
+                let is_taken = match self.mailbox.take_next(
                     began.take(),
                     finished.as_ref(),
                     ended_key,
@@ -146,22 +146,14 @@ impl<H: Handler> Cell<H> {
                     clock,
                 ) {
                     Next::Taken { key } => {
-                        progress.step = Step::Begin;
                         progress.key = key;
                         progress.lane = None;
-                        progress.bytes = 0;
-                        if let Some(message) = last.message.take() {
-                            drop(course.finish(message));
-                        }
+                        true
                     }
                     Next::Planned { key, lane, _ended } => {
-                        progress.step = Step::Begin;
                         progress.key = key;
                         progress.lane = lane;
-                        progress.bytes = 0;
-                        if let Some(message) = last.message.take() {
-                            drop(course.finish(message));
-                        }
+                        true
                     }
                     Next::Other(take) => {
                         if let Some(turn) = self.go_on(progress, course, take, started) {
@@ -170,6 +162,14 @@ impl<H: Handler> Cell<H> {
                         if progress.step == Step::Take {
                             continue;
                         }
+                        false
+                    }
+                };
+                if is_taken {
+                    progress.step = Step::Begin;
+                    progress.bytes = 0;
+                    if let Some(message) = progress.trays[progress.at].message.take() {
+                        drop(course.finish(message));
                     }
                 }
             }
