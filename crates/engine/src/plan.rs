@@ -14,7 +14,8 @@ use crate::sync::Mutex;
 ///
 /// A message goes before those of a lower priority, and they age: one that is `d` levels higher overtakes a message only if
 /// it comes among the next `d` × [`Priority::STEP`]. So a message of priority 0 waits behind at most 9 216 that came
-/// later, however many of a higher priority there are, and one of priority 9 goes before the last 5 120 ordinary ones.
+/// later, however many of a higher priority there are, and one of priority 9 goes before the last 5 120 ordinary ones. Where
+/// several priorities keep coming and handlers take less than 10 us, it may go behind up to 16 others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Priority(u8);
 
@@ -251,6 +252,13 @@ impl Plan {
             alone_at: None,
         };
         self.more.as_deref().unwrap_or(&NOTHING)
+    }
+
+    /// Whether it asks for a priority and a key alone.
+    #[inline]
+    #[must_use]
+    pub const fn is_short(&self) -> bool {
+        self.more.is_none()
     }
 
     /// The same, to ask for more.

@@ -57,7 +57,8 @@ impl<'a, T> MessageBuilder<'a, T> {
     }
 
     /// How urgent it is, from 0 to 9; 4 unless told otherwise. It goes before those of a lower priority, which age: one that
-    /// is `d` levels lower waits behind at most `d` × 1024 that came later.
+    /// is `d` levels lower waits behind at most `d` × 1024 that came later. Where several priorities keep coming and handlers
+    /// take less than 10 us, an urgent one may go behind up to 16 others.
     ///
     /// A number that comes from outside of the program goes through [`Priority::new`], which says whether there is such a
     /// priority.

@@ -3,8 +3,9 @@
 //! In the order by plans the worker could look through the inbox each time it takes a message; but then it and the senders
 //! would contend for one lock once a message. It need not look while what was pushed would go behind all that was taken in:
 //! then it looks once a round, when each unit has had a turn. A sender *knocks* if its message may go before one that was
-//! taken in, or waits for a time; then the worker looks before it takes the next one.
+//! taken in, or waits for a time; then the worker looks soon: see `planned/looks.rs`.
 
+use std::mem;
 use std::sync::Arc;
 
 use crate::plan::{Plan, Priority};
@@ -16,15 +17,40 @@ pub(super) type Knock = Arc<AtomicBool>;
 /// The senders' side, under their lock.
 pub(super) struct Door {
     knock: Knock,
-    /// The lowest level of the messages here, or lower.
+    /// The lowest level of the messages that were taken in, or a lower one.
     lowest: usize,
+    pushed: Pushed,
+}
+
+/// What was pushed since the worker took in all there was.
+struct Pushed {
+    /// The levels of these messages, lowest and highest.
+    lowest: usize,
+    highest: usize,
+    /// Whether one of them waits for more than its turn.
+    waits: bool,
+}
+
+impl Pushed {
+    const NOTHING: Self = Self {
+        lowest: usize::MAX,
+        highest: 0,
+        waits: false,
+    };
 }
 
 impl Door {
+    /// That of a mailbox none of whose messages has a plan.
     pub(super) fn new() -> Self {
+        let ordinary = Priority::default().level();
         Self {
             knock: Arc::new(AtomicBool::new(true)),
-            lowest: 0,
+            lowest: ordinary,
+            pushed: Pushed {
+                lowest: ordinary,
+                highest: ordinary,
+                waits: false,
+            },
         }
     }
 
@@ -42,18 +68,20 @@ impl Door {
         if level > self.lowest || waits {
             knock(&self.knock);
         }
-        self.lowest = self.lowest.min(level);
+        self.pushed.lowest = self.pushed.lowest.min(level);
+        self.pushed.highest = self.pushed.highest.max(level);
+        self.pushed.waits |= waits;
     }
 
-    /// The worker takes in all that was pushed.
-    pub(super) fn opens(&mut self) {
+    /// The worker takes in all that was pushed; `has_more`: it has other messages. Says whether what was pushed is *even*: none
+    /// of it waits for more than its turn, all have one priority, and no other message has a lower one.
+    pub(super) fn opens(&mut self, has_more: bool) -> bool {
         // ORDERING: Relaxed, as in `knock`; it is set and cleared under the senders' lock.
         self.knock.store(false, Ordering::Relaxed);
-    }
-
-    /// It has, and no message here has a lower level than that.
-    pub(super) const fn opened(&mut self, lowest: usize) {
-        self.lowest = lowest;
+        let pushed = mem::replace(&mut self.pushed, Pushed::NOTHING);
+        let others = if has_more { self.lowest } else { usize::MAX };
+        self.lowest = others.min(pushed.lowest);
+        !pushed.waits && pushed.lowest >= pushed.highest && pushed.highest <= others
     }
 }
 

@@ -62,18 +62,13 @@ impl<M: Message> Order<M> {
         if let Kind::FirstInFirstOut(batch) = &mut self.kind {
             let mut planned = Planned::new(None);
             for entry in batch.drain() {
-                planned.push(entry);
+                planned.push_entry(entry);
             }
             self.kind = Kind::Planned(Box::new(planned));
         }
         if let Kind::Planned(planned) = &mut self.kind {
             planned.answer(knock);
         }
-    }
-
-    #[inline]
-    pub(super) const fn is_planned(&self) -> bool {
-        matches!(self.kind, Kind::Planned(_))
     }
 
     /// Whether nothing here could run now.
@@ -91,17 +86,24 @@ impl<M: Message> Order<M> {
         }
     }
 
-    /// Goes on with what senders have pushed since, once its own are used up; in the other order takes it in. Returns how
-    /// many messages more could run that slept before.
+    /// Fetches what senders have pushed since, for which their lock is held: once its own are used up, or in the other order
+    /// whenever it looks. `is_even`: see [`Planned::fetch`].
     #[inline]
-    pub(super) fn refill(&mut self, queue: &mut Queue<M>, clock: &dyn Clock) -> usize {
+    pub(super) fn fetch(&mut self, queue: &mut Queue<M>, is_even: bool) {
         match &mut self.kind {
-            Kind::FirstInFirstOut(batch) => {
-                std::mem::swap(batch, queue);
-                0
-            }
+            Kind::FirstInFirstOut(batch) => std::mem::swap(batch, queue),
+            Kind::Planned(planned) => planned.fetch(queue, is_even),
+        }
+    }
+
+    /// Takes in what was fetched, before anything else is done here. Returns how many messages more could run that slept
+    /// before.
+    #[inline]
+    pub(super) fn take_in(&mut self, clock: &dyn Clock) -> usize {
+        match &mut self.kind {
+            Kind::FirstInFirstOut(_) => 0,
             Kind::Planned(planned) => {
-                take_in(planned, queue);
+                planned.take_in();
                 planned.wake(|| clock.now())
             }
         }
@@ -134,20 +136,17 @@ impl<M: Message> Order<M> {
     /// In the order by plans, while it [is quiet](Self::is_planned_and_quiet): whether the next one is known without a look at
     /// what senders have pushed since.
     #[inline]
-    pub(super) fn has_enough(&mut self) -> bool {
+    pub(super) fn has_enough(&mut self, are_quick: bool) -> bool {
         match &mut self.kind {
             Kind::FirstInFirstOut(_) => false,
-            Kind::Planned(planned) => planned.has_enough(),
+            Kind::Planned(planned) => planned.has_enough(are_quick),
         }
     }
 
-    /// In the order by plans: it has taken in all that was pushed. Returns the lowest level of its messages, or a lower one.
+    /// Whether a look at what senders have pushed is of use: in the order by plans, unless enough was fetched before.
     #[inline]
-    pub(super) fn has_looked(&mut self) -> usize {
-        match &mut self.kind {
-            Kind::FirstInFirstOut(_) => 0,
-            Kind::Planned(planned) => planned.has_looked(),
-        }
+    pub(super) fn looks(&self) -> bool {
+        matches!(&self.kind, Kind::Planned(planned) if !planned.has_fetched_enough())
     }
 
     /// Whether the order is by plans, and nothing in it waits for a time.
@@ -226,6 +225,14 @@ impl<M: Message> Order<M> {
                 let ready = planned.units() > 0;
                 planned.oldest().or(since.filter(|_| ready))
             }
+        }
+    }
+
+    /// Whether a message is here, be it gone or not.
+    pub(super) const fn has_any(&self) -> bool {
+        match &self.kind {
+            Kind::FirstInFirstOut(batch) => !batch.is_empty(),
+            Kind::Planned(planned) => planned.len() > 0,
         }
     }
 
@@ -389,9 +396,8 @@ impl<M: Message> Order<M> {
 }
 
 fn take_in<M: Message>(planned: &mut Planned<M>, queue: &mut Queue<M>) {
-    for entry in queue.drain() {
-        planned.push(entry);
-    }
+    planned.fetch(queue, false);
+    planned.take_all_in();
 }
 
 /// Takes out all messages that are gone.

@@ -59,11 +59,21 @@ impl<M: Message> Outbox<M> {
         }
     }
 
-    /// Takes in what senders have pushed: see [`Order::refill`].
+    /// Takes in what senders have pushed: see [`Order::take_in`].
     #[inline]
     pub(super) fn refill(&mut self, inbox: &mut Inbox<M>, clock: &dyn Clock) -> usize {
+        self.fetch(inbox);
+        self.order.take_in(clock)
+    }
+
+    /// The first half of that, for which the senders' lock is held: see [`Order::fetch`].
+    #[inline]
+    pub(super) fn fetch(&mut self, inbox: &mut Inbox<M>) {
         self.since = inbox.since;
-        self.order.refill(&mut inbox.queue, clock)
+        let has_more = self.order.has_any();
+        let door = inbox.door.as_mut();
+        let is_even = door.is_some_and(|door| door.opens(has_more));
+        self.order.fetch(&mut inbox.queue, is_even);
     }
 
     /// Says how many of the messages that are posted from now on are timed: while handlers are slow, all.

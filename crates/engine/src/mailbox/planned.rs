@@ -27,16 +27,23 @@ mod found;
 mod groups;
 #[path = "planned/lanes.rs"]
 mod lanes;
+#[path = "planned/levels.rs"]
+mod levels;
+#[path = "planned/looks.rs"]
+mod looks;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 
 use lanes::{Lane, LaneId, Lanes};
+use levels::{Levels, Unit};
+use looks::Looks;
 
 use super::claimed::{Others, Popped, claim_plainly};
-use super::door::{Knock, is_knocked};
+use super::door::Knock;
 use super::entry::{Entry, Leftover, Punctual, Spot, buried};
-use super::queue::Tray;
+use super::queue::{Queue, Tray};
 use crate::clock::Timestamp;
 use crate::key::Key;
 use crate::message::{Message, Ticket};
@@ -45,9 +52,6 @@ use crate::reply::ReplyState;
 
 /// Messages that one level is worth. Few in the random lives of the tests, which are short and are to see messages age.
 const STEP: u64 = if cfg!(test) { 8 } else { Priority::STEP };
-
-/// The turn of a priority without a unit.
-const NEVER: u64 = u64::MAX;
 
 /// How many sleepers are looked at for the one that has waited longest: a post waits for that.
 const SLEEPERS_SEEN: usize = 16;
@@ -58,18 +62,11 @@ const UNITS_SEEN: usize = 16;
 /// How many turns of all others a unit may be passed for one that ran there.
 const PATIENCE: u64 = 2;
 
+/// What was fetched is taken in until there are so many units, if it may be: an order of few fits into a cache.
+const ENOUGH: usize = if cfg!(test) { 2 } else { 256 };
+
 /// Places in the sleepers' list that one time can have.
 type Bed = (Timestamp, u64);
-
-enum Unit<M> {
-    One(Entry<M>),
-    Lane(LaneId),
-}
-
-struct Ready<M> {
-    number: u64,
-    unit: Unit<M>,
-}
 
 enum Sleeper<M> {
     /// Whether it is to be tried again.
@@ -84,11 +81,7 @@ enum Tried {
 }
 
 pub(super) struct Planned<M> {
-    ready: [VecDeque<Ready<M>>; Priority::LEVELS],
-    /// Of each of them, at which turn its first unit is next; [`NEVER`] where it has none.
-    turns: [u64; Priority::LEVELS],
-    units: usize,
-    placed: u64,
+    ready: Levels<M>,
     lanes: Lanes<M>,
     asleep: BTreeMap<Bed, Sleeper<M>>,
     laid_down: u64,
@@ -102,21 +95,17 @@ pub(super) struct Planned<M> {
     is_full: bool,
     /// Lanes that sleep because their first message waits for company.
     waiting: usize,
-    /// Set by senders whose message may go before one that is here.
-    knock: Option<Knock>,
-    /// How many units are to have their turn before the next look at what senders have pushed.
-    until_look: usize,
-    /// The lowest level of the messages that came since there was none.
-    lowest: usize,
+    looks: Looks,
+    /// What was fetched from the senders, and is to be taken in: see [`Planned::fetch`].
+    fetched: Queue<M>,
+    /// It need not all be taken in at once.
+    is_even: bool,
 }
 
 impl<M: Message> Planned<M> {
     pub(super) fn new(meter: Option<Meter>) -> Self {
         Self {
-            ready: [const { VecDeque::new() }; Priority::LEVELS],
-            turns: [NEVER; Priority::LEVELS],
-            units: 0,
-            placed: 0,
+            ready: Levels::new(),
             lanes: Lanes::new(),
             asleep: BTreeMap::new(),
             laid_down: 0,
@@ -125,35 +114,27 @@ impl<M: Message> Planned<M> {
             hurries: false,
             is_full: false,
             waiting: 0,
-            knock: None,
-            until_look: 0,
-            lowest: Priority::HIGHEST.level(),
+            looks: Looks::new(),
+            fetched: Queue::new(),
+            is_even: false,
         }
     }
 
     /// Looks at what senders have pushed when they `knock`.
     pub(super) fn answer(&mut self, knock: Knock) {
-        self.knock = Some(knock);
+        self.looks.answer(knock);
     }
 
     /// While it [is quiet](Self::is_quiet): whether the next one is known without a look at what senders have pushed since.
-    /// Each unit has had its turn once before it is not.
     #[inline]
-    pub(super) fn has_enough(&mut self) -> bool {
-        if self.until_look == 0 || self.units < 2 || self.knock.as_deref().is_none_or(is_knocked) {
-            return false;
-        }
-        self.until_look -= 1;
-        true
+    pub(super) fn has_enough(&mut self, are_quick: bool) -> bool {
+        self.has_fetched_enough() || are_quick && self.ready.units() >= 2 && self.looks.may_wait()
     }
 
-    /// All that was pushed was taken in. Returns the lowest level of the messages here, or a lower one.
-    pub(super) fn has_looked(&mut self) -> usize {
-        self.until_look = self.units;
-        if self.len == 0 {
-            self.lowest = Priority::HIGHEST.level();
-        }
-        self.lowest
+    /// The same, because not all of what was fetched has been taken in.
+    #[inline]
+    pub(super) fn has_fetched_enough(&self) -> bool {
+        !self.fetched.is_empty() && self.is_quiet() && !self.looks.is_knocked()
     }
 
     /// Messages here, those that are gone included.
@@ -161,21 +142,79 @@ impl<M: Message> Planned<M> {
         self.len
     }
 
-    /// Units that could run.
+    /// Units that could run, as far as is known: of what is to be taken in, each message may be one.
     pub(super) const fn units(&self) -> usize {
-        self.units
+        self.ready.units() + self.fetched.len()
     }
 
-    /// Takes in a message that was posted. One with a delay sleeps, be it over or not, until [`Planned::wake`].
-    pub(super) fn push(&mut self, entry: Entry<M>) {
-        self.len += 1;
-        let plan = entry.message.plan();
-        let priority = plan.map(|plan| plan.priority).unwrap_or_default();
-        self.lowest = self.lowest.min(priority.level());
-        match plan.and_then(|plan| plan.more().not_before) {
-            Some(at) => self.lay_down(at, entry, Tried::Never),
-            None => self.place(entry, Tried::Never),
+    /// Fetches what senders have pushed, which is taken in next. `is_even`: none of these messages waits for a time, all have
+    /// one priority, and none here has a lower one. Then there is no need to take in all at once: once there are [`ENOUGH`]
+    /// units, one is taken in for each that leaves. So each is a unit as soon as all that were posted before it have run, at
+    /// the latest, and all units have their turns.
+    pub(super) fn fetch(&mut self, queue: &mut Queue<M>, is_even: bool) {
+        self.take_all_in();
+        self.len += queue.len();
+        mem::swap(&mut self.fetched, queue);
+        self.is_even = is_even;
+    }
+
+    /// Takes in what was fetched, or as much of it as is needed.
+    pub(super) fn take_in(&mut self) {
+        self.take_in_while(|planned, _| !planned.is_even || planned.ready.units() < ENOUGH);
+        // Each unit has its turn once.
+        self.looks.note(self.ready.units());
+    }
+
+    /// The same before a message leaves.
+    #[inline]
+    fn take_more_in(&mut self) {
+        if !self.fetched.is_empty() {
+            self.take_in_while(|planned, taken| taken == 0 || planned.ready.units() < ENOUGH);
         }
+    }
+
+    /// Takes in all that was fetched; the door does not know of it, so the next message is not taken without a look there.
+    pub(super) fn take_all_in(&mut self) {
+        self.looks.note(0);
+        self.take_in_while(|_, _| true);
+    }
+
+    fn take_in_while(&mut self, goes_on: impl Fn(&Self, usize) -> bool) {
+        let mut next = Tray::empty();
+        let mut taken = 0;
+        while !self.fetched.is_empty() && goes_on(self, taken) {
+            self.fetched.pop_into(&mut next);
+            self.push(&mut next);
+            taken += 1;
+        }
+    }
+
+    /// Takes in the message in `tray`, which was posted. One with a delay sleeps, be it over or not, until [`Planned::wake`].
+    fn push(&mut self, tray: &mut Tray<M>) {
+        let plan = tray.message.as_ref().and_then(M::plan);
+        match plan {
+            Some(plan) if let Some(at) = plan.more().not_before => {
+                if let Some(entry) = tray.take() {
+                    self.lay_down(at, entry, Tried::Never);
+                }
+            }
+            Some(plan) if plan.lane().is_some() => {
+                if let Some(entry) = tray.take() {
+                    self.place(entry, Tried::Never);
+                }
+            }
+            plan => {
+                let priority = plan.map(|plan| plan.priority).unwrap_or_default();
+                self.ready.add_one(priority, tray);
+            }
+        }
+    }
+
+    /// Takes in one that comes otherwise.
+    pub(super) fn push_entry(&mut self, entry: Entry<M>) {
+        self.take_all_in();
+        self.len += 1;
+        self.push(&mut Tray::of(entry));
     }
 
     fn lay_down(&mut self, at: Timestamp, entry: Entry<M>, tried: Tried) {
@@ -204,7 +243,7 @@ impl<M: Message> Planned<M> {
         let goes_first =
             tried == Tried::Before && plan.is_some_and(|plan| plan.more().group.is_some());
         let Some((key, shared)) = plan.and_then(lane_of) else {
-            self.add(priority, Unit::One(entry));
+            self.ready.add_one(priority, &mut Tray::of(entry));
             return;
         };
         let id = self.lanes.find_or_make(key, shared);
@@ -241,23 +280,12 @@ impl<M: Message> Planned<M> {
         if self.waiting == 0 {
             return 0;
         }
-        let before = self.units;
+        let before = self.ready.units();
         for (id, bed) in self.lanes.waiting() {
             self.asleep.remove(&bed);
             self.gets_up_lane(id);
         }
-        self.units - before
-    }
-
-    fn add(&mut self, priority: Priority, unit: Unit<M>) {
-        let number = self.placed;
-        self.placed += 1;
-        self.units += 1;
-        let level = priority.level();
-        self.ready[level].push_back(Ready { number, unit });
-        if self.turns[level] == NEVER {
-            self.turns[level] = turn(level, number);
-        }
+        self.ready.units() - before
     }
 
     /// Places a lane at the back, if it has something to run and is not placed. One whose first message rests sleeps.
@@ -271,35 +299,8 @@ impl<M: Message> Planned<M> {
             self.asleep.insert(bed, Sleeper::Lane(id));
             return;
         }
-        let priority = lane.first.as_ref().map(priority_of).unwrap_or_default();
-        self.add(priority, Unit::Lane(id));
-    }
-
-    /// Puts a unit before all others of its priority.
-    fn add_first(&mut self, priority: Priority, unit: Unit<M>) {
-        let level = priority.level();
-        let units = &mut self.ready[level];
-        let number = units.front().map_or(self.placed, |first| first.number);
-        units.push_front(Ready { number, unit });
-        self.units += 1;
-        self.turns[level] = turn(level, number);
-    }
-
-    /// The priority whose first unit is next; the higher one where two have the same turn.
-    fn next_level(&self) -> Option<usize> {
-        if self.units == 0 {
-            return None;
-        }
-        let turns = self.turns.iter().enumerate().rev();
-        turns.min_by_key(|(_, turn)| **turn).map(|(level, _)| level)
-    }
-
-    fn take_unit(&mut self, level: usize) -> Option<Unit<M>> {
-        let units = &mut self.ready[level];
-        let ready = units.pop_front()?;
-        self.turns[level] = first_turn(level, units);
-        self.units -= 1;
-        Some(ready.unit)
+        let priority = lane.priority();
+        self.ready.add_lane(priority, id);
     }
 
     /// Whether nothing sleeps, and nothing is counted against a rate of the worker.
@@ -310,59 +311,61 @@ impl<M: Message> Planned<M> {
     /// Takes the next message to run it, with its ticket, where that is all there is to do: it has no deadline, was not
     /// cancelled, and is counted against no rate. In a mailbox that [is quiet](Self::is_quiet).
     pub(super) fn pop_plainly(&mut self, next: &mut Tray<M>) -> Option<Option<Arc<dyn Ticket>>> {
-        let level = self.next_level()?;
-        match &self.ready[level].front()?.unit {
-            Unit::One(entry) => {
-                let ticket = claim_plainly(&entry.message)?;
-                let Some(Unit::One(entry)) = self.take_unit(level) else {
-                    return None;
-                };
-                self.len -= 1;
-                *next = Tray::of(entry);
-                Some(ticket)
+        self.take_more_in();
+        let (level, unit) = self.ready.next()?;
+        let ticket = match unit {
+            Unit::One => {
+                let ticket = claim_plainly(self.ready.first_one(level)?)?;
+                self.ready.take_one(level, next);
+                ticket
             }
-            &Unit::Lane(id) => {
+            Unit::Lane(id) => {
                 let lane = self.lanes.get_mut(id)?;
-                let first = lane.first.as_ref()?;
-                if first.message.plan().is_some_and(Plan::waits_in_lane)
-                    || lane.rests_until().is_some()
-                {
+                let first = lane.first()?;
+                if lane.waits || lane.rests_until().is_some() {
                     return None;
                 }
                 let ticket = claim_plainly(&first.message)?;
                 *next = Tray::of(lane.pop()?);
                 lane.begin(1);
-                self.take_unit(level);
+                self.lanes.note_taken(id);
+                self.ready.take_lane(level);
                 self.place_lane(id);
-                self.len -= 1;
-                Some(ticket)
+                ticket
             }
-        }
+        };
+        self.len -= 1;
+        Some(ticket)
     }
 
     /// Brings a unit of `level` to its front that ran at `spot`, or at none, if the first one ran elsewhere.
     fn bring_forward(&mut self, level: usize, spot: Spot) {
-        let belongs_elsewhere = |ready: &Ready<M>| match ready.unit {
-            Unit::One(_) => false,
+        let belongs_elsewhere = |unit: Unit| match unit {
+            Unit::One => false,
             Unit::Lane(id) => {
                 let lane = self.lanes.get(id);
                 lane.is_some_and(|lane| lane.spot.is_some_and(|own| own != spot))
             }
         };
-        let units = &self.ready[level];
-        let Some(first) = units.front().filter(|first| belongs_elsewhere(first)) else {
-            return;
-        };
-        let was_passed = self.placed.saturating_sub(first.number);
-        if was_passed > PATIENCE * self.units as u64 {
+        if !self.ready.first(level).is_some_and(belongs_elsewhere) {
             return;
         }
-        let mut seen = units.iter().take(UNITS_SEEN);
-        if let Some(index) = seen.position(|ready| !belongs_elsewhere(ready))
-            && let Some(unit) = self.ready[level].remove(index)
-        {
-            self.ready[level].push_front(unit);
+        let was_passed = self.ready.placed_since_first(level);
+        if was_passed > PATIENCE * self.ready.units() as u64 {
+            return;
         }
+        let stays = |unit| !belongs_elsewhere(unit);
+        if let Some(index) = self.ready.position(level, UNITS_SEEN, stays) {
+            self.ready.bring_forward(level, index);
+        }
+    }
+
+    /// The level of the unit that is next. Those that were here may all have gone, or fallen asleep.
+    fn next_level(&mut self) -> Option<usize> {
+        if self.ready.units() == 0 {
+            self.take_more_in();
+        }
+        self.ready.next().map(|(level, _)| level)
     }
 
     /// Takes the next message to run it, claimed; at `spot`, if it is to run there.
@@ -373,8 +376,9 @@ impl<M: Message> Planned<M> {
         tombstones: &mut usize,
         leftovers: &mut Vec<Leftover<M>>,
     ) -> Popped<M> {
+        self.take_more_in();
         if let Some(meter) = &self.meter
-            && self.units > 0
+            && self.ready.units() > 0
             && meter.next(punctual.now()) > punctual.now()
         {
             return Popped::Nothing;
@@ -383,13 +387,12 @@ impl<M: Message> Planned<M> {
             if let Some(spot) = spot {
                 self.bring_forward(level, spot);
             }
-            let id = match self.ready[level].front() {
-                Some(Ready {
-                    unit: Unit::Lane(id),
-                    ..
-                }) => *id,
+            let id = match self.ready.first(level) {
+                Some(Unit::Lane(id)) => id,
                 _ => {
-                    let Some(Unit::One(entry)) = self.take_unit(level) else {
+                    let mut next = Tray::empty();
+                    self.ready.take_one(level, &mut next);
+                    let Some(entry) = next.take() else {
                         break;
                     };
                     self.len -= 1;
@@ -409,13 +412,13 @@ impl<M: Message> Planned<M> {
                 }
             };
             let Some(lane) = self.lanes.get_mut(id) else {
-                self.take_unit(level);
+                self.ready.take_lane(level);
                 continue;
             };
-            let Some(first) = &lane.first else {
+            let Some(first) = lane.first() else {
                 lane.placed = false;
                 self.lanes.forget_if_over(id);
-                self.take_unit(level);
+                self.ready.take_lane(level);
                 continue;
             };
             if punctual.expires(&first.message) {
@@ -426,14 +429,14 @@ impl<M: Message> Planned<M> {
             if let Some(at) = lane.rests_until() {
                 if at <= punctual.now() {
                     lane.look_at_rest(at);
-                } else if is_queued(first) {
-                    self.take_unit(level);
+                } else if is_queued(&first.message) {
+                    self.ready.take_lane(level);
                     let bed = self.bed(at);
                     self.asleep.insert(bed, Sleeper::Lane(id));
                     continue;
                 }
             }
-            let Some(first) = &lane.first else {
+            let Some(first) = lane.first() else {
                 continue;
             };
             if !self.hurries
@@ -445,7 +448,7 @@ impl<M: Message> Planned<M> {
                 let bed = (until, self.laid_down);
                 lane.waiting = Some(bed);
                 self.waiting += 1;
-                self.take_unit(level);
+                self.ready.take_lane(level);
                 self.asleep.insert(bed, Sleeper::Lane(id));
                 continue;
             }
@@ -453,19 +456,18 @@ impl<M: Message> Planned<M> {
                 && !lane.reserved
                 && first.message.state().is_none_or(ReplyState::is_queued)
             {
-                lane.reserved = true;
                 let at = meter.reserve(punctual.now());
+                lane.reserved = true;
                 if at > punctual.now() {
-                    self.take_unit(level);
+                    self.ready.take_lane(level);
                     let bed = self.bed(at);
                     self.asleep.insert(bed, Sleeper::Lane(id));
                     continue;
                 }
             }
-            let claimed = first.message.claim();
             self.len -= 1;
             let Some(entry) = lane.pop() else { continue };
-            if !claimed {
+            if !entry.message.claim() {
                 *tombstones -= 1;
                 leftovers.push(buried(entry.message));
                 continue;
@@ -480,7 +482,7 @@ impl<M: Message> Planned<M> {
             self.len -= before - lane.len();
             lane.reserved = false;
             lane.begin(1 + others.entries.len());
-            self.take_unit(level);
+            self.ready.take_lane(level);
             self.place_lane(id);
             return Popped::Message(entry, others);
         }
@@ -499,7 +501,7 @@ impl<M: Message> Planned<M> {
         self.len += 1;
         let priority = priority_of(&entry);
         let Some((key, shared)) = entry.message.plan().and_then(lane_of) else {
-            self.add_first(priority, Unit::One(entry));
+            self.ready.add_one_first(priority, entry);
             return;
         };
         let id = self.lanes.find_or_make(key, shared);
@@ -523,7 +525,7 @@ impl<M: Message> Planned<M> {
         }
         if lane.can_be_placed() {
             lane.placed = true;
-            self.add_first(priority, Unit::Lane(id));
+            self.ready.add_lane_first(priority, id);
         }
     }
 
@@ -557,7 +559,13 @@ impl<M: Message> Planned<M> {
         if self.asleep.is_empty() {
             return 0;
         }
-        let (before, now) = (self.units, now());
+        let now = now();
+        if !self.looks_up(now) {
+            return 0;
+        }
+        // What slept goes behind all that are here.
+        self.take_all_in();
+        let before = self.ready.units();
         while let Some(first) = self.asleep.first_entry()
             && first.key().0 <= now
         {
@@ -575,7 +583,13 @@ impl<M: Message> Planned<M> {
                 }
             }
         }
-        self.units - before
+        self.ready.units() - before
+    }
+
+    /// Whether something has slept long enough.
+    fn looks_up(&self, now: Timestamp) -> bool {
+        let first = self.asleep.first_key_value();
+        first.is_some_and(|(bed, _)| bed.0 <= now)
     }
 
     fn gets_up_lane(&mut self, id: LaneId) {
@@ -608,31 +622,32 @@ impl<M: Message> Planned<M> {
 
     /// When the message was posted that has waited longest, of those that are first among their priority or wait for a rate.
     pub(super) fn oldest(&self) -> Option<Timestamp> {
-        let posted = |ready: &Ready<M>| match &ready.unit {
-            Unit::One(entry) => entry.posted_at,
-            &Unit::Lane(id) => self.lanes.get(id)?.first.as_ref()?.posted_at,
-        };
+        let of_lane = |id| self.lanes.get(id)?.first()?.posted_at;
         let asleep = self.asleep.values().take(SLEEPERS_SEEN);
         let asleep = asleep.filter_map(|sleeper| match sleeper {
             &Sleeper::Lane(id) => self.lanes.get(id)?.waits_for_its_rate(),
             Sleeper::Message(..) => None,
         });
-        self.ready
-            .iter()
-            .filter_map(|level| posted(level.front()?))
+        let firsts = self.ready.firsts();
+        firsts
+            .filter_map(|(unit, posted)| match unit {
+                Unit::One => posted,
+                Unit::Lane(id) => of_lane(id),
+            })
+            .chain(self.fetched.front().and_then(|(_, posted)| posted))
             .chain(asleep)
             .min()
     }
 
     /// Whether something sleeps, or waits for the worker's meter.
     pub(super) fn has_sleepers(&self) -> bool {
-        !self.asleep.is_empty() || self.meter.is_some() && self.units > 0
+        !self.asleep.is_empty() || self.meter.is_some() && self.units() > 0
     }
 
     /// When to look again, if nothing can run now.
     pub(super) fn look_at(&self, now: impl FnOnce() -> Timestamp) -> Option<Timestamp> {
         let sleeper = self.asleep.first_key_value().map(|(bed, _)| bed.0);
-        let meter = self.meter.as_ref().filter(|_| self.units > 0);
+        let meter = self.meter.as_ref().filter(|_| self.units() > 0);
         let meter = meter.map(|meter| meter.next(now()));
         sleeper.into_iter().chain(meter).min()
     }
@@ -644,6 +659,7 @@ impl<M: Message> Planned<M> {
         entry: Entry<M>,
         fits: &dyn Fn(&M) -> bool,
     ) -> Result<Entry<M>, Entry<M>> {
+        self.take_all_in();
         let plan = entry.message.plan();
         let id = plan
             .and_then(Plan::lane)
@@ -668,7 +684,7 @@ impl<M: Message> Planned<M> {
         {
             lane.gets_up(bed);
             self.len -= 1;
-            self.push(entry);
+            self.push_entry(entry);
             self.lanes.forget_if_over(id);
             return Ok(old);
         }
@@ -682,9 +698,10 @@ impl<M: Message> Planned<M> {
                 return Err(entry);
             };
             self.len -= 1;
-            self.push(entry);
+            self.push_entry(entry);
             return Ok(old);
         }
+        lane.note(&entry);
         match lane.all_mut().nth(index) {
             Some(place) => Ok(std::mem::replace(place, entry)),
             None => unreachable!("it was found there"),
@@ -698,6 +715,7 @@ impl<M: Message> Planned<M> {
         tombstones: &mut usize,
         leftovers: &mut Vec<Leftover<M>>,
     ) -> Option<Entry<M>> {
+        self.take_all_in();
         loop {
             let entry = self.take_oldest()?;
             self.len -= 1;
@@ -711,17 +729,16 @@ impl<M: Message> Planned<M> {
 
     fn take_oldest(&mut self) -> Option<Entry<M>> {
         for level in 0..Priority::LEVELS {
-            while let Some(ready) = self.ready[level].front() {
-                let Unit::Lane(id) = ready.unit else {
-                    return match self.take_unit(level) {
-                        Some(Unit::One(entry)) => Some(entry),
-                        _ => None,
-                    };
+            while let Some(unit) = self.ready.first(level) {
+                let Unit::Lane(id) = unit else {
+                    let mut oldest = Tray::empty();
+                    self.ready.take_one(level, &mut oldest);
+                    return oldest.take();
                 };
                 if let Some(entry) = self.lanes.get_mut(id).and_then(Lane::pop) {
                     return Some(entry);
                 }
-                self.take_unit(level);
+                self.ready.take_lane(level);
                 if let Some(lane) = self.lanes.get_mut(id) {
                     lane.placed = false;
                 }
@@ -729,7 +746,7 @@ impl<M: Message> Planned<M> {
             }
         }
         // Those of lanes that are busy, or wait for a meter.
-        if let Some(lane) = self.lanes.all_mut().find(|lane| lane.first.is_some()) {
+        if let Some(lane) = self.lanes.all_mut().find(|lane| lane.first().is_some()) {
             return lane.pop();
         }
         while let Some((bed, sleeper)) = self.asleep.pop_first() {
@@ -758,6 +775,7 @@ impl<M: Message> Planned<M> {
         tombstones: &mut usize,
         leftovers: &mut Vec<Leftover<M>>,
     ) -> Vec<Entry<M>> {
+        self.take_all_in();
         let mut delayed = Vec::new();
         let mut resting = Vec::new();
         for (bed, sleeper) in std::mem::take(&mut self.asleep) {
@@ -798,49 +816,38 @@ impl<M: Message> Planned<M> {
 
     /// Entries that the buffers have room for.
     pub(super) fn capacity(&self) -> usize {
-        let ready = self.ready.iter().map(VecDeque::capacity).sum::<usize>();
-        ready + self.lanes.capacity()
+        self.ready.capacity() + self.lanes.capacity() + self.fetched.capacity()
     }
 
     /// Gives buffers for more than `keep` entries back that are empty.
     pub(super) fn shrink(&mut self, keep: usize) {
-        for level in &mut self.ready {
-            if level.is_empty() && level.capacity() > keep {
-                *level = VecDeque::new();
-            }
-        }
+        self.ready.shrink(keep);
         if self.lanes.is_empty() && self.lanes.capacity() > keep {
             self.lanes = Lanes::new();
+        }
+        if self.fetched.is_empty() && self.fetched.capacity() > keep {
+            self.fetched = Queue::new();
         }
     }
 
     /// Takes out all messages that are gone.
     pub(super) fn sweep(&mut self, leftovers: &mut Vec<Leftover<M>>) {
+        self.take_all_in();
         let mut swept = 0;
-        let mut is_gone = |entry: &Entry<M>| {
-            let gone = is_removed(entry);
+        let mut is_gone = |message: &M| {
+            let gone = !is_queued(message);
             swept += usize::from(gone);
             gone
         };
-        for (index, level) in self.ready.iter_mut().enumerate() {
-            for ready in std::mem::take(level) {
-                match ready.unit {
-                    Unit::One(entry) if is_gone(&entry) => {
-                        self.units -= 1;
-                        leftovers.push(buried(entry.message));
-                    }
-                    _ => level.push_back(ready),
-                }
-            }
-            self.turns[index] = first_turn(index, level);
-        }
+        self.ready
+            .sweep(&mut is_gone, |message| leftovers.push(buried(message)));
         for lane in self.lanes.all_mut() {
-            let gone = lane.sweep(&mut is_gone);
+            let gone = lane.sweep(|entry| is_gone(&entry.message));
             leftovers.extend(gone.into_iter().map(|entry| buried(entry.message)));
         }
         for (bed, sleeper) in std::mem::take(&mut self.asleep) {
             match sleeper {
-                Sleeper::Message(entry, _) if is_gone(&entry) => {
+                Sleeper::Message(entry, _) if is_gone(&entry.message) => {
                     self.gets_up(&entry, bed);
                     leftovers.push(buried(entry.message));
                 }
@@ -854,24 +861,9 @@ impl<M: Message> Planned<M> {
     }
 }
 
-/// Whether a message was removed in place.
-fn is_removed<M: Message>(entry: &Entry<M>) -> bool {
-    !is_queued(entry)
-}
-
-fn is_queued<M: Message>(entry: &Entry<M>) -> bool {
-    entry.message.state().is_none_or(ReplyState::is_queued)
-}
-
-/// The turn of a unit of that level and number.
-const fn turn(level: usize, number: u64) -> u64 {
-    number + (Priority::LEVELS - 1 - level) as u64 * STEP
-}
-
-fn first_turn<M>(level: usize, units: &VecDeque<Ready<M>>) -> u64 {
-    units
-        .front()
-        .map_or(NEVER, |first| turn(level, first.number))
+/// Whether a message was not removed in place.
+fn is_queued<M: Message>(message: &M) -> bool {
+    message.state().is_none_or(ReplyState::is_queued)
 }
 
 /// The lane in which a message waits, and whether its messages may run at the same time.

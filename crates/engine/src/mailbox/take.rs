@@ -170,8 +170,8 @@ impl<M: Message> Mailbox<M> {
         // A slow handler can wait for the senders' lock, and what has come meanwhile is not to wait for a round; beside
         // quick ones those that are timed look at it.
         let was_timed = finished.is_some_and(|finished| finished.timed.is_some());
-        let is_slow = was_timed || outbox.accounts.is_slow();
-        let activate = if !is_slow && outbox.order.has_enough() {
+        let are_quick = !was_timed && !outbox.accounts.is_slow();
+        let activate = if outbox.order.has_enough(are_quick) {
             0
         } else {
             self.gather(&mut outbox, clock)
@@ -337,23 +337,23 @@ impl<M: Message> Mailbox<M> {
     /// handed out for what slept.
     #[inline]
     pub(super) fn gather(&self, outbox: &mut Outbox<M>, clock: &dyn Clock) -> usize {
-        if !outbox.order.is_planned() {
+        if !outbox.order.looks() {
             return 0;
         }
+        // Swapped under the senders' lock, and looked through when that is free again.
         let mut inbox = self.inbox.0.lock();
         if !inbox.queue.is_empty() {
             outbox.sample(&mut inbox);
         }
-        if let Some(door) = &mut inbox.door {
-            door.opens();
-        }
-        let woken = outbox.refill(&mut inbox, clock);
-        if let Some(door) = &mut inbox.door {
-            door.opened(outbox.order.has_looked());
-        }
+        outbox.fetch(&mut inbox);
         inbox.admission.see(&outbox.accounts);
-        let hurried = outbox.order.set_full(inbox.admission.room() == 0);
-        inbox.activate(woken + hurried)
+        let is_full = inbox.admission.room() == 0;
+        drop(inbox);
+        let woken = outbox.order.take_in(clock) + outbox.order.set_full(is_full);
+        if woken == 0 {
+            return 0;
+        }
+        self.inbox.0.lock().activate(woken)
     }
 
     /// The timers' thread comes by: what has slept long enough may run.

@@ -1,7 +1,7 @@
 //! Finding one message in the order by plans: see `mailbox/found.rs`.
 
 use super::lanes::{Lane, LaneId};
-use super::{Message, Planned, Sleeper, Timestamp, Tried, Unit, turn};
+use super::{Message, Planned, Sleeper, Timestamp, Tried};
 use crate::clock::Clock;
 use crate::mailbox::found::{Found, among, is_living};
 use crate::whereabouts::Waits;
@@ -9,10 +9,11 @@ use crate::whereabouts::Waits;
 impl<M: Message> Planned<M> {
     /// The message that `of` picks. `Err`: how many could run that are here.
     pub(in crate::mailbox) fn find(
-        &self,
+        &mut self,
         of: &dyn Fn(&M) -> bool,
         clock: &dyn Clock,
     ) -> Result<Found, usize> {
+        self.take_all_in();
         let now = clock.now();
         for (bed, sleeper) in &self.asleep {
             if let Sleeper::Message(entry, tried) = sleeper
@@ -27,15 +28,10 @@ impl<M: Message> Planned<M> {
                 return Ok(found(0, entry.posted_at, why));
             }
         }
-        for (level, units) in self.ready.iter().enumerate() {
-            for ready in units {
-                if let Unit::One(entry) = &ready.unit
-                    && is_living(&entry.message)
-                    && of(&entry.message)
-                {
-                    let ahead = self.before(turn(level, ready.number), level);
-                    return Ok(found(ahead, entry.posted_at, self.for_turn(ahead, now)));
-                }
+        for (message, posted, place) in self.ready.ones() {
+            if is_living(message) && of(message) {
+                let ahead = self.ready.before(place);
+                return Ok(found(ahead, posted, self.for_turn(ahead, now)));
             }
         }
         for (id, lane) in self.lanes.all() {
@@ -50,33 +46,15 @@ impl<M: Message> Planned<M> {
     /// Whether an entry here is the one that is looked for.
     pub(in crate::mailbox) fn any(&self, is_it: &dyn Fn(&M) -> bool) -> bool {
         let asleep = self.asleep.values().filter_map(|sleeper| match sleeper {
-            Sleeper::Message(entry, _) => Some(entry),
+            Sleeper::Message(entry, _) => Some(&entry.message),
             Sleeper::Lane(_) => None,
         });
-        let ready = self.ready.iter().flatten();
-        let ready = ready.filter_map(|ready| match &ready.unit {
-            Unit::One(entry) => Some(entry),
-            Unit::Lane(_) => None,
-        });
+        let ready = self.ready.ones().map(|(message, ..)| message);
         let lanes = self.lanes.all().flat_map(|(_, lane)| lane.all());
-        let mut all = asleep.chain(ready).chain(lanes);
-        all.any(|entry| is_it(&entry.message))
-    }
-
-    /// How many units go before one of that turn and level. A lane counts as one message, since it has one turn.
-    fn before(&self, of: u64, level: usize) -> usize {
-        let levels = self.ready.iter().enumerate();
-        let count = levels.map(|(other, units)| {
-            let first = |number| turn(other, number);
-            units
-                .iter()
-                .filter(|ready| {
-                    let own = first(ready.number);
-                    own < of || own == of && other > level
-                })
-                .count()
-        });
-        count.sum()
+        let lanes = lanes.map(|entry| &entry.message);
+        let fetched = self.fetched.iter().map(|(message, _)| message);
+        let mut all = asleep.chain(ready).chain(lanes).chain(fetched);
+        all.any(is_it)
     }
 
     /// Why a unit that could run does not.
@@ -117,7 +95,7 @@ impl<M: Message> Planned<M> {
             } else if lane.rests_until().is_some() {
                 Waits::Retry(left)
             } else {
-                let interval = lane.first.as_ref().and_then(super::meter_of);
+                let interval = lane.first().and_then(super::meter_of);
                 let interval = interval.map(|meter| meter.rate().interval());
                 let places = u32::try_from(behind).unwrap_or(u32::MAX);
                 Waits::Rate(
@@ -126,13 +104,8 @@ impl<M: Message> Planned<M> {
             };
             return found(behind, posted, why);
         }
-        let mut ahead = behind;
-        for (level, units) in self.ready.iter().enumerate() {
-            let is_it = |unit: &Unit<M>| matches!(unit, Unit::Lane(own) if *own == id);
-            if let Some(ready) = units.iter().find(|ready| is_it(&ready.unit)) {
-                ahead += self.before(turn(level, ready.number), level);
-            }
-        }
+        let place = self.ready.of_lane(id);
+        let ahead = behind + place.map_or(0, |place| self.ready.before(place));
         found(ahead, posted, self.for_turn(ahead, now))
     }
 }

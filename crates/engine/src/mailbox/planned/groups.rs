@@ -11,7 +11,7 @@ use crate::plan::{Group, Meter};
 impl<M: Message> Lane<M> {
     /// Until when the first message waits for company, which it does not have yet. One that was taken before does not.
     pub(super) fn waits_until(&self) -> Option<Timestamp> {
-        let first = self.first.as_ref().filter(|first| is_queued(first))?;
+        let first = self.first().filter(|first| is_queued(&first.message))?;
         if self.was_tried() {
             return None;
         }
@@ -23,12 +23,12 @@ impl<M: Message> Lane<M> {
 
     /// Whether the first message need not wait for more, now that another one came.
     pub(super) fn is_complete(&self) -> bool {
-        let group = self.first.as_ref().and_then(group_of);
+        let group = self.first().and_then(group_of);
         // Nearly always the last one is of the group, and too few are here.
         self.was_tried()
             || group.is_none_or(|group| {
                 let few = self.len() < group.size();
-                let last = self.rest().next_back();
+                let last = self.last();
                 !(few && last.is_none_or(|last| is_of(last, group))) && self.has_company(group)
             })
     }
@@ -36,8 +36,8 @@ impl<M: Message> Lane<M> {
     /// Whether as many are here as run together, or no more can come because another message follows them.
     fn has_company(&self, group: &Group) -> bool {
         let mut here = 0;
-        for entry in self.first.iter().chain(self.rest()) {
-            if is_queued(entry) {
+        for entry in self.all() {
+            if is_queued(&entry.message) {
                 if !is_of(entry, group) {
                     return true;
                 }
@@ -65,7 +65,7 @@ impl<M: Message> Lane<M> {
             return others;
         };
         while others.entries.len() + 1 < group.size()
-            && let Some(next) = self.first.as_ref().filter(|next| is_of(next, group))
+            && let Some(next) = self.first().filter(|next| is_of(next, group))
         {
             if punctual.expires(&next.message) {
                 others.expired += 1;
@@ -74,7 +74,7 @@ impl<M: Message> Lane<M> {
             }
             if let Some(at) = self.rests_until()
                 && at > punctual.now()
-                && is_queued(next)
+                && is_queued(&next.message)
             {
                 break;
             }

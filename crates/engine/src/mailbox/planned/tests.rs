@@ -8,10 +8,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::Planned;
+use super::looks::LOOKS;
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
 use crate::mailbox::claimed::Popped;
+use crate::mailbox::door::Door;
 use crate::mailbox::entry::{Entry, Finished, Punctual, Times};
+use crate::mailbox::queue::Queue;
 use crate::mailbox::{Gate, Limits, Mailbox, Tray};
 use crate::message::{Message, Ticket};
 use crate::outcome::{Failure, Outcome};
@@ -59,6 +62,48 @@ impl Message for Note {
 
     fn plan(&self) -> Option<&Plan> {
         self.plan.as_ref()
+    }
+}
+
+/// What senders have pushed, and the worker looks at as a mailbox has it look.
+struct Outside {
+    queue: Queue<Note>,
+    door: Door,
+}
+
+impl Outside {
+    /// That of `order`.
+    fn of(order: &mut Planned<Note>) -> Self {
+        let door = Door::new();
+        order.answer(door.knock());
+        Self {
+            queue: Queue::new(),
+            door,
+        }
+    }
+
+    fn push(&mut self, entry: Entry<Note>) {
+        self.door.comes(entry.message.plan());
+        self.queue.push_back(entry);
+    }
+
+    /// Before a message is taken.
+    fn look(&mut self, order: &mut Planned<Note>, clock: &Hand) {
+        if order.is_quiet() && order.has_enough(true) {
+            return;
+        }
+        if !order.has_fetched_enough() {
+            let is_even = self.door.opens(order.len() > 0);
+            order.fetch(&mut self.queue, is_even);
+            order.take_in();
+            order.wake(|| clock.now());
+        }
+    }
+
+    /// Before anything else is done.
+    fn bring_in(&mut self, order: &mut Planned<Note>) {
+        order.fetch(&mut self.queue, false);
+        order.take_all_in();
     }
 }
 
@@ -139,6 +184,7 @@ struct Known {
 
 struct Run {
     order: Planned<Note>,
+    outside: Outside,
     clock: Hand,
     meter: Arc<Meter>,
     group: Arc<Group>,
@@ -160,8 +206,10 @@ struct Run {
 impl Run {
     fn new() -> Self {
         let rate = Rate::new(1, Duration::from_nanos(3), 2).expect("a rate");
+        let mut order = Planned::new(None);
         Self {
-            order: Planned::new(None),
+            outside: Outside::of(&mut order),
+            order,
             clock: Hand::default(),
             meter: Arc::new(Meter::new(rate)),
             group: Arc::new(Group::new(SIZE, Duration::ZERO)),
@@ -232,13 +280,14 @@ impl Run {
         };
         if !latest {
             self.inside.insert(id, known);
-            self.order.push(entry);
+            self.outside.push(entry);
             return;
         }
         let mut others = self.inside.iter();
         let other = others
             .find(|(_, other)| other.latest && other.key == key)
             .map(|(id, _)| *id);
+        self.outside.bring_in(&mut self.order);
         match self.order.replace(entry, &|_| true) {
             Ok(old) => {
                 assert_eq!(Some(old.message.id), other, "the one with the same key");
@@ -246,7 +295,7 @@ impl Run {
             }
             Err(entry) => {
                 assert_eq!(other, None, "it is replaced");
-                self.order.push(entry);
+                self.outside.push(entry);
             }
         }
         self.inside.insert(id, known);
@@ -259,13 +308,7 @@ impl Run {
     }
 
     fn pop(&mut self) {
-        self.order.wake(|| self.clock.now());
-        let mut leftovers = Vec::new();
-        let mut punctual = Punctual::new(&self.clock);
-        let popped =
-            self.order
-                .pop_to_run(None, &mut punctual, &mut self.tombstones, &mut leftovers);
-        self.leftovers(leftovers);
+        let popped = self.popped();
         let now = self.now();
         let busy: Vec<u8> = self.running.iter().filter_map(|(_, key)| *key).collect();
         match popped {
@@ -334,6 +377,22 @@ impl Run {
                     }
                     self.running.push((other, None));
                 }
+            }
+        }
+    }
+
+    /// The next message, as a mailbox takes it.
+    fn popped(&mut self) -> Popped<Note> {
+        loop {
+            self.outside.look(&mut self.order, &self.clock);
+            let mut leftovers = Vec::new();
+            let mut punctual = Punctual::new(&self.clock);
+            let popped =
+                self.order
+                    .pop_to_run(None, &mut punctual, &mut self.tombstones, &mut leftovers);
+            self.leftovers(leftovers);
+            if !matches!(popped, Popped::Nothing) || self.outside.queue.is_empty() {
+                return popped;
             }
         }
     }
@@ -431,6 +490,7 @@ impl Run {
                 }
             }
             Step::Oldest => {
+                self.outside.bring_in(&mut self.order);
                 let mut leftovers = Vec::new();
                 let oldest = self.order.pop_oldest(&mut self.tombstones, &mut leftovers);
                 self.leftovers(leftovers);
@@ -440,6 +500,7 @@ impl Run {
                 }
             }
             Step::Sweep => {
+                self.outside.bring_in(&mut self.order);
                 let mut leftovers = Vec::new();
                 self.order.sweep(&mut leftovers);
                 self.leftovers(leftovers);
@@ -447,6 +508,7 @@ impl Run {
                 self.tombstones = 0;
             }
             Step::TakeDelayed => {
+                self.outside.bring_in(&mut self.order);
                 let mut leftovers = Vec::new();
                 for entry in self
                     .order
@@ -458,7 +520,8 @@ impl Run {
                 self.leftovers(leftovers);
             }
         }
-        assert_eq!(self.order.len(), self.inside.len() + self.buried.len());
+        let len = self.order.len() + self.outside.queue.len();
+        assert_eq!(len, self.inside.len() + self.buried.len());
         assert_eq!(self.tombstones, self.buried.len());
     }
 }
@@ -510,6 +573,106 @@ fn one_message_in_64_is_timed_as_in_the_other_order_until_a_turn_was_slow() {
     (0..64).for_each(post);
     let timed = (0..64).filter(|_| take_is_timed());
     assert_eq!(timed.count(), 64);
+}
+
+/// A mailbox whose messages are over at once.
+struct Quick {
+    mailbox: Mailbox<Note>,
+    clock: Hand,
+    last: Option<Entry<Note>>,
+}
+
+impl Quick {
+    fn new() -> Self {
+        Self {
+            mailbox: Mailbox::new(10_000, Overflow::Block, 1, Gate::Open, Limits::default()),
+            clock: Hand::default(),
+            last: None,
+        }
+    }
+
+    fn post(&self, id: usize, change: impl FnOnce(&mut Plan)) {
+        let mut plan = Plan::default();
+        change(&mut plan);
+        let note = Note {
+            id,
+            call: Arc::default(),
+            plan: Some(plan),
+        };
+        assert!(self.mailbox.try_post(note, &self.clock).is_ok());
+    }
+
+    fn take(&mut self) -> usize {
+        let finished = self.last.as_ref().map(|entry| Finished {
+            message: &entry.message,
+            outcome: Outcome::Completed,
+            timed: None,
+        });
+        let mut next = Tray::empty();
+        let clock = &self.clock;
+        drop(self.mailbox.take(finished.as_ref(), true, &mut next, clock));
+        self.last = next.take();
+        self.last.as_ref().expect("a message").message.id
+    }
+}
+
+#[test]
+fn an_urgent_message_goes_next_and_behind_a_few_quick_ones_where_they_keep_coming() {
+    let mut quick = Quick::new();
+    let another = |quick: &Quick| quick.post(0, |plan| plan.priority = Priority::LOWEST);
+    // How many less urgent ones go before it; there are always 20, and none of them is old.
+    let behind = |quick: &mut Quick, id| {
+        quick.post(id, |plan| plan.priority = Priority::HIGHEST);
+        let passed = (0..).take_while(|_| quick.take() != id).count();
+        (0..passed).for_each(|_| another(quick));
+        passed
+    };
+    let rest = |quick: &mut Quick, times| {
+        for _ in 0..times {
+            assert_eq!(quick.take(), 0);
+            another(quick);
+        }
+    };
+    (0..20).for_each(|_| another(&quick));
+    rest(&mut quick, 1);
+    for id in 1..=usize::try_from(LOOKS).expect("few") {
+        assert_eq!(behind(&mut quick, id), 0);
+        rest(&mut quick, 2);
+    }
+    let late = (100..200).map(|id| behind(&mut quick, id)).max();
+    assert!(late > Some(0) && late <= Some(16), "{late:?}");
+    // The worker looks again after a calm.
+    rest(&mut quick, 64);
+    assert_eq!(behind(&mut quick, 200), 0);
+}
+
+#[test]
+fn a_key_is_as_urgent_as_its_first_message() {
+    let mut quick = Quick::new();
+    let of_key = |quick: &Quick, id, priority| {
+        quick.post(id, |plan| {
+            plan.key = Some(Key::from("k"));
+            plan.priority = priority;
+        });
+    };
+    of_key(&quick, 0, Priority::HIGHEST);
+    of_key(&quick, 1, Priority::LOWEST);
+    of_key(&quick, 2, Priority::HIGHEST);
+    (3..5).for_each(|id| quick.post(id, |_| {}));
+    let taken: Vec<_> = (0..5).map(|_| quick.take()).collect();
+    assert_eq!(taken, [0, 3, 4, 1, 2]);
+}
+
+#[test]
+fn keys_are_served_in_turns_also_where_not_all_is_taken_in_at_once() {
+    let mut quick = Quick::new();
+    // Many of one key before one each of others.
+    for id in 0..1_100 {
+        let key = if id < 1_000 { 0 } else { id };
+        quick.post(id, |plan| plan.key = Some(Key::from(key as u64)));
+    }
+    let taken = (0..202).map(|_| quick.take());
+    assert_eq!(taken.filter(|id| *id >= 1_000).count(), 100);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 
 use super::super::Planned;
-use super::{Call, Hand, Note};
-use crate::clock::{Clock, Timestamp};
+use super::{Call, Hand, Note, Outside};
+use crate::clock::Timestamp;
 use crate::key::Key;
 use crate::mailbox::claimed::Popped;
 use crate::mailbox::entry::{Entry, Punctual, Spot};
@@ -65,6 +65,7 @@ struct Waits {
 
 struct Run {
     order: Planned<Note>,
+    outside: Outside,
     clock: Hand,
     group: Arc<Group>,
     lists: BTreeMap<u8, Vec<Waits>>,
@@ -82,7 +83,7 @@ impl Run {
     }
 
     fn pop(&mut self, spot: Option<Spot>) {
-        self.order.wake(|| self.clock.now());
+        self.outside.look(&mut self.order, &self.clock);
         let gone = self.buried > 0;
         let mut leftovers = Vec::new();
         let mut punctual = Punctual::new(&self.clock);
@@ -92,6 +93,10 @@ impl Run {
         self.buried -= leftovers.len();
         let now = self.now();
         let Popped::Message(first, others) = popped else {
+            if !self.outside.queue.is_empty() {
+                self.pop(spot);
+                return;
+            }
             for (key, list) in &self.lists {
                 let asleep = self.sleeps.get(key).is_some_and(|due| *due > now);
                 let rests = asleep || list.first().is_none_or(|first| first.due > now);
@@ -189,7 +194,7 @@ impl Run {
                     plan: Some(plan),
                 };
                 self.next_id += 1;
-                self.order.push(Entry {
+                self.outside.push(Entry {
                     message,
                     posted_at: None,
                 });
@@ -215,6 +220,7 @@ impl Run {
                 }
             }
             Step::Oldest => {
+                self.outside.bring_in(&mut self.order);
                 let mut leftovers = Vec::new();
                 let oldest = self.order.pop_oldest(&mut self.tombstones, &mut leftovers);
                 self.buried -= leftovers.len();
@@ -223,12 +229,14 @@ impl Run {
                 }
             }
             Step::Sweep => {
+                self.outside.bring_in(&mut self.order);
                 let mut leftovers = Vec::new();
                 self.order.sweep(&mut leftovers);
                 assert_eq!(leftovers.len(), self.buried);
                 (self.buried, self.tombstones) = (0, 0);
             }
             Step::TakeDelayed => {
+                self.outside.bring_in(&mut self.order);
                 let mut leftovers = Vec::new();
                 let taken = self
                     .order
@@ -244,7 +252,8 @@ impl Run {
             }
         }
         let waiting = self.lists.values().map(Vec::len).sum::<usize>();
-        assert_eq!(self.order.len(), waiting + self.buried);
+        let len = self.order.len() + self.outside.queue.len();
+        assert_eq!(len, waiting + self.buried);
         assert_eq!(self.tombstones, self.buried);
     }
 }
@@ -272,7 +281,7 @@ fn filled(counts: &[usize]) -> Planned<Note> {
                 call: Arc::default(),
                 plan: Some(plan),
             };
-            order.push(Entry {
+            order.push_entry(Entry {
                 message,
                 posted_at: None,
             });
@@ -328,8 +337,10 @@ proptest! {
     fn messages_of_a_key_that_ran_together_come_back_in_their_order(
         steps in proptest::collection::vec(step(), 0..120)
     ) {
+        let mut order = Planned::new(None);
         let mut run = Run {
-            order: Planned::new(None),
+            outside: Outside::of(&mut order),
+            order,
             clock: Hand(AtomicU64::new(1)),
             group: Arc::new(Group::new(SIZE, std::time::Duration::ZERO)),
             lists: BTreeMap::new(),
