@@ -115,10 +115,9 @@ impl Small {
         Some(unsafe { self.words.as_ptr().cast::<T>().read() })
     }
 
-    /// The same message, which is as urgent as that.
-    pub(crate) const fn urgent(mut self, priority: Alone) -> Self {
-        self.priority = Some(priority);
-        self
+    /// Makes it as urgent as that.
+    pub(crate) const fn urge(&mut self, priority: Option<Alone>) {
+        self.priority = priority;
     }
 
     /// What it asks of its mailbox.

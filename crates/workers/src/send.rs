@@ -84,10 +84,7 @@ fn plan(engine: &Engine, kind: &str, place: &mut Option<Envelope>, wishes: Optio
         return;
     }
     let now = || engine.pool().clock().now();
-    let wishes = wishes.unwrap_or_default();
-    *place = place
-        .take()
-        .map(|envelope| wishes.put_on(envelope, kind, of_kind, now));
+    wishes.unwrap_or_default().put_on(place, kind, of_kind, now);
 }
 
 pub(crate) fn post<T: Send + 'static>(

@@ -22,23 +22,26 @@ pub(crate) struct Wishes {
 }
 
 impl Wishes {
-    /// Puts them on `envelope`, a message of `kind`; and what is asked for all of its kind.
+    /// Puts them on the message of `kind` in `place`, if there is one; and what is asked for all of its kind. In place, for the
+    /// reason that [`Engine::post_from`](crate::send::Engine::post_from) has.
+    #[inline]
     pub(crate) fn put_on(
         self,
-        envelope: Envelope,
+        place: &mut Option<Envelope>,
         kind: &str,
         of_kind: Option<OfKind>,
         now: impl FnOnce() -> Timestamp,
-    ) -> Envelope {
+    ) {
         let is_plain = self.key.is_none() && self.not_before.is_none() && of_kind.is_none();
-        let envelope = match (envelope, self.priority.and_then(Alone::of)) {
-            (Envelope::Small(small), Some(priority)) if is_plain && self.bytes.is_none() => {
-                return Envelope::Small(small.urgent(priority));
-            }
-            (envelope, _) => envelope,
-        };
+        if is_plain
+            && self.bytes.is_none()
+            && let Some(Envelope::Small(small)) = place
+        {
+            small.urge(self.priority.and_then(Alone::of));
+            return;
+        }
         if is_plain && self.priority.is_none() && self.bytes.is_none() {
-            return envelope;
+            return;
         }
         let plan = (!is_plain || self.priority.is_some()).then(|| {
             let mut plan = Plan::default();
@@ -55,12 +58,14 @@ impl Wishes {
             }
             plan
         });
-        Envelope::Planned(Box::new(Planned {
-            plan,
-            bytes: self.bytes.unwrap_or_else(|| envelope.bytes()),
-            sent: Sent::default(),
-            envelope,
-        }))
+        if let Some(envelope) = place.take() {
+            *place = Some(Envelope::Planned(Box::new(Planned {
+                plan,
+                bytes: self.bytes.unwrap_or_else(|| envelope.bytes()),
+                sent: Sent::default(),
+                envelope,
+            })));
+        }
     }
 }
 
@@ -71,8 +76,11 @@ mod tests {
     use crate::message::Target;
 
     fn post(wishes: Wishes) -> Envelope {
-        let envelope = Envelope::post(Target::Known(KindId::NONE), 7_u64);
-        wishes.put_on(envelope, "kind", None, || unreachable!("there is no batch"))
+        let mut place = Some(Envelope::post(Target::Known(KindId::NONE), 7_u64));
+        wishes.put_on(&mut place, "kind", None, || {
+            unreachable!("there is no batch")
+        });
+        place.expect("a message")
     }
 
     #[test]
