@@ -41,7 +41,7 @@ pub(crate) fn report_progress(
     if let Some(message) = message {
         return message.report(py, report);
     }
-    match running::look(|message, _| message.task.clone()) {
+    match running::look(|message, _| message.task().cloned()) {
         Some(Some(task)) if task.asked => task.report(py, report),
         Some(_) => Ok(()),
         None => child::report_running(py, report).map(drop),

@@ -65,7 +65,7 @@ pub(crate) fn explain<'py>(
 ) -> PyResult<Option<Bound<'py, PyDict>>> {
     let seen = RefCell::new(Sighting::default());
     let of = |message: &PyMessage| {
-        let found = message.task.as_ref().filter(|task| wanted.is(task));
+        let found = message.task().filter(|task| wanted.is(task));
         if let Some(task) = found {
             let mut seen = seen.borrow_mut();
             seen.of_task(task);

@@ -168,7 +168,7 @@ impl Processes {
     /// The process number of the child that has begun that message, if one has.
     pub(crate) fn runs(&self, task: &Arc<Task>) -> PyResult<Option<u32>> {
         let is_it = |delivery: &Delivery<PyHandler>| {
-            let own = delivery.message().and_then(|message| message.task.as_ref());
+            let own = delivery.message().and_then(|message| message.task());
             own.is_some_and(|own| Arc::ptr_eq(own, task))
         };
         let note = |delivery: &Delivery<PyHandler>| {

@@ -302,7 +302,7 @@ impl PyHandler {
     /// Publishes the reply of a message that was handled in this process.
     #[inline]
     fn finish_here(&self, py: Python<'_>, message: PyMessage) -> Wake {
-        let Some(task) = &message.task else {
+        let Some(task) = message.task() else {
             message.drop_attached(py);
             return Wake::none();
         };
@@ -329,12 +329,12 @@ impl PyHandler {
             // It was to be tried again. The stop makes no more attempts: the last one says why it fails.
             self.shared.report(py, message, &error);
             self.shared.bury_last(py, message);
-            if let Some(task) = &message.task {
+            if let Some(task) = message.task() {
                 task.settle(Value::Here(Err(error.into_value(py).into_any())));
                 task.slot.publish();
             }
         }
-        if let Some(task) = &message.task {
+        if let Some(task) = message.task() {
             task.forget_interrupter();
             task.fail(false, failure);
             self.shared.deliver(py, task);
@@ -363,7 +363,10 @@ impl Serving<'_> {
         };
         let awaits = call.awaits();
         let context = message.context().map(|context| context.bind(py));
-        let task = message.task.clone().filter(|task| task.retry().is_some());
+        let task = message
+            .task()
+            .cloned()
+            .filter(|task| task.retry().is_some());
         let mut then = None;
         // The error handler is part of the call: it finds the message as the current one, and its context.
         let mut hook = None;
@@ -448,7 +451,7 @@ impl Serving<'_> {
         handler: &Bound<'_, PyAny>,
     ) -> Handled<PyHandler> {
         let (py, shared) = (self.py, &self.handler.shared);
-        if let (Some(task), Some(companions)) = (&message.task, &companions) {
+        if let (Some(task), Some(companions)) = (message.task(), &companions) {
             task.join(tasks_of(companions));
         }
         let context = message.context().map(|context| context.bind(py));

@@ -21,7 +21,25 @@ use crate::pickle::pickling;
 #[derive(Debug)]
 pub(crate) struct PyMessage {
     pub(crate) body: Body,
-    pub(crate) task: Option<Arc<Task>>,
+    pub(crate) asks: Asks,
+}
+
+/// What the sender of a message asks for beyond its handling.
+#[derive(Debug, Default)]
+pub(crate) enum Asks {
+    #[default]
+    Nothing,
+    /// A place in the order of its mailbox, and nothing else: a post with a priority or a key has no task to be allocated, and
+    /// to be fetched again by the thread that handles it.
+    Order(Planned),
+    /// All else.
+    Task(Arc<Task>),
+}
+
+impl From<Option<Arc<Task>>> for Asks {
+    fn from(task: Option<Arc<Task>>) -> Self {
+        task.map_or(Self::Nothing, Self::Task)
+    }
 }
 
 /// What a message says.
@@ -53,28 +71,32 @@ pub(crate) enum Apart {
     Last,
 }
 
-// Four words, as `task.rs` says.
-const _: () = assert!(size_of::<PyMessage>() == 4 * size_of::<usize>());
+// Five words, as `task.rs` says.
+const _: () = assert!(size_of::<PyMessage>() == 5 * size_of::<usize>());
 
 impl Message for PyMessage {
     fn ticket(&self) -> Option<Arc<dyn Ticket>> {
-        self.task.clone().map(|task| task as Arc<dyn Ticket>)
+        self.task().cloned().map(|task| task as Arc<dyn Ticket>)
     }
 
     fn state(&self) -> Option<&ReplyState> {
-        self.task.as_ref().map(|task| task.slot.state())
+        self.task().map(|task| task.slot.state())
     }
 
     fn bytes(&self) -> usize {
         match self.request() {
             Some(request) => usize::try_from(request.payload.area_len()).unwrap_or(usize::MAX),
-            None => self.task.as_ref().map_or(0, |task| task.bytes()),
+            None => self.task().map_or(0, |task| task.bytes()),
         }
     }
 
     #[inline]
     fn plan(&self) -> Option<&Plan> {
-        self.task.as_ref()?.plan.as_ref().map(Planned::get)
+        match &self.asks {
+            Asks::Nothing => None,
+            Asks::Order(plan) => Some(plan.get()),
+            Asks::Task(task) => task.plan.as_ref().map(Planned::get),
+        }
     }
 }
 
@@ -83,12 +105,21 @@ impl PyMessage {
     pub(crate) const fn last() -> Self {
         Self {
             body: Body::Apart(Apart::Last),
-            task: None,
+            asks: Asks::Nothing,
+        }
+    }
+
+    /// Its task, if it has one.
+    #[inline]
+    pub(crate) const fn task(&self) -> Option<&Arc<Task>> {
+        match &self.asks {
+            Asks::Task(task) => Some(task),
+            Asks::Nothing | Asks::Order(_) => None,
         }
     }
 
     pub(crate) fn head_kind(&self) -> Head {
-        self.task.as_ref().map_or(Head::Type, |task| task.head)
+        self.task().map_or(Head::Type, |task| task.head)
     }
 
     /// The sender's context variables.
@@ -101,7 +132,7 @@ impl PyMessage {
     }
 
     pub(crate) fn id(&self) -> Option<&Py<PyString>> {
-        self.task.as_ref()?.id()
+        self.task()?.id()
     }
 
     /// What goes to another process, if this does.
@@ -114,7 +145,7 @@ impl PyMessage {
 
     /// Whether the reply goes to the owner.
     pub(crate) fn is_answered(&self) -> bool {
-        self.task.as_ref().is_some_and(|task| task.is_answered())
+        self.task().is_some_and(|task| task.is_answered())
     }
 
     /// The id of one whose reply goes to the owner.
@@ -124,7 +155,7 @@ impl PyMessage {
 
     /// Drops it while attached, without asking for each part whether that is so.
     pub(crate) fn drop_attached(self, py: Python<'_>) {
-        let Self { body, task } = self;
+        let Self { body, asks } = self;
         match body {
             Body::Local {
                 head,
@@ -141,7 +172,7 @@ impl PyMessage {
             }
             Body::Apart(Apart::Last) => {}
         }
-        drop(task);
+        drop(asks);
     }
 
     /// The message's type, or the name of the function.
@@ -161,7 +192,7 @@ impl PyMessage {
 
     /// Why it was not handled by `to`, as what Python raises.
     pub(crate) fn error_of(&self, failure: Failure, to: NamedOwner<'_>) -> PyErr {
-        match &self.task {
+        match self.task() {
             Some(task) => task.error_of(failure, to),
             None => failure::failure(failure, to, None, false),
         }
@@ -171,7 +202,7 @@ impl PyMessage {
         About {
             id: self.id().map(|id| id.clone_ref(py)),
             attempt: self.attempt(),
-            task: self.task.clone(),
+            task: self.task().cloned(),
         }
     }
 
@@ -192,7 +223,7 @@ impl PyMessage {
 
     /// Whether it is tried again when it fails.
     pub(crate) fn retry(&self) -> Option<&Retrying> {
-        self.task.as_ref()?.retry()
+        self.task()?.retry()
     }
 
     /// The message's data, where it is handled in this process.
@@ -221,7 +252,7 @@ impl PyMessage {
 
     /// The message as `current_message()` shows it.
     pub(crate) fn view(&self, py: Python<'_>, address: &Address) -> PyResult<WorkerMessage> {
-        self.view_with(py, address, self.task.clone())
+        self.view_with(py, address, self.task().cloned())
     }
 
     /// The same of one whose handler is a coroutine: where several run at the same time, the ticket tells it from the
@@ -231,7 +262,7 @@ impl PyMessage {
         py: Python<'_>,
         address: &Address,
     ) -> PyResult<WorkerMessage> {
-        let task = self.task.clone();
+        let task = self.task().cloned();
         let task = task.or_else(|| (!address.is_exclusive()).then(Arc::default));
         self.view_with(py, address, task)
     }

@@ -17,7 +17,7 @@ use crate::host::worker_shared::WorkerShared;
 impl WorkerShared {
     /// A message is about to leave the mailbox, and ends as `outcome`. On any thread, with the interpreter lock or without.
     pub(crate) fn note_outcome(&self, message: &PyMessage, outcome: Outcome) {
-        let Some(task) = message.task.as_ref().filter(|task| task.id().is_some()) else {
+        let Some(task) = message.task().filter(|task| task.id().is_some()) else {
             return;
         };
         let name = match (task.slot.get(), outcome) {
@@ -33,12 +33,11 @@ impl WorkerShared {
 
     /// The same of one that no handler gets.
     pub(crate) fn note_failure(&self, message: &PyMessage, failure: Failure) {
-        if failure == Failure::Stopped && message.task.as_ref().is_none_or(|task| task.is_untold())
-        {
+        if failure == Failure::Stopped && message.task().is_none_or(|task| task.is_untold()) {
             // ORDERING: Relaxed, a number for the log.
             self.untold.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(task) = message.task.as_ref().filter(|task| task.id().is_some()) {
+        if let Some(task) = message.task().filter(|task| task.id().is_some()) {
             let tried =
                 failure == Failure::Stopped && task.retry().is_some_and(|retry| retry.made() > 0);
             let name = if tried {

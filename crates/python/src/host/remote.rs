@@ -20,7 +20,7 @@ use crate::host::failure;
 use crate::host::handler::{PyHandler, Runner};
 use crate::host::hearing::ArrivedEvent;
 use crate::host::hook::Hook;
-use crate::host::message::PyMessage;
+use crate::host::message::{Asks, PyMessage};
 use crate::host::retrying::Then;
 use crate::host::running;
 use crate::host::stuck;
@@ -38,11 +38,11 @@ impl Codec for PyHandler {
     }
 
     fn lane_note(message: &PyMessage) -> Option<&LaneNote> {
-        message.task.as_ref().map(|task| &task.lane)
+        message.task().map(|task| &task.lane)
     }
 
     fn feed(message: &PyMessage) -> Option<Arc<dyn Feed>> {
-        let stream = message.task.as_ref()?.stream()?.clone();
+        let stream = message.task()?.stream()?.clone();
         Some(stream)
     }
 
@@ -50,7 +50,7 @@ impl Codec for PyHandler {
         Some(Arc::new(Ear {
             handler: self.clone(),
             id: message.request().and_then(|request| request.id.clone()),
-            task: message.task.clone(),
+            task: message.task().cloned(),
         }))
     }
 }
@@ -102,7 +102,9 @@ impl Ends for PyHandler {
             }
             return;
         }
-        let task = delivery.message().and_then(|message| message.task.clone());
+        let task = delivery
+            .message()
+            .and_then(|message| message.task().cloned());
         let Some(task) = task else {
             return delivery.finish(Outcome::Completed, ran);
         };
@@ -157,7 +159,7 @@ impl Ends for PyHandler {
 
     fn expired(delivery: Delivery<Self>) {
         Python::attach(|py| {
-            let task = delivery.message().and_then(|message| message.task.as_ref());
+            let task = delivery.message().and_then(|message| message.task());
             let outcome = if task.is_some_and(|task| task.expire()) {
                 expired(py, &delivery)
             } else {
@@ -172,7 +174,7 @@ impl Ends for PyHandler {
             return;
         };
         let expired = |task: &Arc<Task>| matches!(task.slot.get(), Some(Err(Failure::Expired)));
-        if message.task.as_ref().is_some_and(expired) {
+        if message.task().is_some_and(expired) {
             let shared = &delivery.handler().shared;
             Python::attach(|py| stuck::tell_killed(py, shared, message, crash.pid));
         }
@@ -209,7 +211,7 @@ fn end_batch(py: Python<'_>, mut delivery: Delivery<PyHandler>, answer: Answer) 
         match results.get(py, index) {
             Err(error) => fail(py, delivery, false, None, |_, _| error),
             Ok(value) => {
-                let task = delivery.message().and_then(|message| message.task.as_ref());
+                let task = delivery.message().and_then(|message| message.task());
                 let value = Value::Here(Ok(value.unbind()));
                 let outcome = if task.is_none_or(|task| task.settle(value)) {
                     Outcome::Completed
@@ -230,9 +232,9 @@ fn job(runner: &Runner, job: impl FnOnce(Python<'_>) + Send + 'static) {
 impl PyHandler {
     /// Publishes without the interpreter lock; callbacks become jobs.
     pub(crate) fn finish_remote(&self, message: PyMessage, runner: &Runner) -> Wake {
-        let PyMessage { body, task } = message;
+        let PyMessage { body, asks } = message;
         drop(body);
-        let Some(task) = task else {
+        let Asks::Task(task) = asks else {
             return Wake::none();
         };
         let threads = task.is_settled()
@@ -343,7 +345,7 @@ fn end(
     error: PyErr,
     (crashed, ran): (bool, Option<Duration>),
 ) {
-    let task = delivery.message().and_then(|message| message.task.as_ref());
+    let task = delivery.message().and_then(|message| message.task());
     let outcome = match task {
         Some(task) if !task.settle(Value::Here(Err(error.into_value(py).into_any()))) => {
             given_up(py, &delivery)
@@ -398,8 +400,7 @@ fn given_up(py: Python<'_>, delivery: &Delivery<PyHandler>) -> Outcome {
         return Outcome::Failed;
     };
     let failure = message
-        .task
-        .as_ref()
+        .task()
         .and_then(|task| task.slot.get())
         .and_then(|reply| reply.as_ref().err().copied());
     match failure {

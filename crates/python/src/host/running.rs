@@ -54,7 +54,7 @@ pub(crate) fn with_mark<R>(
     }
 
     // One without a task has neither a future nor an id to be looked for by.
-    let now = if message.task.is_some() {
+    let now = if message.task().is_some() {
         marks::coarse()
     } else {
         0

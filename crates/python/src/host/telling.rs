@@ -233,7 +233,7 @@ impl WorkerShared {
             self.ends.dies(py, id);
         }
         let told = message.kind(py).and_then(|kind| {
-            let reply = message.task.as_ref().is_none_or(|task| !task.is_silent());
+            let reply = message.task().is_none_or(|task| !task.is_silent());
             let letter = (kind, message.data(py)?, id, errors, reply);
             self.replies
                 .bind(py)

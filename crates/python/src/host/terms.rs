@@ -15,6 +15,7 @@ use crate::error::Quoted;
 use crate::host::channel::Channel;
 use crate::host::failure::Limit;
 use crate::host::kinds::OfKind;
+use crate::host::message::Asks;
 use crate::host::planning::{Planned, Wishes};
 use crate::host::retrying::Retrying;
 use crate::host::task::{Beside, Extras, Task};
@@ -72,7 +73,8 @@ impl Terms {
         })
     }
 
-    /// The task of a post. A plain one needs none; an id, a deadline and terms do. `reply`: one with an id is answered.
+    /// What a post asks for. A plain one asks for nothing, and one that only says where it is to go needs no task. `reply`: one
+    /// with an id is answered.
     #[inline]
     pub(crate) fn of_post(
         self,
@@ -80,16 +82,18 @@ impl Terms {
         id: Option<Py<PyString>>,
         reply: bool,
         limit: Option<Duration>,
-    ) -> Option<Arc<Task>> {
-        let plain = self.plan.is_none() && self.retry.is_none() && self.bytes == 0;
-        if plain && id.is_none() && limit.is_none() {
-            return None;
-        }
-        let mut task = self.task(kind, id, limit);
+    ) -> Asks {
+        let is_simple = self.retry.is_none() && self.bytes == 0 && id.is_none() && limit.is_none();
+        let plan = match self.plan {
+            None if is_simple => return Asks::Nothing,
+            Some(plan) if is_simple && plan.get().is_short() => return Asks::Order(plan),
+            plan => plan,
+        };
+        let mut task = Self { plan, ..self }.task(kind, id, limit);
         if let Some(extras) = &mut task.extras {
             extras.silent = !reply;
         }
-        Some(Arc::new(task))
+        Asks::Task(Arc::new(task))
     }
 
     /// The task of an ask.

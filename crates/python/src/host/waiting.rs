@@ -101,7 +101,7 @@ pub(crate) fn enter(
     message: PyMessage,
     limit: Option<Duration>,
 ) -> PyResult<PostResult> {
-    let deadline = limit.zip(message.task.clone());
+    let deadline = limit.zip(message.task().cloned());
     match worker.park(message, limit) {
         Ok(Some(parked)) => Ok(PostResult::Line(parked)),
         Ok(None) => {

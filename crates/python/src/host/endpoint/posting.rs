@@ -10,7 +10,7 @@ use pytoweb_engine::{Overflow, PostError, Worker};
 use crate::error;
 use crate::host::failure::Limit;
 use crate::host::handler::PyHandler;
-use crate::host::message::{Body, PyMessage, name_of};
+use crate::host::message::{Asks, Body, PyMessage, name_of};
 use crate::host::places::{Place, place_for, wait_for_place};
 use crate::host::planning::{Planned, Wishes, with_wishes};
 use crate::host::task::{Extras, Head, Task};
@@ -45,7 +45,7 @@ impl Inner {
                 data,
                 context,
             },
-            task: None,
+            asks: Asks::Nothing,
         };
         match worker.try_post(message) {
             Ok(()) => Ok(()),
@@ -76,8 +76,9 @@ impl Inner {
         py: Python<'_>,
         kind: Py<PyString>,
         data: Py<PyAny>,
-        task: Option<Arc<Task>>,
+        asks: impl Into<Asks>,
     ) -> PyResult<PyMessage> {
+        let asks = asks.into();
         let body = match &self.packing {
             None => Body::Local {
                 head: kind.into_any(),
@@ -91,11 +92,14 @@ impl Inner {
                     self.shared.named(),
                     kind.bind(py),
                     data.bind(py),
-                    task.as_deref(),
+                    match &asks {
+                        Asks::Task(task) => Some(task),
+                        Asks::Nothing | Asks::Order(_) => None,
+                    },
                 )?
             }
         };
-        Ok(PyMessage { body, task })
+        Ok(PyMessage { body, asks })
     }
 
     /// The terms of a message of the type `kind`.
@@ -188,7 +192,7 @@ impl Inner {
         });
         let message = PyMessage {
             body,
-            task: Some(task.clone()),
+            asks: Asks::Task(task.clone()),
         };
         Ok((message, task))
     }
@@ -240,7 +244,7 @@ impl Inner {
         limit: Option<Duration>,
     ) -> PyResult<()> {
         self.shared.check_open()?;
-        let deadline = limit.zip(message.task.clone());
+        let deadline = limit.zip(message.task().cloned());
         if let Err(error) = worker.try_post(message) {
             return self.post_again(py, worker, error, limit);
         }

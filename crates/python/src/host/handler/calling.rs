@@ -78,7 +78,7 @@ impl WorkerShared {
                 Err(error) => HandlerCall::Refused(error),
             },
             kind => {
-                let kwargs = message.task.as_ref().and_then(|task| task.kwargs());
+                let kwargs = message.task().and_then(|task| task.kwargs());
                 let kwargs = kwargs.map(|kwargs| kwargs.bind(py).clone());
                 match data.cast_into::<PyTuple>() {
                     Ok(args) => HandlerCall::Function {

@@ -40,7 +40,7 @@ impl WorkerShared {
         message: &PyMessage,
         raised: PyErr,
     ) -> PyErr {
-        let given_up = message.task.as_ref().and_then(|task| task.slot.get());
+        let given_up = message.task().and_then(|task| task.slot.get());
         match given_up {
             Some(Err(failure)) if is_cancelled_error(py, &raised) => {
                 message.error_of(*failure, self.named())

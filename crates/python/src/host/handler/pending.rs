@@ -103,14 +103,14 @@ impl Pending {
             }
             return Ok(());
         }
-        if let Some(task) = &message.task {
+        if let Some(task) = message.task() {
             task.forget_interrupter();
         }
         let Err(error) = &result else {
             shared.end(py, suspension, result);
             return Ok(());
         };
-        if let Some(task) = &message.task
+        if let Some(task) = message.task()
             && task.slot.state().is_cancel_requested()
             && is_cancelled_error(py, error)
             && task.fail(false, Failure::Cancelled)
@@ -136,7 +136,7 @@ impl Pending {
             }
         }
         // A coroutine that was given up raises CancelledError; what counts is why.
-        let hook = match message.task.as_ref().and_then(|task| task.slot.get()) {
+        let hook = match message.task().and_then(|task| task.slot.get()) {
             Some(Err(Failure::Stopped)) => None,
             // The same of a message without a reply.
             None if suspension.address().is_terminated() && is_cancelled_error(py, error) => None,
@@ -215,7 +215,7 @@ impl Pending {
             .map_err(|_| PyRuntimeError::new_err("the message is lost"))?
             .as_ref()
             .and_then(Suspension::message)
-            .and_then(|message| message.task.clone());
+            .and_then(|message| message.task().cloned());
         let Some(task) = task else { return Ok(false) };
         let company = {
             let batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
@@ -256,6 +256,6 @@ impl Pending {
 pub(super) fn tasks_of(companions: &Companions<PyHandler>) -> Vec<Arc<Task>> {
     companions
         .messages()
-        .filter_map(|message| message.task.clone())
+        .filter_map(|message| message.task().cloned())
         .collect()
 }

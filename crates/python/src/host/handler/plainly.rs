@@ -29,7 +29,7 @@ impl Serving<'_> {
         else {
             return None;
         };
-        let task = message.task.as_deref();
+        let task = message.task().map(|task| &**task);
         if task.is_some_and(|task| task.head != Head::Type || task.retry().is_some())
             || !shared.calls_plainly()
         {
@@ -72,7 +72,7 @@ impl WorkerShared {
     /// Settles the reply of a message whose handler returned `value`. Returns what it counts as.
     #[inline]
     fn settle_value(&self, message: &PyMessage, value: Bound<'_, PyAny>) -> Outcome {
-        match &message.task {
+        match message.task() {
             None => Outcome::Completed,
             Some(_) => self.settle(value.py(), message, Ok(value)),
         }

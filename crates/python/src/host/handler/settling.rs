@@ -39,7 +39,7 @@ impl WorkerShared {
         } else {
             Outcome::Failed
         };
-        let Some(task) = &message.task else {
+        let Some(task) = message.task() else {
             return outcome;
         };
         let value = match result {
@@ -85,7 +85,7 @@ impl WorkerShared {
         returned: PyResult<Bound<'py, PyAny>>,
     ) -> BatchEnd {
         let results = Results::of(returned);
-        if let Some(task) = &message.task {
+        if let Some(task) = message.task() {
             task.part();
         }
         let end = |of: &PyMessage, index| {
@@ -151,14 +151,14 @@ impl WorkerShared {
         companions: Option<&Companions<PyHandler>>,
         result: PyResult<Bound<'_, PyAny>>,
     ) -> BatchEnd {
-        if let Some(task) = &message.task {
+        if let Some(task) = message.task() {
             task.forget_interrupter();
         }
         let Err(error) = &result else {
             return BatchEnd::Done(self.settle(py, message, result));
         };
         let is_cancelled = is_cancelled_error(py, error);
-        if let Some(task) = &message.task
+        if let Some(task) = message.task()
             && task.is_own_stop_asked()
             && is_cancelled
             && task.fail(false, Failure::Cancelled)
@@ -176,7 +176,7 @@ impl WorkerShared {
                 Then::DeadLetter(errors) => letter = errors,
             }
         }
-        let told = match message.task.as_ref().and_then(|task| task.slot.get()) {
+        let told = match message.task().and_then(|task| task.slot.get()) {
             Some(Err(Failure::Stopped)) => None,
             None if is_terminated => None,
             Some(Err(given_up)) => Some(message.error_of(*given_up, self.named())),

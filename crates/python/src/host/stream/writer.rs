@@ -28,7 +28,7 @@ pub(crate) struct StreamWriter {
 /// That of the message whose handler runs on this thread of the host, if it is to stream.
 pub(crate) fn running(py: Python<'_>) -> PyResult<Option<Py<StreamWriter>>> {
     let channel = running::look(|message, _| {
-        let task = message.task.as_ref()?;
+        let task = message.task()?;
         task.stream().cloned()
     });
     channel
