@@ -23,8 +23,6 @@ SHARED = {
         Channel Company Fleet Hand Handler Hook Kinds OfKind Planned PoolInner Runner Wishes""",
     "for a platform that has none": "Block Store View Window",
     "a private word: what a lock guards, what a handle refers to, a function to call": "Callback Inner State",
-    "not told apart yet: names leave this list, and none comes": """
-        Busy Child Door Held Kind Lane Line Place Reply Snapshot Turn Waiter Waiters Waits Work""",
 }
 
 RUST = re.compile(r"^(?:pub(?:\([a-z ]+\))? )?(?:unsafe )?(?:struct|enum|trait|union|type) ([A-Z]\w*)", re.M)

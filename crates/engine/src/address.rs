@@ -14,10 +14,10 @@ use crate::tally::TypeStats;
 use crate::wait_error::WaitError;
 use crate::wake::Wake;
 
-pub(crate) use waits::{Edge, Edges, Waits};
+pub(crate) use waits::{Edge, Edges, MailboxWaits};
 
 /// How a turn ended.
-pub(crate) enum Turn {
+pub(crate) enum TurnEnd {
     /// The budget is used up; the worker goes to the back of the run queue.
     More,
     /// The token was given back, or went elsewhere. `roomy`: the worker may give memory back before the thread sleeps.
@@ -44,7 +44,7 @@ pub(crate) trait AnyCell: Send + Sync {
     fn is_exclusive(&self) -> bool;
     fn edges(&self) -> &Edges;
     fn is_terminated(&self) -> bool;
-    fn run_turn(self: Arc<Self>) -> Turn;
+    fn run_turn(self: Arc<Self>) -> TurnEnd;
     fn expire(&self, tickets: Vec<Arc<dyn Ticket>>);
     fn cancel(&self, ticket: &Arc<dyn Ticket>) -> bool;
     /// The same of a message that no handler has begun.

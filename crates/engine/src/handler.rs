@@ -209,12 +209,12 @@ pub struct Span {
     /// How it ended.
     pub outcome: Outcome,
     /// Where it ran.
-    pub place: Place,
+    pub place: RunPlace,
 }
 
 /// Where a message ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum RunPlace {
     /// In a turn of the calling thread.
     Turn,
     /// Beside another message that ends next on the calling thread: it is one of [`Companions`].

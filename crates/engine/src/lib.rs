@@ -59,8 +59,8 @@ pub use contained::{Panic, contained};
 pub use deadline::Timer;
 pub use exit::Exit;
 pub use handler::{
-    BatchKey, Carrier, Companions, Course, Delivery, Handled, Handler, Overrun, Place, Span, Stuck,
-    Suspension,
+    BatchKey, Carrier, Companions, Course, Delivery, Handled, Handler, Overrun, RunPlace, Span,
+    Stuck, Suspension,
 };
 pub use health::{Condition, Health, HealthState};
 pub use host::{Host, PlainHost};
@@ -76,7 +76,7 @@ pub use plan::{Group, Meter, MorePlan, Plan, Priority, Rate};
 pub use policy::{DEFAULT_CAPACITY, Overflow, UnknownOverflow};
 pub use pool::{Pool, PoolOptions};
 pub use recorder::{
-    Bar, BusyBar, Failed, Fate, KindNumbers, Lane, OTHERS, Ran, Recorded, Recorder,
+    Bar, BusyBar, ChartLane, Failed, Fate, KindNumbers, OTHERS, Ran, Recorded, Recorder,
 };
 pub use registry::{PoolAddress, Registry};
 pub use reply::{ReplyState, Shared, Single, Slot, Unpark};
@@ -84,7 +84,9 @@ pub use stats::{Counters, Numbers, TimingStats, WorkerState, WorkerStats};
 pub use stream::{StreamChannel, StreamFound, StreamProgress, StreamPut, StreamWake};
 pub use tally::{Tally, TypeStats};
 pub use timers::Timers;
-pub use wait::{Blocking, EdgeGuard, Waiter, current, edge, edge_of_current, lend, wait, wait_for};
+pub use wait::{
+    Blocking, EdgeGuard, WaitNode, current, edge, edge_of_current, lend, wait, wait_for,
+};
 pub use wait_error::{ThreadLimit, WaitError};
 pub use wake::Wake;
 pub use whereabouts::{Waits, Whereabouts};

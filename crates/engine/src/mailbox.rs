@@ -88,8 +88,8 @@ use crate::sync::{Condvar, Mutex};
 pub(crate) use again::Whence;
 pub(crate) use entry::{Bundle, Entry, Finished, Leftover, Spot, TicketKey, Times};
 pub(crate) use inbox::{Gate, Settled};
-pub(crate) use line::{Entered, News, Place, Told};
-pub(crate) use outbox::Held;
+pub(crate) use line::{Entered, LinePlace, News, Told};
+pub(crate) use outbox::AlarmHold;
 pub(crate) use parked::Parking;
 pub(crate) use post::{Posted, Refused};
 pub(crate) use queue::Tray;
@@ -117,7 +117,7 @@ pub(crate) struct Limits {
 }
 
 /// What is known of a mailbox at one instant.
-pub(crate) struct Snapshot {
+pub(crate) struct MailboxSnapshot {
     pub(crate) now: Timestamp,
     pub(crate) gate: Gate,
     /// It is closed, and all its messages are over.
@@ -307,7 +307,7 @@ impl<M: Message> Mailbox<M> {
     }
 
     /// What is known of it at one instant. `carries`: messages that are with another process run there.
-    pub(crate) fn snapshot(&self, clock: &dyn Clock, carries: bool) -> Snapshot {
+    pub(crate) fn snapshot(&self, clock: &dyn Clock, carries: bool) -> MailboxSnapshot {
         let outbox = self.outbox.0.lock();
         let mut inbox = self.inbox.0.lock();
         let now = clock.now();
@@ -330,7 +330,7 @@ impl<M: Message> Mailbox<M> {
             bytes: admission.bytes_entered() - accounts.bytes_gone(),
             ..*accounts.counts()
         };
-        Snapshot {
+        MailboxSnapshot {
             now,
             gate: inbox.gate,
             ended: inbox.is_settled(Settled::Ended),

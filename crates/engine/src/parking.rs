@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::handler::{Cell, Handler};
-use crate::mailbox::{Entered, Parking, Place};
+use crate::mailbox::{Entered, LinePlace, Parking};
 use crate::message::Message;
 use crate::policy::Overflow;
 use crate::wait::{self, Blocking};
@@ -22,7 +22,7 @@ use crate::worker::{PostError, Worker};
 /// dropped, and counts as nothing.
 pub struct ParkedPost<H: Handler> {
     cell: Arc<Cell<H>>,
-    place: Arc<Place<H::Message>>,
+    place: Arc<LinePlace<H::Message>>,
 }
 
 impl<H: Handler> fmt::Debug for ParkedPost<H> {

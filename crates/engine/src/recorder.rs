@@ -21,7 +21,7 @@ use crate::histogram::Histogram;
 use crate::outcome::Outcome;
 
 pub use bars::Bar;
-pub use turns::Busy as BusyBar;
+pub use turns::BusyBar;
 
 /// Names of workers that are told apart; the ones beyond are together under [`OTHERS`].
 const MOST_WORKERS: usize = 16_384;
@@ -89,7 +89,7 @@ impl From<Outcome> for Fate {
 
 /// Where messages run, one after the other or beside each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Lane {
+pub enum ChartLane {
     /// A thread, by a number of it.
     Thread(u32),
     /// A child process, by its place among those of its pool.
@@ -180,7 +180,7 @@ pub struct Recorded {
     /// Of each type, by its number.
     pub numbers: Vec<KindNumbers>,
     /// The lanes and their names.
-    pub lanes: Vec<(Lane, String)>,
+    pub lanes: Vec<(ChartLane, String)>,
     /// The messages that were kept.
     pub bars: Vec<Bar>,
     /// How many there were.
@@ -201,8 +201,8 @@ pub struct Recorder {
     workers: Names,
     kinds: Names,
     numbers: Vec<KindNumbers>,
-    lanes: Vec<(Lane, String)>,
-    by_lane: HashMap<Lane, u32>,
+    lanes: Vec<(ChartLane, String)>,
+    by_lane: HashMap<ChartLane, u32>,
     bars: Bars,
     told: u64,
     turns: Turns,
@@ -229,7 +229,7 @@ impl Recorder {
     }
 
     /// The number of a lane, which is called that; those beyond a limit share the last one's.
-    pub fn lane(&mut self, lane: Lane, name: impl FnOnce() -> String) -> u32 {
+    pub fn lane(&mut self, lane: ChartLane, name: impl FnOnce() -> String) -> u32 {
         if let Some(known) = self.by_lane.get(&lane) {
             return *known;
         }

@@ -53,7 +53,7 @@ const LIMITED: u8 = 0b1000_0000;
 type Callback = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
-struct Waiters {
+struct ReplyWaiters {
     /// Threads inside [`ReplyState::wait`].
     blocked: usize,
     /// Threads that wait in a way of their own, after [`ReplyState::park_with`].
@@ -75,7 +75,7 @@ pub struct ReplyState {
     bits: AtomicU8,
     /// The value is written, whole.
     written: AtomicBool,
-    waiters: Mutex<Option<Box<Waiters>>>,
+    waiters: Mutex<Option<Box<ReplyWaiters>>>,
     settled: Condvar,
 }
 
@@ -311,7 +311,7 @@ impl ReplyState {
     }
 
     /// Registers under the lock. False: the reply stands already, and nothing was registered.
-    fn register(&self, add: impl FnOnce(&mut Waiters)) -> bool {
+    fn register(&self, add: impl FnOnce(&mut ReplyWaiters)) -> bool {
         let mut waiters = self.waiters.lock();
         // ORDERING: AcqRel. The phase read here must not be older than the flag: see the module documentation.
         // SYNC: reply-publish

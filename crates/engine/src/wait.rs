@@ -13,7 +13,7 @@ use crate::address::{Address, AnyCell};
 use crate::message::Ticket;
 use crate::wait_error::WaitError;
 
-pub use edges::{EdgeGuard, Waiter, edge};
+pub use edges::{EdgeGuard, WaitNode, edge};
 pub(crate) use edges::{Want, put_up};
 
 /// Whose handler a thread runs.
@@ -46,12 +46,12 @@ pub fn current() -> Option<Address> {
 }
 
 /// The side of a wait that this thread is on, inside a handler.
-pub(crate) fn current_waiter() -> Option<Waiter> {
+pub(crate) fn current_waiter() -> Option<WaitNode> {
     let (address, message) = CURRENT.with(|current| {
         let current = current.borrow();
         Some((Address(current.cell.clone()?), current.message.clone()))
     })?;
-    Some(Waiter::new(&address, message))
+    Some(WaitNode::new(&address, message))
 }
 
 /// Marks `cell` as the one whose turn this thread runs, until the guard is dropped.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::{Closures, HandClock, Job, LONG, ask, bounded, occupy, pool_with_clock, post, worker};
 use pytoweb_engine::{
-    Failure, Handled, Handler, Message, Outcome, Place, Plan, Priority, ReplyState, Span, StopMode,
-    Suspension, Ticket, Wake, Worker, WorkerOptions,
+    Failure, Handled, Handler, Message, Outcome, Plan, Priority, ReplyState, RunPlace, Span,
+    StopMode, Suspension, Ticket, Wake, Worker, WorkerOptions,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -230,9 +230,12 @@ fn a_handler_is_told_of_times_and_of_what_ends_elsewhere() {
         assert_eq!(
             *reports.timed.lock().expect("not poisoned"),
             [
-                (0, span(SECOND, 20, done, Place::Turn)),
-                (1, span(SECOND + millis(20), 50, failed, Place::Suspended)),
-                (2, span(SECOND + millis(70), 20, done, Place::Turn)),
+                (0, span(SECOND, 20, done, RunPlace::Turn)),
+                (
+                    1,
+                    span(SECOND + millis(20), 50, failed, RunPlace::Suspended)
+                ),
+                (2, span(SECOND + millis(70), 20, done, RunPlace::Turn)),
             ]
         );
         let timings = one.stats().timings;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use pytoweb_engine::BatchKey;
 
 use crate::frame::{Request, TooLong, control, encode_request};
-use crate::payload::{Payload, Place};
+use crate::payload::{AreaPlace, Payload};
 use crate::store::Store;
 
 /// What many requests refer to by a number: a child is sent it once, before the first of them.
@@ -113,7 +113,7 @@ impl OwnedRequest {
 /// What follows the head of a frame: the payload, where it goes inline.
 pub(crate) fn area(payload: &Payload) -> &[u8] {
     match payload.place() {
-        Place::Inline(area) => area,
+        AreaPlace::Inline(area) => area,
         _ => &[],
     }
 }

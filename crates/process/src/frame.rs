@@ -167,7 +167,7 @@ pub struct Request<'a, P> {
 
 /// What became of a message. `P` as for [`Request`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reply<'a, P> {
+pub struct ReplyFrame<'a, P> {
     /// The number of the request.
     pub seq: u64,
     /// How it ended.
@@ -250,7 +250,7 @@ pub enum ToHost<'a> {
         bytes: &'a [u8],
     },
     /// What became of a message.
-    Reply(Reply<'a, RawPayload<'a>>),
+    Reply(ReplyFrame<'a, RawPayload<'a>>),
     /// An item of the stream that a message is answered with, before its reply.
     Item {
         /// The number of the request.

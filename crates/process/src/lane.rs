@@ -40,7 +40,7 @@ use crate::frame::control;
 use crate::link::HostLink;
 use crate::options::Options;
 use crate::payload::Payload;
-use crate::spawn::Child;
+use crate::spawn::ChildProcess;
 use crate::start::{LastWords, Setup, start_child};
 use crate::store::Store;
 
@@ -128,7 +128,7 @@ struct State<C> {
     recovered: bool,
     health: LaneHealth,
     link: Option<Arc<dyn HostLink>>,
-    child: Option<Child>,
+    child: Option<ChildProcess>,
     report: Option<LastWords>,
     table: Vec<Option<TrackedRequest<C>>>,
     on_their_way: usize,
@@ -373,7 +373,7 @@ impl<C: Cargo> Lane<C> {
 
     /// The number of its process.
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.state().child.as_ref().map(Child::pid)
+        self.state().child.as_ref().map(ChildProcess::pid)
     }
 
     /// What the supervisor is to do here.
@@ -409,7 +409,7 @@ impl<C: Cargo> Lane<C> {
 
     /// The descriptor that is readable once the child has ended, if there is one.
     pub(crate) fn ended(&self) -> Option<Arc<std::os::fd::OwnedFd>> {
-        self.state().child.as_ref().and_then(Child::ended)
+        self.state().child.as_ref().and_then(ChildProcess::ended)
     }
 
     /// Whether there is something for the supervisor to do.

@@ -75,7 +75,7 @@ pub use flight::{Definition, Flight, OwnedRequest};
 pub use link::{Broken, ChildLink, HostLink};
 #[cfg(unix)]
 pub use options::{END_LIMIT, Options, Transport};
-pub use payload::{ALIGNMENT, Bytes, INLINE_LIMIT, Packer, Parcel, Payload, Place, Release};
+pub use payload::{ALIGNMENT, AreaPlace, Bytes, INLINE_LIMIT, Packer, Parcel, Payload, Release};
 #[cfg(unix)]
 pub use runner::{Codec, Ends, LaneNote, Runner};
 #[cfg(unix)]

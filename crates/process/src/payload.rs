@@ -235,7 +235,7 @@ impl fmt::Debug for Packer {
 
 /// Where an area lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place<'a> {
+pub enum AreaPlace<'a> {
     /// In ordinary memory: here it is.
     Inline(&'a [u8]),
     /// Nowhere: the reader had no memory for it.
@@ -298,14 +298,14 @@ impl Payload {
 
     /// Where the area lies.
     #[must_use]
-    pub fn place(&self) -> Place<'_> {
+    pub fn place(&self) -> AreaPlace<'_> {
         match &self.area {
-            Area::Memory(bytes) => Place::Inline(bytes),
-            Area::Block { block, len } => Place::Stored {
+            Area::Memory(bytes) => AreaPlace::Inline(bytes),
+            Area::Block { block, len } => AreaPlace::Stored {
                 offset: block.offset(),
                 len: *len as u64,
             },
-            Area::Detached { offset, len } => Place::Stored {
+            Area::Detached { offset, len } => AreaPlace::Stored {
                 offset: *offset,
                 len: *len as u64,
             },

@@ -34,7 +34,7 @@ pub struct Program {
 
 /// A child that was started and is not reaped yet. Dropping it kills and reaps it.
 #[derive(Debug)]
-pub(crate) struct Child {
+pub(crate) struct ChildProcess {
     process: std::process::Child,
     /// Readable once it has ended; not every system, and not every sandbox, gives one.
     pidfd: Option<Arc<OwnedFd>>,
@@ -42,7 +42,7 @@ pub(crate) struct Child {
     door: Door,
 }
 
-impl Child {
+impl ChildProcess {
     /// Starts `program`. `door` is the host's end. Returns the host's end of its socket, too.
     pub(crate) fn start(program: &Program, door: Door) -> io::Result<(Self, UnixStream)> {
         let (own, theirs) = UnixStream::pair()?;
@@ -132,7 +132,7 @@ fn pid_of(number: u32) -> Option<Pid> {
     Pid::from_raw(i32::try_from(number).ok()?)
 }
 
-impl Drop for Child {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         if self.try_wait(false).is_none() {
             self.kill();

@@ -21,7 +21,7 @@ use crate::options::Transport;
 use crate::payload::Payload;
 #[cfg(target_os = "linux")]
 use crate::spawn::end_now;
-use crate::spawn::{Child, Program};
+use crate::spawn::{ChildProcess, Program};
 use crate::store::Store;
 
 /// What a report on a crash is cut to: the stacks of some hundred frames.
@@ -94,7 +94,7 @@ pub struct Setup {
 }
 
 /// What [`start_child`] makes.
-pub(crate) type Started = (Child, Arc<dyn HostLink>, Option<LastWords>);
+pub(crate) type Started = (ChildProcess, Arc<dyn HostLink>, Option<LastWords>);
 
 /// Starts a child and the host's end of its link.
 pub(crate) fn start_child(
@@ -109,7 +109,7 @@ pub(crate) fn start_child(
         (Transport::SharedMemory, Some(store)) => {
             let (side, memory) = crate::ring::HostSide::create()?;
             let own = crate::spawn::pidfd_of(std::process::id());
-            let (child, socket) = Child::start(program, door)?;
+            let (child, socket) = ChildProcess::start(program, door)?;
             let mut descriptors = vec![report.0.as_fd(), theirs.fd(), memory.fd(), store.fd()];
             descriptors.extend(own.as_ref().map(AsFd::as_fd));
             send_descriptors(&socket, BY_SHARED_MEMORY, &descriptors)?;
@@ -117,7 +117,7 @@ pub(crate) fn start_child(
             Ok((child, link, Some(report)))
         }
         _ => {
-            let (child, socket) = Child::start(program, door)?;
+            let (child, socket) = ChildProcess::start(program, door)?;
             send_descriptors(&socket, BY_SOCKET, &[report.0.as_fd(), theirs.fd()])?;
             let link = crate::link::socket::SocketHost::new(socket)?;
             Ok((child, link, Some(report)))

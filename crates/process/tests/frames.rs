@@ -34,10 +34,10 @@ use proptest::prelude::{any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::{Just, Strategy};
 
 use frame::{
-    Event, Malformed, RawPayload, Reply, ReplyStatus, Request, ToChild, ToHost, decode_for_child,
-    decode_for_host,
+    Event, Malformed, RawPayload, ReplyFrame, ReplyStatus, Request, ToChild, ToHost,
+    decode_for_child, decode_for_host,
 };
-use payload::{INLINE_LIMIT, Packer, Payload, Place};
+use payload::{AreaPlace, INLINE_LIMIT, Packer, Payload};
 use pytoweb_engine::testing::cases;
 use store::{Store, View};
 
@@ -57,8 +57,8 @@ fn pack(store: Option<&Arc<Store>>, stream: &[u8], buffers: &[Vec<u8>]) -> Paylo
 /// What is pushed into the ring: the head, and the area if it lies in ordinary memory.
 fn whole(head: &[u8], payload: &Payload) -> Vec<u8> {
     match payload.place() {
-        Place::Inline(area) => [head, area].concat(),
-        Place::Stored { .. } | Place::Lost { .. } => head.to_vec(),
+        AreaPlace::Inline(area) => [head, area].concat(),
+        AreaPlace::Stored { .. } | AreaPlace::Lost { .. } => head.to_vec(),
     }
 }
 
@@ -137,7 +137,7 @@ proptest! {
     ) {
         let store = Store::create("test-replies").unwrap();
         let payload = pack(stored.then_some(&store), &stream, &buffers);
-        let reply = Reply { seq, status, run_ns, note: &note, payload: &payload };
+        let reply = ReplyFrame { seq, status, run_ns, note: &note, payload: &payload };
         let mut head = b"what was there before".to_vec();
         frame::encode_reply(&reply, &mut head).unwrap();
         let bytes = whole(&head, &payload);
@@ -281,7 +281,7 @@ fn the_layout_is_the_documented_one() {
     expected.extend_from_slice(b"kindidcontext");
     assert_eq!(head, expected);
 
-    let reply = Reply {
+    let reply = ReplyFrame {
         seq: 1,
         status: ReplyStatus::Skipped,
         run_ns: 2,

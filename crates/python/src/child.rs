@@ -26,7 +26,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use pytoweb_process::frame::{
-    RawPayload, Reply, ReplyStatus, Request, ToChild, control, decode_for_child, encode_ask,
+    RawPayload, ReplyFrame, ReplyStatus, Request, ToChild, control, decode_for_child, encode_ask,
     encode_broken, encode_log, encode_ready, encode_reply,
 };
 use pytoweb_process::{Arrival, ChildLink, Door, Parcel, Payload};
@@ -724,7 +724,7 @@ impl Answers {
         let _ = payload.detach();
         let mut head = Vec::new();
         let encoded = encode_reply(
-            &Reply {
+            &ReplyFrame {
                 seq: self.seq,
                 status,
                 run_ns,
@@ -736,7 +736,7 @@ impl Answers {
         encoded.map_err(broken)?;
         let sent = {
             let area: &[u8] = match payload.place() {
-                pytoweb_process::Place::Inline(area) => area,
+                pytoweb_process::AreaPlace::Inline(area) => area,
                 _ => &[],
             };
             if self.link.try_send(&head, area).map_err(broken)? {

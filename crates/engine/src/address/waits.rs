@@ -9,7 +9,7 @@ use crate::sync::Mutex;
 
 /// One wait.
 pub(crate) struct Edge {
-    /// See [`Waiter`](crate::Waiter).
+    /// See [`WaitNode`](crate::WaitNode).
     pub(crate) message: Option<Arc<dyn Ticket>>,
     pub(crate) target: Arc<dyn AnyCell>,
     /// `None`: the end of all that the target runs, or room in its mailbox, which comes once its handler returns.
@@ -49,7 +49,7 @@ impl Edge {
 
 /// The waits of one mailbox's handlers, and what other handlers wait for there.
 #[derive(Default)]
-pub(crate) struct Waits {
+pub(crate) struct MailboxWaits {
     /// Several at once, where a handler is a coroutine or where many run.
     pub(crate) edges: Vec<Arc<Edge>>,
     /// The messages that await, by their address, with the number of their edges.
@@ -60,9 +60,9 @@ pub(crate) struct Waits {
     lent: usize,
 }
 
-pub(crate) type Edges = Mutex<Waits>;
+pub(crate) type Edges = Mutex<MailboxWaits>;
 
-impl Waits {
+impl MailboxWaits {
     /// Lends as many places as are to be lent. Returns what is to be activated once the lock is released.
     pub(crate) fn settle(&mut self, cell: &dyn AnyCell) -> usize {
         let due = if self.wanted > 0 {

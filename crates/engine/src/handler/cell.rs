@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use super::Handler;
 use super::overruns::Overruns;
-use crate::address::{AnyCell, Edges, Turn};
+use crate::address::{AnyCell, Edges, TurnEnd};
 use crate::clock::Timestamp;
 use crate::contained::{contained, drop_each};
 use crate::exit::Exits;
 use crate::health::{Condition, Health, HealthState, Over, Signs};
 use crate::mailbox::{
-    Gate, Held, Leftover, Limits, Mailbox, News, Removal, Settled, Shed, Snapshot, Swept, Told,
+    AlarmHold, Gate, Leftover, Limits, Mailbox, MailboxSnapshot, News, Removal, Settled, Shed,
+    Swept, Told,
 };
 use crate::message::Ticket;
 use crate::options::WorkerOptions;
@@ -222,7 +223,7 @@ impl<H: Handler> Cell<H> {
 
     /// Ends what [`Cell::wake_at`] holds until the timers' thread comes by. Not under a lock: it may be the last reference
     /// to this worker.
-    pub(crate) fn let_go(&self, held: Held) {
+    pub(crate) fn let_go(&self, held: AlarmHold) {
         if held.is_some() {
             self.pool.inner().scheduler.suspended(false);
         }
@@ -299,11 +300,11 @@ impl<H: Handler> Cell<H> {
     }
 
     /// What is known of the mailbox. `carries`: messages that are with another process run there.
-    fn snapshot(&self, carries: bool) -> Snapshot {
+    fn snapshot(&self, carries: bool) -> MailboxSnapshot {
         self.mailbox.snapshot(&*self.pool.inner().clock, carries)
     }
 
-    fn numbers_of(&self, snapshot: &Snapshot) -> Numbers {
+    fn numbers_of(&self, snapshot: &MailboxSnapshot) -> Numbers {
         let Life { started, ended, .. } = *self.life.lock();
         let until = ended.unwrap_or(snapshot.now);
         Numbers {
@@ -439,10 +440,10 @@ impl<H: Handler> AnyCell for Cell<H> {
         self.terminated.load(Ordering::Relaxed)
     }
 
-    fn run_turn(self: Arc<Self>) -> Turn {
+    fn run_turn(self: Arc<Self>) -> TurnEnd {
         if self.handler.carrier().is_some() {
             self.dispatch(None);
-            return Turn::Done {
+            return TurnEnd::Done {
                 wake: Wake::none(),
                 roomy: false,
             };

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::cell::Cell;
-use super::{Handler, Place, Span};
+use super::{Handler, RunPlace, Span};
 use crate::clock::Timestamp;
 use crate::contained::contained;
 use crate::mailbox::{Entry, Finished, Whence};
@@ -155,7 +155,7 @@ impl<H: Handler> Companions<H> {
                     wait,
                     run,
                     outcome: finished.outcome,
-                    place: Place::Beside,
+                    place: RunPlace::Beside,
                 };
                 handler.timed(finished.message, &span);
             }

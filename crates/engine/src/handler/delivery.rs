@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cell::Cell;
-use super::{Handler, Place, RunKey, Span};
+use super::{Handler, RunKey, RunPlace, Span};
 use crate::address::{Address, AnyCell};
 use crate::clock::Timestamp;
 use crate::contained::contained;
@@ -262,7 +262,7 @@ impl<H: Handler> Delivery<H> {
             .map(|(posted, ran)| (posted, ran, clock.now()));
         let timed = times.map(|(posted, ran, now)| (now.since(posted).saturating_sub(ran), ran));
         if let Some((wait, run)) = timed {
-            let place = Place::Carried(self.spot);
+            let place = RunPlace::Carried(self.spot);
             let span = Span {
                 wait,
                 run,

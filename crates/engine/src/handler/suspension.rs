@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cell::Cell;
-use super::{Handler, Place, RunKey, Span};
+use super::{Handler, RunKey, RunPlace, Span};
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::contained::contained;
@@ -110,7 +110,7 @@ impl<H: Handler> Suspension<H> {
         }
         let timed = self.times();
         if let Some((wait, run)) = timed {
-            let place = Place::Suspended;
+            let place = RunPlace::Suspended;
             let span = Span {
                 wait,
                 run,

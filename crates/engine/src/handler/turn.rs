@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::cell::Cell;
 use super::companions::Companions;
 use super::suspension::Suspension;
-use super::{Course, Handled, Handler, Place, RunKey, Span};
-use crate::address::Turn;
+use super::{Course, Handled, Handler, RunKey, RunPlace, Span};
+use crate::address::TurnEnd;
 use crate::clock::Timestamp;
 use crate::contained::contained;
 use crate::key::Key;
@@ -78,7 +78,7 @@ impl<M> Progress<M> {
 }
 
 impl<H: Handler> Cell<H> {
-    pub(super) fn turn(self: &Arc<Self>) -> Turn {
+    pub(super) fn turn(self: &Arc<Self>) -> TurnEnd {
         let mut progress = Progress {
             step: Step::Take,
             trays: [Tray::empty(), Tray::empty()],
@@ -113,7 +113,7 @@ impl<H: Handler> Cell<H> {
         self: &Arc<Self>,
         progress: &mut Progress<H::Message>,
         course: &mut dyn Course<H>,
-    ) -> Turn {
+    ) -> TurnEnd {
         let clock = &*self.pool.inner().clock;
         let mut began = None;
         let started = *progress
@@ -198,7 +198,7 @@ impl<H: Handler> Cell<H> {
                     if let Some(times) = times {
                         let (wait, run) = self.times(times, started, &mut progress.left);
                         progress.times = Some((wait, run));
-                        let place = Place::Turn;
+                        let place = RunPlace::Turn;
                         let span = Span {
                             wait,
                             run,
@@ -225,7 +225,7 @@ impl<H: Handler> Cell<H> {
                         });
                     }
                     self.mailbox.end_turn(started, progress.messages(), clock);
-                    return Turn::Done {
+                    return TurnEnd::Done {
                         wake: Wake::none(),
                         roomy: false,
                     };
@@ -245,7 +245,7 @@ impl<H: Handler> Cell<H> {
         course: &mut dyn Course<H>,
         take: Take<H::Message>,
         started: Timestamp,
-    ) -> Option<Turn> {
+    ) -> Option<TurnEnd> {
         progress.step = match take.found {
             TakeResult::Next => Step::Begin,
             TakeResult::Last => {
@@ -282,13 +282,13 @@ impl<H: Handler> Cell<H> {
             Step::More => {
                 drop(wake);
                 self.mailbox.end_turn(started, progress.messages(), clock);
-                Some(Turn::More)
+                Some(TurnEnd::More)
             }
             Step::Over => {
                 self.publish_last(progress);
                 self.mailbox.end_turn(started, progress.messages(), clock);
                 self.look_for_end();
-                Some(Turn::Done {
+                Some(TurnEnd::Done {
                     wake,
                     roomy: take.roomy,
                 })
@@ -310,7 +310,7 @@ impl<H: Handler> Cell<H> {
 
     /// Cleans up after a step that has unwound. `None`: the turn goes on with the message that it has taken.
     #[cold]
-    fn recover(&self, progress: &mut Progress<H::Message>) -> Option<Turn> {
+    fn recover(&self, progress: &mut Progress<H::Message>) -> Option<TurnEnd> {
         if progress.step == Step::Begin {
             return None;
         }
@@ -339,13 +339,13 @@ impl<H: Handler> Cell<H> {
         }
         Some(if progress.step == Step::Over {
             self.look_for_end();
-            Turn::Done {
+            TurnEnd::Done {
                 wake: Wake::none(),
                 roomy: false,
             }
         } else {
             // Behind the other workers; the next turn gives the token back if there is nothing more to do.
-            Turn::More
+            TurnEnd::More
         })
     }
 

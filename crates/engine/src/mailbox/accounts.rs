@@ -20,7 +20,7 @@ const TIME_ALWAYS_ABOVE: Duration = Duration::from_micros(10);
 
 /// When threads, or another process, worked on the messages.
 #[derive(Default)]
-pub(super) struct Work {
+pub(super) struct WorkTimes {
     busy_nanos: u64,
     load: Load,
     /// When the turn began that is under way, and the others of a mailbox that has several.
@@ -38,7 +38,7 @@ pub(super) struct Work {
 /// Time of messages that run elsewhere goes into the load once it is that long, or the clock is read anyway.
 const CARRIED_LEAST_NANOS: u64 = 1_000_000;
 
-impl Work {
+impl WorkTimes {
     /// Whether a turn is under way.
     const fn has_turns(&self) -> bool {
         self.turn.is_some() || !self.turns.is_empty()
@@ -98,7 +98,7 @@ pub(super) struct Accounts {
     /// The counters that change when messages leave; the others are filled in by `Mailbox::snapshot`.
     counts: Counters,
     running: Running,
-    work: Work,
+    work: WorkTimes,
     timings: Option<Box<Timings>>,
     /// The handler keeps them.
     times_are_kept: bool,
@@ -117,7 +117,7 @@ impl Accounts {
             handed_since: None,
             counts: Counters::default(),
             running: Running::default(),
-            work: Work::default(),
+            work: WorkTimes::default(),
             timings: None,
             times_are_kept: false,
             average_run: TIME_ALWAYS_ABOVE,

@@ -15,7 +15,7 @@ use crate::sync::{AtomicBool, Ordering};
 pub(super) type Knock = Arc<AtomicBool>;
 
 /// The senders' side, under their lock.
-pub(super) struct Door {
+pub(super) struct InboxDoor {
     knock: Knock,
     /// The lowest level of the messages that were taken in, or a lower one.
     lowest: usize,
@@ -39,7 +39,7 @@ impl Pushed {
     };
 }
 
-impl Door {
+impl InboxDoor {
     /// That of a mailbox none of whose messages has a plan.
     pub(super) fn new() -> Self {
         let ordinary = Priority::default().level();

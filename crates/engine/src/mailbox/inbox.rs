@@ -1,7 +1,7 @@
 //! The inbox: the senders' side of a mailbox, and whether they may post.
 
 use super::admission::Admission;
-use super::door::Door;
+use super::door::InboxDoor;
 use super::entry::Entry;
 use super::queue::Queue;
 use super::shedding::Shedding;
@@ -34,7 +34,7 @@ pub(super) struct Inbox<M> {
     /// When the first one in `queue` was posted, while there is one.
     pub(super) since: Option<Timestamp>,
     /// The order is by plans, and looks here when it is told to.
-    pub(super) door: Option<Door>,
+    pub(super) door: Option<InboxDoor>,
     pub(super) gate: Gate,
     /// Why queued messages fail, where they do since it was closed.
     pub(super) failing: Option<Failure>,

@@ -33,7 +33,7 @@ enum Enters<M> {
 }
 
 /// One parked post, shared by the line and by its sender.
-pub(crate) struct Place<M> {
+pub(crate) struct LinePlace<M> {
     /// When it was parked, for the messages that are timed.
     pub(super) since: Timestamp,
     /// When the message expires.
@@ -43,9 +43,9 @@ pub(crate) struct Place<M> {
     settled: Condvar,
 }
 
-impl<M> fmt::Debug for Place<M> {
+impl<M> fmt::Debug for LinePlace<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").finish_non_exhaustive()
+        f.debug_struct("LinePlace").finish_non_exhaustive()
     }
 }
 
@@ -57,7 +57,7 @@ pub(crate) enum Entered<M> {
     Refused(Option<M>),
 }
 
-impl<M> Place<M> {
+impl<M> LinePlace<M> {
     pub(super) fn new(message: M, since: Timestamp, deadline: Option<Timestamp>) -> Self {
         Self {
             since,
@@ -152,13 +152,13 @@ impl<M> Place<M> {
 }
 
 /// The parked posts of one mailbox, in the order in which they came.
-pub(super) struct Line<M> {
-    posts: VecDeque<Arc<Place<M>>>,
+pub(super) struct SenderLine<M> {
+    posts: VecDeque<Arc<LinePlace<M>>>,
     /// Those in it that were withdrawn: swept once they outnumber the others.
     withdrawn: usize,
 }
 
-impl<M> Line<M> {
+impl<M> SenderLine<M> {
     pub(super) const fn new() -> Self {
         Self {
             posts: VecDeque::new(),
@@ -171,7 +171,7 @@ impl<M> Line<M> {
         self.posts.is_empty()
     }
 
-    pub(super) fn push(&mut self, place: Arc<Place<M>>) {
+    pub(super) fn push(&mut self, place: Arc<LinePlace<M>>) {
         self.posts.push_back(place);
     }
 
@@ -181,7 +181,7 @@ impl<M> Line<M> {
     }
 
     /// The first one, which is in from now on, if it `fits`.
-    pub(super) fn next_if(&mut self, fits: impl Fn(&M) -> bool) -> Option<(Arc<Place<M>>, M)> {
+    pub(super) fn next_if(&mut self, fits: impl Fn(&M) -> bool) -> Option<(Arc<LinePlace<M>>, M)> {
         loop {
             match self.posts.front()?.enter_if(&fits) {
                 Enters::Now(message) => return Some((self.posts.pop_front()?, message)),
@@ -194,7 +194,7 @@ impl<M> Line<M> {
         }
     }
 
-    pub(super) fn withdraw(&mut self, place: &Place<M>) -> Option<M> {
+    pub(super) fn withdraw(&mut self, place: &LinePlace<M>) -> Option<M> {
         let message = place.leave(State::Withdrawn)?;
         self.withdrawn += 1;
         if self.withdrawn * 2 > self.posts.len() {
@@ -204,7 +204,7 @@ impl<M> Line<M> {
         Some(message)
     }
 
-    pub(super) fn refuse_all(&mut self) -> Vec<Arc<Place<M>>> {
+    pub(super) fn refuse_all(&mut self) -> Vec<Arc<LinePlace<M>>> {
         self.withdrawn = 0;
         let posts = mem::take(&mut self.posts);
         for place in &posts {
@@ -220,7 +220,7 @@ pub(crate) struct Told<M>(Option<Box<News<M>>>);
 
 /// What there is to tell. Boxed, because a turn passes it on for every message, and mostly there is none.
 pub(crate) struct News<M> {
-    places: Vec<Arc<Place<M>>>,
+    places: Vec<Arc<LinePlace<M>>>,
     /// Deadlines to watch from now on.
     pub(crate) deadlines: Vec<(Timestamp, Arc<dyn Ticket>)>,
     /// Queued messages in whose place one of them went.
@@ -259,7 +259,7 @@ impl<M> Told<M> {
         self.0.as_deref_mut()
     }
 
-    pub(super) fn of(places: Vec<Arc<Place<M>>>) -> Self {
+    pub(super) fn of(places: Vec<Arc<LinePlace<M>>>) -> Self {
         Self((!places.is_empty()).then(|| {
             Box::new(News {
                 places,
@@ -280,7 +280,7 @@ impl<M> News<M> {
     }
 }
 
-impl<M> Line<M> {
+impl<M> SenderLine<M> {
     /// The place of the post that waits and that `of` picks, among those that wait.
     pub(super) fn find(&self, of: &dyn Fn(&M) -> bool) -> Option<(usize, Timestamp)> {
         let mut before = 0;

@@ -28,13 +28,13 @@ const KEEP_BYTES: usize = 1024;
 /// A look at the oldest message goes past so many that are gone.
 const TOMBSTONES_SEEN: usize = 64;
 
-enum Kind<M> {
+enum Discipline<M> {
     FirstInFirstOut(Queue<M>),
     Planned(Box<Planned<M>>),
 }
 
 pub(super) struct Order<M> {
-    kind: Kind<M>,
+    kind: Discipline<M>,
     /// Entries here or in the inbox that are gone already.
     tombstones: usize,
 }
@@ -50,8 +50,8 @@ impl<M: Message> Order<M> {
     pub(super) fn new(meter: Option<Meter>) -> Self {
         Self {
             kind: match meter {
-                None => Kind::FirstInFirstOut(Queue::new()),
-                meter => Kind::Planned(Box::new(Planned::new(meter))),
+                None => Discipline::FirstInFirstOut(Queue::new()),
+                meter => Discipline::Planned(Box::new(Planned::new(meter))),
             },
             tombstones: 0,
         }
@@ -59,14 +59,14 @@ impl<M: Message> Order<M> {
 
     /// Keeps order by plans from now on, and looks at what senders have pushed when they `knock`.
     pub(super) fn plan(&mut self, knock: Knock) {
-        if let Kind::FirstInFirstOut(batch) = &mut self.kind {
+        if let Discipline::FirstInFirstOut(batch) = &mut self.kind {
             let mut planned = Planned::new(None);
             for entry in batch.drain() {
                 planned.push_entry(entry);
             }
-            self.kind = Kind::Planned(Box::new(planned));
+            self.kind = Discipline::Planned(Box::new(planned));
         }
-        if let Kind::Planned(planned) = &mut self.kind {
+        if let Discipline::Planned(planned) = &mut self.kind {
             planned.answer(knock);
         }
     }
@@ -81,8 +81,8 @@ impl<M: Message> Order<M> {
     #[inline]
     pub(super) fn len(&self) -> usize {
         match &self.kind {
-            Kind::FirstInFirstOut(batch) => batch.len(),
-            Kind::Planned(planned) => planned.units(),
+            Discipline::FirstInFirstOut(batch) => batch.len(),
+            Discipline::Planned(planned) => planned.units(),
         }
     }
 
@@ -91,8 +91,8 @@ impl<M: Message> Order<M> {
     #[inline]
     pub(super) fn fetch(&mut self, queue: &mut Queue<M>, is_even: bool) {
         match &mut self.kind {
-            Kind::FirstInFirstOut(batch) => std::mem::swap(batch, queue),
-            Kind::Planned(planned) => planned.fetch(queue, is_even),
+            Discipline::FirstInFirstOut(batch) => std::mem::swap(batch, queue),
+            Discipline::Planned(planned) => planned.fetch(queue, is_even),
         }
     }
 
@@ -101,8 +101,8 @@ impl<M: Message> Order<M> {
     #[inline]
     pub(super) fn take_in(&mut self, clock: &dyn Clock) -> usize {
         match &mut self.kind {
-            Kind::FirstInFirstOut(_) => 0,
-            Kind::Planned(planned) => {
+            Discipline::FirstInFirstOut(_) => 0,
+            Discipline::Planned(planned) => {
                 planned.take_in();
                 planned.wake(|| clock.now())
             }
@@ -113,7 +113,7 @@ impl<M: Message> Order<M> {
     /// do: it has no deadline, was not cancelled, and the order is the first one.
     #[inline]
     pub(super) fn pop_plainly(&mut self, next: &mut Tray<M>) -> Option<Option<Arc<dyn Ticket>>> {
-        let Kind::FirstInFirstOut(batch) = &mut self.kind else {
+        let Discipline::FirstInFirstOut(batch) = &mut self.kind else {
             return None;
         };
         let ticket = claim_plainly(batch.front()?.0)?;
@@ -128,8 +128,8 @@ impl<M: Message> Order<M> {
         next: &mut Tray<M>,
     ) -> Option<Option<Arc<dyn Ticket>>> {
         match &mut self.kind {
-            Kind::Planned(planned) => planned.pop_plainly(next),
-            Kind::FirstInFirstOut(_) => None,
+            Discipline::Planned(planned) => planned.pop_plainly(next),
+            Discipline::FirstInFirstOut(_) => None,
         }
     }
 
@@ -138,21 +138,21 @@ impl<M: Message> Order<M> {
     #[inline]
     pub(super) fn has_enough(&mut self, are_quick: bool) -> bool {
         match &mut self.kind {
-            Kind::FirstInFirstOut(_) => false,
-            Kind::Planned(planned) => planned.has_enough(are_quick),
+            Discipline::FirstInFirstOut(_) => false,
+            Discipline::Planned(planned) => planned.has_enough(are_quick),
         }
     }
 
     /// Whether a look at what senders have pushed is of use: in the order by plans, unless enough was fetched before.
     #[inline]
     pub(super) fn looks(&self) -> bool {
-        matches!(&self.kind, Kind::Planned(planned) if !planned.has_fetched_enough())
+        matches!(&self.kind, Discipline::Planned(planned) if !planned.has_fetched_enough())
     }
 
     /// Whether the order is by plans, and nothing in it waits for a time.
     #[inline]
     pub(super) fn is_planned_and_quiet(&self) -> bool {
-        matches!(&self.kind, Kind::Planned(planned) if planned.is_quiet())
+        matches!(&self.kind, Discipline::Planned(planned) if planned.is_quiet())
     }
 
     /// Takes the next message to run it, with those of its group; at `spot`, if it is to run there. Tombstones on the way are
@@ -165,8 +165,8 @@ impl<M: Message> Order<M> {
         leftovers: &mut Vec<Leftover<M>>,
     ) -> Popped<M> {
         let batch = match &mut self.kind {
-            Kind::FirstInFirstOut(batch) => batch,
-            Kind::Planned(planned) => {
+            Discipline::FirstInFirstOut(batch) => batch,
+            Discipline::Planned(planned) => {
                 return planned.pop_to_run(spot, punctual, &mut self.tombstones, leftovers);
             }
         };
@@ -191,9 +191,9 @@ impl<M: Message> Order<M> {
     #[inline]
     pub(super) fn look_at(&self, clock: &dyn Clock) -> Option<Timestamp> {
         match &self.kind {
-            Kind::FirstInFirstOut(_) => None,
-            Kind::Planned(planned) if !self.is_spent() => planned.look_at(|| clock.now()),
-            Kind::Planned(_) => None,
+            Discipline::FirstInFirstOut(_) => None,
+            Discipline::Planned(planned) if !self.is_spent() => planned.look_at(|| clock.now()),
+            Discipline::Planned(_) => None,
         }
     }
 
@@ -202,8 +202,8 @@ impl<M: Message> Order<M> {
     /// time of its own does not count.
     pub(super) fn oldest(&self, queue: &Queue<M>) -> Option<Timestamp> {
         let here = match &self.kind {
-            Kind::FirstInFirstOut(batch) => batch.front().and_then(|(_, at)| at),
-            Kind::Planned(planned) => planned.oldest(),
+            Discipline::FirstInFirstOut(batch) => batch.front().and_then(|(_, at)| at),
+            Discipline::Planned(planned) => planned.oldest(),
         };
         let there = queue.front().and_then(|(_, at)| at);
         here.into_iter().chain(there).min()
@@ -216,12 +216,12 @@ impl<M: Message> Order<M> {
             return None;
         }
         match &self.kind {
-            Kind::FirstInFirstOut(batch) => {
+            Discipline::FirstInFirstOut(batch) => {
                 let mut seen = batch.iter().take(TOMBSTONES_SEEN);
                 let first = seen.find(|(message, _)| is_living(*message));
                 first.and_then(|(_, at)| at).or(since)
             }
-            Kind::Planned(planned) => {
+            Discipline::Planned(planned) => {
                 let ready = planned.units() > 0;
                 planned.oldest().or(since.filter(|_| ready))
             }
@@ -231,8 +231,8 @@ impl<M: Message> Order<M> {
     /// Whether a message is here, be it gone or not.
     pub(super) const fn has_any(&self) -> bool {
         match &self.kind {
-            Kind::FirstInFirstOut(batch) => !batch.is_empty(),
-            Kind::Planned(planned) => planned.len() > 0,
+            Discipline::FirstInFirstOut(batch) => !batch.is_empty(),
+            Discipline::Planned(planned) => planned.len() > 0,
         }
     }
 
@@ -240,23 +240,23 @@ impl<M: Message> Order<M> {
     #[inline]
     pub(super) fn is_spent(&self) -> bool {
         match &self.kind {
-            Kind::FirstInFirstOut(batch) => batch.len() <= self.tombstones,
-            Kind::Planned(planned) => planned.len() <= self.tombstones,
+            Discipline::FirstInFirstOut(batch) => batch.len() <= self.tombstones,
+            Discipline::Planned(planned) => planned.len() <= self.tombstones,
         }
     }
 
     /// Whether a message sleeps, or waits for the worker's meter. What sleeps with nothing but tombstones does not count.
     pub(super) fn has_sleepers(&self) -> bool {
         match &self.kind {
-            Kind::FirstInFirstOut(_) => false,
-            Kind::Planned(planned) => planned.has_sleepers() && !self.is_spent(),
+            Discipline::FirstInFirstOut(_) => false,
+            Discipline::Planned(planned) => planned.has_sleepers() && !self.is_spent(),
         }
     }
 
     /// A message that was taken to run is over, at `spot` where that is known; `lane` is where it waited.
     #[inline]
     pub(super) fn ended(&mut self, lane: Option<&Key>, spot: Option<Spot>) {
-        if let Kind::Planned(planned) = &mut self.kind
+        if let Discipline::Planned(planned) = &mut self.kind
             && let Some(lane) = lane
         {
             planned.ended(lane, spot);
@@ -272,8 +272,8 @@ impl<M: Message> Order<M> {
         fits: &dyn Fn(&M) -> bool,
     ) -> Result<Entry<M>, Entry<M>> {
         match &mut self.kind {
-            Kind::FirstInFirstOut(_) => Err(entry),
-            Kind::Planned(planned) => {
+            Discipline::FirstInFirstOut(_) => Err(entry),
+            Discipline::Planned(planned) => {
                 take_in(planned, queue);
                 planned.replace(entry, fits)
             }
@@ -288,8 +288,8 @@ impl<M: Message> Order<M> {
         leftovers: &mut Vec<Leftover<M>>,
     ) -> Option<Entry<M>> {
         let batch = match &mut self.kind {
-            Kind::FirstInFirstOut(batch) => batch,
-            Kind::Planned(planned) => {
+            Discipline::FirstInFirstOut(batch) => batch,
+            Discipline::Planned(planned) => {
                 take_in(planned, queue);
                 return planned.pop_oldest(&mut self.tombstones, leftovers);
             }
@@ -312,7 +312,7 @@ impl<M: Message> Order<M> {
         queue: &mut Queue<M>,
         leftovers: &mut Vec<Leftover<M>>,
     ) -> Vec<Entry<M>> {
-        let Kind::Planned(planned) = &mut self.kind else {
+        let Discipline::Planned(planned) = &mut self.kind else {
             return Vec::new();
         };
         take_in(planned, queue);
@@ -323,14 +323,14 @@ impl<M: Message> Order<M> {
     #[inline]
     pub(super) fn set_full(&mut self, is_full: bool) -> usize {
         match &mut self.kind {
-            Kind::FirstInFirstOut(_) => 0,
-            Kind::Planned(planned) => planned.set_full(is_full),
+            Discipline::FirstInFirstOut(_) => 0,
+            Discipline::Planned(planned) => planned.set_full(is_full),
         }
     }
 
     /// No message waits for company any more. Returns how many more could run.
     pub(super) fn hurry(&mut self, queue: &mut Queue<M>) -> usize {
-        let Kind::Planned(planned) = &mut self.kind else {
+        let Discipline::Planned(planned) = &mut self.kind else {
             return 0;
         };
         take_in(planned, queue);
@@ -340,16 +340,16 @@ impl<M: Message> Order<M> {
     /// Puts a message back that goes next.
     pub(super) fn put_back(&mut self, entry: Entry<M>) {
         match &mut self.kind {
-            Kind::FirstInFirstOut(batch) => batch.push_front(entry),
-            Kind::Planned(planned) => planned.put_back(entry),
+            Discipline::FirstInFirstOut(batch) => batch.push_front(entry),
+            Discipline::Planned(planned) => planned.put_back(entry),
         }
     }
 
     /// Takes a message back that ran, to be tried again at `at`, where the order is by plans. `leads`: see there.
     pub(super) fn again(&mut self, entry: Entry<M>, at: Timestamp, leads: bool) {
         match &mut self.kind {
-            Kind::FirstInFirstOut(batch) => batch.push_front(entry),
-            Kind::Planned(planned) => planned.again(entry, at, leads),
+            Discipline::FirstInFirstOut(batch) => batch.push_front(entry),
+            Discipline::Planned(planned) => planned.again(entry, at, leads),
         }
     }
 
@@ -362,15 +362,15 @@ impl<M: Message> Order<M> {
     ) {
         self.tombstones += count;
         let here = match &self.kind {
-            Kind::FirstInFirstOut(batch) => batch.len(),
-            Kind::Planned(planned) => planned.len(),
+            Discipline::FirstInFirstOut(batch) => batch.len(),
+            Discipline::Planned(planned) => planned.len(),
         };
         if self.tombstones * 2 <= here + queue.len() {
             return;
         }
         match &mut self.kind {
-            Kind::FirstInFirstOut(batch) => sweep(batch, leftovers),
-            Kind::Planned(planned) => planned.sweep(leftovers),
+            Discipline::FirstInFirstOut(batch) => sweep(batch, leftovers),
+            Discipline::Planned(planned) => planned.sweep(leftovers),
         }
         sweep(queue, leftovers);
         self.tombstones = 0;
@@ -379,8 +379,8 @@ impl<M: Message> Order<M> {
     /// Whether the buffers are large enough to give them back.
     pub(super) fn is_roomy(&self, queue: &Queue<M>) -> bool {
         let here = match &self.kind {
-            Kind::FirstInFirstOut(batch) => batch.capacity(),
-            Kind::Planned(planned) => planned.capacity(),
+            Discipline::FirstInFirstOut(batch) => batch.capacity(),
+            Discipline::Planned(planned) => planned.capacity(),
         };
         here.max(queue.capacity()) > Self::KEEP_ENTRIES
     }
@@ -388,8 +388,8 @@ impl<M: Message> Order<M> {
     /// Gives large buffers back that are empty.
     pub(super) fn shrink(&mut self, queue: &mut Queue<M>) {
         match &mut self.kind {
-            Kind::FirstInFirstOut(batch) => shrink(batch, Self::KEEP_ENTRIES),
-            Kind::Planned(planned) => planned.shrink(Self::KEEP_ENTRIES),
+            Discipline::FirstInFirstOut(batch) => shrink(batch, Self::KEEP_ENTRIES),
+            Discipline::Planned(planned) => planned.shrink(Self::KEEP_ENTRIES),
         }
         shrink(queue, Self::KEEP_ENTRIES);
     }
@@ -427,7 +427,7 @@ impl<M: Message> Order<M> {
         clock: &dyn Clock,
     ) -> Result<Found, usize> {
         match &mut self.kind {
-            Kind::FirstInFirstOut(batch) => {
+            Discipline::FirstInFirstOut(batch) => {
                 let (ahead, posted) = among(batch.iter(), of)?;
                 Ok(Found {
                     ahead,
@@ -436,7 +436,7 @@ impl<M: Message> Order<M> {
                     key: None,
                 })
             }
-            Kind::Planned(planned) => {
+            Discipline::Planned(planned) => {
                 take_in(planned, queue);
                 planned.find(of, clock)
             }
@@ -446,8 +446,8 @@ impl<M: Message> Order<M> {
     /// Whether an entry here is the one that is looked for, be it gone or not.
     pub(super) fn any(&self, is_it: &dyn Fn(&M) -> bool) -> bool {
         match &self.kind {
-            Kind::FirstInFirstOut(batch) => batch.iter().any(|(message, _)| is_it(message)),
-            Kind::Planned(planned) => planned.any(is_it),
+            Discipline::FirstInFirstOut(batch) => batch.iter().any(|(message, _)| is_it(message)),
+            Discipline::Planned(planned) => planned.any(is_it),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::accounts::Accounts;
 use super::entry::{Finished, Spot, TicketKey};
 use super::inbox::Inbox;
-use super::line::Line;
+use super::line::SenderLine;
 use super::order::Order;
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
@@ -14,7 +14,7 @@ use crate::message::{Message, Ticket};
 use crate::plan::{Meter, Plan};
 
 /// Keeps a worker alive whose messages sleep, though its owner has let go of it.
-pub(crate) type Held = Option<Arc<dyn Any + Send + Sync>>;
+pub(crate) type AlarmHold = Option<Arc<dyn Any + Send + Sync>>;
 
 /// Under load one message in this many is timed, so that the three clock readings, and the two numbers that each adds to
 /// two histograms, stay a few per cent of a message. One turn has as many messages at most: its length tells of those that
@@ -32,14 +32,14 @@ pub(super) struct Outbox<M> {
     /// When the first of those was posted that were taken in last.
     since: Option<Timestamp>,
     /// Posts that wait for a place.
-    pub(super) line: Line<M>,
+    pub(super) line: SenderLine<M>,
     /// Threads that look through what was taken back, and tokens that are used once they are through.
     pub(super) held: usize,
     pub(super) waiting_tokens: usize,
     /// When the timers' thread comes by, where it was asked to.
     pub(super) alarm: Option<Timestamp>,
     /// See [`Mailbox::hold_for_alarm`](super::Mailbox::hold_for_alarm).
-    pub(super) alarm_held: Held,
+    pub(super) alarm_held: AlarmHold,
     /// Threads that have taken messages and have yet to hand them over.
     pub(super) handing: usize,
 }
@@ -50,7 +50,7 @@ impl<M: Message> Outbox<M> {
             order: Order::new(meter),
             accounts: Accounts::new(weighs),
             since: None,
-            line: Line::new(),
+            line: SenderLine::new(),
             held: 0,
             waiting_tokens: 0,
             alarm: None,
@@ -141,7 +141,7 @@ impl<M: Message> Outbox<M> {
     }
 
     /// What is held for the timers' thread, where nothing sleeps any more for which it would come by.
-    pub(super) fn let_go_if_awake(&mut self) -> Held {
+    pub(super) fn let_go_if_awake(&mut self) -> AlarmHold {
         if self.order.has_sleepers() {
             None
         } else {
@@ -150,7 +150,7 @@ impl<M: Message> Outbox<M> {
     }
 
     /// The timers' thread is not to come by, or has. Returns what is held for it, to be dropped outside the lock.
-    pub(super) fn take_alarm(&mut self) -> Held {
+    pub(super) fn take_alarm(&mut self) -> AlarmHold {
         self.alarm = None;
         std::mem::take(&mut self.alarm_held)
     }

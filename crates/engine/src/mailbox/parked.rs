@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::Mailbox;
 use super::inbox::{Gate, Inbox};
-use super::line::{Place, Told};
+use super::line::{LinePlace, Told};
 use super::outbox::Outbox;
 use super::post::{keep_planned, replace, replaces};
 use crate::clock::{Clock, Timestamp};
@@ -22,7 +22,7 @@ use crate::sync::MutexGuard;
 pub(crate) enum Parking<M> {
     /// There was a place after all. With the tokens handed out.
     Posted(usize),
-    Parked(Arc<Place<M>>),
+    Parked(Arc<LinePlace<M>>),
     Closed(M),
 }
 
@@ -51,7 +51,7 @@ impl<M: Message> Mailbox<M> {
             inbox.push(message, clock);
             return Parking::Posted(inbox.activate(1));
         }
-        let place = Arc::new(Place::new(message, clock.now(), deadline));
+        let place = Arc::new(LinePlace::new(message, clock.now(), deadline));
         outbox.line.push(place.clone());
         inbox.admission.set_waited_for(true);
         Parking::Parked(place)
@@ -60,7 +60,7 @@ impl<M: Message> Mailbox<M> {
     /// Takes a parked post out of the line; `None`: it is in, or was refused.
     ///
     /// It may have waited for more bytes than those behind it need.
-    pub(crate) fn withdraw(&self, place: &Place<M>) -> (Option<M>, Told<M>) {
+    pub(crate) fn withdraw(&self, place: &LinePlace<M>) -> (Option<M>, Told<M>) {
         let mut outbox = self.outbox.0.lock();
         let message = outbox.line.withdraw(place);
         let told = if message.is_some() && outbox.accounts.weighs() {

@@ -36,7 +36,7 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
-use lanes::{Lane, LaneId, Lanes};
+use lanes::{KeyLane, LaneId, Lanes};
 use levels::{Levels, Unit};
 use looks::Looks;
 
@@ -735,7 +735,7 @@ impl<M: Message> Planned<M> {
                     self.ready.take_one(level, &mut oldest);
                     return oldest.take();
                 };
-                if let Some(entry) = self.lanes.get_mut(id).and_then(Lane::pop) {
+                if let Some(entry) = self.lanes.get_mut(id).and_then(KeyLane::pop) {
                     return Some(entry);
                 }
                 self.ready.take_lane(level);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::Mailbox;
 use super::admission::Verdict;
-use super::door::Door;
+use super::door::InboxDoor;
 use super::entry::{Entry, Leftover};
 use super::inbox::{Gate, Inbox};
 use super::outbox::Outbox;
@@ -271,7 +271,7 @@ impl<M: Message> Mailbox<M> {
 /// Has the order keep to plans from now on.
 pub(super) fn keep_planned<M: Message>(outbox: &mut Outbox<M>, inbox: &mut Inbox<M>) {
     if inbox.door.is_none() {
-        let door = inbox.door.insert(Door::new());
+        let door = inbox.door.insert(InboxDoor::new());
         outbox.order.plan(door.knock());
     }
 }

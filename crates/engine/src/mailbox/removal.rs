@@ -6,7 +6,7 @@ use super::Mailbox;
 use super::entry::Leftover;
 use super::inbox::{Gate, Inbox, Settled};
 use super::line::Told;
-use super::outbox::Held;
+use super::outbox::AlarmHold;
 use crate::message::{Message, Ticket};
 use crate::outcome::Failure;
 
@@ -22,7 +22,7 @@ pub(crate) struct Swept<M> {
     pub(crate) leftovers: Vec<Leftover<M>>,
     pub(crate) told: Told<M>,
     /// Nothing sleeps any more, and something was held for it: see [`Mailbox::hold_for_alarm`].
-    pub(crate) was_held: Held,
+    pub(crate) was_held: AlarmHold,
     /// Tokens handed out: the worker enters the run queue this many times.
     pub(crate) activate: usize,
     /// The last message of a mailbox that was never opened.
@@ -40,7 +40,7 @@ pub(crate) struct Removal<M> {
     pub(crate) leftovers: Vec<Leftover<M>>,
     pub(crate) told: Told<M>,
     /// As of [`Swept`].
-    pub(crate) was_held: Held,
+    pub(crate) was_held: AlarmHold,
     /// As of [`Swept`]: to have the last message run, where those that are gone were all that it waited for.
     pub(crate) activate: usize,
 }

@@ -8,7 +8,7 @@ use super::claimed::Popped;
 use super::entry::{Entry, Finished, Leftover, Punctual, TicketKey};
 use super::inbox::Inbox;
 use super::line::Told;
-use super::outbox::{Held, Outbox, lane};
+use super::outbox::{AlarmHold, Outbox, lane};
 use super::queue::Tray;
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
@@ -53,7 +53,7 @@ pub(crate) struct Take<M> {
     /// When the timers' thread is to come by.
     pub(crate) alarm: Option<Timestamp>,
     /// As of [`Swept`](super::removal::Swept).
-    pub(crate) was_held: Held,
+    pub(crate) was_held: AlarmHold,
     /// Held until the locks are released: it may be the last reference to the message.
     pub(super) _ended: Option<Arc<dyn Ticket>>,
 }
@@ -65,7 +65,7 @@ pub(crate) struct Nudged {
     /// When it is to come by again.
     pub(crate) alarm: Option<Timestamp>,
     /// See [`Mailbox::hold_for_alarm`].
-    pub(crate) was_held: Held,
+    pub(crate) was_held: AlarmHold,
 }
 
 impl<M> Take<M> {
@@ -380,7 +380,7 @@ impl<M: Message> Mailbox<M> {
     }
 
     /// The timers' thread does not come by. Returns what is held for it.
-    pub(crate) fn forget_alarm(&self) -> Held {
+    pub(crate) fn forget_alarm(&self) -> AlarmHold {
         self.outbox.0.lock().take_alarm()
     }
 

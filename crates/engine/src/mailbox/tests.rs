@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 
 use super::{
-    Entered, Finished, Gate, Leftover, Limits, Mailbox, Parking, Place, Refused, Rest, Settled,
+    Entered, Finished, Gate, Leftover, Limits, LinePlace, Mailbox, Parking, Refused, Rest, Settled,
     TakeResult, Told, Tray,
 };
 use crate::clock::{Clock, MonotonicClock, Timestamp};
@@ -168,7 +168,7 @@ struct Run {
     mailbox: Mailbox<Note>,
     model: Model,
     calls: Vec<(usize, Arc<Call>)>,
-    parked: BTreeMap<usize, Arc<Place<Note>>>,
+    parked: BTreeMap<usize, Arc<LinePlace<Note>>>,
     /// The message that each turn runs; one turn for each token.
     turns: Vec<Option<Note>>,
     next_id: Cell<usize>,

@@ -11,7 +11,7 @@ use crate::models::{Call, Note, model};
 use crate::options::WorkerOptions;
 use crate::outcome::{Failure, Outcome};
 use crate::pool::{Pool, PoolOptions};
-use crate::wait::{EdgeGuard, Waiter};
+use crate::wait::{EdgeGuard, WaitNode};
 use crate::wait_error::WaitError;
 use crate::wake::Wake;
 use crate::worker::Worker;
@@ -50,7 +50,7 @@ fn edge(
     target: &Address,
     ticket: Option<&Arc<dyn Ticket>>,
 ) -> Result<EdgeGuard, WaitError> {
-    crate::wait::edge(&Waiter::new(waiter, None), target, ticket)
+    crate::wait::edge(&WaitNode::new(waiter, None), target, ticket)
 }
 
 /// A worker's wait, on a thread of its own. It stays up until it is joined.
@@ -163,7 +163,7 @@ fn message_waits(
     target: &Worker<Nothing>,
     ticket: Option<&Arc<dyn Ticket>>,
 ) -> Result<EdgeGuard, WaitError> {
-    let waiter = Waiter::new(&shared.address(), Some(message.clone()));
+    let waiter = WaitNode::new(&shared.address(), Some(message.clone()));
     crate::wait::edge(&waiter, &target.address(), ticket)
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::PoolOptions;
 use super::roll::Roll;
-use crate::address::{AnyCell, Turn};
+use crate::address::{AnyCell, TurnEnd};
 use crate::clock::{Clock, Timestamp};
 use crate::contained::contained;
 use crate::deadline::{Added, Deadlines};
@@ -260,8 +260,8 @@ impl PoolInner {
             };
             let mut again = None;
             match turn {
-                Turn::More => again = Some(cell),
-                Turn::Done { wake, roomy } => {
+                TurnEnd::More => again = Some(cell),
+                TurnEnd::Done { wake, roomy } => {
                     shift.wake = wake;
                     if roomy {
                         shift.keep_in_mind(cell);

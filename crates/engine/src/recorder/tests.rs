@@ -20,13 +20,13 @@ fn ran(kind: &'static str, lane: u32, end: u64, run: u64) -> Ran<'static> {
 #[test]
 fn what_fits_is_kept_as_it_was_told() {
     let mut recorder = Recorder::new(2_000);
-    let lane = recorder.lane(Lane::Thread(7), || "seven".to_owned());
-    assert_eq!(recorder.lane(Lane::Thread(7), String::new), lane);
+    let lane = recorder.lane(ChartLane::Thread(7), || "seven".to_owned());
+    assert_eq!(recorder.lane(ChartLane::Thread(7), String::new), lane);
     recorder.ran(&ran("a", lane, 30 * MICRO, 10 * MICRO), None);
     recorder.ran_beside("a", Some((MICRO, MICRO)), Fate::Failed, None);
     recorder.ran_beside("a", None, Fate::Failed, None);
     let recorded = recorder.end();
-    assert_eq!(recorded.lanes, [(Lane::Thread(7), "seven".to_owned())]);
+    assert_eq!(recorded.lanes, [(ChartLane::Thread(7), "seven".to_owned())]);
     assert_eq!(
         (recorded.workers, recorded.kinds),
         (vec!["w".to_owned()], vec!["a".to_owned()])
@@ -45,7 +45,7 @@ fn what_fits_is_kept_as_it_was_told() {
 fn of_a_million_messages_the_long_ones_and_an_even_choice_of_the_others_are_kept() {
     let most = 4_000;
     let mut recorder = Recorder::new(most);
-    let lane = recorder.lane(Lane::Process(0), String::new);
+    let lane = recorder.lane(ChartLane::Process(0), String::new);
     let all = 1_000_000;
     for number in 0..all {
         let (kind, run) = match number % 10_000 {
@@ -78,7 +78,7 @@ fn of_a_million_messages_the_long_ones_and_an_even_choice_of_the_others_are_kept
 #[test]
 fn the_bound_holds_whatever_the_lengths_are() {
     let mut recorder = Recorder::new(0);
-    let lane = recorder.lane(Lane::Coroutines, String::new);
+    let lane = recorder.lane(ChartLane::Coroutines, String::new);
     let mut seed = 1_u64;
     for number in 0..200_000 {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -93,7 +93,7 @@ fn the_bound_holds_whatever_the_lengths_are() {
 #[test]
 fn a_run_whose_length_is_unknown_began_after_the_one_before_it() {
     let mut recorder = Recorder::new(2_000);
-    let lane = recorder.lane(Lane::Process(1), String::new);
+    let lane = recorder.lane(ChartLane::Process(1), String::new);
     recorder.ran(&ran("a", lane, 50 * MICRO, 10 * MICRO), None);
     let lost = |end, wait| Ran {
         run: None,
@@ -117,7 +117,7 @@ fn a_run_whose_length_is_unknown_began_after_the_one_before_it() {
 #[test]
 fn a_failure_has_the_message_that_it_is_told_with() {
     let mut recorder = Recorder::new(2_000);
-    let lane = recorder.lane(Lane::Thread(1), String::new);
+    let lane = recorder.lane(ChartLane::Thread(1), String::new);
     let note = |recorder: &mut Recorder, kind| {
         recorder.failed(("w", kind), lane, 5, "no".to_owned(), Fate::Failed)
     };
@@ -148,7 +148,7 @@ fn a_failure_has_the_message_that_it_is_told_with() {
 #[test]
 fn turns_that_follow_each_other_are_one() {
     let mut recorder = Recorder::new(2_000);
-    let lane = recorder.lane(Lane::Thread(1), String::new);
+    let lane = recorder.lane(ChartLane::Thread(1), String::new);
     let millis = 1_000 * MICRO;
     recorder.busy(lane, "a", 0, millis);
     recorder.busy(lane, "a", millis + MICRO, 2 * millis);
@@ -171,7 +171,7 @@ fn turns_that_follow_each_other_are_one() {
 #[test]
 fn turns_are_bounded() {
     let mut recorder = Recorder::new(2_000);
-    let lane = recorder.lane(Lane::Thread(1), String::new);
+    let lane = recorder.lane(ChartLane::Thread(1), String::new);
     for number in 0..100_000 {
         let begin = number * 1_000 * MICRO;
         recorder.busy(lane, "a", begin, begin + MICRO);
@@ -186,13 +186,13 @@ fn turns_are_bounded() {
 #[test]
 fn names_beyond_a_limit_are_one() {
     let mut recorder = Recorder::new(2_000);
-    let lane = recorder.lane(Lane::Thread(1), String::new);
+    let lane = recorder.lane(ChartLane::Thread(1), String::new);
     let names: Vec<_> = (0..400).map(|number| number.to_string()).collect();
     for name in &names {
         recorder.ran_beside(name, Some((1, 1)), Fate::Completed, None);
     }
     for thread in 0..5_000 {
-        assert!(recorder.lane(Lane::Thread(thread), String::new) >= lane);
+        assert!(recorder.lane(ChartLane::Thread(thread), String::new) >= lane);
     }
     let recorded = recorder.end();
     assert_eq!(recorded.kinds.len(), 257);

@@ -10,7 +10,7 @@ const FIRST_GAP: u64 = 200_000;
 
 /// A time in which a thread was busy, without breaks longer than the gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Busy {
+pub struct BusyBar {
     /// Where.
     pub lane: u32,
     /// With which worker; `None`: with several.
@@ -25,7 +25,7 @@ pub struct Busy {
 
 #[derive(Debug)]
 pub(super) struct Turns {
-    kept: Vec<Busy>,
+    kept: Vec<BusyBar>,
     /// By lane the place of its last one.
     last: Vec<Option<usize>>,
     gap: u64,
@@ -43,7 +43,7 @@ impl Default for Turns {
 
 impl Turns {
     pub(super) fn add(&mut self, lane: u32, worker: u32, begin: u64, end: u64) {
-        self.put(Busy {
+        self.put(BusyBar {
             lane,
             worker: Some(worker),
             begin,
@@ -60,7 +60,7 @@ impl Turns {
         }
     }
 
-    fn put(&mut self, busy: Busy) {
+    fn put(&mut self, busy: BusyBar) {
         let lane = busy.lane as usize;
         if self.last.len() <= lane {
             self.last.resize(lane + 1, None);
@@ -87,7 +87,7 @@ impl Turns {
         self.gap
     }
 
-    pub(super) fn into_kept(self) -> Vec<Busy> {
+    pub(super) fn into_kept(self) -> Vec<BusyBar> {
         self.kept
     }
 }

@@ -16,25 +16,25 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::address::{Address, AnyCell, Edge, Waits};
+use crate::address::{Address, AnyCell, Edge, MailboxWaits};
 use crate::message::Ticket;
 use crate::wait_error::WaitError;
 
 /// Who waits: a worker; or one of the messages that a mailbox runs at the same time.
 #[derive(Clone)]
-pub struct Waiter {
+pub struct WaitNode {
     cell: Arc<dyn AnyCell>,
     /// `None` for a worker, and for a message without a ticket: no reply of it is waited for.
     message: Option<Arc<dyn Ticket>>,
 }
 
-impl fmt::Debug for Waiter {
+impl fmt::Debug for WaitNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Waiter").field(&self.cell.name()).finish()
+        f.debug_tuple("WaitNode").field(&self.cell.name()).finish()
     }
 }
 
-impl Waiter {
+impl WaitNode {
     /// The handler of `message` at `address`. Which message it is counts where several run at the same time.
     #[must_use]
     pub fn new(address: &Address, message: Option<Arc<dyn Ticket>>) -> Self {
@@ -45,7 +45,7 @@ impl Waiter {
     }
 }
 
-fn change(cell: &dyn AnyCell, change: impl FnOnce(&mut Waits)) {
+fn change(cell: &dyn AnyCell, change: impl FnOnce(&mut MailboxWaits)) {
     let mut waits = cell.edges().lock();
     change(&mut waits);
     let places = waits.settle(cell);
@@ -113,7 +113,7 @@ impl Drop for EdgeGuard {
 type Path = Vec<(Arc<dyn AnyCell>, Arc<Edge>)>;
 
 /// Goes on from the end of `path` until an edge leads to the node `home`.
-fn leads_home(path: &mut Path, seen: &mut Vec<(u64, usize)>, home: &Waiter) -> bool {
+fn leads_home(path: &mut Path, seen: &mut Vec<(u64, usize)>, home: &WaitNode) -> bool {
     let Some((_, last)) = path.last() else {
         return false;
     };
@@ -143,7 +143,7 @@ fn leads_home(path: &mut Path, seen: &mut Vec<(u64, usize)>, home: &Waiter) -> b
 
 /// Puts up an edge. `awaits`: the wait blocks no thread.
 pub(crate) fn put_up(
-    waiter: &Waiter,
+    waiter: &WaitNode,
     target: &Address,
     ticket: Option<&Arc<dyn Ticket>>,
     awaits: bool,
@@ -198,7 +198,7 @@ pub(crate) fn put_up(
 /// # Errors
 /// [`WaitError::Cycle`] when the wait could never end.
 pub fn edge(
-    waiter: &Waiter,
+    waiter: &WaitNode,
     target: &Address,
     ticket: Option<&Arc<dyn Ticket>>,
 ) -> Result<EdgeGuard, WaitError> {

@@ -3,10 +3,10 @@
 #[cfg(unix)]
 use super::Notice;
 use super::{
-    Event, HEADER, Malformed, PREFIX, RawPayload, Reply, ReplyStatus, Request, ToChild, ToHost, at,
-    bits, tag,
+    Event, HEADER, Malformed, PREFIX, RawPayload, ReplyFrame, ReplyStatus, Request, ToChild,
+    ToHost, at, bits, tag,
 };
-use crate::payload::Place;
+use crate::payload::AreaPlace;
 
 /// Reads a frame that came from the host.
 ///
@@ -127,7 +127,7 @@ fn decode_request(frame: &[u8]) -> Result<Request<'_, RawPayload<'_>>, Malformed
     })
 }
 
-fn decode_reply(frame: &[u8]) -> Result<Reply<'_, RawPayload<'_>>, Malformed> {
+fn decode_reply(frame: &[u8]) -> Result<ReplyFrame<'_, RawPayload<'_>>, Malformed> {
     let header = Header::of(frame)?;
     header.expect_bits(bits::STORED | bits::LOST)?;
     expect_zero(header.u64(at::KIND_LEN))?;
@@ -139,7 +139,7 @@ fn decode_reply(frame: &[u8]) -> Result<Reply<'_, RawPayload<'_>>, Malformed> {
         other => return Err(Malformed::Status(other)),
     };
     let ([note], payload) = header.parts([header.u32(at::WORD)])?;
-    Ok(Reply {
+    Ok(ReplyFrame {
         seq: header.u64(at::SEQ),
         status,
         run_ns: header.u64(at::RUN_NS),
@@ -294,12 +294,12 @@ impl<'a> Header<'a> {
         let len = self.u64(at::AREA_LEN);
         let place = if self.bytes[at::BITS] & bits::LOST != 0 {
             expect_zero(offset | u64::from(self.bytes[at::BITS] & bits::STORED))?;
-            Place::Lost { len }
+            AreaPlace::Lost { len }
         } else if self.bytes[at::BITS] & bits::STORED != 0 {
-            Place::Stored { offset, len }
+            AreaPlace::Stored { offset, len }
         } else {
             expect_zero(offset)?;
-            Place::Inline(cut(len)?)
+            AreaPlace::Inline(cut(len)?)
         };
         if !rest.is_empty() {
             return Err(Malformed::Length {

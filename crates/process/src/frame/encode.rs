@@ -9,8 +9,8 @@ use std::fmt;
 
 #[cfg(unix)]
 use super::Notice;
-use super::{Event, HEADER, PREFIX, Payload, Reply, Request, at, bits, tag};
-use crate::payload::Place;
+use super::{Event, HEADER, PREFIX, Payload, ReplyFrame, Request, at, bits, tag};
+use crate::payload::AreaPlace;
 
 /// A part of a message is longer than a frame can say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +108,7 @@ pub fn encode_request(request: &Request<'_, &Payload>, head: &mut Vec<u8>) -> Re
 ///
 /// # Errors
 /// The note or the number of buffers is beyond 32 bits. `head` is then of no use.
-pub fn encode_reply(reply: &Reply<'_, &Payload>, head: &mut Vec<u8>) -> Result<(), TooLong> {
+pub fn encode_reply(reply: &ReplyFrame<'_, &Payload>, head: &mut Vec<u8>) -> Result<(), TooLong> {
     let mut header = HeaderBytes::new(tag::REPLY, length(reply.note.len())?);
     header.0[at::STATUS] = reply.status as u8;
     header.u64(at::SEQ, reply.seq);
@@ -212,7 +212,7 @@ impl HeaderBytes {
         self.u32(at::BUFFERS, length(payload.buffers().len())?);
         self.u64(at::STREAM_LEN, payload.stream_len());
         self.u64(at::AREA_LEN, payload.area_len());
-        if let Place::Stored { offset, .. } = payload.place() {
+        if let AreaPlace::Stored { offset, .. } = payload.place() {
             self.bits(bits::STORED);
             self.u64(at::AREA_OFFSET, offset);
         }

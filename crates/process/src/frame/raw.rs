@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Malformed;
-use crate::payload::{Parcel, Place, Release};
+use crate::payload::{AreaPlace, Parcel, Release};
 use crate::store::View;
 
 /// What a frame says of its payload.
@@ -12,11 +12,11 @@ pub struct RawPayload<'a> {
     stream_len: u64,
     /// Eight bytes for each buffer.
     buffers: &'a [u8],
-    place: Place<'a>,
+    place: AreaPlace<'a>,
 }
 
 impl<'a> RawPayload<'a> {
-    pub(super) fn new(stream_len: u64, buffers: &'a [u8], place: Place<'a>) -> Self {
+    pub(super) fn new(stream_len: u64, buffers: &'a [u8], place: AreaPlace<'a>) -> Self {
         Self {
             stream_len,
             buffers,
@@ -42,7 +42,7 @@ impl<'a> RawPayload<'a> {
 
     /// Where the area is said to lie. An inline one was checked to be in the frame.
     #[must_use]
-    pub fn place(&self) -> Place<'a> {
+    pub fn place(&self) -> AreaPlace<'a> {
         self.place
     }
 
@@ -57,14 +57,14 @@ impl<'a> RawPayload<'a> {
         release: Option<&Release>,
     ) -> Result<Parcel, Malformed> {
         match self.place {
-            Place::Inline(area) => {
+            AreaPlace::Inline(area) => {
                 Parcel::own(area, self.stream_len, self.buffers()).ok_or(Malformed::Area {
                     offset: 0,
                     len: area.len() as u64,
                 })
             }
-            Place::Lost { len } => Ok(Parcel::lost_of(len)),
-            Place::Stored { offset, len } => {
+            AreaPlace::Lost { len } => Ok(Parcel::lost_of(len)),
+            AreaPlace::Stored { offset, len } => {
                 let view = view.ok_or(Malformed::NoStore)?;
                 Parcel::lent(
                     view,

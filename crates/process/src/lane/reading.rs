@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use super::{Intake, Lane, Phase};
 use crate::cargo::{Answer, Cargo, EmittedEvent, Feed, Listener};
 use crate::crash::Cause;
-use crate::frame::{Reply, ToHost};
+use crate::frame::{ReplyFrame, ToHost};
 use crate::link::HostLink;
 use crate::payload::Parcel;
 use crate::sync::look_while_yielding;
@@ -264,7 +264,7 @@ impl<C: Cargo> Lane<C> {
         let mut ready = false;
         let received = link.receive(&mut |frame| {
             match frame {
-                ToHost::Reply(Reply {
+                ToHost::Reply(ReplyFrame {
                     seq,
                     status,
                     run_ns,

@@ -189,7 +189,7 @@ impl HostLink for SharedHost {
     }
 
     fn parcel(&self, raw: &RawPayload<'_>) -> Result<Parcel, Broken> {
-        let stored = matches!(raw.place(), crate::payload::Place::Stored { .. });
+        let stored = matches!(raw.place(), crate::payload::AreaPlace::Stored { .. });
         if !stored {
             return Ok(raw.into_parcel(None, None)?);
         }

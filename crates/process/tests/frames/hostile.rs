@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{
-    Just, Malformed, Packer, RawPayload, Reply, ReplyStatus, Request, Strategy, ToChild, ToHost,
-    View, any, cases, decode_for_child, decode_for_host, frame, prop_assert, prop_assert_eq,
-    prop_oneof, proptest, whole,
+    Just, Malformed, Packer, RawPayload, ReplyFrame, ReplyStatus, Request, Strategy, ToChild,
+    ToHost, View, any, cases, decode_for_child, decode_for_host, frame, prop_assert,
+    prop_assert_eq, prop_oneof, proptest, whole,
 };
 use crate::memory::Memory;
 use crate::payload::{ALIGNMENT, Release};
@@ -42,14 +42,14 @@ fn open(raw: RawPayload<'_>) {
     // All of it, so that other windows are this one.
     let window = view.window(0, VIEW_LEN as u64).unwrap();
     let (start, stored_len) = match raw.place() {
-        crate::payload::Place::Inline(area) => (area.as_ptr() as usize, None),
-        crate::payload::Place::Lost { len } => {
+        crate::payload::AreaPlace::Inline(area) => (area.as_ptr() as usize, None),
+        crate::payload::AreaPlace::Lost { len } => {
             let parcel = raw.into_parcel(None, None).unwrap();
             assert_eq!(parcel.lost(), Some(usize::try_from(len).unwrap()));
             assert!(parcel.stream().is_empty() && parcel.buffers() == 0);
             return;
         }
-        crate::payload::Place::Stored { offset, len } => {
+        crate::payload::AreaPlace::Stored { offset, len } => {
             let start = window.pointer(0, 0).unwrap().as_ptr() as usize;
             (start, Some((offset, len)))
         }
@@ -57,8 +57,10 @@ fn open(raw: RawPayload<'_>) {
     let inside = stored_len
         .is_none_or(|(offset, len)| u128::from(offset) + u128::from(len) <= VIEW_LEN as u128);
     let len = match raw.place() {
-        crate::payload::Place::Inline(area) => area.len() as u64,
-        crate::payload::Place::Stored { len, .. } | crate::payload::Place::Lost { len } => len,
+        crate::payload::AreaPlace::Inline(area) => area.len() as u64,
+        crate::payload::AreaPlace::Stored { len, .. } | crate::payload::AreaPlace::Lost { len } => {
+            len
+        }
     };
     let sound = inside && area_len(&raw) == u128::from(len);
     if stored_len.is_some() {
@@ -149,7 +151,7 @@ fn valid() -> impl Strategy<Value = Vec<u8>> {
                 };
                 frame::encode_request(&request, &mut head).unwrap();
             } else {
-                let reply = Reply {
+                let reply = ReplyFrame {
                     seq: 1,
                     status: ReplyStatus::Failed,
                     run_ns: 5,
@@ -329,7 +331,7 @@ fn what_a_header_has_no_use_for_is_zero() {
         context: b"context",
         payload: &payload,
     };
-    let reply = Reply {
+    let reply = ReplyFrame {
         seq: 1,
         status: ReplyStatus::Completed,
         run_ns: 5,

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{INLINE_LIMIT, Packer, Payload, Place, RawPayload, Reply, ReplyStatus, Store, ToHost};
+use super::{
+    AreaPlace, INLINE_LIMIT, Packer, Payload, RawPayload, ReplyFrame, ReplyStatus, Store, ToHost,
+};
 use super::{decode_for_host, frame, pack, view, whole};
 use crate::payload::{ALIGNMENT, Bytes, Parcel, Release};
 
@@ -54,7 +56,7 @@ pub(crate) fn check(
 
 /// Sends `payload` as a reply.
 fn send(payload: &Payload) -> Vec<u8> {
-    let reply = Reply {
+    let reply = ReplyFrame {
         seq: 1,
         status: ReplyStatus::Completed,
         run_ns: 0,
@@ -101,7 +103,7 @@ fn payloads_of_all_sizes_arrive() {
                     .map(|index| pattern(SIZES[(index + count) % SIZES.len()], index as u8))
                     .collect();
                 let payload = pack(with_store.then_some(&store), &stream, &buffers);
-                let stored = matches!(payload.place(), Place::Stored { .. });
+                let stored = matches!(payload.place(), AreaPlace::Stored { .. });
                 let expected = with_store && payload.area_len() >= INLINE_LIMIT as u64;
                 assert_eq!(stored, expected, "{size} {count}");
 
@@ -136,8 +138,8 @@ fn a_stream_may_come_in_pieces() {
 /// Where the area of what was packed so far lies in the store.
 fn offset(payload: &Payload) -> u64 {
     match payload.place() {
-        Place::Stored { offset, .. } => offset,
-        Place::Inline(_) | Place::Lost { .. } => panic!("it is not in the store"),
+        AreaPlace::Stored { offset, .. } => offset,
+        AreaPlace::Inline(_) | AreaPlace::Lost { .. } => panic!("it is not in the store"),
     }
 }
 
@@ -185,7 +187,7 @@ fn a_full_store_leaves_payloads_in_ordinary_memory() {
         packer.buffer(&buffers[0]);
         let payload = packer.finish();
         assert_eq!(
-            matches!(payload.place(), Place::Stored { .. }),
+            matches!(payload.place(), AreaPlace::Stored { .. }),
             stored,
             "{room}"
         );
@@ -208,7 +210,7 @@ fn a_payload_that_found_no_room_stays_where_it_is() {
     let payload = packer.finish();
     assert_eq!(
         payload.place(),
-        Place::Inline(&[[1; 20_000], [2; 20_000]].concat())
+        AreaPlace::Inline(&[[1; 20_000], [2; 20_000]].concat())
     );
 }
 
@@ -250,7 +252,7 @@ fn a_detached_payload_is_freed_by_the_reader_and_only_once() {
     let stream = pattern(100_000, 9);
     let mut payload = pack(Some(&store), &stream, &[]);
     let place = payload.place();
-    let Place::Stored { offset: at, .. } = place else {
+    let AreaPlace::Stored { offset: at, .. } = place else {
         panic!("{place:?}");
     };
     assert!(!store.release(at), "it was not detached yet");
@@ -258,7 +260,7 @@ fn a_detached_payload_is_freed_by_the_reader_and_only_once() {
 
     assert_eq!(payload.detach(), Some(at));
     assert_eq!(payload.detach(), None);
-    assert!(matches!(payload.place(), Place::Stored { offset, len: 100_000 } if offset == at));
+    assert!(matches!(payload.place(), AreaPlace::Stored { offset, len: 100_000 } if offset == at));
     drop(payload);
 
     let releases = Arc::new(AtomicUsize::new(0));
@@ -286,7 +288,7 @@ fn an_inline_payload_has_nothing_to_detach_or_release() {
     let store = Store::create("test-inline").unwrap();
     let mut payload = pack(Some(&store), b"small", &[]);
     assert_eq!(payload.detach(), None);
-    assert_eq!(payload.place(), Place::Inline(b"small"));
+    assert_eq!(payload.place(), AreaPlace::Inline(b"small"));
     let release: Release = Arc::new(|offset| panic!("{offset} was released"));
     let frame = send(&payload);
     let parcel = receive(&frame).into_parcel(None, Some(&release)).unwrap();

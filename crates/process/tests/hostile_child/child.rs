@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use pytoweb_process::frame::{
-    Reply, ReplyStatus, Request, ToChild, decode_for_child, encode_broken, encode_log, encode_quit,
-    encode_reply,
+    ReplyFrame, ReplyStatus, Request, ToChild, decode_for_child, encode_broken, encode_log,
+    encode_quit, encode_reply,
 };
 use pytoweb_process::{ChildLink, Payload, arrive};
 
@@ -64,7 +64,7 @@ fn next(link: &Arc<dyn ChildLink>, frame: &mut Vec<u8>) {
 fn reply(seq: u64, status: ReplyStatus) -> Vec<u8> {
     let mut head = Vec::new();
     let payload = Payload::empty();
-    let reply = Reply {
+    let reply = ReplyFrame {
         seq,
         status,
         run_ns: 1,

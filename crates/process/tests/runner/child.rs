@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use pytoweb_process::frame::{
-    Reply, ReplyStatus, Request, ToChild, control, decode_for_child, encode_log, encode_reply,
+    ReplyFrame, ReplyStatus, Request, ToChild, control, decode_for_child, encode_log, encode_reply,
 };
 use pytoweb_process::{ChildLink, Packer, Parcel, arrive};
 
@@ -135,7 +135,7 @@ impl Child {
             packer.write(text.as_bytes());
         }
         let payload = packer.finish();
-        let reply = Reply {
+        let reply = ReplyFrame {
             seq,
             status,
             run_ns: 1,

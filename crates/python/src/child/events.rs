@@ -11,7 +11,7 @@ use std::thread;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pytoweb_process::frame::{Event, encode_event};
-use pytoweb_process::{ChildLink, Payload, Place};
+use pytoweb_process::{AreaPlace, ChildLink, Payload};
 
 use crate::error::{self, Quoted};
 use crate::host::hearing::MOST_EVENTS;
@@ -40,8 +40,8 @@ struct PendingEvent {
 impl PendingEvent {
     fn area(&self) -> &[u8] {
         match self.payload.place() {
-            Place::Inline(area) => area,
-            Place::Lost { .. } | Place::Stored { .. } => &[],
+            AreaPlace::Inline(area) => area,
+            AreaPlace::Lost { .. } | AreaPlace::Stored { .. } => &[],
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use pytoweb_process::frame::encode_progress;
-use pytoweb_process::{ChildLink, Payload, Place};
+use pytoweb_process::{AreaPlace, ChildLink, Payload};
 
 use crate::error;
 use crate::host::progress::STEP;
@@ -41,8 +41,8 @@ fn frame(seq: u64, payload: &Payload) -> PyResult<(Vec<u8>, &[u8])> {
     let mut head = Vec::new();
     encode_progress(seq, payload, &mut head).map_err(broken)?;
     let area: &[u8] = match payload.place() {
-        Place::Inline(area) => area,
-        Place::Lost { .. } | Place::Stored { .. } => &[],
+        AreaPlace::Inline(area) => area,
+        AreaPlace::Lost { .. } | AreaPlace::Stored { .. } => &[],
     };
     Ok((head, area))
 }

@@ -129,7 +129,7 @@ impl Sender {
         let mut head = Vec::new();
         encode_item(self.seq, &payload, &mut head).map_err(broken)?;
         let area: &[u8] = match payload.place() {
-            pytoweb_process::Place::Inline(area) => area,
+            pytoweb_process::AreaPlace::Inline(area) => area,
             _ => &[],
         };
         if self.link.try_send(&head, area).map_err(broken)? {

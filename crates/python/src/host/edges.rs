@@ -3,7 +3,7 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pytoweb_engine::{Address, WaitError, Waiter};
+use pytoweb_engine::{Address, WaitError, WaitNode};
 
 use crate::host::coroutines;
 use crate::host::endpoint::Endpoint;
@@ -61,7 +61,7 @@ pub(crate) fn block_loop(py: Python<'_>, edge: Option<&WaitEdge>) -> PyResult<Bl
 }
 
 /// The handler whose coroutine runs in this context, if one does.
-pub(crate) fn waiter_of_coroutine(py: Python<'_>) -> PyResult<Option<Waiter>> {
+pub(crate) fn waiter_of_coroutine(py: Python<'_>) -> PyResult<Option<WaitNode>> {
     static RUNNING_HANDLER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let handler = RUNNING_HANDLER
         .import(py, "pytoweb._aio", "running_handler")?
@@ -72,5 +72,5 @@ pub(crate) fn waiter_of_coroutine(py: Python<'_>) -> PyResult<Option<Waiter>> {
     let (owner, message) =
         handler.extract::<(Bound<'_, Endpoint>, Option<Bound<'_, WorkerMessage>>)>()?;
     let message = message.and_then(|message| message.get().ticket());
-    Ok(Some(Waiter::new(&owner.get().address()?, message)))
+    Ok(Some(WaitNode::new(&owner.get().address()?, message)))
 }

@@ -36,7 +36,7 @@ use crate::host::hearing::{Came, Hearing};
 use crate::host::kinds::Kinds;
 use crate::host::last_crash::LastCrash;
 use crate::host::parked::Repeated;
-use crate::host::places::{Place, place_for};
+use crate::host::places::{PlaceResult, place_for};
 use crate::host::planning::{ByType, Wishes, with_wishes};
 use crate::host::reply_room::ReplyRoom;
 use crate::host::retrying::Policy;
@@ -495,9 +495,9 @@ impl Endpoint {
             .map(|id| place_for(py, worker, &inner.shared, id))
             .transpose()?;
         match place {
-            Some(Place::Dropped) => return Ok(py.None().into_bound(py)),
-            Some(Place::Wait) => return Ok(PyBool::new(py, false).to_owned().into_any()),
-            Some(Place::Taken) | None => {}
+            Some(PlaceResult::Dropped) => return Ok(py.None().into_bound(py)),
+            Some(PlaceResult::Wait) => return Ok(PyBool::new(py, false).to_owned().into_any()),
+            Some(PlaceResult::Taken) | None => {}
         }
         let is_answered = place.is_some();
         match waiting::enter(worker, message, limit) {

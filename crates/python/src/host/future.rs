@@ -24,7 +24,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
-use pytoweb_engine::{Address, DropReason, Failure, Ticket, Unpark, Waiter};
+use pytoweb_engine::{Address, DropReason, Failure, Ticket, Unpark, WaitNode};
 
 use crate::error::{self, NamedOwner};
 use crate::host::coroutines;
@@ -320,7 +320,11 @@ impl FutureBase {
 
     /// Notes that `waiter`, a handler, is about to wait for this future; an error where
     /// that could never end.
-    pub(crate) fn wait_edge(&self, py: Python<'_>, waiter: &Waiter) -> PyResult<Option<WaitEdge>> {
+    pub(crate) fn wait_edge(
+        &self,
+        py: Python<'_>,
+        waiter: &WaitNode,
+    ) -> PyResult<Option<WaitEdge>> {
         let inner = self.inner()?;
         let Some(target) = &inner.address else {
             return Ok(None);

@@ -17,8 +17,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use pytoweb_engine::{
-    Carrier, Companions, Condition, Course, Failure, Handled, Handler, Outcome, Place, Span, Stuck,
-    Tally, Ticket, TypeStats, Wake,
+    Carrier, Companions, Condition, Course, Failure, Handled, Handler, Outcome, RunPlace, Span,
+    Stuck, Tally, Ticket, TypeStats, Wake,
 };
 
 use crate::host::failure;
@@ -416,7 +416,7 @@ impl Serving<'_> {
                 let (shared, error) = (shared.clone(), error.clone_ref(py));
                 return Handled::Suspend(Box::new(move |suspension| {
                     Python::attach(|py| {
-                        shared.try_again_or_fail(py, suspension, (Place::Turn, wait), error);
+                        shared.try_again_or_fail(py, suspension, (RunPlace::Turn, wait), error);
                     });
                 }));
             }
@@ -482,7 +482,7 @@ impl Serving<'_> {
                 let shared = shared.clone();
                 Handled::Suspend(Box::new(move |suspension| {
                     Python::attach(|py| {
-                        shared.try_again_or_fail(py, suspension, (Place::Turn, wait), error)
+                        shared.try_again_or_fail(py, suspension, (RunPlace::Turn, wait), error)
                     });
                 }))
             }

@@ -13,7 +13,7 @@ use crate::host::waiting;
 use crate::host::worker_shared::WorkerShared;
 
 /// What came of a post's wish for a place.
-pub(crate) enum Place {
+pub(crate) enum PlaceResult {
     Taken,
     /// The policy drops the message.
     Dropped,
@@ -30,33 +30,33 @@ pub(crate) fn place_for(
     worker: &Worker<PyHandler>,
     shared: &WorkerShared,
     id: &Py<PyString>,
-) -> PyResult<Place> {
+) -> PyResult<PlaceResult> {
     let room = &shared.reply_room;
     if room.take() {
-        return Ok(Place::Taken);
+        return Ok(PlaceResult::Taken);
     }
     let replies = shared.replies.bind(py);
     replies.call_method0(intern!(py, "make_room"))?;
     if room.take() {
-        return Ok(Place::Taken);
+        return Ok(PlaceResult::Taken);
     }
     if is_closed(worker) {
         return Err(waiting::refused(worker, PostError::Stopped(())));
     }
     match worker.overflow() {
-        Overflow::Block => Ok(Place::Wait),
+        Overflow::Block => Ok(PlaceResult::Wait),
         Overflow::Reject => {
             worker.give_up(1);
             let hint = "so many messages with an id have replies that wait for the 'response' and 'error' handlers; \
                         make these quicker, or post fewer";
             Err(waiting::full(worker, hint))
         }
-        Overflow::DropOldest if room.take_of_twice() => Ok(Place::Taken),
+        Overflow::DropOldest if room.take_of_twice() => Ok(PlaceResult::Taken),
         _ => {
             worker.drop_newest();
             shared.ends.note_unanswerable(py, id);
             replies.call_method1(intern!(py, "lost"), (id,))?;
-            Ok(Place::Dropped)
+            Ok(PlaceResult::Dropped)
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use pytoweb_engine::{Bar, Fate, Lane, Recorded, Recorder};
+use pytoweb_engine::{Bar, ChartLane, Fate, Recorded, Recorder};
 
 /// The recorders tell themselves apart: what a thread has noted is of one of them.
 static RECORDERS: AtomicU32 = AtomicU32::new(0);
@@ -56,13 +56,13 @@ impl Active {
             thread.name().unwrap_or("a thread").to_owned()
         };
         self.recorder
-            .lane(Lane::Thread(THREAD.with(|own| *own)), name)
+            .lane(ChartLane::Thread(THREAD.with(|own| *own)), name)
     }
 
     /// That of a child, by its place.
     pub(crate) fn lane_of(&mut self, child: u32) -> u32 {
         let name = || child.to_string();
-        self.recorder.lane(Lane::Process(child), name)
+        self.recorder.lane(ChartLane::Process(child), name)
     }
 
     /// The failure that was told of here last, and of which no message has ended since.
@@ -174,9 +174,9 @@ fn told<'py>(py: Python<'py>, recorded: &Recorded, seconds: f64) -> PyResult<Bou
     told.set_item("workers", &recorded.workers)?;
     told.set_item("types", &recorded.kinds)?;
     let lanes = recorded.lanes.iter().map(|(lane, name)| match lane {
-        Lane::Thread(_) => ("thread", name),
-        Lane::Process(_) => ("process", name),
-        Lane::Coroutines => ("coroutines", name),
+        ChartLane::Thread(_) => ("thread", name),
+        ChartLane::Process(_) => ("process", name),
+        ChartLane::Coroutines => ("coroutines", name),
     });
     told.set_item("lanes", lanes.collect::<Vec<_>>())?;
     let bars = &recorded.bars;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use pytoweb_engine::{Fate, Lane, Place, Ran, Span};
+use pytoweb_engine::{ChartLane, Fate, Ran, RunPlace, Span};
 
 use crate::host::message::PyMessage;
 use crate::host::recording::{Active, nanos};
@@ -26,18 +26,18 @@ impl WorkerShared {
         let end = Instant::now();
         let place = span.place;
         // Those that failed in a child are told of where more is known: see `record_failed_remote`.
-        if matches!(place, Place::Carried(_)) && fate != Fate::Completed {
+        if matches!(place, RunPlace::Carried(_)) && fate != Fate::Completed {
             return;
         }
         let Some(kind) = kind_of(message) else {
             return;
         };
         let (wait, run) = (nanos(span.wait), nanos(span.run));
-        if place == Place::Beside {
+        if place == RunPlace::Beside {
             Active::add_beside();
         }
         self.recording.with(|active| {
-            if place == Place::Beside {
+            if place == RunPlace::Beside {
                 let told = active.told_here();
                 active
                     .recorder
@@ -45,12 +45,12 @@ impl WorkerShared {
                 return;
             }
             let lane = match place {
-                Place::Carried(spot) => active.lane_of(spot.unwrap_or(0)),
-                Place::Suspended => {
+                RunPlace::Carried(spot) => active.lane_of(spot.unwrap_or(0)),
+                RunPlace::Suspended => {
                     let name = || "coroutines".to_owned();
-                    active.recorder.lane(Lane::Coroutines, name)
+                    active.recorder.lane(ChartLane::Coroutines, name)
                 }
-                Place::Turn | Place::Beside => active.lane_here(),
+                RunPlace::Turn | RunPlace::Beside => active.lane_here(),
             };
             let told = active.told_here();
             let ran = Ran {

@@ -4,7 +4,7 @@
 use std::mem;
 
 use pyo3::prelude::*;
-use pytoweb_engine::Waiter;
+use pytoweb_engine::WaitNode;
 
 use crate::error;
 use crate::host::edges::WaitEdge;
@@ -78,7 +78,7 @@ pub(crate) fn note_wait_of(
     let mut edges = Vec::new();
     // A worker is one node with all its messages: an earlier one that was given up does not wait for the next.
     if !(waiter.is(target) && target_address.is_exclusive()) {
-        let waiter = Waiter::new(&waiter.get().address()?, ticket_of(waiting));
+        let waiter = WaitNode::new(&waiter.get().address()?, ticket_of(waiting));
         let edge = pytoweb_engine::edge(&waiter, &target_address, ticket_of(message).as_ref());
         edges.push(edge.map_err(|error| error::wait(py, error))?);
     }

@@ -13,7 +13,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use pytoweb_process::{ALIGNMENT, Packer, Parcel, Payload, Place, Store};
+use pytoweb_process::{ALIGNMENT, AreaPlace, Packer, Parcel, Payload, Store};
 
 use crate::error;
 use crate::pickle::buffers;
@@ -275,7 +275,7 @@ pub(crate) fn pack(
         ));
     }
     let payload = packer.finish();
-    let in_memory = matches!(payload.place(), Place::Inline(_));
+    let in_memory = matches!(payload.place(), AreaPlace::Inline(_));
     if in_memory && payload.area_len() > LONGEST_INLINE {
         return Err(PyOverflowError::new_err(format!(
             "{} bytes are too many where no shared memory takes them: {LONGEST_INLINE} are allowed",

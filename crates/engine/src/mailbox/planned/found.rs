@@ -1,6 +1,6 @@
 //! Finding one message in the order by plans: see `mailbox/found.rs`.
 
-use super::lanes::{Lane, LaneId};
+use super::lanes::{KeyLane, LaneId};
 use super::{Message, Planned, Sleeper, Timestamp, Tried};
 use crate::clock::Clock;
 use crate::mailbox::found::{Found, among, is_living};
@@ -75,7 +75,7 @@ impl<M: Message> Planned<M> {
     fn in_lane(
         &self,
         id: LaneId,
-        lane: &Lane<M>,
+        lane: &KeyLane<M>,
         (behind, posted): (usize, Option<Timestamp>),
         now: Timestamp,
     ) -> Found {

@@ -1,6 +1,6 @@
 //! Groups: which messages of a lane run together, and how long the first of them waits for the others.
 
-use super::lanes::Lane;
+use super::lanes::KeyLane;
 use super::{is_queued, meter_of};
 use crate::clock::Timestamp;
 use crate::mailbox::claimed::Others;
@@ -8,7 +8,7 @@ use crate::mailbox::entry::{Entry, Leftover, Punctual, buried};
 use crate::message::Message;
 use crate::plan::{Group, Meter};
 
-impl<M: Message> Lane<M> {
+impl<M: Message> KeyLane<M> {
     /// Until when the first message waits for company, which it does not have yet. One that was taken before does not.
     pub(super) fn waits_until(&self) -> Option<Timestamp> {
         let first = self.first().filter(|first| is_queued(&first.message))?;

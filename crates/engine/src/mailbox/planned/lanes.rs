@@ -26,7 +26,7 @@ impl LaneId {
 }
 
 /// The queued messages with one key.
-pub(super) struct Lane<M> {
+pub(super) struct KeyLane<M> {
     key: Key,
     /// The first message, if it came while there was no other: most lanes never have two, and need no buffer.
     alone: Option<Entry<M>>,
@@ -81,7 +81,7 @@ impl<M> More<M> {
     }
 }
 
-impl<M> Lane<M> {
+impl<M> KeyLane<M> {
     const fn new(key: Key, shared: bool) -> Self {
         Self {
             key,
@@ -224,7 +224,7 @@ impl<M> Lane<M> {
     }
 }
 
-impl<M: Message> Lane<M> {
+impl<M: Message> KeyLane<M> {
     /// Notes what the message asks for that comes in.
     pub(super) fn note(&mut self, entry: &Entry<M>) {
         let plan = entry.message.plan();
@@ -323,7 +323,7 @@ impl<M: Message> Lane<M> {
 /// A lane is here while it has messages, or one of them runs, or it is placed.
 pub(super) struct Lanes<M> {
     by_key: HashMap<Key, LaneId, ByKey>,
-    places: Vec<Option<Lane<M>>>,
+    places: Vec<Option<KeyLane<M>>>,
     free: Vec<LaneId>,
     /// The one whose message was taken last: mostly it is the next to be over.
     last: LaneId,
@@ -347,11 +347,11 @@ impl<M> Lanes<M> {
         self.by_key.get(key).copied()
     }
 
-    pub(super) fn get(&self, id: LaneId) -> Option<&Lane<M>> {
+    pub(super) fn get(&self, id: LaneId) -> Option<&KeyLane<M>> {
         self.places.get(id.0 as usize)?.as_ref()
     }
 
-    pub(super) fn get_mut(&mut self, id: LaneId) -> Option<&mut Lane<M>> {
+    pub(super) fn get_mut(&mut self, id: LaneId) -> Option<&mut KeyLane<M>> {
         self.places.get_mut(id.0 as usize)?.as_mut()
     }
 
@@ -360,7 +360,7 @@ impl<M> Lanes<M> {
         if let Some(known) = self.find(key) {
             return known;
         }
-        let lane = Some(Lane::new(key.clone(), shared));
+        let lane = Some(KeyLane::new(key.clone(), shared));
         let id = match self.free.pop() {
             Some(id) => {
                 self.places[id.0 as usize] = lane;
@@ -378,7 +378,7 @@ impl<M> Lanes<M> {
     /// A message of the lane of `key` that ran is over, at `spot` where that is known. Returns the lane, unless it is over as
     /// well.
     pub(super) fn end(&mut self, key: &Key, spot: Option<Spot>) -> Option<LaneId> {
-        let is_it = |lane: &Lane<M>| lane.key == *key;
+        let is_it = |lane: &KeyLane<M>| lane.key == *key;
         let id = if self.get(self.last).is_some_and(is_it) {
             self.last
         } else {
@@ -426,7 +426,7 @@ impl<M> Lanes<M> {
         waiting.collect()
     }
 
-    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Lane<M>> {
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut KeyLane<M>> {
         self.places.iter_mut().flatten()
     }
 
@@ -436,7 +436,7 @@ impl<M> Lanes<M> {
     }
 }
 
-impl<M> Lane<M> {
+impl<M> KeyLane<M> {
     pub(super) const fn key(&self) -> &Key {
         &self.key
     }
@@ -453,7 +453,7 @@ impl<M> Lane<M> {
 }
 
 impl<M> Lanes<M> {
-    pub(super) fn all(&self) -> impl Iterator<Item = (LaneId, &Lane<M>)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (LaneId, &KeyLane<M>)> {
         let places = self.places.iter().enumerate();
         places.filter_map(|(index, lane)| Some((LaneId::at(index), lane.as_ref()?)))
     }

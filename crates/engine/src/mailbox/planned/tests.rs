@@ -12,7 +12,7 @@ use super::looks::LOOKS;
 use crate::clock::{Clock, Timestamp};
 use crate::key::Key;
 use crate::mailbox::claimed::Popped;
-use crate::mailbox::door::Door;
+use crate::mailbox::door::InboxDoor;
 use crate::mailbox::entry::{Entry, Finished, Punctual, Times};
 use crate::mailbox::queue::Queue;
 use crate::mailbox::{Gate, Limits, Mailbox, Tray};
@@ -68,13 +68,13 @@ impl Message for Note {
 /// What senders have pushed, and the worker looks at as a mailbox has it look.
 struct Outside {
     queue: Queue<Note>,
-    door: Door,
+    door: InboxDoor,
 }
 
 impl Outside {
     /// That of `order`.
     fn of(order: &mut Planned<Note>) -> Self {
-        let door = Door::new();
+        let door = InboxDoor::new();
         order.answer(door.knock());
         Self {
             queue: Queue::new(),

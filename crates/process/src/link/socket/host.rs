@@ -12,7 +12,7 @@ use super::requests::Requests;
 use super::stream::{Wakeup, set_up};
 use super::writer::FrameWriter;
 use super::{END_GRACE, FRAME_LIMIT, lock};
-use crate::frame::{self, RawPayload, Reply, ReplyStatus, ToHost};
+use crate::frame::{self, RawPayload, ReplyFrame, ReplyStatus, ToHost};
 use crate::link::{Broken, HostLink};
 use crate::payload::{Packer, Parcel};
 
@@ -124,7 +124,7 @@ impl SocketHost {
         let skipped = lock(&self.writer).requests.take_skipped();
         let mut answer = Vec::new();
         for seq in &skipped {
-            let reply = Reply {
+            let reply = ReplyFrame {
                 seq: *seq,
                 status: ReplyStatus::Skipped,
                 run_ns: 0,

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use super::{END_GRACE, SocketChild, SocketHost};
 use crate::frame::{
-    self, Notice, Reply, ReplyStatus, Request, ToChild, ToHost, decode_for_child, decode_for_host,
-    encode_log, encode_quit, encode_ready, encode_reply, encode_request,
+    self, Notice, ReplyFrame, ReplyStatus, Request, ToChild, ToHost, decode_for_child,
+    decode_for_host, encode_log, encode_quit, encode_ready, encode_reply, encode_request,
 };
 use crate::link::{Broken, ChildLink, HostLink};
-use crate::payload::{Packer, Payload, Place};
+use crate::payload::{AreaPlace, Packer, Payload};
 
 /// No test waits longer for anything.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -43,8 +43,8 @@ fn payload(bytes: &[u8]) -> Payload {
 
 fn area(payload: &Payload) -> &[u8] {
     match payload.place() {
-        Place::Inline(area) => area,
-        Place::Stored { .. } | Place::Lost { .. } => panic!("there is no store"),
+        AreaPlace::Inline(area) => area,
+        AreaPlace::Stored { .. } | AreaPlace::Lost { .. } => panic!("there is no store"),
     }
 }
 
@@ -66,7 +66,7 @@ fn request(seq: u64, payload: &Payload) -> Vec<u8> {
 
 fn reply(seq: u64, payload: &Payload) -> Vec<u8> {
     let mut head = Vec::new();
-    let reply = Reply {
+    let reply = ReplyFrame {
         seq,
         status: ReplyStatus::Completed,
         run_ns: 1,

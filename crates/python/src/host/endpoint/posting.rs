@@ -11,7 +11,7 @@ use crate::error;
 use crate::host::failure::Limit;
 use crate::host::handler::PyHandler;
 use crate::host::message::{Asks, Body, PyMessage, name_of};
-use crate::host::places::{Place, place_for, wait_for_place};
+use crate::host::places::{PlaceResult, place_for, wait_for_place};
 use crate::host::planning::{Planned, Wishes, with_wishes};
 use crate::host::task::{Extras, Head, Task};
 use crate::host::terms::Terms;
@@ -227,9 +227,9 @@ impl Inner {
             .map(|id| place_for(py, worker, &self.shared, id))
             .transpose()?;
         match place {
-            Some(Place::Dropped) => return Ok(()),
-            Some(Place::Wait) => wait_for_place(py, worker, &self.shared, limit)?,
-            Some(Place::Taken) | None => {}
+            Some(PlaceResult::Dropped) => return Ok(()),
+            Some(PlaceResult::Wait) => wait_for_place(py, worker, &self.shared, limit)?,
+            Some(PlaceResult::Taken) | None => {}
         }
         let left = limit.map(|limit| limit.saturating_sub(since.elapsed()));
         self.post_now(py, worker, message, left)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pytoweb_engine::{Fate, Outcome, Place, Span, Suspension, Tally};
+use pytoweb_engine::{Fate, Outcome, RunPlace, Span, Suspension, Tally};
 
 use crate::host::hook::Hook;
 use crate::host::message::PyMessage;
@@ -41,7 +41,7 @@ impl WorkerShared {
         &self,
         py: Python<'_>,
         suspension: Suspension<PyHandler>,
-        (place, wait): (Place, Duration),
+        (place, wait): (RunPlace, Duration),
         error: PyErr,
     ) {
         if let Some(last) = self.try_again(py, suspension, (place, wait), &error) {
@@ -54,7 +54,7 @@ impl WorkerShared {
         &self,
         py: Python<'_>,
         suspension: Suspension<PyHandler>,
-        (place, wait): (Place, Duration),
+        (place, wait): (RunPlace, Duration),
         error: &PyErr,
     ) -> Option<Suspension<PyHandler>> {
         let message = suspension.message()?;

@@ -6,7 +6,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pytoweb_engine::{
-    Companions, Failure, Message, Outcome, Place, ReplyState, Suspension, Ticket,
+    Companions, Failure, Message, Outcome, ReplyState, RunPlace, Suspension, Ticket,
 };
 
 use crate::host::batches::OnceAllStop;
@@ -98,7 +98,7 @@ impl Pending {
             match shared.end_batch(py, Some(&address), message, companions, result) {
                 BatchEnd::Done(outcome) => suspension.finish(outcome),
                 BatchEnd::Again(wait, error) => {
-                    shared.try_again_or_fail(py, suspension, (Place::Suspended, wait), error);
+                    shared.try_again_or_fail(py, suspension, (RunPlace::Suspended, wait), error);
                 }
             }
             return Ok(());
@@ -127,7 +127,7 @@ impl Pending {
                     shared.try_again_or_fail(
                         py,
                         suspension,
-                        (Place::Suspended, wait),
+                        (RunPlace::Suspended, wait),
                         error.clone_ref(py),
                     );
                     return Ok(());

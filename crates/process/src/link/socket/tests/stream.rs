@@ -234,7 +234,7 @@ fn a_frame_without_memory_for_it_loses_its_area_and_no_more() {
             panic!("{lose_after}: {:?}", decode_for_host(&found[0]));
         };
         assert_eq!(reply.seq, 7);
-        assert_eq!(reply.payload.place(), Place::Lost { len: 300_000 });
+        assert_eq!(reply.payload.place(), AreaPlace::Lost { len: 300_000 });
         let parcel = reply.payload.into_parcel(None, None).expect("lost");
         assert_eq!(parcel.lost(), Some(300_000));
     }
