@@ -65,6 +65,9 @@ const PATIENCE: u64 = 2;
 /// What was fetched is taken in until there are so many units, if it may be: an order of few fits into a cache.
 const ENOUGH: usize = if cfg!(test) { 2 } else { 256 };
 
+/// So many are taken in at most for one that leaves.
+const AT_ONCE: usize = 64;
+
 /// Places in the sleepers' list that one time can have.
 type Bed = (Timestamp, u64);
 
@@ -149,8 +152,9 @@ impl<M: Message> Planned<M> {
 
     /// Fetches what senders have pushed, which is taken in next. `is_even`: none of these messages waits for a time, all have
     /// one priority, and none here has a lower one. Then there is no need to take in all at once: once there are [`ENOUGH`]
-    /// units, one is taken in for each that leaves. So each is a unit as soon as all that were posted before it have run, at
-    /// the latest, and all units have their turns.
+    /// units, one unit more is taken in for each message that leaves, and with it what goes behind units that are here. So a
+    /// message is a unit as soon as all that were posted before it have run, at the latest; and a key with many messages does
+    /// not hold up those behind them.
     pub(super) fn fetch(&mut self, queue: &mut Queue<M>, is_even: bool) {
         self.take_all_in();
         self.len += queue.len();
@@ -168,9 +172,14 @@ impl<M: Message> Planned<M> {
     /// The same before a message leaves.
     #[inline]
     fn take_more_in(&mut self) {
-        if !self.fetched.is_empty() {
-            self.take_in_while(|planned, taken| taken == 0 || planned.ready.units() < ENOUGH);
+        if self.fetched.is_empty() {
+            return;
         }
+        let before = self.ready.units();
+        self.take_in_while(|planned, taken| {
+            let units = planned.ready.units();
+            units < ENOUGH || units == before && taken < AT_ONCE
+        });
     }
 
     /// Takes in all that was fetched; the door does not know of it, so the next message is not taken without a look there.

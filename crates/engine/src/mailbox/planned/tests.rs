@@ -676,6 +676,19 @@ fn keys_are_served_in_turns_also_where_not_all_is_taken_in_at_once() {
 }
 
 #[test]
+fn a_key_with_many_messages_does_not_hold_up_one_that_comes_after_many_keys() {
+    let mut quick = Quick::new();
+    let of_key =
+        |quick: &Quick, id, key: u64| quick.post(id, |plan| plan.key = Some(Key::from(key)));
+    // More keys than are taken in at once, and enough of each.
+    (0..80).for_each(|id| of_key(&quick, id, id as u64 / 10));
+    (80..720).for_each(|id| of_key(&quick, id, 8));
+    of_key(&quick, 720, 9);
+    let before = (0..).take_while(|_| quick.take() != 720).count();
+    assert!(before <= 60, "{before} went before it");
+}
+
+#[test]
 fn messages_that_run_elsewhere_are_all_timed_while_they_are_slow() {
     let mailbox = Mailbox::new(1_000, Overflow::Block, 1, Gate::Open, Limits::default());
     let clock = Hand::default();
