@@ -9,15 +9,22 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use pytoweb_engine::testing::cases;
 use pytoweb_engine::{
-    Carrier, Clock, Delivery, Failure, Group, Handled, Handler, Key, Message, Outcome, Overflow,
-    Plan, PostError, Priority, ReplyState, Shared, Slot, StopMode, Ticket, Wake, Worker,
-    WorkerOptions,
+    Carrier, Clock, Delivery, DropReason, Failure, Group, Handled, Handler, Key, Message, Meter,
+    Outcome, Overflow, Plan, PostError, Priority, Rate, ReplyState, Shared, Slot, StopMode, Ticket,
+    Wake, Worker, WorkerOptions,
 };
 
 use crate::common::{HandClock, LONG, assert_adds_up, bounded, pool_with_clock};
 
 /// How many messages of the group run together.
 const SIZE: usize = 3;
+
+/// The key of which some messages wait for a meter; others do so without a key.
+const METERED: Option<u8> = Some(2);
+
+/// So many messages begin against the meter at once, and then one in so many seconds.
+const BURST: u32 = 2;
+const INTERVAL: u64 = 3;
 
 /// What becomes of a message that has run.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +59,20 @@ struct Wishes {
     deadline: Option<u64>,
     /// It runs with others, and waits so long for them.
     grouped: Option<u64>,
+    /// It replaces the queued one of its key that says so.
+    latest: bool,
+    /// It is counted against the meter.
+    metered: bool,
+}
+
+impl Wishes {
+    /// Whether a message that waits for the meter may go before it.
+    const fn is_behind_metered(&self) -> bool {
+        match self.key {
+            None => self.metered,
+            Some(key) => matches!(METERED, Some(metered) if metered == key),
+        }
+    }
 }
 
 fn end() -> impl Strategy<Value = End> {
@@ -69,16 +90,22 @@ fn step() -> impl Strategy<Value = Step> {
         proptest::option::weighted(0.2, 0..5_u64),
         proptest::option::weighted(0.2, 1..8_u64),
         proptest::option::weighted(0.3, 0..3_u64),
+        proptest::bool::weighted(0.3),
+        proptest::bool::weighted(0.2),
     );
-    let post = wishes.prop_map(|(priority, key, delay, deadline, grouped)| {
-        Step::Post(Wishes {
-            priority,
-            key,
-            delay,
-            deadline,
-            grouped,
-        })
-    });
+    let post = wishes.prop_map(
+        |(priority, key, delay, deadline, grouped, latest, metered)| {
+            Step::Post(Wishes {
+                priority,
+                key,
+                delay,
+                deadline,
+                grouped,
+                latest: latest && key.is_some() && key != METERED,
+                metered: metered && (key.is_none() || key == METERED),
+            })
+        },
+    );
     prop_oneof![
         12 => post,
         10 => any::<usize>().prop_map(Step::Begin),
@@ -228,10 +255,14 @@ struct Bench {
     clock: Arc<HandClock>,
     now: u64,
     group: Arc<Group>,
+    meter: Arc<Meter>,
     all: Vec<Known>,
     concurrency: usize,
     completed: u64,
     retried: u64,
+    replaced: u64,
+    /// Messages that began against the meter.
+    metered: u64,
 }
 
 impl Bench {
@@ -249,10 +280,15 @@ impl Bench {
         plan.more_mut().group = wishes.grouped.map(|_| self.group.clone());
         let alone = wishes.grouped.map(|wait| wishes.delay.unwrap_or(0) + wait);
         plan.more_mut().alone_at = alone.map(at);
+        let of_latest = wishes.key.filter(|_| wishes.latest);
+        plan.more_mut().replaces = of_latest.map(|key| Key::new(&[key, 1]));
+        plan.more_mut().meter = wishes.metered.then(|| self.meter.clone());
         let is_plain = priority.is_none()
             && wishes.key.is_none()
             && wishes.delay.is_none()
-            && wishes.grouped.is_none();
+            && wishes.grouped.is_none()
+            && !wishes.metered;
+        let replaceable = self.replaceable(wishes);
         let reply = Arc::new(Reply::default());
         let note = Note {
             number: self.all.len(),
@@ -271,11 +307,36 @@ impl Bench {
             due: self.now + wishes.delay.unwrap_or(0),
             alone_at: self.now + alone.unwrap_or(0),
         });
+        // One that came back from the child may wait beside another: one goes.
+        let is_gone = |number: &&usize| self.all[**number].is_done();
+        let gone = replaceable.iter().filter(is_gone).count();
+        assert_eq!(
+            gone,
+            usize::from(!replaceable.is_empty()),
+            "of {replaceable:?}"
+        );
+        self.replaced += gone as u64;
         if let Some(deadline) = wishes.deadline {
             let ticket: Arc<dyn Ticket> = reply;
             let limit = Duration::from_secs(deadline);
             self.worker.set_deadline(&ticket, limit).expect("a thread");
         }
+    }
+
+    /// The messages that wait in the mailbox and that one with these wishes would replace.
+    fn replaceable(&self, wishes: &Wishes) -> Vec<usize> {
+        let flights = self.child().flights();
+        let handed = flights.iter().flat_map(|flight| each(&flight.delivery));
+        let handed: BTreeSet<usize> = handed.map(|note| note.number).collect();
+        let is_one = |(number, known): &(usize, &Known)| {
+            wishes.latest
+                && known.wishes.latest
+                && known.wishes.key == wishes.key
+                && !known.is_done()
+                && !handed.contains(number)
+        };
+        let all = self.all.iter().enumerate().filter(is_one);
+        all.map(|(number, _)| number).collect()
     }
 
     fn begin(&mut self, pick: usize) {
@@ -309,12 +370,17 @@ impl Bench {
                     && !other.1.is_done()
                     && !numbers.contains(&other.0)
             };
-            if known.wishes.key.is_some() && known.wishes.delay.is_none() {
+            self.metered += u64::from(known.wishes.metered);
+            // The latest one has the place of the one before.
+            let in_order = known.wishes.delay.is_none() && !known.wishes.latest;
+            if known.wishes.key.is_some() && in_order {
                 let before = self.all[..*number].iter().enumerate();
                 let mut before = before.filter(is_before).map(|(number, _)| number);
                 assert_eq!(before.next(), None, "before {number}, of its key");
             }
         }
+        let most = u64::from(BURST) + self.now / INTERVAL;
+        assert!(self.metered <= most, "{} began, not {most}", self.metered);
     }
 
     fn finish(&mut self, pick: usize, ends: [End; SIZE]) {
@@ -443,9 +509,10 @@ impl Bench {
                 self.all.len()
             ));
         }
-        let made = (counters.completed, counters.retried);
-        if made != (self.completed, self.retried) {
-            return Some(format!("{} {}: {counters:?}", self.completed, self.retried));
+        let made = (counters.completed, counters.retried, counters.replaced);
+        let known = (self.completed, self.retried, self.replaced);
+        if made != known {
+            return Some(format!("{known:?}: {counters:?}"));
         }
         if counters.running > self.concurrency as u64 && flights.iter().all(|flight| !flight.begun)
         {
@@ -472,7 +539,8 @@ impl Bench {
                     };
                     is_before && (other.due > self.now || other.alone_at > self.now)
                 });
-                known.due > self.now || known.alone_at > self.now || behind
+                let for_meter = known.wishes.is_behind_metered();
+                known.due > self.now || known.alone_at > self.now || behind || for_meter
             };
             let ready = |(_, known): &(usize, &Known)| !known.is_done() && !waits(known);
             if let Some((number, _)) = self.all.iter().enumerate().find(ready) {
@@ -507,6 +575,8 @@ impl Bench {
         assert_eq!(counters.cancelled, count(Some(Failure::Cancelled)));
         assert_eq!(counters.expired, count(Some(Failure::Expired)));
         assert_eq!(counters.failed, count(Some(Failure::Stopped)));
+        let replaced = Failure::Dropped(DropReason::Replaced);
+        assert_eq!(counters.replaced, count(Some(replaced)));
         assert_eq!((counters.queued, counters.running), (0, 0));
     }
 }
@@ -538,15 +608,19 @@ proptest! {
             let played = Played { window, flights: Mutex::default() };
             let worker = Worker::new("w", played, options, &pool);
             assert!(worker.start().expect("a thread"));
+            let rate = Rate::new(1, Duration::from_secs(INTERVAL), BURST).expect("a rate");
             let mut bench = Bench {
                 worker,
                 clock,
                 now: 0,
                 group: Arc::new(Group::new(SIZE, Duration::ZERO)),
+                meter: Arc::new(Meter::new(rate)),
                 all: Vec::new(),
                 concurrency,
                 completed: 0,
                 retried: 0,
+                replaced: 0,
+                metered: 0,
             };
             for step in &steps {
                 bench.do_step(step);
