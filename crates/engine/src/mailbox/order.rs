@@ -22,8 +22,8 @@ use crate::plan::Meter;
 use crate::whereabouts::Waits;
 
 /// Buffers larger than this are given back to the allocator before the worker's thread sleeps: an idle worker keeps at
-/// most 2 KiB or so of them.
-const KEEP_BYTES: usize = 1024;
+/// most 1 KiB or so of them.
+const KEEP_BYTES: usize = 512;
 
 /// A look at the oldest message goes past so many that are gone.
 const TOMBSTONES_SEEN: usize = 64;
