@@ -1,7 +1,7 @@
 //! Asks: a message with the reply to it.
 //!
-//! An ask is shared by the mailbox and by the [`Reply`](crate::Reply): payload, kind and reply slot are one object,
-//! seen by the engine as a [`Ticket`], by the handler as itself, and by the reply as a [`TypedTicket`].
+//! An ask is shared by the mailbox and by the [`Reply`](crate::Reply): payload, way to the handler and reply slot are one
+//! object, seen by the engine as a [`Ticket`], by the handler as an [`Ask`], and by the reply as a [`TypedTicket`].
 
 use std::any::{Any, type_name};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use pytoweb_engine::{Failure, ReplyState, Single, Slot, Ticket};
 use crate::error::{AskError, TypeMismatch};
 use crate::kept::Kept;
 use crate::kind_id::KindId;
-use crate::message::{AnyMessage, Envelope, FailureCause, Route, repost};
+use crate::message::{AnyMessage, Ended, Envelope, FailureCause, Route, repost};
 use crate::payload_cell::PayloadCell;
 
 /// A typed reply slot.
@@ -52,10 +52,8 @@ pub(crate) trait TypedTicket<R>: Ticket {
     fn discard(&self);
 }
 
-/// A message with a reply, to a handler that was known when it was sent. No larger than need be: most of what a
-/// message costs is memory.
+/// The payload and the reply of a message: what its handler sees of it.
 pub(crate) struct Ask<T, R> {
-    pub(crate) kind: KindId,
     pub(crate) payload: PayloadCell<T>,
     pub(crate) reply: Replying<R>,
 }
@@ -67,37 +65,92 @@ impl<T: 'static, R: 'static> Ask<T, R> {
     }
 }
 
-impl<T: Send + 'static, R: Send + 'static> Ticket for Ask<T, R> {
+/// How an ask of these types comes to its handler.
+pub(crate) trait AskRoute<T, R>: Send + Sync + 'static {
+    /// Whether its payload is of use to another handler.
+    const IS_DATA: bool = true;
+
+    fn route(&self) -> Route<'_>;
+
+    /// See [`AnyMessage::run`].
+    fn run(&self, _ask: &Ask<T, R>, _envelope: &Envelope) -> Option<Ended> {
+        None
+    }
+}
+
+/// To a handler that was known when it was sent.
+impl<T, R> AskRoute<T, R> for KindId {
+    fn route(&self) -> Route<'_> {
+        Route::Known(*self)
+    }
+}
+
+/// To one that is looked up when it is handled.
+impl<T, R> AskRoute<T, R> for Box<str> {
+    fn route(&self) -> Route<'_> {
+        Route::Named(self)
+    }
+}
+
+/// A message with a reply. No larger than need be: most of what a message costs is memory.
+pub(crate) struct AskMessage<W, T, R> {
+    route: W,
+    pub(crate) ask: Ask<T, R>,
+}
+
+impl<W, T: Send + 'static, R: Send + 'static> AskMessage<W, T, R> {
+    pub(crate) fn new(route: W, data: T) -> Self {
+        let ask = Ask {
+            payload: PayloadCell::new(data),
+            reply: Replying::new(),
+        };
+        Self { route, ask }
+    }
+
+    /// The payload of one that was refused.
+    pub(crate) fn take_back(&self) -> T {
+        let data = self.ask.payload.take();
+        data.expect("a refused message is as it was sent")
+    }
+}
+
+impl<W: AskRoute<T, R>, T: Send + 'static, R: Send + 'static> Ticket for AskMessage<W, T, R> {
     fn state(&self) -> &ReplyState {
-        self.reply.state()
+        self.ask.reply.state()
     }
 
     fn fail(&self, queued: bool, failure: Failure) -> bool {
-        self.reply.0.fail(queued, failure)
+        self.ask.reply.0.fail(queued, failure)
     }
 }
 
-impl<T: Send + 'static, R: Send + 'static> TypedTicket<R> for Ask<T, R> {
+impl<W: AskRoute<T, R>, T: Send + 'static, R: Send + 'static> TypedTicket<R>
+    for AskMessage<W, T, R>
+{
     fn take(&self) -> Option<Result<R, AskError>> {
-        self.reply.take()
+        self.ask.reply.take()
     }
 
     fn discard(&self) {
-        drop(self.payload.take().map(Kept::new));
+        drop(self.ask.payload.take().map(Kept::new));
     }
 }
 
-impl<T: Send + 'static, R: Send + 'static> AnyMessage for Ask<T, R> {
+impl<W: AskRoute<T, R>, T: Send + 'static, R: Send + 'static> AnyMessage for AskMessage<W, T, R> {
     fn repost(&self, kind: &str) -> Option<Arc<dyn AnyMessage>> {
-        repost(&self.payload, kind)
+        W::IS_DATA.then(|| repost(&self.ask.payload, kind))?
     }
 
     fn route(&self) -> Route<'_> {
-        Route::Known(self.kind)
+        self.route.route()
     }
 
     fn as_any(&self) -> &dyn Any {
-        self
+        &self.ask
+    }
+
+    fn run(&self, envelope: &Envelope) -> Option<Ended> {
+        self.route.run(&self.ask, envelope)
     }
 
     fn mismatch(&self, kind: &str, payload: &'static str, reply: &'static str) -> TypeMismatch {
@@ -109,96 +162,26 @@ impl<T: Send + 'static, R: Send + 'static> AnyMessage for Ask<T, R> {
     }
 
     fn settle_error(&self, error: FailureCause) -> bool {
-        self.reply.settle(Err(error))
+        self.ask.reply.settle(Err(error))
     }
 
     fn publish(&self) -> bool {
-        self.reply.0.publish()
+        self.ask.reply.0.publish()
     }
 
     fn abandon(&self, failure: Failure) {
-        self.reply.abandon(failure);
+        self.ask.reply.abandon(failure);
         if failure != Failure::Cancelled {
             self.discard();
         }
     }
 
     fn state(&self) -> Option<&ReplyState> {
-        Some(self.reply.state())
+        Some(self.ask.reply.state())
     }
 
     fn bytes(&self) -> usize {
         size_of::<T>()
-    }
-
-    fn into_ticket(self: Arc<Self>) -> Option<Arc<dyn Ticket>> {
-        Some(self)
-    }
-}
-
-/// An ask whose handler is looked up when it is handled.
-pub(crate) struct NamedAsk<T, R> {
-    pub(crate) name: Box<str>,
-    /// Its own kind means nothing.
-    pub(crate) ask: Ask<T, R>,
-}
-
-impl<T: Send + 'static, R: Send + 'static> Ticket for NamedAsk<T, R> {
-    fn state(&self) -> &ReplyState {
-        Ticket::state(&self.ask)
-    }
-
-    fn fail(&self, queued: bool, failure: Failure) -> bool {
-        self.ask.fail(queued, failure)
-    }
-}
-
-impl<T: Send + 'static, R: Send + 'static> TypedTicket<R> for NamedAsk<T, R> {
-    fn take(&self) -> Option<Result<R, AskError>> {
-        self.ask.take()
-    }
-
-    fn discard(&self) {
-        self.ask.discard();
-    }
-}
-
-impl<T: Send + 'static, R: Send + 'static> AnyMessage for NamedAsk<T, R> {
-    fn repost(&self, kind: &str) -> Option<Arc<dyn AnyMessage>> {
-        self.ask.repost(kind)
-    }
-
-    fn route(&self) -> Route<'_> {
-        Route::Named(&self.name)
-    }
-
-    /// To the handler it is the ask.
-    fn as_any(&self) -> &dyn Any {
-        &self.ask
-    }
-
-    fn mismatch(&self, kind: &str, payload: &'static str, reply: &'static str) -> TypeMismatch {
-        self.ask.mismatch(kind, payload, reply)
-    }
-
-    fn settle_error(&self, error: FailureCause) -> bool {
-        self.ask.settle_error(error)
-    }
-
-    fn publish(&self) -> bool {
-        self.ask.publish()
-    }
-
-    fn abandon(&self, failure: Failure) {
-        self.ask.abandon(failure);
-    }
-
-    fn state(&self) -> Option<&ReplyState> {
-        AnyMessage::state(&self.ask)
-    }
-
-    fn bytes(&self) -> usize {
-        self.ask.bytes()
     }
 
     fn into_ticket(self: Arc<Self>) -> Option<Arc<dyn Ticket>> {
@@ -213,6 +196,6 @@ mod tests {
     #[test]
     fn an_ask_of_small_values_is_one_small_allocation() {
         // 96 bytes with the two counts of its `Arc` and the allocator's header.
-        assert!(size_of::<Ask<u64, u64>>() <= 72);
+        assert!(size_of::<AskMessage<KindId, u64, u64>>() <= 72);
     }
 }

@@ -6,5 +6,6 @@ pub(crate) struct KindId(pub(crate) u32);
 
 impl KindId {
     /// No worker gives this one.
+    #[cfg(test)]
     pub(crate) const NONE: Self = Self(u32::MAX);
 }

@@ -6,14 +6,12 @@ use std::time::{Duration, Instant};
 
 use pytoweb_engine::{self as engine, Overflow, PostError, Ticket};
 
-use crate::ask::{Ask, NamedAsk, Replying, TypedTicket};
-use crate::closure::Closure;
+use crate::ask::{AskMessage, AskRoute};
+use crate::closure::Itself;
 use crate::dead_letter::DeadLetter;
 use crate::dispatch::Dispatch;
 use crate::error::{SendError, TypeMismatch};
-use crate::kind_id::KindId;
-use crate::message::{AnyMessage, Envelope, Target};
-use crate::payload_cell::PayloadCell;
+use crate::message::{Envelope, Target};
 use crate::reply::Reply;
 use crate::spans;
 use crate::wishes::Wishes;
@@ -109,19 +107,12 @@ pub(crate) fn ask<T: Send + 'static, R: Send + 'static>(
 ) -> Result<Reply<R>, SendError<T>> {
     match target::<T, R>(engine, kind) {
         Ok(Target::Known(id)) => {
-            let ask = Arc::new(new_ask(id, data));
-            enter_ask((engine, kind), ask, |ask| &ask.payload, wishes, patience)
+            let asked = Arc::new(AskMessage::new(id, data));
+            enter_ask((engine, kind), asked, wishes, patience)
         }
         Ok(Target::Named(name)) => {
-            let ask = new_ask(KindId::NONE, data);
-            let ask = Arc::new(NamedAsk { name, ask });
-            enter_ask(
-                (engine, kind),
-                ask,
-                |ask| &ask.ask.payload,
-                wishes,
-                patience,
-            )
+            let asked = Arc::new(AskMessage::new(name, data));
+            enter_ask((engine, kind), asked, wishes, patience)
         }
         Err(mismatch) => Err(SendError::WrongType(data, mismatch)),
     }
@@ -137,24 +128,15 @@ fn target<T: 'static, R: 'static>(engine: &Engine, kind: &str) -> Result<Target,
     Ok(Target::Known(id))
 }
 
-fn new_ask<T: Send + 'static, R: Send + 'static>(kind: KindId, data: T) -> Ask<T, R> {
-    Ask {
-        kind,
-        payload: PayloadCell::new(data),
-        reply: Replying::new(),
-    }
-}
-
 #[inline]
-fn enter_ask<A, T, R>(
+fn enter_ask<W: AskRoute<T, R>, T, R>(
     (engine, kind): (&Engine, &str),
-    ask: Arc<A>,
-    payload: impl Fn(&A) -> &PayloadCell<T>,
+    ask: Arc<AskMessage<W, T, R>>,
     wishes: Option<Wishes>,
     patience: Patience,
 ) -> Result<Reply<R>, SendError<T>>
 where
-    A: AnyMessage + TypedTicket<R>,
+    T: Send + 'static,
     R: Send + 'static,
 {
     let asked = match patience {
@@ -164,7 +146,7 @@ where
     let mut place = Some(Envelope::of(ask.clone()));
     plan(engine, kind, &mut place, wishes);
     if let Err(error) = enter(engine, &mut place, patience) {
-        return Err(SendError::from_post(error, |_| take_back(payload(&ask))));
+        return Err(SendError::from_post(error, |_| ask.take_back()));
     }
     if let (Patience::Deadline(limit), Some(asked)) = (patience, asked) {
         let ticket: Arc<dyn Ticket> = ask.clone();
@@ -173,7 +155,7 @@ where
         // already, or is over, has its payload no more: there the reply comes without a deadline.
         if let Err(error) = engine.set_deadline(&ticket, left)
             && engine.address().cancel(&ticket)
-            && let Some(data) = payload(&ask).take()
+            && let Some(data) = ask.ask.payload.take()
         {
             return Err(SendError::NoThread(data, error));
         }
@@ -265,21 +247,13 @@ where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    let message = Arc::new(Closure {
-        name,
-        closure: PayloadCell::new(closure),
-        reply: Replying::new(),
-    });
+    let message = Arc::new(AskMessage::new(Itself(name), closure));
     match enter(
         engine,
         &mut Some(Envelope::of(message.clone())),
         Patience::Wait,
     ) {
         Ok(()) => Ok(Reply::new(message, engine.handler().entry.id())),
-        Err(error) => Err(SendError::from_post(error, |_| take_back(&message.closure))),
+        Err(error) => Err(SendError::from_post(error, |_| message.take_back())),
     }
-}
-
-fn take_back<T>(payload: &PayloadCell<T>) -> T {
-    payload.take().expect("a refused message is as it was sent")
 }
