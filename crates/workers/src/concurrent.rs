@@ -102,7 +102,7 @@ impl<'a> ConcurrentHandlers<'a> {
         } else {
             trying::concurrent(retry, handler)
         };
-        let signature = Signature::of::<T, R>();
+        let signature = Signature::of::<T, R>().retrying();
         let table = &self.engine.handler().table;
         table.register(kind, signature, registration, None);
         self
@@ -202,7 +202,7 @@ impl<'a> ConcurrentHandlers<'a> {
         } else {
             trying_together::concurrent(retry, handler)
         };
-        let signature = Signature::of::<T, R>();
+        let signature = Signature::of::<T, R>().retrying();
         let table = &self.engine.handler().table;
         table.register(kind, signature, registration, Some(batch));
         self

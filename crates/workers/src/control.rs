@@ -1,5 +1,6 @@
-//! A message that says how it is to be queued: priority, key, delay, replacement, size.
+//! A message that says how it is to be queued: priority, key, delay, replacement, size; and how often it is tried.
 
+use std::error::Error;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use pytoweb_engine::{Key, Priority};
 
 use crate::error::SendError;
 use crate::reply::Reply;
+use crate::retry::Retry;
 use crate::send::{self, Engine, Patience};
 use crate::stream::StreamReply;
 use crate::wishes::Wishes;
@@ -190,6 +192,33 @@ impl<'a, T> MessageBuilder<'a, T> {
         self.wishes.bytes = Some(bytes);
         self
     }
+
+    /// How often it is tried when its handler fails, instead of what is said for its kind; `Retry::new(1)` is once. The
+    /// predicate of [`Retry::on`] gets the handler's error boxed. In a batch it counts for this message alone.
+    ///
+    /// Its kind is one of [`on_message_retry`](crate::Worker::on_message_retry): else it is refused with
+    /// [`SendError::NotRetried`], or tried once where its handler is registered after it was sent.
+    ///
+    /// ```
+    /// use std::num::ParseIntError;
+    /// use std::time::Duration;
+    /// use pytoweb_workers::{Retry, SendError, Worker, current_message};
+    ///
+    /// let worker = Worker::new("parser");
+    /// worker.on_message_retry("parse", Retry::new(5), |text: &String| text.parse::<u64>());
+    /// worker.on_message("print", |text: String| -> Result<(), ParseIntError> { Ok(println!("{text}")) });
+    /// worker.start()?;
+    /// let once = worker.message("parse", "one".to_owned()).retry(Retry::new(1));
+    /// assert!(once.ask::<u64>()?.wait().is_err());
+    /// assert_eq!(worker.stats().counters.retried, 0);
+    /// let refused = worker.message("print", "two".to_owned()).retry(Retry::new(2)).post();
+    /// assert!(matches!(refused, Err(SendError::NotRetried(text)) if text == "two"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn retry(mut self, retry: Retry<Box<dyn Error + Send + Sync>>) -> Self {
+        self.wishes.retry = Some(Box::new(retry));
+        self
+    }
 }
 
 impl<T: Send + 'static> MessageBuilder<'_, T> {
@@ -328,28 +357,40 @@ impl<T: Send + 'static> MessageBuilder<'_, T> {
         window: usize,
         patience: Patience,
     ) -> Result<StreamReply<I>, SendError<T>> {
-        let (request, read) = StreamReply::channel(self.data, window);
-        send::ask(self.engine, self.kind, request, Some(self.wishes), patience)
+        let this = self.checked()?;
+        let (request, read) = StreamReply::channel(this.data, window);
+        send::ask(this.engine, this.kind, request, Some(this.wishes), patience)
             .map(read)
             .map_err(|error| error.map(|request| request.data))
     }
 
+    /// Itself, unless it is to be tried again and cannot be.
+    #[inline]
+    fn checked(self) -> Result<Self, SendError<T>> {
+        if self.wishes.retry.is_some() && !send::may_retry(self.engine, self.kind) {
+            return Err(SendError::NotRetried(self.data));
+        }
+        Ok(self)
+    }
+
     fn enter(self, patience: Patience) -> Result<(), SendError<T>> {
+        let this = self.checked()?;
         send::post(
-            self.engine,
-            self.kind,
-            self.data,
-            Some(self.wishes),
+            this.engine,
+            this.kind,
+            this.data,
+            Some(this.wishes),
             patience,
         )
     }
 
     fn enter_ask<R: Send + 'static>(self, patience: Patience) -> Result<Reply<R>, SendError<T>> {
+        let this = self.checked()?;
         send::ask(
-            self.engine,
-            self.kind,
-            self.data,
-            Some(self.wishes),
+            this.engine,
+            this.kind,
+            this.data,
+            Some(this.wishes),
             patience,
         )
     }

@@ -217,6 +217,12 @@ pub enum SendError<T> {
     /// The handler of this kind takes or returns another type.
     #[error("{1}")]
     WrongType(T, TypeMismatch),
+    /// The message says how often it is tried, and the handler of this kind takes its payload by value, so that it is gone after
+    /// the first attempt: register the handler with [`on_message_retry`](crate::Worker::on_message_retry).
+    #[error(
+        "the handler takes its message by value, so it cannot be tried again: register it with on_message_retry"
+    )]
+    NotRetried(T),
     /// The pool has no thread, and the system refused one. Or the sender, a handler, would have to wait for room, and as
     /// many wait in its pool as that may have threads beyond its size ([`ThreadLimit`] is the inner error).
     #[error("no thread could be started: {1}")]
@@ -244,6 +250,7 @@ impl<T> SendError<T> {
             | Self::Stopped(data)
             | Self::WouldDeadlock(data)
             | Self::WrongType(data, _)
+            | Self::NotRetried(data)
             | Self::NoThread(data, _) => data,
         }
     }
@@ -256,6 +263,7 @@ impl<T> SendError<T> {
             Self::Stopped(data) => SendError::Stopped(f(data)),
             Self::WouldDeadlock(data) => SendError::WouldDeadlock(f(data)),
             Self::WrongType(data, mismatch) => SendError::WrongType(f(data), mismatch),
+            Self::NotRetried(data) => SendError::NotRetried(f(data)),
             Self::NoThread(data, error) => SendError::NoThread(f(data), error),
         }
     }
@@ -287,6 +295,7 @@ impl<T> fmt::Debug for SendError<T> {
             Self::Overloaded(_) => "Overloaded",
             Self::Stopped(_) => "Stopped",
             Self::WouldDeadlock(_) => "WouldDeadlock",
+            Self::NotRetried(_) => "NotRetried",
             Self::WrongType(_, mismatch) => {
                 return f
                     .debug_tuple("WrongType")

@@ -225,6 +225,7 @@ pub(crate) struct Signature {
     reply: u64,
     payload_name: &'static str,
     reply_name: &'static str,
+    retries: bool,
 }
 
 impl Signature {
@@ -234,7 +235,14 @@ impl Signature {
             reply: fingerprint::<R>(),
             payload_name: type_name::<T>(),
             reply_name: type_name::<R>(),
+            retries: false,
         }
+    }
+
+    /// The same of a handler whose messages may be tried again.
+    pub(crate) const fn retrying(mut self) -> Self {
+        self.retries = true;
+        self
     }
 }
 
@@ -316,6 +324,11 @@ impl<C: 'static> Kind<C> {
     pub(crate) fn signature_names(&self) -> (&'static str, &'static str) {
         let signature = lock(&self.signature);
         (signature.payload_name, signature.reply_name)
+    }
+
+    /// Whether its messages may be tried again.
+    pub(crate) fn retries(&self) -> bool {
+        lock(&self.signature).retries
     }
 
     /// Whether the handler takes `T`.

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use pytoweb_engine::{Failure, Message, Outcome, Plan, ReplyState, Ticket};
 
 use crate::attempts::Attempts;
-use crate::error::{AskError, TypeMismatch};
+use crate::error::{AskError, BoxError, TypeMismatch};
 use crate::inline::Small;
 use crate::kept::Kept;
 use crate::kind_id::KindId;
 use crate::payload_cell::PayloadCell;
+use crate::retry::Retry;
 use crate::sent::Sent;
 
 /// Why a message failed: a handler's own error, maybe. Boxed, because most replies are none.
@@ -22,6 +23,9 @@ impl From<AskError> for FailureCause {
         Self::new(Box::new(error))
     }
 }
+
+/// What a sender says of the attempts of one message. Its handler's errors are boxed for it.
+pub(crate) type OwnRetry = Retry<BoxError>;
 
 /// Where a sender found the handler of a message.
 pub(crate) enum Target {
@@ -120,6 +124,8 @@ pub(crate) enum Envelope {
 pub(crate) struct Planned {
     pub(crate) plan: Option<Plan>,
     pub(crate) bytes: usize,
+    /// How often it is tried, where its sender says so.
+    pub(crate) retry: Option<Box<OwnRetry>>,
     /// Where it was sent, for its span.
     #[cfg_attr(
         not(feature = "tracing"),
@@ -206,6 +212,14 @@ impl Envelope {
         self.message()?.attempts()
     }
 
+    /// How often it is tried, where its sender says so.
+    pub(crate) fn own_retry(&self) -> Option<&OwnRetry> {
+        match self {
+            Self::Planned(planned) => planned.retry.as_deref(),
+            Self::Small(_) | Self::Allocated(_) => None,
+        }
+    }
+
     /// Puts `data`, which was moved out of a post to `kind`, back into one that can be shared.
     pub(crate) fn restore<T: Send + 'static>(&mut self, kind: KindId, data: T) {
         let target = Target::Known(kind);
@@ -218,6 +232,7 @@ impl Envelope {
                 *self = Self::Planned(Box::new(Planned {
                     plan: small.plan().cloned(),
                     bytes: small.bytes(),
+                    retry: None,
                     sent: Sent::default(),
                     envelope: post,
                 }));
@@ -237,6 +252,7 @@ impl Envelope {
             envelope => Self::Planned(Box::new(Planned {
                 plan: envelope.plan().cloned(),
                 bytes: envelope.bytes(),
+                retry: None,
                 sent,
                 envelope,
             })),

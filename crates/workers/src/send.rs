@@ -73,6 +73,12 @@ fn unpack<T: 'static>(mut envelope: Envelope) -> T {
     data.expect("a refused message is as it was sent")
 }
 
+/// Whether messages of this kind may be tried again, as far as is known: a handler may be registered later.
+pub(crate) fn may_retry(engine: &Engine, kind: &str) -> bool {
+    let known = engine.handler().table.kinds.find(kind);
+    known.is_none_or(|(_, known)| known.retries())
+}
+
 /// Puts on the message of `kind` in `place` what its sender, and its kind, ask of the mailbox. In place, for the reason that
 /// [`Engine::post_from`] has.
 #[inline]

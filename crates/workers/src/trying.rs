@@ -74,11 +74,7 @@ fn attempt<T, R, E: Into<BoxError>>(
     let called = noted::during(envelope, || {
         contained(|| match handler(data) {
             Ok(reply) => Ok(reply),
-            Err(error) => {
-                // The panic hook has reported a predicate that panics.
-                let again = contained(|| retry.is_for(&error)).unwrap_or(false);
-                Err((error.into(), again))
-            }
+            Err(error) => Err(judged(envelope, retry, error)),
         })
     });
     match called {
@@ -89,9 +85,31 @@ fn attempt<T, R, E: Into<BoxError>>(
         }),
         Err(panic) => Err(FailedAttempt {
             error: AskError::Panicked(panic.into_text()),
-            again: retry.is_for_panics(),
+            again: is_for_panics(envelope, retry),
         }),
     }
+}
+
+/// The error of an attempt, and whether there may be another one after it: as the sender of the message says, or else as is
+/// laid down for its kind. The panic hook has reported a predicate that panics.
+pub(crate) fn judged<E: Into<BoxError>>(
+    envelope: &Envelope,
+    retry: &Retry<E>,
+    error: E,
+) -> (BoxError, bool) {
+    let Some(own) = envelope.own_retry() else {
+        let again = contained(|| retry.is_for(&error)).unwrap_or(false);
+        return (error.into(), again);
+    };
+    let error = error.into();
+    let again = contained(|| own.is_for(&error)).unwrap_or(false);
+    (error, again)
+}
+
+/// The same of a panic.
+pub(crate) fn is_for_panics<E>(envelope: &Envelope, retry: &Retry<E>) -> bool {
+    let own = envelope.own_retry();
+    own.map_or_else(|| retry.is_for_panics(), Retry::is_for_panics)
 }
 
 /// Gives a message to the handler of its kind, if the types agree.
@@ -170,11 +188,14 @@ pub(crate) fn end<E>(
     let given_up = envelope
         .state()
         .is_some_and(|state| state.is_over() || state.is_cancel_requested());
+    let own = envelope.own_retry().cloned();
     let Some(attempts) = attempts_of(envelope) else {
         return table.fail(envelope, error);
     };
     let mut attempts = lock(attempts);
-    match retry.wait_after(attempts.next()) {
+    let made = attempts.next();
+    let wait = own.map_or_else(|| retry.wait_after(made), |own| own.wait_after(made));
+    match wait {
         Some(wait) if again && !given_up => {
             attempts.errors.push(error);
             attempts.wait = wait;

@@ -17,7 +17,7 @@ use crate::noted;
 use crate::payload_cell::{Loan, PayloadCell};
 use crate::retry::Retry;
 use crate::table::Table;
-use crate::trying::{FailedAttempt, end, restore};
+use crate::trying::{FailedAttempt, end, is_for_panics, judged, restore};
 
 /// A handler for one batch at a time.
 pub(crate) fn exclusive<T, R, E, I>(
@@ -143,18 +143,22 @@ where
         return loans.iter().map(|_| None).collect();
     };
     let kind = table.kind_of(first);
+    let with_data = envelopes.iter().zip(&loans);
+    let with_data = with_data.filter(|(_, loan)| loan.is_some());
+    let of_data: Vec<&Envelope> = with_data.map(|(envelope, _)| &**envelope).collect();
     let all = (envelopes.len() > 1).then(|| company(kind.clone(), envelopes));
     let called = noted::during(all.as_ref().unwrap_or(first), || {
         contained(|| {
             // Results may come as they are asked for, and their errors' conversion is the user's code too.
-            let each = handler(&data).into_iter().map(|result| match result {
-                Ok(reply) => Ok(Kept::new(reply)),
-                Err(error) => {
-                    // The panic hook has reported a predicate that panics.
-                    let again = contained(|| retry.is_for(&error)).unwrap_or(false);
-                    let error = AskError::Failed(error.into());
-                    Err(FailedAttempt { error, again })
-                }
+            let mut of_data = of_data.iter();
+            let each = handler(&data).into_iter().map(|result| {
+                // Where there are more results than messages, none of them counts.
+                let of = of_data.next().copied().unwrap_or(first);
+                result.map(Kept::new).map_err(|error| {
+                    let (error, again) = judged(of, retry, error);
+                    let error = AskError::Failed(error);
+                    FailedAttempt { error, again }
+                })
             });
             each.collect::<Vec<_>>()
         })
@@ -175,11 +179,11 @@ where
         }
         Err(panic) => {
             let text = panic.into_text();
-            let fail = || FailedAttempt {
+            let fail = |of: &&Envelope| FailedAttempt {
                 error: AskError::Panicked(text.clone()),
-                again: retry.is_for_panics(),
+                again: is_for_panics(of, retry),
             };
-            (0..count).map(|_| Err(fail())).collect()
+            of_data.iter().map(|of| Err(fail(of))).collect()
         }
     };
     let mut results = results.into_iter();

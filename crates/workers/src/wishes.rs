@@ -7,7 +7,7 @@ use pytoweb_engine::{Key, Message, Plan, Priority, Timestamp};
 
 use crate::inline::Alone;
 use crate::kind_plans::OfKind;
-use crate::message::{Envelope, Planned};
+use crate::message::{Envelope, OwnRetry, Planned};
 use crate::sent::Sent;
 
 /// What a sender asks of the mailbox for one message.
@@ -19,6 +19,7 @@ pub(crate) struct Wishes {
     pub(crate) keep_latest: bool,
     pub(crate) not_before: Option<Timestamp>,
     pub(crate) bytes: Option<usize>,
+    pub(crate) retry: Option<Box<OwnRetry>>,
 }
 
 impl Wishes {
@@ -33,14 +34,15 @@ impl Wishes {
         now: impl FnOnce() -> Timestamp,
     ) {
         let is_plain = self.key.is_none() && self.not_before.is_none() && of_kind.is_none();
+        let is_light = self.bytes.is_none() && self.retry.is_none();
         if is_plain
-            && self.bytes.is_none()
+            && is_light
             && let Some(Envelope::Small(small)) = place
         {
             small.urge(self.priority.and_then(Alone::of));
             return;
         }
-        if is_plain && self.priority.is_none() && self.bytes.is_none() {
+        if is_plain && is_light && self.priority.is_none() {
             return;
         }
         let plan = (!is_plain || self.priority.is_some()).then(|| {
@@ -62,6 +64,7 @@ impl Wishes {
             *place = Some(Envelope::Planned(Box::new(Planned {
                 plan,
                 bytes: self.bytes.unwrap_or_else(|| envelope.bytes()),
+                retry: self.retry,
                 sent: Sent::default(),
                 envelope,
             })));

@@ -586,6 +586,82 @@ fn several_at_the_same_time_are_tried_again_each_for_itself() {
 }
 
 #[test]
+fn a_message_that_says_how_often_it_is_tried_goes_by_that_alone() {
+    let (worker, clock, log) = trying(steady(3), |number, attempt| match number {
+        4 if attempt == 1 => panic!("once"),
+        1..5 => Some(Trouble::Broken),
+        _ => Some(Trouble::Busy),
+    });
+    let if_busy = |retry: Retry<Box<dyn std::error::Error + Send + Sync>>| {
+        retry.on(|error| error.downcast_ref() == Some(&Trouble::Busy))
+    };
+    // The first posted, the others asked; what lies in its envelope and what does not.
+    worker
+        .message("job", 0_u64)
+        .retry(Retry::new(1))
+        .post()
+        .expect("sent");
+    let ask = |number: u64, retry| worker.message("job", number).retry(retry).ask::<u64>();
+    let replies = [
+        ask(1, if_busy(steady(2))),
+        ask(2, steady(2)),
+        ask(5, if_busy(steady(2))),
+        ask(4, steady(9).on_panic(false)),
+        worker.ask("job", 6),
+    ];
+    worker.start().expect("it starts");
+    for made in [6, 9, 10] {
+        wait_made(&worker, &log, made);
+        clock.advance(SECOND);
+    }
+    for reply in replies {
+        assert!(get(reply.expect("sent")).is_err());
+    }
+    let mut tried = log.items();
+    tried.sort_unstable();
+    let tried_once = [(0, 1), (1, 1), (2, 1), (2, 2), (4, 1)];
+    assert_eq!(
+        tried,
+        [&tried_once[..], &[(5, 1), (5, 2), (6, 1), (6, 2), (6, 3)]].concat()
+    );
+    assert_eq!(assert_settled(&worker).retried, 4);
+    assert_eq!(worker.dead_letters().len(), 6);
+}
+
+#[test]
+fn a_message_to_be_tried_again_is_refused_where_its_handler_keeps_none() {
+    let (worker, ..) = trying(steady(3), |_, _| None);
+    worker.on_message("once", |number: u64| Ok::<_, Infallible>(number));
+    worker.on_stream("items", |_: u64, items| items.send(1_u64));
+    let message = |kind| worker.message(kind, 7_u64).retry(Retry::new(2));
+    assert!(matches!(
+        message("once").post(),
+        Err(SendError::NotRetried(7))
+    ));
+    assert!(matches!(
+        message("once").ask::<u64>(),
+        Err(SendError::NotRetried(7))
+    ));
+    assert!(matches!(
+        message("items").stream::<u64>(1),
+        Err(SendError::NotRetried(7))
+    ));
+    let refused = message("once").try_post().expect_err("refused");
+    assert!(
+        refused.to_string().contains("on_message_retry"),
+        "{refused}"
+    );
+    assert_eq!(worker.stats().counters.posted, 0);
+    // A handler that comes later may take it once.
+    message("later").post().expect("sent");
+    worker.on_message("later", |_: u64| Err::<(), _>(Trouble::Busy));
+    worker.start().expect("it starts");
+    worker.run_until_idle(LIMIT).expect("in time");
+    let counters = worker.stats().counters;
+    assert_eq!((counters.failed, counters.retried), (1, 0));
+}
+
+#[test]
 #[should_panic(expected = "a message is tried at least once")]
 fn no_attempts_are_refused() {
     let _ = Retry::<Trouble>::new(0);

@@ -94,6 +94,29 @@ fn those_that_fail_come_back_together_and_the_others_are_done() {
 }
 
 #[test]
+fn each_of_a_batch_is_tried_as_often_as_its_sender_says() {
+    let (worker, clock, log) = trying(Worker::builder("w"), steady(2), |_| 9);
+    let ask = |number: u64, attempts| {
+        let retry = Retry::new(attempts)
+            .backoff(SECOND)
+            .max_backoff(SECOND)
+            .jitter(0.0);
+        worker.message("job", number).retry(retry).ask::<u64>()
+    };
+    let replies = [ask(1, 1), worker.ask("job", 2_u64), ask(3, 3)];
+    worker.start().expect("it starts");
+    let made = [(1, vec![1, 2, 3]), (2, vec![2, 3]), (3, vec![3])];
+    for count in 1..=3 {
+        wait_made(&worker, &log, count);
+        clock.advance(SECOND);
+    }
+    assert_eq!(log.items(), made);
+    for reply in replies {
+        assert!(get(reply.expect("sent")).is_err());
+    }
+}
+
+#[test]
 fn each_that_fails_for_good_is_a_dead_letter_with_all_its_errors() {
     let (worker, clock, log) = trying(Worker::builder("w"), steady(2), |number| number as usize);
     let replies: Vec<_> = (0..3).map(|number| ask(&worker, number)).collect();

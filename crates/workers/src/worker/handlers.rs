@@ -105,7 +105,7 @@ impl Worker {
     {
         self.assert_one_at_a_time();
         let registration = trying::exclusive(retry, handler);
-        let signature = Signature::of::<T, R>();
+        let signature = Signature::of::<T, R>().retrying();
         self.table().register(kind, signature, registration, None);
         self
     }
@@ -206,7 +206,7 @@ impl Worker {
     {
         self.assert_one_at_a_time();
         let registration = trying_together::exclusive(retry, handler);
-        let signature = Signature::of::<T, R>();
+        let signature = Signature::of::<T, R>().retrying();
         self.table()
             .register(kind, signature, registration, Some(batch));
         self
