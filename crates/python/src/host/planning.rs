@@ -73,11 +73,9 @@ impl<'py> Wishes<'_, 'py> {
             && self.keep_latest.is_none()
     }
 
-    const fn asks_for_priority_alone(&self) -> bool {
-        self.key.is_none()
-            && self.delay.is_none()
-            && self.at.is_none()
-            && self.keep_latest.is_none()
+    /// Whether nothing but a priority or a key was given.
+    const fn asks_for_order_alone(&self) -> bool {
+        self.delay.is_none() && self.at.is_none() && self.keep_latest.is_none()
     }
 
     /// The plan of a message of the type `kind`, or of a call. `of_kind`: what is asked for all of its type. `None`: it asks
@@ -96,15 +94,28 @@ impl<'py> Wishes<'_, 'py> {
                 Some(Some(plan)) => return Ok(Some(Planned::Own(plan.clone()))),
                 Some(None) => {}
             }
-        } else if let Some(priority) = self.priority.filter(|priority| !priority.is_none())
-            && of_kind.is_none()
-            && self.asks_for_priority_alone()
-        {
-            let level = checked_priority(priority)?;
-            return Ok(Some(Planned::OfLevel(level)));
+        } else if of_kind.is_none() && self.asks_for_order_alone() {
+            return self.in_order().map(Some);
         }
         self.checked(kind, timeout, of_kind.unwrap_or_default(), clock)
             .map(|plan| Some(Planned::Own(Arc::new(plan))))
+    }
+
+    /// The plan of a message with a priority or a key alone. Made where it stays: moves of it would be a part of what a message
+    /// with a key costs.
+    #[inline]
+    fn in_order(&self) -> PyResult<Planned> {
+        let priority = self.priority.filter(|priority| !priority.is_none());
+        let priority = priority.map(checked_priority).transpose()?;
+        let priority = priority.unwrap_or_default();
+        let Some(key) = self.key.filter(|key| !key.is_none()) else {
+            return Ok(Planned::OfLevel(priority));
+        };
+        let mut plan = Arc::<Plan>::default();
+        let place = Arc::make_mut(&mut plan);
+        place.priority = priority;
+        place.key = Some(key_of(key)?);
+        Ok(Planned::Own(plan))
     }
 
     #[inline(never)]
