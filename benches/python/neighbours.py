@@ -89,6 +89,7 @@ def rows(plan: Plan) -> Iterator[Row]:
         )
         # The interpreter lets another thread run after its switch interval, whatever the pool does.
         interval = sys.getswitchinterval() * 1e6
+        quiet = statistics.median(taken[alone]) if taken[alone] else interval
         yield Row(
             f"greedy-neighbour-{size}",
             f"ask one quiet worker of {WORKERS:,} and wait, p99, in a pool of {size}",
@@ -96,7 +97,7 @@ def rows(plan: Plan) -> Iterator[Row]:
             Side(beside, taken[beside]),
             [Side(alone, taken[alone])],
             bound=AT_MOST,
-            target=max(TIMES, interval / statistics.median(taken[alone])),
+            target=max(TIMES, interval / quiet),
             notes=[
                 f"target: {TIMES}x, or the interpreter's switch interval, {interval:,.0f} us, if that is more"
             ],
