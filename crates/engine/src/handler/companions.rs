@@ -12,7 +12,7 @@ use super::cell::Cell;
 use super::{Handler, RunPlace, Span};
 use crate::clock::Timestamp;
 use crate::contained::contained;
-use crate::mailbox::{Entry, Finished, Whence};
+use crate::mailbox::{Entry, Finished, Times, Whence};
 use crate::message::Message;
 use crate::outcome::{Failure, Outcome};
 use crate::reply::ReplyState;
@@ -133,7 +133,11 @@ impl<H: Handler> Companions<H> {
 
     fn count(&self, entries: &[Option<Entry<H::Message>>], outcomes: &[Outcome]) {
         let now = self.cell.pool.inner().clock.now();
-        let times = |posted| (self.begun.since(posted), now.since(self.begun));
+        let times = |posted| Times {
+            wait: self.begun.since(posted),
+            run: now.since(self.begun),
+            together: 1 + entries.len(),
+        };
         let timed = entries.iter().map(|entry| {
             let posted = entry.as_ref().and_then(|entry| entry.posted_at);
             posted.map(times)
@@ -150,7 +154,7 @@ impl<H: Handler> Companions<H> {
         let ended: Vec<_> = ended.collect();
         let handler = &self.cell.handler;
         for finished in &ended {
-            if let Some(&(wait, run)) = finished.timed {
+            if let Some(&Times { wait, run, .. }) = finished.timed {
                 let span = Span {
                     wait,
                     run,

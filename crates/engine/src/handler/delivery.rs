@@ -25,7 +25,7 @@ use super::{Handler, RunKey, RunPlace, Span};
 use crate::address::{Address, AnyCell};
 use crate::clock::Timestamp;
 use crate::contained::contained;
-use crate::mailbox::{Bundle, Entry, Finished, Spot, TakeResult, Whence};
+use crate::mailbox::{Bundle, Entry, Finished, Spot, TakeResult, Times, Whence};
 use crate::message::Message;
 use crate::outcome::{Failure, Outcome};
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
@@ -55,6 +55,8 @@ pub struct Delivery<H: Handler> {
     posted_at: Option<Timestamp>,
     /// Those that run together with it.
     companions: Vec<Self>,
+    /// How many messages they are, itself included.
+    together: usize,
     spot: Option<Spot>,
     run: Option<RunKey>,
 }
@@ -260,8 +262,12 @@ impl<H: Handler> Delivery<H> {
             .posted_at
             .zip(ran)
             .map(|(posted, ran)| (posted, ran, clock.now()));
-        let timed = times.map(|(posted, ran, now)| (now.since(posted).saturating_sub(ran), ran));
-        if let Some((wait, run)) = timed {
+        let timed = times.map(|(posted, run, now)| Times {
+            wait: now.since(posted).saturating_sub(run),
+            run,
+            together: self.together,
+        });
+        if let Some(Times { wait, run, .. }) = timed {
             let place = RunPlace::Carried(self.spot);
             let span = Span {
                 wait,
@@ -280,7 +286,7 @@ impl<H: Handler> Delivery<H> {
                 outcome,
                 timed: timed.as_ref(),
             },
-            (ran.unwrap_or_default(), self.spot),
+            (ran.unwrap_or_default(), self.together, self.spot),
             more,
             times.map(|(.., now)| now),
             clock,
@@ -424,20 +430,23 @@ fn deliveries<H: Handler>(
     bundles: Vec<Bundle<H::Message>>,
     spot: Option<Spot>,
 ) -> Vec<Delivery<H>> {
-    let delivery = |entry: Entry<H::Message>, companions, spot| Delivery {
+    let delivery = |entry: Entry<H::Message>, companions, together, spot| Delivery {
         run: batch.cell.run_carried(&entry.message),
         batch: batch.clone(),
         message: Some(entry.message),
         posted_at: entry.posted_at,
         companions,
+        together,
         spot,
     };
     bundles
         .into_iter()
         .map(|bundle| {
+            let together = bundle.len();
             let others = bundle.others.into_iter();
-            let companions = others.map(|other| delivery(other, Vec::new(), None));
-            delivery(bundle.first, companions.collect(), spot.or(bundle.spot))
+            let companions = others.map(|other| delivery(other, Vec::new(), together, None));
+            let spot = spot.or(bundle.spot);
+            delivery(bundle.first, companions.collect(), together, spot)
         })
         .collect()
 }

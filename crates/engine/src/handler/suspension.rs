@@ -9,7 +9,7 @@ use super::{Handler, RunKey, RunPlace, Span};
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::contained::contained;
-use crate::mailbox::{Entry, Finished, Whence};
+use crate::mailbox::{Entry, Finished, Times, Whence};
 use crate::outcome::{Failure, Outcome};
 
 /// A message whose handler goes on outside the pool's threads.
@@ -24,6 +24,8 @@ pub struct Suspension<H: Handler> {
     pub(crate) run: Option<RunKey>,
     /// When it was posted and when it was begun, if it is timed.
     pub(crate) times: Option<(Timestamp, Timestamp)>,
+    /// With how many it runs together, itself included.
+    pub(crate) together: usize,
 }
 
 impl<H: Handler> fmt::Debug for Suspension<H> {
@@ -108,8 +110,12 @@ impl<H: Handler> Suspension<H> {
         if self.is_last {
             return;
         }
-        let timed = self.times();
-        if let Some((wait, run)) = timed {
+        let timed = self.times().map(|(wait, run)| Times {
+            wait,
+            run,
+            together: self.together,
+        });
+        if let Some(Times { wait, run, .. }) = timed {
             let place = RunPlace::Suspended;
             let span = Span {
                 wait,

@@ -181,6 +181,7 @@ impl<H: Handler> Cell<H> {
             progress.left = progress.left.saturating_sub(1 + progress.others.len());
             progress.step = Step::Handle;
             let times = next.posted_at.map(|posted| (posted, clock.now()));
+            let together = 1 + progress.others.len();
             progress.run = self.run_begins(message);
             // In a mailbox that runs several, the message is what waits, and is waited for.
             let running = (!self.exclusive).then(|| wait::enter_message(message.ticket()));
@@ -197,7 +198,11 @@ impl<H: Handler> Cell<H> {
                     progress.times = None;
                     if let Some(times) = times {
                         let (wait, run) = self.times(times, started, &mut progress.left);
-                        progress.times = Some((wait, run));
+                        progress.times = Some(Times {
+                            wait,
+                            run,
+                            together,
+                        });
                         let place = RunPlace::Turn;
                         let span = Span {
                             wait,
@@ -222,6 +227,7 @@ impl<H: Handler> Cell<H> {
                             is_last: progress.is_last,
                             run: progress.run.take(),
                             times,
+                            together,
                         });
                     }
                     self.mailbox.end_turn(started, progress.messages(), clock);
@@ -356,7 +362,7 @@ impl<H: Handler> Cell<H> {
         (posted, begun): (Timestamp, Timestamp),
         started: Timestamp,
         left: &mut usize,
-    ) -> Times {
+    ) -> (Duration, Duration) {
         let now = self.pool.inner().clock.now();
         if now.since(started) > BUDGET_TIME {
             *left = 0;

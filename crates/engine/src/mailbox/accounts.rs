@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::entry::{Finished, TicketKey, Times};
+use super::entry::{Finished, TicketKey, Times, share};
 use super::running::Running;
 use crate::clock::{Clock, Timestamp};
 use crate::load::{Busy, Load};
@@ -230,14 +230,19 @@ impl Accounts {
         self.work.carried_since = Some(now);
     }
 
-    /// A message that ran elsewhere for so long is about to end. `now`: the clock, where it was read.
-    pub(super) fn end_carried(&mut self, ran: Duration, now: Option<Timestamp>, clock: &dyn Clock) {
+    /// A message that ran elsewhere for so long, with as many in all, is about to end. `now`: the clock, where it was read.
+    pub(super) fn end_carried(
+        &mut self,
+        (ran, together): (Duration, usize),
+        now: Option<Timestamp>,
+        clock: &dyn Clock,
+    ) {
         if cfg!(pytoweb_without_numbers) {
             return;
         }
         // Where it ran it was timed, be it timed here or not.
         if !ran.is_zero() {
-            self.average_run = (self.average_run * 3 + ran) / 4;
+            self.average_run = (self.average_run * 3 + share(ran, together)) / 4;
         }
         let work = &mut self.work;
         let ran = u64::try_from(ran.as_nanos()).unwrap_or(u64::MAX);
@@ -331,12 +336,13 @@ impl Accounts {
     /// Apart, for most are not timed.
     #[cold]
     #[inline(never)]
-    fn record(&mut self, &(wait, run): &Times) {
+    fn record(&mut self, times: &Times) {
         if !self.times_are_kept {
             let timings = self.timings.get_or_insert_with(|| Box::new(Timings::new()));
-            timings.wait.record(wait);
-            timings.run.record(run);
+            timings.wait.record(times.wait);
+            timings.run.record(times.run);
         }
+        let run = share(times.run, times.together);
         self.average_run = (self.average_run * 3 + run) / 4;
     }
 

@@ -212,18 +212,19 @@ impl<M: Message> Mailbox<M> {
         }
     }
 
-    /// Counts a message that was handed over, and ran for so long and there, as far as that is known. `more`: others of its
-    /// batch are still on their way, and the next one counts as running now. `now`: the clock, where it was read.
+    /// Counts a message that was handed over, and ran for so long, with as many in all, and there, as far as that is known.
+    /// `more`: others of its batch are still on their way, and the next one counts as running now. `now`: the clock, where it
+    /// was read.
     pub(crate) fn finish_delivery(
         &self,
         finished: &Finished<'_, M>,
-        (ran, spot): (Duration, Option<Spot>),
+        (ran, together, spot): (Duration, usize, Option<Spot>),
         more: bool,
         now: Option<Timestamp>,
         clock: &dyn Clock,
     ) -> Told<M> {
         let mut outbox = self.outbox.0.lock();
-        outbox.accounts.end_carried(ran, now, clock);
+        outbox.accounts.end_carried((ran, together), now, clock);
         let ticket = outbox.end_at(finished, spot);
         // Several that end at once may each have found none ahead, before more were handed over.
         if more || outbox.accounts.runs_none() {

@@ -37,7 +37,18 @@ impl<M> Bundle<M> {
 }
 
 /// How long a message waited and ran.
-pub(crate) type Times = (Duration, Duration);
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Times {
+    pub(crate) wait: Duration,
+    pub(crate) run: Duration,
+    /// How many messages ran together in that time, itself included.
+    pub(crate) together: usize,
+}
+
+/// What each of so many messages took of a time in which they ran together.
+pub(super) fn share(run: Duration, together: usize) -> Duration {
+    run / u32::try_from(together.max(1)).unwrap_or(u32::MAX)
+}
 
 /// How a message ended that was taken.
 pub(crate) struct Finished<'a, M> {

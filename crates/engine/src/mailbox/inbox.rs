@@ -29,6 +29,14 @@ pub(crate) enum Settled {
     Ended,
 }
 
+/// Under load one message in this many is timed, so that the three clock readings, and the two numbers that each adds to
+/// two histograms, stay a few per cent of a message. One turn has as many messages at most: its length tells of those that
+/// were slow and not timed.
+pub(super) const SAMPLE_UNDER_LOAD: u32 = 64;
+
+/// Messages that are all timed while it is not known how quick handlers are.
+const TIMED_FIRST: usize = 64;
+
 pub(super) struct Inbox<M> {
     pub(super) queue: Queue<M>,
     /// When the first one in `queue` was posted, while there is one.
@@ -51,6 +59,8 @@ pub(super) struct Inbox<M> {
     /// One message in this many is timed; how many are still to pass.
     sample_every: u32,
     until_sample: u32,
+    /// The worker has said how many, since it knows how quick its handlers are.
+    is_sampled: bool,
     /// All are: a report of the worker is being recorded.
     times_all: bool,
     /// Threads that wait for the mailbox to settle.
@@ -78,6 +88,7 @@ impl<M: Message> Inbox<M> {
             shedding,
             sample_every: 1,
             until_sample: 1,
+            is_sampled: false,
             times_all: false,
             watchers: 0,
         }
@@ -88,6 +99,7 @@ impl<M: Message> Inbox<M> {
         if self.shedding.is_some() || self.times_all {
             return;
         }
+        self.is_sampled = true;
         self.sample_every = every;
         self.until_sample = self.until_sample.min(every);
     }
@@ -165,9 +177,19 @@ impl<M: Message> Inbox<M> {
         }
         self.until_sample -= 1;
         (self.until_sample == 0).then(|| {
-            self.until_sample = self.sample_every;
+            self.until_sample = self.until_next_sample();
             posted()
         })
+    }
+
+    /// All are timed until it is known how quick handlers are; but not all of many that are queued before.
+    fn until_next_sample(&self) -> u32 {
+        let is_known = self.is_sampled || self.times_all || self.shedding.is_some();
+        if is_known || self.queue.len() < TIMED_FIRST {
+            self.sample_every
+        } else {
+            SAMPLE_UNDER_LOAD
+        }
     }
 
     /// Whether there is a use for times: without numbers, only where they decide, or are recorded.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::accounts::Accounts;
 use super::entry::{Finished, Spot, TicketKey};
-use super::inbox::Inbox;
+use super::inbox::{Inbox, SAMPLE_UNDER_LOAD};
 use super::line::SenderLine;
 use super::order::Order;
 use crate::clock::{Clock, Timestamp};
@@ -15,11 +15,6 @@ use crate::plan::{Meter, Plan};
 
 /// Keeps a worker alive whose messages sleep, though its owner has let go of it.
 pub(crate) type AlarmHold = Option<Arc<dyn Any + Send + Sync>>;
-
-/// Under load one message in this many is timed, so that the three clock readings, and the two numbers that each adds to
-/// two histograms, stay a few per cent of a message. One turn has as many messages at most: its length tells of those that
-/// were slow and not timed.
-const SAMPLE_UNDER_LOAD: u32 = 64;
 
 /// The lane in which a message waits, where that is not the common one.
 pub(super) fn lane(message: &impl Message) -> Option<&Key> {

@@ -580,6 +580,8 @@ struct Quick {
     mailbox: Mailbox<Note>,
     clock: Hand,
     last: Option<Entry<Note>>,
+    /// What the messages take that are timed.
+    timed: Option<Times>,
 }
 
 impl Quick {
@@ -588,6 +590,7 @@ impl Quick {
             mailbox: Mailbox::new(10_000, Overflow::Block, 1, Gate::Open, Limits::default()),
             clock: Hand::default(),
             last: None,
+            timed: None,
         }
     }
 
@@ -606,7 +609,7 @@ impl Quick {
         let finished = self.last.as_ref().map(|entry| Finished {
             message: &entry.message,
             outcome: Outcome::Completed,
-            timed: None,
+            timed: self.timed.as_ref().filter(|_| entry.posted_at.is_some()),
         });
         let mut next = Tray::empty();
         let clock = &self.clock;
@@ -689,6 +692,59 @@ fn a_key_with_many_messages_does_not_hold_up_one_that_comes_after_many_keys() {
 }
 
 #[test]
+fn of_many_that_are_queued_before_the_first_has_run_few_are_timed() {
+    let clock = Hand::default();
+    let queue = |gate| {
+        let mailbox = Mailbox::new(10_000, Overflow::Block, 1, gate, Limits::default());
+        for id in 0..64 + 64 * 10 {
+            let note = Note {
+                id,
+                call: Arc::default(),
+                plan: None,
+            };
+            assert!(mailbox.try_post(note, &clock).is_ok());
+        }
+        let _ = mailbox.open();
+        let mut batch = Vec::new();
+        drop(mailbox.take_many((704, None), &mut batch, &clock));
+        let timed = batch
+            .iter()
+            .filter(|bundle| bundle.first.posted_at.is_some());
+        timed.count()
+    };
+    assert_eq!((queue(Gate::Paused), queue(Gate::Open)), (74, 74));
+}
+
+#[test]
+fn a_batch_is_as_quick_as_each_of_its_messages() {
+    let mut quick = Quick::new();
+    let times = |micros| Times {
+        run: Duration::from_micros(micros),
+        together: 64,
+        ..Times::default()
+    };
+    let mut timed_of = |times: Times| {
+        quick.timed = Some(times);
+        // As many as it takes for the average, and for what comes in then to be timed by that.
+        for id in 0..256 {
+            quick.post(id, |_| {});
+            quick.take();
+        }
+        (0..64).for_each(|id| quick.post(id, |_| {}));
+        let timed = (0..64).filter(|_| {
+            quick.take();
+            quick
+                .last
+                .as_ref()
+                .is_some_and(|last| last.posted_at.is_some())
+        });
+        timed.count()
+    };
+    assert_eq!(timed_of(times(64 * 9)), 1);
+    assert_eq!(timed_of(times(64 * 11)), 64);
+}
+
+#[test]
 fn messages_that_run_elsewhere_are_all_timed_while_they_are_slow() {
     let mailbox = Mailbox::new(1_000, Overflow::Block, 1, Gate::Open, Limits::default());
     let clock = Hand::default();
@@ -709,7 +765,7 @@ fn messages_that_run_elsewhere_are_all_timed_while_they_are_slow() {
                 outcome: Outcome::Completed,
                 timed: None,
             };
-            drop(mailbox.finish_delivery(&finished, (ran, None), false, None, &clock));
+            drop(mailbox.finish_delivery(&finished, (ran, 1, None), false, None, &clock));
             bundle.first.posted_at.is_some()
         };
         (0..640).filter(|id| run(*id)).count()
