@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use common::{Gate, LIMIT, Log, assert_settled, get, join, wait_stopped};
 use pytoweb_workers::{
-    AskError, DEAD_LETTERS, HandClock, Priority, Reply, Retry, SendError, Worker, WorkerPool,
-    current_message,
+    AskError, DEAD_LETTERS, HandClock, Priority, Reply, Retry, SendError, StopOptions, Worker,
+    WorkerPool, current_message,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -379,6 +379,44 @@ fn a_stop_makes_no_more_attempts() {
         join(move || stopping.stop());
         common::assert_adds_up(&worker.stats().counters);
     }
+}
+
+#[test]
+fn a_stop_runs_what_is_behind_a_message_that_would_be_tried_again() {
+    let (clock, log) = (HandClock::new(), Log::new());
+    let pool = WorkerPool::builder().size(2).clock(&clock).build();
+    let seen = log.clone();
+    pool.on_message_retry("job", steady(2), move |number: &u64| {
+        seen.push((*number, attempt()));
+        if *number == 0 {
+            Err(Trouble::Busy)
+        } else {
+            Ok(*number)
+        }
+    });
+    pool.on_error(|_| ());
+    let ask = |number: u64| {
+        pool.message("job", number)
+            .key("k")
+            .ask::<u64>()
+            .expect("sent")
+    };
+    let first = ask(0);
+    let until = Instant::now() + LIMIT;
+    while pool.stats().own.counters.retried == 0 {
+        assert!(Instant::now() < until, "{:?}", log.items());
+        thread::yield_now();
+    }
+    let behind = [ask(1), ask(2)];
+    // The clock stands: no time wakes them.
+    let options = StopOptions {
+        timeout: Some(LIMIT),
+        ..StopOptions::default()
+    };
+    pool.shutdown_with(options).expect("in time");
+    assert!(get(first).is_err());
+    assert_eq!(behind.map(|reply| get(reply).expect("handled")), [1, 2]);
+    assert_eq!(log.items(), [(0, 1), (1, 1), (2, 1)]);
 }
 
 #[test]

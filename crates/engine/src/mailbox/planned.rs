@@ -312,6 +312,17 @@ impl<M: Message> Planned<M> {
         self.ready.add_lane(priority, id);
     }
 
+    /// The first message of the lane is gone that is the first unit of `level`: the next one may be of another priority.
+    fn place_anew(&mut self, level: usize, id: LaneId) {
+        let lane = self.lanes.get_mut(id);
+        let moves = |lane: &&mut KeyLane<M>| !lane.is_empty() && lane.priority().level() != level;
+        if let Some(lane) = lane.filter(moves) {
+            lane.placed = false;
+            self.ready.take_lane(level);
+            self.place_lane(id);
+        }
+    }
+
     /// Whether nothing sleeps, and nothing is counted against a rate of the worker.
     pub(super) fn is_quiet(&self) -> bool {
         self.asleep.is_empty() && self.meter.is_none()
@@ -433,6 +444,7 @@ impl<M: Message> Planned<M> {
             if punctual.expires(&first.message) {
                 self.len -= 1;
                 leftovers.extend(lane.pop().map(|entry| buried(entry.message)));
+                self.place_anew(level, id);
                 return Popped::Expired;
             }
             if let Some(at) = lane.rests_until() {
@@ -479,6 +491,7 @@ impl<M: Message> Planned<M> {
             if !entry.message.claim() {
                 *tombstones -= 1;
                 leftovers.push(buried(entry.message));
+                self.place_anew(level, id);
                 continue;
             }
             if let Some(meter) = &self.meter {
@@ -745,6 +758,7 @@ impl<M: Message> Planned<M> {
                     return oldest.take();
                 };
                 if let Some(entry) = self.lanes.get_mut(id).and_then(KeyLane::pop) {
+                    self.place_anew(level, id);
                     return Some(entry);
                 }
                 self.ready.take_lane(level);

@@ -98,8 +98,9 @@ impl<M: Message> Mailbox<M> {
                 outbox.accounts.fail(1, Failure::Stopped);
                 leftovers.push((entry.message, Failure::Stopped));
             }
-            let hurried = outbox.order.hurry(&mut inbox.queue);
-            activate = inbox.activate(hurried);
+            outbox.order.hurry(&mut inbox.queue);
+            // Those behind one that slept have no token yet.
+            activate = inbox.activate(outbox.order.len());
         }
         let was_held = outbox.let_go_if_awake();
         let told = self.admit(&mut outbox, &mut inbox);

@@ -15,7 +15,7 @@ use crate::mailbox::claimed::Popped;
 use crate::mailbox::door::InboxDoor;
 use crate::mailbox::entry::{Entry, Finished, Punctual, Times};
 use crate::mailbox::queue::Queue;
-use crate::mailbox::{Gate, Limits, Mailbox, Tray};
+use crate::mailbox::{Gate, Limits, Mailbox, Rest, TakeResult, Tray, Whence};
 use crate::message::{Message, Ticket};
 use crate::outcome::{Failure, Outcome};
 use crate::plan::{Group, Meter, MorePlan, Plan, Priority, Rate};
@@ -664,6 +664,51 @@ fn a_key_is_as_urgent_as_its_first_message() {
     (3..5).for_each(|id| quick.post(id, |_| {}));
     let taken: Vec<_> = (0..5).map(|_| quick.take()).collect();
     assert_eq!(taken, [0, 3, 4, 1, 2]);
+}
+
+#[test]
+fn a_close_has_what_is_behind_a_message_that_rests_run_at_once() {
+    let mut quick = Quick::new();
+    quick.post(0, |plan| plan.key = Some(Key::from("k")));
+    assert_eq!(quick.take(), 0);
+    let entry = quick.last.take().expect("it runs");
+    let later = Timestamp::from_nanos(1_000_000_000);
+    let told = quick.mailbox.again(entry, later, Whence::Turn);
+    assert!(told.is_ok());
+    let rests = |quick: &Quick| {
+        let take = quick
+            .mailbox
+            .take(None, true, &mut Tray::empty(), &quick.clock);
+        assert_eq!(take.found, TakeResult::Idle, "the token was given back");
+    };
+    rests(&quick);
+    quick.post(1, |plan| plan.key = Some(Key::from("k")));
+    rests(&quick);
+    let swept = quick.mailbox.close(Rest::Run, None, true);
+    assert_eq!((swept.leftovers.len(), swept.activate), (1, 1));
+    assert_eq!(quick.take(), 1);
+}
+
+#[test]
+fn a_key_is_as_urgent_as_what_is_left_of_it() {
+    let fill = || {
+        let quick = Quick::new();
+        for (id, priority) in [(0, Priority::LOWEST), (1, Priority::HIGHEST)] {
+            quick.post(id, |plan| {
+                plan.key = Some(Key::from("k"));
+                plan.priority = priority;
+            });
+        }
+        (2..4).for_each(|id| quick.post(id, |plan| plan.priority = Priority::of::<1>()));
+        quick
+    };
+    // The oldest of the least urgent goes where one must: that of the key, and then those without one.
+    let quick = fill();
+    let mut outbox = quick.mailbox.outbox.0.lock();
+    let mut inbox = quick.mailbox.inbox.0.lock();
+    let oldest = std::iter::from_fn(|| outbox.order.pop_oldest(&mut inbox.queue, &mut Vec::new()));
+    let oldest: Vec<_> = oldest.map(|entry| entry.message.id).collect();
+    assert_eq!(oldest, [0, 2, 3, 1]);
 }
 
 #[test]
