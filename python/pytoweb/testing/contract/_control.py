@@ -27,7 +27,9 @@ from ._subject import NEVER, WAIT, Subject, raised
 
 TYPE_CHECKING = False  # True to type checkers; importing typing for it costs 3 ms.
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
+
+    from pytoweb.workers import PythonWorker, WorkerPool
 
 __all__ = ["ControlContract", "PoolControlContract"]
 
@@ -273,6 +275,24 @@ class ControlContract(Subject):
         one.stop(timeout=WAIT)
         assert [str(future.exception(WAIT)) for future in futures] == ["attempt 1"] * 2
         self.until(lambda: len(one.dead_letters()) == 2, "the dead letters")
+
+    def test_a_stop_runs_those_behind_one_that_waits_for_its_next_attempt(self) -> None:
+        """On a worker and on a pool, and without a wait for the time of that attempt."""
+
+        def check(subject: PythonWorker | WorkerPool, stop: Callable[..., None]) -> None:
+            subject.on_error(lambda error: None)
+            subject.on_message("fail_until", _handlers.fail_until, retry=Retry(3, 3600))
+            subject.on_message("echo", _handlers.echo)
+            first = subject.ask("fail_until", (self.path(subject.name), 2), key="a")
+            self.until(lambda: subject.stats().retried == 1, "the first attempt")
+            behind = [subject.ask("echo", number, key="a") for number in range(3)]
+            stop(timeout=WAIT)
+            assert str(first.exception(WAIT)) == "attempt 1"
+            assert [future.result(WAIT) for future in behind] == [0, 1, 2]
+
+        one, some = self.worker(), self.pool(2)
+        check(one, one.stop)
+        check(some, some.shutdown)
 
     def test_a_deadline_and_a_cancel_are_for_all_attempts(self) -> None:
         """They end it while it waits for the next one."""
