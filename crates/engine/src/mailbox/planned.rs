@@ -201,21 +201,17 @@ impl<M: Message> Planned<M> {
     /// Takes in the message in `tray`, which was posted. One with a delay sleeps, be it over or not, until [`Planned::wake`].
     fn push(&mut self, tray: &mut Tray<M>) {
         let plan = tray.message.as_ref().and_then(M::plan);
-        match plan {
-            Some(plan) if let Some(at) = plan.more().not_before => {
-                if let Some(entry) = tray.take() {
-                    self.lay_down(at, entry, Tried::Never);
-                }
+        if let Some(at) = plan.and_then(|plan| plan.more().not_before) {
+            if let Some(entry) = tray.take() {
+                self.lay_down(at, entry, Tried::Never);
             }
-            Some(plan) if plan.lane().is_some() => {
-                if let Some(entry) = tray.take() {
-                    self.place(entry, Tried::Never);
-                }
+        } else if plan.is_some_and(|plan| plan.lane().is_some()) {
+            if let Some(entry) = tray.take() {
+                self.place(entry, Tried::Never);
             }
-            plan => {
-                let priority = plan.map(|plan| plan.priority).unwrap_or_default();
-                self.ready.add_one(priority, tray);
-            }
+        } else {
+            let priority = plan.map(|plan| plan.priority).unwrap_or_default();
+            self.ready.add_one(priority, tray);
         }
     }
 
